@@ -1,0 +1,145 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+// Limits on the parts of a request, in bytes. Names follow RFC 7622 section 3.
+const (
+	MaxName   = 1023
+	MaxSecret = 8192
+)
+
+// ErrMalformed is wrapped by every error about a request that no backend may see.
+var ErrMalformed = errors.New("malformed request")
+
+// Identity is a user of a domain in canonical form, valid by construction.
+type Identity struct {
+	User   string // as the XMPP or mail server gave it
+	Domain string // lower case, U-labels
+}
+
+// String returns user@domain, the bare JID.
+func (i Identity) String() string { return i.User + "@" + i.Domain }
+
+// domainProfile maps domains as RFC 5891 lookups do, but leaves the choice of
+// letters within a label to the peer: an XMPP domain may hold an underscore.
+var domainProfile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
+
+// CheckUser reports why user cannot be asked about: empty, too long, invalid
+// UTF-8, a control character, or an '@' (PROTOCOLS 2).
+func CheckUser(user string) error {
+	return checkName("user", user, "@")
+}
+
+// CheckDomain reports why domain cannot be asked about. It does not accept the
+// empty domain; see Normalise for defaults.
+func CheckDomain(domain string) error {
+	return checkName("domain", domain, "@/ ")
+}
+
+// CheckSecret reports why a password cannot be asked about: empty, too long,
+// invalid UTF-8, or holding NUL, at which C and bcrypt backends stop reading.
+func CheckSecret(secret string) error {
+	switch {
+	case secret == "":
+		return fmt.Errorf("%w: empty password", ErrMalformed)
+	case len(secret) > MaxSecret:
+		return fmt.Errorf("%w: password over %d bytes", ErrMalformed, MaxSecret)
+	case strings.IndexByte(secret, 0) >= 0:
+		return fmt.Errorf("%w: NUL in password", ErrMalformed)
+	case !utf8.ValidString(secret):
+		return fmt.Errorf("%w: password is not UTF-8", ErrMalformed)
+	}
+	return nil
+}
+
+func checkName(what, name, forbidden string) error {
+	if name == "" {
+		return fmt.Errorf("%w: empty %s", ErrMalformed, what)
+	}
+	if len(name) > MaxName {
+		return fmt.Errorf("%w: %s over %d bytes", ErrMalformed, what, MaxName)
+	}
+	if !utf8.ValidString(name) {
+		return fmt.Errorf("%w: %s is not UTF-8", ErrMalformed, what)
+	}
+	for _, r := range name {
+		// C0, DEL and C1 controls; U+2028 and U+2029 are not controls but no name holds them either.
+		if r < 0x20 || (r >= 0x7f && r <= 0x9f) {
+			return fmt.Errorf("%w: control character in %s", ErrMalformed, what)
+		}
+		if r < utf8.RuneSelf && strings.IndexByte(forbidden, byte(r)) >= 0 {
+			return fmt.Errorf("%w: %q in %s", ErrMalformed, r, what)
+		}
+	}
+	return nil
+}
+
+// NewIdentity checks both names and folds the domain to its canonical form: lower
+// case and U-labels, so that EXAMPLE.ORG, example.org. and xn--... spellings are
+// one domain. The user is kept as given: only its XMPP or mail server knows how
+// to fold it.
+func NewIdentity(user, domain string) (Identity, error) {
+	if err := CheckUser(user); err != nil {
+		return Identity{}, err
+	}
+	folded, err := FoldDomain(domain)
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{User: user, Domain: folded}, nil
+}
+
+// FoldDomain returns the canonical form of a domain.
+func FoldDomain(domain string) (string, error) {
+	if err := CheckDomain(domain); err != nil {
+		return "", err
+	}
+	folded := domain
+	if !plainDomain(domain) {
+		var err error
+		if folded, err = domainProfile.ToUnicode(domain); err != nil {
+			return "", fmt.Errorf("%w: domain is not a valid IDNA name", ErrMalformed)
+		}
+	}
+	if len(folded) > 1 && folded[len(folded)-1] == '.' {
+		folded = folded[:len(folded)-1] // the root's dot, RFC 7622 section 3.2
+	}
+	return folded, CheckDomain(folded)
+}
+
+// plainDomain reports whether a domain needs no folding: lower-case ASCII without
+// an A-label.
+func plainDomain(domain string) bool {
+	for i := 0; i < len(domain); i++ {
+		if c := domain[i]; c >= utf8.RuneSelf || (c >= 'A' && c <= 'Z') {
+			return false
+		}
+	}
+	return !strings.Contains(domain, "xn--")
+}
+
+// Identity returns whom the request is about; defaultDomain stands in for an
+// absent domain.
+func (r *Request) Identity(defaultDomain string) (Identity, error) {
+	domain := r.Domain
+	if domain == "" {
+		domain = defaultDomain
+	}
+	return NewIdentity(r.User, domain)
+}
+
+// Check reports why the request must be refused without asking anyone: a secret
+// that is missing or cannot be a password. Names are checked by Identity.
+func (r *Request) Check() error {
+	if !r.Op.NeedsSecret() || r.Op == OpCertAuth {
+		return nil
+	}
+	return CheckSecret(r.Secret.Reveal())
+}

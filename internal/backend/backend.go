@@ -1,0 +1,79 @@
+// Package backend asks the systems that know the passwords. Each kind stands in a
+// file of its own and classifies every answer in one place.
+package backend
+
+import (
+	"context"
+
+	"postern/internal/auth"
+)
+
+// Class is what an answer of a backend means for the cache and the peer.
+type Class uint8
+
+const (
+	// Outage: no connection, time-out, 502/503/504, maintenance, a garbled answer.
+	// The cache may serve in grace.
+	Outage Class = iota
+	// Accepted: yes.
+	Accepted
+	// Refused: no.
+	Refused
+	// Throttled: the backend limits us (429). The cache may serve in grace.
+	Throttled
+	// Misconfigured: wrong URL, wrong signature. Nobody gets in by grace, for the
+	// administrator must see it.
+	Misconfigured
+	// Unsupported: the backend does not have the operation.
+	Unsupported
+)
+
+// String returns the class's word for logs.
+func (c Class) String() string {
+	switch c {
+	case Accepted:
+		return "accepted"
+	case Refused:
+		return "refused"
+	case Throttled:
+		return "throttled"
+	case Misconfigured:
+		return "misconfigured"
+	case Unsupported:
+		return "unsupported"
+	}
+	return "outage"
+}
+
+// Query is one question to a backend.
+type Query struct {
+	Op     auth.Operation
+	User   string
+	Domain string // the authentication domain, which may differ from the XMPP domain
+	Secret auth.Secret
+}
+
+// Result is a backend's answer.
+type Result struct {
+	Class Class
+	// Known says that the backend has this user, so that a chain of backends ends
+	// here even on a refusal.
+	Known bool
+	// Body is the document of a roster query, as received.
+	Body []byte
+	// Err says why the class is neither Accepted nor Refused, for the log. It holds
+	// no secret.
+	Err error
+}
+
+// Backend asks one system. Ask is safe for concurrent use, returns when ctx ends, and
+// never panics on any answer.
+type Backend interface {
+	Ask(ctx context.Context, q Query) Result
+	// Close ends idle connections. No Ask may run or follow.
+	Close() error
+}
+
+// Hashing runs CPU-heavy password work on the machine-wide pool: run is called, or an
+// error is returned when ctx ends or the pool is full.
+type Hashing func(ctx context.Context, run func()) error

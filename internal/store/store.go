@@ -1,0 +1,40 @@
+// Package store keeps what must outlive the process: verifiers, nonces, and later the
+// domain registry and roster state. It knows keys and bytes only.
+package store
+
+import "errors"
+
+// ErrNotFound is returned by Get for an absent key.
+var ErrNotFound = errors.New("not found")
+
+// ErrClosed is returned once the store has been closed.
+var ErrClosed = errors.New("store is closed")
+
+// The kinds of keys. Every key starts with one of them.
+const (
+	Credentials = "cred/"  // one record per user: verifiers and isuser answers
+	Nonces      = "nonce/" // used single-use tokens, until their window ends
+	Meta        = "meta/"  // format version
+)
+
+// Op is one change. A nil Value deletes the key.
+type Op struct {
+	Key   []byte
+	Value []byte
+}
+
+// Store is safe for concurrent use. Implementations own their copies of keys and values.
+type Store interface {
+	// Get returns a copy of the value.
+	Get(key []byte) ([]byte, error)
+	// Scan calls fn for each key with prefix, in order, until fn returns false. The
+	// slices are only valid during the call.
+	Scan(prefix []byte, fn func(key, value []byte) bool) error
+	// Apply carries out ops atomically and, with sync, returns only when they are
+	// durable.
+	Apply(ops []Op, sync bool) error
+	// DeletePrefix removes every key with prefix, durably.
+	DeletePrefix(prefix []byte) error
+	// Close flushes and releases the store.
+	Close() error
+}

@@ -1,0 +1,84 @@
+// Package wire holds the codecs of the front-end protocols: bytes in, auth.Request
+// out; auth.Answer in, bytes out. It knows no sockets, no actors and no log.
+package wire
+
+import (
+	"fmt"
+
+	"postern/internal/auth"
+)
+
+// Protocol names a front-end protocol as the configuration does.
+type Protocol string
+
+// The protocols that have a codec.
+const (
+	Generic   Protocol = "generic"
+	Ejabberd  Protocol = "ejabberd"
+	Saslauthd Protocol = "saslauthd"
+	TCPTable  Protocol = "tcp_table"
+)
+
+// Protocols lists every protocol that New accepts.
+var Protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable}
+
+// Event is what Decode found at the start of the unread bytes.
+type Event uint8
+
+const (
+	// More: the frame is not complete. Bytes may have been consumed all the same
+	// (the rest of an over-long line is skipped as it arrives).
+	More Event = iota
+	// Ask: a request was decoded; it must be answered with AppendAnswer.
+	Ask
+	// Refuse: a complete frame that nobody may be asked about. req.Op is set as far
+	// as it could be read. It is answered in its turn with a Deny of SourceMalformed.
+	Refuse
+	// Quit: the peer asked to end; close without an answer once earlier requests
+	// are answered.
+	Quit
+	// Broken: the framing is lost; close without an answer once earlier requests are
+	// answered.
+	Broken
+	// RefuseBroken: as Broken, but the frame is answered like Refuse before the close.
+	RefuseBroken
+)
+
+// Codec decodes and encodes for one connection. It may keep state between calls and
+// is not safe for concurrent use, except that AppendAnswer may run beside Decode.
+type Codec interface {
+	// Decode reads the first frame of buf. It consumes n bytes and never keeps
+	// or changes buf. With Ask, req has been filled; its strings do not share
+	// memory with buf. However the input is cut into pieces, the sequence of events
+	// other than More is the same.
+	Decode(buf []byte, req *auth.Request) (n int, ev Event)
+	// AppendAnswer appends the reply to a request of op to dst.
+	AppendAnswer(dst []byte, op auth.Operation, a auth.Answer) []byte
+	// OneShot reports whether the connection ends after its first answer: the
+	// server then shuts down writing, drops what follows and closes.
+	OneShot() bool
+}
+
+// Options tune a codec.
+type Options struct {
+	// MaxFrame bounds a frame or line in bytes; 0 means the protocol's default.
+	MaxFrame int
+	// BinaryAnswers makes the ejabberd codec say 0 where it would say 2, for peers
+	// that know 0 and 1 only (MongooseIM).
+	BinaryAnswers bool
+}
+
+// New returns a codec for one connection.
+func New(p Protocol, o Options) (Codec, error) {
+	switch p {
+	case Generic:
+		return newGeneric(o), nil
+	case Ejabberd:
+		return newEjabberd(o), nil
+	case Saslauthd:
+		return newSaslauthd(o), nil
+	case TCPTable:
+		return newTCPTable(o), nil
+	}
+	return nil, fmt.Errorf("unknown protocol %q: use one of %v", p, Protocols)
+}
