@@ -1,0 +1,54 @@
+package cache
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"sync"
+
+	"postern/internal/auth"
+)
+
+// Key stands for one secret of one identity within this process: a MAC under a key that
+// is random per process and never leaves it, so that the hot tier is worth nothing
+// elsewhere. The zero Key stands for no secret.
+type Key [sha256.Size]byte
+
+// Keyer makes Keys. It is safe for concurrent use.
+type Keyer struct{ macs sync.Pool }
+
+// NewKeyer draws the process's key.
+func NewKeyer() *Keyer {
+	secret := make([]byte, sha256.BlockSize)
+	_, _ = rand.Read(secret) // never fails, see crypto/rand
+	return &Keyer{sync.Pool{New: func() any {
+		return &keying{mac: hmac.New(sha256.New, secret), buf: make([]byte, 0, 256)}
+	}}}
+}
+
+type keying struct {
+	mac hash.Hash
+	buf []byte
+}
+
+// Key returns the key of a question: its operation, identity and secret, each with its
+// length so that no two questions read alike.
+func (k *Keyer) Key(op auth.Operation, id auth.Identity, secret auth.Secret) (key Key) {
+	m := k.macs.Get().(*keying)
+	text := secret.Reveal()
+	b := append(m.buf[:0], byte(op))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(id.Domain)))
+	b = append(b, id.Domain...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(id.User)))
+	b = append(b, id.User...)
+	b = append(b, text...)
+	m.mac.Reset()
+	m.mac.Write(b)
+	clear(b[len(b)-len(text):])
+	copy(key[:], m.mac.Sum(b[:0]))
+	m.buf = b[:0]
+	k.macs.Put(m)
+	return key
+}

@@ -1,0 +1,201 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// model drives flows in random order against a backend whose mind it knows, and checks
+// the promise of DESIGN at every answer: never yes for a secret that the backend has
+// refused since it last accepted it, and never yes past a lifetime.
+type model struct {
+	t     *testing.T
+	rng   *rand.Rand
+	rules Rules
+	now   Time
+	user  *User
+	valid map[int]bool // secrets that the backend accepts
+	mode  Outcome      // Accepted stands for a backend that answers
+	seq   int
+	yes   map[int]event // when the backend last accepted a secret
+	no    map[int]event
+	open  []*pending
+	allow map[auth.Source]int
+}
+
+type event struct {
+	seq int
+	at  Time
+}
+
+type pending struct {
+	flow   *Flow
+	secret int
+	step   Step
+	done   bool // answered
+}
+
+func (m *model) key(secret int) Key { return Key{1, byte(secret)} }
+
+func secretHash(secret, salt int) string { return fmt.Sprintf("hash-%d-%d", secret, salt) }
+
+func hashMatches(hash string, secret int) bool {
+	var s, salt int
+	_, err := fmt.Sscanf(hash, "hash-%d-%d", &s, &salt)
+	return err == nil && s == secret
+}
+
+func (m *model) take(p *pending, step Step) {
+	m.t.Helper()
+	if step.Answered {
+		if p.done {
+			m.t.Fatal("a flow answered twice")
+		}
+		p.done = true
+		m.check(p.secret, step.Answer)
+	}
+	if step.Save && m.rules.Hashed && m.rng.IntN(4) == 0 {
+		m.restart()
+	}
+	if step.Do == Nothing {
+		if !p.done {
+			m.t.Fatal("a flow ended without an answer")
+		}
+		return
+	}
+	p.step = step
+	m.open = append(m.open, p)
+}
+
+// restart replaces the user by what the disk would give back.
+func (m *model) restart() {
+	rec := m.user.Encode()
+	for _, f := range m.user.Refusals {
+		if f.settling > 0 {
+			return // a restart then may lose a refusal: see DESIGN, updates never delay answers
+		}
+	}
+	u := new(User)
+	if rec != nil {
+		// passhash.Check refuses the model's hashes, so Decode is not used here.
+		u.Exists = m.user.Exists
+		for _, v := range m.user.Verifiers {
+			if v.Hash != "" {
+				v.Key = Key{}
+				u.Verifiers = append(u.Verifiers, v)
+			}
+		}
+	}
+	m.user = u
+}
+
+func (m *model) check(secret int, a auth.Answer) {
+	m.t.Helper()
+	m.allow[a.Source]++
+	if a.Verdict != auth.Allow || a.Source == auth.SourceBackend {
+		return
+	}
+	yes, ok := m.yes[secret]
+	if !ok {
+		m.t.Fatalf("%v: yes for a secret the backend never accepted", a.Source)
+	}
+	if no, refused := m.no[secret]; refused && no.seq > yes.seq {
+		m.t.Fatalf("%v: yes for a secret refused since", a.Source)
+	}
+	age := time.Duration(m.now-yes.at) * time.Millisecond
+	limit := m.rules.Verify
+	if a.Source == auth.SourceGrace {
+		limit = m.rules.Outage
+	}
+	if age >= limit {
+		m.t.Fatalf("%v: yes %v after the verification, past %v", a.Source, age, limit)
+	}
+}
+
+// work does what one random flow wants.
+func (m *model) work() {
+	i := m.rng.IntN(len(m.open))
+	p := m.open[i]
+	m.open = append(m.open[:i], m.open[i+1:]...)
+	step := p.step
+	switch step.Do {
+	case Compare:
+		match := ""
+		for _, h := range step.Hashes {
+			if hashMatches(h, p.secret) {
+				match = h
+			}
+		}
+		ran := m.rng.IntN(5) > 0
+		if !ran {
+			match = ""
+		}
+		m.take(p, p.flow.Compared(m.user, match, step.Hashes, ran, &m.rules, m.now))
+	case Hash:
+		hash := ""
+		if m.rng.IntN(5) > 0 {
+			m.seq++
+			hash = secretHash(p.secret, m.seq)
+		}
+		m.take(p, p.flow.WasHashed(m.user, hash))
+	case Ask:
+		outcome := m.mode
+		m.seq++
+		if outcome == Accepted {
+			if m.valid[p.secret] {
+				m.yes[p.secret] = event{m.seq, m.now}
+			} else {
+				outcome = Refused
+				m.no[p.secret] = event{m.seq, m.now}
+			}
+		}
+		m.take(p, p.flow.Asked(m.user, outcome, auth.SourceBackend, &m.rules, m.now))
+	}
+}
+
+func TestPromise(t *testing.T) {
+	seen := map[auth.Source]int{}
+	for seed := range uint64(400) {
+		m := &model{
+			t: t, rng: rand.New(rand.NewPCG(seed, 1)), user: new(User), now: At(time.Unix(1_800_000_000, 0)),
+			valid: map[int]bool{0: true}, yes: map[int]event{}, no: map[int]event{}, mode: Accepted, allow: seen,
+			rules: Rules{
+				Hashed: seed%2 == 0, Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour,
+				Refused: []time.Duration{0, 5 * time.Minute}[seed/2%2], Exists: time.Hour, Absent: time.Minute,
+				Secrets: 1 + int(seed%4), Refusals: 1 + int(seed%3),
+			},
+		}
+		for range 400 {
+			switch n := m.rng.IntN(100); {
+			case n < 45:
+				s := m.rng.IntN(5)
+				p := &pending{flow: NewFlow(m.key(s)), secret: s}
+				m.take(p, p.flow.Start(m.user, &m.rules, m.now))
+			case n < 50:
+				m.valid[m.rng.IntN(5)] = m.rng.IntN(2) == 0
+			case n < 56:
+				m.mode = []Outcome{Accepted, Accepted, CannotAnswer, Busy, Broken}[m.rng.IntN(5)]
+			case n < 62:
+				m.now += Time(m.rng.Int64N(int64(time.Hour/time.Millisecond)) * []int64{1, 30, 100}[m.rng.IntN(3)])
+			case n < 63:
+				m.restart()
+			default:
+				if len(m.open) > 0 {
+					m.work()
+				}
+			}
+		}
+		for len(m.open) > 0 {
+			m.work()
+		}
+	}
+	for _, s := range []auth.Source{auth.SourceHot, auth.SourceCache, auth.SourceGrace, auth.SourceBackend, auth.SourceRefusedBefore} {
+		if seen[s] < 20 {
+			t.Errorf("the model hardly ever answered from %v (%d times): it proves nothing", s, seen[s])
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package cache
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+)
+
+const (
+	hashA = "$2b$04$4FsGWsFT3KZ1vUD5MCgiwuvbuNuR02DA7buna.Abfaa9s6ZcmWmsC"
+	hashB = "sha256:$2a$04$TJ7KQwbQ1xyNXrzuE80v4uEoWJm2xtNyrS0gTdkPW8knhQJTGR0se"
+)
+
+func TestRecordRoundTrip(t *testing.T) {
+	cases := map[string]User{
+		"one verifier": {Verifiers: []Verifier{{Hash: hashA, First: 1000, Verified: 2000, Used: 3000}}},
+		"two, one stale, and existence": {
+			Verifiers: []Verifier{
+				{Hash: hashA, First: 5, Verified: 4, Used: 3, Stale: true},
+				{Hash: hashB, First: 1_800_000_000_000, Verified: 1_800_000_000_001, Used: 1_900_000_000_000},
+			},
+			Exists: Existence{Known: true, Yes: true, At: 77},
+		},
+		"existence only": {Exists: Existence{Known: true, Yes: true, At: -1}},
+	}
+	for name, u := range cases {
+		t.Run(name, func(t *testing.T) {
+			got, err := Decode(u.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(*got, u) {
+				t.Errorf("got %+v, want %+v", *got, u)
+			}
+		})
+	}
+}
+
+func TestRecordHoldsNoKeys(t *testing.T) {
+	u := User{
+		Verifiers: []Verifier{
+			{Hash: hashA, Key: Key{1, 2, 3, 4, 5, 6, 7, 8}, First: 1, Verified: 1, Used: 1},
+			{Key: Key{9, 9, 9, 9, 9, 9, 9, 9}, First: 1, Verified: 1, Used: 1}, // not hashed yet
+		},
+		Refusals: []Refusal{{Key: Key{7, 7, 7, 7, 7, 7, 7, 7}, At: 1}},
+		Exists:   Existence{Known: true, At: 5}, // "no" is not for the disk
+	}
+	record := u.Encode()
+	for _, key := range [][]byte{{1, 2, 3, 4, 5, 6, 7, 8}, bytes.Repeat([]byte{9}, 8), bytes.Repeat([]byte{7}, 8)} {
+		if bytes.Contains(record, key) {
+			t.Errorf("record holds the key %x", key)
+		}
+	}
+	got, err := Decode(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Verifiers) != 1 || got.Exists.Known {
+		t.Errorf("record gave back %+v", got)
+	}
+	if (&User{Refusals: u.Refusals, Exists: u.Exists}).Encode() != nil {
+		t.Error("a user without verifiers or existence has a record")
+	}
+}
+
+func TestRecordRefused(t *testing.T) {
+	good := (&User{Verifiers: []Verifier{{Hash: hashA, First: 1000, Verified: 2000, Used: 3000}}}).Encode()
+	cases := map[string][]byte{
+		"empty":             {},
+		"unknown version":   append([]byte{2}, good[1:]...),
+		"trailing byte":     append(bytes.Clone(good), 0),
+		"bad hash":          bytes.Replace(good, []byte("$2b$"), []byte("$2x$"), 1),
+		"too many":          {recordVersion, 0, 0xff, 0x01},
+		"hash over the end": {recordVersion, 0, 1, 0, 60, 'x'},
+	}
+	for n := 1; n < len(good); n++ {
+		cases["cut at "+string(rune('a'+n%26))+string(rune('a'+n/26))] = good[:n]
+	}
+	for name, record := range cases {
+		if _, err := Decode(record); !errors.Is(err, ErrRecord) {
+			t.Errorf("%s: err = %v", name, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add((&User{Verifiers: []Verifier{{Hash: hashA, First: 1, Verified: 2, Used: 3}}}).Encode())
+	f.Add((&User{Verifiers: []Verifier{{Hash: hashB, Stale: true}}, Exists: Existence{Known: true, Yes: true, At: 9}}).Encode())
+	f.Add([]byte{recordVersion, 1, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, record []byte) {
+		u, err := Decode(record)
+		if err != nil {
+			return
+		}
+		again, err := Decode(u.Encode())
+		if u.Encode() == nil {
+			return // a record of nothing
+		}
+		if err != nil || !reflect.DeepEqual(u, again) {
+			t.Fatalf("%+v was read back as %+v, %v", u, again, err)
+		}
+	})
+}

@@ -1,0 +1,253 @@
+// Package cache decides what may be answered from memory of earlier answers: the rules
+// of DESIGN, "The cache". It is pure: the clock is passed in, and hashing and asking are
+// the caller's work.
+package cache
+
+import (
+	"slices"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// Time is a moment in Unix milliseconds, the resolution of everything stored.
+type Time int64
+
+// At converts a moment of the wall clock.
+func At(t time.Time) Time { return Time(t.UnixMilli()) }
+
+// Go returns the moment as a time.Time.
+func (t Time) Go() time.Time { return time.UnixMilli(int64(t)) }
+
+// skew is how far into the future a stored moment may lie: small steps of a clock that
+// is being corrected. Beyond it the moment is not believed, since a clock set back would
+// prolong every lifetime.
+const skew = 5 * time.Minute
+
+// within reports whether now is less than ttl after t. The end of a lifetime does not
+// belong to it.
+func (t Time) within(ttl time.Duration, now Time) bool {
+	age := time.Duration(now-t) * time.Millisecond
+	return age < ttl && age > -skew
+}
+
+// Rules are a domain's lifetimes.
+type Rules struct {
+	Off      bool // storage none: nothing is remembered
+	Hashed   bool // storage disk: verifiers need a password hash to be kept
+	Query    time.Duration
+	Verify   time.Duration
+	Outage   time.Duration
+	Refused  time.Duration
+	Exists   time.Duration
+	Absent   time.Duration
+	Secrets  int // verifiers per user
+	Refusals int // remembered refused secrets per user
+}
+
+// Verifier is a secret that the backend has accepted.
+type Verifier struct {
+	Hash     string // passhash text; empty while it is not hashed
+	Key      Key    // zero while the secret has not been seen by this process
+	First    Time   // first verified by the backend
+	Verified Time   // last verified by the backend
+	Used     Time   // last used
+	Stale    bool   // must be verified again at its next use
+}
+
+// fresh reports whether a matching secret may be allowed without asking.
+func (v *Verifier) fresh(r *Rules, now Time) bool {
+	return !v.Stale && v.Used.within(r.Query, now) && v.Verified.within(r.Verify, now)
+}
+
+// grace reports whether a matching secret may be allowed while the backend cannot answer.
+func (v *Verifier) grace(r *Rules, now Time) bool { return v.Verified.within(r.Outage, now) }
+
+// Refusal is a secret that the backend has refused.
+type Refusal struct {
+	Key Key
+	At  Time
+
+	settling int // comparisons under way that may find a verifier of this secret
+}
+
+// Existence is what the backend last said to isuser.
+type Existence struct {
+	Known bool
+	Yes   bool
+	At    Time
+}
+
+// User is all that is remembered of one user of one domain. The zero value remembers
+// nothing. It is owned by one goroutine.
+type User struct {
+	Verifiers []Verifier
+	Refusals  []Refusal
+	Exists    Existence
+}
+
+// Worthless reports whether forgetting the user would lose nothing but refusals: such
+// users must not push others out of memory.
+func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
+
+// Forget drops everything, as after a change of password.
+func (u *User) Forget() { *u = User{} }
+
+// keyed returns the verifier whose secret is key.
+func (u *User) keyed(key Key) *Verifier {
+	for i := range u.Verifiers {
+		if u.Verifiers[i].Key == key {
+			return &u.Verifiers[i]
+		}
+	}
+	return nil
+}
+
+func (u *User) hashed(hash string) int {
+	for i := range u.Verifiers {
+		if u.Verifiers[i].Hash == hash {
+			return i
+		}
+	}
+	return -1
+}
+
+func (u *User) drop(i int) { u.Verifiers = append(u.Verifiers[:i], u.Verifiers[i+1:]...) }
+
+// dropKeyed removes the verifier whose secret is key and reports whether there was one.
+func (u *User) dropKeyed(key Key) bool {
+	for i := range u.Verifiers {
+		if u.Verifiers[i].Key == key {
+			u.drop(i)
+			return true
+		}
+	}
+	return false
+}
+
+// refusal returns what is remembered of a refusal of key, or nil.
+func (u *User) refusal(key Key) *Refusal {
+	for i := range u.Refusals {
+		if u.Refusals[i].Key == key {
+			return &u.Refusals[i]
+		}
+	}
+	return nil
+}
+
+func (u *User) refuse(key Key, r *Rules, now Time) {
+	if f := u.refusal(key); f != nil {
+		f.At = now
+		return
+	}
+	if len(u.Refusals) >= r.Refusals {
+		for i := range u.Refusals {
+			if u.Refusals[i].settling == 0 {
+				u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
+				break
+			}
+		}
+	}
+	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now})
+}
+
+func (u *User) pardon(key Key) {
+	for i, f := range u.Refusals {
+		if f.Key == key {
+			u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
+			return
+		}
+	}
+}
+
+func (u *User) settled(key Key) {
+	if f := u.refusal(key); f != nil && f.settling > 0 {
+		f.settling--
+	}
+}
+
+// add remembers a new secret and makes room for it by forgetting the one that was used
+// longest ago.
+func (u *User) add(v Verifier, r *Rules) {
+	for len(u.Verifiers) >= r.Secrets {
+		oldest := 0
+		for i := range u.Verifiers {
+			if u.Verifiers[i].Used < u.Verifiers[oldest].Used {
+				oldest = i
+			}
+		}
+		u.drop(oldest)
+	}
+	u.Verifiers = append(u.Verifiers, v)
+}
+
+// staleOthers makes every verifier but key's ask the backend at its next use.
+func (u *User) staleOthers(key Key) {
+	for i := range u.Verifiers {
+		if u.Verifiers[i].Key != key {
+			u.Verifiers[i].Stale = true
+		}
+	}
+}
+
+// IsUser answers isuser from memory. ok is false when the backend must be asked.
+func (u *User) IsUser(r *Rules, now Time) (a auth.Answer, ok bool) {
+	if r.Off || !u.Exists.Known {
+		return a, false
+	}
+	switch {
+	case u.Exists.Yes && u.Exists.At.within(r.Exists, now):
+		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}, true
+	case !u.Exists.Yes && u.Exists.At.within(r.Absent, now):
+		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceHot}, true
+	}
+	return a, false
+}
+
+// IsUserGrace answers isuser while the backend cannot: yes for a user that was there
+// within the outage lifetime, since mail must not bounce, and never no.
+func (u *User) IsUserGrace(r *Rules, now Time) (a auth.Answer, ok bool) {
+	if r.Off {
+		return a, false
+	}
+	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace}
+	if u.Exists.Known {
+		return yes, u.Exists.Yes && u.Exists.At.within(r.Outage, now)
+	}
+	for i := range u.Verifiers {
+		if u.Verifiers[i].grace(r, now) {
+			return yes, true
+		}
+	}
+	return a, false
+}
+
+// SetExists remembers the backend's answer to isuser and reports whether the record
+// should be written: a "no" is short-lived and stays in memory, unless it takes back a
+// "yes".
+func (u *User) SetExists(yes bool, r *Rules, now Time) (changed bool) {
+	if r.Off {
+		return false
+	}
+	was := u.Exists
+	u.Exists = Existence{Known: true, Yes: yes, At: now}
+	return yes || was.Known && was.Yes
+}
+
+// Doubt makes everything be asked again at its next use, as after a change of which nobody
+// knows whether it was made.
+func (u *User) Doubt() {
+	for i := range u.Verifiers {
+		u.Verifiers[i].Stale = true
+	}
+	u.Refusals = slices.DeleteFunc(u.Refusals, func(f Refusal) bool { return f.settling == 0 })
+	u.Exists.Known = false
+}
+
+// Clone returns a copy that shares nothing with u.
+func (u *User) Clone() User {
+	c := *u
+	c.Verifiers = slices.Clone(u.Verifiers)
+	c.Refusals = slices.Clone(u.Refusals)
+	return c
+}

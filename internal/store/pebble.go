@@ -1,0 +1,336 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatVersion is the layout of keys and values as a whole; each value has a version of
+// its own besides.
+const formatVersion = 1
+
+// syncEvery is how long an unsynced change may wait for the disk.
+const syncEvery = 200 * time.Millisecond
+
+// ErrLocked is wrapped by OpenPebble when another process owns the store.
+var ErrLocked = errors.New("store is in use by another process")
+
+// ErrFailed is wrapped by every error after the store has failed for good: a full disk
+// during a write, a corrupted file. It is not used again until the next start.
+var ErrFailed = errors.New("store has failed")
+
+// Pebble is the embedded store.
+type Pebble struct {
+	db  *pebble.DB
+	log *slog.Logger
+
+	failed atomic.Pointer[string]
+	dirty  atomic.Bool
+
+	mu     sync.RWMutex // held for writing while the store closes
+	closed bool
+	stop   chan struct{}
+	done   chan struct{}
+}
+
+var _ Store = (*Pebble)(nil)
+
+// OpenPebble opens or creates the store in dir, a directory of its own. The error wraps
+// ErrLocked if another process has it open.
+func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
+	return openPebble(dir, log, vfs.Default)
+}
+
+func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {
+	p = &Pebble{log: log, stop: make(chan struct{}), done: make(chan struct{})}
+	opts := &pebble.Options{
+		FS:                 fs,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             pebbleLog{p},
+		MemTableSize:       4 << 20,
+		CacheSize:          8 << 20,
+		WALBytesPerSync:    512 << 10,
+		MaxOpenFiles:       256,
+	}
+	for i := range opts.Levels {
+		// Most questions about strangers end at the filter, without a read.
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	defer p.recovered(&err)
+	if p.db, err = pebble.Open(dir, opts); err != nil {
+		if locked(err) {
+			return nil, fmt.Errorf("open store %s: %w: stop the other postern first, or give this one its own data_dir", dir, ErrLocked)
+		}
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if err := p.checkFormat(); err != nil {
+		_ = p.db.Close()
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	go p.syncer()
+	return p, nil
+}
+
+// locked recognises pebble's error for a directory that another process has locked.
+func locked(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "lock held by current process") ||
+		strings.Contains(text, "resource temporarily unavailable")
+}
+
+func (p *Pebble) checkFormat() error {
+	key := []byte(Meta + "format")
+	v, err := p.Get(key)
+	if errors.Is(err, ErrNotFound) {
+		return p.Apply([]Op{{key, []byte{formatVersion}}}, true)
+	}
+	if err == nil && (len(v) != 1 || v[0] != formatVersion) {
+		err = fmt.Errorf("format %v is not known to this version of postern: install a newer one, or move the directory away to start with an empty cache", v)
+	}
+	return err
+}
+
+// Get implements Store.
+func (p *Pebble) Get(key []byte) (value []byte, err error) {
+	unlock, err := p.use()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	defer p.recovered(&err)
+	v, closer, err := p.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read store: %w", err)
+	}
+	value = append([]byte(nil), v...)
+	return value, closer.Close()
+}
+
+// Scan implements Store.
+func (p *Pebble) Scan(prefix []byte, fn func(key, value []byte) bool) (err error) {
+	unlock, err := p.use()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer p.recovered(&err)
+	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		return fmt.Errorf("scan store: %w", err)
+	}
+	for ok := it.First(); ok && fn(it.Key(), it.Value()); ok = it.Next() {
+	}
+	if err := it.Close(); err != nil {
+		return fmt.Errorf("scan store: %w", err)
+	}
+	return nil
+}
+
+// Apply implements Store. An unsynced change is visible at once and durable within a
+// fraction of a second.
+func (p *Pebble) Apply(ops []Op, sync bool) (err error) {
+	unlock, err := p.use()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer p.recovered(&err)
+	b := p.db.NewBatch()
+	for _, op := range ops {
+		if op.Value == nil {
+			err = b.Delete(op.Key, nil)
+		} else {
+			err = b.Set(op.Key, op.Value, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("write store: %w", err)
+		}
+	}
+	if sync {
+		err = b.Commit(pebble.Sync)
+	} else {
+		err = b.Commit(pebble.NoSync)
+		p.dirty.Store(true)
+	}
+	if err != nil {
+		return fmt.Errorf("write store: %w", err)
+	}
+	return nil
+}
+
+// DeletePrefix implements Store.
+func (p *Pebble) DeletePrefix(prefix []byte) (err error) {
+	unlock, err := p.use()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer p.recovered(&err)
+	if err := p.db.DeleteRange(prefix, prefixEnd(prefix), pebble.Sync); err != nil {
+		return fmt.Errorf("delete from store: %w", err)
+	}
+	return nil
+}
+
+// Size is the store's size on disk in bytes.
+func (p *Pebble) Size() uint64 {
+	unlock, err := p.use()
+	if err != nil {
+		return 0
+	}
+	defer unlock()
+	return p.db.Metrics().DiskSpaceUsage()
+}
+
+// Failed says why the store is not used any more; "" while it works.
+func (p *Pebble) Failed() string {
+	if why := p.failed.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
+// Close implements Store. A second call does nothing.
+func (p *Pebble) Close() (err error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	p.mu.Unlock()
+	close(p.stop)
+	<-p.done
+	if p.failed.Load() != nil {
+		return nil // its locks may be held for ever
+	}
+	defer p.recovered(&err)
+	if err := p.db.LogData(nil, pebble.Sync); err != nil {
+		p.log.Error("store could not be synced", "err", err)
+	}
+	if err := p.db.Close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+// use admits an operation; the caller must call unlock.
+func (p *Pebble) use() (unlock func(), err error) {
+	if why := p.failed.Load(); why != nil {
+		return nil, fmt.Errorf("%w: %s", ErrFailed, *why)
+	}
+	p.mu.RLock()
+	if p.closed {
+		p.mu.RUnlock()
+		return nil, ErrClosed
+	}
+	return p.mu.RUnlock, nil
+}
+
+// syncer makes unsynced changes durable, many with one fsync.
+func (p *Pebble) syncer() {
+	defer close(p.done)
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+		}
+		if p.dirty.Swap(false) {
+			if err := p.sync(); err != nil {
+				p.log.Error("store could not be synced", "err", err)
+			}
+		}
+	}
+}
+
+func (p *Pebble) sync() (err error) {
+	if why := p.failed.Load(); why != nil {
+		return nil
+	}
+	defer p.recovered(&err)
+	return p.db.LogData(nil, pebble.Sync)
+}
+
+// fatal is what pebble's "process must end" becomes within one of our own calls.
+type fatal struct{ text string }
+
+func (p *Pebble) recovered(err *error) {
+	if reason := recover(); reason != nil {
+		p.fail(fmt.Sprint(reason))
+		*err = fmt.Errorf("%w: %s", ErrFailed, p.Failed())
+	}
+}
+
+func (p *Pebble) fail(why string) {
+	if p.failed.CompareAndSwap(nil, &why) {
+		p.log.Error("store has failed: the cache works from memory until postern is restarted; check disk space and the disk itself", "err", why)
+	}
+}
+
+// pebbleLog routes pebble's log. Its Fatalf must not end the process: authentication goes
+// on without a store.
+type pebbleLog struct{ p *Pebble }
+
+func (l pebbleLog) Infof(format string, args ...any) {
+	l.p.log.Debug("pebble", "text", fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLog) Errorf(format string, args ...any) {
+	l.p.log.Error("pebble", "text", fmt.Sprintf(format, args...))
+}
+
+// Fatalf must not return. In a call of ours it unwinds to recovered; in a goroutine of
+// pebble's own it ends that goroutine, and the store is not touched again.
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.p.fail(text)
+	if inOurCall() {
+		panic(fatal{text})
+	}
+	runtime.Goexit()
+}
+
+// inOurCall reports whether a method of Pebble is on the stack.
+func inOurCall() bool {
+	pcs := make([]uintptr, 128)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.Contains(f.Function, "internal/store.") && !strings.Contains(f.Function, "pebbleLog") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// prefixEnd is the first key after all keys with prefix, nil if there is none.
+func prefixEnd(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+var _ io.Closer = (*Pebble)(nil)
