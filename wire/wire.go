@@ -61,14 +61,30 @@ type Codec interface {
 
 // Options tune a codec.
 type Options struct {
-	// MaxFrame bounds a frame or line in bytes; 0 means the protocol's default.
+	// MaxFrame bounds a frame or line in bytes, without the length prefix or the LF
+	// (saslauthd: all four fields with their lengths). 0 means the protocol's
+	// default, which every request that may be asked fits into; other values below
+	// 64 count as 64. A codec never needs more than MaxFrame+2 unread bytes.
 	MaxFrame int
 	// BinaryAnswers makes the ejabberd codec say 0 where it would say 2, for peers
 	// that know 0 and 1 only (MongooseIM).
 	BinaryAnswers bool
 }
 
-// New returns a codec for one connection.
+// minFrame is the least MaxFrame: room for every operation word, so that even an
+// oversize frame is refused under its own operation.
+const minFrame = 64
+
+// maxFrame returns the bound to use where standard is the protocol's default.
+func (o Options) maxFrame(standard int) int {
+	if o.MaxFrame <= 0 {
+		return standard
+	}
+	return max(o.MaxFrame, minFrame)
+}
+
+// New returns a codec for one connection. The error, for a protocol without a codec,
+// names those that have one.
 func New(p Protocol, o Options) (Codec, error) {
 	switch p {
 	case Generic:

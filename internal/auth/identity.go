@@ -70,8 +70,9 @@ func checkName(what, name, forbidden string) error {
 		return fmt.Errorf("%w: %s is not UTF-8", ErrMalformed, what)
 	}
 	for _, r := range name {
-		// C0, DEL and C1 controls; U+2028 and U+2029 are not controls but no name holds them either.
-		if r < 0x20 || (r >= 0x7f && r <= 0x9f) {
+		// C0, DEL and C1 controls. U+2028 and U+2029 are none, but they break lines too and
+		// the XMPP name profiles (RFC 8265, RFC 6122) do not have them.
+		if r < 0x20 || (r >= 0x7f && r <= 0x9f) || r == 0x2028 || r == 0x2029 {
 			return fmt.Errorf("%w: control character in %s", ErrMalformed, what)
 		}
 		if r < utf8.RuneSelf && strings.IndexByte(forbidden, byte(r)) >= 0 {
@@ -96,33 +97,52 @@ func NewIdentity(user, domain string) (Identity, error) {
 	return Identity{User: user, Domain: folded}, nil
 }
 
-// FoldDomain returns the canonical form of a domain.
+// FoldDomain returns the canonical form of a domain: lower case, U-labels, no trailing
+// dot. Folding a folded domain changes nothing. The error wraps ErrMalformed: the
+// domain fails CheckDomain, before or after folding, is no IDNA name, or has an empty
+// label.
 func FoldDomain(domain string) (string, error) {
 	if err := CheckDomain(domain); err != nil {
 		return "", err
 	}
-	folded := domain
-	if !plainDomain(domain) {
-		var err error
-		if folded, err = domainProfile.ToUnicode(domain); err != nil {
-			return "", fmt.Errorf("%w: domain is not a valid IDNA name", ErrMalformed)
-		}
+	folded, err := foldLabels(domain)
+	if err != nil {
+		return "", err
 	}
-	if len(folded) > 1 && folded[len(folded)-1] == '.' {
-		folded = folded[:len(folded)-1] // the root's dot, RFC 7622 section 3.2
+	folded = strings.TrimSuffix(folded, ".") // the root's dot, RFC 7622 section 3.2
+	if err := CheckDomain(folded); err != nil {
+		return "", err
 	}
-	return folded, CheckDomain(folded)
+	if folded[0] == '.' || folded[len(folded)-1] == '.' || strings.Contains(folded, "..") {
+		return "", fmt.Errorf("%w: empty label in domain", ErrMalformed)
+	}
+	return folded, nil
 }
 
-// plainDomain reports whether a domain needs no folding: lower-case ASCII without
-// an A-label.
-func plainDomain(domain string) bool {
-	for i := 0; i < len(domain); i++ {
-		if c := domain[i]; c >= utf8.RuneSelf || (c >= 'A' && c <= 'Z') {
+// foldLabels lowers and decodes the labels. ASCII without an A-label is only lowered:
+// the IDNA profile would refuse hyphens in places where hosts in use have them, and
+// a name must not depend on its letter case for that.
+func foldLabels(domain string) (string, error) {
+	if isASCII(domain) {
+		domain = strings.ToLower(domain)
+		if !strings.Contains(domain, "xn--") {
+			return domain, nil
+		}
+	}
+	folded, err := domainProfile.ToUnicode(domain)
+	if err != nil {
+		return "", fmt.Errorf("%w: domain is not a valid IDNA name", ErrMalformed)
+	}
+	return folded, nil
+}
+
+func isASCII(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] >= utf8.RuneSelf {
 			return false
 		}
 	}
-	return !strings.Contains(domain, "xn--")
+	return true
 }
 
 // Identity returns whom the request is about; defaultDomain stands in for an

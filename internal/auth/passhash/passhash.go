@@ -35,10 +35,14 @@ const hashLen = 60
 var ErrHash = errors.New("not a usable bcrypt hash")
 
 // New hashes password at the given cost, which costs CPU time by design (about a
-// quarter of a second at cost 12).
+// quarter of a second at cost 12). It refuses a password that Match never accepts and
+// a cost outside MinCost and MaxCost.
 func New(password string, cost int) (string, error) {
-	if password == "" {
+	switch {
+	case password == "":
 		return "", errors.New("an empty password cannot be hashed")
+	case strings.IndexByte(password, 0) >= 0:
+		return "", errors.New("a password with NUL cannot be hashed: no login with it would match")
 	}
 	if cost < MinCost || cost > MaxCost {
 		return "", fmt.Errorf("bcrypt cost %d is out of range: use %d to %d", cost, MinCost, MaxCost)
@@ -73,8 +77,9 @@ func Match(hash, password string) bool {
 }
 
 // Check reports whether hash is well formed and of a cost that may be computed.
-// x/crypto's own check accepts $2x$ (a faulty implementation's mark) and ignores
-// what follows the 60th character, so it is not enough.
+// x/crypto's own check accepts $2x$ (a faulty implementation's mark), a cost of "+4" and
+// any byte after the cost, and ignores what follows the 60th character, so it is not
+// enough. The error wraps ErrHash.
 func Check(hash string) error {
 	hash = strings.TrimPrefix(hash, longPrefix)
 	if len(hash) != hashLen {
@@ -85,10 +90,11 @@ func Check(hash string) error {
 	default:
 		return fmt.Errorf("%w: unknown version", ErrHash)
 	}
-	cost, err := bcrypt.Cost([]byte(hash))
-	if err != nil {
+	tens, ones := hash[4]-'0', hash[5]-'0'
+	if tens > 9 || ones > 9 || hash[6] != '$' {
 		return fmt.Errorf("%w: unreadable cost", ErrHash)
 	}
+	cost := int(tens)*10 + int(ones)
 	if cost < MinCost || cost > MaxCost {
 		return fmt.Errorf("%w: cost %d is not within %d to %d", ErrHash, cost, MinCost, MaxCost)
 	}

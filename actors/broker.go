@@ -1,0 +1,240 @@
+// Package actors decides when: who runs, who waits, who is restarted, and by which moment a
+// request has its answer. What is decided stands in internal/.
+package actors
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/cache"
+	"postern/internal/config"
+	"postern/internal/store"
+	"postern/internal/token"
+)
+
+// hashQueue bounds the password work that waits for a processor, per urgency.
+const hashQueue = 512
+
+// journalLimit bounds the single-use tokens that wait for the disk.
+const journalLimit = 1024
+
+// Options are what a broker is made of.
+type Options struct {
+	Config *config.Config
+	// Backend makes a backend of its block; hashing is the machine-wide pool.
+	Backend func(b config.Backend, hashing backend.Hashing) (backend.Backend, error)
+	// Store may be nil: nothing is kept on disk then.
+	Store store.Store
+	Log   *slog.Logger
+	// Broken makes a broker that answers every question "cannot tell": what stands in for one
+	// whose configuration is not usable.
+	Broken bool
+	// Clock tells the time for tokens and cache; nil means time.Now.
+	Clock func() time.Time
+
+	inject func(actor string, message any) // tests: panic before a message is handled
+}
+
+// Broker is a running set of domains, backends and listeners.
+type Broker struct {
+	sys     *system
+	log     *slog.Logger
+	clock   func() time.Time
+	keyer   *cache.Keyer
+	seed    maphash.Seed
+	broken  bool
+	store   store.Store
+	journal *store.Group // nil without a store
+	hashing *hashPool
+
+	domains   map[string]*domain // immutable; "*" is the fallback
+	backends  map[config.BackendRef]*backendRef
+	listeners []*listener
+
+	inFlight atomic.Int64    // calls admitted whose answer has not left
+	draining atomic.Bool     // new requests are refused
+	closing  atomic.Bool     // connections end
+	ctx      context.Context // ends when the backends must let go
+	cancel   context.CancelFunc
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	connSeq atomic.Uint64
+	idle    sync.WaitGroup // reader and accept goroutines
+	sweeper chan struct{}
+	swept   chan struct{}
+}
+
+// Start builds the actors of a configuration. Nothing listens yet: see Listen and Pipe.
+func Start(o Options) (*Broker, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	b := &Broker{
+		sys: newSystem(o.Log), log: o.Log, clock: o.Clock, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(),
+		store: o.Store, broken: o.Broken,
+		hashing:  newHashPool(runtime.GOMAXPROCS(0), hashQueue, o.Log),
+		domains:  make(map[string]*domain, len(o.Config.Domains)),
+		backends: make(map[config.BackendRef]*backendRef, len(o.Config.Backends)),
+		conns:    make(map[*conn]struct{}),
+		sweeper:  make(chan struct{}), swept: make(chan struct{}),
+	}
+	b.sys.inject = o.inject
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	if o.Store != nil {
+		b.journal = store.NewGroup(o.Store, journalLimit)
+	}
+	go b.sweep()
+	if err := b.build(o); err != nil {
+		b.Stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Broker) build(o Options) error {
+	for _, cfg := range o.Config.Backends {
+		if err := b.addBackend(cfg, o.Backend); err != nil {
+			return err
+		}
+	}
+	for _, cfg := range o.Config.Domains {
+		d, err := b.newDomain(cfg)
+		if err != nil {
+			return fmt.Errorf("domain %q: %w", cfg.Name, err)
+		}
+		if err := d.start(); err != nil {
+			return err
+		}
+		b.domains[d.name] = d
+	}
+	b.restoreNonces()
+	return nil
+}
+
+func (b *Broker) newDomain(cfg config.Domain) (*domain, error) {
+	d := &domain{
+		name: cfg.Name, broker: b, log: b.log, cost: cfg.Cache.BcryptCost, hot: cfg.Cache.HotEntries,
+		disk: cfg.Cache.Storage == config.StorageDisk,
+		rules: cache.Rules{
+			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
+			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
+			Refused: cfg.Cache.RefusedTTL, Exists: cfg.Cache.ExistsTTL, Absent: cfg.Cache.AbsentTTL,
+			Secrets: cfg.Cache.Secrets, Refusals: maxRefusals,
+		},
+	}
+	var err error
+	if cfg.JSXC != nil {
+		if d.jsxc, err = token.NewJSXC(cfg.JSXC.Secrets); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.TOTP != nil {
+		if d.totp, err = token.NewTOTP(cfg.TOTP.Seed, cfg.TOTP.Secrets); err != nil {
+			return nil, err
+		}
+	}
+	names := cfg.AuthDomains
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, ref := range cfg.Backends {
+		for _, name := range names {
+			d.hops = append(d.hops, hop{b.backends[ref], name})
+		}
+	}
+	prefix := "domain:" + d.name
+	for i := range runtime.GOMAXPROCS(0) {
+		if d.jsxc != nil || d.totp != nil {
+			d.tokens = append(d.tokens, &tokenRef{domain: d, replay: token.NewReplay(maxNonces),
+				pid: b.sys.NewLocalPID(fmt.Sprintf("%s/token%d", prefix, i))})
+		}
+		d.shards = append(d.shards, &shardRef{domain: d,
+			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/cache%d", prefix, i))})
+	}
+	return d, nil
+}
+
+// maxRefusals is how many refused passwords of one user are remembered.
+const maxRefusals = 16
+
+// lookup returns the domain that answers for a name: its own, or the fallback.
+func (b *Broker) lookup(name string) *domain {
+	if d := b.domains[name]; d != nil {
+		return d
+	}
+	return b.domains["*"]
+}
+
+// enter counts a call as in flight, unless the broker drains: what comes then is refused at
+// once and is not waited for.
+func (b *Broker) enter() bool {
+	b.inFlight.Add(1)
+	if b.draining.Load() {
+		b.inFlight.Add(-1)
+		return false
+	}
+	return true
+}
+
+// admit prepares a call of which Req, Received, Deadline and asker are set, and sends it on
+// its way. A call that cannot be asked is answered here.
+func (b *Broker) admit(c *Call, defaultDomain string) {
+	id, err := c.Req.Identity(defaultDomain)
+	if err == nil {
+		err = c.Req.Check()
+	}
+	if err != nil {
+		c.Trace.Add("request", err.Error())
+		c.ID = auth.Identity{User: "", Domain: ""}
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
+		return
+	}
+	c.ID = id
+	if c.Req.Op == auth.OpAuth {
+		c.Key = b.keyer.Key(auth.OpAuth, id, c.Req.Secret)
+	}
+	c.hash = b.userHash(id)
+	b.route(c)
+}
+
+// route sends a call to its domain's router.
+func (b *Broker) route(c *Call) {
+	if b.draining.Load() {
+		c.Fail(auth.SourceStopping)
+		return
+	}
+	if b.broken {
+		c.Fail(auth.SourceConfig)
+		return
+	}
+	d := b.lookup(c.ID.Domain)
+	if d == nil {
+		c.Trace.Add("domain", "not configured, and there is no fallback domain \"*\"")
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain})
+		return
+	}
+	c.stage = stageNew
+	b.sys.Root.Send(d.router, c)
+}
+
+// Tree describes the actors, their queues, restarts and what is in flight, one line each.
+func (b *Broker) Tree() []string {
+	b.mu.Lock()
+	conns := len(b.conns)
+	b.mu.Unlock()
+	lines := []string{fmt.Sprintf("broker inflight=%d connections=%d goroutines=%d draining=%t",
+		b.inFlight.Load(), conns, runtime.NumGoroutine(), b.draining.Load())}
+	for _, r := range b.backends {
+		lines = append(lines, fmt.Sprintf("backend:%s slots=%d/%d", r.name, r.running.Load(), r.slots))
+	}
+	return append(lines, b.sys.Tree()...)
+}

@@ -1,0 +1,153 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/store"
+)
+
+// ErrUnknownDomain is wrapped when no configured domain answers for a name.
+var ErrUnknownDomain = errors.New("no such domain is configured")
+
+// ErrBusy is returned when a part of the cache does not answer in time.
+var ErrBusy = errors.New("the cache is busy: try again")
+
+// cacheOp runs a function in a shard, where the users' state may be touched.
+type cacheOp struct {
+	do   func(*shard)
+	done chan error
+}
+
+var _ request = (*cacheOp)(nil)
+
+func (o *cacheOp) run(s *shard) {
+	o.do(s)
+	o.done <- nil
+}
+
+// Fail implements request.
+func (o *cacheOp) Fail(why auth.Source) {
+	select {
+	case o.done <- fmt.Errorf("%w (%s)", ErrBusy, why):
+	default:
+	}
+}
+
+// in runs do in a shard and waits for it.
+func (s *shardRef) in(ctx context.Context, do func(*shard)) error {
+	op := &cacheOp{do: do, done: make(chan error, 1)}
+	s.send(op)
+	select {
+	case err := <-op.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
+}
+
+// CachedUser returns a copy of what the cache holds of a user.
+func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (user cache.User, err error) {
+	d := b.lookup(id.Domain)
+	if d == nil {
+		return user, fmt.Errorf("%s: %w", id.Domain, ErrUnknownDomain)
+	}
+	err = d.shardOf(b.userHash(id)).in(ctx, func(s *shard) { user = s.users.get(id).Clone() })
+	return user, err
+}
+
+// ForgetUser removes a user from the cache, in memory and on disk.
+func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
+	d := b.lookup(id.Domain)
+	if d == nil {
+		return fmt.Errorf("%s: %w", id.Domain, ErrUnknownDomain)
+	}
+	var stored error
+	err := d.shardOf(b.userHash(id)).in(ctx, func(s *shard) {
+		s.users.drop(func(other auth.Identity) bool { return other == id })
+		if b.store != nil {
+			stored = b.store.Apply([]store.Op{{Key: CredentialKey(id)}}, true)
+		}
+	})
+	return errors.Join(err, stored)
+}
+
+// ForgetDomain removes the users of a domain from the cache.
+func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
+	d := b.lookup(name)
+	if d == nil {
+		return fmt.Errorf("%s: %w", name, ErrUnknownDomain)
+	}
+	return b.forget(ctx, []*domain{d}, CredentialPrefix(name), func(id auth.Identity) bool { return id.Domain == name })
+}
+
+// Flush empties the cache of every domain.
+func (b *Broker) Flush(ctx context.Context) error {
+	var all []*domain
+	for _, d := range b.domains {
+		all = append(all, d)
+	}
+	return b.forget(ctx, all, []byte(store.Credentials), func(auth.Identity) bool { return true })
+}
+
+// forget removes users shard by shard, each from memory and then from disk: what a shard that
+// has not had its turn writes back meanwhile goes with its turn.
+func (b *Broker) forget(ctx context.Context, domains []*domain, prefix []byte, match func(auth.Identity) bool) error {
+	var errs []error
+	for _, d := range domains {
+		for _, ref := range d.shards {
+			var stored error
+			err := ref.in(ctx, func(s *shard) {
+				s.users.drop(match)
+				if b.store != nil {
+					stored = b.store.DeletePrefix(prefix)
+				}
+			})
+			errs = append(errs, err, stored)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CacheStats sums what the shards of each domain count.
+func (b *Broker) CacheStats(ctx context.Context) (map[string]ShardStats, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	all := make(map[string]ShardStats, len(b.domains))
+	var errs []error
+	for name, d := range b.domains {
+		var sum ShardStats
+		for _, ref := range d.shards {
+			errs = append(errs, ref.in(ctx, func(s *shard) { sum.add(s.stats()) }))
+		}
+		all[name] = sum
+	}
+	return all, errors.Join(errs...)
+}
+
+func (s *shard) stats() ShardStats {
+	c := s.count
+	c.Users, c.Strangers = s.users.known.Len(), s.users.strangers.Len()
+	if s.users.failing {
+		c.StoreFailing = 1
+	}
+	return c
+}
+
+func (a *ShardStats) add(b ShardStats) {
+	a.Users += b.Users
+	a.Strangers += b.Strangers
+	a.Hot += b.Hot
+	a.Missed += b.Missed
+	a.Compares += b.Compares
+	a.Hashes += b.Hashes
+	a.BackendAsked += b.BackendAsked
+	a.Graces += b.Graces
+	a.Refusals += b.Refusals
+	a.RefusedBefore += b.RefusedBefore
+	a.StoreFailing += b.StoreFailing
+}

@@ -1,0 +1,142 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/cache"
+)
+
+// States of a call's answer.
+const (
+	open uint32 = iota
+	answering
+	answered
+)
+
+// asker is who put a call: it is told, once, that the answer is there.
+type asker interface {
+	answered(*Call)
+}
+
+// Call is a request under way. It owns its answer: whoever calls Answer or Fail first
+// decides, and later calls change nothing. It travels by pointer from actor to actor
+// without envelope or future.
+type Call struct {
+	Req      auth.Request
+	ID       auth.Identity
+	Key      cache.Key // of ID and secret; zero for operations other than auth
+	Received time.Time
+	Deadline time.Time
+	Trace    *Trace // nil but for `postern test`
+
+	stage   uint8  // whose turn it is: see the stages
+	counted bool   // in flight: a draining broker waits for it
+	hash    uint64 // of the user: chooses shard and token worker
+	asker   asker
+	broker  *Broker
+	front   string
+
+	state  atomic.Uint32
+	answer auth.Answer
+	took   time.Duration
+
+	// Calls with the same question that wait for this one's answer: a stack that Answer
+	// closes. next links a call into the stack of another.
+	waiting atomic.Pointer[Call]
+	next    *Call
+}
+
+// closedStack marks a stack of waiting calls that takes no more.
+var closedStack = new(Call)
+
+var _ request = (*Call)(nil)
+
+// Answer ends the call and reports whether it was the first to do so. It never blocks and
+// may be called from any goroutine.
+func (c *Call) Answer(a auth.Answer) bool {
+	if !c.state.CompareAndSwap(open, answering) {
+		return false
+	}
+	c.answer = a
+	c.took = time.Since(c.Received)
+	c.state.Store(answered)
+	waiter := c.waiting.Swap(closedStack)
+	if c.asker != nil {
+		c.asker.answered(c)
+	}
+	for waiter != nil {
+		w := waiter
+		waiter, w.next = w.next, nil
+		c.passOn(w)
+	}
+	return true
+}
+
+// passOn gives this call's answer to one that waited for it. A call that ran into its
+// deadline knows nothing: one that waits longer is asked again for itself.
+func (c *Call) passOn(w *Call) {
+	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) {
+		c.broker.route(w)
+		return
+	}
+	a := c.answer
+	switch a.Source {
+	case auth.SourceDeadline, auth.SourcePanic, auth.SourceOverload, auth.SourceStopping:
+	default:
+		a.Source = auth.SourceCoalesced
+	}
+	w.Trace.Add("coalesced", "an identical request was answered: "+a.Verdict.String())
+	w.Answer(a)
+}
+
+// Fail answers that nobody can tell, and why.
+func (c *Call) Fail(why auth.Source) { c.Answer(auth.Answer{Source: why}) }
+
+// Done reports whether the call has been answered.
+func (c *Call) Done() bool { return c.state.Load() == answered }
+
+// join makes w wait for c's answer. It is false once c has one.
+func (c *Call) join(w *Call) bool {
+	for {
+		head := c.waiting.Load()
+		if head == closedStack {
+			return false
+		}
+		w.next = head
+		if c.waiting.CompareAndSwap(head, w) {
+			return true
+		}
+	}
+}
+
+// log writes the one line of a decision.
+func (c *Call) log(l *slog.Logger) {
+	level := slog.LevelInfo
+	switch c.answer.Source {
+	case auth.SourceOverload, auth.SourceDeadline, auth.SourcePanic:
+		level = slog.LevelWarn
+	}
+	ctx := context.Background()
+	if !l.Enabled(ctx, level) {
+		return
+	}
+	attrs := [8]slog.Attr{
+		slog.String("front", c.front),
+		slog.String("op", c.Req.Op.String()),
+		slog.String("domain", c.ID.Domain),
+		slog.String("user", c.ID.User),
+		slog.String("verdict", c.answer.Verdict.String()),
+		slog.String("source", c.answer.Source.String()),
+		slog.Duration("took", c.took),
+	}
+	n := 7
+	if c.Req.Client != "" {
+		attrs[n] = slog.String("client", c.Req.Client)
+		n++
+	}
+	l.LogAttrs(ctx, level, "decision", attrs[:n]...)
+}

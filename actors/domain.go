@@ -1,0 +1,123 @@
+package actors
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/token"
+)
+
+// Bounds of mailboxes: a full one answers "cannot tell" at once.
+const (
+	routerQueue = 4096
+	workerQueue = 4096
+	quietQueue  = 1 << 20 // actors whose senders are bounded otherwise
+)
+
+// hop is one backend of a domain under one of its names there.
+type hop struct {
+	backend    *backendRef
+	authDomain string // empty: the request's own domain
+}
+
+// domain is what the broker knows of a configured domain. It is immutable once started and
+// outlives restarts of its actors.
+type domain struct {
+	name   string // canonical, or "*"
+	broker *Broker
+	log    *slog.Logger
+	rules  cache.Rules
+	cost   int // bcrypt, for new verifiers
+	disk   bool
+	hot    int // users held in memory, over all shards
+	jsxc   *token.JSXC
+	totp   *token.TOTP
+	hops   []hop
+
+	supervisor *actor.PID
+	router     *actor.PID
+	tokens     []*tokenRef
+	shards     []*shardRef
+}
+
+// hasTokens reports whether a password might be a token.
+func (d *domain) mayBeToken(secret auth.Secret) bool {
+	return d.jsxc != nil && token.LooksJSXC(secret.Reveal()) ||
+		d.totp != nil && token.LooksTOTP(secret.Reveal())
+}
+
+// shardOf returns the shard that owns a user.
+func (d *domain) shardOf(hash uint64) *shardRef { return d.shards[hash%uint64(len(d.shards))] }
+
+func (d *domain) tokenOf(hash uint64) *tokenRef { return d.tokens[hash%uint64(len(d.tokens))] }
+
+// start spawns the domain's actors: a supervisor that carries no traffic, with the router
+// and the workers as its children, so that no panic of one stops another.
+func (d *domain) start() error {
+	sys := d.broker.sys
+	ready := make(chan struct{})
+	pid, err := sys.spawnRoot("domain:"+d.name, quietQueue, true, func() actor.Actor {
+		return &supervisor{ready: ready, children: d.children}
+	})
+	if err != nil {
+		return err
+	}
+	d.supervisor = pid
+	d.router = sys.NewLocalPID(pid.Id + "/router")
+	<-ready
+	return nil
+}
+
+// children lists what a domain's supervisor starts.
+func (d *domain) children() []child {
+	prefix := "domain:" + d.name + "/"
+	list := []child{{"router", d.broker.sys.props(prefix+"router", routerQueue, true, func() actor.Actor {
+		return newRouter(d)
+	})}}
+	for i, t := range d.tokens {
+		name := fmt.Sprintf("token%d", i)
+		list = append(list, child{name, d.broker.sys.props(prefix+name, workerQueue, true, func() actor.Actor {
+			return &tokenWorker{tokenRef: t}
+		})})
+	}
+	for i, s := range d.shards {
+		name := fmt.Sprintf("cache%d", i)
+		list = append(list, child{name, d.broker.sys.props(prefix+name, workerQueue, true, func() actor.Actor {
+			return newShard(s)
+		})})
+	}
+	return list
+}
+
+// child is an actor that a supervisor starts, by name.
+type child struct {
+	name  string
+	props *actor.Props
+}
+
+// supervisor starts its children and restarts them when they panic; it does nothing else.
+type supervisor struct {
+	ready    chan struct{} // closed after the first start
+	children func() []child
+}
+
+// Receive implements actor.Actor.
+func (s *supervisor) Receive(ctx actor.Context) {
+	if _, ok := ctx.Message().(*actor.Started); !ok {
+		return
+	}
+	for _, c := range s.children() {
+		if _, err := ctx.SpawnNamed(c.props, c.name); err != nil {
+			panic(fmt.Errorf("start actor %s: %w", c.name, err))
+		}
+	}
+	select {
+	case <-s.ready:
+	default:
+		close(s.ready)
+	}
+}

@@ -1,0 +1,128 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/internal/auth"
+)
+
+// drainPoll is how often a draining broker looks whether all answers have left.
+const drainPoll = 5 * time.Millisecond
+
+// Drain ends the broker's work in order: it stops accepting, refuses new requests as
+// unavailable, and waits until every request in flight has its answer or ctx ends. Then it
+// closes the connections. It reports whether all was answered. Stop must follow.
+func (b *Broker) Drain(ctx context.Context) bool {
+	b.closeListeners()
+	b.draining.Store(true)
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	clean := true
+	for b.inFlight.Load() > 0 && clean {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			clean = false
+		}
+	}
+	b.closeConns()
+	return clean
+}
+
+func (b *Broker) closeListeners() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.listeners {
+		if !l.closed.Swap(true) {
+			_ = l.socket.Close()
+		}
+	}
+}
+
+// closeConns ends the reading of every connection; each closes itself after its last answer.
+func (b *Broker) closeConns() {
+	b.closing.Store(true)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.conns {
+		if c.net != nil {
+			_ = c.net.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+}
+
+// stopPatience bounds the wait for actors and goroutines at the end.
+const stopPatience = 5 * time.Second
+
+// Stop ends everything, answered or not: what is in flight is answered "cannot tell". The
+// store is the caller's to close. It may be called once, with or without Drain before it.
+func (b *Broker) Stop() {
+	b.closeListeners()
+	b.draining.Store(true)
+	b.closeConns()
+	b.cancel()
+	b.failInFlight()
+	within(stopPatience, b.idle.Wait)
+	b.hashing.close()
+	var waits []func() error
+	for _, d := range b.domains {
+		if d.supervisor != nil {
+			waits = append(waits, b.sys.Root.StopFuture(d.supervisor).Wait)
+		}
+	}
+	pids := make([]*actor.PID, 0, len(b.backends)+len(b.listeners))
+	for _, r := range b.backends {
+		pids = append(pids, r.pid)
+	}
+	for _, l := range b.listeners {
+		pids = append(pids, l.pid)
+	}
+	for _, pid := range pids {
+		if pid != nil {
+			waits = append(waits, b.sys.Root.StopFuture(pid).Wait)
+		}
+	}
+	for _, wait := range waits {
+		_ = wait() // at most 10 s, see the library
+	}
+	if b.journal != nil {
+		b.journal.Close()
+	}
+	for _, r := range b.backends {
+		if err := r.backend.Close(); err != nil {
+			b.log.Warn("backend could not be closed", "backend", r.name, "err", err)
+		}
+	}
+	close(b.sweeper)
+	<-b.swept
+	b.sys.close()
+}
+
+func (b *Broker) failInFlight() {
+	b.mu.Lock()
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	for _, c := range conns {
+		for i := range c.ring {
+			if call := c.ring[i].Load(); call != nil {
+				call.Fail(auth.SourceStopping)
+			}
+		}
+	}
+}
+
+// within waits for fn, but not longer than patience.
+func within(patience time.Duration, fn func()) {
+	done := make(chan struct{})
+	go func() { fn(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(patience):
+	}
+}

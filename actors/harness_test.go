@@ -1,0 +1,236 @@
+package actors
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// stub is a backend whose mind the test knows. Its password is "good" for everybody unless
+// ask says otherwise.
+type stub struct {
+	ask    func(ctx context.Context, q backend.Query) backend.Result
+	asked  atomic.Int64
+	closed atomic.Bool
+}
+
+func (s *stub) Ask(ctx context.Context, q backend.Query) backend.Result {
+	s.asked.Add(1)
+	if s.ask != nil {
+		return s.ask(ctx, q)
+	}
+	return goodPassword(q)
+}
+
+func (s *stub) Close() error { s.closed.Store(true); return nil }
+
+// goodPassword accepts the password "good" and every user but "nobody".
+func goodPassword(q backend.Query) backend.Result {
+	yes := q.Secret.Reveal() == "good"
+	switch q.Op {
+	case auth.OpAuth:
+	case auth.OpIsUser:
+		yes = q.User != "nobody"
+	case auth.OpRoster:
+		return backend.Result{Class: backend.Accepted, Body: []byte(`{"result":"success"}`)}
+	default:
+		return backend.Result{Class: backend.Unsupported}
+	}
+	if yes {
+		return backend.Result{Class: backend.Accepted}
+	}
+	return backend.Result{Class: backend.Refused}
+}
+
+// outage never answers.
+func outage(context.Context, backend.Query) backend.Result {
+	return backend.Result{Class: backend.Outage, Err: errors.New("connection refused")}
+}
+
+// hang answers when its time is over.
+func hang(ctx context.Context, _ backend.Query) backend.Result {
+	<-ctx.Done()
+	return backend.Result{Class: backend.Outage, Err: ctx.Err()}
+}
+
+// clock is a clock that a test moves.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+
+// rig is a broker under test.
+type rig struct {
+	*Broker
+	t     testing.TB
+	stub  *stub
+	clock *clock
+	log   *syncBuffer
+	cfg   *config.Config
+}
+
+// setup changes what a rig is made of.
+type setup struct {
+	cfg    *config.Config
+	stub   *stub
+	store  store.Store
+	inject func(string, any)
+	level  slog.Level
+}
+
+var rigBackend = config.BackendRef{Kind: "json", Name: "stub"}
+
+// rigConfig is one domain, dom.example, on one backend.
+func rigConfig() *config.Config {
+	return &config.Config{
+		Backends: []config.Backend{{
+			BackendRef: rigBackend, Slots: 8, Queue: 64, BreakerFailures: 1000, BreakerCooldown: time.Second,
+		}},
+		Domains: []config.Domain{{
+			Name: "dom.example", Backends: []config.BackendRef{rigBackend},
+			Cache: config.Cache{
+				Storage: config.StorageMemory, QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour, OutageTTL: 168 * time.Hour,
+				RefusedTTL: 5 * time.Minute, ExistsTTL: time.Hour, AbsentTTL: time.Minute,
+				BcryptCost: 4, Secrets: 4, HotEntries: 10000,
+			},
+		}},
+	}
+}
+
+// newRig starts a broker and stops it at the test's end, when no goroutine may be left.
+func newRig(t testing.TB, change func(*setup)) *rig {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	s := &setup{cfg: rigConfig(), stub: &stub{}, level: slog.LevelInfo}
+	if change != nil {
+		change(s)
+	}
+	r := &rig{t: t, stub: s.stub, clock: &clock{}, log: &syncBuffer{}, cfg: s.cfg}
+	var err error
+	r.Broker, err = Start(Options{
+		Config: s.cfg, Store: s.store, Clock: r.clock.now, inject: s.inject,
+		Log:     slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
+		Backend: func(config.Backend, backend.Hashing) (backend.Backend, error) { return s.stub, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Stop()
+		goleak.VerifyNone(t, before)
+		if !s.stub.closed.Load() {
+			t.Error("the backend was not closed")
+		}
+	})
+	return r
+}
+
+// listener returns a listener block with the usual limits.
+func listenerBlock(protocol string) config.Listener {
+	return config.Listener{
+		Name: protocol, Protocol: protocol, DefaultDomain: "dom.example", Deadline: 4 * time.Second,
+		FrameTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxFrame: 65536, Pipeline: 64, MaxConnections: 4096,
+	}
+}
+
+// listen opens a listener on loopback and returns its address.
+func (r *rig) listen(cfg config.Listener) string {
+	r.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.Listen(cfg, l); err != nil {
+		r.t.Fatal(err)
+	}
+	return l.Addr().String()
+}
+
+// dial connects, for the time of the test and at most 20 s.
+func (r *rig) dial(address string) *net.TCPConn {
+	r.t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c.(*net.TCPConn)
+}
+
+// exchange sends input, ends sending, and returns everything that comes back.
+func (r *rig) exchange(address, input string) string {
+	r.t.Helper()
+	c := r.dial(address)
+	go func() {
+		_, _ = io.WriteString(c, input)
+		_ = c.CloseWrite()
+	}()
+	out, err := io.ReadAll(c)
+	if err != nil {
+		r.t.Fatalf("after %q: %v", out, err)
+	}
+	return string(out)
+}
+
+// auth asks for a login and returns the answer.
+func (r *rig) auth(user, password string) auth.Answer {
+	r.t.Helper()
+	return r.ask(auth.Request{Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password)})
+}
+
+func (r *rig) ask(req auth.Request) auth.Answer {
+	return r.Ask(context.Background(), req, 4*time.Second).Answer
+}
+
+// want checks an answer.
+func (r *rig) want(a auth.Answer, v auth.Verdict, s auth.Source) {
+	r.t.Helper()
+	if a.Verdict != v || a.Source != s {
+		r.t.Errorf("answered %v (%v), want %v (%v)", a.Verdict, a.Source, v, s)
+	}
+}
+
+// syncBuffer is a log that a test reads while it is written.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// eventually waits for a condition that another goroutine brings about.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not happen", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

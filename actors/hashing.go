@@ -1,0 +1,132 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"postern/internal/backend"
+)
+
+// errHashBusy means that too much password work waits for the processors.
+var errHashBusy = errors.New("too many password hashes wait for a processor")
+
+// hashPool is the machine's share of processors for password hashing: as many workers as
+// processors, with one short queue for logins and one for the bookkeeping after them.
+type hashPool struct {
+	urgent chan hashJob
+	later  chan hashJob
+	stop   chan struct{}
+	wg     sync.WaitGroup
+	log    *slog.Logger
+}
+
+// hashJob is work that ends with a call of exactly one of its two functions' effects:
+// failed is called if run panics.
+type hashJob struct {
+	run    func()
+	failed func()
+}
+
+func newHashPool(workers, queue int, log *slog.Logger) *hashPool {
+	p := &hashPool{
+		urgent: make(chan hashJob, queue), later: make(chan hashJob, queue),
+		stop: make(chan struct{}), log: log,
+	}
+	for range workers {
+		p.wg.Add(1)
+		go p.work()
+	}
+	return p
+}
+
+// submit queues a job; it is false, and the job untouched, when the queue is full. It never
+// blocks.
+func (p *hashPool) submit(job hashJob, urgent bool) bool {
+	queue := p.later
+	if urgent {
+		queue = p.urgent
+	}
+	select {
+	case <-p.stop:
+		return false
+	default:
+	}
+	select {
+	case queue <- job:
+		return true
+	default:
+		return false
+	}
+}
+
+// run does fn on the pool and waits for it; it is the backend.Hashing of the users backend.
+func (p *hashPool) run(ctx context.Context, fn func()) error {
+	done := make(chan struct{})
+	job := hashJob{run: func() {
+		defer close(done)
+		if ctx.Err() == nil {
+			fn()
+		}
+	}, failed: func() {}}
+	if !p.submit(job, true) {
+		return errHashBusy
+	}
+	select {
+	case <-done:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.stop:
+		return errHashBusy
+	}
+}
+
+var _ backend.Hashing = (*hashPool)(nil).run
+
+// close lets the workers end. What is queued is failed.
+func (p *hashPool) close() {
+	close(p.stop)
+	p.wg.Wait()
+	for {
+		select {
+		case job := <-p.urgent:
+			job.failed()
+		case job := <-p.later:
+			job.failed()
+		default:
+			return
+		}
+	}
+}
+
+func (p *hashPool) work() {
+	defer p.wg.Done()
+	for {
+		select { // logins first
+		case job := <-p.urgent:
+			p.do(job)
+			continue
+		default:
+		}
+		select {
+		case <-p.stop:
+			return
+		case job := <-p.urgent:
+			p.do(job)
+		case job := <-p.later:
+			p.do(job)
+		}
+	}
+}
+
+func (p *hashPool) do(job hashJob) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			p.log.Error("password hashing panicked", "panic", panicText(reason))
+			job.failed()
+		}
+	}()
+	job.run()
+}

@@ -1,0 +1,159 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/internal/config"
+	"postern/wire"
+)
+
+// connQueue bounds a connection's mailbox; its messages are wake-ups, of which one at a time
+// is under way.
+const connQueue = 64
+
+// Pauses of a listener whose Accept fails, as when file descriptors run out.
+const (
+	acceptPause    = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+)
+
+// listener is one endpoint. It outlives restarts of its actor: the socket stays open.
+type listener struct {
+	*front
+	cfg       config.Listener
+	broker    *Broker
+	socket    net.Listener
+	pid       *actor.PID
+	accepting atomic.Bool
+	slots     chan struct{} // bounds connections
+	closed    atomic.Bool
+}
+
+// acceptFailed tells the actor that its accept goroutine panicked.
+type acceptFailed struct{ reason any }
+
+// listenerActor keeps an accept goroutine running.
+type listenerActor struct{ *listener }
+
+// Receive implements actor.Actor.
+func (l listenerActor) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		if l.accepting.CompareAndSwap(false, true) {
+			l.broker.idle.Add(1)
+			go l.accept()
+		}
+	case *acceptFailed:
+		panic(m.reason)
+	}
+}
+
+// newFront derives what connections share from a listener's block.
+func newFront(cfg config.Listener) *front {
+	return &front{
+		name: cfg.Name, protocol: wire.Protocol(cfg.Protocol),
+		options:       wire.Options{MaxFrame: cfg.MaxFrame, BinaryAnswers: cfg.BinaryAnswers},
+		defaultDomain: cfg.DefaultDomain,
+		deadline:      cfg.Deadline, idleTimeout: cfg.IdleTimeout, frameTimeout: cfg.FrameTimeout,
+		writeTimeout: cfg.WriteTimeout, maxFrame: cfg.MaxFrame, pipeline: cfg.Pipeline,
+	}
+}
+
+// Listen starts to accept on a socket that the caller has opened and that the broker closes
+// at its end.
+func (b *Broker) Listen(cfg config.Listener, socket net.Listener) error {
+	if _, err := wire.New(wire.Protocol(cfg.Protocol), wire.Options{}); err != nil {
+		return fmt.Errorf("listener %q: %w", cfg.Name, err)
+	}
+	l := &listener{
+		front: newFront(cfg), cfg: cfg, broker: b, socket: socket, slots: make(chan struct{}, cfg.MaxConnections),
+	}
+	b.mu.Lock()
+	b.listeners = append(b.listeners, l)
+	b.mu.Unlock()
+	name := "listener:" + cfg.Name
+	l.pid = b.sys.NewLocalPID(name)
+	_, err := b.sys.spawnRoot(name, connQueue, true, func() actor.Actor { return listenerActor{l} })
+	return err
+}
+
+// accept takes connections until the socket is closed.
+func (l *listener) accept() {
+	defer l.broker.idle.Done()
+	defer func() {
+		l.accepting.Store(false)
+		if reason := recover(); reason != nil {
+			l.broker.sys.Root.Send(l.pid, &acceptFailed{reason})
+		}
+	}()
+	pause := time.Duration(0)
+	for {
+		l.slots <- struct{}{}
+		socket, err := l.socket.Accept()
+		if err != nil {
+			<-l.slots
+			if l.closed.Load() || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			pause = min(max(2*pause, acceptPause), acceptPauseMax)
+			l.broker.log.Error("connection could not be accepted; trying again", "listener", l.name, "pause", pause, "err", err)
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		l.broker.idle.Add(1)
+		go func() {
+			defer l.broker.idle.Done()
+			defer func() { <-l.slots }()
+			l.broker.serve(l.front, socket, socket, socket)
+		}()
+	}
+}
+
+// serve runs one connection to its end, on the caller's goroutine.
+func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
+	codec, err := wire.New(f.protocol, f.options)
+	if err != nil { // checked before, see Listen and Pipe
+		b.log.Error("connection refused", "front", f.name, "err", err)
+		return
+	}
+	c := &conn{
+		broker: b, front: f, codec: codec, in: in, out: out, net: socket,
+		ring: make([]atomic.Pointer[Call], f.pipeline), credits: make(chan struct{}, f.pipeline),
+		flushed: make(chan struct{}),
+	}
+	name := fmt.Sprintf("conn:%s:%d", f.name, b.connSeq.Add(1))
+	c.pid = b.sys.NewLocalPID(name)
+	if _, err := b.sys.spawnRoot(name, connQueue, false, func() actor.Actor { return connActor{c} }); err != nil {
+		b.log.Error("connection refused", "front", f.name, "err", err)
+		if socket != nil {
+			_ = socket.Close()
+		}
+		return
+	}
+	b.mu.Lock()
+	b.conns[c] = struct{}{}
+	b.mu.Unlock()
+	c.read()
+	b.mu.Lock()
+	delete(b.conns, c)
+	b.mu.Unlock()
+	b.sys.Root.Stop(c.pid)
+}
+
+// Pipe serves one protocol on a pair of streams, such as stdin and stdout, until the input
+// ends and every answer has left.
+func (b *Broker) Pipe(cfg config.Listener, in io.Reader, out io.Writer) error {
+	if _, err := wire.New(wire.Protocol(cfg.Protocol), wire.Options{}); err != nil {
+		return err
+	}
+	b.serve(newFront(cfg), in, out, nil)
+	return nil
+}

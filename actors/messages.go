@@ -1,0 +1,98 @@
+package actors
+
+import (
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/cache"
+)
+
+// The stages of a call on its way through router, token and cache.
+const (
+	stageNew    uint8 = iota // from the reader
+	stageHot                 // not a token: ask the hot tier
+	stageMissed              // not in the hot tier: join others with the same question
+	stageSlow                // the first of its kind: hash, ask, remember
+)
+
+// attempts is how often a continuation is taken up again after a panic.
+const attempts = 3
+
+// task is what a call beyond the hot tier becomes: its way through hashes, backends and
+// the bookkeeping that follows the answer. It outlives restarts of the shard that owns it.
+type task struct {
+	call  *Call
+	flow  *cache.Flow // auth only
+	chain backend.Chain
+	hop   int // index into domain.hops of the backend being asked
+	shard *shardRef
+	tries int
+}
+
+// finished brings the result of a task's work back to its shard.
+type finished struct {
+	*task
+	do     cache.Do
+	match  string   // Compare
+	hashes []string // Compare: what was compared
+	ran    bool     // Compare: the comparison was made
+	hash   string   // Hash
+	result backend.Result
+	source auth.Source // Ask: the source of an unavailable verdict
+	busy   bool        // Ask: no slot
+}
+
+var _ continuation = (*finished)(nil)
+
+func (*finished) continues() {}
+
+// Fail implements request: after a panic the work's result is brought again, since a refusal
+// that nobody remembers would break the cache's promise.
+func (f *finished) Fail(why auth.Source) {
+	if why == auth.SourcePanic && f.tries < attempts {
+		f.tries++
+		f.shard.send(f)
+		return
+	}
+	f.call.Fail(why)
+}
+
+// ask puts a task's question to a backend's slots.
+type ask struct {
+	*task
+	query    backend.Query
+	deadline time.Time // what is left for the backend: the call's own less time for grace
+}
+
+var _ request = (*ask)(nil)
+
+// Fail implements request: a backend that cannot take the question is an outage to the
+// cache, which may still serve.
+func (a *ask) Fail(why auth.Source) {
+	a.finish(backend.Result{Class: backend.Outage}, why, true)
+}
+
+func (a *ask) finish(r backend.Result, source auth.Source, busy bool) {
+	a.shard.send(&finished{task: a.task, do: cache.Ask, result: r, source: source, busy: busy})
+}
+
+// slotDone tells a backend's actor that a slot is free again.
+type slotDone struct{ class backend.Class }
+
+// landed tells the router that a call has its answer.
+type landed struct {
+	key  cache.Key
+	call *Call
+}
+
+// tick is the time for periodic work.
+type tick struct{}
+
+// wake tells a connection that an answer may be ready.
+type wake struct{}
+
+var (
+	tickMessage = &tick{}
+	wakeMessage = &wake{}
+)

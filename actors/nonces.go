@@ -1,0 +1,73 @@
+package actors
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+	"postern/internal/token"
+)
+
+// nonceVersion is the first byte of a stored nonce's value.
+const nonceVersion = 1
+
+// nonceOps stores a used nonce: key nonce/ID, value version and expiry (Unix seconds).
+func nonceOps(n token.Nonce) []store.Op {
+	value := binary.BigEndian.AppendUint64([]byte{nonceVersion}, uint64(n.Expires))
+	return []store.Op{{Key: append([]byte(store.Nonces), n.ID[:]...), Value: value}}
+}
+
+// restoreNonces brings back, after a restart of the process, the single-use tokens that
+// could still be presented. Every worker of a domain with such tokens learns all of them:
+// which user a nonce was of is not stored, and they are few.
+func (b *Broker) restoreNonces() { b.scanNonces(b.rememberNonce) }
+
+// scanNonces calls live for each stored nonce that still counts and removes the others.
+func (b *Broker) scanNonces(live func(token.Nonce)) {
+	if b.store == nil {
+		return
+	}
+	now := b.clock()
+	var gone []store.Op
+	err := b.store.Scan([]byte(store.Nonces), func(key, value []byte) bool {
+		var n token.Nonce
+		id := key[len(store.Nonces):]
+		if len(value) == 9 && value[0] == nonceVersion && len(id) == len(n.ID) {
+			copy(n.ID[:], id)
+			n.Expires = int64(binary.BigEndian.Uint64(value[1:]))
+			if now.Unix() < n.Expires {
+				live(n)
+				return true
+			}
+		}
+		gone = append(gone, store.Op{Key: append([]byte(nil), key...)})
+		return len(gone) < maxPruned
+	})
+	if err == nil && len(gone) > 0 {
+		err = b.store.Apply(gone, false)
+	}
+	if err != nil {
+		b.log.Error("stored tokens could not be read", "err", err)
+	}
+}
+
+// maxPruned bounds the work of one look through the stored nonces.
+const maxPruned = 10000
+
+// pruneEvery is how often expired nonces are removed from disk.
+const pruneEvery = 5 * time.Minute
+
+func (b *Broker) rememberNonce(n token.Nonce) {
+	for _, d := range b.domains {
+		for _, t := range d.tokens {
+			if d.totp != nil {
+				t.replay.Restore(n)
+			}
+		}
+	}
+}
+
+// userHash chooses the worker of a user.
+func (b *Broker) userHash(id auth.Identity) uint64 { return maphash.String(b.seed, id.User) }

@@ -1,0 +1,59 @@
+package actors
+
+import (
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/cache"
+)
+
+// finishOther ends the operations other than auth.
+func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source auth.Source, now cache.Time) {
+	c := t.call
+	a := auth.Answer{Source: source, Body: r.Body}
+	switch r.Class {
+	case backend.Accepted:
+		a.Verdict = auth.Allow
+	case backend.Refused:
+		a.Verdict = auth.Deny
+	case backend.Unsupported:
+		a.Verdict, a.Source = auth.Unsupported, auth.SourceUnsupported
+	}
+	switch {
+	case c.Req.Op == auth.OpIsUser:
+		a = s.afterIsUser(c, user, r, a, now)
+	case c.Req.Op.Changes():
+		s.afterChange(c, user, r.Class)
+	}
+	s.note(c, a)
+	s.finish(t, a)
+}
+
+func (s *shard) afterIsUser(c *Call, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
+	switch r.Class {
+	case backend.Accepted, backend.Refused:
+		if user.SetExists(r.Class == backend.Accepted, &s.rules, now) {
+			s.users.save(c.ID, user)
+		}
+		s.users.place(c.ID, user)
+	case backend.Outage, backend.Throttled:
+		if grace, ok := user.IsUserGrace(&s.rules, now); ok {
+			return grace
+		}
+	}
+	return a
+}
+
+// afterChange keeps the cache true to a user that was changed at its backend.
+func (s *shard) afterChange(c *Call, user *cache.User, class backend.Class) {
+	switch class {
+	case backend.Accepted:
+		user.Forget()
+	case backend.Refused, backend.Unsupported:
+		return
+	default:
+		// Whether it was carried out is not known: every password must be verified again.
+		user.Doubt()
+	}
+	s.users.save(c.ID, user)
+	s.users.place(c.ID, user)
+}

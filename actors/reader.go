@@ -1,0 +1,162 @@
+package actors
+
+import (
+	"bytes"
+	"io"
+	"time"
+
+	"postern/wire"
+)
+
+// Sizes of a connection's input buffer. Idle connections keep the small one.
+const (
+	smallBuffer = 1 << 10
+	growBuffer  = 4
+)
+
+// Bounds on what is read and dropped from a peer after its last answer, so that a close does
+// not destroy the answer on its way (a close with unread input resets the connection).
+const (
+	lingerBytes = 64 << 10
+	lingerTime  = 2 * time.Second
+	lingerDrain = 250 * time.Millisecond // when the peer has nothing to say that counts
+)
+
+// reader decodes one connection's input. It is the connection's own goroutine.
+type reader struct {
+	*conn
+	buf        []byte
+	start, end int
+	partial    bool // a read deadline for the rest of a request is set
+	idle       bool // a read deadline for the next request is set
+	call       *Call
+}
+
+// read serves the connection until its end; it returns when every answer has left.
+func (c *conn) read() {
+	r := &reader{conn: c, buf: make([]byte, smallBuffer)}
+	broken := r.loop()
+	c.eof.Store(true)
+	c.wake()
+	<-c.flushed
+	if c.net != nil {
+		r.close(broken)
+	}
+}
+
+// loop reads and admits until the input ends. It reports whether input may be left over.
+func (r *reader) loop() (leftover bool) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			r.broker.log.Error("reader panicked; closing its connection", "front", r.front.name, "panic", panicText(reason))
+			leftover = true
+		}
+	}()
+	for {
+		more, end := r.decode()
+		if end {
+			return true
+		}
+		if !more {
+			continue
+		}
+		if err := r.fill(); err != nil {
+			return false
+		}
+	}
+}
+
+// decode takes one frame from the buffer. more asks for input; end says that no request
+// follows.
+func (r *reader) decode() (more, end bool) {
+	if r.call == nil {
+		r.call = new(Call)
+	}
+	n, event := r.codec.Decode(r.buf[r.start:r.end], &r.call.Req)
+	r.start += n
+	call := r.call
+	switch event {
+	case wire.Ask, wire.Refuse, wire.RefuseBroken:
+		r.call = nil
+		r.conn.admit(call, event != wire.Ask)
+		return false, event == wire.RefuseBroken || r.codec.OneShot()
+	case wire.Quit, wire.Broken:
+		return false, true
+	}
+	return n == 0 || r.start == r.end, false
+}
+
+// fill reads more input.
+func (r *reader) fill() error {
+	if r.start == r.end {
+		r.start, r.end = 0, 0
+		if len(r.buf) > smallBuffer {
+			r.buf = make([]byte, smallBuffer)
+		}
+	} else if r.start > 0 && r.end == len(r.buf) {
+		r.end = copy(r.buf, r.buf[r.start:r.end])
+		r.start = 0
+	} else if r.end == len(r.buf) {
+		r.buf = append(bytes.Clone(r.buf), make([]byte, (growBuffer-1)*len(r.buf))...)
+	}
+	r.arm()
+	n, err := r.in.Read(r.buf[r.end:])
+	r.end += n
+	if n > 0 {
+		return nil // an error comes again
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+// arm sets the read deadline: one for the rest of a request that has begun, counted from its
+// beginning, and one between requests.
+func (r *reader) arm() {
+	if r.net == nil {
+		return
+	}
+	begun := r.end > r.start
+	if begun == r.partial && (begun || r.front.idleTimeout == 0) {
+		return
+	}
+	timeout := r.front.idleTimeout
+	if begun {
+		timeout = r.front.frameTimeout
+	}
+	r.partial = begun
+	r.setReadDeadline(timeout)
+}
+
+// setReadDeadline sets the deadline, but never takes back the one by which a draining broker
+// ends all reading.
+func (r *reader) setReadDeadline(timeout time.Duration) {
+	at := time.Time{}
+	if timeout > 0 {
+		at = time.Now().Add(timeout)
+	}
+	_ = r.net.SetReadDeadline(at)
+	if r.broker.closing.Load() {
+		_ = r.net.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// close ends the connection so that the last answers arrive: it shuts down writing, drops
+// what the peer still sends, and closes.
+func (r *reader) close(leftover bool) {
+	defer r.net.Close()
+	half, ok := r.net.(interface{ CloseWrite() error })
+	if !ok || r.lost.Load() || (!leftover && !r.broker.closing.Load()) {
+		return
+	}
+	if half.CloseWrite() != nil {
+		return
+	}
+	limit := lingerTime
+	if r.broker.closing.Load() {
+		limit = lingerDrain
+	}
+	_ = r.net.SetReadDeadline(time.Now().Add(limit))
+	_, _ = io.CopyN(io.Discard, r.net, lingerBytes)
+}

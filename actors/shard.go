@@ -1,0 +1,288 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+	"postern/internal/backend"
+	"postern/internal/cache"
+)
+
+// flushEvery is how long a "last used" may be missing on disk.
+const flushEvery = 15 * time.Second
+
+// shardRef is a part of a domain's cache as the rest of the broker sees it. It outlives
+// restarts of its actor.
+type shardRef struct {
+	*domain
+	pid *actor.PID
+}
+
+func (s *shardRef) send(message any) { s.broker.sys.Root.Send(s.pid, message) }
+
+// shard is the actor that owns the memory of its users: all decisions about one user are
+// taken here, one after the other, by internal/cache. Hashing and asking are done
+// elsewhere and their results come back as messages.
+type shard struct {
+	*shardRef
+	users *users
+	timer *time.Timer
+	count ShardStats
+}
+
+// ShardStats counts what a part of a domain's cache did since it was started.
+type ShardStats struct {
+	Users, Strangers               int
+	Hot, Missed, Compares, Hashes  uint64
+	BackendAsked, Graces, Refusals uint64
+	RefusedBefore, StoreFailing    uint64
+}
+
+func newShard(ref *shardRef) *shard { return &shard{shardRef: ref} }
+
+// Receive implements actor.Actor.
+func (s *shard) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.users = newUsers(s.domain)
+		s.arm()
+	case *Call:
+		s.onCall(m)
+	case *finished:
+		s.onFinished(m)
+	case *cacheOp:
+		m.run(s)
+	case *tick:
+		s.users.flush()
+		s.arm()
+	case *actor.Restarting, *actor.Stopping:
+		if s.users != nil {
+			s.users.flush()
+		}
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+	}
+}
+
+func (s *shard) arm() {
+	ref := s.shardRef
+	s.timer = time.AfterFunc(flushEvery, func() { ref.send(tickMessage) })
+}
+
+func (s *shard) onCall(c *Call) {
+	switch c.stage {
+	case stageHot:
+		s.onHot(c)
+	case stageSlow:
+		s.begin(c)
+	default:
+		c.Fail(auth.SourcePanic)
+	}
+}
+
+// onHot answers from memory, or lets the router see whether somebody is asking the same.
+func (s *shard) onHot(c *Call) {
+	now := cache.At(s.broker.clock())
+	switch c.Req.Op {
+	case auth.OpAuth:
+		user := s.users.get(c.ID)
+		if step, ok := user.Hot(c.Key, &s.rules, now); ok {
+			s.note(c, step.Answer)
+			if step.Touched {
+				s.users.touched[c.ID] = struct{}{}
+			}
+			c.Answer(step.Answer)
+			return
+		}
+	case auth.OpIsUser:
+		if a, ok := s.users.get(c.ID).IsUser(&s.rules, now); ok {
+			s.note(c, a)
+			c.Answer(a)
+			return
+		}
+	}
+	s.count.Missed++
+	c.Trace.Add("cache", "not in memory")
+	if c.Key == (cache.Key{}) {
+		c.Key = s.broker.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
+	}
+	c.stage = stageMissed
+	s.broker.sys.Root.Send(s.router, c)
+}
+
+// begin starts the task of a call that memory could not answer.
+func (s *shard) begin(c *Call) {
+	t := &task{call: c, chain: backend.NewChain(c.Req.Op), shard: s.shardRef}
+	if c.Req.Op != auth.OpAuth {
+		s.askNext(t)
+		return
+	}
+	t.flow = cache.NewFlow(c.Key)
+	user := s.users.get(c.ID)
+	s.apply(t, user, t.flow.Start(user, &s.rules, cache.At(s.broker.clock())))
+}
+
+// apply carries out what a flow decided.
+func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
+	c := t.call
+	if step.Save {
+		s.users.save(c.ID, user)
+	}
+	if step.Touched {
+		s.users.touched[c.ID] = struct{}{}
+	}
+	s.users.place(c.ID, user)
+	if step.Answered {
+		s.note(c, step.Answer)
+		s.finish(t, step.Answer)
+	}
+	switch step.Do {
+	case cache.Ask:
+		s.askNext(t)
+	case cache.Compare:
+		s.compare(t, step.Hashes, !step.Answered)
+	case cache.Hash:
+		s.hash(t)
+	}
+}
+
+// finish answers a task's call, and lets the router forget it.
+func (s *shard) finish(t *task, a auth.Answer) {
+	t.call.Answer(a)
+	if !t.call.Req.Op.Changes() {
+		s.broker.sys.Root.Send(s.router, &landed{t.call.Key, t.call})
+	}
+}
+
+func (s *shard) note(c *Call, a auth.Answer) {
+	switch a.Source {
+	case auth.SourceHot, auth.SourceCache:
+		s.count.Hot++
+	case auth.SourceRefusedBefore:
+		s.count.RefusedBefore++
+	case auth.SourceGrace:
+		s.count.Graces++
+	}
+	if c.Trace != nil {
+		c.Trace.Add("cache", a.Verdict.String()+" ("+a.Source.String()+")")
+	}
+}
+
+// compare looks, on the hashing pool, for the hash that the call's secret has.
+func (s *shard) compare(t *task, hashes []string, urgent bool) {
+	s.count.Compares++
+	ref := s.shardRef
+	begun := time.Now()
+	job := hashJob{
+		run: func() {
+			match := ""
+			for _, h := range hashes {
+				if passhash.Match(h, t.call.Req.Secret.Reveal()) {
+					match = h
+					break
+				}
+			}
+			if t.call.Trace != nil {
+				t.call.Trace.Add("cache", "compared with stored hashes in "+time.Since(begun).Round(time.Millisecond).String())
+			}
+			ref.send(&finished{task: t, do: cache.Compare, match: match, hashes: hashes, ran: true})
+		},
+		failed: func() { ref.send(&finished{task: t, do: cache.Compare, hashes: hashes}) },
+	}
+	if !s.broker.hashing.submit(job, urgent) {
+		job.failed()
+	}
+}
+
+// hash makes the stored hash of a new secret.
+func (s *shard) hash(t *task) {
+	s.count.Hashes++
+	ref, cost := s.shardRef, s.cost
+	job := hashJob{
+		run: func() {
+			hash, err := passhash.New(t.call.Req.Secret.Reveal(), cost)
+			if err != nil {
+				ref.log.Error("password could not be hashed", "err", err)
+			}
+			ref.send(&finished{task: t, do: cache.Hash, hash: hash})
+		},
+		failed: func() { ref.send(&finished{task: t, do: cache.Hash}) },
+	}
+	if !s.broker.hashing.submit(job, false) {
+		job.failed()
+	}
+}
+
+// askNext puts the task's question to the next backend of the domain.
+func (s *shard) askNext(t *task) {
+	c := t.call
+	h := s.hops[t.hop]
+	authDomain := h.authDomain
+	if authDomain == "" {
+		authDomain = c.ID.Domain
+	}
+	s.count.BackendAsked++
+	h.backend.send(&ask{
+		task:     t,
+		query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret},
+		deadline: c.Deadline.Add(-graceTime(c.Deadline.Sub(c.Received))),
+	})
+}
+
+// graceTime is the part of a request's time that is kept from the backend, so that the
+// cache can still serve in its place.
+func graceTime(patience time.Duration) time.Duration { return min(patience/4, time.Second) }
+
+func (s *shard) onFinished(f *finished) {
+	now := cache.At(s.broker.clock())
+	user := s.users.get(f.call.ID)
+	switch f.do {
+	case cache.Compare:
+		s.apply(f.task, user, f.flow.Compared(user, f.match, f.hashes, f.ran, &s.rules, now))
+	case cache.Hash:
+		s.apply(f.task, user, f.flow.WasHashed(user, f.hash))
+	case cache.Ask:
+		s.onAsked(f, user, now)
+	}
+}
+
+// onAsked takes a backend's answer: the next backend of the chain, or the end of it.
+func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
+	t := f.task
+	if !t.chain.Add(f.result) && t.hop+1 < len(s.hops) {
+		t.hop++
+		s.askNext(t)
+		return
+	}
+	result := t.chain.Result()
+	if result.Class == backend.Refused {
+		s.count.Refusals++
+	}
+	if t.flow != nil {
+		s.apply(t, user, t.flow.Asked(user, outcomeOf(result.Class, f.busy), f.source, &s.rules, now))
+		return
+	}
+	s.finishOther(t, user, result, f.source, now)
+}
+
+// outcomeOf is what a backend's answer means to the cache.
+func outcomeOf(c backend.Class, busy bool) cache.Outcome {
+	switch c {
+	case backend.Accepted:
+		return cache.Accepted
+	case backend.Refused:
+		return cache.Refused
+	case backend.Misconfigured:
+		return cache.Broken
+	case backend.Unsupported:
+		return cache.NotThere
+	}
+	if busy {
+		return cache.Busy
+	}
+	return cache.CannotAnswer
+}

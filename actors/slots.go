@@ -1,0 +1,180 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+)
+
+// Why a question did not reach its backend.
+var (
+	errNoSlot  = errors.New("no slot became free in time: the backend is slower than its users ask")
+	errBreaker = errors.New("the backend did not answer several times and is left alone for a while")
+)
+
+// expireEvery is how often a backend's queue is looked through for questions that have
+// waited too long.
+const expireEvery = 25 * time.Millisecond
+
+// backendRef is a backend as the rest of the broker sees it. It outlives restarts of its
+// actor.
+type backendRef struct {
+	name    string
+	backend backend.Backend
+	slots   int32
+	queue   int
+	breaker backend.BreakerOptions
+
+	pid     *actor.PID
+	broker  *Broker
+	log     *slog.Logger
+	running atomic.Int32 // slots in use, also across a restart
+}
+
+func (r *backendRef) send(message any) { r.broker.sys.Root.Send(r.pid, message) }
+
+// slots is the actor of one backend: it admits as many questions as there are slots, lets a
+// few wait, and asks none while the breaker is open. It never waits itself.
+type slots struct {
+	*backendRef
+	state   *backend.Breaker
+	waiting []*ask
+	ticking bool
+}
+
+// Receive implements actor.Actor.
+func (s *slots) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.state = backend.NewBreaker(s.breaker)
+	case *ask:
+		s.onAsk(m)
+	case *slotDone:
+		s.onDone(m)
+	case *tick:
+		s.onTick()
+	case *actor.Restarting, *actor.Stopping:
+		failAll(s.waiting, auth.SourcePanic)
+		s.waiting = nil
+	}
+}
+
+func (s *slots) onAsk(a *ask) {
+	switch {
+	case s.running.Load() < s.slots:
+		s.start(a)
+	case len(s.waiting) >= s.queue:
+		a.Fail(auth.SourceOverload)
+	default:
+		a.call.Trace.Add(s.name, "waiting for a slot")
+		s.waiting = append(s.waiting, a)
+		s.arm()
+	}
+}
+
+// start asks the backend, unless its breaker is open.
+func (s *slots) start(a *ask) {
+	if !s.state.Allow(time.Now()) {
+		a.finish(backend.Result{Class: backend.Outage, Err: errBreaker}, auth.SourceBackend, false)
+		return
+	}
+	s.running.Add(1)
+	ref := s.backendRef
+	s.broker.sys.pool.Schedule(func() { ref.run(a) })
+}
+
+// run is one question, on a goroutine of its own.
+func (r *backendRef) run(a *ask) {
+	begun := time.Now()
+	result := backend.Result{Class: backend.Outage, Err: errors.New("the backend's code panicked")}
+	defer func() {
+		if reason := recover(); reason != nil {
+			r.log.Error("backend panicked", "backend", r.name, "panic", panicText(reason))
+		}
+		r.running.Add(-1)
+		r.report(a, result, time.Since(begun))
+		r.send(&slotDone{result.Class})
+		a.finish(result, auth.SourceBackend, false)
+	}()
+	ctx, cancel := context.WithDeadline(r.broker.ctx, a.deadline)
+	defer cancel()
+	result = r.backend.Ask(ctx, a.query)
+}
+
+// report logs what an administrator must see of a backend's answer.
+func (r *backendRef) report(a *ask, result backend.Result, took time.Duration) {
+	if a.call.Trace != nil {
+		note := result.Class.String() + " in " + took.Round(time.Microsecond).String()
+		if result.Err != nil {
+			note += ": " + result.Err.Error()
+		}
+		a.call.Trace.Add(r.name, note)
+	}
+	switch result.Class {
+	case backend.Misconfigured:
+		r.log.Error("backend is misconfigured", "backend", r.name, "domain", a.query.Domain, "err", result.Err)
+	case backend.Outage, backend.Throttled:
+		r.log.Warn("backend cannot answer", "backend", r.name, "class", result.Class.String(), "took", took, "err", result.Err)
+	}
+}
+
+func (s *slots) onDone(d *slotDone) {
+	was := s.state.Open()
+	s.state.Report(d.class, time.Now())
+	if open := s.state.Open(); open != was {
+		s.log.Warn("breaker changed", "backend", s.name, "open", open)
+	}
+	s.next()
+}
+
+// next gives free slots to those who wait.
+func (s *slots) next() {
+	for len(s.waiting) > 0 && s.running.Load() < s.slots {
+		a := s.waiting[0]
+		s.waiting[0] = nil
+		s.waiting = s.waiting[1:]
+		if a.call.Done() { // nobody waits for it any more
+			a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceDeadline, true)
+			continue
+		}
+		s.start(a)
+	}
+	if len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+}
+
+// onTick ends what has waited until its deadline, early enough for the cache to serve in
+// grace.
+func (s *slots) onTick() {
+	s.ticking = false
+	now := time.Now()
+	kept := s.waiting[:0]
+	for _, a := range s.waiting {
+		if now.Before(a.deadline) {
+			kept = append(kept, a)
+			continue
+		}
+		a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceOverload, false)
+	}
+	clear(s.waiting[len(kept):])
+	s.waiting = kept
+	s.next()
+	s.arm()
+}
+
+func (s *slots) arm() {
+	if s.ticking || len(s.waiting) == 0 {
+		return
+	}
+	s.ticking = true
+	ref := s.backendRef
+	time.AfterFunc(expireEvery, func() { ref.send(tickMessage) })
+}

@@ -1,0 +1,53 @@
+package actors
+
+import (
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/token"
+)
+
+// sweepEvery is how exactly deadlines are kept.
+const sweepEvery = 20 * time.Millisecond
+
+// sweep ends every call that is past its deadline, whatever happened to it: the backstop
+// behind everything else. There is one per process.
+func (b *Broker) sweep() {
+	defer close(b.swept)
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	pruned := time.Now()
+	for {
+		select {
+		case <-b.sweeper:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		if b.inFlight.Load() > 0 {
+			b.sweepOnce(now)
+		}
+		if now.Sub(pruned) > pruneEvery {
+			pruned = now
+			b.scanNonces(func(token.Nonce) {})
+		}
+	}
+}
+
+func (b *Broker) sweepOnce(now time.Time) {
+	b.mu.Lock()
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		if c.busy() {
+			conns = append(conns, c)
+		}
+	}
+	b.mu.Unlock()
+	for _, c := range conns {
+		for i := range c.ring {
+			if call := c.ring[i].Load(); call != nil && now.After(call.Deadline) {
+				call.Fail(auth.SourceDeadline)
+			}
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package actors
+
+import (
+	"errors"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/store"
+)
+
+// CredentialKey is the store's key of a user's record.
+func CredentialKey(id auth.Identity) []byte {
+	return []byte(store.Credentials + id.Domain + "\x00" + id.User)
+}
+
+// CredentialPrefix is the prefix of all records of a domain.
+func CredentialPrefix(domain string) []byte { return []byte(store.Credentials + domain + "\x00") }
+
+// CredentialOf is the inverse of CredentialKey.
+func CredentialOf(key []byte) (id auth.Identity, ok bool) {
+	rest := key[len(store.Credentials):]
+	for i, c := range rest {
+		if c == 0 {
+			return auth.Identity{Domain: string(rest[:i]), User: string(rest[i+1:])}, true
+		}
+	}
+	return id, false
+}
+
+// users is the hot tier of one shard: who was seen lately, bounded. Users of whom only
+// refusals are known stand in a list of their own, so that a stream of invented names does
+// not push out those who log in.
+type users struct {
+	*domain
+	known     *simplelru.LRU[auth.Identity, *cache.User]
+	strangers *simplelru.LRU[auth.Identity, *cache.User]
+	touched   map[auth.Identity]struct{} // "last used" is newer than on disk
+	failing   bool                       // the store's last write failed
+}
+
+func newUsers(d *domain) *users {
+	u := &users{domain: d, touched: make(map[auth.Identity]struct{})}
+	size := max(d.hot/len(d.shards), 16)
+	u.known, _ = simplelru.NewLRU(size, func(id auth.Identity, user *cache.User) {
+		// Save what only memory knows before it is forgotten.
+		if _, ok := u.touched[id]; ok {
+			u.save(id, user)
+		}
+	})
+	u.strangers, _ = simplelru.NewLRU[auth.Identity, *cache.User](max(size/4, 16), nil)
+	return u
+}
+
+// get returns a user, from memory or from disk. It is never nil.
+func (u *users) get(id auth.Identity) *cache.User {
+	if user, ok := u.known.Get(id); ok {
+		return user
+	}
+	if user, ok := u.strangers.Get(id); ok {
+		return user
+	}
+	user := u.load(id)
+	u.place(id, user)
+	return user
+}
+
+// place puts a user into the list where it belongs now.
+func (u *users) place(id auth.Identity, user *cache.User) {
+	if user.Worthless() {
+		if u.known.Contains(id) {
+			delete(u.touched, id)
+			u.known.Remove(id)
+		}
+		u.strangers.Add(id, user)
+		return
+	}
+	u.strangers.Remove(id)
+	u.known.Add(id, user)
+}
+
+func (u *users) load(id auth.Identity) *cache.User {
+	if u.disk && u.broker.store != nil {
+		record, err := u.broker.store.Get(CredentialKey(id))
+		if err == nil {
+			var user *cache.User
+			if user, err = cache.Decode(record); err == nil {
+				return user
+			}
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			u.log.Warn("cache record ignored", "domain", id.Domain, "user", id.User, "err", err)
+		}
+	}
+	return new(cache.User)
+}
+
+// save writes a user's record. A store that fails degrades the cache to this process's
+// memory; it is said once, and again when it recovers.
+func (u *users) save(id auth.Identity, user *cache.User) {
+	delete(u.touched, id)
+	if !u.disk || u.broker.store == nil {
+		return
+	}
+	err := u.broker.store.Apply([]store.Op{{Key: CredentialKey(id), Value: user.Encode()}}, false)
+	if (err != nil) != u.failing {
+		u.failing = err != nil
+		if u.failing {
+			u.log.Error("cache cannot be written; logins are remembered in memory only", "domain", u.name, "err", err)
+		} else {
+			u.log.Info("cache can be written again", "domain", u.name)
+		}
+	}
+}
+
+// flush writes what is only lazily written.
+func (u *users) flush() {
+	for id := range u.touched {
+		if user, ok := u.known.Peek(id); ok {
+			u.save(id, user)
+		}
+	}
+	clear(u.touched)
+}
+
+// drop forgets the users that match, in memory; the caller removes them on disk.
+func (u *users) drop(match func(auth.Identity) bool) (n int) {
+	for _, list := range []*simplelru.LRU[auth.Identity, *cache.User]{u.known, u.strangers} {
+		for _, id := range list.Keys() {
+			if match(id) {
+				delete(u.touched, id)
+				list.Remove(id)
+				n++
+			}
+		}
+	}
+	return n
+}

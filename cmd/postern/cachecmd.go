@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"postern/actors"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// cacheStats is what `postern cache stats` prints.
+type cacheStats struct {
+	Running     bool                         `json:"daemon_running"`
+	Memory      map[string]actors.ShardStats `json:"memory,omitempty"` // by domain
+	Disk        map[string]int               `json:"disk_users"`       // by domain
+	DiskBytes   uint64                       `json:"disk_bytes"`
+	StoreFailed string                       `json:"store_failed,omitempty"`
+}
+
+func newCache(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cache",
+		Short: "Look into the cache, or make it forget",
+		Long: `Works through the running daemon's control socket, and directly on the data directory
+when no daemon runs.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(
+		a.cacheCommand("show USER@DOMAIN", "Show what is remembered of a user", 1, a.cacheShow),
+		a.cacheCommand("stats", "Count what is remembered, and what the cache did", 0, a.cacheStats),
+		a.cacheCommand("forget USER@DOMAIN|DOMAIN", "Forget a user, or all users of a domain", 1, a.cacheForget),
+		a.cacheCommand("flush", "Forget everybody", 0, a.cacheFlush),
+	)
+	return cmd
+}
+
+func (a *app) cacheCommand(use, short string, args int, do func(context.Context, *config.Config, []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.ExactArgs(args),
+		Example: "  postern cache " + strings.NewReplacer("|DOMAIN", "", "USER@DOMAIN", "alice@example.org").Replace(use),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load(nil)
+			if err != nil {
+				return err
+			}
+			return do(cmd.Context(), cfg, args)
+		},
+	}
+}
+
+// either asks the daemon, or does it on the store when no daemon runs.
+func either(ctx context.Context, cfg *config.Config, path string, req controlRequest, reply any, direct func(*store.Pebble) error) error {
+	err := callControl(ctx, controlPath(cfg), path, req, reply)
+	if !errors.Is(err, errNoDaemon) {
+		return err
+	}
+	p, err := store.OpenPebble(storeDir(cfg), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return errors.Join(direct(p), p.Close())
+}
+
+func (a *app) print(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func (a *app) cacheShow(ctx context.Context, cfg *config.Config, args []string) error {
+	id, err := parseAddress(args[0])
+	if err != nil {
+		return err
+	}
+	var shown cachedUser
+	err = either(ctx, cfg, "/v1/cache/show", controlRequest{User: id.User, Domain: id.Domain}, &shown, func(p *store.Pebble) error {
+		user := new(cache.User)
+		record, err := p.Get(actors.CredentialKey(id))
+		if err == nil {
+			user, err = cache.Decode(record)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		shown = describeUser(id, user)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.print(shown)
+}
+
+func (a *app) cacheStats(ctx context.Context, cfg *config.Config, _ []string) error {
+	var stats cacheStats
+	err := either(ctx, cfg, "/v1/cache/stats", controlRequest{}, &stats, func(p *store.Pebble) (err error) {
+		stats.DiskBytes = p.Size()
+		stats.Disk, err = countRecords(p)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return a.print(stats)
+}
+
+// countRecords counts the users on disk by domain.
+func countRecords(p *store.Pebble) (map[string]int, error) {
+	n := map[string]int{}
+	err := p.Scan([]byte(store.Credentials), func(key, _ []byte) bool {
+		if id, ok := actors.CredentialOf(key); ok {
+			n[id.Domain]++
+		}
+		return true
+	})
+	return n, err
+}
+
+func (a *app) cacheForget(ctx context.Context, cfg *config.Config, args []string) error {
+	var req controlRequest
+	prefix := []byte(nil)
+	if strings.Contains(args[0], "@") {
+		id, err := parseAddress(args[0])
+		if err != nil {
+			return err
+		}
+		req = controlRequest{User: id.User, Domain: id.Domain}
+	} else {
+		domain, err := auth.FoldDomain(args[0])
+		if err != nil {
+			return err
+		}
+		req.Domain, prefix = domain, actors.CredentialPrefix(domain)
+	}
+	return a.forgotten(args[0], either(ctx, cfg, "/v1/cache/forget", req, &struct{}{}, func(p *store.Pebble) error {
+		if prefix != nil {
+			return p.DeletePrefix(prefix)
+		}
+		id := auth.Identity{User: req.User, Domain: req.Domain}
+		return p.Apply([]store.Op{{Key: actors.CredentialKey(id)}}, true)
+	}))
+}
+
+func (a *app) cacheFlush(ctx context.Context, cfg *config.Config, _ []string) error {
+	return a.forgotten("everybody", either(ctx, cfg, "/v1/cache/flush", controlRequest{}, &struct{}{}, func(p *store.Pebble) error {
+		return p.DeletePrefix([]byte(store.Credentials))
+	}))
+}
+
+func (a *app) forgotten(whom string, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "forgotten: %s\n", whom)
+	return err
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/config"
+)
+
+func newConfig(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Check a configuration", Args: cobra.NoArgs}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say what is wrong in a configuration file, where, and how to mend it",
+		Long: `Reads a configuration as the daemon would and prints every error and warning with its
+line and the cure. The exit status is 1 if there is an error.`,
+		Example: "  postern config check /etc/postern/config.hcl",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file := a.configFile
+			if len(args) == 1 {
+				file = args[0]
+			}
+			cfg, problems := config.Load(file)
+			if err := problems.Write(a.out); err != nil {
+				return err
+			}
+			if problems.Failed() {
+				return &exitError{code: 1}
+			}
+			_, err := fmt.Fprintf(a.out, "%s: ok: %d listeners, %d backends, %d domains\n",
+				file, len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
+			return err
+		},
+	})
+	return cmd
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"postern/internal/config"
+)
+
+// flushLogEvery is how long an unremarkable line may wait in memory. Warnings and errors
+// are written at once, with all that came before them.
+const flushLogEvery = 100 * time.Millisecond
+
+// logBuffer is how much is gathered for one write.
+const logBuffer = 64 << 10
+
+// logSink gathers log lines, so that a decision does not cost a system call. It is safe for
+// concurrent use.
+type logSink struct {
+	path string // empty: out is not ours to open or close
+	out  io.Writer
+
+	mu   sync.Mutex
+	file io.WriteCloser // nil without path
+	buf  *bufio.Writer
+	stop chan struct{}
+	done chan struct{}
+}
+
+// newLogSink writes to path, or to out if path is empty.
+func newLogSink(path string, out io.Writer) (*logSink, error) {
+	s := &logSink{path: path, out: out, stop: make(chan struct{}), done: make(chan struct{})}
+	if path == "" {
+		s.buf = bufio.NewWriterSize(out, logBuffer)
+	} else if err := s.Reopen(); err != nil {
+		return nil, err
+	}
+	go s.flusher()
+	return s, nil
+}
+
+// Write implements io.Writer.
+func (s *logSink) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.buf.Available() < len(line) && s.buf.Buffered() > 0 {
+		_ = s.buf.Flush() // whole lines only
+	}
+	return s.buf.Write(line)
+}
+
+// Flush writes what is in memory.
+func (s *logSink) Flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.buf.Flush(); err != nil {
+		// A full disk must not silence the log for good: bufio keeps its error.
+		s.buf.Reset(s.target())
+	}
+}
+
+func (s *logSink) target() io.Writer {
+	if s.file != nil {
+		return s.file
+	}
+	return s.out
+}
+
+// Reopen opens the log file anew, after it was rotated. Without a file it does nothing; on
+// failure the old file stays in use.
+func (s *logSink) Reopen() error {
+	if s.path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return fmt.Errorf("open log file: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.buf != nil {
+		_ = s.buf.Flush()
+		_ = s.file.Close()
+	}
+	s.file, s.buf = f, bufio.NewWriterSize(f, logBuffer)
+	return nil
+}
+
+// Close writes what is left and closes the file.
+func (s *logSink) Close() {
+	close(s.stop)
+	<-s.done
+	s.Flush()
+	if s.file != nil {
+		_ = s.file.Close()
+	}
+}
+
+func (s *logSink) flusher() {
+	defer close(s.done)
+	tick := time.NewTicker(flushLogEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.Flush()
+		case <-s.stop:
+			return
+		}
+	}
+}
+
+// promptHandler flushes the sink after a warning or error.
+type promptHandler struct {
+	slog.Handler
+	sink *logSink
+}
+
+// Handle implements slog.Handler.
+func (h promptHandler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
+	if r.Level >= slog.LevelWarn {
+		h.sink.Flush()
+	}
+	return err
+}
+
+// WithAttrs implements slog.Handler.
+func (h promptHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return promptHandler{h.Handler.WithAttrs(attrs), h.sink}
+}
+
+// WithGroup implements slog.Handler.
+func (h promptHandler) WithGroup(name string) slog.Handler {
+	return promptHandler{h.Handler.WithGroup(name), h.sink}
+}
+
+// newLogger makes the process's log as the configuration says; out is used when it names no
+// file.
+func newLogger(cfg config.Log, out io.Writer) (*slog.Logger, *logSink, error) {
+	sink, err := newLogSink(cfg.File, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(sink, opts)
+	if cfg.Format == "json" {
+		h = slog.NewJSONHandler(sink, opts)
+	}
+	return slog.New(promptHandler{h, sink}), sink, nil
+}

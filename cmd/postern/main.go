@@ -1,0 +1,44 @@
+// Command postern is one authentication broker behind XMPP and mail servers.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+func main() { os.Exit(run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})) }
+
+// exitError carries an exit status other than 1 through cobra.
+type exitError struct {
+	code int
+	err  error // nil: nothing more to say
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// run is main with its surroundings passed in; it returns the exit status.
+func run(args []string, io stdio) int {
+	root := newRoot(io)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			fmt.Fprintln(io.err, "postern: "+exit.err.Error())
+		}
+		return exit.code
+	}
+	fmt.Fprintln(io.err, "postern: "+err.Error())
+	return 1
+}

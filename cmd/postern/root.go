@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/config"
+)
+
+// stdio is the process's surroundings, passed in so that tests can watch them.
+type stdio struct{ in, out, err *os.File }
+
+// app is what the commands share.
+type app struct {
+	stdio
+	configFile string
+	embedded   bool
+	dataDir    string
+}
+
+// newRoot builds the command line.
+func newRoot(io stdio) *cobra.Command {
+	a := &app{stdio: io}
+	root := &cobra.Command{
+		Use:   "postern",
+		Short: "One authentication broker behind XMPP and mail servers",
+		Long: `postern answers ejabberd, Prosody, Cyrus SASL clients and Postfix: is this password
+right, does this user exist, who is in this roster? It answers from time-limited tokens,
+from a cache, or from a backend: Nextcloud with JSXC, a web application's JSON API, or its
+own users file.`,
+		Example: `  postern serve --embedded --data-dir ./run
+  postern config check /etc/postern/config.hcl
+  postern test auth alice@example.org`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(io.in)
+	root.SetOut(io.out)
+	root.SetErr(io.err)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.configFile, "config", config.DefaultPath, "configuration `FILE`")
+	flags.BoolVar(&a.embedded, "embedded", false, "use the built-in configuration: every protocol on loopback, passwords from the users file")
+	flags.StringVar(&a.dataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
+	root.AddCommand(
+		newServe(a), newPipe(a), newTest(a), newUser(a), newToken(a), newCache(a), newConfig(a), newVersion(a),
+	)
+	return root
+}
+
+// load reads the configuration that the flags name. Warnings are for warn, which may be nil.
+func (a *app) load(warn func(config.Problem)) (*config.Config, error) {
+	if !a.embedded && a.dataDir != "" {
+		return nil, errors.New("--data-dir goes with --embedded: set data_dir in the configuration file instead")
+	}
+	var cfg *config.Config
+	var problems config.Problems
+	if a.embedded {
+		dir := a.dataDir
+		if dir == "" {
+			dir = "postern-data"
+		}
+		cfg, problems = config.Default(dir)
+	} else {
+		if _, err := os.Stat(a.configFile); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no configuration %s: name one with --config FILE, or try the built-in one with --embedded", a.configFile)
+		}
+		cfg, problems = config.Load(a.configFile)
+	}
+	if problems.Failed() {
+		return nil, fmt.Errorf("the configuration is not valid; `postern config check %s` shows more: %w", a.configFile, problems.Err())
+	}
+	for _, p := range problems {
+		if warn != nil {
+			warn(p)
+		}
+	}
+	return cfg, nil
+}
+
+// storeDir is where the store lives.
+func storeDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "store") }
+
+// controlPath is the control socket of a running daemon.
+func controlPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "control.sock") }

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"postern/internal/config"
+)
+
+// dialPatience is how long a socket file's owner may take to show that it is alive.
+const dialPatience = time.Second
+
+// openSocket opens a listener's endpoint.
+func openSocket(cfg config.Listener) (net.Listener, error) {
+	if cfg.Network != "unix" {
+		l, err := net.Listen(cfg.Network, cfg.Address)
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
+		}
+		return l, nil
+	}
+	l, err := listenUnix(cfg.Address, cfg.Mode, cfg.Owner, cfg.Group)
+	if err != nil {
+		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
+	}
+	return l, nil
+}
+
+// unixListener removes its socket file when it is closed, if the file is still its own.
+type unixListener struct {
+	*net.UnixListener
+	path string
+	own  fs.FileInfo
+	once sync.Once
+}
+
+// Close implements net.Listener.
+func (l *unixListener) Close() error {
+	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.own) {
+			_ = os.Remove(l.path)
+		}
+	})
+	return l.UnixListener.Close()
+}
+
+// listenUnix listens on a socket file with the given mode and ownership. The file appears
+// under its name only when both are set, so that nobody connects too early; a file that is
+// there already is replaced only if it is a socket on which nobody listens.
+func listenUnix(path string, mode fs.FileMode, owner, group string) (*unixListener, error) {
+	uid, gid, err := ownership(owner, group)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStale(path); err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make directory of socket: %w", err)
+	}
+	temp := filepath.Join(dir, fmt.Sprintf(".%d~", os.Getpid()))
+	_ = os.Remove(temp)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: temp})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	own, err := publish(temp, path, mode, uid, gid)
+	if err != nil {
+		_ = l.Close()
+		_ = os.Remove(temp)
+		return nil, err
+	}
+	return &unixListener{UnixListener: l, path: path, own: own}, nil
+}
+
+func publish(temp, path string, mode fs.FileMode, uid, gid int) (fs.FileInfo, error) {
+	if uid != -1 || gid != -1 {
+		if err := os.Chown(temp, uid, gid); err != nil {
+			return nil, fmt.Errorf("set owner of socket (postern must run as root, or as a member of the group): %w", err)
+		}
+	}
+	if err := os.Chmod(temp, mode); err != nil {
+		return nil, fmt.Errorf("set mode of socket: %w", err)
+	}
+	own, err := os.Lstat(temp)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return nil, fmt.Errorf("put socket in its place: %w", err)
+	}
+	return own, nil
+}
+
+// checkStale reports why path must not be replaced by a new socket.
+func checkStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("%s exists and is not a socket: move it away or choose another address", path)
+	}
+	c, err := net.DialTimeout("unix", path, dialPatience)
+	if err == nil {
+		_ = c.Close()
+		return fmt.Errorf("somebody listens on %s already: stop that program first", path)
+	}
+	return nil
+}
+
+// ownership resolves names or numbers; -1 keeps what the process has.
+func ownership(owner, group string) (uid, gid int, err error) {
+	uid, gid = -1, -1
+	if owner != "" {
+		if uid, err = strconv.Atoi(owner); err != nil {
+			u, err := user.Lookup(owner)
+			if err != nil {
+				return 0, 0, fmt.Errorf("owner of socket: %w", err)
+			}
+			uid, _ = strconv.Atoi(u.Uid)
+		}
+	}
+	if group != "" {
+		if gid, err = strconv.Atoi(group); err != nil {
+			g, err := user.LookupGroup(group)
+			if err != nil {
+				return 0, 0, fmt.Errorf("group of socket: %w", err)
+			}
+			gid, _ = strconv.Atoi(g.Gid)
+		}
+	}
+	return uid, gid, nil
+}
+
+// splitAddress returns host and port of an address that is known to be valid.
+func splitAddress(address string) (host, port string) {
+	host, port, _ = net.SplitHostPort(address)
+	return host, port
+}

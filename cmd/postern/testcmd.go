@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+)
+
+func newTest(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "test",
+		Short: "Ask one question and show each step of its way",
+		Long: `Asks the running daemon, or, when none runs, a broker of its own with the same
+configuration. The password is asked for, or read from standard input; it never stands on
+the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell".`,
+		Args: cobra.NoArgs,
+	}
+	for _, t := range []struct {
+		op    auth.Operation
+		short string
+	}{
+		{auth.OpAuth, "Is this password right?"},
+		{auth.OpIsUser, "Does this user exist?"},
+		{auth.OpRoster, "Who is in this user's shared roster?"},
+	} {
+		cmd.AddCommand(&cobra.Command{
+			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
+			Example: "  postern test " + t.op.String() + " alice@example.org",
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return a.test(cmd.Context(), t.op, args[0])
+			},
+		})
+	}
+	return cmd
+}
+
+func (a *app) test(ctx context.Context, op auth.Operation, address string) error {
+	id, err := parseAddress(address)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.load(nil)
+	if err != nil {
+		return err
+	}
+	req := auth.Request{Op: op, User: id.User, Domain: id.Domain}
+	if op == auth.OpAuth {
+		if req.Secret, err = a.readSecret("password of "+id.String(), false); err != nil {
+			return err
+		}
+	}
+	var reply askReply
+	err = callControl(ctx, controlPath(cfg), "/v1/ask", controlRequest{
+		Op: op.String(), User: id.User, Domain: id.Domain, Password: req.Secret.Reveal(),
+	}, &reply)
+	if errors.Is(err, errNoDaemon) {
+		fmt.Fprintln(a.err, "no daemon is running: asking directly")
+		reply, err = askDirectly(ctx, cfg, req)
+	}
+	if err != nil {
+		return err
+	}
+	a.printReply(reply)
+	if reply.Exit != 0 {
+		return &exitError{code: reply.Exit}
+	}
+	return nil
+}
+
+// askDirectly starts a broker for one question.
+func askDirectly(ctx context.Context, cfg *config.Config, req auth.Request) (askReply, error) {
+	d, err := startDaemon(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return askReply{}, err
+	}
+	reply := askBroker(ctx, d.broker, req)
+	d.stop(ctx)
+	return reply, nil
+}
+
+func (a *app) printReply(r askReply) {
+	for _, s := range r.Steps {
+		fmt.Fprintf(a.out, "%10s  %-20s %s\n", s.At.Round(time.Microsecond), s.Stage, s.Note)
+	}
+	word := map[int]string{0: "yes", 1: "no"}[r.Exit]
+	if word == "" {
+		word = "cannot tell"
+	}
+	fmt.Fprintf(a.out, "%s: %s, from %s, in %s\n", word, r.Verdict, r.Source, r.Took.Round(time.Microsecond))
+	if r.Body != "" {
+		fmt.Fprintln(a.out, r.Body)
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/token"
+)
+
+func newToken(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "Issue and inspect time-limited tokens", Args: cobra.NoArgs}
+	var kind, ttl string
+	issue := &cobra.Command{
+		Use: "issue USER@DOMAIN", Short: "Make a token that logs a user in without a password",
+		Long: `Uses the secret of the domain's token block. A jsxc token may be used until it expires; a
+totp token once, within the next minute.`,
+		Example: `  postern token issue alice@example.org
+  postern token issue --kind jsxc --ttl 10m alice@example.org`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return a.issue(args[0], kind, ttl) },
+	}
+	issue.Flags().StringVar(&kind, "kind", "", "`KIND` of token: jsxc or totp (default: the one the domain has)")
+	issue.Flags().StringVar(&ttl, "ttl", "", "life of a jsxc token, as 10m or 1h (default: the configuration's)")
+	cmd.AddCommand(issue, &cobra.Command{
+		Use: "inspect", Short: "Show what a token says, without checking it",
+		Long:    `Reads the token from standard input, or asks for it: a token is as good as a password.`,
+		Example: "  postern token issue alice@example.org | postern token inspect",
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return a.inspect() },
+	})
+	return cmd
+}
+
+func (a *app) issue(address, kind, ttl string) error {
+	id, err := parseAddress(address)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.load(nil)
+	if err != nil {
+		return err
+	}
+	d, err := domainOf(cfg, id.Domain)
+	if err != nil {
+		return err
+	}
+	if kind == "" && d.JSXC == nil && d.TOTP != nil {
+		kind = "totp"
+	}
+	var text auth.Secret
+	switch {
+	case (kind == "" || kind == "jsxc") && d.JSXC != nil:
+		text, err = issueJSXC(d.JSXC, id, ttl)
+	case kind == "totp" && d.TOTP != nil:
+		text, err = issueTOTP(d.TOTP, id)
+	default:
+		return fmt.Errorf("domain %q has no token %q block in the configuration", d.Name, max(kind, "jsxc"))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, text.Reveal())
+	return err
+}
+
+func domainOf(cfg *config.Config, name string) (fallback config.Domain, err error) {
+	found := false
+	for _, d := range cfg.Domains {
+		switch d.Name {
+		case name:
+			return d, nil
+		case "*":
+			fallback, found = d, true
+		}
+	}
+	if !found {
+		return fallback, fmt.Errorf("domain %q is not configured, and there is no fallback domain \"*\"", name)
+	}
+	return fallback, nil
+}
+
+func issueJSXC(cfg *config.JSXCToken, id auth.Identity, ttl string) (auth.Secret, error) {
+	life := cfg.TTL
+	if ttl != "" {
+		var err error
+		if life, err = config.ParseDuration(ttl); err != nil {
+			return auth.Secret{}, fmt.Errorf("--ttl: %w", err)
+		}
+	}
+	j, err := token.NewJSXC(cfg.Secrets)
+	if err != nil {
+		return auth.Secret{}, err
+	}
+	return j.Issue(id, time.Now().Add(life))
+}
+
+func issueTOTP(cfg *config.TOTPToken, id auth.Identity) (auth.Secret, error) {
+	t, err := token.NewTOTP(cfg.Seed, cfg.Secrets)
+	if err != nil {
+		return auth.Secret{}, err
+	}
+	return t.Issue(id, time.Now())
+}
+
+func (a *app) inspect() error {
+	secret, err := a.readSecret("token", false)
+	if err != nil {
+		return err
+	}
+	text := secret.Reveal()
+	if token.LooksTOTP(text) {
+		info, err := token.InspectTOTP(text)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.out, "kind: totp\nnonce digits: %d\n", info.NonceDigits)
+		return err
+	}
+	info, err := token.InspectJSXC(text)
+	if err != nil {
+		return err
+	}
+	state := "expires in " + time.Until(info.Expires).Round(time.Second).String()
+	if time.Now().After(info.Expires) {
+		state = "expired"
+	}
+	_, err = fmt.Fprintf(a.out, "kind: jsxc\nversion: %d\nkey id: %x\nexpires: %s (%s)\n",
+		info.Version, info.KeyID, info.Expires.UTC().Format(time.RFC3339), state)
+	return err
+}

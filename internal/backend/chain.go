@@ -1,0 +1,49 @@
+package backend
+
+import "postern/internal/auth"
+
+// Chain folds the answers of backends that are asked in turn: the first that knows the
+// user decides, and "cannot tell" of one never becomes the "no" of the chain.
+type Chain struct {
+	op    auth.Operation
+	cause Result // the weightiest answer so far that did not decide
+	any   bool
+}
+
+// NewChain starts a chain for an operation.
+func NewChain(op auth.Operation) Chain { return Chain{op: op} }
+
+// Add takes the next backend's answer and reports whether the chain ends with it.
+func (c *Chain) Add(r Result) (decided bool) {
+	switch {
+	case r.Class == Accepted,
+		r.Class == Refused && r.Known,
+		// Whether a change was made is not known: asking another backend could make it twice.
+		c.op.Changes() && r.Class != Refused && r.Class != Unsupported:
+		c.cause, c.any = r, true
+		return true
+	}
+	if !c.any || weight(r.Class) > weight(c.cause.Class) {
+		c.cause, c.any = r, true
+	}
+	return false
+}
+
+// Result is the chain's answer so far; without any, an outage.
+func (c *Chain) Result() Result { return c.cause }
+
+// weight orders the answers that do not decide: a backend that might have said yes outweighs
+// those that said no.
+func weight(c Class) int {
+	switch c {
+	case Outage:
+		return 4
+	case Throttled:
+		return 3
+	case Misconfigured:
+		return 2
+	case Refused:
+		return 1
+	}
+	return 0
+}

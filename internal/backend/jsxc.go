@@ -1,0 +1,207 @@
+package backend
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"postern/internal/auth"
+)
+
+// signatureHeader carries the signature of a JSXC request (PROTOCOLS 4.1).
+const signatureHeader = "X-JSXC-SIGNATURE"
+
+// jsxc asks Nextcloud's JSXC app through its signed form API (PROTOCOLS 4.1).
+type jsxc struct {
+	client *httpClient
+	secret auth.Secret
+}
+
+// NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, whose
+// API secret is secret. It answers auth, isuser and roster. Errors say what to correct
+// in the options.
+func NewJSXC(o HTTPOptions, secret auth.Secret) (Backend, error) {
+	if secret.Empty() {
+		return nil, errors.New("the API secret is empty; take it from the administration page of the JSXC app")
+	}
+	client, err := newHTTPClient(o)
+	if err != nil {
+		return nil, err
+	}
+	return &jsxc{client, secret}, nil
+}
+
+// Close implements Backend.
+func (j *jsxc) Close() error { j.client.close(); return nil }
+
+// Ask implements Backend. Roster answers hold the whole document of the server.
+func (j *jsxc) Ask(ctx context.Context, q Query) Result {
+	operation := ""
+	switch q.Op {
+	case auth.OpAuth:
+		operation = "auth"
+	case auth.OpIsUser:
+		operation = "isuser"
+	case auth.OpRoster:
+		operation = "sharedroster"
+	default:
+		return Result{Class: Unsupported}
+	}
+	// PHP takes the text "0" for empty: the server would complain of a missing parameter.
+	if q.User == "" || q.User == "0" {
+		return Result{Class: Refused}
+	}
+	params := []param{{"operation", operation}, {"username", q.User}, {"domain", q.Domain}}
+	if q.Op == auth.OpAuth {
+		password := q.Secret.Reveal()
+		if password == "" || password == "0" {
+			return Result{Class: Refused}
+		}
+		params = append(params, param{"password", password})
+	}
+	body := encodeForm(params)
+	answer, err := j.client.post(ctx, j.client.options.URL, http.Header{
+		"Content-Type": {"application/x-www-form-urlencoded"},
+		"Accept":       {"application/json"},
+		// The key is spelled as the server's documentation does; HTTP does not care.
+		signatureHeader: {"sha1=" + sign(j.secret, body)},
+	}, body)
+	if err != nil {
+		return Result{Class: Outage, Err: err}
+	}
+	return classifyJSXC(q, answer)
+}
+
+// param is one field of a form. Fields are sent in a fixed order.
+type param struct{ name, value string }
+
+// encodeForm encodes fields for application/x-www-form-urlencoded, in their order.
+func encodeForm(params []param) []byte {
+	var b strings.Builder
+	for i, p := range params {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(p.name))
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(p.value))
+	}
+	return []byte(b.String())
+}
+
+// sign is the HMAC-SHA1 of a body in lower-case hexadecimal.
+func sign(secret auth.Secret, body []byte) string {
+	mac := hmac.New(sha1.New, []byte(secret.Reveal()))
+	mac.Write(body)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// classifyJSXC gives every answer of the JSXC app its meaning (PROTOCOLS 4.1, and
+// DESIGN, "The cache", for the status codes).
+func classifyJSXC(q Query, r reply) Result {
+	if r.status != http.StatusOK && r.status != http.StatusInternalServerError {
+		return classifyStatus(q, r)
+	}
+	answer, err := object(r.body)
+	if err != nil {
+		return Result{Class: Outage, Err: fmt.Errorf("HTTP %d, but %w", r.status, err)}
+	}
+	var result string
+	if json.Unmarshal(answer["result"], &result) != nil || result == "" {
+		return Result{Class: Outage, Err: fmt.Errorf("HTTP %d, but the answer has no result", r.status)}
+	}
+	switch {
+	case result == "error":
+		return classifyComplaint(q, answer["data"])
+	case r.status != http.StatusOK:
+		return Result{Class: Outage, Err: fmt.Errorf("HTTP %d with a result that is no error", r.status)}
+	case q.Op == auth.OpAuth && result == "success":
+		return Result{Class: Accepted, Known: true}
+	case q.Op == auth.OpAuth: // "noauth", and any other word
+		return Result{Class: Refused}
+	case result != "success":
+		return Result{Class: Outage, Err: errors.New("the result is neither success nor error")}
+	case q.Op == auth.OpIsUser:
+		return classifyIsUser(answer["data"])
+	}
+	return classifyRoster(answer["data"], r.body)
+}
+
+// classifyComplaint reads the text of an error. The server has no codes: a wrong
+// signature and an unknown user differ in the text only.
+func classifyComplaint(q Query, data json.RawMessage) Result {
+	var msg string
+	if fields, err := object(data); err == nil {
+		_ = json.Unmarshal(fields["msg"], &msg) // without a text it is an outage
+	}
+	msg = strings.ToLower(msg)
+	switch {
+	case strings.Contains(msg, "signature does not match"):
+		return misconfigured("the server says that the signature is wrong: secret is not the API secret of its JSXC app")
+	case strings.Contains(msg, "x-jsxc-signature"):
+		return misconfigured("the server says that the signature is missing: a proxy in between drops the header " + signatureHeader)
+	case strings.Contains(msg, "hash algorithm"):
+		return misconfigured("the server does not know the hash algorithm sha1")
+	case strings.Contains(msg, "missing secret"):
+		return misconfigured("the server has no API secret: create one on the administration page of its JSXC app")
+	case strings.Contains(msg, "unsupported operation"):
+		return misconfigured("the server does not know the operation " + q.Op.String() + ": update its JSXC app")
+	case strings.Contains(msg, "find user") && q.Op != auth.OpRoster:
+		return Result{Class: Refused}
+	case strings.Contains(msg, "find user"):
+		return Result{Class: Outage, Err: errors.New("the server does not find the user")}
+	}
+	return Result{Class: Outage, Err: errors.New("the server reports an error of its own; see its log")}
+}
+
+// classifyIsUser reads data.isUser as PHP means it: old versions send "1" and "0".
+func classifyIsUser(data json.RawMessage) Result {
+	garbled := Result{Class: Outage, Err: errors.New("the answer has no isUser")}
+	fields, err := object(data)
+	if err != nil {
+		return garbled
+	}
+	raw, ok := fields["isUser"]
+	if !ok {
+		return garbled
+	}
+	var value any
+	if json.Unmarshal(raw, &value) != nil {
+		return garbled
+	}
+	yes := false
+	switch v := value.(type) {
+	case nil:
+	case bool:
+		yes = v
+	case float64:
+		yes = v != 0
+	case string:
+		yes = v != "" && v != "0"
+	default:
+		return garbled
+	}
+	if yes {
+		return Result{Class: Accepted, Known: true}
+	}
+	return Result{Class: Refused}
+}
+
+// classifyRoster accepts a document with a roster in it: an object, or a list where PHP
+// made one of an empty or numbered array.
+func classifyRoster(data json.RawMessage, document []byte) Result {
+	fields, err := object(data)
+	if err == nil {
+		if roster := fields["sharedRoster"]; len(roster) > 0 && (roster[0] == '{' || roster[0] == '[') {
+			return Result{Class: Accepted, Known: true, Body: document}
+		}
+	}
+	return Result{Class: Outage, Err: errors.New("the answer has no sharedRoster")}
+}

@@ -1,0 +1,149 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+)
+
+// UsersOptions shape the backend of the embedded users file.
+type UsersOptions struct {
+	Path string // of the file; see UsersFile
+	Cost int    // bcrypt cost of new passwords; 0 means passhash.DefaultCost
+}
+
+// dummyHash is the tail of a well-formed hash that no password is known for.
+const dummyHash = "$Ov3rTheH1llsAndFarAway.uF1dd1erzGr33nAndTheDrumzOfW4r"
+
+// users answers from the embedded users file.
+type users struct {
+	file    *UsersFile
+	cost    int
+	hashing Hashing
+	dummy   string // compared with the passwords of unknown users
+}
+
+// NewUsers returns a backend for a users file, which need not exist yet. It answers
+// auth, isuser, setpass, tryregister, removeuser and removeuser3. bcrypt runs through
+// hashing. Errors say why the file cannot be read or the cost not be used.
+func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
+	if o.Cost == 0 {
+		o.Cost = passhash.DefaultCost
+	}
+	if o.Cost < passhash.MinCost || o.Cost > passhash.MaxCost {
+		return nil, fmt.Errorf("bcrypt_cost %d is out of range: use %d to %d", o.Cost, passhash.MinCost, passhash.MaxCost)
+	}
+	file, err := OpenUsersFile(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	return &users{file, o.Cost, hashing, fmt.Sprintf("$2b$%02d%s", o.Cost, dummyHash)}, nil
+}
+
+// Close implements Backend.
+func (u *users) Close() error { return nil }
+
+// Ask implements Backend. Known is set for every user in the file.
+func (u *users) Ask(ctx context.Context, q Query) Result {
+	switch q.Op {
+	case auth.OpAuth, auth.OpIsUser, auth.OpSetPass, auth.OpTryRegister, auth.OpRemoveUser, auth.OpRemoveUser3:
+	default:
+		return Result{Class: Unsupported}
+	}
+	id, err := auth.NewIdentity(q.User, q.Domain)
+	if err != nil {
+		return Result{Class: Refused}
+	}
+	if q.Op.NeedsSecret() && auth.CheckSecret(q.Secret.Reveal()) != nil {
+		return Result{Class: Refused}
+	}
+	entry, known, err := u.file.lookup(id)
+	if err != nil {
+		return failure(err)
+	}
+	if known && entry.err != nil {
+		return Result{Class: Misconfigured, Known: true, Err: entry.err}
+	}
+	switch q.Op {
+	case auth.OpAuth:
+		return u.check(ctx, q.Secret, entry, known)
+	case auth.OpIsUser:
+		return answer(known, known)
+	case auth.OpRemoveUser:
+		return changed(u.file.Remove(ctx, id), known)
+	case auth.OpRemoveUser3:
+		if r := u.check(ctx, q.Secret, entry, known); r.Class != Accepted {
+			return r
+		}
+		return changed(u.file.Remove(ctx, id), known)
+	}
+	return u.write(ctx, q, id, known)
+}
+
+// answer is a yes or no about a user that the file has or has not.
+func answer(yes, known bool) Result {
+	if yes {
+		return Result{Class: Accepted, Known: known}
+	}
+	return Result{Class: Refused, Known: known}
+}
+
+// check compares a password. An unknown user costs as much time as a known one, for
+// the time would tell who exists.
+func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry, known bool) Result {
+	hash := entry.hash
+	if !known {
+		hash = u.dummy
+	}
+	match := false
+	if err := u.hashing(ctx, func() { match = passhash.Match(hash, secret.Reveal()) }); err != nil {
+		return Result{Class: Outage, Known: known, Err: fmt.Errorf("no time to hash the password: %w", err)}
+	}
+	return answer(known && match, known)
+}
+
+// write registers a user or sets a password. Users who are in the way, or missing, are
+// found out before the costly hash.
+func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool) Result {
+	if register := q.Op == auth.OpTryRegister; register == known {
+		return answer(false, known)
+	}
+	var hash string
+	var failed error
+	err := u.hashing(ctx, func() { hash, failed = passhash.New(q.Secret.Reveal(), u.cost) })
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return Result{Class: Outage, Known: known, Err: fmt.Errorf("no time to hash the password: %w", err)}
+	}
+	if q.Op == auth.OpTryRegister {
+		return changed(u.file.Add(ctx, id, hash), true)
+	}
+	return changed(u.file.Set(ctx, id, hash), known)
+}
+
+// changed is the answer to a change of the file.
+func changed(err error, known bool) Result {
+	switch {
+	case err == nil:
+		return Result{Class: Accepted, Known: known}
+	case errors.Is(err, ErrExists):
+		return answer(false, true)
+	case errors.Is(err, ErrUnknownUser), errors.Is(err, ErrName):
+		return answer(false, false)
+	}
+	return failure(err)
+}
+
+// failure is the answer when the file cannot be read or written.
+func failure(err error) Result {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrBrokenFile) {
+		return Result{Class: Misconfigured, Err: err}
+	}
+	return Result{Class: Outage, Err: err}
+}

@@ -1,0 +1,183 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+)
+
+// usersMode is the mode of the file: hashes are for postern alone.
+const usersMode = 0o600
+
+// change replaces the file by one with another line for id. decide is told whether the
+// file has the user, and returns the new hash, or "" to leave the user out. The file is
+// read under the lock, so nothing that another process wrote is lost. ctx bounds the
+// wait for the lock.
+func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(known bool) (string, error)) error {
+	if err := checkFileName(id); err != nil {
+		return err
+	}
+	path := f.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a rename would replace the link
+	}
+	owner, err := ownerOf(path)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockFile(ctx, f.path+".lock", owner)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	data, _, err := readUsersFile(path)
+	if err != nil {
+		return err
+	}
+	lines, known := withoutUser(data, id)
+	hash, err := decide(known > 0)
+	if err != nil {
+		return err
+	}
+	if known > 1 {
+		return fmt.Errorf("%w: %s stands in %d lines; remove the wrong ones", ErrBrokenFile, id, known)
+	}
+	if hash != "" {
+		if err := passhash.Check(hash); err != nil {
+			return err
+		}
+		lines = append(lines, id.String()+":"+hash+"\n"...)
+	}
+	return replaceFile(path, lines, owner)
+}
+
+// ownerOf tells whom the file belongs to, or its directory when there is no file. What
+// an administrator writes as root must stay postern's.
+func ownerOf(path string) (os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("users file: %w", err)
+	}
+	return info, nil
+}
+
+// withoutUser returns the lines of others, unchanged, and how many the user had.
+func withoutUser(data []byte, id auth.Identity) (rest []byte, had int) {
+	rest = make([]byte, 0, len(data)+128)
+	for line := range bytes.Lines(data) {
+		if got, _, _ := parseUser(string(line)); got == id {
+			had++
+			continue
+		}
+		rest = append(rest, line...)
+	}
+	if len(rest) > 0 && rest[len(rest)-1] != '\n' {
+		rest = append(rest, '\n')
+	}
+	return rest, had
+}
+
+// lockFile takes the lock at path, waiting until ctx ends. The lock file stays: to
+// remove it would let two processes lock two files of one name.
+func lockFile(ctx context.Context, path string, owner os.FileInfo) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, usersMode)
+	if err != nil {
+		return nil, fmt.Errorf("users file: lock: %w", err)
+	}
+	_ = giveTo(file, owner) // where that is not allowed, this process may use the file all the same
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			file.Close()
+			return nil, fmt.Errorf("users file: lock: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			file.Close()
+			return nil, fmt.Errorf("users file: another process keeps %s locked: %w", path, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+}
+
+// replaceFile puts data in the place of the file at path, so that a reader or a power
+// failure meets either the old or the new one. The new file belongs to whom owner
+// belongs.
+func replaceFile(path string, data []byte, owner os.FileInfo) (err error) {
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, "."+strings.TrimPrefix(filepath.Base(path), ".")+".*.tmp")
+	if err != nil {
+		return fmt.Errorf("users file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			temp.Close()
+			os.Remove(temp.Name())
+			err = fmt.Errorf("users file: %w", err)
+		}
+	}()
+	if err = temp.Chmod(usersMode); err != nil {
+		return err
+	}
+	if err = giveTo(temp, owner); err != nil {
+		return err
+	}
+	if _, err = temp.Write(data); err != nil {
+		return err
+	}
+	if err = temp.Sync(); err != nil {
+		return err
+	}
+	if err = temp.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(temp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// giveTo changes the owner of a file to that of another, if it is not so already.
+func giveTo(file *os.File, owner os.FileInfo) error {
+	want, ok := owner.Sys().(*syscall.Stat_t)
+	var have unix.Stat_t
+	if !ok || unix.Fstat(int(file.Fd()), &have) != nil {
+		return nil
+	}
+	if want.Uid == have.Uid && want.Gid == have.Gid {
+		return nil
+	}
+	err := file.Chown(int(want.Uid), int(want.Gid))
+	if errors.Is(err, unix.EPERM) && want.Uid == have.Uid {
+		return nil // a group that this user is not in
+	}
+	return err
+}
+
+// syncDir makes a rename in the directory last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

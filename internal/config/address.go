@@ -1,0 +1,72 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// maxSocketPath is what the kernel takes as the path of a Unix socket (sockaddr_un
+// of Linux: 108 bytes with the NUL).
+const maxSocketPath = 107
+
+const writeAddress = `write host:port, as in "127.0.0.1:23662", or "unix:/path"`
+
+// address splits an address into what net.Listen takes; relative socket paths start
+// at dataDir.
+func (p *parser) address(v value, at hcl.Range, dataDir string) (network, address string, ok bool) {
+	text := v.AsString()
+	if strings.HasPrefix(text, "systemd:") {
+		p.complain(at, "socket activation (systemd:NAME) is not supported by this version",
+			`listen on the address itself: host:port, or "unix:/path"`)
+		return "", "", false
+	}
+	if path, isUnix := strings.CutPrefix(text, "unix:"); isUnix {
+		path = p.resolve(dataDir, path)
+		switch {
+		case path == "":
+			p.complain(at, "the address names no path", `write "unix:/path"`)
+		case len(path) > maxSocketPath:
+			p.complain(at, "the path of a Unix socket has at most "+strconv.Itoa(maxSocketPath)+" bytes",
+				"choose a shorter one; a relative path starts at data_dir")
+		default:
+			return "unix", filepath.Clean(path), true
+		}
+		return "", "", false
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		p.complain(at, "address "+shown(v)+" is not host:port", writeAddress)
+		return "", "", false
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || !plainHost(host) {
+		p.complain(at, "address "+shown(v)+" has no usable host or port", writeAddress+"; ports are numbers from 0 to 65535")
+		return "", "", false
+	}
+	return "tcp", net.JoinHostPort(host, strconv.FormatUint(number, 10)), true
+}
+
+// plainHost reports whether host can be looked up or bound: empty for all addresses,
+// an IP address, or a name of letters, digits, '-', '_' and '.'.
+func plainHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return true
+	}
+	return !strings.ContainsFunc(host, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+	})
+}
+
+// loopback reports whether only this machine can reach the host.
+func loopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"postern/internal/auth/passhash"
+)
+
+// The kinds of backends.
+const (
+	KindJSXC  = "jsxc"
+	KindJSON  = "json"
+	KindUsers = "users"
+)
+
+// backend decodes a backend block.
+func (p *parser) backend(s *section, cfg *Config) Backend {
+	out := Backend{BackendRef: BackendRef{s.labels[0], s.labels[1]}}
+	if !hclsyntax.ValidIdentifier(out.Name) || len(out.Name) > 64 {
+		p.complain(s.label, "the label is not usable as a name",
+			"use up to 64 letters, digits, _ and -, a letter first, so that backend."+out.Kind+".NAME can refer to it")
+	} else if cfg.backend(out.BackendRef) != nil {
+		p.complain(s.label, fmt.Sprintf("two backends are named %s", out.BackendRef), "rename one")
+	}
+	out.Slots = int(s.number("slots", 32, 1, 4096))
+	out.Queue = int(s.number("queue", 64, 0, 65536))
+	out.BreakerFailures = int(s.number("breaker_failures", 5, 1, 1000))
+	out.BreakerCooldown = s.duration("breaker_cooldown", time.Second, 10*time.Millisecond)
+	switch out.Kind {
+	case KindUsers:
+		out.Path = p.resolve(cfg.DataDir, s.path("path", "users"))
+		out.BcryptCost = int(s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost))
+		return out
+	case KindJSXC:
+		secret, _ := s.secret("secret")
+		out.Secret = secret
+		if !s.has("secret") {
+			p.complain(s.header, "backend jsxc needs the API secret of the server",
+				`add secret = file("path"); the JSXC app shows it in its administration page`)
+		}
+	}
+	p.http(s, &out)
+	return out
+}
+
+// http decodes what the backends reached by HTTP have in common.
+func (p *parser) http(s *section, out *Backend) {
+	out.ConnectTimeout = s.duration("connect_timeout", 5*time.Second, 10*time.Millisecond)
+	out.Timeout = s.duration("timeout", 10*time.Second, 10*time.Millisecond)
+	out.MaxResponse = s.number("max_response", 1<<20, 256, 1<<30)
+	out.UserAgent = s.path("user_agent", "")
+	if v, ok := s.text("url"); ok {
+		out.URL = p.url(v, s.at("url"), out.Kind)
+	} else if !s.has("url") {
+		p.complain(s.header, "the backend has no url", `add url = "https://..."`)
+	}
+	if out.CAFile = p.resolve(p.dir, s.path("ca_file", "")); out.CAFile == "" {
+		return
+	}
+	data, err := p.env.readFile(out.CAFile)
+	if err != nil {
+		p.complain(s.at("ca_file"), fmt.Sprintf("cannot read the file: %v", cause(err)),
+			"correct the path or its permissions; a relative path starts at the configuration's directory")
+	} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
+		p.complain(s.at("ca_file"), "the file holds no certificate", "it must hold CA certificates in PEM form")
+	}
+}
+
+// url checks the address of a backend. No message shows it: it may hold a password.
+func (p *parser) url(v value, at hcl.Range, kind string) string {
+	const cure = `write it as in "https://cloud.example.org/path"`
+	u, err := url.Parse(v.AsString())
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
+		p.complain(at, "url is not an absolute http or https URL", cure)
+		return ""
+	case u.User != nil:
+		p.complain(at, "url holds a user name or password", "remove what stands before the @: it would be logged")
+		return ""
+	case u.Fragment != "" || strings.Contains(v.AsString(), "#"):
+		p.complain(at, "url holds a fragment", "remove the # and what follows")
+		return ""
+	case kind == KindJSON && (u.RawQuery != "" || u.ForceQuery):
+		p.complain(at, "url holds a query", "remove the ? and what follows: /login and /exists are appended to the url")
+		return ""
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		p.warn(at, "passwords cross the network in clear on this url", "use https")
+	}
+	return v.AsString()
+}

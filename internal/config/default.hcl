@@ -1,0 +1,28 @@
+# What `postern` runs with when no configuration is named: every protocol on the
+# loopback addresses of xcauth, and the embedded user file.
+
+data_dir = env("POSTERN_DATA_DIR")
+
+listen "ejabberd" { address = "127.0.0.1:23662" }
+
+listen "generic" { address = "127.0.0.1:23663" }
+
+listen "tcp_table" { address = "127.0.0.1:23665" }
+
+listen "saslauthd" {
+  address        = "127.0.0.1:23666"
+  default_domain = "localhost"
+}
+
+listen "saslauthd-unix" {
+  protocol       = "saslauthd"
+  address        = "unix:saslauthd.sock"
+  default_domain = "localhost"
+}
+
+backend "users" "local" { path = "users" }
+
+domain "*" {
+  backends = [backend.users.local]
+  cache { storage = "disk" }
+}

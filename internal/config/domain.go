@@ -1,0 +1,215 @@
+package config
+
+import (
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+)
+
+// domain decodes a domain block; used notes the backends it names.
+func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool) Domain {
+	name := s.labels[0]
+	if name != "*" {
+		folded, err := auth.FoldDomain(name)
+		if err != nil || strings.Contains(folded, "*") {
+			p.complain(s.label, "the label is not a domain", `write one as in "example.org", or "*" for every other domain`)
+		}
+		name = folded
+	}
+	for i := range cfg.Domains {
+		if cfg.Domains[i].Name == name && name != "" {
+			p.complain(s.label, fmt.Sprintf("domain %q is configured twice", clip(name)),
+				"join the blocks; upper and lower case and xn-- spellings are one domain")
+		}
+	}
+	out := Domain{Name: name, Backends: p.references(s, cfg)}
+	for _, ref := range out.Backends {
+		used[ref] = true
+	}
+	s.texts("auth_domain", func(v value, at hcl.Range) {
+		if err := auth.CheckDomain(v.AsString()); err != nil {
+			p.complain(at, "auth_domain is not a domain", `write the domain's name at the backend, as in "cloud.example.org"`)
+		}
+		out.AuthDomains = append(out.AuthDomains, v.AsString())
+	})
+	p.tokens(s, cfg, &out)
+	out.Cache = p.cache(s)
+	for _, b := range s.children("roster") {
+		if child := p.section(s.spec.path, b); child != nil {
+			child.path("ejabberdctl", "")
+			child.path("api", "")
+			p.warn(b.DefRange(), "shared rosters are not synchronised by this version; the block has no effect",
+				"keep it for a later version, or remove it")
+		}
+	}
+	return out
+}
+
+// references decodes backends = [backend.KIND.NAME, ...].
+func (p *parser) references(s *section, cfg *Config) []BackendRef {
+	attr := s.body.Attributes["backends"]
+	if attr == nil {
+		p.complain(s.header, "the domain has no backends, so nobody could log in", "add backends = [backend.KIND.NAME]")
+		return nil
+	}
+	members, ok := p.elements(attr.Expr, "backends")
+	if !ok {
+		return nil
+	}
+	if len(members) == 0 {
+		p.complain(attr.Expr.Range(), "the list of backends is empty, so nobody could log in", "write backends = [backend.KIND.NAME]")
+	}
+	var refs []BackendRef
+	for _, member := range members {
+		ref, ok := p.reference(member)
+		if !ok {
+			continue
+		}
+		switch {
+		case cfg.backend(ref) == nil:
+			p.complain(member.Range(), fmt.Sprintf("there is no backend.%s", ref), cfg.knownBackends(ref))
+		case slices.Contains(refs, ref):
+			p.complain(member.Range(), fmt.Sprintf("backend.%s is listed twice", ref), "remove one")
+		default:
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+func (p *parser) reference(e hclsyntax.Expression) (ref BackendRef, ok bool) {
+	traversal, diags := hcl.AbsTraversalForExpr(e)
+	if !diags.HasErrors() && len(traversal) == 3 && traversal.RootName() == "backend" {
+		kind, isKind := traversal[1].(hcl.TraverseAttr)
+		name, isName := traversal[2].(hcl.TraverseAttr)
+		if isKind && isName {
+			return BackendRef{kind.Name, name.Name}, true
+		}
+	}
+	p.complain(e.Range(), "this does not refer to a backend", "write backend.KIND.NAME, without quotes")
+	return BackendRef{}, false
+}
+
+// knownBackends says what could stand in place of an unknown reference.
+func (c *Config) knownBackends(ref BackendRef) string {
+	if len(c.Backends) == 0 {
+		return fmt.Sprintf("add a block: backend %q %q { ... }", ref.Kind, ref.Name)
+	}
+	names := make([]string, len(c.Backends))
+	for i := range c.Backends {
+		names[i] = "backend." + c.Backends[i].String()
+	}
+	return didYouMean("backend."+ref.String(), names)
+}
+
+// tokens decodes the token blocks of a domain.
+func (p *parser) tokens(s *section, cfg *Config, out *Domain) {
+	seen := make(map[string]bool)
+	for _, b := range s.children("token") {
+		child := p.section(s.spec.path, b)
+		if child == nil {
+			continue
+		}
+		kind := child.labels[0]
+		if seen[kind] {
+			p.complain(child.label, fmt.Sprintf("there are two token %q blocks", kind), "join them; secrets takes a list")
+		}
+		seen[kind] = true
+		if kind == "totp" {
+			out.TOTP = p.totp(child)
+		} else {
+			out.JSXC = p.jsxc(child, cfg, out.Backends)
+		}
+	}
+	if secrets := cfg.jsxcSecrets(out.Backends); !seen["jsxc"] && len(secrets) > 0 {
+		out.JSXC = &JSXCToken{Secrets: secrets, TTL: time.Hour}
+	}
+}
+
+// jsxcSecrets lists the secrets of the jsxc backends among refs: the server signs
+// its tokens with them (PROTOCOLS 5.1).
+func (c *Config) jsxcSecrets(refs []BackendRef) []auth.Secret {
+	var out []auth.Secret
+	for _, ref := range refs {
+		if b := c.backend(ref); b != nil && b.Kind == KindJSXC && !b.Secret.Empty() {
+			out = append(out, b.Secret)
+		}
+	}
+	return out
+}
+
+// jsxc decodes a token "jsxc" block; nil when it is turned off.
+func (p *parser) jsxc(s *section, cfg *Config, refs []BackendRef) *JSXCToken {
+	enabled := s.flag("enabled", true)
+	out := &JSXCToken{Secrets: s.secrets("secrets"), TTL: s.duration("ttl", time.Hour, time.Second)}
+	if !s.has("secrets") {
+		if out.Secrets = cfg.jsxcSecrets(refs); enabled && len(out.Secrets) == 0 {
+			p.complain(s.header, "the token has no secret, and the domain no jsxc backend to take it from",
+				`add secrets = [file("path")]`)
+		}
+	}
+	if !enabled {
+		return nil
+	}
+	return out
+}
+
+// totp decodes a token "totp" block.
+func (p *parser) totp(s *section) *TOTPToken {
+	out := &TOTPToken{Secrets: s.secrets("secrets")}
+	if !s.has("secrets") {
+		p.complain(s.header, "token totp needs the token_secret of mod_auth_token", `add secrets = [env("TOKEN_SECRET")]`)
+	}
+	if !s.has("seed") {
+		p.complain(s.header, "token totp needs the otp_seed of mod_auth_token", `add seed = env("OTP_SEED")`)
+		return out
+	}
+	seed, ok := s.secret("seed")
+	if !ok {
+		return out
+	}
+	text := strings.ToUpper(strings.TrimRight(seed.Reveal(), "="))
+	if _, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text); err != nil || text == "" {
+		p.complain(s.at("seed"), "seed is not base32", "it is made of the letters A to Z and the digits 2 to 7")
+		return out
+	}
+	out.Seed = seed
+	return out
+}
+
+// cache decodes the cache block, or gives its defaults (DESIGN, "The cache").
+func (p *parser) cache(parent *section) Cache {
+	s := p.only(parent, "cache")
+	if s == nil {
+		s = &section{p: p, spec: findSpec("domain cache"), body: &hclsyntax.Body{}}
+	}
+	out := Cache{
+		Storage: Storage(s.word("storage", string(StorageDisk),
+			string(StorageNone), string(StorageMemory), string(StorageDisk))),
+		QueryTTL:   s.duration("query_ttl", time.Hour, 0),
+		VerifyTTL:  s.duration("verify_ttl", day, 0),
+		OutageTTL:  s.duration("outage_ttl", week, 0),
+		RefusedTTL: s.duration("refused_ttl", 5*time.Minute, 0),
+		ExistsTTL:  s.duration("exists_ttl", time.Hour, 0),
+		AbsentTTL:  s.duration("absent_ttl", time.Minute, 0),
+		BcryptCost: int(s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost)),
+		Secrets:    int(s.number("secrets", 4, 1, 16)),
+		HotEntries: int(s.number("hot_entries", 100000, 1, 100_000_000)),
+	}
+	if out.QueryTTL > out.VerifyTTL {
+		p.warn(s.header, "query_ttl is longer than verify_ttl, which ends it", "make query_ttl the shorter one")
+	}
+	if out.VerifyTTL > out.OutageTTL {
+		p.warn(s.header, "verify_ttl is longer than outage_ttl, so an outage ends logins that the cache still took for fresh",
+			"make outage_ttl the longest")
+	}
+	return out
+}

@@ -1,0 +1,233 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// complaint is one configuration and the problem that it must cause.
+type complaint struct {
+	name, src string
+	severity  Severity
+	line      int
+	message   string // part of Message
+	cure      string // part of Cure
+}
+
+func listen(attrs string) string { return "listen \"ejabberd\" {\n" + attrs + "\n}\n" + base }
+
+func jsxc(attrs string) string {
+	return "backend \"jsxc\" \"c\" {\n" + attrs + "\n}\ndomain \"*\" { backends = [backend.jsxc.c] }\n"
+}
+
+func domain(lines string) string { return usersBlock + "domain \"x.example\" {\n" + lines + "\n}\n" }
+
+const (
+	okURL    = "url = \"https://h/\"\n"
+	okSecret = "secret = env(\"TOKEN_SECRET\")\n"
+	okRefs   = "backends = [backend.users.local]\n"
+	okAddr   = "address = \"127.0.0.1:1\"\n"
+)
+
+func runComplaints(t *testing.T, cases []complaint) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, problems := Parse("/etc/postern/test.hcl", []byte(c.src), testEnv(t))
+			if (cfg == nil) != (c.severity == Error) || problems.Failed() != (c.severity == Error) {
+				t.Errorf("config: %v, failed: %v", cfg != nil, problems.Failed())
+			}
+			for _, p := range problems {
+				if p.Severity == c.severity && p.Line == c.line && strings.Contains(p.Message, c.message) &&
+					strings.Contains(p.Message+p.Cure, c.cure) {
+					lines := strings.Split(c.src, "\n")
+					if c.line > 0 && (p.Column == 0 || p.Source == "" || p.Column > len(lines[c.line-1])+1) {
+						t.Errorf("no place is shown: %+v", p)
+					}
+					return
+				}
+			}
+			t.Errorf("no %s at line %d with %q and %q in:\n%s", c.severity, c.line, c.message, c.cure, render(problems))
+		})
+	}
+}
+
+func TestComplaintsAboutShape(t *testing.T) {
+	runComplaints(t, []complaint{
+		{"empty", "", Error, 0, "no domain", "domain \"*\""},
+		{"syntax", base + "listen \"x\" {\n", Error, 3, "syntax", ""},
+		{"unknown attribute", "data_dri = \"/x\"\n" + base, Error, 1, "unknown attribute data_dri", "did you mean data_dir?"},
+		{"unknown attribute, no idea", "zzzzzz = \"/x\"\n" + base, Error, 1, "unknown attribute", "known here: data_dir, drain_timeout"},
+		{"unknown block", "lisden \"x\" {}\n" + base, Error, 1, "unknown block lisden", "did you mean listen?"},
+		{"attribute as block", "data_dir {}\n" + base, Error, 1, "is an attribute", "data_dir = ..."},
+		{"block as attribute", "log = \"x\"\n" + base, Error, 1, "is a block", "log { ... }"},
+		{"attribute twice", "data_dir = \"/a\"\ndata_dir = \"/b\"\n" + base, Error, 2, "syntax: attribute redefined", "data_dir"},
+		{"labels missing", "backend \"users\" {}\n" + base, Error, 1, "2 label(s), not 1", `backend "KIND" "NAME"`},
+		{"label too many", "log \"x\" {}\n" + base, Error, 1, "0 label(s), not 1", "log { ... }"},
+		{"two logs", base + "log {}\nlog {}\n", Error, 4, "two log blocks", "join"},
+		{"two caches", domain(okRefs + "cache {}\ncache {}"), Error, 5, "two cache blocks", "join"},
+		{"two tokens", domain(okRefs + "token \"jsxc\" {\nsecrets = [\"a\"]\n}\ntoken \"jsxc\" {\nsecrets = [\"b\"]\n}"),
+			Error, 7, `two token "jsxc"`, "join"},
+		{"backend kind", "backend \"user\" \"x\" {}\n" + base, Error, 1, `backend kind "user" is unknown`, "did you mean users?"},
+		{"token kind", domain(okRefs + "token \"jwt\" {}"), Error, 4, "token kind", "known here: jsxc, totp"},
+		{"roster kind", domain(okRefs + "roster \"prosody\" {}"), Error, 4, "roster kind", "ejabberd"},
+		{"number for text", "data_dir = 5\n" + base, Error, 1, "data_dir must be a string", "quotes"},
+		{"text for number", listen(okAddr + `pipeline = "64"`), Error, 3, "pipeline must be a number", "without quotes"},
+		{"text for flag", listen(okAddr + `binary_answers = "true"`), Error, 3, "binary_answers must be a bool", "without quotes"},
+		{"null", "data_dir = null\n" + base, Error, 1, "must be a string", "quotes"},
+		{"empty text", "data_dir = \"\"\n" + base, Error, 1, "data_dir is empty", "leave the line out"},
+		{"line break", "data_dir = \"a\\nb\"\n" + base, Error, 1, "line break", "one line"},
+		{"heredoc", "data_dir = <<E\n/x\nE\n" + base, Error, 1, "line break", "one line"},
+		{"bare word", "data_dir = somewhere\n" + base, Error, 1, "without quotes", "in quotes"},
+		{"expression", "data_dir = true ? \"a\" : \"b\"\n" + base, Error, 1, "not supported", "env"},
+		{"negation", "data_dir = !true\n" + base, Error, 1, "not a value", "write"},
+		{"fraction", listen(okAddr + `pipeline = 1.5`), Error, 3, "pipeline is out of range", "1 to 65536"},
+		{"negative", listen(okAddr + `pipeline = -1`), Error, 3, "pipeline is out of range", "1 to 65536"},
+		{"huge", listen(okAddr + `pipeline = 1e99`), Error, 3, "pipeline is out of range", "1 to 65536"},
+		{"no unit", listen(okAddr + `deadline = "30"`), Error, 3, "no unit", `write "30s"`},
+		{"number as duration", listen(okAddr + `deadline = 30`), Error, 3, "deadline must be a string", `"30s"`},
+		{"too short", listen(okAddr + `deadline = "1ms"`), Error, 3, "deadline is too short", "100ms"},
+		{"external duration", listen(okAddr + `deadline = env("NOT_A_DURATION")`), Error, 3, "not a duration", "30s"},
+	})
+}
+
+func TestComplaintsAboutFunctions(t *testing.T) {
+	call := func(expr string) string { return jsxc(okURL + "secret = " + expr) }
+	runComplaints(t, []complaint{
+		{"unset", call(`env("NOT_SET")`), Error, 3, "environment variable NOT_SET is not set", "systemd"},
+		{"missing file", call(`file("/etc/postern/nothing")`), Error, 3, "cannot read file /etc/postern/nothing", "create the file"},
+		{"forbidden file", call(`file("forbidden")`), Error, 3, "permission denied", "chown"},
+		{"path from env", call(`file(env("SECRET_PATH"))`), Error, 3, "the file named here", "create"},
+		{"empty file", call(`file("empty")`), Error, 3, "secret is empty", "put the secret"},
+		{"empty variable", call(`env("EMPTY")`), Error, 3, "secret is empty", "put the secret"},
+		{"two lines", call(`file("two-lines")`), Error, 3, "line break", "alone"},
+		{"binary", call(`file("binary")`), Error, 3, "not UTF-8", "hexadecimal"},
+		{"unknown function", call(`vault("x")`), Error, 3, "unknown function", "file"},
+		{"no argument", call(`env()`), Error, 3, "takes one argument", `env("NAME")`},
+		{"number", call(`env(5)`), Error, 3, "takes a text", `env("NAME")`},
+		{"empty name", call(`env("")`), Error, 3, "takes a text", `env("NAME")`},
+		{"number in text", call(`"x${5}"`), Error, 3, "only texts", "env"},
+	})
+}
+
+func TestComplaintsAboutListeners(t *testing.T) {
+	second := func(attrs string) string { return listen(okAddr) + "listen \"generic\" {\n" + attrs + "\n}\n" }
+	runComplaints(t, []complaint{
+		{"no address", listen(""), Error, 1, "no address", "host:port"},
+		{"no port", listen(`address = "127.0.0.1"`), Error, 2, "is not host:port", "127.0.0.1:23662"},
+		{"bad port", listen(`address = "127.0.0.1:65536"`), Error, 2, "no usable host or port", "65535"},
+		{"bad host", listen(`address = "a b:1"`), Error, 2, "no usable host or port", "host:port"},
+		{"systemd", listen(`address = "systemd:ejabberd"`), Error, 2, "not supported by this version", "host:port"},
+		{"empty path", listen(`address = "unix:"`), Error, 2, "no path", "unix:/path"},
+		{"long path", listen(`address = "unix:/` + strings.Repeat("x", 107) + `"`), Error, 2, "107 bytes", "shorter"},
+		{"everywhere", listen(`address = "0.0.0.0:1"`), Warning, 2, "in clear", "127.0.0.1"},
+		{"all", listen(`address = ":1"`), Warning, 2, "in clear", "127.0.0.1"},
+		{"name", listen(`address = "mail.example.org:1"`), Warning, 2, "in clear", "127.0.0.1"},
+		{"same address", second(`address = "127.0.0.1:01"`), Error, 8, `listener "ejabberd" has the same address`, "its own"},
+		{"same name", listen(okAddr) + "listen \"ejabberd\" { address = \"127.0.0.1:2\" }\n", Error, 7, "two listeners are named", "change one"},
+		{"mode of tcp", listen(okAddr + `mode = "0660"`), Error, 3, "Unix sockets only", "remove"},
+		{"group of tcp", listen(okAddr + `group = "x"`), Error, 3, "Unix sockets only", "remove"},
+		{"mode as number", listen("address = \"unix:/x\"\nmode = 0660"), Error, 3, "number would be decimal", `"0660"`},
+		{"mode not octal", listen("address = \"unix:/x\"\nmode = \"0888\""), Error, 3, "octal digits", `"0660"`},
+		{"setuid mode", listen("address = \"unix:/x\"\nmode = \"4755\""), Error, 3, "octal digits", `"0660"`},
+		{"no protocol", "listen \"mux\" { " + strings.TrimSpace(okAddr) + " }\n" + base, Error, 1, "protocol is not given", "ejabberd, generic, saslauthd, tcp_table"},
+		{"socketmap", listen(okAddr + `protocol = "socketmap"`), Error, 3, "not supported by this version", "this version has ejabberd, generic, saslauthd, tcp_table"},
+		{"dovecot label", "listen \"dovecot\" { " + strings.TrimSpace(okAddr) + " }\n" + base, Error, 1, "not supported by this version", "saslauthd"},
+		{"prosody", listen(okAddr + `protocol = "prosody"`), Error, 3, "called generic", `"generic"`},
+		{"postfix", listen(okAddr + `protocol = "postfix"`), Error, 3, "called tcp_table", `"tcp_table"`},
+		{"slip", listen(okAddr + `protocol = "sasslauthd"`), Error, 3, "unknown", "did you mean saslauthd?"},
+		{"label", "listen \"a b\" {\nprotocol = \"generic\"\naddress = \"127.0.0.1:1\"\n}\n" + base, Error, 1, "not usable as a name", "letters"},
+		{"binary_answers", "listen \"generic\" {\n" + okAddr + "binary_answers = true\n}\n" + base, Error, 3, "ejabberd protocol only", "remove"},
+		{"impatient peer", second("address = \"127.0.0.1:2\"\ndeadline = \"5s\""), Warning, 9, "give up after 5s", "4s"},
+		{"default domain", listen(okAddr + `default_domain = "a b"`), Error, 3, "not a domain", "example.org"},
+		{"stray default domain", "listen \"ejabberd\" {\n" + okAddr + "default_domain = \"y.example\"\n}\n" + domain(okRefs),
+			Warning, 3, "no domain block answers", "add one"},
+	})
+}
+
+func TestComplaintsAboutBackends(t *testing.T) {
+	runComplaints(t, []complaint{
+		{"no url", jsxc(okSecret), Error, 1, "no url", "https://"},
+		{"no secret", jsxc(okURL), Error, 1, "needs the API secret", "file"},
+		{"secret for json", "backend \"json\" \"j\" {\n" + okURL + okSecret + "}\n" + base, Error, 3, "unknown attribute secret", "url"},
+		{"relative url", jsxc(okSecret + `url = "/x"`), Error, 3, "absolute http", "https://"},
+		{"scheme", jsxc(okSecret + `url = "ftp://h/"`), Error, 3, "absolute http", "https://"},
+		{"garbled url", jsxc(okSecret + `url = "https://h:p%%/"`), Error, 3, "absolute http", "https://"},
+		{"userinfo", jsxc(okSecret + `url = "https://joe:` + canary + `@h/"`), Error, 3, "user name or password", "remove"},
+		{"fragment", jsxc(okSecret + `url = "https://h/#x"`), Error, 3, "fragment", "remove"},
+		{"query", "backend \"json\" \"j\" { url = \"https://h/?x\" }\n" + base, Error, 1, "query", "/login"},
+		{"clear", jsxc(okSecret + `url = "http://cloud.example.org/"`), Warning, 3, "in clear", "https"},
+		{"ca missing", jsxc(okSecret + okURL + `ca_file = "nothing.pem"`), Error, 4, "cannot read the file", "path"},
+		{"ca garbled", jsxc(okSecret + okURL + `ca_file = "no-ca.pem"`), Error, 4, "no certificate", "PEM"},
+		{"name", "backend \"users\" \"1st\" {}\n" + base, Error, 1, "not usable as a name", "letter first"},
+		{"twice", usersBlock + base, Error, 2, "two backends are named users.local", "rename"},
+		{"unused", base + "backend \"users\" \"spare\" {}\n", Warning, 3, "no domain uses backend.users.spare", "remove"},
+		{"cost", "backend \"users\" \"local\" {\nbcrypt_cost = 17\n}\n" + starBlock, Error, 2, "bcrypt_cost is out of range", "4 to 16"},
+		{"world-readable secret", jsxc(okURL + `secret = file("open.secret")`), Warning, 3, "/etc/postern/open.secret", "chmod o-rwx"},
+	})
+}
+
+func TestComplaintsAboutDomains(t *testing.T) {
+	runComplaints(t, []complaint{
+		{"no backends", domain(""), Error, 2, "has no backends", "backend.KIND.NAME"},
+		{"empty list", domain("backends = []"), Error, 3, "empty", "backend.KIND.NAME"},
+		{"no list", domain("backends = backend.users.local"), Error, 3, "must be a list", "backends = [...]"},
+		{"quoted", domain(`backends = ["backend.users.local"]`), Error, 3, "does not refer to a backend", "without quotes"},
+		{"too short", domain("backends = [backend.users]"), Error, 3, "does not refer to a backend", "KIND.NAME"},
+		{"other root", domain("backends = [backends.users.local]"), Error, 3, "does not refer to a backend", "backend.KIND"},
+		{"slip", domain("backends = [backend.users.locla]"), Error, 3, "no backend.users.locla", "did you mean backend.users.local?"},
+		{"unknown", domain("backends = [backend.jsxc.cloud]"), Error, 3, "no backend.jsxc.cloud", "known here: backend.users.local"},
+		{"none", "domain \"x\" { backends = [backend.users.a] }\n", Error, 1, "no backend.users.a", `backend "users" "a"`},
+		{"listed twice", domain("backends = [backend.users.local, backend.users.local]"), Error, 3, "listed twice", "remove"},
+		{"twice", domain(okRefs) + "domain \"X.EXAMPLE\" { backends = [backend.users.local] }\n", Error, 6, "configured twice", "join"},
+		{"fallback twice", base + starBlock, Error, 3, "configured twice", "join"},
+		{"idn twice", usersBlock + "domain \"bücher.example\" { backends = [backend.users.local] }\n" +
+			"domain \"xn--bcher-kva.example\" { backends = [backend.users.local] }\n", Error, 3, "configured twice", "xn--"},
+		{"bad label", usersBlock + "domain \"a b\" { backends = [backend.users.local] }\n", Error, 2, "not a domain", "example.org"},
+		{"wildcard", usersBlock + "domain \"*.example\" { backends = [backend.users.local] }\n", Error, 2, "not a domain", `"*" for every other`},
+		{"auth_domain", domain(okRefs + `auth_domain = "a b"`), Error, 4, "auth_domain is not a domain", "cloud"},
+		{"no auth_domain", domain(okRefs + `auth_domain = []`), Error, 4, "empty list", "leave the line out"},
+		{"auth_domain numbers", domain(okRefs + `auth_domain = [5]`), Error, 4, "takes texts", "quotes"},
+		{"jsxc without secret", domain(okRefs + `token "jsxc" {}`), Error, 4, "no secret", "secrets ="},
+		{"totp without seed", domain(okRefs + "token \"totp\" {\nsecrets = [\"x\"]\n}"), Error, 4, "otp_seed", "seed ="},
+		{"totp without secrets", domain(okRefs + "token \"totp\" {\nseed = \"AAAAAAAA\"\n}"), Error, 4, "token_secret", "secrets ="},
+		{"seed", domain(okRefs + "token \"totp\" {\nsecrets = [\"x\"]\nseed = \"" + canary + "1\"\n}"), Error, 6, "not base32", "2 to 7"},
+		{"storage", domain(okRefs + "cache {\nstorage = \"dsk\"\n}"), Error, 5, `storage "dsk" is unknown`, "did you mean disk?"},
+		{"query over verify", domain(okRefs + "cache {\nquery_ttl = \"2d\"\n}"), Warning, 4, "query_ttl is longer", "shorter"},
+		{"verify over outage", domain(okRefs + "cache {\noutage_ttl = \"2h\"\n}"), Warning, 4, "verify_ttl is longer", "longest"},
+		{"secrets", domain(okRefs + "cache {\nsecrets = 17\n}"), Error, 5, "secrets is out of range", "1 to 16"},
+		{"roster", domain(okRefs + `roster "ejabberd" {}`), Warning, 4, "not synchronised by this version", "remove"},
+		{"roster type", domain(okRefs + "roster \"ejabberd\" {\napi = 5\n}"), Error, 5, "api must be a string", "quotes"},
+		{"level", base + "log {\nlevel = \"warning\"\n}\n", Error, 4, `level "warning" is unknown`, "debug, info, warn"},
+	})
+}
+
+// TestLiteralSecret warns about a literal in a file that others can read, and only
+// then.
+func TestLiteralSecret(t *testing.T) {
+	src := []byte(jsxc(okURL + "secret = \"" + canary + "\""))
+	for _, c := range []struct {
+		file string
+		want int
+	}{{"/etc/postern/readable.hcl", 1}, {"/etc/postern/test.hcl", 0}} {
+		cfg, problems := Parse(c.file, src, testEnv(t))
+		if cfg == nil || problems.Count(Warning) != c.want {
+			t.Errorf("%s: %d warnings, want %d: %s", c.file, problems.Count(Warning), c.want, render(problems))
+		}
+		if strings.Contains(render(problems), canary) {
+			t.Errorf("%s: the warning shows the secret", c.file)
+		}
+	}
+}
+
+// TestManyProblems keeps the order of the file, errors and warnings together.
+func TestManyProblems(t *testing.T) {
+	_, problems := Parse("f", []byte("zz = 1\nlisten \"generic\" { address = \":1\" }\nyy = 2\n"+base+"xx = 3\n"), Env{})
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, fmt.Sprintf("%d%s", p.Line, p.Severity))
+	}
+	if got := strings.Join(lines, " "); got != "1error 2warning 3error 6error" {
+		t.Errorf("order: %s", got)
+	}
+}

@@ -1,0 +1,169 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// value is what an expression comes to.
+type value struct {
+	cty.Value
+	literal  bool     // some of its text stands in the configuration itself
+	external bool     // some of it comes from env() or file(), so no message shows it
+	files    []string // what file() read for it
+}
+
+// isText reports whether the value is a string.
+func (v value) isText() bool { return v.Type() == cty.String && !v.IsNull() }
+
+// How a value is written, for cures.
+const writeValue = `write a text in quotes, a number, true or false, file("path") or env("NAME")`
+
+// eval computes an expression. The language is kept small on purpose: texts with
+// interpolation, numbers, true and false, file() and env(). A complaint has been
+// made when ok is false.
+func (p *parser) eval(e hclsyntax.Expression) (v value, ok bool) {
+	switch e := e.(type) {
+	case *hclsyntax.LiteralValueExpr:
+		return value{Value: e.Val, literal: true}, true
+	case *hclsyntax.ParenthesesExpr:
+		return p.eval(e.Expression)
+	case *hclsyntax.TemplateWrapExpr:
+		return p.eval(e.Wrapped)
+	case *hclsyntax.TemplateExpr:
+		return p.template(e)
+	case *hclsyntax.FunctionCallExpr:
+		return p.call(e)
+	case *hclsyntax.UnaryOpExpr:
+		if inner, ok := p.eval(e.Val); ok && e.Op == hclsyntax.OpNegate && inner.Type() == cty.Number {
+			return value{Value: inner.Negate(), literal: true}, true
+		}
+		p.complain(e.Range(), "this is not a value", writeValue)
+	case *hclsyntax.ScopeTraversalExpr:
+		p.complain(e.Range(), "a word without quotes is not a value", writeValue)
+	default:
+		p.complain(e.Range(), "this kind of expression is not supported", writeValue)
+	}
+	return value{}, false
+}
+
+// template joins the parts of a quoted text.
+func (p *parser) template(e *hclsyntax.TemplateExpr) (v value, ok bool) {
+	var text strings.Builder
+	for _, part := range e.Parts {
+		piece, ok := p.eval(part)
+		if !ok {
+			return value{}, false
+		}
+		if !piece.isText() {
+			p.complain(part.Range(), "only texts can be joined", `use "${env("NAME")}" or "${file("path")}"`)
+			return value{}, false
+		}
+		text.WriteString(piece.AsString())
+		v.literal = v.literal || piece.literal
+		v.external = v.external || piece.external
+		v.files = append(v.files, piece.files...)
+	}
+	v.Value = cty.StringVal(text.String())
+	return v, true
+}
+
+// call computes file("path") and env("NAME").
+func (p *parser) call(e *hclsyntax.FunctionCallExpr) (v value, ok bool) {
+	if e.Name != "file" && e.Name != "env" {
+		p.complain(e.NameRange, "unknown function", `there are two: file("path") and env("NAME")`)
+		return value{}, false
+	}
+	if len(e.Args) != 1 || e.ExpandFinal {
+		p.complain(e.Range(), e.Name+" takes one argument", `write file("path") or env("NAME")`)
+		return value{}, false
+	}
+	arg, ok := p.eval(e.Args[0])
+	if !ok {
+		return value{}, false
+	}
+	if !arg.isText() || arg.AsString() == "" || strings.ContainsFunc(arg.AsString(), isControl) {
+		p.complain(e.Args[0].Range(), e.Name+" takes a text of one line",
+			`write file("path") or env("NAME")`)
+		return value{}, false
+	}
+	if e.Name == "env" {
+		return p.fromEnv(e, arg)
+	}
+	return p.fromFile(e, arg)
+}
+
+// named returns what an argument names, unless it came from outside: who passes
+// a secret where its name should stand must not read it in a log.
+func named(arg value, what string) string {
+	if arg.external {
+		return "the " + what + " named here"
+	}
+	return what + " " + clip(arg.AsString())
+}
+
+func (p *parser) fromEnv(e *hclsyntax.FunctionCallExpr, arg value) (value, bool) {
+	text, ok := p.env.lookup(arg.AsString())
+	if !ok {
+		p.complain(e.Range(), named(arg, "environment variable")+" is not set",
+			"set it where the program is started (systemd: Environment=, EnvironmentFile= or LoadCredential=), or use file()")
+		return value{}, false
+	}
+	return p.outside(e, text, nil)
+}
+
+func (p *parser) fromFile(e *hclsyntax.FunctionCallExpr, arg value) (value, bool) {
+	path := p.resolve(p.dir, arg.AsString())
+	data, err := p.env.readFile(path)
+	if err != nil {
+		cure := "check the path"
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			cure = "create the file or correct the path; a relative path starts at the configuration's directory"
+		case errors.Is(err, fs.ErrPermission):
+			cure = "let the user that postern runs as read it (chown, or chmod 0640 and its group)"
+		}
+		p.complain(e.Range(), fmt.Sprintf("cannot read %s: %v", named(arg, "file"), cause(err)), cure)
+		return value{}, false
+	}
+	return p.outside(e, trimNewline(string(data)), []string{path})
+}
+
+// outside makes a value of a text that does not stand in the configuration.
+func (p *parser) outside(e *hclsyntax.FunctionCallExpr, text string, files []string) (value, bool) {
+	if !utf8.ValidString(text) {
+		p.complain(e.Range(), "what "+e.Name+" gives is not UTF-8 text", "store it as text, for example in hexadecimal")
+		return value{}, false
+	}
+	return value{Value: cty.StringVal(text), external: true, files: files}, true
+}
+
+// trimNewline drops the one line end that editors and echo leave at the end of a file.
+func trimNewline(text string) string {
+	text, found := strings.CutSuffix(text, "\n")
+	if found {
+		text = strings.TrimSuffix(text, "\r")
+	}
+	return text
+}
+
+func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r <= 0x9f }
+
+// elements returns the members of a list. A complaint has been made when ok is false.
+func (p *parser) elements(e hclsyntax.Expression, what string) (list []hclsyntax.Expression, ok bool) {
+	if paren, yes := e.(*hclsyntax.ParenthesesExpr); yes {
+		return p.elements(paren.Expression, what)
+	}
+	tuple, ok := e.(*hclsyntax.TupleConsExpr)
+	if !ok {
+		p.complain(e.Range(), what+" must be a list", "write "+what+" = [...]")
+		return nil, false
+	}
+	return tuple.Exprs, true
+}

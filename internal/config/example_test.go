@@ -1,0 +1,144 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+const examplePath = "../../config.hcl.example"
+
+func readExample(t *testing.T) []byte {
+	t.Helper()
+	src, err := os.ReadFile(examplePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+func parseExample(t *testing.T, src []byte) (*Config, Problems) {
+	return Parse("/etc/postern/config.hcl", src, testEnv(t))
+}
+
+func TestExampleParses(t *testing.T) {
+	cfg, problems := parseExample(t, readExample(t))
+	if cfg == nil {
+		t.Fatalf("config.hcl.example does not parse:\n%s", render(problems))
+	}
+	for _, p := range problems {
+		if !strings.Contains(p.Message, "shared rosters") {
+			t.Errorf("config.hcl.example gives a warning: %s", p)
+		}
+	}
+	if len(cfg.Listeners) != len(protocols) || len(cfg.Backends) != 3 || len(cfg.Domains) != 2 {
+		t.Errorf("config.hcl.example has %d listeners, %d backends, %d domains",
+			len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
+	}
+}
+
+// site is one attribute of the example.
+type site struct {
+	path, name string
+	attr       *hclsyntax.Attribute
+}
+
+// sites lists the attributes of the example and the paths of its blocks.
+func sites(t *testing.T, src []byte) (attrs []site, paths []string) {
+	t.Helper()
+	file, diags := hclsyntax.ParseConfig(src, "example", hcl.InitialPos)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	var walk func(path string, body *hclsyntax.Body)
+	walk = func(path string, body *hclsyntax.Body) {
+		paths = append(paths, path)
+		for name, attr := range body.Attributes {
+			attrs = append(attrs, site{path, name, attr})
+		}
+		for _, b := range body.Blocks {
+			child := strings.TrimPrefix(path+" "+b.Type, " ")
+			if findSpec(child) == nil {
+				child += " " + b.Labels[0]
+			}
+			walk(child, b.Body)
+		}
+	}
+	walk("", file.Body.(*hclsyntax.Body))
+	slices.SortFunc(attrs, func(a, b site) int { return a.attr.SrcRange.Start.Byte - b.attr.SrcRange.Start.Byte })
+	return attrs, paths
+}
+
+// TestExampleIsComplete holds the example against the schema, both ways.
+func TestExampleIsComplete(t *testing.T) {
+	attrs, paths := sites(t, readExample(t))
+	for i := range specs {
+		sp := &specs[i]
+		if !slices.Contains(paths, sp.path) {
+			t.Errorf("block %q of the schema is missing from config.hcl.example", sp.path)
+		}
+		for _, name := range slices.Concat(sp.attrs, sp.secrets) {
+			if !slices.ContainsFunc(attrs, func(s site) bool { return s.path == sp.path && s.name == name }) {
+				t.Errorf("attribute %q of block %q is missing from config.hcl.example", name, sp.path)
+			}
+		}
+	}
+	for _, s := range attrs {
+		if sp := findSpec(s.path); sp == nil || !sp.knows(s.name) {
+			t.Errorf("%q of block %q in config.hcl.example is not in the schema", s.name, s.path)
+		}
+	}
+}
+
+// without returns src with a range replaced.
+func without(src []byte, r hcl.Range, by string) []byte {
+	return slices.Concat(src[:r.Start.Byte], []byte(by), src[r.End.Byte:])
+}
+
+// TestEveryAttributeIsRead puts a value of no type in the place of each attribute of
+// the example: an attribute that nobody decodes would not be missed.
+func TestEveryAttributeIsRead(t *testing.T) {
+	src := readExample(t)
+	attrs, _ := sites(t, src)
+	for _, s := range attrs {
+		broken := without(src, s.attr.Expr.Range(), "{ not = true }")
+		cfg, problems := parseExample(t, broken)
+		line := s.attr.SrcRange.Start.Line
+		found := slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error && p.Line == line })
+		if cfg != nil || !found {
+			t.Errorf("line %d: %s.%s takes an object without an error at its line", line, s.path, s.name)
+		}
+	}
+}
+
+// exampleOnly are the attributes whose value in the example is not the default, or
+// that have none; the example says so in words.
+var exampleOnly = []string{
+	"listen address", "listen default_domain", "listen owner", "listen group",
+	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent",
+	"backend json url", "backend json ca_file", "backend json user_agent",
+	"domain backends", "domain auth_domain", "domain token totp seed", "domain token totp secrets", "log file",
+}
+
+// TestExampleShowsDefaults deletes each attribute in turn: the Config must stay the
+// same, or the attribute must be known to have no default.
+func TestExampleShowsDefaults(t *testing.T) {
+	src := readExample(t)
+	want, _ := parseExample(t, src)
+	attrs, _ := sites(t, src)
+	for _, s := range attrs {
+		got, _ := parseExample(t, without(src, s.attr.SrcRange, ""))
+		same := got != nil && reflect.DeepEqual(got, want)
+		key := fmt.Sprintf("%s %s", s.path, s.name)
+		if listed := slices.Contains(exampleOnly, key); same == listed {
+			t.Errorf("line %d: %s: value equals the default: %v; in exampleOnly: %v",
+				s.attr.SrcRange.Start.Line, key, same, listed)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io/fs"
+	"math/big"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+)
+
+// canary stands for every secret in these tests; no output may hold it.
+const canary = "cAnArY4secretsNobodyMayRead"
+
+// testEnv is a machine with the files and variables of the example.
+func testEnv(t testing.TB) Env {
+	return fakeEnv(fstest.MapFS{
+		"etc/postern/cloud.secret":           {Data: []byte(canary + "\n"), Mode: 0o640},
+		"etc/ssl/certs/ca-certificates.crt":  {Data: testCA(t), Mode: 0o644},
+		"etc/postern/open.secret":            {Data: []byte(canary + "\r\n"), Mode: 0o644},
+		"etc/postern/empty":                  {Mode: 0o640},
+		"etc/postern/two-lines":              {Data: []byte(canary + "\n" + canary + "\n"), Mode: 0o640},
+		"etc/postern/binary":                 {Data: []byte{0xff, 0xfe}, Mode: 0o640},
+		"etc/postern/no-ca.pem":              {Data: []byte("nothing"), Mode: 0o644},
+		"etc/postern/test.hcl":               {Mode: 0o600},
+		"etc/postern/readable.hcl":           {Mode: 0o640},
+		"var/lib/elsewhere/relative.secret":  {Data: []byte(canary), Mode: 0o600},
+		"etc/postern/sub/directory/relative": {Data: []byte(canary), Mode: 0o600},
+	}, map[string]string{
+		"OTP_SEED": "GEZDGNBVGY3TQOJQ", "TOKEN_SECRET": canary, "SECRET_PATH": "/" + canary,
+		"NOT_A_DURATION": canary, "EMPTY": "",
+	})
+}
+
+func fakeEnv(files fstest.MapFS, vars map[string]string) Env {
+	rel := func(name string) string { return strings.TrimPrefix(name, "/") }
+	return Env{
+		ReadFile: func(name string) ([]byte, error) {
+			if strings.HasSuffix(name, "forbidden") {
+				return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+			}
+			return files.ReadFile(rel(name))
+		},
+		LookupEnv: func(name string) (string, bool) { v, ok := vars[name]; return v, ok },
+		Stat:      func(name string) (fs.FileInfo, error) { return files.Stat(rel(name)) },
+	}
+}
+
+// testCA makes a certificate in PEM form.
+func testCA(t testing.TB) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// parse parses a configuration that must have no errors.
+func parse(t *testing.T, src string) (*Config, Problems) {
+	t.Helper()
+	cfg, problems := Parse("/etc/postern/test.hcl", []byte(src), testEnv(t))
+	if cfg == nil || problems.Failed() {
+		t.Fatalf("Parse failed:\n%s\n%s", render(problems), src)
+	}
+	return cfg, problems
+}
+
+// render is what `postern config check` prints, and the form for logs.
+func render(ps Problems) string {
+	var b strings.Builder
+	_ = ps.Write(&b)
+	for _, p := range ps {
+		b.WriteString(p.String() + "\n")
+	}
+	if err := ps.Err(); err != nil {
+		b.WriteString(err.Error())
+	}
+	return b.String()
+}

@@ -1,0 +1,216 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"postern/internal/auth"
+)
+
+// protocol is what a listener of a protocol is unless told otherwise (DESIGN,
+// "Verdicts"), and how long its peers wait for an answer (PROTOCOLS 1).
+type protocol struct {
+	name         string
+	deadline     time.Duration
+	idle         time.Duration
+	maxFrame     int
+	peerPatience time.Duration // 0: unknown or without end
+}
+
+// protocols are the front ends of this version. Peers that keep a connection may
+// idle on it for ever; saslauthd's ask once per connection.
+var protocols = [...]protocol{
+	{name: "ejabberd", deadline: 9 * time.Second, maxFrame: 65536, peerPatience: 30 * time.Second},
+	{name: "generic", deadline: 4 * time.Second, maxFrame: 65536, peerPatience: 5 * time.Second},
+	{name: "saslauthd", deadline: 8 * time.Second, idle: 30 * time.Second, maxFrame: 32768},
+	{name: "tcp_table", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
+}
+
+func protocolNames() []string {
+	names := make([]string, len(protocols))
+	for i := range protocols {
+		names[i] = protocols[i].name
+	}
+	return names
+}
+
+func findProtocol(name string) *protocol {
+	for i := range protocols {
+		if protocols[i].name == name {
+			return &protocols[i]
+		}
+	}
+	return nil
+}
+
+// listener decodes a listen block.
+func (p *parser) listener(s *section, cfg *Config) Listener {
+	out := Listener{Name: s.labels[0], BinaryAnswers: s.flag("binary_answers", false)}
+	p.checkName(s)
+	for i := range cfg.Listeners {
+		if cfg.Listeners[i].Name == out.Name {
+			p.complain(s.label, fmt.Sprintf("two listeners are named %q", clip(out.Name)),
+				"the label is a name of your choice: change one and give its protocol")
+		}
+	}
+	proto := p.protocolOf(s)
+	out.Protocol = proto.name
+	if out.BinaryAnswers && proto.name != "ejabberd" {
+		p.complain(s.at("binary_answers"), "binary_answers is for the ejabberd protocol only", "remove the line")
+	}
+	out.Deadline = s.duration("deadline", proto.deadline, 100*time.Millisecond)
+	if proto.peerPatience > 0 && out.Deadline >= proto.peerPatience {
+		p.warn(s.at("deadline"), fmt.Sprintf("peers of this protocol give up after %v", proto.peerPatience),
+			fmt.Sprintf("stay well under it; the default is %v", proto.deadline))
+	}
+	out.IdleTimeout = s.duration("idle_timeout", proto.idle, 0)
+	out.FrameTimeout = s.duration("frame_timeout", 30*time.Second, 100*time.Millisecond)
+	out.WriteTimeout = s.duration("write_timeout", 10*time.Second, 100*time.Millisecond)
+	out.MaxFrame = int(s.number("max_frame", int64(proto.maxFrame), 1024, 16<<20))
+	out.Pipeline = int(s.number("pipeline", 64, 1, 65536))
+	out.MaxConnections = int(s.number("max_connections", 16384, 1, 1<<20))
+	if v, ok := s.text("default_domain"); ok {
+		domain, err := auth.FoldDomain(v.AsString())
+		if err != nil || domain == "*" {
+			p.complain(s.at("default_domain"), "default_domain is not a domain", `write one as in "example.org"`)
+		}
+		out.DefaultDomain = domain
+	}
+	p.endpoint(s, cfg, &out)
+	return out
+}
+
+// protocolOf returns the protocol that a listener names or is named after.
+func (p *parser) protocolOf(s *section) protocol {
+	name, at := s.labels[0], s.label
+	if s.has("protocol") {
+		v, ok := s.text("protocol")
+		if !ok {
+			return protocols[0]
+		}
+		name, at = v.AsString(), s.at("protocol")
+	}
+	if proto := findProtocol(name); proto != nil {
+		return *proto
+	}
+	supported := "this version has " + strings.Join(protocolNames(), ", ")
+	switch name {
+	case "socketmap", "dovecot":
+		p.complain(at, "protocol "+name+" is not supported by this version", supported)
+	case "prosody":
+		p.complain(at, "protocol prosody is called generic here", `write protocol = "generic"`)
+	case "postfix":
+		p.complain(at, "protocol postfix is called tcp_table here", `write protocol = "tcp_table"`)
+	default:
+		if s.has("protocol") {
+			p.complain(at, "the protocol is unknown", didYouMean(name, protocolNames()))
+		} else {
+			p.complain(s.header, "the listener's protocol is not given, and its label is not a protocol",
+				"add protocol = ...; "+supported)
+		}
+	}
+	return protocols[0]
+}
+
+// endpoint decodes where a listener listens and, for Unix sockets, who may connect.
+func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
+	v, ok := s.text("address")
+	if !ok {
+		if !s.has("address") {
+			p.complain(s.header, "the listener has no address", "add address = ...: "+writeAddress)
+		}
+		return
+	}
+	at := s.at("address")
+	if out.Network, out.Address, ok = p.address(v, at, cfg.DataDir); !ok {
+		return
+	}
+	for i := range cfg.Listeners {
+		other := &cfg.Listeners[i]
+		if other.Network == out.Network && other.Address == out.Address && !strings.HasSuffix(out.Address, ":0") {
+			p.complain(at, fmt.Sprintf("listener %q has the same address", clip(other.Name)), "give each its own")
+		}
+	}
+	if out.Network == "unix" {
+		p.permissions(s, out)
+		return
+	}
+	for _, name := range []string{"mode", "owner", "group"} {
+		if s.has(name) {
+			p.complain(s.at(name), name+" is for Unix sockets only", `remove the line, or listen on "unix:/path"`)
+		}
+	}
+	if host, _, err := net.SplitHostPort(out.Address); err == nil && !loopback(host) {
+		p.warn(at, "passwords cross the network in clear on this address",
+			"listen on 127.0.0.1 or a Unix socket, or make sure that the network is private")
+	}
+}
+
+// permissions decodes the attributes of a Unix socket.
+func (p *parser) permissions(s *section, out *Listener) {
+	out.Mode = 0o660
+	out.Owner, out.Group = s.path("owner", ""), s.path("group", "")
+	const cure = `write it in octal and in quotes, as in "0660"`
+	attr := s.body.Attributes["mode"]
+	if attr == nil {
+		return
+	}
+	v, ok := p.eval(attr.Expr)
+	if !ok {
+		return
+	}
+	if !v.isText() {
+		p.complain(s.at("mode"), "mode must be a text, for a number would be decimal", cure)
+		return
+	}
+	bits, err := strconv.ParseUint(v.AsString(), 8, 32)
+	if err != nil || bits > 0o777 {
+		p.complain(s.at("mode"), "mode is not made of three octal digits", cure)
+		return
+	}
+	out.Mode = os.FileMode(bits)
+}
+
+// checkName complains about a label that could not stand in a log, a metric or a
+// command line.
+func (p *parser) checkName(s *section) {
+	name := s.labels[len(s.labels)-1]
+	bad := strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+	})
+	if bad || name == "" || len(name) > 64 {
+		p.complain(s.label, "the label is not usable as a name", "use up to 64 letters, digits and . _ -")
+	}
+}
+
+// checkDefaultDomain warns about a default domain that nobody would answer for.
+func (p *parser) checkDefaultDomain(b *hclsyntax.Block, cfg *Config) {
+	if len(b.Labels) != 1 {
+		return
+	}
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		if l.Name != b.Labels[0] || l.DefaultDomain == "" || cfg.answersFor(l.DefaultDomain) {
+			continue
+		}
+		p.warn(b.Body.Attributes["default_domain"].Expr.Range(),
+			fmt.Sprintf("no domain block answers for %q", clip(l.DefaultDomain)),
+			"add one, or correct default_domain; until then these logins are refused")
+	}
+}
+
+// answersFor reports whether a domain or the fallback takes requests for name.
+func (c *Config) answersFor(name string) bool {
+	for i := range c.Domains {
+		if c.Domains[i].Name == name || c.Domains[i].Name == "*" {
+			return true
+		}
+	}
+	return false
+}

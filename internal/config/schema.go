@@ -1,0 +1,180 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// spec is the vocabulary of one kind of block. The tests hold config.hcl.example
+// against this table, both ways, so a word added here must be explained there.
+type spec struct {
+	// path is the block's type after its parents', and its kind where the first
+	// label chooses one: "domain token jsxc".
+	path string
+	// labels say what the labels are.
+	labels []string
+	// attrs may be shown when a line is quoted, secrets never.
+	attrs, secrets []string
+	// blocks may stand inside.
+	blocks []string
+}
+
+// httpAttrs are common to the backends that are reached by HTTP.
+var httpAttrs = []string{
+	"url", "ca_file", "user_agent", "connect_timeout", "timeout", "max_response",
+	"slots", "queue", "breaker_failures", "breaker_cooldown",
+}
+
+// specs is everything that a configuration may say.
+var specs = []spec{
+	{
+		path:   "",
+		attrs:  []string{"data_dir", "drain_timeout"},
+		blocks: []string{"listen", "backend", "domain", "log"},
+	},
+	{
+		path: "listen", labels: []string{"name"},
+		attrs: []string{
+			"protocol", "address", "mode", "owner", "group", "default_domain", "deadline",
+			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
+			"max_connections", "binary_answers",
+		},
+	},
+	{
+		path: "backend jsxc", labels: []string{"kind", "name"},
+		attrs: httpAttrs, secrets: []string{"secret"},
+	},
+	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs},
+	{
+		path: "backend users", labels: []string{"kind", "name"},
+		attrs: []string{"path", "bcrypt_cost", "slots", "queue"},
+	},
+	{
+		path: "domain", labels: []string{"name"},
+		attrs:  []string{"backends", "auth_domain"},
+		blocks: []string{"token", "cache", "roster"},
+	},
+	{
+		path: "domain token jsxc", labels: []string{"kind"},
+		attrs: []string{"enabled", "ttl"}, secrets: []string{"secrets"},
+	},
+	{path: "domain token totp", labels: []string{"kind"}, secrets: []string{"seed", "secrets"}},
+	{
+		path: "domain cache",
+		attrs: []string{
+			"storage", "query_ttl", "verify_ttl", "outage_ttl", "refused_ttl", "exists_ttl",
+			"absent_ttl", "bcrypt_cost", "secrets", "hot_entries",
+		},
+	},
+	{path: "domain roster ejabberd", labels: []string{"kind"}, attrs: []string{"ejabberdctl", "api"}},
+	{path: "log", attrs: []string{"level", "format", "file"}},
+}
+
+// knows reports whether a block of this kind may hold the attribute.
+func (s *spec) knows(attr string) bool {
+	return slices.Contains(s.attrs, attr) || slices.Contains(s.secrets, attr)
+}
+
+// words lists the attributes and blocks that may stand in a block.
+func (s *spec) words() []string { return slices.Concat(s.attrs, s.secrets, s.blocks) }
+
+// findSpec returns the vocabulary of a path, or nil.
+func findSpec(path string) *spec {
+	for i := range specs {
+		if specs[i].path == path {
+			return &specs[i]
+		}
+	}
+	return nil
+}
+
+// kindsOf lists the kinds that the first label of a block may choose from.
+func kindsOf(path string) []string {
+	var kinds []string
+	for i := range specs {
+		if kind, ok := strings.CutPrefix(specs[i].path, path+" "); ok && !strings.Contains(kind, " ") {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// labelsOf is what the labels of a block mean, whatever its kind.
+func labelsOf(path string) []string {
+	if sp := findSpec(path); sp != nil {
+		return sp.labels
+	}
+	for _, kind := range kindsOf(path) {
+		return findSpec(path + " " + kind).labels
+	}
+	return nil
+}
+
+// publicWord reports whether a line that gives the attribute a value may be shown:
+// the table knows the word, and nowhere as that of a secret. "secrets" is the number
+// of verifiers in a cache block, but a list of keys elsewhere, so it never is.
+func publicWord(attr string) bool {
+	known := false
+	for i := range specs {
+		if slices.Contains(specs[i].secrets, attr) {
+			return false
+		}
+		known = known || slices.Contains(specs[i].attrs, attr)
+	}
+	return known
+}
+
+// blockWord reports whether word is the type of some block.
+func blockWord(word string) bool {
+	for i := range specs {
+		if slices.Contains(specs[i].blocks, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// nearest returns the candidate that word is most likely a slip of, or "".
+func nearest(word string, candidates []string) string {
+	best, least := "", 3
+	for _, c := range candidates {
+		if d := distance(word, c); d < least && d < max(len(c), 2) {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's: the number of bytes to insert, delete or change. Words
+// whose lengths differ by more than nearest cares about are not looked at.
+func distance(a, b string) int {
+	const far = 1 << 10
+	if len(a)-len(b) > 2 || len(b)-len(a) > 2 || len(a) > 64 {
+		return far
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// didYouMean is a hint at the nearest candidate, or the list of all of them.
+func didYouMean(word string, candidates []string) string {
+	if near := nearest(word, candidates); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "known here: " + strings.Join(candidates, ", ")
+}

@@ -1,0 +1,304 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+
+	"postern/internal/auth"
+)
+
+// section is one block whose words and labels are known to be right.
+type section struct {
+	p      *parser
+	spec   *spec
+	labels []string
+	body   *hclsyntax.Body
+	header hcl.Range // of the block; zero for the file
+	label  hcl.Range // of the last label
+}
+
+// section opens a block of the parent's, or returns nil after a complaint.
+func (p *parser) section(parent string, b *hclsyntax.Block) *section {
+	path := strings.TrimPrefix(parent+" "+b.Type, " ")
+	labels := labelsOf(path)
+	if len(b.Labels) != len(labels) {
+		p.complain(b.DefRange(), fmt.Sprintf("a %s block has %d label(s), not %d", b.Type, len(labels), len(b.Labels)),
+			"write "+strings.Join(append([]string{b.Type}, quoteAll(labels)...), " ")+" { ... }")
+		return nil
+	}
+	if findSpec(path) == nil {
+		kinds := kindsOf(path)
+		path += " " + b.Labels[0]
+		if findSpec(path) == nil {
+			p.complain(b.LabelRanges[0], fmt.Sprintf("%s kind %q is unknown", b.Type, clip(b.Labels[0])),
+				didYouMean(b.Labels[0], kinds))
+			return nil
+		}
+	}
+	return p.open(path, b.Body, b)
+}
+
+func quoteAll(words []string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = `"` + strings.ToUpper(w) + `"`
+	}
+	return out
+}
+
+// open complains about every word in a body that its spec does not know.
+func (p *parser) open(path string, body *hclsyntax.Body, b *hclsyntax.Block) *section {
+	s := &section{p: p, spec: findSpec(path), body: body}
+	if b != nil {
+		s.labels, s.header, s.label = b.Labels, b.DefRange(), b.DefRange()
+		if n := len(b.LabelRanges); n > 0 {
+			s.label = b.LabelRanges[n-1]
+		}
+	}
+	for name, attr := range body.Attributes {
+		switch {
+		case s.spec.knows(name):
+		case slices.Contains(s.spec.blocks, name):
+			p.complain(attr.NameRange, name+" is a block", "leave out the equals sign: "+name+" { ... }")
+		default:
+			p.complain(attr.NameRange, "unknown attribute "+clip(name), didYouMean(name, s.spec.words()))
+		}
+	}
+	for _, child := range body.Blocks {
+		switch {
+		case slices.Contains(s.spec.blocks, child.Type):
+		case s.spec.knows(child.Type):
+			p.complain(child.TypeRange, child.Type+" is an attribute", "write it as "+child.Type+" = ...")
+		default:
+			p.complain(child.TypeRange, "unknown block "+clip(child.Type), didYouMean(child.Type, s.spec.words()))
+		}
+	}
+	return s
+}
+
+// children returns the blocks of a type in the order of the file.
+func (s *section) children(blockType string) []*hclsyntax.Block {
+	var out []*hclsyntax.Block
+	for _, b := range s.body.Blocks {
+		if b.Type == blockType {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// only opens the one block of a type; nil if there is none.
+func (p *parser) only(s *section, blockType string) *section {
+	var first *section
+	for i, b := range s.children(blockType) {
+		if i > 0 {
+			p.complain(b.DefRange(), "there are two "+blockType+" blocks", "join them")
+			continue
+		}
+		first = p.section(s.spec.path, b)
+	}
+	return first
+}
+
+// has reports whether the attribute is given.
+func (s *section) has(name string) bool { return s.body.Attributes[name] != nil }
+
+// at is the place of an attribute's value, or of the block where it is absent.
+func (s *section) at(name string) hcl.Range {
+	if attr := s.body.Attributes[name]; attr != nil {
+		return attr.Expr.Range()
+	}
+	return s.header
+}
+
+// get computes an attribute of a type; ok is false when it is absent or wrong.
+func (s *section) get(name string, want cty.Type, cure string) (v value, ok bool) {
+	attr := s.body.Attributes[name]
+	if attr == nil {
+		return value{}, false
+	}
+	if v, ok = s.p.eval(attr.Expr); !ok {
+		return value{}, false
+	}
+	if v.IsNull() || v.Type() != want {
+		s.p.complain(attr.Expr.Range(), fmt.Sprintf("%s must be a %s", name, want.FriendlyName()), cure)
+		return value{}, false
+	}
+	return v, true
+}
+
+// text returns a text of one line that is not empty.
+func (s *section) text(name string) (v value, ok bool) {
+	if v, ok = s.get(name, cty.String, "write it in quotes"); !ok {
+		return value{}, false
+	}
+	return v, s.oneLine(name, v, s.at(name))
+}
+
+func (s *section) oneLine(name string, v value, at hcl.Range) bool {
+	switch text := v.AsString(); {
+	case text == "":
+		s.p.complain(at, name+" is empty", "give it a value, or leave the line out")
+	case strings.ContainsFunc(text, isControl):
+		s.p.complain(at, name+" holds a line break or control character", "write it on one line")
+	default:
+		return true
+	}
+	return false
+}
+
+// shown is a value as a message may quote it.
+func shown(v value) string {
+	if v.external {
+		return "what env() or file() gives here"
+	}
+	return fmt.Sprintf("%q", clip(v.AsString()))
+}
+
+// path returns a text.
+func (s *section) path(name, absent string) string {
+	if v, ok := s.text(name); ok {
+		return v.AsString()
+	}
+	return absent
+}
+
+// word returns one of the allowed words.
+func (s *section) word(name, absent string, allowed ...string) string {
+	v, ok := s.text(name)
+	switch {
+	case !ok:
+		return absent
+	case slices.Contains(allowed, v.AsString()):
+		return v.AsString()
+	case v.external:
+		s.p.complain(s.at(name), name+" is none of the known words", "known here: "+strings.Join(allowed, ", "))
+	default:
+		s.p.complain(s.at(name), fmt.Sprintf("%s %s is unknown", name, shown(v)), didYouMean(v.AsString(), allowed))
+	}
+	return absent
+}
+
+// flag returns true or false.
+func (s *section) flag(name string, absent bool) bool {
+	if v, ok := s.get(name, cty.Bool, "write true or false, without quotes"); ok {
+		return v.True()
+	}
+	return absent
+}
+
+// number returns a whole number within low and high.
+func (s *section) number(name string, absent, low, high int64) int64 {
+	v, ok := s.get(name, cty.Number, "write a whole number without quotes")
+	if !ok {
+		return absent
+	}
+	n, accuracy := v.AsBigFloat().Int64()
+	if accuracy != 0 || n < low || n > high {
+		s.p.complain(s.at(name), name+" is out of range", fmt.Sprintf("write a whole number from %d to %d", low, high))
+		return absent
+	}
+	return n
+}
+
+// duration returns a duration of at least low.
+func (s *section) duration(name string, absent, low time.Duration) time.Duration {
+	v, ok := s.get(name, cty.String, `write a duration in quotes, with its unit, as in "30s"`)
+	if !ok || !s.oneLine(name, v, s.at(name)) {
+		return absent
+	}
+	d, err := ParseDuration(v.AsString())
+	switch {
+	case err != nil && v.external:
+		s.p.complain(s.at(name), name+" is not a duration", `it must be like "30s" or "1h30m"`)
+	case err != nil:
+		s.p.complain(s.at(name), fmt.Sprintf("%s is %v", name, err), "")
+	case d < low:
+		s.p.complain(s.at(name), fmt.Sprintf("%s is too short", name), fmt.Sprintf("give it at least %v", low))
+	default:
+		return d
+	}
+	return absent
+}
+
+// secret returns a secret, and warns where the world can read it.
+func (s *section) secret(name string) (auth.Secret, bool) {
+	v, ok := s.get(name, cty.String, `write file("path") or env("NAME")`)
+	if !ok {
+		return auth.Secret{}, false
+	}
+	return s.asSecret(name, v, s.at(name))
+}
+
+// asSecret checks that a text can be a secret and is kept like one.
+func (s *section) asSecret(name string, v value, at hcl.Range) (auth.Secret, bool) {
+	p, text := s.p, v.AsString()
+	switch {
+	case text == "":
+		p.complain(at, name+" is empty", "an empty secret would let anybody sign; put the secret there")
+		return auth.Secret{}, false
+	case strings.ContainsAny(text, "\r\n\x00"):
+		p.complain(at, name+" holds a line break or NUL", "keep the secret alone, on one line")
+		return auth.Secret{}, false
+	}
+	if v.literal && p.env.mode(p.file)&0o044 != 0 && p.once("literal") {
+		p.warn(at, "a secret stands in a configuration that others can read",
+			`move it to a file of mode 0600 or 0640 and write file("path"), or chmod 0600 the configuration`)
+	}
+	for _, path := range v.files {
+		if p.env.mode(path)&0o004 != 0 && p.once(path) {
+			p.warn(at, "every user of this machine can read the secret in "+path, "chmod o-rwx "+path)
+		}
+	}
+	return auth.NewSecret(text), true
+}
+
+// secrets returns a list of secrets; a single one may stand without brackets.
+func (s *section) secrets(name string) []auth.Secret {
+	var out []auth.Secret
+	s.each(name, func(v value, at hcl.Range) {
+		if secret, ok := s.asSecret(name, v, at); ok {
+			out = append(out, secret)
+		}
+	})
+	return out
+}
+
+// texts returns a list of texts; a single one may stand without brackets.
+func (s *section) texts(name string, use func(v value, at hcl.Range)) {
+	s.each(name, func(v value, at hcl.Range) {
+		if s.oneLine(name, v, at) {
+			use(v, at)
+		}
+	})
+}
+
+// each calls use with every text of a list, which may not be empty.
+func (s *section) each(name string, use func(v value, at hcl.Range)) {
+	attr := s.body.Attributes[name]
+	if attr == nil {
+		return
+	}
+	members := []hclsyntax.Expression{attr.Expr}
+	if tuple, ok := attr.Expr.(*hclsyntax.TupleConsExpr); ok {
+		if members = tuple.Exprs; len(members) == 0 {
+			s.p.complain(attr.Expr.Range(), name+" is an empty list", "put a value in, or leave the line out")
+		}
+	}
+	for _, member := range members {
+		v, ok := s.p.eval(member)
+		switch {
+		case !ok:
+		case !v.isText():
+			s.p.complain(member.Range(), name+" takes texts", "write each in quotes, or as file() or env()")
+		default:
+			use(v, member.Range())
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"postern/internal/auth"
+)
+
+// The saslauthd protocol in bytes.
+const (
+	saslauthdPrefix   = 2     // length prefix of a field
+	saslauthdMaxField = 8192  // saslauthd stops at 256, but tokens are longer
+	saslauthdMaxFrame = 16384 // the four fields with their lengths
+)
+
+// saslauthd is the protocol between libsasl2 and Cyrus saslauthd (PROTOCOLS 3.3): user,
+// password, service and realm, each a 2-byte big-endian length and bytes, answered with
+// a length and a text of which OK or NO count. One request per connection.
+type saslauthd struct {
+	max  int
+	done bool // the one request was seen; what follows is dropped
+}
+
+func newSaslauthd(o Options) *saslauthd {
+	return &saslauthd{max: o.maxFrame(saslauthdMaxFrame)}
+}
+
+// Decode implements Codec. A length over the limit is refused at once, without waiting
+// for the bytes. cyrus-sasl's master sends a fifth field, the client's address and
+// port: the address is taken when it has come along with the rest, and is never waited
+// for, since released versions send no such field.
+func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
+	if s.done {
+		return len(buf), More
+	}
+	var fields [4][]byte
+	n := 0
+	for i := range fields {
+		field, end, ev := s.field(buf, n)
+		switch ev {
+		case More:
+			return 0, More
+		case RefuseBroken:
+			s.done = true
+			*req = auth.Request{Op: auth.OpAuth}
+			return len(buf), RefuseBroken
+		}
+		fields[i], n = field, end
+	}
+	s.done = true
+	address := []byte(nil)
+	if fifth, end, ev := s.field(buf, n); ev == Ask {
+		address, _, _ = bytes.Cut(fifth, []byte{';'})
+		n = end
+	}
+	return n, decodeLogin(req, fields, address)
+}
+
+// field returns the length-prefixed field at pos and where it ends, with Ask; or More,
+// or RefuseBroken for a length over a limit.
+func (s *saslauthd) field(buf []byte, pos int) (field []byte, end int, ev Event) {
+	start := pos + saslauthdPrefix
+	if len(buf) < start {
+		return nil, 0, More
+	}
+	size := int(binary.BigEndian.Uint16(buf[pos:]))
+	end = start + size
+	switch {
+	case size > saslauthdMaxField || end > s.max:
+		return nil, 0, RefuseBroken
+	case len(buf) < end:
+		return nil, 0, More
+	}
+	return buf[start:end], end, Ask
+}
+
+// decodeLogin makes the request of the four fields and the client's address.
+func decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
+	user, secret, service, realm := fields[0], fields[1], fields[2], fields[3]
+	var b strings.Builder // one allocation for all that is not the password
+	b.Grow(len(user) + len(service) + len(realm) + len(address))
+	for _, part := range [][]byte{user, service, realm, address} {
+		b.Write(part)
+	}
+	text := b.String()
+	take := func(part []byte) string {
+		taken := text[:len(part)]
+		text = text[len(part):]
+		return taken
+	}
+	r := auth.Request{Op: auth.OpAuth, User: take(user), Service: take(service), Domain: take(realm)}
+	r.Client = clientAddress(take(address))
+	if at := strings.LastIndexByte(r.User, '@'); r.Domain == "" && at >= 0 {
+		// libsasl2 splits before it asks, testsaslauthd does not.
+		r.User, r.Domain = r.User[:at], r.User[at+1:]
+		if r.Domain == "" {
+			return refuse(req, auth.OpAuth)
+		}
+	}
+	if !plainText(r.Service) {
+		return refuse(req, auth.OpAuth)
+	}
+	return fill(req, r, secret)
+}
+
+// clientAddress returns address where it is one, else "": it is only used to tell
+// clients apart, never to refuse.
+func clientAddress(address string) string {
+	if address == "" || !plainText(address) {
+		return ""
+	}
+	if _, err := netip.ParseAddr(address); err != nil {
+		return ""
+	}
+	return address
+}
+
+// plainText reports whether text may stand in a log: UTF-8 without control characters,
+// not longer than a name. It may be empty.
+func plainText(text string) bool {
+	return len(text) <= auth.MaxName && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}
+
+// AppendAnswer implements Codec. A length of 0 makes libsasl2 report a temporary
+// failure (Postfix: 454) and close its socket; only the first two bytes of a text count.
+func (s *saslauthd) AppendAnswer(dst []byte, _ auth.Operation, a auth.Answer) []byte {
+	text := "NO authentication failed"
+	switch a.Verdict {
+	case auth.Allow:
+		text = "OK success"
+	case auth.Unavailable:
+		text = ""
+	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(text)))
+	return append(dst, text...)
+}
+
+// OneShot implements Codec.
+func (s *saslauthd) OneShot() bool { return true }
