@@ -206,7 +206,7 @@ func (b *Broker) admit(c *Call, defaultDomain string) {
 	b.route(c)
 }
 
-// route sends a call to its domain's router.
+// route sends a call into its domain.
 func (b *Broker) route(c *Call) {
 	if b.draining.Load() {
 		c.Fail(auth.SourceStopping)
@@ -222,8 +222,7 @@ func (b *Broker) route(c *Call) {
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain})
 		return
 	}
-	c.stage = stageNew
-	b.sys.Root.Send(d.router, c)
+	d.enter(c)
 }
 
 // Tree describes the actors, their queues, restarts and what is in flight, one line each.

@@ -55,6 +55,19 @@ func (d *domain) shardOf(hash uint64) *shardRef { return d.shards[hash%uint64(le
 
 func (d *domain) tokenOf(hash uint64) *tokenRef { return d.tokens[hash%uint64(len(d.tokens))] }
 
+// enter sends a call to the first who may answer it. This needs nothing but the domain's
+// immutable table, so the hot path goes straight to its worker; the router sees what memory
+// could not answer.
+func (d *domain) enter(c *Call) {
+	if c.Req.Op == auth.OpAuth && d.mayBeToken(c.Req.Secret) {
+		c.stage = stageToken
+		d.tokenOf(c.hash).send(c)
+		return
+	}
+	c.stage = stageHot
+	d.shardOf(c.hash).send(c)
+}
+
 // start spawns the domain's actors: a supervisor that carries no traffic, with the router
 // and the workers as its children, so that no panic of one stops another.
 func (d *domain) start() error {

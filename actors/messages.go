@@ -8,9 +8,9 @@ import (
 	"postern/internal/cache"
 )
 
-// The stages of a call on its way through router, token and cache.
+// The stages of a call on its way through token, cache and router.
 const (
-	stageNew    uint8 = iota // from the reader
+	stageToken  uint8 = iota // it may be a token
 	stageHot                 // not a token: ask the hot tier
 	stageMissed              // not in the hot tier: join others with the same question
 	stageSlow                // the first of its kind: hash, ask, remember

@@ -7,9 +7,8 @@ import (
 	"postern/internal/cache"
 )
 
-// router owns the requests of a domain that have left the hot path: it joins identical
-// ones, so that a thousand phones that come back at once put one question. It sends every
-// request on its way and waits for none.
+// router owns the requests of a domain that memory could not answer: it joins identical ones,
+// so that a thousand phones that come back at once put one question. It waits for none.
 type router struct {
 	*domain
 	flights map[cache.Key]*Call
@@ -35,25 +34,13 @@ func (r *router) Receive(ctx actor.Context) {
 	}
 }
 
-func (r *router) onCall(c *Call) {
-	switch c.stage {
-	case stageNew:
-		if c.Req.Op == auth.OpAuth && r.mayBeToken(c.Req.Secret) {
-			r.tokenOf(c.hash).send(c)
-			return
-		}
-		c.stage = stageHot
-		r.shardOf(c.hash).send(c)
-	case stageMissed:
-		r.onMissed(c)
-	default:
-		c.Fail(auth.SourcePanic)
-	}
-}
-
-// onMissed lets a call wait for one with the same question, or makes it the one that others
+// onCall lets a call wait for one with the same question, or makes it the one that others
 // wait for. Changes are never joined: each is carried out.
-func (r *router) onMissed(c *Call) {
+func (r *router) onCall(c *Call) {
+	if c.stage != stageMissed {
+		c.Fail(auth.SourcePanic)
+		return
+	}
 	c.stage = stageSlow
 	if c.Req.Op.Changes() {
 		r.shardOf(c.hash).send(c)

@@ -35,10 +35,17 @@ type shard struct {
 
 // ShardStats counts what a part of a domain's cache did since it was started.
 type ShardStats struct {
-	Users, Strangers               int
-	Hot, Missed, Compares, Hashes  uint64
-	BackendAsked, Graces, Refusals uint64
-	RefusedBefore, StoreFailing    uint64
+	Users         int    `json:"users"`          // in memory, of whom more than refusals is known
+	Strangers     int    `json:"strangers"`      // in memory, of whom only refusals are known
+	Hot           uint64 `json:"hot"`            // answered from memory or by a stored hash
+	Missed        uint64 `json:"missed"`         // not in memory
+	Compares      uint64 `json:"compares"`       // comparisons with stored hashes
+	Hashes        uint64 `json:"hashes"`         // new hashes
+	BackendAsked  uint64 `json:"backend_asked"`  // questions to backends
+	Graces        uint64 `json:"graces"`         // answered because the backend could not
+	Refusals      uint64 `json:"refusals"`       // refused by a backend
+	RefusedBefore uint64 `json:"refused_before"` // refused from memory
+	StoreFailing  uint64 `json:"store_failing"`  // parts whose last write to disk failed
 }
 
 func newShard(ref *shardRef) *shard { return &shard{shardRef: ref} }

@@ -92,6 +92,7 @@ func TestDecodeRequests(t *testing.T) {
 		{"saslauthd half a client", Saslauthd, append(login("joe", "secret:é", "imap", "dom"), 0, 9, '1'), auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom", Service: "imap", Secret: secret}},
 		{"saslauthd over-long client", Saslauthd, append(login("joe", "secret:é", "imap", "dom"), 0xff, 0xff, '1'), auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom", Service: "imap", Secret: secret}},
 		{"tcp_table coded quotes", TCPTable, []byte("get %22a%5C%22b%22@dom\n"), auth.Request{Op: auth.OpIsUser, User: `a"b`, Domain: "dom"}},
+		{"tcp_table coded last byte", TCPTable, []byte("get joe@do%6D\n"), auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom"}},
 		{"tcp_table coded @", TCPTable, []byte("get joe%40dom\n"), auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom"}},
 	} {
 		got := steps(t, c.proto, Options{}, c.input)
@@ -146,6 +147,8 @@ func TestDecodeRefusals(t *testing.T) {
 		{"fields over the limit together", Saslauthd, append(login("joe", strings.Repeat("p", 8192), strings.Repeat("s", 8170)), 0x1f, 0xff), RefuseBroken, auth.OpAuth},
 		{"quote not closed", TCPTable, []byte("get \"a@dom\n"), Refuse, auth.OpIsUser},
 		{"backslash at the end", TCPTable, []byte("get \"a\\\n"), Refuse, auth.OpIsUser},
+		{"second digit is none", TCPTable, []byte("get jo%6xe@dom\n"), Refuse, auth.OpIsUser},
+		{"no @ after the quote", TCPTable, []byte("get \"a\"xdom\n"), Refuse, auth.OpIsUser},
 		{"text after the quote", TCPTable, []byte("get \"a\"b@dom\n"), Refuse, auth.OpIsUser},
 		{"quote and nothing", TCPTable, []byte("get \"a\"\n"), Refuse, auth.OpIsUser},
 		{"empty quotes", TCPTable, []byte("get \"\"@dom\n"), Refuse, auth.OpIsUser},

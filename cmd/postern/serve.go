@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -96,9 +97,18 @@ func (d *daemon) listen() error {
 		if err := d.broker.Listen(cfg, socket); err != nil {
 			return errors.Join(err, socket.Close())
 		}
-		d.log.Info("listening", "listener", cfg.Name, "protocol", cfg.Protocol, "address", socket.Addr().String())
+		d.log.Info("listening", "listener", cfg.Name, "protocol", cfg.Protocol, "address", shownAddress(cfg, socket))
 	}
 	return nil
+}
+
+// shownAddress is where a listener listens: with the port that was found for port 0, and the
+// path that its socket file was given.
+func shownAddress(cfg config.Listener, socket net.Listener) string {
+	if cfg.Network == "unix" {
+		return cfg.Address
+	}
+	return socket.Addr().String()
 }
 
 // handle acts on signals until one ends the process.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -78,6 +79,9 @@ func (a *app) usersFile(name string) (file usersFile, err error) {
 	case 0:
 		return file, fmt.Errorf("the configuration has no users backend %s: add `backend \"users\" \"local\" {}`", name)
 	case 1:
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return file, fmt.Errorf("data directory: %w", err)
+		}
 		file.cost = found[0].BcryptCost
 		file.UsersFile, err = backend.OpenUsersFile(found[0].Path)
 		return file, err

@@ -39,6 +39,7 @@ const maxHeader = 64 << 10
 type httpClient struct {
 	options   HTTPOptions
 	transport *http.Transport
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // reply is an answer whose body is whole and within bounds.
@@ -70,12 +71,11 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	if o.Connections <= 0 {
 		o.Connections = 32
 	}
-	c := &httpClient{options: o}
-	dialer := &net.Dialer{Timeout: o.ConnectTimeout}
+	c := &httpClient{options: o, dial: (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext}
 	c.transport = &http.Transport{
 		Proxy: nil,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, address)
+			conn, err := c.dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -139,6 +139,7 @@ func (c *httpClient) attempt(ctx context.Context, target string, header http.Hea
 	if err != nil {
 		return reply{}, false, errors.New("the request cannot be built; check url")
 	}
+	req.GetBody = nil // package net/http must not ask again by rules of its own
 	req.Header = header.Clone()
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	// RoundTrip and not Client.Do: no redirects, no cookies.

@@ -9,6 +9,10 @@ const defaultReplayNonces = 100_000
 // again anyway, whenever it was used. mod_auth_token itself keeps those of one step per
 // address, so that using a second token re-opens the first (PROTOCOLS 5.2).
 //
+// What it cannot know: a one-time password that comes back by chance in a later step
+// (one in 100 million for each) makes its tokens good again, because the signature does
+// not cover the step.
+//
 // It fails closed: when it is full it takes no new token rather than forget one, and
 // when the clock goes back it refuses every token of the steps that it has forgotten.
 //
@@ -21,8 +25,8 @@ type Replay struct {
 	closed int64                // tokens that expire up to here are refused
 }
 
-// NewReplay returns an empty memory for at most limit nonces; 0 or less means 100000. One takes
-// about 100 bytes and lives for up to 90 seconds.
+// NewReplay returns an empty memory for at most limit nonces; 0 or less means 100000.
+// One takes about 100 bytes and lives for up to 90 seconds.
 func NewReplay(limit int) *Replay {
 	if limit <= 0 {
 		limit = defaultReplayNonces

@@ -77,7 +77,7 @@ func TestReplayDefaultLimit(t *testing.T) {
 
 func TestReplaySurvivesRestart(t *testing.T) {
 	old := NewReplay(4)
-	for _, n := range []Nonce{nonce(1, 60), nonce(2, 90), nonce(3, 90)} {
+	for _, n := range []Nonce{nonce(2, 90), nonce(1, 60), nonce(3, 90)} {
 		old.Use(n, time.Unix(35, 0))
 	}
 	saved := old.Snapshot(time.Unix(60, 0))

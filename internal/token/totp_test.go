@@ -139,6 +139,24 @@ func TestTOTPWindow(t *testing.T) {
 	}
 }
 
+// TestTOTPSameInTwoSteps: under testSeed the steps 61945223 and 61945224 have one
+// one-time password, 37332187, so a token of the first lives until the second is over.
+func TestTOTPSameInTwoSteps(t *testing.T) {
+	const first = 61945223
+	m, id := mustTOTP(t, testSeed, "s"), auth.Identity{User: "joe", Domain: "dom.example"}
+	token, err := m.Issue(id, time.Unix(first*otpStep, 0))
+	if err != nil || !strings.HasPrefix(token.Reveal(), "37332187") {
+		t.Fatalf("%q, %v", token.Reveal(), err)
+	}
+	r := NewReplay(0)
+	for i, now := range []int64{first * otpStep, (first+2)*otpStep - 1, (first + 2) * otpStep, (first+3)*otpStep - 1} {
+		status, nonce := m.Verify(id, token.Reveal(), time.Unix(now, 0))
+		if fresh, _ := r.Use(nonce, time.Unix(now, 0)); status != Valid || fresh != (i == 0) {
+			t.Errorf("use %d: %v, fresh %v", i, status, fresh)
+		}
+	}
+}
+
 func TestTOTPAroundZero(t *testing.T) {
 	m, id := mustTOTP(t, testSeed, "s"), auth.Identity{User: "joe", Domain: "dom.example"}
 	token, err := m.Issue(id, time.Unix(0, 0))

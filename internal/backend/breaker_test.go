@@ -1,0 +1,103 @@
+package backend
+
+import (
+	"testing"
+	"time"
+)
+
+// TestBreaker drives one breaker (3 failures, pauses from 1 s) along a clock in
+// milliseconds.
+func TestBreaker(t *testing.T) {
+	type step struct {
+		at     int    // milliseconds
+		do     string // ask, or the class to report
+		allow  bool   // what ask must give
+		open   bool   // after the step
+		reason string
+	}
+	cases := map[string][]step{
+		"opens after failures in a row": {
+			{0, "outage", false, false, "one"}, {1, "throttled", false, false, "two"}, {2, "ask", true, false, "still closed"},
+			{3, "outage", false, true, "three"}, {1002, "ask", false, true, "pausing"}, {1003, "ask", true, true, "the probe"},
+			{1004, "ask", false, true, "only one probe"},
+		},
+		"an answer in between starts anew": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "refused", false, false, ""},
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "misconfigured", false, false, ""},
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "accepted", false, false, ""},
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+		},
+		"unsupported tells nothing": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "unsupported", false, false, ""},
+			{0, "outage", false, true, "it was no answer"}, {1000, "ask", true, true, "probe"},
+			{1001, "unsupported", false, true, "the probe did not probe"}, {1001, "ask", true, true, "so another may"},
+		},
+		"a good probe closes": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{1000, "ask", true, true, "probe"}, {1100, "refused", false, false, "it answers"}, {1100, "ask", true, false, ""},
+			{1100, "outage", false, false, "counts from nothing"}, {1100, "outage", false, false, ""},
+			{1100, "outage", false, true, ""}, {2099, "ask", false, true, "the first pause again"}, {2100, "ask", true, true, ""},
+		},
+		"pauses double up to ten times": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{1000, "ask", true, true, "1 s"}, {1000, "outage", false, true, ""},
+			{2999, "ask", false, true, ""}, {3000, "ask", true, true, "2 s"}, {3000, "outage", false, true, ""},
+			{6999, "ask", false, true, ""}, {7000, "ask", true, true, "4 s"}, {7000, "throttled", false, true, ""},
+			{14999, "ask", false, true, ""}, {15000, "ask", true, true, "8 s"}, {15000, "outage", false, true, ""},
+			{24999, "ask", false, true, ""}, {25000, "ask", true, true, "10 s"}, {25000, "outage", false, true, ""},
+			{34999, "ask", false, true, ""}, {35000, "ask", true, true, "10 s again"},
+		},
+		"late failures do not lengthen the pause": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{900, "outage", false, true, "asked before it opened"}, {1000, "ask", true, true, ""},
+		},
+		"a late success closes": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{10, "accepted", false, false, "it does answer"}, {10, "ask", true, false, ""},
+		},
+		"a lost probe does not keep it open for ever": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{1000, "ask", true, true, "never reported"}, {10999, "ask", false, true, ""}, {11000, "ask", true, true, "another"},
+		},
+	}
+	classes := map[string]Class{"outage": Outage, "accepted": Accepted, "refused": Refused, "throttled": Throttled,
+		"misconfigured": Misconfigured, "unsupported": Unsupported}
+	for name, steps := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := NewBreaker(BreakerOptions{Failures: 3, Cooldown: time.Second})
+			for i, s := range steps {
+				now := time.Unix(1000, 0).Add(time.Duration(s.at) * time.Millisecond)
+				if s.do == "ask" {
+					if got := b.Allow(now); got != s.allow {
+						t.Fatalf("step %d (%s): Allow = %v", i, s.reason, got)
+					}
+				} else {
+					b.Report(classes[s.do], now)
+				}
+				if b.Open() != s.open {
+					t.Fatalf("step %d (%s): Open = %v", i, s.reason, b.Open())
+				}
+			}
+		})
+	}
+}
+
+func TestBreakerJitterAndDefaults(t *testing.T) {
+	now := time.Unix(1000, 0)
+	b := NewBreaker(BreakerOptions{Failures: 1, Cooldown: 8 * time.Second, Jitter: func() float64 { return 0.5 }})
+	b.Report(Outage, now)
+	if got := b.Until().Sub(now); got != 7*time.Second {
+		t.Errorf("a pause of 8 s with jitter 0.5 lasts %v, want 7s", got)
+	}
+	b = NewBreaker(BreakerOptions{})
+	for range 4 {
+		b.Report(Outage, now)
+	}
+	if b.Open() {
+		t.Error("open after 4 outages, the default is 5")
+	}
+	b.Report(Outage, now)
+	if !b.Open() || b.Until().Sub(now) != time.Second {
+		t.Errorf("open: %v, pause: %v; want a second", b.Open(), b.Until().Sub(now))
+	}
+}

@@ -1,0 +1,363 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// TestStatuses is the meaning of every status code, for both kinds: a login, and a
+// question without a password.
+func TestStatuses(t *testing.T) {
+	cases := []struct {
+		status      int
+		login, user Class
+		says        string
+	}{
+		{201, Outage, Outage, "HTTP 201"}, {204, Outage, Outage, "HTTP 204"}, {206, Outage, Outage, "HTTP 206"},
+		{301, Misconfigured, Misconfigured, "redirect"}, {302, Misconfigured, Misconfigured, "redirect"},
+		{304, Misconfigured, Misconfigured, "redirect"}, {307, Misconfigured, Misconfigured, "redirect"},
+		{308, Misconfigured, Misconfigured, "redirect"},
+		{400, Misconfigured, Misconfigured, "check url"}, {401, Refused, Misconfigured, "access rules"},
+		{403, Refused, Misconfigured, "access rules"}, {404, Misconfigured, Misconfigured, "no such API"},
+		{405, Misconfigured, Misconfigured, "check url"}, {408, Outage, Outage, "HTTP 408"},
+		{410, Misconfigured, Misconfigured, "check url"}, {412, Misconfigured, Misconfigured, "check url"},
+		{425, Outage, Outage, "HTTP 425"}, {429, Throttled, Throttled, "exempt its address"},
+		{500, Outage, Outage, "HTTP 500"}, {501, Outage, Outage, "HTTP 501"}, {502, Outage, Outage, "HTTP 502"},
+		{503, Outage, Outage, "HTTP 503"}, {504, Outage, Outage, "HTTP 504"}, {599, Outage, Outage, "HTTP 599"},
+	}
+	for _, k := range kinds() {
+		var status int
+		// The body would be a yes: only HTTP 200 counts.
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) { canned(status, k.yes)(w, r) })
+		b := k.connect(t, HTTPOptions{URL: server.URL})
+		for _, c := range cases {
+			status = c.status
+			login, user := ask(t, b, auth.OpAuth), ask(t, b, auth.OpIsUser)
+			if login.Class != c.login || user.Class != c.user {
+				t.Errorf("%s: HTTP %d: login %s, isuser %s; want %s, %s", k.name, c.status, login.Class, user.Class, c.login, c.user)
+			}
+			if user.Err == nil || !strings.Contains(user.Err.Error(), c.says) {
+				t.Errorf("%s: HTTP %d: %v, want %q in it", k.name, c.status, user.Err, c.says)
+			}
+		}
+	}
+}
+
+func TestYesAndNo(t *testing.T) {
+	for _, k := range kinds() {
+		body := k.yes
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) { canned(200, body)(w, r) })
+		b := k.connect(t, HTTPOptions{URL: server.URL + "/"})
+		if r := ask(t, b, auth.OpAuth); r.Class != Accepted || !r.Known {
+			t.Errorf("%s: %+v, want accepted and known", k.name, r)
+		}
+		body = k.no
+		if r := ask(t, b, auth.OpAuth); r.Class != Refused || r.Known {
+			t.Errorf("%s: %+v, want refused and not known", k.name, r)
+		}
+	}
+}
+
+// TestRedirectIsNotFollowed names the new host, and nothing else of the new address.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	for _, k := range kinds() {
+		for _, c := range []struct{ location, says string }{
+			{"https://new.example.org/" + canary + "?p=" + canary, `"new.example.org"`},
+			{"https://joe:" + canary + "@new.example.org/", `"new.example.org"`},
+			{"https://" + canary + ".example.org/", "another address"},
+			{"/elsewhere", "another address"}, {"", "another address"}, {":" + canary, "another address"},
+		} {
+			asked := 0
+			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				asked++
+				w.Header().Set("Location", c.location)
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			})
+			r := ask(t, k.connect(t, HTTPOptions{URL: server.URL}), auth.OpAuth)
+			if asked != 1 || r.Class != Misconfigured || !strings.Contains(r.Err.Error(), c.says) {
+				t.Errorf("%s: %q: asked %d times, %s, %v", k.name, c.location, asked, r.Class, r.Err)
+			}
+		}
+	}
+}
+
+// raw is a server below HTTP: every connection is read up to the end of a request, then
+// gets these bytes and is closed.
+func raw(t *testing.T, answer string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { listener.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			buf := make([]byte, 64<<10)
+			if _, err := conn.Read(buf); err == nil {
+				_, _ = io.WriteString(conn, answer)
+			}
+			conn.Close()
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+func TestBrokenAnswers(t *testing.T) {
+	ok := "HTTP/1.1 200 OK\r\n"
+	for _, k := range kinds() {
+		cases := map[string]struct{ answer, says string }{
+			"nothing":          {"", "closed the connection"},
+			"not HTTP":         {"SSH-2.0-" + canary + "\r\n", "not valid HTTP"},
+			"bad status":       {"HTTP/1.1 " + canary + " OK\r\n\r\n", "not valid HTTP"},
+			"bad header":       {ok + canary + "\r\n\r\n", "not valid HTTP"},
+			"half a header":    {ok + "Content-Type: x", "closed the connection"},
+			"body too short":   {ok + "Content-Length: 1000\r\n\r\n" + k.yes, "closed the connection"},
+			"bad length":       {ok + "Content-Length: " + canary + "\r\n\r\n" + k.yes, "not valid HTTP"},
+			"two lengths":      {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + k.yes, "not valid HTTP"},
+			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "no JSON object"},
+			"bad chunk":        {ok + "Transfer-Encoding: chunked\r\n\r\n" + canary + "\r\n" + k.yes, "not valid HTTP"},
+			"chunk breaks off": {ok + "Transfer-Encoding: chunked\r\n\r\nff\r\n" + k.yes, "closed the connection"},
+			"garbage":          {ok + "\r\n\x00\xff" + canary, "no JSON object"},
+			"long header":      {ok + "X: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n" + k.yes, "not valid HTTP"},
+		}
+		for name, c := range cases {
+			r := ask(t, k.connect(t, HTTPOptions{URL: raw(t, c.answer)}), auth.OpAuth)
+			if r.Class != Outage || !strings.Contains(r.Err.Error(), c.says) {
+				t.Errorf("%s, %s: %s, %v; want %q", k.name, name, r.Class, r.Err, c.says)
+			}
+		}
+	}
+}
+
+// TestOversize accepts an answer of exactly max_response bytes and no longer one.
+func TestOversize(t *testing.T) {
+	for _, k := range kinds() {
+		extra := 0
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			canned(200, k.yes+strings.Repeat(" ", 1000-len(k.yes)+extra))(w, r)
+		})
+		b := k.connect(t, HTTPOptions{URL: server.URL, MaxResponse: 1000})
+		if r := ask(t, b, auth.OpAuth); r.Class != Accepted {
+			t.Errorf("%s: 1000 bytes: %s, %v", k.name, r.Class, r.Err)
+		}
+		extra = 1
+		if r := ask(t, b, auth.OpAuth); r.Class != Outage || !strings.Contains(r.Err.Error(), "max_response") {
+			t.Errorf("%s: 1001 bytes: %s, %v", k.name, r.Class, r.Err)
+		}
+	}
+}
+
+// TestSlow ends by the context, by the backend's own timeout, and when nobody waits.
+func TestSlow(t *testing.T) {
+	for _, k := range kinds() {
+		asked, release := make(chan struct{}, 8), make(chan struct{})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if r.Header.Get("User-Agent") == "half" {
+				_, _ = io.WriteString(w, k.yes[:5])
+				_ = http.NewResponseController(w).Flush()
+			}
+			asked <- struct{}{}
+			<-release
+		}))
+		q := Query{Op: auth.OpAuth, User: "joe", Domain: "d", Secret: auth.NewSecret(canary)}
+		for _, agent := range []string{"none", "half"} {
+			b := k.connect(t, HTTPOptions{URL: server.URL, UserAgent: agent})
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			if r := checked(t, b.Ask(ctx, q)); r.Class != Outage || !errors.Is(r.Err, context.DeadlineExceeded) {
+				t.Errorf("%s, %s, deadline: %s, %v", k.name, agent, r.Class, r.Err)
+			}
+			cancel()
+			<-asked
+			ctx, cancel = context.WithCancel(t.Context())
+			go func() { <-asked; cancel() }()
+			if r := checked(t, b.Ask(ctx, q)); r.Class != Outage || !errors.Is(r.Err, context.Canceled) {
+				t.Errorf("%s, %s, cancel: %s, %v", k.name, agent, r.Class, r.Err)
+			}
+			b = k.connect(t, HTTPOptions{URL: server.URL, UserAgent: agent, Timeout: 50 * time.Millisecond})
+			if r := checked(t, b.Ask(t.Context(), q)); r.Class != Outage || !errors.Is(r.Err, context.DeadlineExceeded) {
+				t.Errorf("%s, %s, timeout: %s, %v", k.name, agent, r.Class, r.Err)
+			}
+			<-asked
+		}
+		close(release)
+		server.Close()
+	}
+}
+
+func TestConnectionRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	for _, k := range kinds() {
+		r := ask(t, k.connect(t, HTTPOptions{URL: "http://" + address}), auth.OpAuth)
+		if r.Class != Outage || !errors.Is(r.Err, syscall.ECONNREFUSED) || !strings.Contains(r.Err.Error(), address) {
+			t.Errorf("%s: %s, %v", k.name, r.Class, r.Err)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	for _, k := range kinds() {
+		server := newKeptServer(t, k.yes, true)
+		ca := server.ca
+		r := ask(t, k.connect(t, HTTPOptions{URL: server.URL}), auth.OpAuth)
+		if r.Class != Outage || !strings.Contains(r.Err.Error(), "not trusted") || !strings.Contains(r.Err.Error(), "ca_file") {
+			t.Errorf("%s: unknown authority: %s, %v", k.name, r.Class, r.Err)
+		}
+		if r = ask(t, k.connect(t, HTTPOptions{URL: server.URL, CAFile: ca}), auth.OpAuth); r.Class != Accepted {
+			t.Errorf("%s: with ca_file: %s, %v", k.name, r.Class, r.Err)
+		}
+		plain := serve(t, canned(200, k.yes))
+		r = ask(t, k.connect(t, HTTPOptions{URL: strings.Replace(plain.URL, "http:", "https:", 1), CAFile: ca}), auth.OpAuth)
+		if r.Class != Outage || !strings.Contains(r.Err.Error(), "does not speak TLS") {
+			t.Errorf("%s: plain server: %s, %v", k.name, r.Class, r.Err)
+		}
+	}
+}
+
+// TestKeptConnections counts the connections of 20 questions, over HTTP and after
+// errors.
+func TestKeptConnections(t *testing.T) {
+	for _, k := range kinds() {
+		var conns, n atomic.Int32
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			canned([]int{200, 401, 500, 429}[n.Add(1)%4], k.no)(w, r)
+		}))
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				conns.Add(1)
+			}
+		}
+		server.Start()
+		defer server.Close()
+		b := k.connect(t, HTTPOptions{URL: server.URL})
+		for range 20 {
+			ask(t, b, auth.OpAuth)
+		}
+		if got := conns.Load(); got != 1 {
+			t.Errorf("%s: 20 questions took %d connections", k.name, got)
+		}
+	}
+}
+
+func TestNoProxy(t *testing.T) {
+	proxy := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a proxy was asked") })
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	t.Setenv("http_proxy", proxy.URL)
+	for _, k := range kinds() {
+		// The name does not resolve, so only a proxy could be asked.
+		if r := ask(t, k.connect(t, HTTPOptions{URL: "http://nowhere.invalid/"}), auth.OpAuth); r.Class != Outage {
+			t.Errorf("%s: %s, %v", k.name, r.Class, r.Err)
+		}
+	}
+}
+
+func TestHTTPOptions(t *testing.T) {
+	for _, k := range kinds() {
+		for _, o := range []HTTPOptions{
+			{}, {URL: "/x"}, {URL: "ftp://h/"}, {URL: "http://"}, {URL: "https://joe:" + canary + "@h/"},
+			{URL: "https://h/\x7f"}, {URL: "https://h/", CAFile: "/nonexistent"}, {URL: "https://h/", CAFile: "http_test.go"},
+		} {
+			b, err := k.make(o)
+			if err == nil || b != nil || strings.Contains(fmt.Sprint(err), canary) {
+				t.Errorf("%s: %+v: %v", k.name, o, err)
+			}
+		}
+	}
+	if _, err := NewJSXC(HTTPOptions{URL: "https://h/"}, auth.Secret{}); err == nil {
+		t.Error("NewJSXC takes an empty secret")
+	}
+	if _, err := NewJSON(HTTPOptions{URL: "https://h/?x"}); err == nil {
+		t.Error("NewJSON takes a query")
+	}
+}
+
+// TestJSONOnTheWire is the question byte for byte (PROTOCOLS 3.11).
+func TestJSONOnTheWire(t *testing.T) {
+	var got string
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var fields map[string]string
+		if err := json.Unmarshal(body, &fields); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+		got = fmt.Sprintf("%s %s %s %s %s %q", r.Method, r.URL.Path, r.Header.Get("Content-Type"), r.Header.Get("Accept"),
+			r.Header.Get("User-Agent"), fields)
+		_, _ = io.WriteString(w, `{"success":true}`)
+	})
+	for _, base := range []string{"/auth", "/auth/"} {
+		b, err := NewJSON(HTTPOptions{URL: server.URL + base, UserAgent: "postern/test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		askAs(t, b, auth.OpAuth, "jos\u00e9\"", "p\"\\<&\u20ac")
+		want := `POST /auth/login application/json application/json postern/test ` +
+			fmt.Sprintf("%q", map[string]string{"username": "jos\u00e9\"@dom.example", "password": "p\"\\<&\u20ac"})
+		if got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+		askAs(t, b, auth.OpIsUser, "joe", "")
+		want = `POST /auth/exists application/json application/json postern/test map["username":"joe@dom.example"]`
+		if got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestJSONAnswers(t *testing.T) {
+	var body string
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) { canned(200, body)(w, r) })
+	b := kinds()[1].connect(t, HTTPOptions{URL: server.URL})
+	for _, c := range []struct {
+		body string
+		want Class
+	}{
+		{`{"success":true}`, Accepted}, {` {"success" : true, "message":"x"} `, Accepted}, {`{"success":false}`, Refused},
+		{`{"success":"true"}`, Outage}, {`{"success":1}`, Outage}, {`{"success":null}`, Outage}, {`{"Success":true}`, Outage},
+		{`{}`, Outage}, {`[]`, Outage}, {`true`, Outage}, {`null`, Outage}, {``, Outage}, {`<html>`, Outage},
+		{`{"success":true`, Outage}, {`{"success":true}{"success":true}`, Outage},
+	} {
+		body = c.body
+		if r := ask(t, b, auth.OpAuth); r.Class != c.want {
+			t.Errorf("%s: %s, %v", c.body, r.Class, r.Err)
+		}
+		if r := ask(t, b, auth.OpIsUser); r.Class != c.want {
+			t.Errorf("exists, %s: %s, %v", c.body, r.Class, r.Err)
+		}
+	}
+	body = `{"success":true}`
+	for _, op := range []auth.Operation{auth.OpSetPass, auth.OpTryRegister, auth.OpRemoveUser, auth.OpRemoveUser3, auth.OpCertAuth, auth.OpRoster} {
+		if r := ask(t, b, op); r.Class != Unsupported {
+			t.Errorf("%s: %s", op, r.Class)
+		}
+	}
+	for _, password := range []string{"", "p\xff"} {
+		if r := askAs(t, b, auth.OpAuth, "joe", password); r.Class != Refused {
+			t.Errorf("password %q: %s, want refused without asking", password, r.Class)
+		}
+	}
+}

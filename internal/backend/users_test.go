@@ -1,0 +1,212 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+)
+
+// hashed is a cheap hash of a password.
+func hashed(t testing.TB, password string) string {
+	t.Helper()
+	hash, err := passhash.New(password, passhash.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
+}
+
+// newUsers makes a users backend over a file with these lines.
+func newUsers(t *testing.T, lines string, hashing Hashing) (b Backend, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "users")
+	if lines != "" {
+		if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := NewUsers(UsersOptions{Path: path, Cost: passhash.MinCost}, hashing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b, path
+}
+
+func TestUsersOperations(t *testing.T) {
+	other := canary + "2"
+	type step struct {
+		op           auth.Operation
+		user, secret string
+		want         Class
+		known        bool
+		hashes       int // bcrypt computations it costs
+	}
+	steps := []step{
+		{auth.OpAuth, "joe", canary, Accepted, true, 1},
+		{auth.OpAuth, "joe", other, Refused, true, 1},
+		{auth.OpAuth, "Joe", canary, Refused, false, 1}, // names are not folded, and cost the same
+		{auth.OpAuth, "ann", canary, Refused, false, 1},
+		{auth.OpAuth, "joe", "", Refused, false, 0},
+		{auth.OpAuth, "joe", canary + "\x00", Refused, false, 0},
+		{auth.OpAuth, "j@e", canary, Refused, false, 0},
+		{auth.OpIsUser, "joe", "", Accepted, true, 0},
+		{auth.OpIsUser, "ann", "", Refused, false, 0},
+		{auth.OpSetPass, "ann", other, Refused, false, 0},
+		{auth.OpTryRegister, "joe", other, Refused, true, 0},
+		{auth.OpAuth, "joe", canary, Accepted, true, 1},
+		{auth.OpSetPass, "joe", "", Refused, false, 0},
+		{auth.OpSetPass, "joe", other, Accepted, true, 1},
+		{auth.OpAuth, "joe", canary, Refused, true, 1},
+		{auth.OpAuth, "joe", other, Accepted, true, 1},
+		{auth.OpTryRegister, "ann", canary, Accepted, true, 1},
+		{auth.OpAuth, "ann", canary, Accepted, true, 1},
+		{auth.OpTryRegister, "#x", canary, Refused, false, 1},
+		{auth.OpRemoveUser3, "ann", other, Refused, true, 1},
+		{auth.OpIsUser, "ann", "", Accepted, true, 0},
+		{auth.OpRemoveUser3, "ann", canary, Accepted, true, 1},
+		{auth.OpIsUser, "ann", "", Refused, false, 0},
+		{auth.OpRemoveUser3, "ann", canary, Refused, false, 1},
+		{auth.OpRemoveUser, "ann", "", Refused, false, 0},
+		{auth.OpRemoveUser, "joe", "", Accepted, true, 0},
+		{auth.OpAuth, "joe", other, Refused, false, 1},
+		{auth.OpRoster, "joe", "", Unsupported, false, 0},
+		{auth.OpCertAuth, "joe", "x", Unsupported, false, 0},
+		{auth.OpNone, "joe", "", Unsupported, false, 0},
+	}
+	count := &direct{}
+	b, _ := newUsers(t, "# staff\njoe@dom.example:"+hashed(t, canary)+"\n", count.run)
+	for i, s := range steps {
+		count.runs = 0
+		r := askAs(t, b, s.op, s.user, s.secret)
+		if r.Class != s.want || r.Known != s.known || count.runs != s.hashes {
+			t.Errorf("step %d, %s of %q: %s (%v), known %v, %d hashes; want %s, %v, %d",
+				i, s.op, s.user, r.Class, r.Err, r.Known, count.runs, s.want, s.known, s.hashes)
+		}
+	}
+}
+
+func TestUsersDomainIsFolded(t *testing.T) {
+	b, _ := newUsers(t, "joe@xn--bcher-kva.Example:"+hashed(t, canary)+"\n", (&direct{}).run)
+	for _, domain := range []string{"bücher.example", "BÜCHER.example.", "xn--bcher-kva.example"} {
+		r := checked(t, b.Ask(t.Context(), Query{Op: auth.OpAuth, User: "joe", Domain: domain, Secret: auth.NewSecret(canary)}))
+		if r.Class != Accepted {
+			t.Errorf("%s: %s, %v", domain, r.Class, r.Err)
+		}
+	}
+}
+
+// TestDummyHash is one that bcrypt computes in full: an unknown user must not answer
+// faster.
+func TestDummyHash(t *testing.T) {
+	b, _ := newUsers(t, "", (&direct{}).run)
+	u := b.(*users)
+	if err := passhash.Check(u.dummy); err != nil || !strings.HasPrefix(u.dummy, "$2b$04$") {
+		t.Errorf("%q: %v", u.dummy, err)
+	}
+	if passhash.Match(u.dummy, canary) {
+		t.Error("the dummy hash has a password")
+	}
+}
+
+// TestUsersBusy: no time to hash is never a yes and never a no.
+func TestUsersBusy(t *testing.T) {
+	busy := errors.New("busy")
+	never := func(context.Context, func()) error { return busy }
+	b, _ := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", never)
+	for _, c := range []struct {
+		op   auth.Operation
+		user string
+	}{
+		{auth.OpAuth, "joe"}, {auth.OpAuth, "ann"}, {auth.OpSetPass, "joe"}, {auth.OpTryRegister, "ann"}, {auth.OpRemoveUser3, "joe"},
+	} {
+		if r := askAs(t, b, c.op, c.user, canary); r.Class != Outage || !errors.Is(r.Err, busy) {
+			t.Errorf("%s of %s: %s, %v", c.op, c.user, r.Class, r.Err)
+		}
+	}
+	if r := ask(t, b, auth.OpIsUser); r.Class != Accepted {
+		t.Errorf("isuser needs no hash: %s", r.Class)
+	}
+}
+
+// TestUsersLateHash: a Hashing that gives up may still run the function later; its
+// outcome must not count. (The race detector watches.)
+func TestUsersLateHash(t *testing.T) {
+	done := make(chan struct{})
+	late := func(_ context.Context, f func()) error {
+		go func() { defer close(done); f() }()
+		return context.DeadlineExceeded
+	}
+	b, _ := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", late)
+	if r := ask(t, b, auth.OpAuth); r.Class != Outage {
+		t.Errorf("%s, %v", r.Class, r.Err)
+	}
+	<-done
+}
+
+// TestUsersBrokenLines: good lines work, a broken one is nobody's no.
+func TestUsersBrokenLines(t *testing.T) {
+	good := hashed(t, canary)
+	b, path := newUsers(t, "joe@dom.example:"+good+"\n"+"bad@dom.example:$1$"+canary+"\n", (&direct{}).run)
+	expect := func(user string, want Class, says string) {
+		t.Helper()
+		r := askAs(t, b, auth.OpAuth, user, canary)
+		if r.Class != want || says != "" && (r.Err == nil || !strings.Contains(r.Err.Error(), says)) {
+			t.Errorf("%s: %s, %v; want %s with %q", user, r.Class, r.Err, want, says)
+		}
+	}
+	expect("joe", Accepted, "")
+	expect("bad", Misconfigured, "line 2")
+	expect("ann", Refused, "") // line 2 tells whose it is
+	write(t, path, "# c\n\njoe@dom.example:"+good+"\n"+canary+":"+canary+"\n")
+	expect("joe", Accepted, "")
+	expect("ann", Misconfigured, "line 4")
+	write(t, path, "joe@dom.example:"+good+"\njoe@DOM.example:"+hashed(t, "other")+"\n")
+	expect("joe", Misconfigured, "line 2")
+	expect("ann", Refused, "")
+	write(t, path, "")
+	expect("joe", Refused, "")
+}
+
+// write replaces a file in place, as an editor would.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUsersUnreadable: what cannot be read is no "no", and what was read before does
+// not stand in for it.
+func TestUsersUnreadable(t *testing.T) {
+	b, path := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", (&direct{}).run)
+	if r := ask(t, b, auth.OpAuth); r.Class != Accepted {
+		t.Fatalf("%s, %v", r.Class, r.Err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil { // root may read any file, but no directory
+		t.Fatal(err)
+	}
+	for _, op := range []auth.Operation{auth.OpAuth, auth.OpIsUser, auth.OpSetPass, auth.OpTryRegister, auth.OpRemoveUser} {
+		if r := ask(t, b, op); r.Class != Outage {
+			t.Errorf("%s: %s, %v", op, r.Class, r.Err)
+		}
+	}
+	if _, err := NewUsers(UsersOptions{Path: path}, (&direct{}).run); err == nil {
+		t.Error("NewUsers takes a directory")
+	}
+	if _, err := NewUsers(UsersOptions{Path: path + "x", Cost: passhash.MaxCost + 1}, (&direct{}).run); err == nil {
+		t.Error("NewUsers takes any cost")
+	}
+	if r := failure(&os.PathError{Op: "open", Path: path, Err: os.ErrPermission}); r.Class != Misconfigured {
+		t.Errorf("no permission: %s", r.Class)
+	}
+}
