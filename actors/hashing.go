@@ -13,7 +13,9 @@ import (
 var errHashBusy = errors.New("too many password hashes wait for a processor")
 
 // hashPool is the machine's share of processors for password hashing: as many workers as
-// processors, with one short queue for logins and one for the bookkeeping after them.
+// processors, with one short queue for logins and one for the bookkeeping after them. Half of
+// the workers do logins only: otherwise a thousand first logins, hashed at leisure, would take
+// every processor from those who wait for an answer.
 type hashPool struct {
 	urgent chan hashJob
 	later  chan hashJob
@@ -34,9 +36,13 @@ func newHashPool(workers, queue int, log *slog.Logger) *hashPool {
 		urgent: make(chan hashJob, queue), later: make(chan hashJob, queue),
 		stop: make(chan struct{}), log: log,
 	}
-	for range workers {
+	for i := range workers {
 		p.wg.Add(1)
-		go p.work()
+		later := p.later
+		if i >= max(1, workers/2) {
+			later = nil
+		}
+		go p.work(later)
 	}
 	return p
 }
@@ -101,7 +107,8 @@ func (p *hashPool) close() {
 	}
 }
 
-func (p *hashPool) work() {
+// work does urgent jobs, and jobs of later where there are none.
+func (p *hashPool) work(later <-chan hashJob) {
 	defer p.wg.Done()
 	for {
 		select { // logins first
@@ -115,7 +122,7 @@ func (p *hashPool) work() {
 			return
 		case job := <-p.urgent:
 			p.do(job)
-		case job := <-p.later:
+		case job := <-later:
 			p.do(job)
 		}
 	}
