@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -21,7 +22,7 @@ func (b *Broker) addBackend(cfg config.Backend, build func(config.Backend, backe
 	}
 	ref := &backendRef{
 		name: "backend." + cfg.BackendRef.String(), backend: be, slots: int32(cfg.Slots), queue: cfg.Queue,
-		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown},
+		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		broker:  b, log: b.log,
 	}
 	b.backends[cfg.BackendRef] = ref

@@ -233,7 +233,7 @@ func (b *Broker) Tree() []string {
 	lines := []string{fmt.Sprintf("broker inflight=%d connections=%d goroutines=%d draining=%t",
 		b.inFlight.Load(), conns, runtime.NumGoroutine(), b.draining.Load())}
 	for _, r := range b.backends {
-		lines = append(lines, fmt.Sprintf("backend:%s slots=%d/%d", r.name, r.running.Load(), r.slots))
+		lines = append(lines, fmt.Sprintf("%s slots=%d/%d", r.name, r.running.Load(), r.slots))
 	}
 	return append(lines, b.sys.Tree()...)
 }

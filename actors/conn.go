@@ -55,7 +55,6 @@ type front struct {
 	idleTimeout   time.Duration
 	frameTimeout  time.Duration
 	writeTimeout  time.Duration
-	maxFrame      int
 	pipeline      int
 }
 

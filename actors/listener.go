@@ -62,7 +62,7 @@ func newFront(cfg config.Listener) *front {
 		options:       wire.Options{MaxFrame: cfg.MaxFrame, BinaryAnswers: cfg.BinaryAnswers},
 		defaultDomain: cfg.DefaultDomain,
 		deadline:      cfg.Deadline, idleTimeout: cfg.IdleTimeout, frameTimeout: cfg.FrameTimeout,
-		writeTimeout: cfg.WriteTimeout, maxFrame: cfg.MaxFrame, pipeline: cfg.Pipeline,
+		writeTimeout: cfg.WriteTimeout, pipeline: cfg.Pipeline,
 	}
 }
 

@@ -28,7 +28,6 @@ type reader struct {
 	buf        []byte
 	start, end int
 	partial    bool // a read deadline for the rest of a request is set
-	idle       bool // a read deadline for the next request is set
 	call       *Call
 }
 

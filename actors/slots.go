@@ -36,6 +36,8 @@ type backendRef struct {
 	broker  *Broker
 	log     *slog.Logger
 	running atomic.Int32 // slots in use, also across a restart
+	outages nag
+	faults  nag
 }
 
 func (r *backendRef) send(message any) { r.broker.sys.Root.Send(r.pid, message) }
@@ -119,9 +121,13 @@ func (r *backendRef) report(a *ask, result backend.Result, took time.Duration) {
 	}
 	switch result.Class {
 	case backend.Misconfigured:
-		r.log.Error("backend is misconfigured", "backend", r.name, "domain", a.query.Domain, "err", result.Err)
+		if held, ok := r.faults.due(time.Now()); ok {
+			r.log.Error("backend is misconfigured", "backend", r.name, "domain", a.query.Domain, "err", result.Err, "alike", held)
+		}
 	case backend.Outage, backend.Throttled:
-		r.log.Warn("backend cannot answer", "backend", r.name, "class", result.Class.String(), "took", took, "err", result.Err)
+		if held, ok := r.outages.due(time.Now()); ok {
+			r.log.Warn("backend cannot answer", "backend", r.name, "class", result.Class.String(), "took", took, "err", result.Err, "alike", held)
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ func (a *app) pipe(protocol string) error {
 func (a *app) answerPipe(front config.Listener, cfg *config.Config, broken error, log *slog.Logger) (stop func(), err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
 	var d *daemon
 	if broken == nil {
 		d, broken = startDaemon(cfg, log)

@@ -47,6 +47,7 @@ func (a *app) serve(ctx context.Context) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
 
 	control, err := openControl(cfg)
 	if err != nil {
