@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,6 +65,9 @@ func either(ctx context.Context, cfg *config.Config, path string, req controlReq
 	if !errors.Is(err, errNoDaemon) {
 		return err
 	}
+	if _, err := os.Stat(storeDir(cfg)); errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was ever remembered
+	}
 	p, err := store.OpenPebble(storeDir(cfg), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
@@ -113,6 +118,21 @@ func (a *app) cacheStats(ctx context.Context, cfg *config.Config, _ []string) er
 	return a.print(stats)
 }
 
+// forgetCached makes the running daemon, or the store when none runs, forget a user; the zero
+// Identity stands for everybody. Without a store there is nothing to forget.
+func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) error {
+	path, req := "/v1/cache/forget", controlRequest{User: id.User, Domain: id.Domain}
+	if id == (auth.Identity{}) {
+		path = "/v1/cache/flush"
+	}
+	return either(ctx, cfg, path, req, &struct{}{}, func(p *store.Pebble) error {
+		if id == (auth.Identity{}) {
+			return p.DeletePrefix([]byte(store.Credentials))
+		}
+		return p.Apply([]store.Op{{Key: actors.CredentialKey(id)}}, true)
+	})
+}
+
 // countRecords counts the users on disk by domain.
 func countRecords(p *store.Pebble) (map[string]int, error) {
 	n := map[string]int{}
@@ -126,34 +146,24 @@ func countRecords(p *store.Pebble) (map[string]int, error) {
 }
 
 func (a *app) cacheForget(ctx context.Context, cfg *config.Config, args []string) error {
-	var req controlRequest
-	prefix := []byte(nil)
 	if strings.Contains(args[0], "@") {
 		id, err := parseAddress(args[0])
 		if err != nil {
 			return err
 		}
-		req = controlRequest{User: id.User, Domain: id.Domain}
-	} else {
-		domain, err := auth.FoldDomain(args[0])
-		if err != nil {
-			return err
-		}
-		req.Domain, prefix = domain, actors.CredentialPrefix(domain)
+		return a.forgotten(args[0], forgetCached(ctx, cfg, id))
 	}
-	return a.forgotten(args[0], either(ctx, cfg, "/v1/cache/forget", req, &struct{}{}, func(p *store.Pebble) error {
-		if prefix != nil {
-			return p.DeletePrefix(prefix)
-		}
-		id := auth.Identity{User: req.User, Domain: req.Domain}
-		return p.Apply([]store.Op{{Key: actors.CredentialKey(id)}}, true)
+	domain, err := auth.FoldDomain(args[0])
+	if err != nil {
+		return err
+	}
+	return a.forgotten(args[0], either(ctx, cfg, "/v1/cache/forget", controlRequest{Domain: domain}, &struct{}{}, func(p *store.Pebble) error {
+		return p.DeletePrefix(actors.CredentialPrefix(domain))
 	}))
 }
 
 func (a *app) cacheFlush(ctx context.Context, cfg *config.Config, _ []string) error {
-	return a.forgotten("everybody", either(ctx, cfg, "/v1/cache/flush", controlRequest{}, &struct{}{}, func(p *store.Pebble) error {
-		return p.DeletePrefix([]byte(store.Credentials))
-	}))
+	return a.forgotten("everybody", forgetCached(ctx, cfg, auth.Identity{}))
 }
 
 func (a *app) forgotten(whom string, err error) error {

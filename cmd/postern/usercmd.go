@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,37 @@ from standard input; they never stand on the command line.`,
 type usersFile struct {
 	*backend.UsersFile
 	cost int
+	ref  config.BackendRef
+	cfg  *config.Config
+}
+
+// forget makes the cache forget a user whose account was changed: a password that is not
+// valid any more must not live on there.
+func (f usersFile) forget(ctx context.Context, id auth.Identity) error {
+	for _, d := range f.cfg.Domains {
+		if !slices.Contains(d.Backends, f.ref) {
+			continue
+		}
+		cached := auth.Identity{User: id.User, Domain: d.Name}
+		switch {
+		case len(d.AuthDomains) > 0 && !slices.Contains(d.AuthDomains, id.Domain):
+			continue
+		case d.Name == "*" && len(d.AuthDomains) > 0:
+			// Any domain may be cached under this account; all of them ask again.
+			if err := forgetCached(ctx, f.cfg, auth.Identity{}); err != nil {
+				return err
+			}
+			continue
+		case d.Name == "*":
+			cached.Domain = id.Domain
+		case len(d.AuthDomains) == 0 && d.Name != id.Domain:
+			continue
+		}
+		if err := forgetCached(ctx, f.cfg, cached); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // usersFile opens the file of the users backend that the flags name.
@@ -82,7 +114,7 @@ func (a *app) usersFile(name string) (file usersFile, err error) {
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return file, fmt.Errorf("data directory: %w", err)
 		}
-		file.cost = found[0].BcryptCost
+		file.cost, file.ref, file.cfg = found[0].BcryptCost, found[0].BackendRef, cfg
 		file.UsersFile, err = backend.OpenUsersFile(found[0].Path)
 		return file, err
 	}
@@ -90,14 +122,14 @@ func (a *app) usersFile(name string) (file usersFile, err error) {
 }
 
 func (a *app) userAdd(ctx context.Context, file usersFile, args []string) error {
-	return a.setPassword(ctx, args[0], "added", file.cost, file.Add)
+	return a.setPassword(ctx, args[0], "added", file, file.Add)
 }
 
 func (a *app) userPasswd(ctx context.Context, file usersFile, args []string) error {
-	return a.setPassword(ctx, args[0], "changed", file.cost, file.Set)
+	return a.setPassword(ctx, args[0], "changed", file, file.Set)
 }
 
-func (a *app) setPassword(ctx context.Context, address, done string, cost int, set func(context.Context, auth.Identity, string) error) error {
+func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string) error) error {
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -106,15 +138,14 @@ func (a *app) setPassword(ctx context.Context, address, done string, cost int, s
 	if err != nil {
 		return err
 	}
-	hash, err := passhash.New(secret.Reveal(), cost)
+	hash, err := passhash.New(secret.Reveal(), file.cost)
 	if err != nil {
 		return err
 	}
 	if err := set(ctx, id, hash); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s: %s\n", done, id)
-	return err
+	return a.userDone(ctx, file, done, id)
 }
 
 func (a *app) userList(_ context.Context, file usersFile, _ []string) error {
@@ -138,6 +169,14 @@ func (a *app) userRemove(ctx context.Context, file usersFile, args []string) err
 	if err := file.Remove(ctx, id); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "removed: %s\n", id)
+	return a.userDone(ctx, file, "removed", id)
+}
+
+// userDone tells of a change, and lets the cache forget what it knew.
+func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth.Identity) error {
+	if err := file.forget(ctx, id); err != nil {
+		return fmt.Errorf("%s: %s; but the cache may know the old password until `postern cache forget` succeeds: %w", done, id, err)
+	}
+	_, err := fmt.Fprintf(a.out, "%s: %s\n", done, id)
 	return err
 }
