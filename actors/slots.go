@@ -102,7 +102,11 @@ func (r *backendRef) run(a *ask) {
 		}
 		r.running.Add(-1)
 		r.report(a, result, time.Since(begun))
-		r.send(&slotDone{result.Class})
+		class := result.Class
+		if errors.Is(result.Err, errHashBusy) {
+			class = backend.Unsupported // our own processors were busy: that tells nothing of the backend
+		}
+		r.send(&slotDone{class})
 		a.finish(result, auth.SourceBackend, false)
 	}()
 	ctx, cancel := context.WithDeadline(r.broker.ctx, a.deadline)

@@ -59,6 +59,9 @@ type Result struct {
 	// Known says that the backend has this user, so that a chain of backends ends
 	// here even on a refusal.
 	Known bool
+	// Absent says that a refusal is no judgement on the password: the backend surely does
+	// not have this user.
+	Absent bool
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err says why the class is neither Accepted nor Refused, for the log. It holds

@@ -5,17 +5,18 @@ import (
 	"time"
 )
 
-// TestBreaker drives one breaker (3 failures, pauses from 1 s) along a clock in
-// milliseconds.
-func TestBreaker(t *testing.T) {
-	type step struct {
-		at     int    // milliseconds
-		do     string // ask, or the class to report
-		allow  bool   // what ask must give
-		open   bool   // after the step
-		reason string
-	}
-	cases := map[string][]step{
+// breakerStep is one event in the life of a breaker.
+type breakerStep struct {
+	at     int    // milliseconds
+	do     string // ask, or the class to report
+	allow  bool   // what ask must give
+	open   bool   // after the step
+	reason string
+}
+
+// breakerLives are for a breaker of 3 failures with pauses from 1 s.
+func breakerLives() map[string][]breakerStep {
+	return map[string][]breakerStep{
 		"opens after failures in a row": {
 			{0, "outage", false, false, "one"}, {1, "throttled", false, false, "two"}, {2, "ask", true, false, "still closed"},
 			{3, "outage", false, true, "three"}, {1002, "ask", false, true, "pausing"}, {1003, "ask", true, true, "the probe"},
@@ -49,7 +50,8 @@ func TestBreaker(t *testing.T) {
 		},
 		"late failures do not lengthen the pause": {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
-			{900, "outage", false, true, "asked before it opened"}, {1000, "ask", true, true, ""},
+			{900, "outage", false, true, "asked before it opened"}, {900, "outage", false, true, ""},
+			{900, "outage", false, true, "as many as open it"}, {1000, "ask", true, true, ""},
 		},
 		"a late success closes": {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
@@ -60,9 +62,13 @@ func TestBreaker(t *testing.T) {
 			{1000, "ask", true, true, "never reported"}, {10999, "ask", false, true, ""}, {11000, "ask", true, true, "another"},
 		},
 	}
+}
+
+// TestBreaker drives breakers along a clock in milliseconds.
+func TestBreaker(t *testing.T) {
 	classes := map[string]Class{"outage": Outage, "accepted": Accepted, "refused": Refused, "throttled": Throttled,
 		"misconfigured": Misconfigured, "unsupported": Unsupported}
-	for name, steps := range cases {
+	for name, steps := range breakerLives() {
 		t.Run(name, func(t *testing.T) {
 			b := NewBreaker(BreakerOptions{Failures: 3, Cooldown: time.Second})
 			for i, s := range steps {

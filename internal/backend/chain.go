@@ -1,14 +1,22 @@
 package backend
 
-import "postern/internal/auth"
+import (
+	"errors"
+
+	"postern/internal/auth"
+)
 
 // Chain folds the answers of backends that are asked in turn: the first that knows the
 // user decides, and "cannot tell" of one never becomes the "no" of the chain.
 type Chain struct {
-	op    auth.Operation
-	cause Result // the weightiest answer so far that did not decide
-	any   bool
+	op      auth.Operation
+	cause   Result // the weightiest answer so far
+	any     bool
+	refused bool // a backend that may know the user has refused the password
 }
+
+// errRefusedElsewhere is the cause when one backend refused and another cannot tell.
+var errRefusedElsewhere = errors.New("one backend refused the password and another cannot tell")
 
 // NewChain starts a chain for an operation.
 func NewChain(op auth.Operation) Chain { return Chain{op: op} }
@@ -20,8 +28,11 @@ func (c *Chain) Add(r Result) (decided bool) {
 		r.Class == Refused && r.Known,
 		// Whether a change was made is not known: asking another backend could make it twice.
 		c.op.Changes() && r.Class != Refused && r.Class != Unsupported:
-		c.cause, c.any = r, true
+		c.cause, c.any, c.refused = r, true, false
 		return true
+	}
+	if r.Class == Refused && c.op == auth.OpAuth && !r.Absent {
+		c.refused = true
 	}
 	if !c.any || weight(r.Class) > weight(c.cause.Class) {
 		c.cause, c.any = r, true
@@ -29,8 +40,15 @@ func (c *Chain) Add(r Result) (decided bool) {
 	return false
 }
 
-// Result is the chain's answer so far; without any, an outage.
-func (c *Chain) Result() Result { return c.cause }
+// Result is the chain's answer so far; without any, an outage. A password that one backend
+// refused while another cannot tell is nothing that a cache may serve in grace: it is
+// answered like a misconfiguration.
+func (c *Chain) Result() Result {
+	if c.refused && (c.cause.Class == Outage || c.cause.Class == Throttled) {
+		return Result{Class: Misconfigured, Err: errRefusedElsewhere}
+	}
+	return c.cause
+}
 
 // weight orders the answers that do not decide: a backend that might have said yes outweighs
 // those that said no.

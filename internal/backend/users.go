@@ -89,7 +89,7 @@ func answer(yes, known bool) Result {
 	if yes {
 		return Result{Class: Accepted, Known: known}
 	}
-	return Result{Class: Refused, Known: known}
+	return Result{Class: Refused, Known: known, Absent: !known}
 }
 
 // check compares a password. An unknown user costs as much time as a known one, for

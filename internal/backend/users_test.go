@@ -113,6 +113,10 @@ func TestDummyHash(t *testing.T) {
 	if passhash.Match(u.dummy, canary) {
 		t.Error("the dummy hash has a password")
 	}
+	u.dummy = hashed(t, canary)
+	if r := askAs(t, b, auth.OpAuth, "ann", canary); r.Class != Refused {
+		t.Errorf("an unknown user whose password fits the dummy hash: %s", r.Class)
+	}
 }
 
 // TestUsersBusy: no time to hash is never a yes and never a no.

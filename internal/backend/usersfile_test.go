@@ -1,20 +1,12 @@
 package backend
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"postern/internal/auth"
 )
@@ -212,176 +204,6 @@ func TestUsersFileIsNotReread(t *testing.T) {
 	if again, err := f.table(); err != nil || again != first {
 		t.Errorf("read again without a change: %v", err)
 	}
-}
-
-// TestUsersFileWriters lets several open files add users at the same time: none is lost.
-func TestUsersFileWriters(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "users")
-	hash := hashed(t, "x")
-	const writers, each = 6, 8
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			f, err := OpenUsersFile(path)
-			for n := range each {
-				if err == nil {
-					err = f.Add(context.Background(), id(fmt.Sprintf("u%d-%d", w, n)), hash)
-				}
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	f := openUsers(t, path)
-	list, err := f.List()
-	if err != nil || len(list) != writers*each {
-		t.Errorf("%d users, %v; want %d", len(list), err, writers*each)
-	}
-	if broken, err := f.Broken(); err != nil || len(broken) != 0 {
-		t.Errorf("broken: %v, %v", broken, err)
-	}
-}
-
-// TestUsersFileLocked waits for another process that holds the lock, until ctx ends.
-// The other process is this test binary.
-func TestUsersFileLocked(t *testing.T) {
-	if path := os.Getenv("POSTERN_TEST_LOCK"); path != "" {
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil || unix.Flock(int(file.Fd()), unix.LOCK_EX) != nil {
-			os.Exit(1)
-		}
-		fmt.Println("locked")
-		_, _ = os.Stdin.Read(make([]byte, 1)) // until the parent lets go
-		os.Exit(0)
-	}
-	path := filepath.Join(t.TempDir(), "users")
-	child := exec.Command(os.Args[0], "-test.run=^TestUsersFileLocked$")
-	child.Env = append(os.Environ(), "POSTERN_TEST_LOCK="+path+".lock")
-	release, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	word := make([]byte, 6)
-	if _, err := out.Read(word); err != nil || !bytes.Equal(word, []byte("locked")) {
-		t.Fatalf("child said %q, %v", word, err)
-	}
-	f := openUsers(t, path)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	defer cancel()
-	if err := f.Add(ctx, id("joe"), hashed(t, "x")); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "locked") {
-		t.Errorf("under another's lock: %v", err)
-	}
-	release.Close()
-	if err := child.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
-		t.Errorf("after the lock: %v", err)
-	}
-}
-
-// TestUsersFileOwner: what root changes stays the property of the daemon's user.
-func TestUsersFileOwner(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to give files away")
-	}
-	dir := t.TempDir()
-	path := filepath.Join(dir, "users")
-	if err := os.Chown(dir, 4711, 4712); err != nil {
-		t.Fatal(err)
-	}
-	f := openUsers(t, path)
-	owners := func() [4]uint32 {
-		var out [4]uint32
-		for i, name := range []string{path, path + ".lock"} {
-			info, err := os.Stat(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stat := info.Sys().(*syscall.Stat_t)
-			out[2*i], out[2*i+1] = stat.Uid, stat.Gid
-		}
-		return out
-	}
-	if err := f.Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
-		t.Fatal(err)
-	}
-	if got := owners(); got != [4]uint32{4711, 4712, 4711, 4712} {
-		t.Errorf("a new file in another's directory belongs to %v", got)
-	}
-	if err := os.Chown(path, 4713, 4714); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Add(t.Context(), id("ann"), hashed(t, "x")); err != nil {
-		t.Fatal(err)
-	}
-	if got := owners(); got[0] != 4713 || got[1] != 4714 {
-		t.Errorf("a changed file belongs to %v", got)
-	}
-}
-
-// TestUsersFileLink: a symbolic link to the file stays one.
-func TestUsersFileLink(t *testing.T) {
-	dir := t.TempDir()
-	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "users")
-	write(t, target, "")
-	if err := os.Symlink("target", link); err != nil {
-		t.Fatal(err)
-	}
-	if err := openUsers(t, link).Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
-		t.Fatal(err)
-	}
-	if got := names(t, openUsers(t, target)); got != "joe@dom.example" {
-		t.Errorf("the target holds %q", got)
-	}
-	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
-		t.Errorf("the link became %v, %v", info.Mode(), err)
-	}
-}
-
-// TestUsersFileWriteFails leaves the old file as it was.
-func TestUsersFileWriteFails(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "users")
-	write(t, path, "joe@dom.example:"+hashed(t, "x")+"\n")
-	old, _ := os.ReadFile(path)
-	f := openUsers(t, path)
-	if err := os.Mkdir(path+".lock", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Remove(t.Context(), id("joe")); err == nil {
-		t.Error("changed without a lock")
-	}
-	if now, _ := os.ReadFile(path); !bytes.Equal(now, old) {
-		t.Error("the file changed")
-	}
-	if err := replaceFile(dir, old, mustStat(t, dir)); err == nil {
-		t.Error("a directory was replaced")
-	}
-	entries, _ := os.ReadDir(filepath.Dir(dir))
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".tmp") {
-			t.Errorf("left behind: %s", e.Name())
-		}
-	}
-}
-
-func mustStat(t *testing.T, path string) os.FileInfo {
-	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info
 }
 
 // FuzzUsersFile: no content panics, every user listed can be found, errors quote

@@ -37,6 +37,9 @@ func runComplaints(t *testing.T, cases []complaint) {
 			if (cfg == nil) != (c.severity == Error) || problems.Failed() != (c.severity == Error) {
 				t.Errorf("config: %v, failed: %v", cfg != nil, problems.Failed())
 			}
+			if strings.Contains(render(problems), canary) {
+				t.Errorf("a secret is shown:\n%s", render(problems))
+			}
 			for _, p := range problems {
 				if p.Severity == c.severity && p.Line == c.line && strings.Contains(p.Message, c.message) &&
 					strings.Contains(p.Message+p.Cure, c.cure) {
@@ -205,7 +208,8 @@ func TestComplaintsAboutDomains(t *testing.T) {
 // TestLiteralSecret warns about a literal in a file that others can read, and only
 // then.
 func TestLiteralSecret(t *testing.T) {
-	src := []byte(jsxc(okURL + "secret = \"" + canary + "\""))
+	src := []byte(jsxc(okURL+"secret = \""+canary+"\"") +
+		"domain \"x.example\" {\nbackends = [backend.jsxc.c]\ntoken \"jsxc\" {\nsecrets = [\"" + canary + "\"]\n}\n}\n")
 	for _, c := range []struct {
 		file string
 		want int

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// usersConfig is a domain on the users file, with a cheap hash.
+const usersConfig = `
+listen "ejabberd" { address = "127.0.0.1:0" }
+listen "generic" { address = "127.0.0.1:0" }
+listen "tcp_table" { address = "127.0.0.1:0" }
+listen "saslauthd" {
+  address        = "unix:mux"
+  default_domain = "dom.example"
+  mode           = "0600"
+}
+backend "users" "local" { bcrypt_cost = 4 }
+domain "dom.example" {
+  backends = [backend.users.local]
+  cache { bcrypt_cost = 4 }
+}
+`
+
+// usersServer starts a daemon with the account joe, password secret.
+func usersServer(t *testing.T) (s *server, config string) {
+	t.Helper()
+	config = configFile(t, t.TempDir(), usersConfig)
+	ok(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
+	return serve(t, "--config", config), config
+}
+
+// The run command of the README: every listener of the built-in configuration answers, and
+// the line that is printed to be pasted says yes.
+func TestEmbeddedDefault(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	s := serve(t, "--embedded", "--data-dir", dir)
+	password, err := os.ReadFile(filepath.Join(dir, "demo.password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, _ := os.Stat(filepath.Join(dir, "demo.password"))
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode of demo.password is %v", info.Mode())
+	}
+	if strings.Contains(s.out.String()+s.log.String(), string(password)) {
+		t.Error("the password stands in the output")
+	}
+	pw := string(password)
+	for name, c := range map[string]struct{ address, input, want string }{
+		"ejabberd":       {"127.0.0.1:23662", frame("auth:demo:localhost:" + pw), "\x00\x02\x00\x01"},
+		"generic":        {"127.0.0.1:23663", "auth:demo:localhost:" + pw + "\nauth:demo:localhost:x\n", "1\n0\n"},
+		"tcp_table":      {"127.0.0.1:23665", "get demo@localhost\nget nobody@localhost\n", "200 OK\n500 "},
+		"saslauthd":      {"127.0.0.1:23666", fields("demo", pw, "imap", ""), "\x00"},
+		"saslauthd-unix": {filepath.Join(dir, "saslauthd.sock"), fields("demo", pw, "imap", ""), "\x00"},
+	} {
+		got := exchange(t, c.address, c.input)
+		if !strings.HasPrefix(got, c.want) || strings.HasPrefix(name, "saslauthd") && !strings.HasPrefix(got[2:], "OK") {
+			t.Errorf("%s answered %q, want %q", name, got, c.want)
+		}
+	}
+	_, line, found := strings.Cut(s.out.String(), "0 is no):\n")
+	if !found {
+		t.Fatalf("no line to paste in %q", s.out.String())
+	}
+	if r := runCommand(t, "", "sh", "-c", line); r.out != "1\n" {
+		t.Errorf("the line to paste printed %q%q", r.out, r.err)
+	}
+	if code := s.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	// A second start keeps the account.
+	s = serve(t, "--embedded", "--data-dir", dir)
+	if again, _ := os.ReadFile(filepath.Join(dir, "demo.password")); string(again) != pw {
+		t.Error("the demo account was made anew")
+	}
+	s.stop(syscall.SIGTERM)
+}
+
+// Real clients: Postfix's postmap and Cyrus SASL's testsaslauthd.
+func TestRealClients(t *testing.T) {
+	postmap, testsaslauthd := program(t, "postmap"), program(t, "testsaslauthd")
+	s, config := usersServer(t)
+	ok(t, "secret\n", "user", "add", "josé@dom.example", "--config", config)
+	ok(t, "secret\n", "user", "add", "a b@dom.example", "--config", config)
+	table := "tcp:" + s.address("tcp_table")
+	// postmap wants a configuration, however empty.
+	conf := t.TempDir()
+	if err := os.WriteFile(filepath.Join(conf, "main.cf"), []byte("compatibility_level = 3.6\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{
+		"joe@dom.example": 0, "nobody@dom.example": 1, "josé@dom.example": 0, `"a b"@dom.example`: 0,
+		"joe@unknown.example": 1, "dom.example": 1,
+	} {
+		r := runCommand(t, "", postmap, "-c", conf, "-q", key, table)
+		if r.code != want || want == 0 && strings.TrimSpace(r.out) != "OK" {
+			t.Errorf("postmap -q %q: exit status %d, %q %q", key, r.code, r.out, r.err)
+		}
+	}
+	for _, c := range []struct {
+		user, realm, password string
+		want                  int
+	}{
+		{"joe", "dom.example", "secret", 0},
+		{"joe", "", "secret", 0}, // the listener's default domain
+		{"joe", "dom.example", "wrong", 255},
+		{"joe", "unknown.example", "secret", 255},
+		{"josé", "dom.example", "secret", 0},
+	} {
+		args := []string{"-f", s.address("saslauthd"), "-u", c.user, "-p", c.password}
+		if c.realm != "" {
+			args = append(args, "-r", c.realm)
+		}
+		r := runCommand(t, "", testsaslauthd, args...)
+		if r.code != c.want || strings.Contains(r.out, "OK") != (c.want == 0) {
+			t.Errorf("testsaslauthd %v: exit status %d, %q %q", args, r.code, r.out, r.err)
+		}
+	}
+}
+
+// SIGTERM during load: what was asked is answered, and answered right or "cannot tell"; the
+// process ends with status 0.
+func TestTermUnderLoad(t *testing.T) {
+	s, _ := usersServer(t)
+	address := s.address("generic")
+	const conns = 16
+	var wg sync.WaitGroup
+	warm := make(chan struct{}, conns)
+	for i := range conns {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			lockstep(t, address, i, warm)
+		}()
+	}
+	for range conns {
+		<-warm
+	}
+	if code := s.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	wg.Wait()
+	if !strings.Contains(s.log.String(), "msg=stopped clean=true") {
+		t.Error("the daemon did not stop cleanly")
+	}
+}
+
+// lockstep asks and waits for the answer, again and again, until the server closes. The
+// server may close between an answer and the next question, but not while it owes an answer
+// that it has begun to work on.
+func lockstep(t *testing.T, address string, i int, warm chan<- struct{}) {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	in := bufio.NewReader(c)
+	for n := 0; ; n++ {
+		password, want := "secret", "1\n"
+		if n%2 == 1 {
+			password, want = fmt.Sprintf("wrong%d", n), "0\n"
+		}
+		if n == 20 {
+			warm <- struct{}{}
+		}
+		if _, err := fmt.Fprintf(c, "auth:joe:dom.example:%s\n", password); err != nil {
+			return
+		}
+		got, err := in.ReadString('\n')
+		if err != nil {
+			if err != io.EOF || got != "" {
+				t.Errorf("connection %d, request %d: %q, %v", i, n, got, err)
+			}
+			return
+		}
+		if got != want && got != "0\n" { // 0 is also the line protocol's "cannot tell"
+			t.Errorf("connection %d, request %d: answered %q, want %q", i, n, got, want)
+		}
+	}
+}
+
+// Requests that wait for a slow backend when SIGTERM comes are answered.
+func TestTermAnswersWhatWaits(t *testing.T) {
+	release := make(chan struct{})
+	arrived := make(chan struct{}, 8)
+	backend := jsonServer(t, func(user, password string) bool {
+		arrived <- struct{}{}
+		<-release
+		return password == "secret"
+	})
+	s := serve(t, "--config", configFile(t, t.TempDir(), `
+listen "generic" { address = "127.0.0.1:0" }
+backend "json" "app" { url = "`+backend+`" }
+domain "dom.example" { backends = [backend.json.app] }
+`))
+	c, err := net.Dial("tcp", s.address("generic"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(c, "auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n")
+	<-arrived
+	<-arrived
+	s.signal(syscall.SIGTERM)
+	s.eventually("stopping", func() bool { return strings.Contains(s.log.String(), "msg=stopping") })
+	close(release)
+	got, err := io.ReadAll(c)
+	if err != nil || string(got) != "1\n0\n" {
+		t.Errorf("answered %q, %v", got, err)
+	}
+	<-s.ended
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	dir := t.TempDir()
+	logFile := filepath.Join(dir, "postern.log")
+	config := configFile(t, filepath.Join(dir, "data"), usersConfig+"log { file = \""+logFile+"\" }\n")
+	cmd := exec.Command(binary, "serve", "--config", config)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	logged := func(file, what string) {
+		t.Helper()
+		end := time.Now().Add(patience)
+		for {
+			if data, _ := os.ReadFile(file); strings.Contains(string(data), what) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s does not say %q", file, what)
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	logged(logFile, "msg=ready")
+	_ = cmd.Process.Signal(syscall.SIGUSR1)
+	logged(logFile, "domain:dom.example/router queued=0 restarts=0")
+	logged(logFile, "inflight=0")
+	if err := os.Rename(logFile, logFile+".1"); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Signal(syscall.SIGHUP)
+	logged(logFile, "log file reopened")
+	if info, err := os.Stat(logFile); err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf("new log file: %v, %v", info, err)
+	}
+}
