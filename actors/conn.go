@@ -161,7 +161,11 @@ func (c *conn) admit(call *Call, refused bool) {
 	}
 	b := c.broker
 	call.Received = time.Now()
-	call.Deadline = call.Received.Add(c.front.deadline)
+	patience := c.front.deadline
+	if call.Req.Patience > 0 {
+		patience = min(patience, call.Req.Patience)
+	}
+	call.Deadline = call.Received.Add(patience)
 	call.asker, call.broker, call.front = c, b, c.front.name
 	call.counted = b.enter()
 	n := c.last.Load()

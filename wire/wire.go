@@ -95,6 +95,8 @@ func New(p Protocol, o Options) (Codec, error) {
 		return newSaslauthd(o), nil
 	case TCPTable:
 		return newTCPTable(o), nil
+	case Relay:
+		return relayCodec{}, nil
 	}
 	return nil, fmt.Errorf("unknown protocol %q: use one of %v", p, Protocols)
 }

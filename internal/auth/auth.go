@@ -4,6 +4,8 @@
 // the project.
 package auth
 
+import "time"
+
 // Operation is what a front end asks for.
 type Operation uint8
 
@@ -151,6 +153,10 @@ type Request struct {
 	Secret  Secret // password, new password or certificate; see Operation.NeedsSecret
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it
+
+	// Patience is how long the asker waits, if the request itself says so; 0: as long as
+	// its listener's deadline.
+	Patience time.Duration
 }
 
 // Answer is what a request is answered with.

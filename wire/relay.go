@@ -1,0 +1,125 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// Relay is the protocol between postern's own processes: `postern pipe` decodes what its peer
+// asks and passes the request on to the process that owns the data directory. It is private to
+// one version of the program in that both ends check its number.
+//
+// Request: 4-byte length of what follows; version byte; operation byte; 4 bytes, the
+// milliseconds that the asker has left; then user, domain, secret, service and client, each a
+// 2-byte length and bytes. Reply: 4-byte length of what follows; verdict byte; source byte;
+// body. Numbers are big-endian. Replies come in the order of the requests.
+const Relay Protocol = "relay"
+
+const (
+	relayVersion   = 1
+	relayHeader    = 6 // of a request, after its length
+	relayMaxFrame  = 4 + relayHeader + 5*2 + 4*auth.MaxName + auth.MaxSecret
+	relayMaxAnswer = 2 + 2<<20 // a roster is at most 1 MiB by default; leave room
+)
+
+// ErrRelay means that a peer does not speak the relay protocol of this version.
+var ErrRelay = errors.New("the other postern speaks another relay protocol: run the same version everywhere")
+
+// relayCodec is the owner's end.
+type relayCodec struct{}
+
+var _ Codec = relayCodec{}
+
+// OneShot implements Codec.
+func (relayCodec) OneShot() bool { return false }
+
+// Decode implements Codec.
+func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
+	if len(buf) < 4 {
+		return 0, More
+	}
+	size := binary.BigEndian.Uint32(buf)
+	if size < relayHeader+5*2 || size > relayMaxFrame-4 {
+		return 0, Broken
+	}
+	n = 4 + int(size)
+	if len(buf) < n {
+		return 0, More
+	}
+	frame := buf[4:n]
+	op := auth.Operation(frame[1])
+	if frame[0] != relayVersion || op == auth.OpNone || op > auth.OpRoster {
+		return 0, Broken
+	}
+	patience := time.Duration(binary.BigEndian.Uint32(frame[2:])) * time.Millisecond
+	var text [5][]byte
+	rest := frame[relayHeader:]
+	for i := range text {
+		if len(rest) < 2 || len(rest)-2 < int(binary.BigEndian.Uint16(rest)) {
+			return 0, Broken
+		}
+		size := int(binary.BigEndian.Uint16(rest))
+		text[i], rest = rest[2:2+size], rest[2+size:]
+	}
+	if len(rest) != 0 {
+		return 0, Broken
+	}
+	return n, fill(req, auth.Request{
+		Op: op, User: string(text[0]), Domain: string(text[1]), Service: string(text[3]), Client: string(text[4]),
+		Patience: patience,
+	}, text[2])
+}
+
+// AppendAnswer implements Codec.
+func (relayCodec) AppendAnswer(dst []byte, _ auth.Operation, a auth.Answer) []byte {
+	body := a.Body
+	if len(body) > relayMaxAnswer-2 {
+		body, a.Verdict = nil, auth.Unavailable
+	}
+	dst = binary.BigEndian.AppendUint32(dst, uint32(2+len(body)))
+	dst = append(dst, byte(a.Verdict), byte(a.Source))
+	return append(dst, body...)
+}
+
+// AppendRelayRequest appends a request, as the relaying end sends it. patience is what the
+// asker has left.
+func AppendRelayRequest(dst []byte, r *auth.Request, patience time.Duration) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0, relayVersion, byte(r.Op))
+	ms := min(max(patience.Milliseconds(), 1), math.MaxUint32)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(ms))
+	for _, text := range [...]string{r.User, r.Domain, r.Secret.Reveal(), r.Service, r.Client} {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(text)))
+		dst = append(dst, text...)
+	}
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
+	return dst
+}
+
+// DecodeRelayAnswer reads the first reply of buf. It consumes n bytes, 0 if the reply is not
+// complete. The body does not share memory with buf.
+func DecodeRelayAnswer(buf []byte) (n int, a auth.Answer, err error) {
+	if len(buf) < 4 {
+		return 0, a, nil
+	}
+	size := binary.BigEndian.Uint32(buf)
+	if size < 2 || size > relayMaxAnswer {
+		return 0, a, ErrRelay
+	}
+	n = 4 + int(size)
+	if len(buf) < n {
+		return 0, a, nil
+	}
+	a.Verdict, a.Source = auth.Verdict(buf[4]), auth.Source(buf[5])
+	if a.Verdict > auth.Unsupported {
+		return 0, auth.Answer{}, ErrRelay
+	}
+	if n > 6 {
+		a.Body = append([]byte(nil), buf[6:n]...)
+	}
+	return n, a, nil
+}
