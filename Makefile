@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 .PHONY: build run test check unit bench fuzz clean
 
 build:
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/postern ./cmd/postern
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/postern ./cmd/postern-relay
 
 # The broker on its built-in configuration; its data goes to ./run.
 run: build

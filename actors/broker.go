@@ -237,3 +237,10 @@ func (b *Broker) Tree() []string {
 	}
 	return append(lines, b.sys.Tree()...)
 }
+
+// Connections is how many connections there are.
+func (b *Broker) Connections() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns)
+}

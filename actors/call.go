@@ -76,10 +76,11 @@ func (c *Call) Answer(a auth.Answer) bool {
 	return true
 }
 
-// passOn gives this call's answer to one that waited for it. A call that ran into its
-// deadline knows nothing: one that waits longer is asked again for itself.
+// passOn gives this call's answer to one that waited for it. A call that ran out of time
+// knows nothing: one that has time left for a backend is asked again for itself.
 func (c *Call) passOn(w *Call) {
-	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) {
+	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
+		time.Until(w.Deadline) > 2*graceTime(w.Deadline.Sub(w.Received)) {
 		c.broker.route(w)
 		return
 	}

@@ -3,6 +3,7 @@ package actors
 import (
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -37,6 +38,10 @@ type mailbox struct {
 	queued    atomic.Int32
 	suspended atomic.Bool
 	stopped   atomic.Bool
+
+	ready atomic.Bool
+	mu    sync.Mutex
+	early []any // what came before Start
 }
 
 // actorStats outlives restarts of its actor; SIGUSR1 prints it.
@@ -80,7 +85,34 @@ func (m *mailbox) PostUserMessage(message any) {
 		}
 	}
 	m.queued.Add(1)
+	if !m.ready.Load() && m.hold(message) {
+		return
+	}
 	m.Mailbox.PostUserMessage(message)
+}
+
+// hold keeps a message for an actor that is being spawned: the library lets its name be found
+// before the mailbox has a dispatcher and before Started is in it.
+func (m *mailbox) hold(message any) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ready.Load() {
+		return false
+	}
+	m.early = append(m.early, message)
+	return true
+}
+
+// Start is called by the library when the actor is ready, and lets in what came before.
+func (m *mailbox) Start() {
+	m.Mailbox.Start()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, message := range m.early {
+		m.Mailbox.PostUserMessage(message)
+	}
+	m.early = nil
+	m.ready.Store(true)
 }
 
 // PostSystemMessage watches the library suspend and resume the actor.

@@ -27,7 +27,9 @@ type reader struct {
 	*conn
 	buf        []byte
 	start, end int
-	partial    bool // a read deadline for the rest of a request is set
+	begun      bool // bytes of the next request have come
+	timed      bool // the read deadline is that of the request that has begun
+	limited    bool // there is a read deadline
 	call       *Call
 }
 
@@ -76,12 +78,14 @@ func (r *reader) decode() (more, end bool) {
 	call := r.call
 	switch event {
 	case wire.Ask, wire.Refuse, wire.RefuseBroken:
-		r.call = nil
+		r.call, r.begun, r.timed = nil, false, false
 		r.conn.admit(call, event != wire.Ask)
 		return false, event == wire.RefuseBroken || r.codec.OneShot()
 	case wire.Quit, wire.Broken:
 		return false, true
 	}
+	// What the codec dropped of an over-long request counts as well.
+	r.begun = r.begun || n > 0 || r.end > r.start
 	return n == 0 || r.start == r.end, false
 }
 
@@ -116,15 +120,16 @@ func (r *reader) arm() {
 	if r.net == nil {
 		return
 	}
-	begun := r.end > r.start
-	if begun == r.partial && (begun || r.front.idleTimeout == 0) {
+	timeout := r.front.idleTimeout
+	switch {
+	case r.begun && r.timed:
+		return
+	case r.begun:
+		timeout = r.front.frameTimeout
+	case timeout == 0 && !r.limited:
 		return
 	}
-	timeout := r.front.idleTimeout
-	if begun {
-		timeout = r.front.frameTimeout
-	}
-	r.partial = begun
+	r.timed, r.limited = r.begun, timeout > 0
 	r.setReadDeadline(timeout)
 }
 

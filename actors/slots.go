@@ -95,6 +95,7 @@ func (s *slots) start(a *ask) {
 // run is one question, on a goroutine of its own.
 func (r *backendRef) run(a *ask) {
 	begun := time.Now()
+	source := auth.SourceBackend
 	result := backend.Result{Class: backend.Outage, Err: errors.New("the backend's code panicked")}
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -107,11 +108,14 @@ func (r *backendRef) run(a *ask) {
 			class = backend.Unsupported // our own processors were busy: that tells nothing of the backend
 		}
 		r.send(&slotDone{class})
-		a.finish(result, auth.SourceBackend, false)
+		a.finish(result, source, false)
 	}()
 	ctx, cancel := context.WithDeadline(r.broker.ctx, a.deadline)
 	defer cancel()
 	result = r.backend.Ask(ctx, a.query)
+	if result.Class == backend.Outage && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		source = auth.SourceDeadline
+	}
 }
 
 // report logs what an administrator must see of a backend's answer.
@@ -172,7 +176,7 @@ func (s *slots) onTick() {
 			kept = append(kept, a)
 			continue
 		}
-		a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceOverload, false)
+		a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceDeadline, false)
 	}
 	clear(s.waiting[len(kept):])
 	s.waiting = kept

@@ -32,11 +32,14 @@ func newStrategy(log *slog.Logger) *strategy {
 	}
 }
 
+// mostFailures bounds what is kept of a child that fails for ever.
+const mostFailures = 64
+
 // HandleFailure implements actor.SupervisorStrategy. It runs in the supervisor and does
 // not block.
 func (s *strategy) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID,
 	rs *actor.RestartStatistics, _, _ any) {
-	if rs.NumberOfFailures(s.memory) == 0 {
+	if rs.NumberOfFailures(s.memory) == 0 || rs.FailureCount() >= mostFailures {
 		rs.Reset() // the library never prunes
 	}
 	rs.Fail()

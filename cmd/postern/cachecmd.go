@@ -29,20 +29,20 @@ type cacheStats struct {
 }
 
 func newCache(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "cache",
-		Short: "Look into the cache, or make it forget",
-		Long: `Works through the running daemon's control socket, and directly on the data directory
+	return group(
+		&cobra.Command{
+			Use:   "cache",
+			Short: "Look into the cache, or make it forget",
+			Long: `Works through the running daemon's control socket, and directly on the data directory
 when no daemon runs.`,
-		Args: cobra.NoArgs,
-	}
-	cmd.AddCommand(
+			Example: `  postern cache show alice@example.org
+  postern cache forget example.org`,
+		},
 		a.cacheCommand("show USER@DOMAIN", "Show what is remembered of a user", 1, a.cacheShow),
 		a.cacheCommand("stats", "Count what is remembered, and what the cache did", 0, a.cacheStats),
 		a.cacheCommand("forget USER@DOMAIN|DOMAIN", "Forget a user, or all users of a domain", 1, a.cacheForget),
 		a.cacheCommand("flush", "Forget everybody", 0, a.cacheFlush),
 	)
-	return cmd
 }
 
 func (a *app) cacheCommand(use, short string, args int, do func(context.Context, *config.Config, []string) error) *cobra.Command {
@@ -86,7 +86,7 @@ func (a *app) cacheShow(ctx context.Context, cfg *config.Config, args []string) 
 	if err != nil {
 		return err
 	}
-	var shown cachedUser
+	shown := describeUser(id, new(cache.User)) // what is shown when nothing was ever remembered
 	err = either(ctx, cfg, "/v1/cache/show", controlRequest{User: id.User, Domain: id.Domain}, &shown, func(p *store.Pebble) error {
 		user := new(cache.User)
 		record, err := p.Get(actors.CredentialKey(id))
@@ -106,7 +106,7 @@ func (a *app) cacheShow(ctx context.Context, cfg *config.Config, args []string) 
 }
 
 func (a *app) cacheStats(ctx context.Context, cfg *config.Config, _ []string) error {
-	var stats cacheStats
+	stats := cacheStats{Disk: map[string]int{}}
 	err := either(ctx, cfg, "/v1/cache/stats", controlRequest{}, &stats, func(p *store.Pebble) (err error) {
 		stats.DiskBytes = p.Size()
 		stats.Disk, err = countRecords(p)
@@ -155,7 +155,7 @@ func (a *app) cacheForget(ctx context.Context, cfg *config.Config, args []string
 	}
 	domain, err := auth.FoldDomain(args[0])
 	if err != nil {
-		return err
+		return fmt.Errorf("%q is not a domain: write USER@DOMAIN or DOMAIN: %w", args[0], err)
 	}
 	return a.forgotten(args[0], either(ctx, cfg, "/v1/cache/forget", controlRequest{Domain: domain}, &struct{}{}, func(p *store.Pebble) error {
 		return p.DeletePrefix(actors.CredentialPrefix(domain))

@@ -9,8 +9,10 @@ import (
 )
 
 func newConfig(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Check a configuration", Args: cobra.NoArgs}
-	cmd.AddCommand(&cobra.Command{
+	cmd := &cobra.Command{
+		Use: "config", Short: "Check a configuration", Example: "  postern config check /etc/postern/config.hcl",
+	}
+	return group(cmd, &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Say what is wrong in a configuration file, where, and how to mend it",
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
@@ -34,5 +36,4 @@ line and the cure. The exit status is 1 if there is an error.`,
 			return err
 		},
 	})
-	return cmd
 }

@@ -191,7 +191,8 @@ func callControl(ctx context.Context, socket, path string, req controlRequest, r
 	client := http.Client{Transport: transport, Timeout: controlTimeout}
 	resp, err := client.Do(hr)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) ||
+			errors.Is(err, syscall.EINVAL) { // a path that is too long for a socket
 			return errNoDaemon
 		}
 		return fmt.Errorf("ask the running daemon: %w", err)

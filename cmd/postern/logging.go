@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -28,7 +27,8 @@ type logSink struct {
 
 	mu   sync.Mutex
 	file io.WriteCloser // nil without path
-	buf  *bufio.Writer
+	buf  []byte
+	torn bool // the last write ended within a line
 	stop chan struct{}
 	done chan struct{}
 }
@@ -36,33 +36,55 @@ type logSink struct {
 // newLogSink writes to path, or to out if path is empty.
 func newLogSink(path string, out io.Writer) (*logSink, error) {
 	s := &logSink{path: path, out: out, stop: make(chan struct{}), done: make(chan struct{})}
-	if path == "" {
-		s.buf = bufio.NewWriterSize(out, logBuffer)
-	} else if err := s.Reopen(); err != nil {
+	if err := s.Reopen(); err != nil {
 		return nil, err
 	}
 	go s.flusher()
 	return s, nil
 }
 
-// Write implements io.Writer.
+// place is the log's file; "" is standard error and "-" is nowhere.
+func (s *logSink) place() string {
+	if s.path == "" && s.out == io.Discard {
+		return "-"
+	}
+	return s.path
+}
+
+// Write implements io.Writer. It takes one line, and never fails: what cannot be written is
+// lost, but what comes after it is not.
 func (s *logSink) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.buf.Available() < len(line) && s.buf.Buffered() > 0 {
-		_ = s.buf.Flush() // whole lines only
+	if len(s.buf)+len(line) > logBuffer {
+		s.flush() // whole lines only: several processes may share the file
 	}
-	return s.buf.Write(line)
+	s.buf = append(s.buf, line...)
+	return len(line), nil
 }
 
 // Flush writes what is in memory.
 func (s *logSink) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.buf.Flush(); err != nil {
-		// A full disk must not silence the log for good: bufio keeps its error.
-		s.buf.Reset(s.target())
+	s.flush()
+}
+
+func (s *logSink) flush() {
+	if len(s.buf) == 0 {
+		return
 	}
+	lines := s.buf
+	if s.buf = s.buf[:0]; cap(s.buf) > 2*logBuffer {
+		s.buf = nil
+	}
+	if s.torn { // by a full disk, which has room again now, or not
+		if _, err := s.target().Write([]byte{'\n'}); err != nil {
+			return
+		}
+	}
+	n, err := s.target().Write(lines)
+	s.torn = err != nil && n > 0 && lines[n-1] != '\n'
 }
 
 func (s *logSink) target() io.Writer {
@@ -80,15 +102,15 @@ func (s *logSink) Reopen() error {
 	}
 	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return fmt.Errorf("open log file: %w", err)
+		return fmt.Errorf("log file: %w: correct its path in the log block, or make it writable", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.buf != nil {
-		_ = s.buf.Flush()
+	if s.file != nil {
+		s.flush()
 		_ = s.file.Close()
 	}
-	s.file, s.buf = f, bufio.NewWriterSize(f, logBuffer)
+	s.file = f
 	return nil
 }
 

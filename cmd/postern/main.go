@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"postern/internal/auth"
 )
 
 func main() { os.Exit(run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})) }
@@ -28,7 +30,7 @@ func (e *exitError) Unwrap() error { return e.err }
 func run(args []string, io stdio) int {
 	root := newRoot(io)
 	root.SetArgs(args)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
@@ -40,5 +42,8 @@ func run(args []string, io stdio) int {
 		return exit.code
 	}
 	fmt.Fprintln(io.err, "postern: "+err.Error())
+	if isQuestion(cmd) {
+		return auth.Unavailable.ExitCode() // 1 would be the answer "no"
+	}
 	return 1
 }

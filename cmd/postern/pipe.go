@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,31 +19,40 @@ import (
 )
 
 func newPipe(a *app) *cobra.Command {
-	var protocol string
+	var protocol, socket string
 	cmd := &cobra.Command{
 		Use:   "pipe --protocol NAME",
 		Short: "Answer one peer on standard input and output",
-		Long: `For servers that start the broker themselves, such as ejabberd's extauth_program. It ends
-with status 0 when standard input ends, after the last answer. A broken configuration does
-not end it: it is logged, and every question is answered "cannot tell".`,
-		Example: `  postern pipe --protocol ejabberd --config /etc/postern/config.hcl`,
-		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return a.pipe(protocol) },
+		Long: `For servers that start the broker themselves, such as ejabberd's extauth_program. Where a
+daemon runs, it relays to it, and small: all its copies share the daemon's cache. When the
+daemon is away for a moment, open questions wait for it. Where none runs, each copy is a
+broker of its own.
+
+It ends with status 0 when standard input ends, after the last answer. A broken
+configuration does not end it: it is logged, and every question is answered "cannot tell".`,
+		Example: `  postern pipe --protocol ejabberd --config /etc/postern/config.hcl
+  postern pipe --protocol ejabberd --socket /var/lib/postern/relay.sock`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.pipe(protocol, socket) },
 	}
 	cmd.Flags().StringVar(&protocol, "protocol", "", "`NAME` of the protocol: ejabberd, generic, saslauthd or tcp_table")
-	_ = cmd.MarkFlagRequired("protocol")
+	cmd.Flags().StringVar(&socket, "socket", "", "relay to the daemon at `PATH`, also while it is away, without reading a configuration")
 	return cmd
 }
 
-func (a *app) pipe(protocol string) error {
+func (a *app) pipe(protocol, socket string) error {
 	front, err := pipeDefaults(protocol)
 	if err != nil {
 		return err
 	}
 	var warnings []config.Problem
-	cfg, broken := a.load(func(p config.Problem) { warnings = append(warnings, p) })
+	var cfg *config.Config
+	var broken error
+	if socket == "" {
+		cfg, broken = a.load(func(p config.Problem) { warnings = append(warnings, p) })
+	}
 	logConfig := config.Log{Level: "info", Format: "text"}
-	if broken == nil {
+	if cfg != nil {
 		logConfig = cfg.Log
 		for _, l := range cfg.Listeners {
 			if l.Protocol == protocol {
@@ -57,7 +67,14 @@ func (a *app) pipe(protocol string) error {
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
 	}
-	stop, err := a.answerPipe(front, cfg, broken, log)
+	if socket != "" || cfg != nil && served(relayPath(cfg)) {
+		if socket == "" {
+			socket = relayPath(cfg)
+		}
+		a.relay(front, socket, sink.place(), log)
+		return nil
+	}
+	stop, err := a.answerPipe(front, cfg, broken, log, sink)
 	if stop != nil {
 		stop()
 	}
@@ -67,9 +84,11 @@ func (a *app) pipe(protocol string) error {
 // answerPipe serves standard input. With a broken configuration, or a broker that does not
 // start, it answers "cannot tell": a program that exits at once would end external
 // authentication on all of ejabberd's virtual hosts (PROTOCOLS 3.1).
-func (a *app) answerPipe(front config.Listener, cfg *config.Config, broken error, log *slog.Logger) (stop func(), err error) {
+func (a *app) answerPipe(front config.Listener, cfg *config.Config, broken error, log *slog.Logger, sink *logSink) (stop func(), err error) {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	// SIGHUP, too, is taken: it comes when the peer closes a pseudo-terminal, and Prosody does
+	// not start a program again that a signal has ended (PROTOCOLS 3.2).
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
 	var d *daemon
 	if broken == nil {
@@ -77,26 +96,22 @@ func (a *app) answerPipe(front config.Listener, cfg *config.Config, broken error
 	}
 	if broken != nil {
 		log.Error("not usable; every question is answered \"cannot tell\" until postern is restarted with a valid configuration", "err", broken)
-		d = &daemon{cfg: &config.Config{}, log: log}
+		d = &daemon{cfg: &config.Config{DrainTimeout: time.Second}, log: log}
 		if d.broker, err = actors.Start(actors.Options{Config: d.cfg, Log: log, Broken: true}); err != nil {
 			return nil, err
 		}
 	}
-	ended := make(chan error, 1)
+	ended, stopping := make(chan error, 1), make(chan struct{})
 	go func() { ended <- d.broker.Pipe(front, a.in, a.out) }()
-	for {
-		select {
-		case err = <-ended:
-			return func() { d.stop(context.Background()) }, err
-		case s := <-signals:
-			if s == syscall.SIGUSR1 {
-				logTree(log, d.broker.Tree())
-				continue
-			}
-			log.Info("stopping", "signal", s.String())
-			return func() { d.stop(context.Background()) }, nil
-		}
+	go func() {
+		d.handle(signals, sink)
+		close(stopping)
+	}()
+	select {
+	case err = <-ended:
+	case <-stopping:
 	}
+	return func() { d.stop(context.Background()) }, err
 }
 
 // pipeDefaults are the limits of a protocol when the configuration has no listener for it.
@@ -111,7 +126,7 @@ func pipeDefaults(protocol string) (config.Listener, error) {
 			return l, nil
 		}
 	}
-	return config.Listener{}, fmt.Errorf("unknown protocol %q: use ejabberd, generic, saslauthd or tcp_table", protocol)
+	return config.Listener{}, fmt.Errorf("--protocol %q is not one of ejabberd, generic, saslauthd and tcp_table: name the one that your server speaks", protocol)
 }
 
 // pipeLog makes the log of a pipe. Standard error is the log only if it is not where the

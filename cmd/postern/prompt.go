@@ -55,7 +55,7 @@ func readLine(in *os.File) (auth.Secret, error) {
 
 func checkSecret(text string) (auth.Secret, error) {
 	if err := auth.CheckSecret(text); err != nil {
-		return auth.Secret{}, fmt.Errorf("that cannot be a password: %w", err)
+		return auth.Secret{}, fmt.Errorf("that cannot be a password, give another one: %w", err)
 	}
 	return auth.NewSecret(text), nil
 }
@@ -66,5 +66,9 @@ func parseAddress(text string) (auth.Identity, error) {
 	if i < 0 {
 		return auth.Identity{}, fmt.Errorf("%q has no domain: write USER@DOMAIN", text)
 	}
-	return auth.NewIdentity(text[:i], text[i+1:])
+	id, err := auth.NewIdentity(text[:i], text[i+1:])
+	if err != nil {
+		return id, fmt.Errorf("%q is not an address: write USER@DOMAIN: %w", text, err)
+	}
+	return id, nil
 }

@@ -36,9 +36,15 @@ own users file.`,
 		Example: `  postern serve --embedded --data-dir ./run
   postern config check /etc/postern/config.hcl
   postern test auth alice@example.org`,
-		Args:          cobra.NoArgs,
+		Args:          cobra.ArbitraryArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
 	}
 	root.SetIn(io.in)
 	root.SetOut(io.out)
@@ -50,7 +56,47 @@ own users file.`,
 	root.AddCommand(
 		newServe(a), newPipe(a), newTest(a), newUser(a), newToken(a), newCache(a), newConfig(a), newVersion(a),
 	)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
+	})
+	explainArgs(root)
 	return root
+}
+
+// explainArgs lets every complaint about arguments show how the command is used.
+func explainArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fmt.Errorf("%w: write `%s`", err, cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		explainArgs(sub)
+	}
+}
+
+// group makes cmd a command that does nothing without one of its own. A word that is none of
+// them is an error: help and exit status 0 would tell a script that all went well.
+func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(commands...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("`%s` needs a command: see `%[1]s --help`", cmd.CommandPath())
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	return cmd
+}
+
+func unknownCommand(cmd *cobra.Command, word string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	if alike := cmd.SuggestionsFor(word); len(alike) > 0 {
+		return fmt.Errorf("unknown command %q: did you mean `%s %s`?", word, cmd.CommandPath(), alike[0])
+	}
+	return fmt.Errorf("unknown command %q: see `%s --help`", word, cmd.CommandPath())
 }
 
 // load reads the configuration that the flags name. Warnings are for warn, which may be nil.
@@ -71,6 +117,9 @@ func (a *app) load(warn func(config.Problem)) (*config.Config, error) {
 			return nil, fmt.Errorf("there is no configuration %s: name one with --config FILE, or try the built-in one with --embedded", a.configFile)
 		}
 		cfg, problems = config.Load(a.configFile)
+	}
+	if problems.Failed() && a.embedded {
+		return nil, fmt.Errorf("the built-in configuration does not work with --data-dir %q: choose another one: %w", a.dataDir, problems.Err())
 	}
 	if problems.Failed() {
 		return nil, fmt.Errorf("the configuration is not valid; `postern config check %s` shows more: %w", a.configFile, problems.Err())

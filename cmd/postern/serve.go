@@ -59,7 +59,9 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	}
 	server := serveControl(d, control)
-	err = d.listen()
+	if err = d.listenRelays(); err == nil {
+		err = d.listen()
+	}
 	if err == nil {
 		if a.embedded {
 			err = a.banner(ctx, cfg)
@@ -82,6 +84,9 @@ func openControl(cfg *config.Config) (*unixListener, error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	l, err := listenUnix(controlPath(cfg), 0o600, "", "")
+	if errors.Is(err, syscall.EINVAL) {
+		return nil, fmt.Errorf("control socket: the path %s is too long for a socket: choose a shorter data_dir", controlPath(cfg))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"postern/internal/config"
@@ -23,7 +24,7 @@ func openSocket(cfg config.Listener) (net.Listener, error) {
 	if cfg.Network != "unix" {
 		l, err := net.Listen(cfg.Network, cfg.Address)
 		if err != nil {
-			return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
+			return nil, fmt.Errorf("listener %q: %w: %s", cfg.Name, err, listenCure(err))
 		}
 		return l, nil
 	}
@@ -32,6 +33,17 @@ func openSocket(cfg config.Listener) (net.Listener, error) {
 		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
 	return l, nil
+}
+
+// listenCure says what to do about an address on which postern cannot listen.
+func listenCure(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "stop the program that listens there, or choose another address"
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 need root or CAP_NET_BIND_SERVICE"
+	}
+	return "check the address"
 }
 
 // unixListener removes its socket file when it is closed, if the file is still its own.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,9 +20,12 @@ func newTest(a *app) *cobra.Command {
 		Short: "Ask one question and show each step of its way",
 		Long: `Asks the running daemon, or, when none runs, a broker of its own with the same
 configuration. The password is asked for, or read from standard input; it never stands on
-the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell".`,
-		Args: cobra.NoArgs,
+the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell", which is
+also that of a question that could not be put.`,
+		Example: `  postern test auth alice@example.org
+  postern test isuser alice@example.org && echo "there is an alice"`,
 	}
+	var questions []*cobra.Command
 	for _, t := range []struct {
 		op    auth.Operation
 		short string
@@ -30,7 +34,7 @@ the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell
 		{auth.OpIsUser, "Does this user exist?"},
 		{auth.OpRoster, "Who is in this user's shared roster?"},
 	} {
-		cmd.AddCommand(&cobra.Command{
+		questions = append(questions, &cobra.Command{
 			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
 			Example: "  postern test " + t.op.String() + " alice@example.org",
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,7 +42,12 @@ the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell
 			},
 		})
 	}
-	return cmd
+	return group(cmd, questions...)
+}
+
+// isQuestion reports whether a command's exit status is an answer.
+func isQuestion(cmd *cobra.Command) bool {
+	return strings.HasPrefix(cmd.CommandPath()+" ", "postern test ")
 }
 
 func (a *app) test(ctx context.Context, op auth.Operation, address string) error {

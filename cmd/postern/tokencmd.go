@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +13,10 @@ import (
 )
 
 func newToken(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "Issue and inspect time-limited tokens", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use: "token", Short: "Issue and inspect time-limited tokens",
+		Example: "  postern token issue alice@example.org | postern token inspect",
+	}
 	var kind, ttl string
 	issue := &cobra.Command{
 		Use: "issue USER@DOMAIN", Short: "Make a token that logs a user in without a password",
@@ -25,14 +29,13 @@ totp token once, within the next minute.`,
 	}
 	issue.Flags().StringVar(&kind, "kind", "", "`KIND` of token: jsxc or totp (default: the one the domain has)")
 	issue.Flags().StringVar(&ttl, "ttl", "", "life of a jsxc token, as 10m or 1h (default: the configuration's)")
-	cmd.AddCommand(issue, &cobra.Command{
+	return group(cmd, issue, &cobra.Command{
 		Use: "inspect", Short: "Show what a token says, without checking it",
 		Long:    `Reads the token from standard input, or asks for it: a token is as good as a password.`,
 		Example: "  postern token issue alice@example.org | postern token inspect",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.inspect() },
 	})
-	return cmd
 }
 
 func (a *app) issue(address, kind, ttl string) error {
@@ -53,12 +56,16 @@ func (a *app) issue(address, kind, ttl string) error {
 	}
 	var text auth.Secret
 	switch {
+	case kind != "" && kind != "jsxc" && kind != "totp":
+		return fmt.Errorf("--kind %q is not a kind of token: use jsxc or totp", kind)
+	case kind == "totp" && ttl != "":
+		return errors.New("--ttl is for jsxc tokens: a totp token always lives about a minute")
 	case (kind == "" || kind == "jsxc") && d.JSXC != nil:
 		text, err = issueJSXC(d.JSXC, id, ttl)
 	case kind == "totp" && d.TOTP != nil:
 		text, err = issueTOTP(d.TOTP, id)
 	default:
-		return fmt.Errorf("domain %q has no token %q block in the configuration", d.Name, max(kind, "jsxc"))
+		return fmt.Errorf("domain %q has no secret for this token: add a block `token %q` to it in the configuration", d.Name, max(kind, "jsxc"))
 	}
 	if err != nil {
 		return err

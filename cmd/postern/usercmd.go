@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -21,7 +22,8 @@ func newUser(a *app) *cobra.Command {
 		Short: "Manage the accounts of the users file",
 		Long: `The running daemon sees a change at the next question. Passwords are asked for, or read
 from standard input; they never stand on the command line.`,
-		Args: cobra.NoArgs,
+		Example: `  postern user add alice@example.org
+  postern user passwd alice@example.org < new-password`,
 	}
 	cmd.PersistentFlags().StringVar(&name, "backend", "", "`NAME` of the users backend, if there are several")
 	with := func(do func(context.Context, usersFile, []string) error) func(*cobra.Command, []string) error {
@@ -33,7 +35,7 @@ from standard input; they never stand on the command line.`,
 			return do(cmd.Context(), file, args)
 		}
 	}
-	cmd.AddCommand(
+	return group(cmd,
 		&cobra.Command{
 			Use: "add USER@DOMAIN", Short: "Add an account", Args: cobra.ExactArgs(1),
 			Example: "  postern user add alice@example.org",
@@ -55,14 +57,13 @@ from standard input; they never stand on the command line.`,
 			RunE:    with(a.userRemove),
 		},
 	)
-	return cmd
 }
 
 // usersFile is the file of a users backend and the cost of new passwords in it.
 type usersFile struct {
 	*backend.UsersFile
+	path string
 	cost int
-	ref  config.BackendRef
 	cfg  *config.Config
 }
 
@@ -70,12 +71,15 @@ type usersFile struct {
 // valid any more must not live on there.
 func (f usersFile) forget(ctx context.Context, id auth.Identity) error {
 	for _, d := range f.cfg.Domains {
-		if !slices.Contains(d.Backends, f.ref) {
+		if !slices.ContainsFunc(d.Backends, f.isFor) {
 			continue
 		}
 		cached := auth.Identity{User: id.User, Domain: d.Name}
 		switch {
-		case len(d.AuthDomains) > 0 && !slices.Contains(d.AuthDomains, id.Domain):
+		case len(d.AuthDomains) > 0 && !slices.ContainsFunc(d.AuthDomains, func(name string) bool {
+			folded, err := auth.FoldDomain(name) // as the backend does
+			return err == nil && folded == id.Domain
+		}):
 			continue
 		case d.Name == "*" && len(d.AuthDomains) > 0:
 			// Any domain may be cached under this account; all of them ask again.
@@ -95,6 +99,13 @@ func (f usersFile) forget(ctx context.Context, id auth.Identity) error {
 	return nil
 }
 
+// isFor reports whether a backend answers from this file, under whatever name.
+func (f usersFile) isFor(ref config.BackendRef) bool {
+	return slices.ContainsFunc(f.cfg.Backends, func(b config.Backend) bool {
+		return b.BackendRef == ref && b.Kind == config.KindUsers && b.Path == f.path
+	})
+}
+
 // usersFile opens the file of the users backend that the flags name.
 func (a *app) usersFile(name string) (file usersFile, err error) {
 	cfg, err := a.load(nil)
@@ -107,14 +118,16 @@ func (a *app) usersFile(name string) (file usersFile, err error) {
 			found = append(found, b)
 		}
 	}
-	switch len(found) {
-	case 0:
-		return file, fmt.Errorf("the configuration has no users backend %s: add `backend \"users\" \"local\" {}`", name)
-	case 1:
+	switch {
+	case len(found) == 0 && name != "":
+		return file, fmt.Errorf("the configuration has no users backend named %q: correct --backend, or add `backend \"users\" %[1]q {}`", name)
+	case len(found) == 0:
+		return file, errors.New("the configuration has no users backend: add `backend \"users\" \"local\" {}`")
+	case len(found) == 1:
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return file, fmt.Errorf("data directory: %w", err)
 		}
-		file.cost, file.ref, file.cfg = found[0].BcryptCost, found[0].BackendRef, cfg
+		file.path, file.cost, file.cfg = found[0].Path, found[0].BcryptCost, cfg
 		file.UsersFile, err = backend.OpenUsersFile(found[0].Path)
 		return file, err
 	}
@@ -143,7 +156,7 @@ func (a *app) setPassword(ctx context.Context, address, done string, file usersF
 		return err
 	}
 	if err := set(ctx, id, hash); err != nil {
-		return err
+		return userCure(err)
 	}
 	return a.userDone(ctx, file, done, id)
 }
@@ -167,9 +180,20 @@ func (a *app) userRemove(ctx context.Context, file usersFile, args []string) err
 		return err
 	}
 	if err := file.Remove(ctx, id); err != nil {
-		return err
+		return userCure(err)
 	}
 	return a.userDone(ctx, file, "removed", id)
+}
+
+// userCure adds to an error of the users file what to do about it.
+func userCure(err error) error {
+	switch {
+	case errors.Is(err, backend.ErrExists):
+		return fmt.Errorf("%w: `postern user passwd` changes its password", err)
+	case errors.Is(err, backend.ErrUnknownUser):
+		return fmt.Errorf("%w: `postern user list` shows those there are, `postern user add` adds one", err)
+	}
+	return err
 }
 
 // userDone tells of a change, and lets the cache forget what it knew.

@@ -1,0 +1,260 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/cache"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// cached is what the cache holds of a user of the rig's domain.
+func (r *rig) cached(user string) cache.User {
+	r.t.Helper()
+	u, err := r.CachedUser(context.Background(), auth.Identity{User: user, Domain: "dom.example"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return u
+}
+
+// hashed waits until the cache holds so many verifiers of a user, each with its hash.
+func (r *rig) hashed(user string, verifiers int) {
+	r.t.Helper()
+	eventually(r.t, "the hashing", func() bool {
+		u := r.cached(user)
+		for _, v := range u.Verifiers {
+			if v.Hash == "" {
+				return false
+			}
+		}
+		return len(u.Verifiers) == verifiers
+	})
+}
+
+// onDiskOf is the record of a user in a store, or nil.
+func onDiskOf(t *testing.T, s store.Store, user string) *cache.User {
+	t.Helper()
+	record, err := s.Get(CredentialKey(auth.Identity{User: user, Domain: "dom.example"}))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := cache.Decode(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// lineage starts brokers one after another on one store and one clock.
+type lineage struct {
+	t     *testing.T
+	disk  store.Store
+	clock *clock
+	last  *rig
+}
+
+func newLineage(t *testing.T) *lineage { return &lineage{t: t, disk: openStore(t), clock: &clock{}} }
+
+// next stops the last broker and starts another.
+func (l *lineage) next(ask func(context.Context, backend.Query) backend.Result) *rig {
+	l.t.Helper()
+	if l.last != nil {
+		l.last.stop()
+	}
+	l.last = newRig(l.t, func(s *setup) {
+		withTokens(s)
+		onDisk(s, l.disk)
+		s.clock, s.fake.ask = l.clock, ask
+	})
+	return l.last
+}
+
+// TestRestart: after a restart the first login is compared with the stored hash, the second
+// with memory, and the backend is asked for neither.
+func TestRestart(t *testing.T) {
+	for name, password := range map[string]string{
+		"short": "good", "long": strings.Repeat("long ", 20) + "good", // bcrypt reads 72 bytes
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, l := newRegime(password), newLineage(t)
+			r := l.next(g.ask)
+			r.want(r.auth("joe", password), allow, fromBackend)
+			r.want(r.ask(isUser("ann")), allow, fromBackend)
+			r.hashed("joe", 1)
+			r = l.next(g.ask)
+			r.want(r.auth("joe", password), allow, auth.SourceCache)
+			r.want(r.auth("joe", password), allow, hot)
+			r.want(r.ask(isUser("joe")), allow, hot)
+			r.want(r.ask(isUser("ann")), allow, hot)
+			if n := r.fake.asked.Load(); n != 0 {
+				t.Errorf("the backend was asked %d times", n)
+			}
+			r.want(r.auth("joe", password+"x"), deny, fromBackend)
+			r.want(r.auth("joe", password[:len(password)-1]), deny, fromBackend)
+			r = l.next(outage)
+			l.clock.advance(2 * hour)
+			r.want(r.auth("joe", password), allow, grace)
+			r.want(r.auth("joe", password+"x"), cannot, fromBackend)
+		})
+	}
+}
+
+// TestLastUsedIsKept: what is written lazily is written at the latest when the broker stops.
+func TestLastUsedIsKept(t *testing.T) {
+	l := newLineage(t)
+	r := l.next(nil)
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	l.clock.advance(50 * minute)
+	r.want(r.auth("joe", "good"), allow, hot)
+	r = l.next(nil)
+	l.clock.advance(50 * minute)
+	r.want(r.auth("joe", "good"), allow, auth.SourceCache)
+}
+
+// TestRefusalReachesTheDisk: a password that the backend has refused must not come back with
+// a restart, neither if the broker knew it, nor if it knew its hash only.
+func TestRefusalReachesTheDisk(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprintf("known %t", known), func(t *testing.T) {
+			g, l := newRegime("good"), newLineage(t)
+			r := l.next(g.ask)
+			r.want(r.auth("joe", "good"), allow, fromBackend)
+			r.hashed("joe", 1)
+			if !known {
+				r = l.next(g.ask)
+			}
+			if u := onDiskOf(t, l.disk, "joe"); u == nil || len(u.Verifiers) != 1 {
+				t.Fatalf("on disk is %+v", u)
+			}
+			g.change("better")
+			l.clock.advance(2 * hour)
+			r.want(r.auth("joe", "good"), deny, fromBackend)
+			eventually(t, "the removal", func() bool {
+				u := onDiskOf(t, l.disk, "joe")
+				return u == nil || len(u.Verifiers) == 0
+			})
+			r = l.next(outage)
+			r.want(r.auth("joe", "good"), cannot, fromBackend)
+		})
+	}
+}
+
+// TestEviction: memory is bounded, who is pushed out comes back from disk, and a stream of
+// invented names pushes out nobody.
+func TestEviction(t *testing.T) {
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 32 })
+	const users = 120
+	for i := range users {
+		r.want(r.auth(fmt.Sprint("user", i), "good"), allow, fromBackend)
+		r.hashed(fmt.Sprint("user", i), 1)
+	}
+	if s := r.stats(); s.Users > 16*len(r.domains["dom.example"].shards) || s.Users < 16 {
+		t.Errorf("%d users in memory", s.Users)
+	}
+	r.want(r.auth("user0", "good"), allow, auth.SourceCache)
+	for i := range 300 {
+		r.want(r.auth(fmt.Sprint("invented", i), "bad"), deny, fromBackend)
+	}
+	r.want(r.auth("user0", "good"), allow, hot)
+	if s := r.stats(); s.Strangers > 16*len(r.domains["dom.example"].shards) {
+		t.Errorf("%d strangers in memory", s.Strangers)
+	}
+}
+
+// stats are those of the rig's domain.
+func (r *rig) stats() ShardStats {
+	r.t.Helper()
+	all, err := r.CacheStats(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all["dom.example"]
+}
+
+// sick is a store that fails while it is sick.
+type sick struct {
+	store.Store
+	ill atomic.Bool
+}
+
+var errSick = errors.New("input/output error")
+
+func (s *sick) Get(key []byte) ([]byte, error) {
+	if s.ill.Load() {
+		return nil, errSick
+	}
+	return s.Store.Get(key)
+}
+
+func (s *sick) Apply(ops []store.Op, sync bool) error {
+	if s.ill.Load() {
+		return errSick
+	}
+	return s.Store.Apply(ops, sync)
+}
+
+func (s *sick) DeletePrefix(prefix []byte) error {
+	if s.ill.Load() {
+		return errSick
+	}
+	return s.Store.DeletePrefix(prefix)
+}
+
+// TestSickStore: logins go on from memory, the log says so once, and once more when the store
+// is well again.
+func TestSickStore(t *testing.T) {
+	disk := &sick{Store: openStore(t)}
+	r := newRig(t, func(s *setup) { withTokens(s); onDisk(s, disk) })
+	disk.ill.Store(true)
+	for range 3 {
+		for _, password := range []string{"good", "bad"} {
+			first := r.auth("joe", password)
+			r.want(r.auth("joe", password), first.Verdict, map[string]auth.Source{"good": hot, "bad": before}[password])
+		}
+		r.clock.advance(2 * hour)
+	}
+	r.want(r.auth("joe", r.totpToken("joe")), allow, auth.SourceToken)
+	if err := r.ForgetUser(context.Background(), auth.Identity{User: "joe", Domain: "dom.example"}); !errors.Is(err, errSick) {
+		t.Errorf("ForgetUser: %v", err)
+	}
+	log := r.log.String()
+	if n := strings.Count(log, "level=ERROR msg=\"cache cannot be written"); n != 1 {
+		t.Errorf("the log speaks %d times of the cache: %s", n, log)
+	}
+	if !strings.Contains(log, "used token could not be stored") {
+		t.Errorf("the log does not speak of the token: %s", log)
+	}
+	if n := r.stats().StoreFailing; n != 1 {
+		t.Errorf("%d shards count as failing", n)
+	}
+	disk.ill.Store(false)
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	eventually(t, "the good news", func() bool { return strings.Contains(r.log.String(), "cache can be written again") })
+	if n := r.stats().StoreFailing; n != 0 {
+		t.Errorf("%d shards count as failing", n)
+	}
+}
+
+// TestNoStore: without a store, as when its directory is locked, the disk cache is one in
+// memory.
+func TestNoStore(t *testing.T) {
+	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Cache.Storage = config.StorageDisk })
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.want(r.auth("joe", "good"), allow, hot)
+	r.clock.advance(2 * time.Hour)
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+}

@@ -1,0 +1,168 @@
+package actors
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+)
+
+// crowd asks n times at once and returns where the answers will come.
+func (r *rig) crowd(n int, req auth.Request) (answers []<-chan auth.Answer) {
+	for range n {
+		answers = append(answers, r.startRequest(req, 30*time.Second))
+	}
+	return answers
+}
+
+// tally counts answers, each written as its verdict and source.
+func tally(answers []<-chan auth.Answer) map[string]int {
+	count := make(map[string]int)
+	for _, a := range answers {
+		got := <-a
+		count[got.Verdict.String()+" "+got.Source.String()]++
+	}
+	return count
+}
+
+func login(user, password string) auth.Request {
+	return auth.Request{Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password)}
+}
+
+// TestOneQuestionForMany: a thousand phones of one user that come back at once put one
+// question to the backend, and a thousand who ask whether he exists put one more.
+func TestOneQuestionForMany(t *testing.T) {
+	const n = 1000
+	cases := map[string]struct {
+		req     auth.Request
+		leader  string
+		waiters string
+	}{
+		"right password": {login("joe", "good"), "allow backend", "allow coalesced"},
+		"wrong password": {login("joe", "bad"), "deny backend", "deny coalesced"},
+		"isuser": {auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"},
+			"allow backend", "allow coalesced"},
+		"roster": {auth.Request{Op: auth.OpRoster, User: "joe", Domain: "dom.example"},
+			"allow backend", "allow coalesced"},
+	}
+	for name, c := range cases {
+		for _, storage := range []config.Storage{config.StorageMemory, config.StorageNone} {
+			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) {
+				f, g := new(faults), newGate()
+				r := newRig(t, func(s *setup) {
+					s.inject, s.fake.ask = f.inject, g.ask
+					s.cfg.Domains[0].Cache.Storage = storage
+				})
+				answers := r.crowd(n, c.req)
+				r.routed(f, n)
+				g.open()
+				if count := tally(answers); count[c.leader] != 1 || count[c.waiters] != n-1 {
+					t.Errorf("answers: %v", count)
+				}
+				if asked := r.fake.asked.Load(); asked != 1 {
+					t.Errorf("the backend was asked %d times", asked)
+				}
+			})
+		}
+	}
+}
+
+// TestNotJoined: what is not the same question is asked for itself.
+func TestNotJoined(t *testing.T) {
+	isUser := auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"}
+	roster, other := isUser, isUser
+	roster.Op, other.User = auth.OpRoster, "ann"
+	setPass := login("joe", "new")
+	setPass.Op = auth.OpSetPass
+	cases := map[string][]auth.Request{
+		"passwords":  {login("joe", "good"), login("joe", "goo"), login("joe", "good ")},
+		"users":      {login("joe", "good"), login("joE", "good"), login("jo", "egood"), isUser, other},
+		"operations": {login("joe", "good"), isUser, roster, setPass},
+		"changes":    {setPass, setPass, setPass},
+	}
+	for name, requests := range cases {
+		t.Run(name, func(t *testing.T) {
+			g := newGate()
+			r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
+			var answers []<-chan auth.Answer
+			for _, req := range requests {
+				answers = append(answers, r.startRequest(req, 30*time.Second))
+			}
+			g.reached(t, int64(len(requests)))
+			g.open()
+			for answer, n := range tally(answers) {
+				if answer == "allow coalesced" || answer == "deny coalesced" {
+					t.Errorf("%d were joined: %s", n, answer)
+				}
+			}
+		})
+	}
+}
+
+// TestChangeIsNotRepeated: a change of which nobody knows whether it was made is made once.
+func TestChangeIsNotRepeated(t *testing.T) {
+	r := newRig(t, func(s *setup) {
+		s.fake.ask = outage
+		second := s.cfg.Backends[0]
+		second.Name = "second"
+		s.cfg.Backends = append(s.cfg.Backends, second)
+		s.cfg.Domains[0].Backends = append(s.cfg.Domains[0].Backends, second.BackendRef)
+		s.more = map[string]*fakeBackend{"second": {}}
+	})
+	for i, op := range []auth.Operation{auth.OpSetPass, auth.OpTryRegister, auth.OpRemoveUser, auth.OpRemoveUser3} {
+		req := login("joe", "new")
+		req.Op = op
+		r.want(r.ask(req), auth.Unavailable, auth.SourceBackend)
+		if n := r.fake.asked.Load(); n != int64(i+1) {
+			t.Errorf("%v: the backend was asked %d times", op, n-int64(i))
+		}
+	}
+	if n := r.backends[config.BackendRef{Kind: "json", Name: "second"}].backend.(*fakeBackend).asked.Load(); n != 0 {
+		t.Errorf("the second backend was asked %d times", n)
+	}
+}
+
+// TestWaitersShareFailure: those who wait get the leader's "cannot tell", and the next
+// request is asked anew.
+func TestWaitersShareFailure(t *testing.T) {
+	f, g := new(faults), newGate()
+	r := newRig(t, func(s *setup) {
+		s.inject = f.inject
+		s.fake.ask = g.ask
+	})
+	answers := r.crowd(20, login("joe", "good"))
+	r.routed(f, 20)
+	g.reached(t, 1)
+	f.arm("/cache", "finished", attempts+1)
+	g.open()
+	if count := tally(answers); count["unavailable panic"] != 20 {
+		t.Errorf("answers: %v", count)
+	}
+	eventually(t, "recovery", r.recovered)
+	if a := r.auth("joe", "good"); a.Verdict != auth.Allow {
+		t.Errorf("afterwards answered %v (%v)", a.Verdict, a.Source)
+	}
+}
+
+// TestTokenForMany: of fifty who present one single-use token at once, one gets in.
+func TestTokenForMany(t *testing.T) {
+	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
+		t.Run(string(storage), func(t *testing.T) {
+			disk := openStore(t)
+			r := newRig(t, func(s *setup) {
+				withTokens(s)
+				onDisk(s, disk)
+				s.cfg.Domains[0].Cache.Storage = storage
+			})
+			count := tally(r.crowd(50, login("joe", r.totpToken("joe"))))
+			if count["allow token"] != 1 || count["deny token"] != 49 {
+				t.Errorf("answers: %v", count)
+			}
+			if n := r.fake.asked.Load(); n != 0 {
+				t.Errorf("the backend was asked %d times", n)
+			}
+		})
+	}
+}

@@ -1,0 +1,205 @@
+package actors
+
+import (
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/token"
+)
+
+// tokenSecret signs the tokens of withTokens.
+var tokenSecret = auth.NewSecret("the secret that signs tokens")
+
+// withTokens gives the rig's domain both kinds of tokens.
+func withTokens(s *setup) {
+	s.cfg.Domains[0].JSXC = &config.JSXCToken{Secrets: []auth.Secret{tokenSecret}, TTL: time.Hour}
+	s.cfg.Domains[0].TOTP = &config.TOTPToken{Seed: auth.NewSecret("JBSWY3DPEHPK3PXP"), Secrets: []auth.Secret{tokenSecret}}
+}
+
+// jsxcToken issues a token that is good for a time from now.
+func (r *rig) jsxcToken(user string, good time.Duration) string {
+	r.t.Helper()
+	j, err := token.NewJSXC([]auth.Secret{tokenSecret})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := j.Issue(auth.Identity{User: user, Domain: "dom.example"}, r.clock.now().Add(good))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return text.Reveal()
+}
+
+// totpToken issues a single-use token.
+func (r *rig) totpToken(user string) string {
+	r.t.Helper()
+	o, err := token.NewTOTP(r.cfg.Domains[0].TOTP.Seed, r.cfg.Domains[0].TOTP.Secrets)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := o.Issue(auth.Identity{User: user, Domain: "dom.example"}, r.clock.now())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return text.Reveal()
+}
+
+// plannedFault is a panic of an actor at a kind of message.
+type plannedFault struct {
+	actor, kind string
+	times       int
+}
+
+// TestFaults: whichever actor panics at whichever message of a login, the login has its
+// answer, which is the right one or none, and the next one has the right one.
+func TestFaults(t *testing.T) {
+	const router, shard, worker, slots = "/router", "/cache", "/token", "backend."
+	cases := map[string]struct {
+		faults  []plannedFault
+		actor   string // to be restarted
+		token   bool
+		verdict auth.Verdict
+		source  auth.Source
+	}{
+		"none":                             {nil, "", false, auth.Allow, auth.SourceBackend},
+		"router, a call":                   {[]plannedFault{{router, callMissed, 1}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"router, an answer":                {[]plannedFault{{router, "landed", 1}}, router, false, auth.Allow, auth.SourceBackend},
+		"router, and again":                {[]plannedFault{{router, callMissed, 1}, {router, "Started", 3}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"router, and while it goes":        {[]plannedFault{{router, callMissed, 1}, {router, "Restarting", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"token worker, a token":            {[]plannedFault{{worker, callToken, 1}}, worker, true, auth.Unavailable, auth.SourcePanic},
+		"shard, a call":                    {[]plannedFault{{shard, callHot, 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, a call from the router":    {[]plannedFault{{shard, callSlow, 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the backend's answer":      {[]plannedFault{{shard, "finished", 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, all attempts":  {[]plannedFault{{shard, "finished", attempts}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and one more":  {[]plannedFault{{shard, "finished", attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the answer, while it goes": {[]plannedFault{{shard, "finished", 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and again":     {[]plannedFault{{shard, "finished", 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
+		"backend, a question":              {[]plannedFault{{slots, "ask", 1}}, slots, false, auth.Unavailable, auth.SourcePanic},
+		"backend, and again":               {[]plannedFault{{slots, "ask", 1}, {slots, "Started", 2}}, slots, false, auth.Unavailable, auth.SourcePanic},
+		"backend, a slot":                  {[]plannedFault{{slots, "slotDone", 1}}, slots, false, auth.Allow, auth.SourceBackend},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := new(faults)
+			r := newRig(t, func(s *setup) { withTokens(s); s.inject = f.inject })
+			r.settled(f)
+			for _, p := range c.faults {
+				f.arm(p.actor, p.kind, p.times)
+			}
+			password := "good"
+			if c.token {
+				password = r.jsxcToken("joe", time.Hour)
+			}
+			r.want(r.auth("joe", password), c.verdict, c.source)
+			eventually(t, "every restart", func() bool {
+				return f.left() == 0 && r.restarts(c.actor) >= restartsAfter(c.faults) && r.recovered()
+			})
+			if a := r.auth("joe", password); a.Verdict != auth.Allow {
+				t.Errorf("afterwards answered %v (%v)", a.Verdict, a.Source)
+			}
+			r.want(r.auth("eve", "bad"), auth.Deny, auth.SourceBackend)
+		})
+	}
+}
+
+// restartsAfter is how often Tree must show an actor restarted: a panic while it goes is no
+// failure of its own.
+func restartsAfter(faults []plannedFault) (n int) {
+	for _, p := range faults {
+		if p.kind != "Restarting" {
+			n += p.times
+		}
+	}
+	return n
+}
+
+// supervisorName matches the domain's supervisor but not its children.
+const supervisorName = "domain:dom.example$"
+
+// TestFaultsOfOthers sends each kind of actor a message that nobody waits for and lets it
+// panic: a request that is with a backend at the time is answered rightly.
+func TestFaultsOfOthers(t *testing.T) {
+	for _, actor := range []string{"/router", "/cache", "/token", "backend.", supervisorName, "listener:"} {
+		t.Run(actor, func(t *testing.T) {
+			f := new(faults)
+			gate := newGate()
+			r := newRig(t, func(s *setup) { withTokens(s); s.inject, s.fake.ask = f.inject, gate.ask })
+			r.listen(listenerBlock("generic"))
+			r.settled(f)
+			asked := r.start("joe", "good")
+			gate.reached(t, 1)
+			f.arm(actor, "tick", 1)
+			r.tickAll()
+			eventually(t, "the panic", func() bool { return f.left() == 0 })
+			eventually(t, "the restart", func() bool { return r.restarts(actor) > 0 && r.recovered() })
+			if actor == supervisorName { // its children are made anew
+				eventually(t, "the workers' start", func() bool {
+					return f.count("/cache", "Started") == 2*len(r.domains["dom.example"].shards)
+				})
+			}
+			gate.open()
+			r.want(<-asked, auth.Allow, auth.SourceBackend)
+			eventually(t, "a login", func() bool { return r.auth("eve", "good").Verdict == auth.Allow })
+		})
+	}
+}
+
+// tickAll sends every listed actor a message that it takes or ignores.
+func (r *rig) tickAll() {
+	for _, d := range r.domains {
+		r.sys.Root.Send(d.supervisor, tickMessage)
+		r.sys.Root.Send(d.router, tickMessage)
+		for _, s := range d.shards {
+			s.send(tickMessage)
+		}
+		for _, w := range d.tokens {
+			r.sys.Root.Send(w.pid, tickMessage)
+		}
+	}
+	for _, b := range r.backends {
+		b.send(tickMessage)
+	}
+	for _, l := range r.listeners {
+		r.sys.Root.Send(l.pid, tickMessage)
+	}
+}
+
+// TestFaultsWhileStarting: an actor that panics in its very first message is started again.
+func TestFaultsWhileStarting(t *testing.T) {
+	for _, actor := range []string{"/router", "/cache", "/token", "backend.", supervisorName, "listener:", "conn:"} {
+		t.Run(actor, func(t *testing.T) {
+			f := new(faults)
+			f.arm(actor, "Started", 2)
+			r := newRig(t, func(s *setup) { withTokens(s); s.inject = f.inject })
+			address := r.listen(listenerBlock("ejabberd"))
+			eventually(t, "a login", func() bool {
+				return r.exchange(address, question{op: "auth", user: "joe", domain: "dom.example", secret: "good"}.frame("ejabberd")) == "\x00\x02\x00\x01"
+			})
+			if n := f.left(); n != 0 {
+				t.Errorf("%d panics did not happen", n)
+			}
+		})
+	}
+}
+
+// TestFaultsWhileStopping: panics at the end neither hold up Stop nor bring an actor back.
+func TestFaultsWhileStopping(t *testing.T) {
+	for _, kind := range []string{"Stopping", "Stopped"} {
+		t.Run(kind, func(t *testing.T) {
+			f := new(faults)
+			r := newRig(t, func(s *setup) { withTokens(s); s.inject = f.inject })
+			r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+			f.arm("", kind, 1000)
+			// A future that is never told ends after 10 s.
+			answeredWithin(t, 8*time.Second, "Stop", r.stop)
+			if n := f.count("", "Stopped"); n < 6 {
+				t.Errorf("%d actors stopped", n)
+			}
+			if n := f.count("", "Restarting"); n != 0 {
+				t.Errorf("%d actors came back", n)
+			}
+		})
+	}
+}

@@ -1,0 +1,50 @@
+package actors
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+)
+
+// gate is a backend that holds every question until the test opens it.
+type gate struct {
+	waiting atomic.Int64
+	opened  chan struct{}
+}
+
+func newGate() *gate { return &gate{opened: make(chan struct{})} }
+
+func (g *gate) open() { close(g.opened) }
+
+func (g *gate) ask(ctx context.Context, q backend.Query) backend.Result {
+	g.waiting.Add(1)
+	select {
+	case <-g.opened:
+		return goodPassword(q)
+	case <-ctx.Done():
+		return backend.Result{Class: backend.Outage, Err: ctx.Err()}
+	}
+}
+
+// reached waits until n questions have come to the gate.
+func (g *gate) reached(t testing.TB, n int64) {
+	t.Helper()
+	eventually(t, "a question at the backend", func() bool { return g.waiting.Load() >= n })
+}
+
+// start asks for a login, with plenty of time, and returns where its answer will come.
+func (r *rig) start(user, password string) <-chan auth.Answer {
+	return r.startRequest(auth.Request{
+		Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password),
+	}, 20*time.Second)
+}
+
+func (r *rig) startRequest(req auth.Request, patience time.Duration) <-chan auth.Answer {
+	answer := make(chan auth.Answer, 1)
+	go func() { answer <- r.Ask(context.Background(), req, patience).Answer }()
+	return answer
+}

@@ -1,0 +1,117 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"net"
+	"time"
+
+	"postern/wire"
+)
+
+// read decodes the peer's input until its end, and closes the channel.
+func (r *relay) read(ctx context.Context, in io.Reader) {
+	defer close(r.input)
+	buf := make([]byte, 0, 4096)
+	for {
+		var d decoded
+		n, ev := r.codec.Decode(buf, &d.req)
+		buf = buf[:copy(buf, buf[n:])]
+		switch ev {
+		case wire.Ask, wire.Refuse, wire.RefuseBroken:
+			d.refused = ev != wire.Ask
+			d.last = ev == wire.RefuseBroken || r.codec.OneShot()
+			select {
+			case r.input <- d:
+			case <-ctx.Done():
+				return
+			}
+			if d.last {
+				return
+			}
+			continue
+		case wire.Quit, wire.Broken:
+			return
+		}
+		if n > 0 && len(buf) > 0 {
+			continue
+		}
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, 4*cap(buf)), buf...)
+		}
+		n, err := in.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if n == 0 && err != nil {
+			return
+		}
+	}
+}
+
+// replies reads the daemon's answers until the connection ends.
+func (r *relay) replies(ctx context.Context, conn net.Conn, number int) {
+	buf := make([]byte, 0, 1024)
+	for {
+		n, a, err := wire.DecodeRelayAnswer(buf)
+		if err == nil && n > 0 {
+			buf = buf[:copy(buf, buf[n:])]
+			if !r.emit(ctx, event{number: number, answer: a}) {
+				return
+			}
+			continue
+		}
+		if err == nil {
+			if len(buf) == cap(buf) {
+				buf = append(make([]byte, 0, 4*cap(buf)), buf...)
+			}
+			n, err = conn.Read(buf[len(buf):cap(buf)])
+			buf = buf[:len(buf)+n]
+		}
+		if err != nil && n == 0 {
+			r.emit(ctx, event{number: number, err: err})
+			return
+		}
+	}
+}
+
+// dialer finds the daemon whenever it is asked to.
+func (r *relay) dialer(ctx context.Context) {
+	for number := 1; ; number++ {
+		select {
+		case <-r.dial:
+		case <-ctx.Done():
+			return
+		}
+		conn := r.connect(ctx)
+		if conn == nil {
+			return
+		}
+		if !r.emit(ctx, event{number: number, conn: conn}) {
+			_ = conn.Close()
+			return
+		}
+	}
+}
+
+// connect tries until it has a connection. It returns nil at the end of ctx.
+func (r *relay) connect(ctx context.Context) net.Conn {
+	for {
+		if conn, err := net.DialTimeout("unix", r.Socket, dialPatient); err == nil {
+			return conn
+		}
+		select {
+		case <-time.After(dialPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// emit hands an event to the loop; it is false at the end.
+func (r *relay) emit(ctx context.Context, e event) bool {
+	select {
+	case r.link <- e:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
