@@ -24,7 +24,7 @@ func TestChangesReachTheCache(t *testing.T) {
 		{backend.Unsupported, hot, auth.Answer{Verdict: allow, Source: hot}},
 		{backend.Outage, fromBackend, auth.Answer{Verdict: allow, Source: grace}}, // nobody knows
 	}
-	for _, op := range []auth.Operation{auth.OpSetPass, auth.OpRemoveUser, auth.OpRemoveUser3} {
+	for _, op := range []auth.Operation{auth.OpSetPass, auth.OpRemoveUser} {
 		for _, c := range cases {
 			for _, down := range []bool{false, true} {
 				t.Run(fmt.Sprint(op, "/", c.class, "/", down), func(t *testing.T) {

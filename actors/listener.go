@@ -141,7 +141,9 @@ func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
 	b.mu.Lock()
 	b.conns[c] = struct{}{}
 	b.mu.Unlock()
-	c.read()
+	if c.greet() {
+		c.read()
+	}
 	b.mu.Lock()
 	delete(b.conns, c)
 	b.mu.Unlock()

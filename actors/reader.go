@@ -33,6 +33,23 @@ type reader struct {
 	call       *Call
 }
 
+// greet sends the greeting of a protocol in which the server speaks first. It is false when the
+// peer is gone already, and the connection then closed.
+func (c *conn) greet() bool {
+	g, ok := c.codec.(wire.Greeter)
+	if !ok {
+		return true
+	}
+	c.armWrite()
+	if _, err := c.out.Write(g.Greeting()); err != nil {
+		if c.net != nil {
+			_ = c.net.Close()
+		}
+		return false
+	}
+	return true
+}
+
 // read serves the connection until its end; it returns when every answer has left.
 func (c *conn) read() {
 	r := &reader{conn: c, buf: make([]byte, smallBuffer)}

@@ -13,6 +13,9 @@ import (
 // asks and passes the request on to the process that owns the data directory. It is private to
 // one version of the program in that both ends check its number.
 //
+// The owner speaks first: four bytes that tell protocol and version, so that the asker knows a
+// living owner from a connection that a dying one never took.
+//
 // Request: 4-byte length of what follows; version byte; operation byte; 4 bytes, the
 // milliseconds that the asker has left; then user, domain, secret, service and client, each a
 // 2-byte length and bytes. Reply: 4-byte length of what follows; verdict byte; source byte;
@@ -32,7 +35,24 @@ var ErrRelay = errors.New("the other postern speaks another relay protocol: run 
 // relayCodec is the owner's end.
 type relayCodec struct{}
 
-var _ Codec = relayCodec{}
+var (
+	_ Codec   = relayCodec{}
+	_ Greeter = relayCodec{}
+)
+
+// RelayGreeting is the length of the owner's greeting in bytes.
+const RelayGreeting = 4
+
+// Greeting implements Greeter.
+func (relayCodec) Greeting() []byte { return []byte{'p', 'r', '/', '0' + relayVersion} }
+
+// CheckRelayGreeting reports whether a greeting is that of an owner of this version.
+func CheckRelayGreeting(greeting []byte) error {
+	if string(greeting) != string(relayCodec{}.Greeting()) {
+		return ErrRelay
+	}
+	return nil
+}
 
 // OneShot implements Codec.
 func (relayCodec) OneShot() bool { return false }

@@ -120,6 +120,18 @@ func TestRelayAnswers(t *testing.T) {
 	}
 }
 
+func TestRelayGreeting(t *testing.T) {
+	codec, _ := New(Relay, Options{})
+	greeting := codec.(Greeter).Greeting()
+	if len(greeting) != RelayGreeting || CheckRelayGreeting(greeting) != nil {
+		t.Errorf("the greeting %q is not taken", greeting)
+	}
+	greeting[3]++
+	if !errors.Is(CheckRelayGreeting(greeting), ErrRelay) {
+		t.Error("the greeting of another version is taken")
+	}
+}
+
 func FuzzRelay(f *testing.F) {
 	for _, r := range relayRequests()[:3] {
 		f.Add(AppendRelayRequest(nil, &r, r.Patience))

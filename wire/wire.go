@@ -59,6 +59,12 @@ type Codec interface {
 	OneShot() bool
 }
 
+// Greeter is a Codec whose protocol has the server speak first.
+type Greeter interface {
+	// Greeting returns what is sent before anything is read.
+	Greeting() []byte
+}
+
 // Options tune a codec.
 type Options struct {
 	// MaxFrame bounds a frame or line in bytes, without the length prefix or the LF

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,12 +60,14 @@ func (r *restartable) ask(questions string) string {
 	return exchange(r.t, r.running().address("generic"), questions)
 }
 
-// remembers waits until the daemon's store holds a text. The hash of a password is made after
-// the answer.
-func (r *restartable) remembers(text string) {
+// remembers waits until the running daemon has made the hash of a user's password, which it
+// does after the answer.
+func (r *restartable) remembers(address string) {
 	r.t.Helper()
-	dir := filepath.Join(r.data(), "store")
-	r.running().eventually(text+" on disk", func() bool { return inFiles(r.t, dir, text) })
+	r.running().eventually("hash of "+address, func() bool {
+		shown := decode[cacheShown](r.t, ok(r.t, "", "cache", "show", address, "--config", r.config))
+		return len(shown.Verifiers) > 0 && shown.Verifiers[0].OnDisk
+	})
 }
 
 // data is the data directory, from the first line that configFile writes.

@@ -166,13 +166,21 @@ func changeAccount(t *testing.T, text, account, domain string, daemon bool) {
 			t.Errorf("%s was answered %q, want %q", password, got, answer)
 		}
 	}
+	exists := "isuser:joe:" + domain + "\n"
+	if got := s.ask(exists); got != "0\n" {
+		t.Errorf("before there is an account: answered %q", got)
+	}
 	user("old", "add")
+	if got := s.ask(exists); got != "1\n" {
+		t.Errorf("a new account was answered %q", got)
+	}
+	want("new", "0\n") // which is remembered, too
 	want("old", "1\n")
-	s.remembers(domain + "\x00joe")
+	s.remembers("joe@" + domain)
 	user("new", "passwd")
 	want("old", "0\n")
 	want("new", "1\n")
-	s.remembers(domain + "\x00joe")
+	s.remembers("joe@" + domain)
 	user("", "remove")
 	want("new", "0\n")
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"time"
@@ -95,15 +96,36 @@ func (r *relay) dialer(ctx context.Context) {
 // connect tries until it has a connection. It returns nil at the end of ctx.
 func (r *relay) connect(ctx context.Context) net.Conn {
 	for {
-		if conn, err := net.DialTimeout("unix", r.Socket, dialPatient); err == nil {
-			return conn
+		conn, err := net.DialTimeout("unix", r.Socket, dialPatient)
+		if err == nil {
+			if err = greeted(conn); err == nil {
+				return conn
+			}
+			_ = conn.Close()
+		}
+		pause := dialPause
+		if errors.Is(err, wire.ErrRelay) {
+			r.Log.Error("cannot relay", "err", err)
+			pause = dialPatient
 		}
 		select {
-		case <-time.After(dialPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// greeted waits for the daemon's greeting: a daemon that dies may leave connections behind that
+// it never took.
+func greeted(conn net.Conn) error {
+	_ = conn.SetReadDeadline(time.Now().Add(dialPatient))
+	greeting := make([]byte, wire.RelayGreeting)
+	if _, err := io.ReadFull(conn, greeting); err != nil {
+		return err
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	return wire.CheckRelayGreeting(greeting)
 }
 
 // emit hands an event to the loop; it is false at the end.

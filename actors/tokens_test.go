@@ -1,0 +1,196 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/config"
+	"postern/internal/store"
+	"postern/internal/token"
+)
+
+// TestJSXCToken: a valid token lets its user in, any number of times, without a question to
+// the backend and without a trace in the cache.
+func TestJSXCToken(t *testing.T) {
+	for _, storage := range []config.Storage{config.StorageNone, config.StorageMemory, config.StorageDisk} {
+		t.Run(string(storage), func(t *testing.T) {
+			disk := openStore(t)
+			r := newRig(t, func(s *setup) {
+				withTokens(s)
+				onDisk(s, disk)
+				s.cfg.Domains[0].Cache.Storage = storage
+			})
+			text := r.jsxcToken("joe", time.Hour)
+			for range 3 {
+				r.want(r.auth("joe", text), auth.Allow, auth.SourceToken)
+			}
+			if u := r.cached("joe"); len(u.Verifiers)+len(u.Refusals) > 0 || u.Exists.Known {
+				t.Errorf("the cache knows %+v", u)
+			}
+			counted(t, disk, 0)
+			if n := r.fake.asked.Load(); n != 0 {
+				t.Errorf("the backend was asked %d times", n)
+			}
+			// Another's token, and one whose time is over, are passwords like any other.
+			r.want(r.auth("eve", text), auth.Deny, auth.SourceBackend)
+			r.clock.advance(time.Hour + 2*time.Second)
+			r.want(r.auth("joe", text), auth.Deny, auth.SourceBackend)
+			if n := r.fake.asked.Load(); n != 2 {
+				t.Errorf("the backend was asked %d times", n)
+			}
+		})
+	}
+}
+
+// TestExpiredTokenIsAPassword: a user whose password has the form of a token gets in, by
+// backend, cache and grace.
+func TestExpiredTokenIsAPassword(t *testing.T) {
+	g := newRegime("")
+	r := newRig(t, func(s *setup) { withTokens(s); g.use(s) })
+	alike := map[string]string{
+		"jsxc, expired":      r.jsxcToken("ann", -time.Hour),
+		"jsxc, of another":   r.jsxcToken("bob", time.Hour),
+		"totp, of another":   r.totpToken("bob"),
+		"totp, by its looks": "12345678 " + strings.Repeat("A", 43) + "=",
+	}
+	for name, password := range alike {
+		if !token.LooksJSXC(password) && !token.LooksTOTP(password) {
+			t.Fatalf("%s does not look like a token", name)
+		}
+		g.change(password)
+		user := "ann " + name
+		r.want(r.auth(user, password), auth.Allow, auth.SourceBackend)
+		r.want(r.auth(user, password), auth.Allow, auth.SourceHot)
+	}
+	g.always(backend.Outage)
+	r.clock.advance(2 * time.Hour)
+	for name, password := range alike {
+		r.want(r.auth("ann "+name, password), auth.Allow, auth.SourceGrace)
+	}
+}
+
+// TestWithoutTokens: a domain that has none of them takes a token for a password.
+func TestWithoutTokens(t *testing.T) {
+	r := newRig(t, nil)
+	r.want(r.auth("joe", r.jsxcToken("joe", time.Hour)), auth.Deny, auth.SourceBackend)
+}
+
+// TestSingleUse: a single-use token is good once, also after a panic of its worker and after
+// a restart of the broker.
+func TestSingleUse(t *testing.T) {
+	disk := openStore(t)
+	shared := &clock{}
+	next := func(f *faults) *rig {
+		return newRig(t, func(s *setup) {
+			withTokens(s)
+			onDisk(s, disk)
+			s.inject, s.clock = f.inject, shared
+		})
+	}
+	f := new(faults)
+	r := next(f)
+	text := r.totpToken("joe")
+	r.want(r.auth("joe", text), auth.Allow, auth.SourceToken)
+	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
+	r.settled(f)
+	workers := len(r.domains["dom.example"].tokens)
+	f.arm("/token", "tick", workers)
+	r.tickAll()
+	eventually(t, "the restarts", func() bool { return r.restarts("/token") == workers && r.recovered() })
+	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
+	second := r.totpToken("joe")
+	r.want(r.auth("joe", second), auth.Allow, auth.SourceToken)
+	r.stop()
+
+	r = next(new(faults))
+	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
+	r.want(r.auth("joe", second), auth.Deny, auth.SourceToken)
+	r.want(r.auth("joe", r.totpToken("joe")), auth.Allow, auth.SourceToken)
+	if n := r.fake.asked.Load(); n != 0 {
+		t.Errorf("the backend was asked %d times", n)
+	}
+	r.stop()
+
+	// What can never be presented again is not kept.
+	shared.advance(time.Hour)
+	r = next(new(faults))
+	nonces := 0
+	if err := disk.Scan([]byte(store.Nonces), func(_, _ []byte) bool { nonces++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if nonces != 0 {
+		t.Errorf("%d nonces are kept for ever", nonces)
+	}
+	r.want(r.auth("joe", text), auth.Deny, auth.SourceBackend) // a password by now
+}
+
+// TestUnreadableNonces: what stands in the store under a nonce's key but is none is removed.
+func TestUnreadableNonces(t *testing.T) {
+	disk := openStore(t)
+	if err := disk.Apply([]store.Op{
+		{Key: []byte(store.Nonces + "short"), Value: []byte{nonceVersion, 0, 0, 0, 0, 255, 255, 255, 255}},
+		{Key: []byte(store.Nonces + strings.Repeat("x", 32)), Value: []byte{9, 0, 0, 0, 0, 255, 255, 255, 255}},
+		{Key: []byte(store.Nonces + strings.Repeat("y", 32)), Value: []byte{}},
+	}, true); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, func(s *setup) { withTokens(s); onDisk(s, disk) })
+	left := 0
+	if err := disk.Scan([]byte(store.Nonces), func(_, _ []byte) bool { left++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if left != 0 {
+		t.Errorf("%d records are left", left)
+	}
+	r.want(r.auth("joe", r.totpToken("joe")), auth.Allow, auth.SourceToken)
+}
+
+// TestTokenIsDurableFirst: a single-use token is on disk before its user is let in.
+func TestTokenIsDurableFirst(t *testing.T) {
+	disk := &slowStore{Store: openStore(t), reached: make(chan struct{}), release: make(chan struct{})}
+	r := newRig(t, func(s *setup) { withTokens(s); onDisk(s, disk) })
+	answer := r.start("joe", r.totpToken("joe"))
+	<-disk.reached
+	select {
+	case a := <-answer:
+		t.Errorf("answered %v before the token was stored", a.Verdict)
+	default:
+	}
+	close(disk.release)
+	r.want(<-answer, auth.Allow, auth.SourceToken)
+}
+
+// slowStore holds the first durable write until the test releases it.
+type slowStore struct {
+	store.Store
+	reached, release chan struct{}
+}
+
+func (s *slowStore) Apply(ops []store.Op, sync bool) error {
+	if sync {
+		close(s.reached)
+		<-s.release
+	}
+	return s.Store.Apply(ops, sync)
+}
+
+// TestTokenTrace: `postern test` tells what became of a token, and never the token.
+func TestTokenTrace(t *testing.T) {
+	r := newRig(t, withTokens)
+	single := r.totpToken("joe")
+	for _, step := range []struct{ text, want string }{
+		{r.jsxcToken("joe", time.Hour), "jsxc: valid"}, {r.jsxcToken("joe", -time.Hour), "jsxc: expired"},
+		{r.jsxcToken("eve", time.Hour), "jsxc: invalid"}, {single, "totp: valid"}, {single, "totp: already used"},
+	} {
+		p := r.Ask(context.Background(), login("joe", step.text), 4*time.Second)
+		steps := fmt.Sprint(p.Steps)
+		if !strings.Contains(steps, step.want) || strings.Contains(steps, step.text) {
+			t.Errorf("the steps are %s, want %q", steps, step.want)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// relayConfig is a daemon in front of a web application.
+func relayConfig(t *testing.T, url string) string {
+	t.Helper()
+	return configFile(t, t.TempDir(), `
+listen "ejabberd" { address = "127.0.0.1:0" }
+listen "generic" {
+  address  = "127.0.0.1:0"
+  deadline = "1s"
+}
+backend "json" "app" { url = "`+url+`" }
+domain "dom.example" {
+  backends = [backend.json.app]
+  cache { storage = "memory" }
+}
+`)
+}
+
+// With a daemon, all copies share its cache: the backend is asked once.
+func TestRelaysShareTheDaemon(t *testing.T) {
+	app := newStub(t, always(http.StatusOK, jsonYes))
+	config := relayConfig(t, app.URL)
+	s := serve(t, "--config", config)
+	for i := range 3 {
+		p := start(t, "pipe", "--protocol", "ejabberd", "--config", config)
+		p.send(frame("auth:joe:dom.example:secret") + frame("nonsense") + frame("setpass:joe:dom.example:new"))
+		p.expect("\x00\x02\x00\x01\x00\x02\x00\x00\x00\x02\x00\x02")
+		if rest, code := p.finish(); rest != "" || code != 0 {
+			t.Errorf("relay %d ended with %q, status %d", i, rest, code)
+		}
+	}
+	if n := app.asked.Load(); n != 1 {
+		t.Errorf("the backend was asked %d times, want once", n)
+	}
+	s.eventually("decisions of relays", func() bool {
+		return strings.Count(s.log.String(), "front=relay op=auth") == 3
+	})
+}
+
+// A question that meets the end of the daemon is asked again at its successor, and one that
+// comes while there is none waits for it.
+func TestRelayOutlivesTheDaemon(t *testing.T) {
+	arrived, release := make(chan struct{}, 8), make(chan struct{})
+	app := newStub(t, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, jsonYes)
+	})
+	config := relayConfig(t, app.URL)
+	s := serve(t, "--config", config)
+	p := start(t, "pipe", "--protocol", "ejabberd", "--config", config)
+	p.send(frame("auth:joe:dom.example:secret"))
+	<-arrived
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+	p.logged("the daemon is gone")
+	p.send(frame("auth:ann:dom.example:secret"))
+	close(release)
+	serve(t, "--config", config)
+	p.expect("\x00\x02\x00\x01\x00\x02\x00\x01")
+	if n := app.asked.Load(); n != 3 {
+		t.Errorf("the backend was asked %d times, want 3: joe twice, ann once", n)
+	}
+	if rest, code := p.finish(); rest != "" || code != 0 {
+		t.Errorf("ended with %q, status %d", rest, code)
+	}
+}
+
+// Without a daemon a relay answers "cannot tell" by its own deadline, stays, and is of use
+// again when there is one.
+func TestRelayWithoutDaemon(t *testing.T) {
+	config := relayConfig(t, newStub(t, always(http.StatusOK, jsonYes)).URL)
+	s := serve(t, "--config", config)
+	p := start(t, "pipe", "--protocol", "generic", "--config", config)
+	p.send("auth:joe:dom.example:secret\n")
+	p.expect("1\n")
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+	begun := time.Now()
+	p.send("auth:joe:dom.example:secret\n")
+	p.expect("0\n")
+	if took := time.Since(begun); took < 900*time.Millisecond || took > 10*time.Second {
+		t.Errorf("answered after %v; the deadline is 1s", took)
+	}
+	serve(t, "--config", config)
+	p.send("auth:joe:dom.example:secret\n")
+	p.expect("1\n")
+	if rest, code := p.finish(); rest != "" || code != 0 {
+		t.Errorf("ended with %q, status %d", rest, code)
+	}
+}
+
+// --socket needs neither a configuration nor a daemon to start with.
+func TestRelayBySocket(t *testing.T) {
+	config := relayConfig(t, newStub(t, always(http.StatusOK, jsonYes)).URL)
+	text := readText(config)
+	_, rest, _ := strings.Cut(text, `data_dir = "`)
+	dir, _, _ := strings.Cut(rest, `"`)
+	p := start(t, "pipe", "--protocol", "ejabberd", "--socket", filepath.Join(dir, "relay.sock"), "--config", "/nonexistent")
+	p.send(frame("auth:joe:dom.example:secret"))
+	serve(t, "--config", config)
+	p.expect("\x00\x02\x00\x01")
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+// Installed side by side, `postern pipe` becomes postern-relay, which stays small.
+func TestRelayIsSmall(t *testing.T) {
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-o", dir+"/", "postern/cmd/postern", "postern/cmd/postern-relay")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	config := relayConfig(t, newStub(t, always(http.StatusOK, jsonYes)).URL)
+	serve(t, "--config", config)
+	p := &process{t: t, cmd: exec.Command(filepath.Join(dir, "postern"), "pipe", "--protocol", "ejabberd", "--config", config), ended: make(chan struct{})}
+	stdin, in := pipe(t)
+	out, stdout := pipe(t)
+	p.in, p.out, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = in, out, stdin, stdout, &p.log
+	p.run()
+	_, _ = stdin.Close(), stdout.Close()
+	p.send(frame("auth:joe:dom.example:secret"))
+	p.expect("\x00\x02\x00\x01")
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.cmd.Process.Pid))
+	if err != nil || filepath.Base(exe) != "postern-relay" {
+		t.Errorf("the relay runs %q, %v", exe, err)
+	}
+	const most = 12 << 10 // KiB
+	if kib := residentKiB(t, p.cmd.Process.Pid); kib > most {
+		t.Errorf("a relay takes %d KiB, want at most %d", kib, most)
+	}
+	if rest, code := p.finish(); rest != "" || code != 0 {
+		t.Errorf("ended with %q, status %d", rest, code)
+	}
+}
+
+func residentKiB(t *testing.T, pid int) int {
+	t.Helper()
+	_, rest, found := strings.Cut(readText(fmt.Sprintf("/proc/%d/status", pid)), "VmRSS:")
+	if !found {
+		t.Fatal("no VmRSS")
+	}
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
