@@ -149,6 +149,7 @@ func verdictOf(r backend.Result) func(context.Context, backend.Query) backend.Re
 func TestTwoBackends(t *testing.T) {
 	yes, no := backend.Result{Class: backend.Accepted}, backend.Result{Class: backend.Refused}
 	known := backend.Result{Class: backend.Refused, Known: true}
+	absent := backend.Result{Class: backend.Refused, Absent: true}
 	down, busy := backend.Result{Class: backend.Outage}, backend.Result{Class: backend.Throttled}
 	broken, none := backend.Result{Class: backend.Misconfigured}, backend.Result{Class: backend.Unsupported}
 	cases := []struct {
@@ -159,14 +160,16 @@ func TestTwoBackends(t *testing.T) {
 	}{
 		{yes, no, 0, auth.Allow, true}, {known, yes, 0, auth.Deny, false}, {no, yes, 1, auth.Allow, true},
 		{no, no, 1, auth.Deny, false}, {no, known, 1, auth.Deny, false},
-		{down, yes, 1, auth.Allow, true}, {down, no, 1, auth.Unavailable, true}, {no, down, 1, auth.Unavailable, true},
-		{down, known, 1, auth.Deny, false}, {busy, no, 1, auth.Unavailable, true}, {no, busy, 1, auth.Unavailable, true},
+		{down, yes, 1, auth.Allow, true}, {down, absent, 1, auth.Unavailable, true}, {absent, down, 1, auth.Unavailable, true},
+		{down, known, 1, auth.Deny, false}, {busy, absent, 1, auth.Unavailable, true}, {absent, busy, 1, auth.Unavailable, true},
+		// A refused password gets no grace, whoever else cannot tell.
+		{down, no, 1, auth.Unavailable, false}, {no, down, 1, auth.Unavailable, false}, {no, busy, 1, auth.Unavailable, false},
 		{broken, no, 1, auth.Unavailable, false}, {no, broken, 1, auth.Unavailable, false}, {broken, yes, 1, auth.Allow, true},
 		{none, no, 1, auth.Deny, false}, {no, none, 1, auth.Deny, false}, {none, none, 1, auth.Unsupported, false},
 		{down, down, 1, auth.Unavailable, true}, {none, down, 1, auth.Unavailable, true},
 	}
 	for _, c := range cases {
-		t.Run(fmt.Sprintf("%v %t, %v", c.first.Class, c.first.Known, c.second.Class), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%+v/%+v", c.first, c.second), func(t *testing.T) {
 			second := &fakeBackend{}
 			r := newRig(t, func(s *setup) {
 				s.cfg.Backends = append(s.cfg.Backends, s.cfg.Backends[0])
@@ -214,7 +217,7 @@ func TestDomainsDoNotShareTrouble(t *testing.T) {
 	}
 	g.reached(t, 8)
 	r.settled(f)
-	f.arm("domain:dom.example", "tick", 3)
+	f.arm("domain:dom.example/", "tick", 1+len(r.domains["dom.example"].shards)) // router and shards
 	r.tickAll()
 	for i := range 50 {
 		r.want(r.ask(at("other.example", fmt.Sprint("user", i), "good")), auth.Allow, auth.SourceBackend)

@@ -61,10 +61,15 @@ func (p *hashPool) submit(job hashJob, urgent bool) bool {
 	}
 	select {
 	case queue <- job:
-		return true
 	default:
 		return false
 	}
+	select {
+	case <-p.stop: // close may have looked into the queue before
+		p.drain()
+	default:
+	}
+	return true
 }
 
 // run does fn on the pool and waits for it; it is the backend.Hashing of the users backend.
@@ -95,6 +100,11 @@ var _ backend.Hashing = (*hashPool)(nil).run
 func (p *hashPool) close() {
 	close(p.stop)
 	p.wg.Wait()
+	p.drain()
+}
+
+// drain fails what is queued.
+func (p *hashPool) drain() {
 	for {
 		select {
 		case job := <-p.urgent:

@@ -141,6 +141,9 @@ func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
 	b.mu.Lock()
 	b.conns[c] = struct{}{}
 	b.mu.Unlock()
+	if socket != nil && b.closing.Load() { // closeConns did not see this one
+		_ = socket.SetReadDeadline(time.Unix(1, 0))
+	}
 	if c.greet() {
 		c.read()
 	}

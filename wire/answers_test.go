@@ -65,6 +65,11 @@ func TestAnswers(t *testing.T) {
 		{TCPTable, Options{}, auth.Deny, auth.SourceBackend, isUser, "500 no such user\n"},
 		{TCPTable, Options{}, auth.Deny, auth.SourceMalformed, isUser, "500 malformed request\n"},
 		{TCPTable, Options{}, auth.Unsupported, none, isUser, "500 not supported\n"},
+		{Socketmap, Options{}, auth.Allow, none, isUser, "5:OK OK,"},
+		{Socketmap, Options{}, auth.Deny, none, isUser, "9:NOTFOUND ,"},
+		{Socketmap, Options{}, auth.Deny, auth.SourceMalformed, []auth.Operation{auth.OpNone}, "18:PERM not supported,"},
+		{Socketmap, Options{}, auth.Unavailable, none, isUser, "20:TEMP try again later,"},
+		{Socketmap, Options{}, auth.Unsupported, none, isUser, "18:PERM not supported,"},
 		{TCPTable, Options{}, auth.Unavailable, none, isUser, "400 temporarily unavailable\n"},
 	} {
 		for _, op := range c.ops {

@@ -54,8 +54,8 @@ func sameStep(a, b step) bool {
 
 func checkAsked(t *testing.T, p Protocol, req *auth.Request) {
 	t.Helper()
-	if err := auth.CheckUser(req.User); err != nil {
-		t.Fatal(err)
+	if err := auth.CheckUser(req.User); (err == nil) == (req.Op == auth.OpIsDomain) {
+		t.Fatalf("%v with the user %q: %v", req.Op, req.User, err)
 	}
 	if err := auth.CheckDomain(req.Domain); err != nil && (p != Saslauthd || req.Domain != "") {
 		t.Fatal(err)
@@ -89,6 +89,12 @@ func FuzzSaslauthd(f *testing.F) {
 func FuzzTCPTable(f *testing.F) {
 	seed(f, TCPTable)
 	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) { checkDecode(t, TCPTable, input, cut, limit) })
+}
+
+func FuzzSocketmap(f *testing.F) {
+	seed(f, Socketmap)
+	f.Add([]byte("15:domain b\xc3\xbccher.example,9:domain a/,"), uint16(4), uint16(0))
+	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) { checkDecode(t, Socketmap, input, cut, limit) })
 }
 
 // FuzzRoundTrip: what a client encodes is what is asked, and what may not be asked is

@@ -64,7 +64,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 	}
 	size := binary.BigEndian.Uint32(buf)
 	if size < relayHeader+5*2 || size > relayMaxFrame-4 {
-		return 0, Broken
+		return len(buf), Broken
 	}
 	n = 4 + int(size)
 	if len(buf) < n {
@@ -73,20 +73,20 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 	frame := buf[4:n]
 	op := auth.Operation(frame[1])
 	if frame[0] != relayVersion || op == auth.OpNone || op > auth.OpRoster {
-		return 0, Broken
+		return len(buf), Broken
 	}
 	patience := time.Duration(binary.BigEndian.Uint32(frame[2:])) * time.Millisecond
 	var text [5][]byte
 	rest := frame[relayHeader:]
 	for i := range text {
 		if len(rest) < 2 || len(rest)-2 < int(binary.BigEndian.Uint16(rest)) {
-			return 0, Broken
+			return len(buf), Broken
 		}
 		size := int(binary.BigEndian.Uint16(rest))
 		text[i], rest = rest[2:2+size], rest[2+size:]
 	}
 	if len(rest) != 0 {
-		return 0, Broken
+		return len(buf), Broken
 	}
 	return n, fill(req, auth.Request{
 		Op: op, User: string(text[0]), Domain: string(text[1]), Service: string(text[3]), Client: string(text[4]),

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,6 +38,7 @@ type vector struct {
 	OutputAnyOf  []string            `json:"output_any_of_hex"`
 	OutputRegex  string              `json:"output_regex"`
 	Reply        string              `json:"reply"`
+	Replies      []string            `json:"replies"`
 	Then         string              `json:"then"`
 	ReplyHex     string              `json:"reply_hex"`
 	ReplyParts   []part              `json:"reply_parts"`
@@ -52,7 +54,7 @@ type vector struct {
 // vectorFiles names the vectors of each protocol.
 var vectorFiles = map[Protocol]string{
 	Ejabberd: "wire_ejabberd.json", Generic: "wire_generic.json",
-	Saslauthd: "wire_saslauthd.json", TCPTable: "wire_postfix_tcp.json",
+	Saslauthd: "wire_saslauthd.json", TCPTable: "wire_postfix_tcp.json", Socketmap: "wire_socketmap.json",
 }
 
 func loadVectors(tb testing.TB, p Protocol) []vector {
@@ -205,6 +207,10 @@ func (v *vector) checkOutput(t *testing.T, output []byte) {
 		if len(output) < 4 || int(output[0])<<8|int(output[1]) != len(output)-2 || string(output[2:4]) != v.Reply {
 			t.Errorf("output %q, want one reply %s", output, v.Reply)
 		}
+	case v.Replies != nil:
+		if got := firstWords(t, output); !slices.Equal(got, v.Replies) {
+			t.Errorf("replies %q, want %q", got, v.Replies)
+		}
 	case v.OutputHex != nil:
 		if got != *v.OutputHex {
 			t.Errorf("output %q, want hex %s", output, *v.OutputHex)
@@ -220,6 +226,25 @@ func (v *vector) checkOutput(t *testing.T, output []byte) {
 	default:
 		t.Error("the case says nothing about the output")
 	}
+}
+
+// firstWords reads netstrings and returns the first word of each. An OK must have a value.
+func firstWords(t *testing.T, output []byte) []string {
+	t.Helper()
+	words := []string{}
+	for len(output) > 0 {
+		length, rest, _ := bytes.Cut(output, []byte(":"))
+		size, err := strconv.Atoi(string(length))
+		if err != nil || len(rest) <= size || rest[size] != ',' {
+			t.Fatalf("%q is no netstring", output)
+		}
+		word, value, spaced := bytes.Cut(rest[:size], []byte(" "))
+		if string(word) == "OK" && (!spaced || len(value) == 0) {
+			t.Errorf("%q is silently not found", rest[:size])
+		}
+		words, output = append(words, string(word)), rest[size+1:]
+	}
+	return words
 }
 
 func TestVectors(t *testing.T) {

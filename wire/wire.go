@@ -17,10 +17,11 @@ const (
 	Ejabberd  Protocol = "ejabberd"
 	Saslauthd Protocol = "saslauthd"
 	TCPTable  Protocol = "tcp_table"
+	Socketmap Protocol = "socketmap"
 )
 
 // Protocols lists every protocol that New accepts.
-var Protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable}
+var Protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap}
 
 // Event is what Decode found at the start of the unread bytes.
 type Event uint8
@@ -101,6 +102,8 @@ func New(p Protocol, o Options) (Codec, error) {
 		return newSaslauthd(o), nil
 	case TCPTable:
 		return newTCPTable(o), nil
+	case Socketmap:
+		return newSocketmap(o), nil
 	case Relay:
 		return relayCodec{}, nil
 	}

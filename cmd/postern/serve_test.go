@@ -20,6 +20,7 @@ const usersConfig = `
 listen "ejabberd" { address = "127.0.0.1:0" }
 listen "generic" { address = "127.0.0.1:0" }
 listen "tcp_table" { address = "127.0.0.1:0" }
+listen "socketmap" { address = "127.0.0.1:0" }
 listen "saslauthd" {
   address        = "unix:mux"
   default_domain = "dom.example"
@@ -93,7 +94,7 @@ func TestRealClients(t *testing.T) {
 	s, config := usersServer(t)
 	ok(t, "secret\n", "user", "add", "josé@dom.example", "--config", config)
 	ok(t, "secret\n", "user", "add", "a b@dom.example", "--config", config)
-	table := "tcp:" + s.address("tcp_table")
+	table, socketmap := "tcp:"+s.address("tcp_table"), "socketmap:inet:"+s.address("socketmap")+":"
 	// postmap wants a configuration, however empty.
 	conf := t.TempDir()
 	if err := os.WriteFile(filepath.Join(conf, "main.cf"), []byte("compatibility_level = 3.6\n"), 0o644); err != nil {
@@ -103,10 +104,20 @@ func TestRealClients(t *testing.T) {
 		"joe@dom.example": 0, "nobody@dom.example": 1, "josé@dom.example": 0, `"a b"@dom.example`: 0,
 		"joe@unknown.example": 1, "dom.example": 1,
 	} {
-		r := runCommand(t, "", postmap, "-c", conf, "-q", key, table)
-		if r.code != want || want == 0 && strings.TrimSpace(r.out) != "OK" {
-			t.Errorf("postmap -q %q: exit status %d, %q %q", key, r.code, r.out, r.err)
+		for _, table := range []string{table, socketmap + "mailbox"} {
+			r := runCommand(t, "", postmap, "-c", conf, "-q", key, table)
+			if r.code != want || want == 0 && strings.TrimSpace(r.out) != "OK" {
+				t.Errorf("postmap -q %q %s: exit status %d, %q %q", key, table, r.code, r.out, r.err)
+			}
 		}
+	}
+	for domain, want := range map[string]int{"dom.example": 0, "DOM.Example": 0, "unknown.example": 1, "a/b": 1} {
+		if r := runCommand(t, "", postmap, "-c", conf, "-q", domain, socketmap+"domain"); r.code != want {
+			t.Errorf("postmap -q %q: exit status %d, %q %q", domain, r.code, r.out, r.err)
+		}
+	}
+	if r := runCommand(t, "", postmap, "-c", conf, "-q", "x", socketmap+"aliases"); r.code != 1 || r.err == "" {
+		t.Errorf("a map that is not served: exit status %d, %q", r.code, r.err)
 	}
 	for _, c := range []struct {
 		user, realm, password string

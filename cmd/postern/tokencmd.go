@@ -97,6 +97,9 @@ func issueJSXC(cfg *config.JSXCToken, id auth.Identity, ttl string) (auth.Secret
 		if life, err = config.ParseDuration(ttl); err != nil {
 			return auth.Secret{}, fmt.Errorf("--ttl: %w", err)
 		}
+		if life < time.Second {
+			return auth.Secret{}, fmt.Errorf("--ttl %s: the token would have expired already; write 1s or more", ttl)
+		}
 	}
 	j, err := token.NewJSXC(cfg.Secrets)
 	if err != nil {

@@ -20,12 +20,14 @@ const (
 	OpRemoveUser3
 	OpCertAuth
 	OpRoster
+	OpIsDomain // is this domain served here? It has no user.
 )
 
 var operationNames = [...]string{
 	OpNone: "none", OpAuth: "auth", OpIsUser: "isuser", OpSetPass: "setpass",
 	OpTryRegister: "tryregister", OpRemoveUser: "removeuser",
 	OpRemoveUser3: "removeuser3", OpCertAuth: "certauth", OpRoster: "roster",
+	OpIsDomain: "isdomain",
 }
 
 // String returns the operation's word as it stands on the wire.
@@ -37,9 +39,9 @@ func (o Operation) String() string {
 }
 
 // ParseOperation returns the operation of a wire word and OpNone for any other
-// text. The match is exact: the protocols know lower case only.
+// text. The match is exact: the protocols know lower case only. isdomain is no word of any.
 func ParseOperation(word []byte) Operation {
-	for i := OpAuth; int(i) < len(operationNames); i++ {
+	for i := OpAuth; i <= OpRoster; i++ {
 		if string(word) == operationNames[i] {
 			return i
 		}

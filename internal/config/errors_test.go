@@ -134,7 +134,7 @@ func TestComplaintsAboutListeners(t *testing.T) {
 		{"mode not octal", listen("address = \"unix:/x\"\nmode = \"0888\""), Error, 3, "octal digits", `"0660"`},
 		{"setuid mode", listen("address = \"unix:/x\"\nmode = \"4755\""), Error, 3, "octal digits", `"0660"`},
 		{"no protocol", "listen \"mux\" { " + strings.TrimSpace(okAddr) + " }\n" + base, Error, 1, "protocol is not given", "ejabberd, generic, saslauthd, tcp_table"},
-		{"socketmap", listen(okAddr + `protocol = "socketmap"`), Error, 3, "not supported by this version", "this version has ejabberd, generic, saslauthd, tcp_table"},
+		{"dovecot", listen(okAddr + `protocol = "dovecot"`), Error, 3, "not supported by this version", "this version has ejabberd, generic, saslauthd, tcp_table, socketmap"},
 		{"dovecot label", "listen \"dovecot\" { " + strings.TrimSpace(okAddr) + " }\n" + base, Error, 1, "not supported by this version", "saslauthd"},
 		{"prosody", listen(okAddr + `protocol = "prosody"`), Error, 3, "called generic", `"generic"`},
 		{"postfix", listen(okAddr + `protocol = "postfix"`), Error, 3, "called tcp_table", `"tcp_table"`},

@@ -30,6 +30,7 @@ var protocols = [...]protocol{
 	{name: "generic", deadline: 4 * time.Second, maxFrame: 65536, peerPatience: 5 * time.Second},
 	{name: "saslauthd", deadline: 8 * time.Second, idle: 30 * time.Second, maxFrame: 32768},
 	{name: "tcp_table", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
+	{name: "socketmap", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
 }
 
 func protocolNames() []string {
@@ -101,7 +102,7 @@ func (p *parser) protocolOf(s *section) protocol {
 	}
 	supported := "this version has " + strings.Join(protocolNames(), ", ")
 	switch name {
-	case "socketmap", "dovecot":
+	case "dovecot":
 		p.complain(at, "protocol "+name+" is not supported by this version", supported)
 	case "prosody":
 		p.complain(at, "protocol prosody is called generic here", `write protocol = "generic"`)

@@ -20,7 +20,7 @@ type Config struct {
 // Listener is one endpoint.
 type Listener struct {
 	Name     string
-	Protocol string // ejabberd, generic, saslauthd or tcp_table
+	Protocol string // ejabberd, generic, saslauthd, tcp_table or socketmap
 	Network  string // "tcp" or "unix"
 	Address  string // host:port, or an absolute path (relative ones are resolved against DataDir)
 

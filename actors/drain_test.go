@@ -1,0 +1,204 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+)
+
+// drain starts to drain and returns where its result will come.
+func (r *rig) drain(ctx context.Context) <-chan bool {
+	done := make(chan bool, 1)
+	go func() { done <- r.Drain(ctx) }()
+	eventually(r.t, "the beginning of the drain", r.draining.Load)
+	return done
+}
+
+const cannotFrame = "\x00\x02\x00\x02"
+
+// TestDrain: what is in flight is answered, what comes is refused, and every connection ends.
+func TestDrain(t *testing.T) {
+	f, g := new(faults), newGate()
+	r := newRig(t, func(s *setup) { s.fake.ask, s.inject = g.ask, f.inject })
+	address := r.listen(listenerBlock("ejabberd"))
+	unix := r.listenOn("unix", listenerBlock("generic"))
+	var busy []client
+	for i := range 12 { // with 8 slots
+		c := r.dial(address)
+		busy = append(busy, c)
+		for range 2 { // the second waits for the first
+			if _, err := io.WriteString(c, question{op: "auth", user: fmt.Sprint("user", i), domain: "dom.example", secret: "good"}.frame("ejabberd")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	idle, idleUnix := r.dial(address), r.dial(unix)
+	inside := r.start("inside", "good")
+	r.routed(f, 25)
+	eventually(t, "the connections", func() bool { return r.open() == 14 })
+	done := r.drain(context.Background())
+	roundTripText(t, idle, yes.frame("ejabberd"), cannotFrame)
+	roundTripText(t, idle, isUserQuestion.frame("ejabberd"), cannotFrame)
+	r.want(r.auth("late", "good"), auth.Unavailable, auth.SourceStopping)
+	if c, err := net.Dial("tcp", address); err == nil {
+		_ = c.Close()
+		t.Error("the listener still listens")
+	}
+	select {
+	case <-done:
+		t.Fatal("Drain did not wait for its requests")
+	default:
+	}
+	g.open()
+	for _, c := range busy {
+		ended(t, c, "\x00\x02\x00\x01\x00\x02\x00\x01")
+	}
+	ended(t, idle, "")
+	ended(t, idleUnix, "")
+	r.want(<-inside, auth.Allow, auth.SourceBackend)
+	if !<-done {
+		t.Error("Drain says that something was not answered")
+	}
+	eventually(t, "the end of the connections", func() bool { return r.open() == 0 })
+}
+
+var isUserQuestion = question{"isuser", "joe", "dom.example", "", auth.Allow}
+
+// TestDrainTimesOut: what is not answered in time is answered "cannot tell" by Stop.
+func TestDrainTimesOut(t *testing.T) {
+	g := newGate() // never opened
+	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
+	c := r.dial(r.listen(listenerBlock("ejabberd")))
+	if _, err := io.WriteString(c, yes.frame("ejabberd")+isUserQuestion.frame("ejabberd")); err != nil {
+		t.Fatal(err)
+	}
+	g.reached(t, 2)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	answeredWithin(t, 3*time.Second, "Drain", func() {
+		if r.Drain(ctx) {
+			t.Error("Drain says that all was answered")
+		}
+	})
+	answeredWithin(t, 8*time.Second, "Stop", r.stop)
+	ended(t, c, cannotFrame+cannotFrame)
+}
+
+// TestStopInMidFlight: requests with the backend, waiting for a slot, waiting for an identical
+// one, and of every kind of asker, are answered by Stop.
+func TestStopInMidFlight(t *testing.T) {
+	f, g := new(faults), newGate()
+	r := newRig(t, func(s *setup) {
+		withTokens(s)
+		s.fake.ask, s.inject = g.ask, f.inject
+		s.cfg.Backends[0].Slots = 2
+	})
+	cfg := listenerBlock("ejabberd")
+	cfg.Deadline = time.Minute // nobody but Stop ends the wait
+	c := r.dial(r.listen(cfg))
+	in, want := "", ""
+	for i := range 10 {
+		in += question{op: "auth", user: fmt.Sprint("user", i/2), domain: "dom.example", secret: "good"}.frame("ejabberd")
+		want += cannotFrame
+	}
+	if _, err := io.WriteString(c, in); err != nil {
+		t.Fatal(err)
+	}
+	var inside []<-chan auth.Answer
+	for i := range 10 {
+		inside = append(inside, r.start(fmt.Sprint("user", i/2), "good"))
+	}
+	r.routed(f, 20)
+	g.reached(t, 2)
+	answeredWithin(t, 8*time.Second, "Stop", r.stop)
+	ended(t, c, want)
+	for _, a := range inside {
+		if got := <-a; got.Verdict != auth.Unavailable {
+			t.Errorf("answered %v (%v)", got.Verdict, got.Source)
+		}
+	}
+}
+
+// TestStopWhileHashing: so are those whose password waits for a processor.
+func TestStopWhileHashing(t *testing.T) {
+	l := newLineage(t)
+	r := l.next(nil)
+	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+	r.hashed("joe", 1)
+	f := new(faults)
+	r.stop()
+	r = newRig(t, func(s *setup) { onDisk(s, l.disk); s.clock, s.inject = l.clock, f.inject })
+	busy := newHold()
+	for range cap(r.hashing.urgent) + 64 { // more than there is room for: the workers are busy too
+		r.hashing.submit(hashJob{run: func() { <-busy.release }, failed: func() {}}, true)
+	}
+	for len(r.hashing.urgent) > cap(r.hashing.urgent)/2 { // make room
+		(<-r.hashing.urgent).failed()
+	}
+	var answers []<-chan auth.Answer
+	for i := range 50 {
+		answers = append(answers, r.start("joe", fmt.Sprint("good", i))) // to be compared with joe's hash
+	}
+	eventually(t, "50 comparisons", func() bool { return r.stats().Compares == 50 })
+	go close(busy.release) // the workers end what they have begun
+	answeredWithin(t, 8*time.Second, "Stop", r.stop)
+	for _, a := range answers {
+		if got := <-a; got.Verdict == auth.Allow {
+			t.Errorf("answered %v (%v)", got.Verdict, got.Source)
+		}
+	}
+}
+
+// TestLateConnection: a connection that was accepted before the socket was closed, but served
+// after all others were told to end, ends too.
+func TestLateConnection(t *testing.T) {
+	r := newRig(t, nil)
+	address := r.listen(listenerBlock("generic"))
+	r.closing.Store(true)
+	ended(t, r.dial(address), "")
+}
+
+// TestStopWithPipe: the requests of a pipe are answered too; its reader goes when its input
+// ends, which is the caller's to bring about.
+func TestStopWithPipe(t *testing.T) {
+	g := newGate()
+	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
+	in, feed := io.Pipe()
+	drain, out := io.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- r.Pipe(listenerBlock("ejabberd"), in, out) }()
+	if _, err := io.WriteString(feed, yes.frame("ejabberd")); err != nil {
+		t.Fatal(err)
+	}
+	g.reached(t, 1)
+	go r.failInFlight() // as Stop does
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(drain, got); err != nil || string(got) != cannotFrame {
+		t.Errorf("got %x, %v", got, err)
+	}
+	g.open()
+	_ = feed.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	_ = out.Close()
+}
+
+// TestRefusedListener: a protocol without a codec is an error at once, not at the first
+// connection.
+func TestRefusedListener(t *testing.T) {
+	r := newRig(t, nil)
+	cfg := config.Listener{Name: "gopher", Protocol: "gopher"}
+	if err := r.Listen(cfg, nil); err == nil {
+		t.Error("Listen takes an unknown protocol")
+	}
+	if err := r.Pipe(cfg, nil, nil); err == nil {
+		t.Error("Pipe takes an unknown protocol")
+	}
+}

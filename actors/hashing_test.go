@@ -1,0 +1,129 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func newTestPool(t *testing.T, workers, queue int) (*hashPool, *syncBuffer) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	log := new(syncBuffer)
+	p := newHashPool(workers, queue, slog.New(slog.NewTextHandler(log, nil)))
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	return p, log
+}
+
+// occupied submits a job that holds a worker until the test lets it go.
+func occupied(p *hashPool) *hold {
+	h := newHold()
+	p.submit(hashJob{run: func() { close(h.reached); <-h.release }, failed: func() {}}, true)
+	<-h.reached
+	return h
+}
+
+// TestHashPoolOrder: logins come before the bookkeeping that follows other logins, and both
+// queues are bounded.
+func TestHashPoolOrder(t *testing.T) {
+	p, _ := newTestPool(t, 1, 2)
+	h := occupied(p)
+	order := make(chan string, 4)
+	job := func(name string) hashJob {
+		return hashJob{run: func() { order <- name }, failed: func() { order <- name + " failed" }}
+	}
+	for _, name := range []string{"later 1", "later 2"} {
+		if !p.submit(job(name), false) {
+			t.Errorf("%s was not taken", name)
+		}
+	}
+	for _, name := range []string{"login 1", "login 2"} {
+		if !p.submit(job(name), true) {
+			t.Errorf("%s was not taken", name)
+		}
+	}
+	for _, urgent := range []bool{false, true} {
+		if p.submit(job("more"), urgent) {
+			t.Errorf("a full queue (urgent: %t) took another job", urgent)
+		}
+	}
+	close(h.release)
+	for _, want := range []string{"login 1", "login 2", "later 1", "later 2"} {
+		if got := <-order; got != want {
+			t.Errorf("%s ran, want %s", got, want)
+		}
+	}
+	p.close()
+}
+
+// TestHashPoolRun is what the users backend does.
+func TestHashPoolRun(t *testing.T) {
+	p, log := newTestPool(t, 1, 2)
+	ran := false
+	if err := p.run(context.Background(), func() { ran = true }); err != nil || !ran {
+		t.Errorf("ran: %t, %v", ran, err)
+	}
+	h := occupied(p)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.run(ctx, func() { t.Error("ran after its time") }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("out of time: %v", err)
+	}
+	p.submit(hashJob{run: func() {}, failed: func() {}}, true)
+	if err := p.run(context.Background(), func() { t.Error("ran beyond the bound") }); !errors.Is(err, errHashBusy) {
+		t.Errorf("full: %v", err)
+	}
+	close(h.release)
+	failed := make(chan struct{})
+	eventually(t, "room", func() bool {
+		return p.submit(hashJob{run: func() { panic("hunter2") }, failed: func() { close(failed) }}, true)
+	})
+	<-failed // the worker lives on
+	if err := p.run(context.Background(), func() {}); err != nil {
+		t.Error(err)
+	}
+	p.close()
+	if err := p.run(context.Background(), func() {}); !errors.Is(err, errHashBusy) {
+		t.Errorf("after the end: %v", err)
+	}
+	if text := log.String(); !strings.Contains(text, "password hashing panicked") || strings.Contains(text, "hunter2") {
+		t.Errorf("the log says %q", text)
+	}
+}
+
+// TestHashPoolEnd: every job that was taken runs or is failed, once, though the pool closes
+// meanwhile.
+func TestHashPoolEnd(t *testing.T) {
+	for range 300 {
+		p, _ := newTestPool(t, 2, 4)
+		var taken, ended atomic.Int64
+		var wg sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range 4 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				<-begin
+				for range 20 {
+					job := hashJob{run: func() { ended.Add(1) }, failed: func() { ended.Add(1) }}
+					if p.submit(job, i%2 == 0) {
+						taken.Add(1)
+					}
+				}
+			}()
+		}
+		close(begin)
+		p.close()
+		wg.Wait()
+		if taken.Load() != ended.Load() {
+			t.Fatalf("%d jobs were taken, %d came to an end", taken.Load(), ended.Load())
+		}
+	}
+}

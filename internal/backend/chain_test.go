@@ -1,0 +1,125 @@
+package backend
+
+import (
+	"errors"
+	"testing"
+
+	"postern/internal/auth"
+)
+
+// Answers of backends in a chain.
+var (
+	yes        = Result{Class: Accepted}
+	no         = Result{Class: Refused}
+	noKnown    = Result{Class: Refused, Known: true}
+	noAbsent   = Result{Class: Refused, Absent: true}
+	down       = Result{Class: Outage, Err: errors.New("down")}
+	throttled  = Result{Class: Throttled, Err: errors.New("throttled")}
+	broken     = Result{Class: Misconfigured, Err: errors.New("misconfigured")}
+	notTheir   = Result{Class: Unsupported}
+	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir}
+)
+
+// TestChain tells what comes of answers in turn, and after which of them the chain ends.
+func TestChain(t *testing.T) {
+	cases := map[string]struct {
+		op      auth.Operation
+		answers []Result
+		decided bool // by the last of them
+		want    Class
+	}{
+		"nobody was asked":                   {auth.OpAuth, nil, false, Outage},
+		"yes":                                {auth.OpAuth, []Result{yes}, true, Accepted},
+		"no, of one who knows the user":      {auth.OpAuth, []Result{noKnown}, true, Refused},
+		"no":                                 {auth.OpAuth, []Result{no}, false, Refused},
+		"no, yes":                            {auth.OpAuth, []Result{no, yes}, true, Accepted},
+		"outage, yes":                        {auth.OpAuth, []Result{down, yes}, true, Accepted},
+		"outage, known no":                   {auth.OpAuth, []Result{down, noKnown}, true, Refused},
+		"misconfigured, yes":                 {auth.OpAuth, []Result{broken, yes}, true, Accepted},
+		"absent, outage: grace":              {auth.OpAuth, []Result{noAbsent, down}, false, Outage},
+		"outage, absent: grace":              {auth.OpAuth, []Result{down, noAbsent}, false, Outage},
+		"throttled, absent: grace":           {auth.OpAuth, []Result{throttled, noAbsent}, false, Throttled},
+		"no, outage: no grace":               {auth.OpAuth, []Result{no, down}, false, Misconfigured},
+		"outage, no: no grace":               {auth.OpAuth, []Result{down, no}, false, Misconfigured},
+		"no, throttled: no grace":            {auth.OpAuth, []Result{no, throttled}, false, Misconfigured},
+		"absent, no, outage: no grace":       {auth.OpAuth, []Result{noAbsent, no, down}, false, Misconfigured},
+		"isuser: no, outage":                 {auth.OpIsUser, []Result{no, down}, false, Outage},
+		"throttled, outage":                  {auth.OpAuth, []Result{throttled, down}, false, Outage},
+		"outage, throttled":                  {auth.OpAuth, []Result{down, throttled}, false, Outage},
+		"misconfigured, throttled":           {auth.OpAuth, []Result{broken, throttled}, false, Throttled},
+		"no, misconfigured":                  {auth.OpAuth, []Result{no, broken}, false, Misconfigured},
+		"unsupported":                        {auth.OpRoster, []Result{notTheir}, false, Unsupported},
+		"unsupported, no":                    {auth.OpAuth, []Result{notTheir, no}, false, Refused},
+		"no, unsupported":                    {auth.OpAuth, []Result{no, notTheir}, false, Refused},
+		"unsupported, outage":                {auth.OpAuth, []Result{notTheir, down}, false, Outage},
+		"a change, made":                     {auth.OpSetPass, []Result{yes}, true, Accepted},
+		"a change, not here":                 {auth.OpSetPass, []Result{notTheir, no}, false, Refused},
+		"a change, not here, then made":      {auth.OpSetPass, []Result{no, yes}, true, Accepted},
+		"a change of which nobody knows":     {auth.OpSetPass, []Result{down}, true, Outage},
+		"a removal of which nobody knows":    {auth.OpRemoveUser, []Result{no, throttled}, true, Throttled},
+		"a change, and a bad configuration":  {auth.OpTryRegister, []Result{broken}, true, Misconfigured},
+		"a change refused, one in an outage": {auth.OpSetPass, []Result{no, down}, true, Outage},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			chain, decided := NewChain(c.op), false
+			for i, r := range c.answers {
+				if decided {
+					t.Fatalf("the chain had ended before answer %d", i)
+				}
+				decided = chain.Add(r)
+			}
+			if got := chain.Result(); got.Class != c.want || decided != c.decided {
+				t.Errorf("%v, decided %t; want %v, %t", got.Class, decided, c.want, c.decided)
+			}
+		})
+	}
+}
+
+// TestChainNeverInvents goes through every two and three answers: a yes needs a yes, a no
+// needs that everybody could answer or that one knows the user, and a misconfiguration or an
+// outage has its reason.
+func TestChainNeverInvents(t *testing.T) {
+	for _, a := range everything {
+		for _, b := range everything {
+			for _, c := range everything {
+				checkChain(t, []Result{a, b})
+				checkChain(t, []Result{a, b, c})
+			}
+		}
+	}
+}
+
+func checkChain(t *testing.T, answers []Result) {
+	t.Helper()
+	chain := NewChain(auth.OpAuth)
+	asked := answers[:0:0]
+	for _, r := range answers {
+		asked = append(asked, r)
+		if chain.Add(r) {
+			break
+		}
+	}
+	var accepted, known, cannot bool
+	for _, r := range asked {
+		accepted = accepted || r.Class == Accepted
+		known = known || r.Class == Refused && r.Known
+		cannot = cannot || r.Class == Outage || r.Class == Throttled || r.Class == Misconfigured
+	}
+	got := chain.Result()
+	switch {
+	case (got.Class == Accepted) != accepted:
+		t.Errorf("%v became %v", classes(asked), got.Class)
+	case got.Class == Refused && cannot && !known:
+		t.Errorf("%v became a no", classes(asked))
+	case (got.Class == Outage || got.Class == Throttled || got.Class == Misconfigured) && got.Err == nil:
+		t.Errorf("%v became %v without a reason", classes(asked), got.Class)
+	}
+}
+
+func classes(results []Result) (all []string) {
+	for _, r := range results {
+		all = append(all, r.Class.String())
+	}
+	return all
+}
