@@ -1,16 +1,13 @@
 package main
 
 import (
-	"encoding/base64"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // ejabberdConfig takes the c2s port and the command of the external program.
@@ -84,54 +81,9 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// login logs a user in over XMPP (RFC 6120, SASL PLAIN) and reports "success" or the failure's
-// condition.
-func (e *ejabberd) login(user, domain, password string) (string, error) {
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", e.port))
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
-	fmt.Fprintf(c, "<?xml version='1.0'?><stream:stream to='%s' xmlns='jabber:client' "+
-		"xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>", domain)
-	if _, err := until(c, "</stream:features>"); err != nil {
-		return "", err
-	}
-	fmt.Fprintf(c, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>",
-		base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
-	answer, err := until(c, "xmpp-sasl'/>", "</failure>")
-	if err != nil {
-		return "", err
-	}
-	for _, condition := range []string{"success", "not-authorized", "temporary-auth-failure"} {
-		if strings.Contains(answer, "<"+condition) {
-			return condition, nil
-		}
-	}
-	return answer, nil
-}
-
-// until reads from c until one of the ends has come.
-func until(c io.Reader, ends ...string) (text string, err error) {
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		text += string(buf[:n])
-		for _, end := range ends {
-			if strings.Contains(text, end) {
-				return text, nil
-			}
-		}
-		if err != nil {
-			return text, err
-		}
-	}
-}
-
 func (e *ejabberd) want(user, domain, password, condition string) {
 	e.t.Helper()
-	if got, err := e.login(user, domain, password); err != nil || got != condition {
+	if got, err := xmppLogin(e.port, user, domain, password); err != nil || got != condition {
 		e.t.Errorf("%s@%s with %q: %s, %v; want %s", user, domain, password, got, err, condition)
 	}
 }
@@ -163,7 +115,7 @@ func TestRealEjabberd(t *testing.T) {
 			if i == 20 {
 				close(begun)
 			}
-			got, err := e.login("joe4", "dom.example", "secret")
+			got, err := xmppLogin(e.port, "joe4", "dom.example", "secret")
 			logins <- fmt.Sprintf("%s %v", got, err)
 		}
 	}()
@@ -184,7 +136,7 @@ func TestRealEjabberd(t *testing.T) {
 func TestRealEjabberdBrokenConfiguration(t *testing.T) {
 	e := startEjabberd(t, binary+" pipe --protocol ejabberd --config /nonexistent/config.hcl")
 	for range 20 {
-		got, err := e.login("joe", "dom.example", "secret")
+		got, err := xmppLogin(e.port, "joe", "dom.example", "secret")
 		if err != nil || got == "success" {
 			t.Fatalf("answered %s, %v", got, err)
 		}
