@@ -1,5 +1,5 @@
 // Command posternbench measures postern beside a bare echo of the same protocol: one run, one
-// table. It starts the program under test, the echo and an HTTP stub as processes of their
+// table. It starts the program under test, the echo and a JSXC server as processes of their
 // own, on loopback, and stops them by process id.
 package main
 
@@ -30,8 +30,8 @@ func main() {
 		case "echo":
 			serveEcho()
 			return
-		case "stub":
-			serveStub()
+		case "jsxc":
+			serveJSXC()
 			return
 		}
 	}

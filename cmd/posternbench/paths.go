@@ -81,13 +81,13 @@ func measure(s settings) error {
 		return err
 	}
 	defer echo.stop()
-	stub, err := startSelf("stub")
+	cloud, err := startSelf("jsxc")
 	if err != nil {
 		return err
 	}
-	defer stub.stop()
+	defer cloud.stop()
 	file := filepath.Join(dir, "config.hcl")
-	if err := os.WriteFile(file, fmt.Appendf(nil, configText, filepath.Join(dir, "data"), stub.addr), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, configText, filepath.Join(dir, "data"), cloud.addr), 0o600); err != nil {
 		return err
 	}
 	paths, err := preparePaths(s, file)

@@ -48,8 +48,8 @@ func echo(c net.Conn) {
 	}
 }
 
-// serveStub is a JSXC server that says yes to everybody, at /0 at once and at /20 after 20 ms.
-func serveStub() {
+// serveJSXC is a JSXC server that says yes to everybody, at /0 at once and at /20 after 20 ms.
+func serveJSXC() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "posternbench:", err)
