@@ -30,7 +30,10 @@ func (r *rig) cached(user string) cache.User {
 func (r *rig) hashed(user string, verifiers int) {
 	r.t.Helper()
 	eventually(r.t, "the hashing", func() bool {
-		u := r.cached(user)
+		u, err := r.CachedUser(context.Background(), auth.Identity{User: user, Domain: "dom.example"})
+		if err != nil {
+			return false // the shard is being restarted
+		}
 		for _, v := range u.Verifiers {
 			if v.Hash == "" {
 				return false

@@ -42,6 +42,7 @@ func TestHangingBackend(t *testing.T) {
 		"generic":   {login.frame("generic"), "0\n"},
 		"ejabberd":  {login.frame("ejabberd"), "\x00\x02\x00\x02"},
 		"tcp_table": {"get joe@dom.example\n", "400 temporarily unavailable\n"},
+		"socketmap": {"23:mailbox joe@dom.example,", "20:TEMP try again later,"},
 		"saslauthd": {fields("joe", "good", "smtp", "dom.example"), "\x00\x00"},
 	}
 	for protocol, c := range cases {
@@ -82,7 +83,7 @@ func TestGraceWhileHanging(t *testing.T) {
 	r.want(r.ask(auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"}), auth.Allow, auth.SourceHot)
 	r.clock.advance(2 * time.Hour)
 	m.hangs.Store(true)
-	address := r.listen(short("ejabberd", 1200*time.Millisecond))
+	address := r.listen(short("ejabberd", 2*time.Second))
 	in, want := script("ejabberd", []question{
 		{"auth", "joe", "dom.example", "good", auth.Allow},
 		{"isuser", "joe", "dom.example", "", auth.Allow},
@@ -124,7 +125,7 @@ func TestQueuedBehindHanging(t *testing.T) {
 	m.hangs.Store(true)
 	first := r.start("stranger", "good") // holds the slot for 19 s
 	eventually(t, "the slot to be taken", func() bool { return m.hanging.Load() == 1 })
-	address := r.listen(short("ejabberd", 1200*time.Millisecond))
+	address := r.listen(short("ejabberd", 2*time.Second))
 	in, _ := script("ejabberd", []question{
 		{"auth", "joe", "dom.example", "good", auth.Allow},
 		{"auth", "ann", "dom.example", "good", auth.Unavailable},

@@ -31,19 +31,26 @@ func (q question) frame(protocol string) string {
 	case q.op == "":
 	case protocol == "tcp_table":
 		return "get " + q.user + "@" + q.domain + "\n"
+	case q.op == "isdomain":
+		text = "domain " + q.domain
+	case protocol == "socketmap":
+		text = "mailbox " + q.user + "@" + q.domain
 	default:
 		text = q.op + ":" + q.user + ":" + q.domain
 		if q.secret != "" {
 			text += ":" + q.secret
 		}
 	}
-	if protocol == "ejabberd" {
+	switch protocol {
+	case "socketmap":
+		return fmt.Sprintf("%d:%s,", len(text), text)
+	case "ejabberd":
 		return string(binary.BigEndian.AppendUint16(nil, uint16(len(text)))) + text
 	}
 	return text + "\n"
 }
 
-// reply is the answer that the peer must read: PROTOCOLS 3.1 to 3.4 and DESIGN's table of
+// reply is the answer that the peer must read: PROTOCOLS 3.1 to 3.5 and DESIGN's table of
 // verdicts, written down once more so that the codecs are not tested by themselves.
 func (q question) reply(protocol string) string {
 	yes := q.verdict == auth.Allow
@@ -54,6 +61,12 @@ func (q question) reply(protocol string) string {
 		return "200 OK\n"
 	case protocol == "tcp_table":
 		return "500 no such user\n"
+	case protocol == "socketmap" && q.op == "":
+		return "18:PERM not supported,"
+	case protocol == "socketmap" && yes:
+		return "5:OK OK,"
+	case protocol == "socketmap":
+		return "9:NOTFOUND ,"
 	case protocol == "ejabberd" && yes:
 		return "\x00\x02\x00\x01"
 	case protocol == "ejabberd" && (q.verdict == auth.Unsupported || q.op == "setpass"):
@@ -83,7 +96,14 @@ func mixture(protocol string, n int, pairs bool) (all []question) {
 		{"", "", "", "", auth.Deny},
 		{"isuser", "joe", "elsewhere.example", "", auth.Deny},
 	}
-	if protocol != "tcp_table" {
+	switch protocol {
+	case "tcp_table":
+	case "socketmap":
+		kinds = append(kinds,
+			question{"isdomain", "", home, "", auth.Allow},
+			question{"isdomain", "", "elsewhere.example", "", auth.Deny},
+		)
+	default:
 		kinds = append(kinds,
 			question{"auth", lead, home, good, auth.Allow},
 			question{"auth", "fast", home, "bad", auth.Deny},

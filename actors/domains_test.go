@@ -138,7 +138,7 @@ func TestAuthDomains(t *testing.T) {
 
 // verdictOf is a backend that always answers the same.
 func verdictOf(r backend.Result) func(context.Context, backend.Query) backend.Result {
-	if r.Class == backend.Outage || r.Class == backend.Throttled || r.Class == backend.Misconfigured {
+	if r.Err == nil && (r.Class == backend.Outage || r.Class == backend.Throttled || r.Class == backend.Misconfigured) {
 		r.Err = errors.New("as the test wants it")
 	}
 	return func(context.Context, backend.Query) backend.Result { return r }

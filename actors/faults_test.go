@@ -71,11 +71,11 @@ func TestFaults(t *testing.T) {
 		"token worker, a token":            {[]plannedFault{{worker, callToken, 1}}, worker, true, auth.Unavailable, auth.SourcePanic},
 		"shard, a call":                    {[]plannedFault{{shard, callHot, 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
 		"shard, a call from the router":    {[]plannedFault{{shard, callSlow, 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, the backend's answer":      {[]plannedFault{{shard, "finished", 1}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, all attempts":  {[]plannedFault{{shard, "finished", attempts}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, and one more":  {[]plannedFault{{shard, "finished", attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, the answer, while it goes": {[]plannedFault{{shard, "finished", 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, and again":     {[]plannedFault{{shard, "finished", 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the backend's answer":      {[]plannedFault{{shard, askResult, 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, all attempts":  {[]plannedFault{{shard, askResult, attempts}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and one more":  {[]plannedFault{{shard, askResult, attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the answer, while it goes": {[]plannedFault{{shard, askResult, 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and again":     {[]plannedFault{{shard, askResult, 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
 		"backend, a question":              {[]plannedFault{{slots, "ask", 1}}, slots, false, auth.Unavailable, auth.SourcePanic},
 		"backend, and again":               {[]plannedFault{{slots, "ask", 1}, {slots, "Started", 2}}, slots, false, auth.Unavailable, auth.SourcePanic},
 		"backend, a slot":                  {[]plannedFault{{slots, "slotDone", 1}}, slots, false, auth.Allow, auth.SourceBackend},
@@ -190,12 +190,16 @@ func TestFaultsWhileStopping(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			f := new(faults)
 			r := newRig(t, func(s *setup) { withTokens(s); s.inject = f.inject })
-			r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+			open := r.dial(r.listen(listenerBlock("generic")))
+			roundTrip(t, open, "generic", yes)
 			f.arm("", kind, 1000)
 			// A future that is never told ends after 10 s.
 			answeredWithin(t, 8*time.Second, "Stop", r.stop)
-			if n := f.count("", "Stopped"); n < 6 {
-				t.Errorf("%d actors stopped", n)
+			ended(t, open, "")
+			for _, actor := range []string{"conn:", "listener:", "backend.", supervisorName, "/router", "/cache", "/token"} {
+				if f.count(actor, "Stopped") == 0 {
+					t.Errorf("%s did not stop", actor)
+				}
 			}
 			if n := f.count("", "Restarting"); n != 0 {
 				t.Errorf("%d actors came back", n)

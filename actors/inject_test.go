@@ -70,21 +70,27 @@ func (f *faults) inject(name string, message any) {
 	}
 }
 
-// kindOf names a message: call at its stage, or its type.
+// kindOf names a message: a call at its stage, a result of some work, or its type.
 func kindOf(message any) string {
-	if c, ok := message.(*Call); ok {
-		return fmt.Sprint("call", c.stage)
+	switch m := message.(type) {
+	case *Call:
+		return fmt.Sprint("call", m.stage)
+	case *finished:
+		return fmt.Sprint("finished", m.do)
 	}
 	_, name, _ := strings.Cut(fmt.Sprintf("%T", message), ".")
 	return name
 }
 
-// Kinds of calls, by stage.
+// Kinds of calls, by stage, and of results, by what was done.
 const (
 	callToken  = "call0"
 	callHot    = "call1"
 	callMissed = "call2"
 	callSlow   = "call3"
+	compResult = "finished1"
+	askResult  = "finished2"
+	hashResult = "finished3"
 )
 
 // restarts sums the restarts of the actors whose names match, as Tree shows them.

@@ -12,7 +12,7 @@ import (
 )
 
 // lineProtocols are those that carry many requests on one connection.
-var lineProtocols = []string{"generic", "ejabberd", "tcp_table"}
+var lineProtocols = []string{"generic", "ejabberd", "tcp_table", "socketmap"}
 
 // TestPipelining sends 100 requests of every kind in one write, some of whose answers become
 // ready later than those behind them. A pipeline of 1 or 2 runs out of credits all the time.
@@ -86,7 +86,7 @@ func (b *Broker) ready() (n int) {
 func TestEndInMidRequest(t *testing.T) {
 	whole := question{"auth", "joe", "dom.example", "good", auth.Allow}
 	half := question{"auth", "eve", "dom.example", "good", auth.Allow}
-	for _, protocol := range []string{"generic", "ejabberd"} {
+	for _, protocol := range []string{"generic", "ejabberd"} { // those with logins
 		for _, via := range transports {
 			t.Run(protocol+"/"+via.name, func(t *testing.T) {
 				r := newRig(t, nil)

@@ -124,7 +124,7 @@ func TestSlowLoris(t *testing.T) {
 func TestBusyPeerMayGoOn(t *testing.T) {
 	r := newRig(t, nil)
 	cfg := listenerBlock("generic")
-	cfg.FrameTimeout = time.Second
+	cfg.FrameTimeout = 1500 * time.Millisecond
 	peer := r.dial(r.listen(cfg))
 	frame := yes.frame("generic")
 	if _, err := io.WriteString(peer, frame[:5]); err != nil {
@@ -132,7 +132,7 @@ func TestBusyPeerMayGoOn(t *testing.T) {
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for begun := time.Now(); time.Since(begun) < 2*cfg.FrameTimeout; <-tick.C {
+	for begun := time.Now(); time.Since(begun) < cfg.FrameTimeout*3/2; <-tick.C {
 		roundTripText(t, peer, frame[5:]+frame[:5], "1\n")
 	}
 }
@@ -154,7 +154,7 @@ func TestIdlePeer(t *testing.T) {
 	g := newGate()
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	cfg := listenerBlock("ejabberd")
-	cfg.IdleTimeout = 200 * time.Millisecond
+	cfg.IdleTimeout = 500 * time.Millisecond
 	address := r.listen(cfg)
 	ended(t, r.dial(address), "")
 	asking := r.dial(address)

@@ -162,6 +162,12 @@ func (w *canaryWorld) everyMalformedFrame(s *spy, d *server) {
 	} {
 		s.send(d.address("saslauthd"), input)
 	}
+	for _, input := range []string{
+		canaryRight, netstring(canaryRight), netstring("mailbox " + canaryRight), netstring("domain " + canaryRight + "\x00"),
+		netstring("mailbox " + canaryRight + "@dom.example")[:20], netstring("mailbox " + strings.Repeat(canaryRight, 1000)), "99:" + canaryRight,
+	} {
+		s.send(d.address("socketmap"), input)
+	}
 	for _, socket := range []string{"control.sock", "relay.sock"} {
 		path := filepath.Join(w.data, socket)
 		s.send(path, canaryRight+"\r\n\r\n")

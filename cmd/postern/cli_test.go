@@ -145,7 +145,7 @@ func TestMistakes(t *testing.T) {
 		"config chek":                    "did you mean `postern config check`?",
 		"config check one two":           "postern config check [FILE]",
 		"pipe":                           "ejabberd, generic, saslauthd and tcp_table",
-		"pipe --protocol socketmap":      "ejabberd, generic, saslauthd and tcp_table",
+		"pipe --protocol smtp":           "ejabberd, generic, saslauthd and tcp_table",
 		"pipe --protocol generic word":   "postern pipe --protocol NAME",
 		"version 2":                      "postern version",
 		"user add joe@dom.example --p x": "postern user add --help",

@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
+	// A program under the race detector sleeps a second at its end, unless told otherwise.
+	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	binary = filepath.Join(dir, "postern")
 	args := []string{"build", "-o", binary}
 	if raceEnabled {
@@ -97,12 +99,11 @@ func ok(t *testing.T, stdin string, args ...string) string {
 
 // server is a running `postern serve`.
 type server struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	out    outBuffer
-	log    outBuffer
-	config string
-	ended  chan struct{}
+	t     *testing.T
+	cmd   *exec.Cmd
+	out   outBuffer
+	log   outBuffer
+	ended chan struct{}
 }
 
 // outBuffer is output that is read while it is written.

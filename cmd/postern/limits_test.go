@@ -23,10 +23,22 @@ func limited(t *testing.T, protocol, limits string, app http.HandlerFunc) (addre
 	return s.address(protocol), s
 }
 
+// socketDialects adds the protocols that no pipe speaks.
+func socketDialects() map[string]dialect {
+	all := dialects()
+	all["socketmap"] = dialect{
+		yes: netstring("mailbox joe@dom.example"), isYes: netstring("OK OK"), isCannot: netstring("TEMP try again later"),
+		half: netstring("mailbox joe@dom.example")[:20],
+	}
+	return all
+}
+
+func netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
+
 // A request that has begun must end within frame_timeout, however it trickles in. A connection
 // that has not begun one may wait.
 func TestFrameTimeout(t *testing.T) {
-	for protocol, d := range dialects() {
+	for protocol, d := range socketDialects() {
 		t.Run(protocol, func(t *testing.T) {
 			address, _ := limited(t, protocol, "frame_timeout = \"300ms\"", always(200, jsonYes))
 			idle, half, trickle := connect(t, address), connect(t, address), connect(t, address)
@@ -87,11 +99,14 @@ func TestMaxFrame(t *testing.T) {
 		"saslauthd": {fields("ann", long, "imap", "dom.example"), frame("NO authentication failed")},
 		"tcp_table": {"get " + strings.Repeat("%78", 400) + "@dom.example\nget joe@dom.example\n",
 			"500 malformed request\n200 OK\n"},
+		"socketmap": {netstring("mailbox \""+strings.Repeat("\\x", 600)+"\"@dom.example") + netstring("mailbox joe@dom.example"),
+			netstring("NOTFOUND ") + netstring("OK OK")},
 	} {
-		t.Run(protocol, func(t *testing.T) {
+		t.Run(protocol, func(t *testing.T) { // without the limit the answers are others
 			for limits, same := range map[string]bool{"max_frame = 1024": true, "": false} {
 				config, _ := pipeUsers(t, "listen \""+protocol+"\" {\n  address = \"127.0.0.1:0\"\n  "+limits+"\n}\n")
 				ok(t, long, "user", "add", "ann@dom.example", "--config", config)
+				ok(t, long, "user", "add", long[:600]+"@dom.example", "--config", config)
 				s := serve(t, "--config", config)
 				if got := exchange(t, s.address(protocol), c.input); (got == c.want) != same {
 					t.Errorf("limits %q: answered %q, with max_frame it must be %q", limits, got, c.want)
@@ -151,7 +166,7 @@ func TestPipelineLimit(t *testing.T) {
 
 // A listener's deadline bounds the wait for a backend that hangs.
 func TestDeadline(t *testing.T) {
-	for protocol, d := range dialects() {
+	for protocol, d := range socketDialects() {
 		t.Run(protocol, func(t *testing.T) {
 			hang := make(chan struct{})
 			address, s := limited(t, protocol, "deadline = \"400ms\"", func(http.ResponseWriter, *http.Request) { <-hang })

@@ -239,6 +239,27 @@ func TestPipeOnATerminal(t *testing.T) {
 	}
 }
 
+// A relay that loses its daemon complains of it in the same file, and keeps to its protocol.
+func TestRelayOnATerminal(t *testing.T) {
+	config, data := pipeUsers(t, "listen \"generic\" {\n  address  = \"127.0.0.1:0\"\n  deadline = \"300ms\"\n}\n")
+	s := serve(t, "--config", config)
+	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
+	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n")
+	p.expect("1\r\n0\r\n")
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+	fileSays(t, filepath.Join(data, "pipe.log"), "the daemon is gone")
+	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:secret\n")
+	p.expect("0\r\n0\r\n")
+	serve(t, "--config", config)
+	p.send("auth:joe:dom.example:secret\n")
+	p.expect("1\r\n")
+	_ = p.in.Close()
+	if code := p.exit(); code != 0 {
+		t.Errorf("after a hang-up: exit status %d", code)
+	}
+}
+
 // The terminal's own end of input ends a pipe like any other, and a broken configuration
 // writes no word on it either.
 func TestPipeOnATerminalBroken(t *testing.T) {
