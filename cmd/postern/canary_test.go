@@ -209,9 +209,8 @@ func TestSecretsOfABrokenConfiguration(t *testing.T) {
 func (s *spy) startIdle(args ...string) *process {
 	s.t.Helper()
 	p := start(s.t, append(args, "--config", s.config)...)
-	waitFor(s.t, "its own program", func() bool { // and not yet a copy of the test
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.cmd.Process.Pid))
-		return err == nil && strings.HasPrefix(filepath.Base(exe), "postern")
+	waitFor(s.t, "its own arguments", func() bool { // and no longer those of the test, from which it comes
+		return strings.Contains(readText(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid)), "\x00"+args[0]+"\x00")
 	})
 	s.process("postern "+args[0], p.cmd.Process.Pid)
 	return p

@@ -141,7 +141,7 @@ func (w *canaryWorld) backendHangs(d *server) {
 func (w *canaryWorld) everyMalformedFrame(s *spy, d *server) {
 	for _, text := range []string{
 		canaryRight, "auth:" + canaryRight, "auth:joe:" + canaryRight, "auth:jo\x01e:dom.example:" + canaryRight,
-		"auth:joe:do main:" + canaryRight, "AUTH:joe:dom.example:" + canaryRight, "bogus:joe:dom.example:" + canaryRight,
+		"auth:joe:do main:" + canaryRight, "auth:joe:a..b:" + canaryRight, "AUTH:joe:dom.example:" + canaryRight, "bogus:joe:dom.example:" + canaryRight,
 		"auth:joe:dom.example:" + canaryRight + "\x00", "auth:joe:dom.example:" + canaryRight + "\xff", "auth::dom.example:" + canaryRight,
 		"auth:joe::" + canaryRight, "isuser:joe:dom.example:" + canaryRight, "removeuser:joe:dom.example:" + canaryRight,
 		"roster:joe:dom.example:" + canaryRight, "auth:joe:dom.example:" + strings.Repeat(canaryRight, 1000),

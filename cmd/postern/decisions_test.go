@@ -131,7 +131,10 @@ backend "json" "app" {
   slots = 1
   queue = 0
 }
-domain "dom.example" { backends = [backend.json.app] }
+domain "dom.example" {
+  backends = [backend.json.app]
+  cache { storage = "memory" }
+}
 log { level = "warn" }
 `))
 	socket := filepath.Join(data, "generic")

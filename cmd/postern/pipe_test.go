@@ -194,7 +194,7 @@ func TestPipeTermAnswersWhatWaits(t *testing.T) {
 		_, _ = io.WriteString(w, jsonYes)
 	})
 	config := configFile(t, t.TempDir(), "backend \"json\" \"app\" { url = \""+app.URL+"\" }\n"+
-		"domain \"dom.example\" { backends = [backend.json.app] }\n")
+		"domain \"dom.example\" {\n  backends = [backend.json.app]\n  cache { storage = \"memory\" }\n}\n")
 	p := start(t, "pipe", "--protocol", "ejabberd", "--config", config)
 	p.send(frame("auth:joe:dom.example:one") + frame("auth:ann:dom.example:two"))
 	<-arrived

@@ -32,6 +32,7 @@ func TestPipeStaysWhenBroken(t *testing.T) {
 	for protocol, d := range dialects() {
 		for name, s := range surroundings {
 			t.Run(protocol+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				p := start(t, "pipe", "--protocol", protocol, "--config", s.config)
 				p.send(d.yes)
 				p.expect(d.isCannot)
@@ -77,7 +78,7 @@ func TestPipeWithoutDataDirectory(t *testing.T) {
 	}
 	app := newStub(t, always(200, jsonYes))
 	config := configFile(t, filepath.Join(file, "data"), "backend \"json\" \"app\" { url = \""+app.URL+"\" }\n"+
-		"domain \"dom.example\" { backends = [backend.json.app] }\n")
+		"domain \"dom.example\" {\n  backends = [backend.json.app]\n  cache { bcrypt_cost = 4 }\n}\n")
 	login := "auth:joe:dom.example:secret\n"
 	r := command(t, login+login, "pipe", "--protocol", "generic", "--config", config)
 	if r.out != "1\n1\n" || r.code != 0 || !strings.Contains(r.err, "nothing will be kept on disk") {
