@@ -178,6 +178,22 @@ func TestEviction(t *testing.T) {
 	}
 }
 
+// TestEvictionKeepsLastUsed: what only memory knows of a user is written before he is pushed
+// out.
+func TestEvictionKeepsLastUsed(t *testing.T) {
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	r.clock.advance(50 * minute)
+	r.want(r.auth("joe", "good"), allow, hot)
+	for i := range 40 * len(r.domains["dom.example"].shards) {
+		r.want(r.ask(isUser(fmt.Sprint("user", i))), allow, fromBackend)
+	}
+	r.clock.advance(50 * minute)
+	r.want(r.auth("joe", "good"), allow, auth.SourceCache)
+}
+
 // stats are those of the rig's domain.
 func (r *rig) stats() ShardStats {
 	r.t.Helper()

@@ -92,6 +92,10 @@ func (b *Broker) Stop() {
 		b.journal.Close()
 	}
 	for _, r := range b.backends {
+		// A question takes a moment to end with b.ctx, and Close must not run beside it.
+		for end := time.Now().Add(stopPatience); r.running.Load() > 0 && time.Now().Before(end); {
+			time.Sleep(drainPoll)
+		}
 		if err := r.backend.Close(); err != nil {
 			b.log.Warn("backend could not be closed", "backend", r.name, "err", err)
 		}

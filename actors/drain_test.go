@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/backend"
 	"postern/internal/config"
 )
 
@@ -122,6 +124,36 @@ func TestStopInMidFlight(t *testing.T) {
 		if got := <-a; got.Verdict != auth.Unavailable {
 			t.Errorf("answered %v (%v)", got.Verdict, got.Source)
 		}
+	}
+}
+
+// TestStopWithDeafBackend: peers have their answers at once, though the backend does not mind
+// that it is over, and it is not closed before it has answered.
+func TestStopWithDeafBackend(t *testing.T) {
+	release := make(chan struct{})
+	var early atomic.Bool
+	r := newRig(t, func(s *setup) {
+		fake := s.fake
+		fake.ask = func(context.Context, backend.Query) backend.Result {
+			<-release
+			early.Store(fake.closed.Load())
+			return backend.Result{Class: backend.Accepted}
+		}
+	})
+	cfg := listenerBlock("ejabberd")
+	cfg.Deadline = time.Minute
+	c := r.dial(r.listen(cfg))
+	if _, err := io.WriteString(c, yes.frame("ejabberd")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the question", func() bool { return r.fake.asked.Load() == 1 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); r.stop() }()
+	ended(t, c, cannotFrame)
+	close(release)
+	<-stopped
+	if early.Load() {
+		t.Error("the backend was closed while it was asked")
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // cacheWorld is a daemon in front of a web application that knows every user by the password
 // secret, and three users in two domains of which one name begins like the other.
-func cacheWorld(t *testing.T, app *stub) string {
+func cacheWorld(t *testing.T, app *webApp) string {
 	t.Helper()
 	const domain = "domain %q {\n  backends = [backend.json.app]\n  cache { bcrypt_cost = 4 }\n}\n"
 	return configFile(t, t.TempDir(), "listen \"generic\" { address = \"127.0.0.1:0\" }\n"+
@@ -63,7 +63,7 @@ var forgetting = []struct {
 
 // Each way to forget makes exactly those ask the backend again whom it names, and nobody else.
 func TestCacheForgets(t *testing.T) {
-	app := newStub(t, jsonSecret)
+	app := newWebApp(t, jsonSecret)
 	bothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *restartable) {
 		// logIn returns those for whom the backend was asked.
 		logIn := func() (asked []string) {
@@ -97,7 +97,7 @@ func TestCacheForgets(t *testing.T) {
 
 // A refused password and the answer that there is no such user are forgotten, too.
 func TestCacheForgetsRefusals(t *testing.T) {
-	app := newStub(t, always(200, jsonNo))
+	app := newWebApp(t, always(200, jsonNo))
 	d := &restartable{t: t, config: cacheWorld(t, app), stays: true}
 	questions := "auth:joe:dom.example:secret\nisuser:joe:dom.example\n"
 	if got := d.ask(questions) + d.ask(questions); got != "0\n0\n0\n0\n" || app.asked.Load() != 2 {
@@ -114,7 +114,7 @@ func TestCacheForgetsRefusals(t *testing.T) {
 }
 
 func TestCacheShowAndStats(t *testing.T) {
-	app := newStub(t, jsonSecret)
+	app := newWebApp(t, jsonSecret)
 	bothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *restartable) {
 		// Before anybody logged in there is nothing to be seen, and nothing is made.
 		if shown := decode[cacheShown](t, d.command("cache", "show", "joe@dom.example")); shown.User != "joe@dom.example" ||
@@ -151,7 +151,7 @@ func TestCacheShowAndStats(t *testing.T) {
 
 // Errors of the cache's commands, and a store that nobody made yet.
 func TestCacheErrors(t *testing.T) {
-	app := newStub(t, jsonSecret)
+	app := newWebApp(t, jsonSecret)
 	config := cacheWorld(t, app)
 	d := &restartable{t: t, config: config}
 	for _, args := range []string{"cache flush", "cache forget dom.example", "cache forget joe@dom.example"} {

@@ -13,7 +13,7 @@ import (
 type canaryWorld struct {
 	t            *testing.T
 	data, config string
-	app, cloud   *stub
+	app, cloud   *webApp
 	gate         chan struct{} // what hangs at a backend waits for it
 }
 
@@ -21,7 +21,7 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 	w := &canaryWorld{t: t, data: filepath.Join(t.TempDir(), "data"), gate: make(chan struct{})}
 	secret := filepath.Join(t.TempDir(), "api.secret")
 	write(t, secret, canarySecret+"\n")
-	w.app, w.cloud = newStub(t, w.backend("good")), newStub(t, w.backend("good"))
+	w.app, w.cloud = newWebApp(t, w.backend("good")), newWebApp(t, w.backend("good"))
 	remote := func(url, more string) string {
 		return "  url = \"" + url + "\"\n  breaker_failures = 1000\n" + more + "}\n"
 	}

@@ -118,7 +118,7 @@ func listenerAddress(t *testing.T, file, listener string) string {
 // see: an answer that was given because there was no room.
 func TestLogLevelOfDecisions(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
-	app := newStub(t, func(w http.ResponseWriter, _ *http.Request) {
+	app := newWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
 		arrived <- struct{}{}
 		<-release
 		_, _ = io.WriteString(w, jsonYes)

@@ -17,7 +17,7 @@ func limited(t *testing.T, protocol, limits string, app http.HandlerFunc) (addre
 	t.Helper()
 	config, _ := pipeUsers(t, "listen \""+protocol+"\" {\n  address = \"127.0.0.1:0\"\n  "+limits+"\n}\n"+
 		"listen \"plain\" {\n  protocol = \"generic\"\n  address  = \"127.0.0.1:0\"\n}\n"+
-		"backend \"json\" \"app\" { url = \""+newStub(t, app).URL+"\" }\n"+
+		"backend \"json\" \"app\" { url = \""+newWebApp(t, app).URL+"\" }\n"+
 		"domain \"app.example\" {\n  backends = [backend.json.app]\n  cache { storage = \"memory\" }\n}\nlog { level = \"debug\" }\n")
 	s = serve(t, "--config", config)
 	return s.address(protocol), s
@@ -186,7 +186,7 @@ func TestDeadline(t *testing.T) {
 // A peer that does not take its answers is cut off after write_timeout, and no other.
 func TestWriteTimeout(t *testing.T) {
 	roster := `{"result":"success","data":{"sharedRoster":{"joe":{"name":"` + strings.Repeat("x", 512<<10) + `","groups":["a"]}}}}`
-	app := newStub(t, always(200, roster))
+	app := newWebApp(t, always(200, roster))
 	s := serve(t, "--config", configFile(t, t.TempDir(), `
 listen "generic" {
   address       = "127.0.0.1:0"

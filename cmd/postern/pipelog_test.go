@@ -76,7 +76,7 @@ func TestPipeWithoutDataDirectory(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	app := newStub(t, always(200, jsonYes))
+	app := newWebApp(t, always(200, jsonYes))
 	config := configFile(t, filepath.Join(file, "data"), "backend \"json\" \"app\" { url = \""+app.URL+"\" }\n"+
 		"domain \"dom.example\" {\n  backends = [backend.json.app]\n  cache { bcrypt_cost = 4 }\n}\n")
 	login := "auth:joe:dom.example:secret\n"

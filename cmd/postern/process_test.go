@@ -178,16 +178,16 @@ func closedBy(t *testing.T, c net.Conn) {
 	}
 }
 
-// stub is an HTTP backend whose behaviour a test can change.
-type stub struct {
+// webApp is an HTTP backend whose behaviour a test can change.
+type webApp struct {
 	*httptest.Server
 	asked atomic.Int64
 	serve atomic.Pointer[http.HandlerFunc]
 }
 
-func newStub(t *testing.T, first http.HandlerFunc) *stub {
+func newWebApp(t *testing.T, first http.HandlerFunc) *webApp {
 	t.Helper()
-	s := &stub{}
+	s := &webApp{}
 	s.serve.Store(&first)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.asked.Add(1)
@@ -197,7 +197,7 @@ func newStub(t *testing.T, first http.HandlerFunc) *stub {
 	return s
 }
 
-func (s *stub) becomes(next http.HandlerFunc) { s.serve.Store(&next) }
+func (s *webApp) becomes(next http.HandlerFunc) { s.serve.Store(&next) }
 
 // always answers every question alike.
 func always(status int, body string) http.HandlerFunc {

@@ -119,7 +119,7 @@ func TestRealProsodyIsNotBlocked(t *testing.T) {
 	release := make(chan struct{})
 	var arrived sync.WaitGroup
 	arrived.Add(waiting)
-	app := newStub(t, func(w http.ResponseWriter, _ *http.Request) {
+	app := newWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
 		arrived.Done()
 		<-release
 		_, _ = w.Write([]byte(jsonYes))

@@ -33,7 +33,7 @@ domain "dom.example" {
 
 // With a daemon, all copies share its cache: the backend is asked once.
 func TestRelaysShareTheDaemon(t *testing.T) {
-	app := newStub(t, always(http.StatusOK, jsonYes))
+	app := newWebApp(t, always(http.StatusOK, jsonYes))
 	config := relayConfig(t, app.URL)
 	s := serve(t, "--config", config)
 	for i := range 3 {
@@ -56,7 +56,7 @@ func TestRelaysShareTheDaemon(t *testing.T) {
 // comes while there is none waits for it.
 func TestRelayOutlivesTheDaemon(t *testing.T) {
 	arrived, release := make(chan struct{}, 8), make(chan struct{})
-	app := newStub(t, func(w http.ResponseWriter, _ *http.Request) {
+	app := newWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
 		arrived <- struct{}{}
 		<-release
 		_, _ = io.WriteString(w, jsonYes)
@@ -84,7 +84,7 @@ func TestRelayOutlivesTheDaemon(t *testing.T) {
 // Without a daemon a relay answers "cannot tell" by its own deadline, stays, and is of use
 // again when there is one.
 func TestRelayWithoutDaemon(t *testing.T) {
-	config := relayConfig(t, newStub(t, always(http.StatusOK, jsonYes)).URL)
+	config := relayConfig(t, newWebApp(t, always(http.StatusOK, jsonYes)).URL)
 	s := serve(t, "--config", config)
 	p := start(t, "pipe", "--protocol", "generic", "--config", config)
 	p.send("auth:joe:dom.example:secret\n")
@@ -107,7 +107,7 @@ func TestRelayWithoutDaemon(t *testing.T) {
 
 // --socket needs neither a configuration nor a daemon to start with.
 func TestRelayBySocket(t *testing.T) {
-	config := relayConfig(t, newStub(t, always(http.StatusOK, jsonYes)).URL)
+	config := relayConfig(t, newWebApp(t, always(http.StatusOK, jsonYes)).URL)
 	text := readText(config)
 	_, rest, _ := strings.Cut(text, `data_dir = "`)
 	dir, _, _ := strings.Cut(rest, `"`)
@@ -128,7 +128,7 @@ func TestRelayIsSmall(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	config := relayConfig(t, newStub(t, always(http.StatusOK, jsonYes)).URL)
+	config := relayConfig(t, newWebApp(t, always(http.StatusOK, jsonYes)).URL)
 	serve(t, "--config", config)
 	p := &process{t: t, cmd: exec.Command(filepath.Join(dir, "postern"), "pipe", "--protocol", "ejabberd", "--config", config), ended: make(chan struct{})}
 	stdin, in := pipe(t)

@@ -95,7 +95,7 @@ func (r *relay) dialer(ctx context.Context) {
 
 // connect tries until it has a connection. It returns nil at the end of ctx.
 func (r *relay) connect(ctx context.Context) net.Conn {
-	for {
+	for pause := dialPause; ; pause = min(2*pause, dialPauseMost) {
 		conn, err := net.DialTimeout("unix", r.Socket, dialPatient)
 		if err == nil {
 			if err = greeted(conn); err == nil {
@@ -103,10 +103,9 @@ func (r *relay) connect(ctx context.Context) net.Conn {
 			}
 			_ = conn.Close()
 		}
-		pause := dialPause
 		if errors.Is(err, wire.ErrRelay) {
 			r.Log.Error("cannot relay", "err", err)
-			pause = dialPatient
+			pause = relayPause
 		}
 		select {
 		case <-time.After(pause):

@@ -27,10 +27,12 @@ type Options struct {
 
 // Times of the search for the daemon, and what is kept of a deadline for the way back.
 const (
-	dialPause   = 10 * time.Millisecond
-	dialPatient = time.Second
-	writeTime   = time.Second
-	wayBack     = 100 * time.Millisecond
+	dialPause     = 10 * time.Millisecond
+	dialPauseMost = 200 * time.Millisecond
+	relayPause    = 5 * time.Second // for a daemon that speaks another version
+	dialPatient   = time.Second
+	writeTime     = time.Second
+	wayBack       = 100 * time.Millisecond
 )
 
 // relay is one run. Its fields belong to the goroutine of Run.
