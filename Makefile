@@ -23,6 +23,7 @@ check:
 
 unit:
 	go test -race -timeout 15m ./...
+	go test -run Allocations ./internal/token
 
 # Side by side with a bare echo, in one run; then the parts.
 bench: build

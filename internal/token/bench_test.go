@@ -46,22 +46,6 @@ func verifiers(tb testing.TB) []verifier {
 	}
 }
 
-func TestVerifyAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("sync.Pool drops entries at random under the race detector")
-	}
-	for _, v := range verifiers(t) {
-		n := testing.AllocsPerRun(200, func() {
-			if got := v.verify(); got != v.want {
-				t.Fatalf("%s: %v", v.name, got)
-			}
-		})
-		if n != 0 {
-			t.Errorf("%s: %v allocations", v.name, n)
-		}
-	}
-}
-
 func BenchmarkVerify(b *testing.B) {
 	for _, v := range verifiers(b) {
 		b.Run(v.name, func(b *testing.B) {
