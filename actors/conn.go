@@ -171,6 +171,9 @@ func (c *conn) admit(call *Call, refused bool) {
 	n := c.last.Load()
 	c.ring[n%uint64(len(c.ring))].Store(call)
 	c.last.Store(n + 1)
+	if call.Done() { // by the sweeper or Stop, before flush could see it
+		c.wake()
+	}
 	if refused {
 		call.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
 		return

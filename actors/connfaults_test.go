@@ -63,6 +63,33 @@ func TestReaderPanics(t *testing.T) {
 	}
 }
 
+// writerThatPanics panics before its first write.
+type writerThatPanics struct {
+	strings.Builder
+	panicked bool
+}
+
+func (w *writerThatPanics) Write(b []byte) (int, error) {
+	if !w.panicked {
+		w.panicked = true
+		panic(injected("write"))
+	}
+	return w.Builder.Write(b)
+}
+
+// TestWriterPanics: what was encoded but not written leaves after the restart.
+func TestWriterPanics(t *testing.T) {
+	r := newRig(t, nil)
+	in, want := script("generic", mixture("generic", 20, false))
+	out := new(writerThatPanics)
+	answeredWithin(t, 8*time.Second, "Pipe", func() {
+		if err := r.Pipe(listenerBlock("generic"), strings.NewReader(in), out); err != nil {
+			t.Error(err)
+		}
+	})
+	same(t, out.String(), want)
+}
+
 // acceptPanics is a socket whose Accept panics now and then.
 type acceptPanics struct {
 	net.Listener

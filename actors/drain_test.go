@@ -150,6 +150,11 @@ func TestStopWithDeafBackend(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); r.stop() }()
 	ended(t, c, cannotFrame)
+	select {
+	case <-stopped:
+		t.Error("Stop did not wait for the backend")
+	case <-time.After(300 * time.Millisecond): // it has nothing else to do by now
+	}
 	close(release)
 	<-stopped
 	if early.Load() {
