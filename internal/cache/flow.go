@@ -230,7 +230,7 @@ func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now
 func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 	step := answer(auth.Allow, auth.SourceBackend)
 	f.phase = phaseEnd
-	if r.Off {
+	if r.Off || u.changed >= f.started {
 		return step
 	}
 	if past := u.refusal(f.key); past != nil {

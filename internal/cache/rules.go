@@ -84,6 +84,10 @@ type User struct {
 	Verifiers []Verifier
 	Refusals  []Refusal
 	Exists    Existence
+
+	// changed is when the account was last changed; an acceptance that was asked for before
+	// may be of a password that is not valid any more.
+	changed Time
 }
 
 // Worthless reports whether forgetting the user would lose nothing but refusals: such
@@ -91,7 +95,7 @@ type User struct {
 func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget() { *u = User{} }
+func (u *User) Forget(now Time) { *u = User{changed: now} }
 
 // keyed returns the verifier whose secret is key.
 func (u *User) keyed(key Key) *Verifier {
@@ -236,7 +240,8 @@ func (u *User) SetExists(yes bool, r *Rules, now Time) (changed bool) {
 
 // Doubt makes everything be asked again at its next use, as after a change of which nobody
 // knows whether it was made.
-func (u *User) Doubt() {
+func (u *User) Doubt(now Time) {
+	u.changed = now
 	for i := range u.Verifiers {
 		u.Verifiers[i].Stale = true
 	}
