@@ -222,7 +222,7 @@ func TestDomainsDoNotShareTrouble(t *testing.T) {
 	for i := range 50 {
 		r.want(r.ask(at("other.example", fmt.Sprint("user", i), "good")), auth.Allow, auth.SourceBackend)
 	}
-	eventually(t, "the panics", func() bool { return f.left() == 0 && r.recovered() })
+	eventually(t, "the panics", func() bool { return r.over(f) })
 	if n := r.restarts("domain:other.example"); n != 0 {
 		t.Errorf("%d restarts in the other domain", n)
 	}

@@ -15,6 +15,7 @@ type faults struct {
 	mu   sync.Mutex
 	plan map[string]int // "actor kind" -> panics still to come
 	seen map[string]int // "actor kind" -> messages
+	made int            // panics so far
 }
 
 // matches reports whether an actor's name contains a text, whose last letter $ stands for the
@@ -65,6 +66,7 @@ func (f *faults) inject(name string, message any) {
 		actor, k, _ := strings.Cut(key, " ")
 		if k == kind && times > 0 && matches(name, actor) {
 			f.plan[key]--
+			f.made++
 			panic(injected(name + " at " + kind))
 		}
 	}
@@ -140,6 +142,16 @@ func (r *rig) recovered() bool {
 		}
 	}
 	return true
+}
+
+// over reports whether every planned panic has happened and its actor has been restarted: for a
+// moment after a panic the actor does not yet look as if it waited. It is for faults that do not
+// restart a supervisor, which would start its children's count anew.
+func (r *rig) over(f *faults) bool {
+	f.mu.Lock()
+	made := f.made
+	f.mu.Unlock()
+	return f.left() == 0 && r.restarts("") >= made && r.recovered()
 }
 
 // hasty makes restarts come soon after one another.

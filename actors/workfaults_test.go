@@ -24,12 +24,12 @@ func TestHashingFaults(t *testing.T) {
 		if l.last != nil {
 			l.last.stop()
 		}
-		f.seen = nil
+		f.seen, f.made = nil, 0
 		l.last = newRig(t, func(s *setup) { onDisk(s, l.disk); s.clock, s.inject = l.clock, f.inject; g.use(s) })
 		l.last.settled(f)
 		return l.last
 	}
-	done := func(r *rig) func() bool { return func() bool { return f.left() == 0 && r.recovered() } }
+	done := func(r *rig) func() bool { return func() bool { return r.over(f) } }
 	g := newRegime("good")
 	r := next(g)
 	f.arm("/cache", hashResult, 1)
