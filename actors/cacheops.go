@@ -68,9 +68,9 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 	}
 	var stored error
 	err := d.shardOf(b.userHash(id)).in(ctx, func(s *shard) {
-		s.users.drop(func(other auth.Identity) bool { return other == id })
-		user := new(cache.User)
-		user.Forget(cache.At(b.clock())) // a login that is at the backend now is not to be remembered
+		// The entry stays, empty: it tells that a login now at the backend is not to be remembered.
+		user := s.users.get(id)
+		user.Forget()
 		s.users.place(id, user)
 		if b.store != nil {
 			stored = b.store.Apply([]store.Op{{Key: CredentialKey(id)}}, true)

@@ -22,7 +22,7 @@ func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source 
 	case c.Req.Op == auth.OpIsUser:
 		a = s.afterIsUser(c, user, r, a, now)
 	case c.Req.Op.Changes():
-		s.afterChange(c, user, r.Class, now)
+		s.afterChange(c, user, r.Class)
 	}
 	s.note(c, a)
 	s.finish(t, a)
@@ -44,15 +44,15 @@ func (s *shard) afterIsUser(c *Call, user *cache.User, r backend.Result, a auth.
 }
 
 // afterChange keeps the cache true to a user that was changed at its backend.
-func (s *shard) afterChange(c *Call, user *cache.User, class backend.Class, now cache.Time) {
+func (s *shard) afterChange(c *Call, user *cache.User, class backend.Class) {
 	switch class {
 	case backend.Accepted:
-		user.Forget(now)
+		user.Forget()
 	case backend.Refused, backend.Unsupported:
 		return
 	default:
 		// Whether it was carried out is not known: every password must be verified again.
-		user.Doubt(now)
+		user.Doubt()
 	}
 	s.users.save(c.ID, user)
 	s.users.place(c.ID, user)

@@ -54,6 +54,7 @@ type Flow struct {
 	phase   phase
 	tried   []string // hashes that are known not to match
 	started Time     // when the backend was asked
+	changes uint64   // of the user, at that time
 	busy    auth.Answer
 }
 
@@ -109,11 +110,11 @@ func (f *Flow) Start(u *User, r *Rules, now Time) Step {
 			return Step{Do: Compare, Hashes: hashes}
 		}
 	}
-	return f.ask(now)
+	return f.ask(u, now)
 }
 
-func (f *Flow) ask(now Time) Step {
-	f.phase, f.started = phaseAsked, now
+func (f *Flow) ask(u *User, now Time) Step {
+	f.phase, f.started, f.changes = phaseAsked, now, u.changes
 	return Step{Do: Ask}
 }
 
@@ -166,7 +167,7 @@ func (f *Flow) comparedFresh(u *User, match string, r *Rules, now Time) Step {
 	dropped := f.learn(u, match)
 	step, ok := u.Hot(f.key, r, now)
 	if !ok {
-		step = f.ask(now)
+		step = f.ask(u, now)
 		step.Save = dropped
 		return step
 	}
@@ -230,7 +231,7 @@ func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now
 func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 	step := answer(auth.Allow, auth.SourceBackend)
 	f.phase = phaseEnd
-	if r.Off || u.changed >= f.started {
+	if r.Off || u.changes != f.changes {
 		return step
 	}
 	if past := u.refusal(f.key); past != nil {

@@ -85,9 +85,10 @@ type User struct {
 	Refusals  []Refusal
 	Exists    Existence
 
-	// changed is when the account was last changed; an acceptance that was asked for before
-	// may be of a password that is not valid any more.
-	changed Time
+	// changes counts the changes of the account: an acceptance that was asked for before the
+	// last one may be of a password that is not valid any more. It is no time, since one
+	// millisecond holds both a change and a login, and clocks are set back.
+	changes uint64
 }
 
 // Worthless reports whether forgetting the user would lose nothing but refusals: such
@@ -95,7 +96,7 @@ type User struct {
 func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget(now Time) { *u = User{changed: now} }
+func (u *User) Forget() { *u = User{changes: u.changes + 1} }
 
 // keyed returns the verifier whose secret is key.
 func (u *User) keyed(key Key) *Verifier {
@@ -240,8 +241,8 @@ func (u *User) SetExists(yes bool, r *Rules, now Time) (changed bool) {
 
 // Doubt makes everything be asked again at its next use, as after a change of which nobody
 // knows whether it was made.
-func (u *User) Doubt(now Time) {
-	u.changed = now
+func (u *User) Doubt() {
+	u.changes++
 	for i := range u.Verifiers {
 		u.Verifiers[i].Stale = true
 	}
