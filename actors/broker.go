@@ -229,7 +229,7 @@ func (b *Broker) isDomain(c *Call) auth.Answer {
 // route sends a call into its domain.
 func (b *Broker) route(c *Call) {
 	if b.draining.Load() {
-		c.Fail(auth.SourceStopping)
+		c.Fail(auth.SourceDraining)
 		return
 	}
 	if b.broken {
@@ -245,11 +245,16 @@ func (b *Broker) route(c *Call) {
 	d.enter(c)
 }
 
+// Connections is the number of connections: open now, and since the start.
+func (b *Broker) Connections() (open int, ever uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns), b.connSeq.Load()
+}
+
 // Tree describes the actors, their queues, restarts and what is in flight, one line each.
 func (b *Broker) Tree() []string {
-	b.mu.Lock()
-	conns := len(b.conns)
-	b.mu.Unlock()
+	conns, _ := b.Connections()
 	lines := []string{fmt.Sprintf("broker inflight=%d connections=%d goroutines=%d draining=%t",
 		b.inFlight.Load(), conns, runtime.NumGoroutine(), b.draining.Load())}
 	for _, r := range b.backends {

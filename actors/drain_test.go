@@ -47,7 +47,7 @@ func TestDrain(t *testing.T) {
 	done := r.drain(context.Background())
 	roundTripText(t, idle, yes.frame("ejabberd"), cannotFrame)
 	roundTripText(t, idle, isUserQuestion.frame("ejabberd"), cannotFrame)
-	r.want(r.auth("late", "good"), auth.Unavailable, auth.SourceStopping)
+	r.want(r.auth("late", "good"), auth.Unavailable, auth.SourceDraining)
 	if c, err := net.Dial("tcp", address); err == nil {
 		_ = c.Close()
 		t.Error("the listener still listens")

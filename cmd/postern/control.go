@@ -68,6 +68,7 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	mux.HandleFunc("POST /v1/cache/stats", handle(c.stats))
 	mux.HandleFunc("POST /v1/cache/forget", handle(c.forget))
 	mux.HandleFunc("POST /v1/cache/flush", handle(c.flush))
+	mux.HandleFunc("POST /v1/yield", handle(c.yield))
 	c.server = &http.Server{
 		Handler: mux, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
@@ -171,6 +172,15 @@ func (c *controlServer) forget(ctx context.Context, r controlRequest) (any, erro
 
 func (c *controlServer) flush(ctx context.Context, _ controlRequest) (any, error) {
 	return struct{}{}, c.daemon.broker.Flush(ctx)
+}
+
+// yield ends an owner that relays have started, for a daemon that takes its place.
+func (c *controlServer) yield(context.Context, controlRequest) (any, error) {
+	if c.daemon.yield == nil {
+		return yieldReply{PID: os.Getpid()}, nil
+	}
+	c.daemon.yield()
+	return yieldReply{Yields: true, PID: os.Getpid()}, nil
 }
 
 // callControl asks the daemon that owns a data directory. The error wraps errNoDaemon if

@@ -20,6 +20,7 @@ type daemon struct {
 	log    *slog.Logger
 	broker *actors.Broker
 	store  *store.Pebble // nil if it could not be opened, or no domain needs it
+	yield  func()        // ends an owner that relays have started; nil for others
 }
 
 // startDaemon opens the store and starts the broker. A store that cannot be opened is not

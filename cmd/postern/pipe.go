@@ -1,20 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
-	"postern/actors"
+	"postern/cmd/internal/relay"
 	"postern/internal/config"
 )
 
@@ -23,95 +19,112 @@ func newPipe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pipe --protocol NAME",
 		Short: "Answer one peer on standard input and output",
-		Long: `For servers that start the broker themselves, such as ejabberd's extauth_program. Where a
-daemon runs, it relays to it, and small: all its copies share the daemon's cache. When the
-daemon is away for a moment, open questions wait for it. Where none runs, each copy is a
-broker of its own.
+		Long: `For servers that start the broker themselves, such as ejabberd's extauth_program. Every copy
+relays to the daemon that owns the data directory, and is small. Where no daemon runs, the
+first copy starts a broker for all of them, which ends after the last; when it is lost, another
+copy starts the next. Open questions wait for it.
 
 It ends with status 0 when standard input ends, after the last answer. A broken
-configuration does not end it: it is logged, and every question is answered "cannot tell".`,
+configuration does not end it: it is logged, every question is answered "cannot tell", and
+the work goes on when the configuration is mended.`,
 		Example: `  postern pipe --protocol ejabberd --config /etc/postern/config.hcl
-  postern pipe --protocol ejabberd --socket /var/lib/postern/relay.sock`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.pipe(protocol, socket) },
+  postern pipe --protocol ejabberd --socket /run/postern/relay.sock`,
+		// Faults of the command line are met as those of the configuration are.
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return a.misspelt(cmd, protocol, fmt.Errorf("unknown argument %q", args[0]))
+			}
+			return a.pipe(protocol, socket)
+		},
 	}
-	cmd.Flags().StringVar(&protocol, "protocol", "", "`NAME` of the protocol: ejabberd, generic, saslauthd or tcp_table")
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.misspelt(cmd, protocol, err) })
+	cmd.Flags().StringVar(&protocol, "protocol", "", "`NAME` of the protocol: ejabberd, generic, saslauthd, tcp_table or socketmap")
 	cmd.Flags().StringVar(&socket, "socket", "", "relay to the daemon at `PATH`, also while it is away, without reading a configuration")
 	return cmd
 }
 
+// pipe answers standard input. What keeps it from that is logged, never the end of the process:
+// a program that exits at once would end external authentication on all of ejabberd's virtual
+// hosts (PROTOCOLS 3.1).
 func (a *app) pipe(protocol, socket string) error {
-	front, err := pipeDefaults(protocol)
+	settings, err := a.pipeSettings(protocol, socket)
 	if err != nil {
-		return err
+		return a.standIn(protocol, err, func() error {
+			_, err := a.pipeSettings(protocol, socket)
+			return err
+		})
 	}
-	var warnings []config.Problem
-	var cfg *config.Config
-	var broken error
-	if socket == "" {
-		cfg, broken = a.load(func(p config.Problem) { warnings = append(warnings, p) })
-	}
-	logConfig := config.Log{Level: "info", Format: "text"}
-	if cfg != nil {
-		logConfig = cfg.Log
-		for _, l := range cfg.Listeners {
-			if l.Protocol == protocol {
-				front = l // the limits of the first listener of this protocol
-				break
-			}
-		}
-	}
-	front.Name = "pipe"
-	log, sink := a.pipeLog(logConfig, cfg)
-	defer sink.Close()
-	for _, w := range warnings {
-		log.Warn("configuration", "warning", w.String())
-	}
-	if socket != "" || cfg != nil && served(relayPath(cfg)) {
-		if socket == "" {
-			socket = relayPath(cfg)
-		}
-		a.relay(front, socket, sink.place(), log)
-		return nil
-	}
-	stop, err := a.answerPipe(front, cfg, broken, log, sink)
-	if stop != nil {
-		stop()
-	}
-	return err
+	return a.relay(settings)
 }
 
-// answerPipe serves standard input. With a broken configuration, or a broker that does not
-// start, it answers "cannot tell": a program that exits at once would end external
-// authentication on all of ejabberd's virtual hosts (PROTOCOLS 3.1).
-func (a *app) answerPipe(front config.Listener, cfg *config.Config, broken error, log *slog.Logger, sink *logSink) (stop func(), err error) {
-	signals := make(chan os.Signal, 4)
-	// SIGHUP, too, is taken: it comes when the peer closes a pseudo-terminal, and Prosody does
-	// not start a program again that a signal has ended (PROTOCOLS 3.2).
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
-	var d *daemon
-	if broken == nil {
-		d, broken = startDaemon(cfg, log)
+// misspelt deals with a faulty command line: people are told, servers are answered.
+func (a *app) misspelt(cmd *cobra.Command, protocol string, err error) error {
+	err = fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
+	if byHand(a.in) {
+		return err
 	}
-	if broken != nil {
-		log.Error("not usable; every question is answered \"cannot tell\" until postern is restarted with a valid configuration", "err", broken)
-		d = &daemon{cfg: &config.Config{DrainTimeout: time.Second}, log: log}
-		if d.broker, err = actors.Start(actors.Options{Config: d.cfg, Log: log, Broken: true}); err != nil {
-			return nil, err
+	return a.standIn(protocol, err, func() error { return err })
+}
+
+// byHand reports whether a person types. Terminals that programs make do not echo.
+func byHand(f *os.File) bool {
+	mode, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil && mode.Lflag&unix.ECHO != 0
+}
+
+// pipeSettings finds out how standard input is to be served: with the limits of the protocol's
+// first listener, through the owner of the configuration's data directory.
+func (a *app) pipeSettings(protocol, socket string) (relay.Settings, error) {
+	front, err := pipeDefaults(protocol)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	if socket != "" {
+		place := relay.Stderr
+		if sameFile(a.out, a.err) {
+			place = relay.Nowhere
+		}
+		s := relaySettings(front, place)
+		s.Socket = socket
+		return s, nil
+	}
+	cfg, err := a.load(nil)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	for _, l := range cfg.Listeners {
+		if l.Protocol == protocol {
+			front = l
+			break
 		}
 	}
-	ended, stopping := make(chan error, 1), make(chan struct{})
-	go func() { ended <- d.broker.Pipe(front, a.in, a.out) }()
-	go func() {
-		d.handle(signals, sink)
-		close(stopping)
-	}()
-	select {
-	case err = <-ended:
-	case <-stopping:
+	dir, err := relayDir(cfg)
+	if err != nil {
+		return relay.Settings{}, err
 	}
-	return func() { d.stop(context.Background()) }, err
+	s := relaySettings(front, a.pipeLog(cfg, dir))
+	s.Socket, s.Lock = filepath.Join(dir, relaySocket), filepath.Join(dir, ownerLock)
+	s.Owner, err = a.ownerCommand(cfg, dir)
+	return s, err
+}
+
+func relaySettings(front config.Listener, log string) relay.Settings {
+	return relay.Settings{
+		Protocol: front.Protocol, DefaultDomain: front.DefaultDomain, Deadline: front.Deadline,
+		Pipeline: front.Pipeline, MaxFrame: front.MaxFrame, BinaryAnswers: front.BinaryAnswers, Log: log,
+	}
+}
+
+// relay serves standard input. It becomes postern-relay, if that stands beside this program: the
+// same work in a sixth of the memory. Otherwise it does the work itself.
+func (a *app) relay(s relay.Settings) error {
+	if self, err := os.Executable(); err == nil {
+		small := filepath.Join(filepath.Dir(self), "postern-relay")
+		_ = syscall.Exec(small, append([]string{small}, s.Args()...), os.Environ())
+	}
+	relay.Main(s)
+	return nil
 }
 
 // pipeDefaults are the limits of a protocol when the configuration has no listener for it.
@@ -126,28 +139,20 @@ func pipeDefaults(protocol string) (config.Listener, error) {
 			return l, nil
 		}
 	}
-	return config.Listener{}, fmt.Errorf("--protocol %q is not one of ejabberd, generic, saslauthd and tcp_table: name the one that your server speaks", protocol)
+	return config.Listener{}, fmt.Errorf("--protocol %q is not one of ejabberd, generic, saslauthd, tcp_table and socketmap: name the one that your server speaks", protocol)
 }
 
-// pipeLog makes the log of a pipe. Standard error is the log only if it is not where the
-// protocol goes: on a pseudo-terminal both are one line to the peer, and a log line there
-// would be taken for an answer.
-func (a *app) pipeLog(cfg config.Log, whole *config.Config) (*slog.Logger, *logSink) {
-	out := io.Writer(a.err)
-	if sameFile(a.out, a.err) {
-		out = io.Discard
-		if cfg.File == "" && whole != nil {
-			cfg.File = filepath.Join(whole.DataDir, "pipe.log")
-			_ = os.MkdirAll(whole.DataDir, 0o700)
-		}
+// pipeLog is where a pipe logs. Standard error is the log only if it is not where the protocol
+// goes: on a pseudo-terminal both are one line to the peer, and a log line there would be taken
+// for an answer.
+func (a *app) pipeLog(cfg *config.Config, dir string) string {
+	switch {
+	case cfg.Log.File != "":
+		return cfg.Log.File
+	case sameFile(a.out, a.err):
+		return filepath.Join(dir, "pipe.log")
 	}
-	log, sink, err := newLogger(cfg, out)
-	if err != nil {
-		cfg.File = ""
-		log, sink, _ = newLogger(cfg, out)
-		log.Error("log file cannot be used", "err", err)
-	}
-	return log, sink
+	return relay.Stderr
 }
 
 // sameFile reports whether two descriptors lead to the same place, or that cannot be told.

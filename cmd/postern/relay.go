@@ -1,38 +1,41 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"log/slog"
-	"net"
+	"fmt"
+	"hash/fnv"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
-	"postern/cmd/internal/relay"
 	"postern/internal/config"
 	"postern/wire"
 )
 
-// relayPath is the socket on which the owner serves relays.
-func relayPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "relay.sock") }
+// Files of the directory in which relays meet their owner: the data directory, or what stands in
+// for it.
+const (
+	relaySocket = "relay.sock"
+	ownerLock   = "owner.lock" // held by the process that owns the directory, whose number is in it
+)
+
+// longestSocket is the longest path of a socket, see unix(7).
+const longestSocket = 107
 
 // relayFront is the listener for relays. Each request brings its own patience; the deadline
 // here is the longest of any protocol.
-func relayFront(address string) config.Listener {
+func relayFront(dir string) config.Listener {
 	return config.Listener{
-		Name: "relay", Protocol: string(wire.Relay), Network: "unix", Address: address, Mode: 0o600,
+		Name: "relay", Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, relaySocket), Mode: 0o600,
 		Deadline: 30 * time.Second, FrameTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second,
 		Pipeline: 256, MaxConnections: 16384,
 	}
 }
 
-// listenRelays serves relays on the data directory's private socket.
-func (d *daemon) listenRelays() error {
-	front := relayFront(relayPath(d.cfg))
+// listenRelays serves relays on the private socket of a directory.
+func (d *daemon) listenRelays(dir string) error {
+	front := relayFront(dir)
 	socket, err := openSocket(front)
 	if err != nil {
 		return err
@@ -43,39 +46,45 @@ func (d *daemon) listenRelays() error {
 	return nil
 }
 
-// served reports whether a daemon serves relays on socket.
-func served(socket string) bool {
-	c, err := net.DialTimeout("unix", socket, dialPatience)
-	if err != nil {
-		return false
+// relayDir is where pipes find each other: the data directory, unless its lock cannot be opened
+// or its path is too long for a socket; then a private directory of this user.
+func relayDir(cfg *config.Config) (string, error) {
+	err := usableDir(cfg.DataDir)
+	if err == nil {
+		return cfg.DataDir, nil
 	}
-	_ = c.Close()
-	return true
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(cfg.DataDir))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("postern-%d-%x", os.Getuid(), hash.Sum64()))
+	if mkdirErr := os.Mkdir(dir, 0o700); mkdirErr != nil && !errors.Is(mkdirErr, os.ErrExist) {
+		return "", errors.Join(fmt.Errorf("data directory: %w", err), mkdirErr)
+	}
+	// The name can be guessed: it must be ours, and nobody else's to write in.
+	info, statErr := os.Lstat(dir)
+	if statErr != nil {
+		return "", errors.Join(fmt.Errorf("data directory: %w", err), statErr)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || int(stat.Uid) != os.Getuid() || info.Mode().Perm() != 0o700 {
+		return "", fmt.Errorf("data directory: %w; and %s, which would stand in for it, belongs to somebody else", err, dir)
+	}
+	if usableErr := usableDir(dir); usableErr != nil {
+		return "", errors.Join(fmt.Errorf("data directory: %w", err), usableErr)
+	}
+	return dir, nil
 }
 
-// relay serves standard input through the daemon on socket. It becomes postern-relay, if that
-// stands beside this program: the same work in a sixth of the memory. Otherwise it does the
-// work itself.
-func (a *app) relay(front config.Listener, socket, logFile string, log *slog.Logger) {
-	if self, err := os.Executable(); err == nil {
-		small := filepath.Join(filepath.Dir(self), "postern-relay")
-		_ = syscall.Exec(small, []string{small, "-protocol", front.Protocol, "-socket", socket,
-			"-default-domain", front.DefaultDomain, "-deadline", front.Deadline.String(),
-			"-pipeline", strconv.Itoa(front.Pipeline), "-max-frame", strconv.Itoa(front.MaxFrame),
-			"-binary-answers=" + strconv.FormatBool(front.BinaryAnswers), "-log", logFile}, os.Environ())
+// usableDir reports why pipes cannot meet in dir.
+func usableDir(dir string) error {
+	if path := filepath.Join(dir, relaySocket); len(path) > longestSocket {
+		return fmt.Errorf("the path %s is too long for a socket: choose a shorter data_dir", path)
 	}
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1)
-	// SIGHUP, too, ends it in order: it comes when the peer closes a pseudo-terminal, and
-	// Prosody does not start a program again that a signal has ended (PROTOCOLS 3.2).
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer stop()
-	err := relay.Run(ctx, a.in, a.out, relay.Options{
-		Protocol: wire.Protocol(front.Protocol), DefaultDomain: front.DefaultDomain,
-		Wire:     wire.Options{MaxFrame: front.MaxFrame, BinaryAnswers: front.BinaryAnswers},
-		Deadline: front.Deadline, Pipeline: front.Pipeline, Log: log,
-		Socket: socket,
-	})
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, ownerLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		log.Error("relay ended", "err", err) // the status stays 0
+		return err
 	}
+	return f.Close()
 }

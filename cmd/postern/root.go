@@ -135,5 +135,8 @@ func (a *app) load(warn func(config.Problem)) (*config.Config, error) {
 // storeDir is where the store lives.
 func storeDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "store") }
 
+// controlSocket is the file in a data directory on which its owner takes commands.
+const controlSocket = "control.sock"
+
 // controlPath is the control socket of a running daemon.
-func controlPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "control.sock") }
+func controlPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, controlSocket) }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,8 @@ import (
 )
 
 func newServe(a *app) *cobra.Command {
-	return &cobra.Command{
+	var o serveOptions
+	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the broker on the listeners of the configuration",
 		Long: `Runs in the foreground until SIGTERM or SIGINT, and then answers what is in flight before
@@ -25,15 +27,33 @@ restarts and the requests in flight.`,
 		Example: `  postern serve --config /etc/postern/config.hcl
   postern serve --embedded --data-dir ./run`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), o) },
 	}
+	// How `postern pipe` starts the broker of its copies; nobody else needs these.
+	cmd.Flags().BoolVar(&o.forRelays, "for-relays", false, "")
+	cmd.Flags().StringVar(&o.relayDir, "relay-dir", "", "")
+	cmd.Flags().IntVar(&o.lockFD, "lock-fd", 0, "")
+	for _, name := range []string{"for-relays", "relay-dir", "lock-fd"} {
+		_ = cmd.Flags().MarkHidden(name)
+	}
+	return cmd
 }
 
-func (a *app) serve(ctx context.Context) error {
+// serveOptions tell the owner that pipes start from the daemon.
+type serveOptions struct {
+	forRelays bool   // serve pipes only, and end after the last of them
+	relayDir  string // where pipes meet, if it is not the data directory
+	lockFD    int    // the lock of that directory, already held
+}
+
+func (a *app) serve(ctx context.Context, o serveOptions) error {
 	var warnings []config.Problem
 	cfg, err := a.load(func(p config.Problem) { warnings = append(warnings, p) })
 	if err != nil {
 		return err
+	}
+	if o.relayDir == "" {
+		o.relayDir = cfg.DataDir
 	}
 	log, sink, err := newLogger(cfg.Log, a.err)
 	if err != nil {
@@ -49,7 +69,12 @@ func (a *app) serve(ctx context.Context) error {
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
 
-	control, err := openControl(cfg)
+	lock, err := takeOwnership(ctx, o.relayDir, o.lockFD)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	control, err := openControl(o.relayDir)
 	if err != nil {
 		return err
 	}
@@ -58,19 +83,31 @@ func (a *app) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.forRelays {
+		var ending context.Context
+		ending, d.yield = context.WithCancel(ctx)
+		defer d.yield()
+		ctx = ending
+	}
 	server := serveControl(d, control)
-	if err = d.listenRelays(); err == nil {
+	if err = d.listenRelays(o.relayDir); err == nil && !o.forRelays {
 		err = d.listen()
 	}
 	if err == nil {
-		if a.embedded {
+		if a.embedded && !o.forRelays {
 			err = a.banner(ctx, cfg)
 		}
 		log.Info("ready", "version", version, "listeners", len(cfg.Listeners), "domains", len(cfg.Domains), "data_dir", cfg.DataDir)
 		sink.Flush()
 	}
 	if err == nil {
-		d.handle(signals, sink)
+		if o.forRelays {
+			go func() {
+				d.untilAlone(ctx)
+				d.yield()
+			}()
+		}
+		d.handle(ctx, signals, sink)
 	}
 	server.close()
 	d.stop(context.WithoutCancel(ctx))
@@ -79,13 +116,11 @@ func (a *app) serve(ctx context.Context) error {
 
 // openControl takes the control socket, which is also the sign that a daemon owns the data
 // directory.
-func openControl(cfg *config.Config) (*unixListener, error) {
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	l, err := listenUnix(controlPath(cfg), 0o600, "", "")
+func openControl(dir string) (*unixListener, error) {
+	path := filepath.Join(dir, controlSocket)
+	l, err := listenUnix(path, 0o600, "", "")
 	if errors.Is(err, syscall.EINVAL) {
-		return nil, fmt.Errorf("control socket: the path %s is too long for a socket: choose a shorter data_dir", controlPath(cfg))
+		return nil, fmt.Errorf("control socket: the path %s is too long for a socket: choose a shorter data_dir", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -117,9 +152,17 @@ func shownAddress(cfg config.Listener, socket net.Listener) string {
 	return socket.Addr().String()
 }
 
-// handle acts on signals until one ends the process.
-func (d *daemon) handle(signals <-chan os.Signal, sink *logSink) {
-	for s := range signals {
+// handle acts on signals until one ends the process, or ctx ends.
+func (d *daemon) handle(ctx context.Context, signals <-chan os.Signal, sink *logSink) {
+	for {
+		var s os.Signal
+		select {
+		case s = <-signals:
+		case <-ctx.Done():
+			d.log.Info("stopping", "reason", "no pipe is left, or a daemon takes over")
+			sink.Flush()
+			return
+		}
 		switch s {
 		case syscall.SIGHUP:
 			if err := sink.Reopen(); err != nil {

@@ -131,11 +131,12 @@ const (
 	SourceStopping             // postern is shutting down
 	SourceConfig               // a broken configuration
 	SourceUnsupported          // nobody here has the operation
+	SourceDraining             // postern is shutting down and has not begun with the request
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
-	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported",
+	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
 }
 
 // String returns the source's word for logs and metrics.

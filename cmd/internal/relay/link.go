@@ -82,7 +82,7 @@ func (r *relay) dialer(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		conn := r.connect(ctx)
+		conn := r.connect(ctx, number)
 		if conn == nil {
 			return
 		}
@@ -93,19 +93,33 @@ func (r *relay) dialer(ctx context.Context) {
 	}
 }
 
-// connect tries until it has a connection. It returns nil at the end of ctx.
-func (r *relay) connect(ctx context.Context) net.Conn {
+// connect tries until it has the connection of that number. It returns nil at the end of ctx.
+func (r *relay) connect(ctx context.Context, number int) net.Conn {
+	ownFrom := time.Now()
+	if number > 1 {
+		ownFrom = ownFrom.Add(settle)
+	}
 	for pause := dialPause; ; pause = min(2*pause, dialPauseMost) {
 		conn, err := net.DialTimeout("unix", r.Socket, dialPatient)
 		if err == nil {
 			if err = greeted(conn); err == nil {
+				if r.Owner != nil {
+					r.Owner.serving()
+				}
 				return conn
 			}
 			_ = conn.Close()
 		}
-		if errors.Is(err, wire.ErrRelay) {
+		switch {
+		case errors.Is(err, wire.ErrRelay):
 			r.Log.Error("cannot relay", "err", err)
 			pause = relayPause
+		case r.Owner != nil && !time.Now().Before(ownFrom):
+			failures := r.Owner.attempts
+			r.Owner.ensure(r.Log)
+			if r.Owner.attempts > failures && !r.emit(ctx, event{number: number, failed: true}) {
+				return nil
+			}
 		}
 		select {
 		case <-time.After(pause):

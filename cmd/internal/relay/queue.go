@@ -10,6 +10,10 @@ import (
 // before it answered.
 const maxTries = 2
 
+// absentPatience is how long requests wait for somebody to serve where an owner would be started
+// if it could be: by then it cannot, and the peer is spared the wait for its deadline.
+const absentPatience = 4 * time.Second
+
 // item is one request of the peer.
 type item struct {
 	req      auth.Request
@@ -27,6 +31,8 @@ type queue struct {
 	// flight is what the daemon was sent on the present connection, in order, and has not
 	// replied to. Items answered meanwhile stay in it: their late replies must be skipped.
 	flight []*item
+	// hopeless is from when on nobody is waited for; zero: while requests have time left.
+	hopeless time.Time
 }
 
 // add takes a request. One that nobody may be asked about is answered at once.
@@ -58,14 +64,21 @@ func (q *queue) unsent() (list []*item) {
 	return list
 }
 
-// reply takes the daemon's next answer. It is false if nothing was asked.
+// reply takes the daemon's next answer. It is false if nothing was asked. A request that a
+// stopping daemon did not begin with is as one that was never sent.
 func (q *queue) reply(a auth.Answer) bool {
 	if len(q.flight) == 0 {
 		return false
 	}
-	q.flight[0].settle(a)
+	it := q.flight[0]
 	q.flight[0] = nil
 	q.flight = q.flight[1:]
+	if a.Source == auth.SourceDraining {
+		it.sent = false
+		it.tries--
+		return true
+	}
+	it.settle(a)
 	return true
 }
 
@@ -84,12 +97,16 @@ func (q *queue) lost() {
 // expire answers what is past its deadline, and returns when the next one is.
 func (q *queue) expire(now time.Time) (next time.Time) {
 	for _, it := range q.items {
+		end := it.deadline
+		if !q.hopeless.IsZero() && q.hopeless.Before(end) {
+			end = q.hopeless
+		}
 		switch {
 		case it.done:
-		case !now.Before(it.deadline):
+		case !now.Before(end):
 			it.settle(auth.Answer{Source: auth.SourceDeadline})
-		case next.IsZero() || it.deadline.Before(next):
-			next = it.deadline
+		case next.IsZero() || end.Before(next):
+			next = end
 		}
 	}
 	return next

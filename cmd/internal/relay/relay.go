@@ -1,5 +1,6 @@
-// Package relay passes what a peer asks on standard input on to the daemon. It is small in memory and quick to start, since ejabberd starts many: no store, no
-// actors, no configuration.
+// Package relay passes what a peer asks on standard input on to the process that serves: the
+// daemon, or where none runs an owner that one of the relays starts. It is small in memory and
+// quick to start, since ejabberd starts many: no store, no actors, no configuration.
 package relay
 
 import (
@@ -22,14 +23,16 @@ type Options struct {
 	Deadline      time.Duration // every request is answered within it, also when nobody serves
 	Pipeline      int           // requests under way at once
 	Socket        string        // of the daemon
+	Owner         *Owner        // nil: nobody is started where no daemon runs
 	Log           *slog.Logger
 }
 
 // Times of the search for the daemon, and what is kept of a deadline for the way back.
 const (
 	dialPause     = 10 * time.Millisecond
-	dialPauseMost = 200 * time.Millisecond
-	relayPause    = 5 * time.Second // for a daemon that speaks another version
+	dialPauseMost = 100 * time.Millisecond
+	settle        = 250 * time.Millisecond // a lost daemon may be back without an owner's help
+	relayPause    = 5 * time.Second        // for a daemon that speaks another version
 	dialPatient   = time.Second
 	writeTime     = time.Second
 	wayBack       = 100 * time.Millisecond
@@ -47,6 +50,7 @@ type relay struct {
 	dial   chan struct{} // asks the dialer for a connection
 	conn   net.Conn      // nil: no daemon
 	number int           // of the connection: events of earlier ones are stale
+	ending bool          // the daemon stops: it is asked nothing more
 	eof    bool
 	inner  context.Context // of the goroutines
 }
@@ -64,6 +68,7 @@ type event struct {
 	conn   net.Conn    // a new connection
 	answer auth.Answer // a reply
 	err    error       // the end of the connection
+	failed bool        // the owner that was started ended at once
 }
 
 // Run serves the peer until in ends and every answer has been written, or ctx ends and what
@@ -84,7 +89,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) error {
 	r.inner = inner
 	go r.read(inner, in)
 	go r.dialer(inner)
-	r.dial <- struct{}{}
+	r.search(time.Now())
 	err = r.loop(ctx)
 	if r.conn != nil {
 		_ = r.conn.Close()
@@ -146,27 +151,45 @@ func (r *relay) take(d decoded, ok bool) {
 func (r *relay) linked(e event) {
 	switch {
 	case e.conn != nil:
-		r.conn, r.number = e.conn, e.number
+		r.conn, r.number, r.ending = e.conn, e.number, false
+		r.queue.hopeless = time.Time{}
 		go r.replies(r.inner, e.conn, e.number)
+	case e.failed && r.conn == nil:
+		r.queue.hopeless = time.Now()
 	case e.number != r.number || r.conn == nil:
 	case e.err != nil:
 		r.disconnect(e.err)
 	case !r.queue.reply(e.answer):
 		r.disconnect(wire.ErrRelay)
+	default:
+		r.ending = r.ending || e.answer.Source == auth.SourceDraining
+		if r.ending && len(r.queue.flight) == 0 {
+			r.disconnect(errStopping)
+		}
 	}
 }
+
+var errStopping = errors.New("it is stopping")
 
 func (r *relay) disconnect(err error) {
 	r.Log.Warn("the daemon is gone; waiting for it", "err", err)
 	_ = r.conn.Close()
 	r.conn = nil
 	r.queue.lost()
+	r.search(time.Now())
+}
+
+// search has the dialer look for somebody who serves.
+func (r *relay) search(now time.Time) {
+	if r.Owner != nil {
+		r.queue.hopeless = now.Add(absentPatience)
+	}
 	r.dial <- struct{}{}
 }
 
 // send asks the daemon what it has not been asked.
 func (r *relay) send() {
-	if r.conn == nil {
+	if r.conn == nil || r.ending {
 		return
 	}
 	var b []byte

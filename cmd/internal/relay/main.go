@@ -1,0 +1,79 @@
+package relay
+
+import (
+	"context"
+	"flag"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"postern/wire"
+)
+
+// Settings are what a relay is told on its command line.
+type Settings struct {
+	Protocol      string
+	Socket        string // of the daemon or owner
+	DefaultDomain string
+	Deadline      time.Duration
+	Pipeline      int
+	MaxFrame      int
+	BinaryAnswers bool
+	Log           string   // see OpenLog
+	Lock          string   // empty: never start an owner
+	Owner         []string // its command
+}
+
+// Args is the command line that Parse reads.
+func (s *Settings) Args() []string {
+	return append([]string{
+		"-log", s.Log, "-protocol", s.Protocol, "-socket", s.Socket, "-default-domain", s.DefaultDomain,
+		"-deadline", s.Deadline.String(), "-pipeline", strconv.Itoa(s.Pipeline),
+		"-max-frame", strconv.Itoa(s.MaxFrame), "-binary-answers=" + strconv.FormatBool(s.BinaryAnswers),
+		"-lock", s.Lock, "--",
+	}, s.Owner...)
+}
+
+// Parse reads a command line. With an error the settings hold what stood before the fault.
+func Parse(args []string) (s Settings, err error) {
+	flags := flag.NewFlagSet("postern-relay", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // standard error may be the peer's line
+	flags.StringVar(&s.Protocol, "protocol", "", "protocol of the peer")
+	flags.StringVar(&s.Socket, "socket", "", "socket of the daemon")
+	flags.StringVar(&s.DefaultDomain, "default-domain", "", "for logins that carry no domain")
+	flags.DurationVar(&s.Deadline, "deadline", 4*time.Second, "every request is answered within it")
+	flags.IntVar(&s.Pipeline, "pipeline", 64, "requests under way at once")
+	flags.IntVar(&s.MaxFrame, "max-frame", 0, "bytes of a request")
+	flags.BoolVar(&s.BinaryAnswers, "binary-answers", false, "never answer 2")
+	flags.StringVar(&s.Log, "log", Stderr, "log file; empty: standard error; -: nowhere")
+	flags.StringVar(&s.Lock, "lock", "", "start the command that follows when nobody holds this lock")
+	err = flags.Parse(args)
+	s.Owner = flags.Args()
+	return s, err
+}
+
+// Main relays standard input until it ends, or a signal ends it in order. SIGHUP, too: it comes
+// when the peer closes a pseudo-terminal. The process is to exit with status 0 after it,
+// whatever happened: Prosody does not start a program again that ended with another one, or by
+// a signal (PROTOCOLS 3.2).
+func Main(s Settings) {
+	CloseOnExec()
+	log := OpenLog(s.Log)
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	o := Options{
+		Protocol: wire.Protocol(s.Protocol), DefaultDomain: s.DefaultDomain,
+		Wire:     wire.Options{MaxFrame: s.MaxFrame, BinaryAnswers: s.BinaryAnswers},
+		Deadline: s.Deadline, Pipeline: s.Pipeline, Log: log, Socket: s.Socket,
+	}
+	if s.Lock != "" && len(s.Owner) > 0 {
+		o.Owner = &Owner{Lock: s.Lock, Command: s.Owner, Log: s.Log}
+	}
+	if err := Run(ctx, os.Stdin, os.Stdout, o); err != nil {
+		log.Error("relay ended", "err", err)
+	}
+}
