@@ -233,12 +233,12 @@ func (w *canaryWorld) pipes(s *spy, daemon bool) {
 	if daemon {
 		return // in whose log the rest is
 	}
+	owner := ownerOf(w.t, w.data)
+	waitFor(w.t, "the end of the broker for pipes", func() bool { return !alive(owner) })
 	p = startOnTerminal(w.t, "pipe", "--protocol", "generic", "--config", w.config)
 	p.send("auth:joe:dom.example:" + canaryRight + "\n")
 	p.expect("1\r\n")
 	_ = p.in.Close()
 	p.exit()
-	if !strings.Contains(readText(filepath.Join(w.data, "pipe.log")), "user=joe") {
-		w.t.Error("a pipe on a terminal did not log to pipe.log")
-	}
+	fileSays(w.t, filepath.Join(w.data, "pipe.log"), "user=joe")
 }

@@ -128,7 +128,7 @@ func TestRealEjabberd(t *testing.T) {
 			t.Errorf("a login while the daemon was restarted: %s", got)
 		}
 	}
-	s.eventually("relays of both hosts", func() bool { return strings.Contains(s.log.String(), "front=relay") })
+	s.eventually("relays of both hosts", func() bool { return strings.Contains(s.log.String(), "front=pipe") })
 }
 
 // A configuration that is broken from the start: a program that ended at once would take

@@ -43,14 +43,6 @@ func newLogSink(path string, out io.Writer) (*logSink, error) {
 	return s, nil
 }
 
-// place is the log's file; "" is standard error and "-" is nowhere.
-func (s *logSink) place() string {
-	if s.path == "" && s.out == io.Discard {
-		return "-"
-	}
-	return s.path
-}
-
 // Write implements io.Writer. It takes one line, and never fails: what cannot be written is
 // lost, but what comes after it is not.
 func (s *logSink) Write(line []byte) (int, error) {

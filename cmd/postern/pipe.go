@@ -35,6 +35,9 @@ the work goes on when the configuration is mended.`,
 			if len(args) > 0 {
 				return a.misspelt(cmd, protocol, fmt.Errorf("unknown argument %q", args[0]))
 			}
+			if _, err := pipeDefaults(protocol); err != nil {
+				return a.misspelt(cmd, protocol, err)
+			}
 			return a.pipe(protocol, socket)
 		},
 	}

@@ -27,13 +27,24 @@ type process struct {
 // start runs a command whose input and output are pipes, and ends it with the test.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with further files that the command inherits.
+func startWith(t *testing.T, inherited []*os.File, args ...string) *process {
+	t.Helper()
 	stdin, in := pipe(t)
 	out, stdout := pipe(t)
+	// A broker that the command starts writes to the same standard error, and outlives it: the
+	// end of the command is not that of this pipe.
+	errs, stderr := pipe(t)
 	p := &process{t: t, cmd: exec.Command(binary, args...), in: in, out: out, ended: make(chan struct{})}
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, &p.log
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, stderr
+	p.cmd.ExtraFiles = inherited
 	p.run()
+	go func() { _, _ = io.Copy(&p.log, errs) }()
 	// The child alone holds its ends, so that each side sees the other go.
-	_, _ = stdin.Close(), stdout.Close()
+	_, _, _ = stdin.Close(), stdout.Close(), stderr.Close()
 	return p
 }
 

@@ -27,7 +27,7 @@ const longestSocket = 107
 // here is the longest of any protocol.
 func relayFront(dir string) config.Listener {
 	return config.Listener{
-		Name: "relay", Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, relaySocket), Mode: 0o600,
+		Name: config.PipeListener, Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, relaySocket), Mode: 0o600,
 		Deadline: 30 * time.Second, FrameTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second,
 		Pipeline: 256, MaxConnections: 16384,
 	}

@@ -84,34 +84,44 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	if o.forRelays {
-		var ending context.Context
-		ending, d.yield = context.WithCancel(ctx)
+		ctx, d.yield = context.WithCancel(ctx)
 		defer d.yield()
-		ctx = ending
 	}
 	server := serveControl(d, control)
-	if err = d.listenRelays(o.relayDir); err == nil && !o.forRelays {
-		err = d.listen()
-	}
+	err = a.open(ctx, d, o)
 	if err == nil {
-		if a.embedded && !o.forRelays {
-			err = a.banner(ctx, cfg)
-		}
-		log.Info("ready", "version", version, "listeners", len(cfg.Listeners), "domains", len(cfg.Domains), "data_dir", cfg.DataDir)
 		sink.Flush()
-	}
-	if err == nil {
-		if o.forRelays {
-			go func() {
-				d.untilAlone(ctx)
-				d.yield()
-			}()
-		}
 		d.handle(ctx, signals, sink)
 	}
 	server.close()
 	d.stop(context.WithoutCancel(ctx))
 	return err
+}
+
+// open has the daemon serve what it is to serve, and says that it is ready.
+func (a *app) open(ctx context.Context, d *daemon, o serveOptions) error {
+	if err := d.listenRelays(o.relayDir); err != nil {
+		return err
+	}
+	listeners := 0
+	if o.forRelays {
+		go func() {
+			d.untilAlone(ctx)
+			d.yield()
+		}()
+	} else {
+		listeners = len(d.cfg.Listeners)
+		if err := d.listen(); err != nil {
+			return err
+		}
+		if a.embedded {
+			if err := a.banner(ctx, d.cfg); err != nil {
+				return err
+			}
+		}
+	}
+	d.log.Info("ready", "version", version, "listeners", listeners, "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
+	return nil
 }
 
 // openControl takes the control socket, which is also the sign that a daemon owns the data

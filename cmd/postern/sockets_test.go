@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -231,8 +232,8 @@ func TestSecondDaemon(t *testing.T) {
 	c := connect(t, s.address("generic"))
 	say(t, c, "auth:joe:dom.example:secret\n", "1\n")
 	r := command(t, "", "serve", "--config", config)
-	if r.code != 1 || !strings.Contains(r.err, "somebody listens on") || !strings.Contains(r.err, "control.sock") ||
-		!strings.Contains(r.err, "stop that program first") {
+	if r.code != 1 || !strings.Contains(r.err, "owns the data directory") || !strings.Contains(r.err, "stop it first") ||
+		!strings.Contains(r.err, fmt.Sprintf("process %d)", s.cmd.Process.Pid)) {
 		t.Errorf("the second: exit status %d, %q", r.code, r.err)
 	}
 	say(t, c, "auth:joe:dom.example:secret\n", "1\n")

@@ -31,7 +31,11 @@ var protocols = [...]protocol{
 	{name: "saslauthd", deadline: 8 * time.Second, idle: 30 * time.Second, maxFrame: 32768},
 	{name: "tcp_table", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
 	{name: "socketmap", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
+	{name: "relay", deadline: 30 * time.Second, maxFrame: 65536},
 }
+
+// PipeListener is the name under which the requests of `postern pipe` are served and logged.
+const PipeListener = "pipe"
 
 func protocolNames() []string {
 	names := make([]string, len(protocols))
@@ -54,6 +58,9 @@ func findProtocol(name string) *protocol {
 func (p *parser) listener(s *section, cfg *Config) Listener {
 	out := Listener{Name: s.labels[0], BinaryAnswers: s.flag("binary_answers", false)}
 	p.checkName(s)
+	if out.Name == PipeListener {
+		p.complain(s.label, "this name is for the copies of `postern pipe`", "choose another label")
+	}
 	for i := range cfg.Listeners {
 		if cfg.Listeners[i].Name == out.Name {
 			p.complain(s.label, fmt.Sprintf("two listeners are named %q", clip(out.Name)),
@@ -141,6 +148,9 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 	if out.Network == "unix" {
 		p.permissions(s, out)
 		return
+	}
+	if out.Protocol == "relay" {
+		p.complain(at, "relays come over Unix sockets only", `write "unix:/run/postern/relay.sock"`)
 	}
 	for _, name := range []string{"mode", "owner", "group"} {
 		if s.has(name) {

@@ -12,14 +12,29 @@ const (
 )
 
 // OpenLog makes the log of a relay: text lines, for a relay says little. place is a file,
-// Stderr or Nowhere. A file that cannot be opened is nowhere, since standard error may be the
+// Stderr or Nowhere. What cannot be written to a file is lost, since standard error may be the
 // peer's line.
 func OpenLog(place string) *slog.Logger {
-	f, err := openLogFile(place)
-	if err != nil {
+	switch place {
+	case Stderr:
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	case Nowhere:
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(f, nil))
+	return slog.New(slog.NewTextHandler(logFile(place), nil))
+}
+
+// logFile opens the file for each line, so that nobody need tell a relay that it was rotated.
+type logFile string
+
+// Write implements io.Writer.
+func (l logFile) Write(line []byte) (int, error) {
+	f, err := openLogFile(string(l))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Write(line)
 }
 
 func openLogFile(place string) (*os.File, error) {

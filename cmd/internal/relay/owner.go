@@ -39,6 +39,11 @@ func (o *Owner) ensure(log *slog.Logger) {
 	if o.ended != nil {
 		select {
 		case err := <-o.ended:
+			if err == nil { // it has yielded to a daemon before we came to it
+				o.serving()
+				o.notUntil = time.Now().Add(settle)
+				return
+			}
 			o.ended = nil
 			o.attempts++
 			pause := min(ownerPause<<min(o.attempts-1, 8), ownerPauseMost)
@@ -104,7 +109,7 @@ func (o *Owner) start() error {
 	return nil
 }
 
-// serving takes note that an owner serves: the lock is its alone now.
+// serving takes note that an owner serves, or has: the lock is not ours any more.
 func (o *Owner) serving() {
 	o.attempts, o.ended = 0, nil
 	if o.held != nil {

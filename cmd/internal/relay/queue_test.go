@@ -108,3 +108,34 @@ func TestQueueForgetsSecrets(t *testing.T) {
 	}
 	same(t, verdicts(q.pop()), auth.Unavailable)
 }
+
+// What a stopping daemon did not begin with is asked of its successor, changes too, and does not
+// count.
+func TestQueueDraining(t *testing.T) {
+	q := filled(auth.OpSetPass, auth.OpAuth)
+	for range 3 {
+		q.unsent()
+		q.reply(auth.Answer{Source: auth.SourceDraining})
+		q.reply(auth.Answer{Source: auth.SourceDraining})
+		q.lost()
+	}
+	same(t, verdicts(q.pop()))
+	if n := len(q.unsent()); n != 2 {
+		t.Fatalf("%d sent", n)
+	}
+	q.reply(allow)
+	q.reply(deny)
+	same(t, verdicts(q.pop()), auth.Allow, auth.Deny)
+}
+
+// Where nobody serves and nobody can be made to, the peer does not wait for its deadline.
+func TestQueueHopeless(t *testing.T) {
+	q := filled(auth.OpAuth)
+	q.hopeless = now.Add(100 * time.Millisecond)
+	if next := q.expire(now); !next.Equal(q.hopeless) {
+		t.Errorf("next look at %v", next)
+	}
+	same(t, verdicts(q.pop()))
+	q.expire(q.hopeless)
+	same(t, verdicts(q.pop()), auth.Unavailable)
+}

@@ -112,6 +112,7 @@ func (r *relay) loop(ctx context.Context) error {
 			r.linked(e)
 		case <-timer.C:
 		case <-ctx.Done():
+			r.Log.Info("stopping", "unanswered", len(r.queue.items))
 			r.eof = true
 			ctx = context.Background()
 		}
