@@ -51,6 +51,7 @@ the work goes on when the configuration is mended.`,
 // a program that exits at once would end external authentication on all of ejabberd's virtual
 // hosts (PROTOCOLS 3.1).
 func (a *app) pipe(protocol, socket string) error {
+	leaveInherited(a.in)
 	settings, err := a.pipeSettings(protocol, socket)
 	if err != nil {
 		return a.standIn(protocol, err, func() error {
