@@ -4,13 +4,15 @@
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
-programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd prosody:prosody"
+programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd prosody:prosody
+	lua5.2:lua5.2 luacheck:lua-check"
 
 missing=""
 for pair in $programs; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -f /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
 
 if [ -n "$missing" ]; then
 	echo "installing:$missing"

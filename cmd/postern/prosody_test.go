@@ -3,149 +3,182 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
-	"time"
 )
 
-// prosodyConfig takes the data directory, the folder of our module, the c2s port and postern's
-// port.
+// prosodyConfig takes the data directory, the folders of our module and of the tests' own, the
+// port of the clients, and the options of the module under test.
 const prosodyConfig = `
-data_path = "%[1]s"
-plugin_paths = { "%[2]s" }
-modules_enabled = { "saslauth" }
-modules_disabled = { "s2s", "tls", "offline", "posix" }
-c2s_ports = { %[3]d }
+data_path = %[1]q
+plugin_paths = { %[2]q; %[3]q }
+modules_enabled = { "saslauth"; "ping"; "register_ibr"; "user_account_management"; "admin_shell" }
+modules_disabled = { "s2s"; "tls"; "offline" }
+allow_registration = true
+registration_throttle_max = 1000
+c2s_ports = { %[4]d }
 c2s_interfaces = { "127.0.0.1" }
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 run_as_root = true
-log = { info = "%[1]s/prosody.log" }
-authentication = "postern"
-postern_port = %[4]s
+pidfile = %[1]q .. "/prosody.pid"
+log = { info = %[1]q .. "/prosody.log" }
+%[5]s
 VirtualHost "dom.example"
 VirtualHost "slow.example"
 `
 
-// startProsody starts Debian's Prosody with mod_auth_postern and ends it with the test.
-func startProsody(t *testing.T, posternAddress string) (port int) {
+// prosody is a running Prosody.
+type prosody struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	port   int // of the clients
+	config string
+	log    string // file
+	ended  chan struct{}
+}
+
+// startProsody starts Debian's Prosody with options in its configuration, and ends it with the
+// test.
+func startProsody(t *testing.T, options string) *prosody {
 	t.Helper()
-	prosody, dir := program(t, "prosody"), t.TempDir()
+	bin, dir := program(t, "prosody"), shortDir(t)
 	modules, err := filepath.Abs("../../scripts/prosody")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, posternPort, err := net.SplitHostPort(posternAddress)
+	own, err := filepath.Abs("testdata/prosody")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port = freePort(t)
-	config := filepath.Join(dir, "prosody.cfg.lua")
-	if err := os.WriteFile(config, fmt.Appendf(nil, prosodyConfig, dir, modules, port, posternPort), 0o600); err != nil {
+	p := &prosody{t: t, port: freePort(t), config: filepath.Join(dir, "prosody.cfg.lua"),
+		log: filepath.Join(dir, "prosody.log"), ended: make(chan struct{})}
+	text := fmt.Sprintf(prosodyConfig, dir, modules, own, p.port, options)
+	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(prosody, "-F", "--config", config)
+	p.cmd = exec.Command(bin, "-F", "--config", p.config)
 	var out outBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	p.cmd.Stdout, p.cmd.Stderr = &out, &out
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		_ = p.cmd.Process.Kill()
+		<-p.ended
 		if t.Failed() {
-			t.Logf("prosody:\n%s\n%s", out.String(), readText(filepath.Join(dir, "prosody.log")))
+			t.Logf("prosody:\n%s\n%s", out.String(), readText(p.log))
 		}
 	})
 	waitFor(t, "prosody accepts connections", func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
 		if err == nil {
 			_ = c.Close()
 		}
 		return err == nil
 	})
-	return port
+	return p
 }
 
-func wantLogin(t *testing.T, port int, user, password, condition string) {
+// shortDir is a directory for sockets: their paths are limited to 107 bytes.
+func shortDir(t *testing.T) string {
 	t.Helper()
-	if got, err := xmppLogin(port, user, "dom.example", password); err != nil || got != condition {
-		t.Errorf("%s with %q: %s, %v; want %s", user, password, got, err, condition)
-	}
-}
-
-// The real Prosody with our module: right and wrong passwords (Prosody itself takes at most 1023
-// bytes), a daemon that goes and comes back, and "cannot tell" as the protocol's own temporary
-// failure.
-func TestRealProsody(t *testing.T) {
-	s, config := usersServer(t)
-	for i, password := range []string{"a:b::c:", "päss€", strings.Repeat("x", 1000)} {
-		ok(t, password+"\n", "user", "add", fmt.Sprintf("joe%d@dom.example", i), "--config", config)
-	}
-	address := s.address("ejabberd")
-	port := startProsody(t, address)
-	waitFor(t, "prosody is connected", func() bool {
-		got, err := xmppLogin(port, "joe", "dom.example", "secret")
-		return err == nil && got == "success"
-	})
-	wantLogin(t, port, "joe", "wrong", "not-authorized")
-	wantLogin(t, port, "nobody", "secret", "not-authorized")
-	wantLogin(t, port, "joe0", "a:b::c:", "success")
-	wantLogin(t, port, "joe1", "päss€", "success")
-	wantLogin(t, port, "joe2", strings.Repeat("x", 1000), "success")
-	_ = s.cmd.Process.Kill()
-	<-s.ended
-	wantLogin(t, port, "joe", "secret", "temporary-auth-failure")
-	text := strings.Replace(readText(config), `listen "ejabberd" { address = "127.0.0.1:0" }`,
-		`listen "ejabberd" { address = "`+address+`" }`, 1)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	dir, err := os.MkdirTemp("", "postern")
+	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, "--config", config)
-	waitFor(t, "prosody is connected again", func() bool {
-		got, err := xmppLogin(port, "joe", "dom.example", "secret")
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// posternAt are the module's options for a daemon that listens at address.
+func posternAt(address, more string) string {
+	options := "authentication = \"postern\"\n" + more + "\n"
+	if strings.HasPrefix(address, "/") {
+		return options + fmt.Sprintf("postern_socket = %q\n", address)
+	}
+	host, port, _ := net.SplitHostPort(address)
+	return options + fmt.Sprintf("postern_host = %q\npostern_port = %s\n", host, port)
+}
+
+func (p *prosody) wantLogin(user, password, condition string) {
+	p.t.Helper()
+	if got, err := xmppLogin(p.port, user, "dom.example", password); err != nil || got != condition {
+		p.t.Errorf("%s with %.60q: %s, %v; want %s", user, password, got, err, condition)
+	}
+}
+
+// eventually waits until joe can log in.
+func (p *prosody) eventually(password string) {
+	p.t.Helper()
+	waitFor(p.t, "joe can log in", func() bool {
+		got, err := xmppLogin(p.port, "joe", "dom.example", password)
 		return err == nil && got == "success"
 	})
 }
 
-// While a hundred logins wait for a slow backend, Prosody serves others.
-func TestRealProsodyIsNotBlocked(t *testing.T) {
-	const waiting = 100
-	release := make(chan struct{})
-	var arrived sync.WaitGroup
-	arrived.Add(waiting)
-	app := newWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
-		arrived.Done()
-		<-release
-		_, _ = w.Write([]byte(jsonYes))
-	})
-	s := serve(t, "--config", configFile(t, t.TempDir(), usersConfig+`
-backend "json" "app" {
-  url   = "`+app.URL+`"
-  slots = 128
-}
-domain "slow.example" { backends = [backend.json.app] }
-`))
-	port := startProsody(t, s.address("ejabberd"))
-	var done sync.WaitGroup
-	for i := range waiting {
-		done.Add(1)
-		go func() {
-			defer done.Done()
-			if got, err := xmppLogin(port, fmt.Sprintf("user%d", i), "slow.example", "secret"); err != nil || got != "success" {
-				t.Errorf("slow login: %s, %v", got, err)
-			}
-		}()
+// stop ends Prosody as an init system does.
+func (p *prosody) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
 	}
-	arrived.Wait()
-	begun := time.Now()
-	wantLogin(t, port, "joe", "secret", "not-authorized") // another host's user, answered at once
-	t.Logf("a login beside %d that wait took %v", waiting, time.Since(begun))
-	close(release)
-	done.Wait()
+	waitFor(p.t, "prosody ends", func() bool {
+		select {
+		case <-p.ended:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// overUnix is a configuration whose listener for Prosody is a Unix socket, and its address.
+func overUnix(t *testing.T) (config, address string) {
+	t.Helper()
+	address = filepath.Join(shortDir(t), "postern.sock")
+	return configFile(t, t.TempDir(), strings.Replace(usersConfig, `listen "ejabberd" { address = "127.0.0.1:0" }`,
+		`listen "ejabberd" { address = "unix:`+address+`" }`, 1)), address
+}
+
+// The real Prosody with our module, over both kinds of socket and both of its event loops:
+// passwords with any byte that XMPP lets in, of any length, and none that is cut or split.
+func TestRealProsody(t *testing.T) {
+	long := strings.Repeat("eyJhbGciOiJIUzI1NiJ9.", 238) + "xy" // 5000 bytes, as of a token
+	accounts := map[string]string{"joe": "secret", "joe0": "a:b::c:", "joe1": "päss€", "joe2": long, "joe3": "sec ret "}
+	for name, loop := range map[string]string{"tcp": "epoll", "unix": "epoll", "tcp, select": "select", "unix, select": "select"} {
+		t.Run(name, func(t *testing.T) {
+			config, address := overUnix(t)
+			if strings.HasPrefix(name, "tcp") {
+				config = configFile(t, t.TempDir(), usersConfig)
+			}
+			for user, password := range accounts {
+				ok(t, password+"\n", "user", "add", user+"@dom.example", "--config", config)
+			}
+			s := serve(t, "--config", config)
+			if strings.HasPrefix(name, "tcp") {
+				address = strings.Replace(s.address("ejabberd"), "127.0.0.1", "localhost", 1)
+			}
+			p := startProsody(t, posternAt(address, "network_backend = \""+loop+"\""))
+			for user, password := range accounts {
+				p.wantLogin(user, password, "success")
+				p.wantLogin(user, password+"x", "not-authorized")
+			}
+			p.wantLogin("JOE", "secret", "success")
+			p.wantLogin("nobody", "secret", "not-authorized")
+			p.wantLogin("joe2", long[:4999], "not-authorized")
+			for _, password := range []string{"", "secret\n", "secret\nauth:joe:dom.example:secret", "secret\x00", "secret\x00more", "sec\rret", "secret\xff"} {
+				p.wantLogin("joe", password, "malformed-request")
+			}
+			p.wantLogin("jo:e", "secret", "malformed-request")
+		})
+	}
 }

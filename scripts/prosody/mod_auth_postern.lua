@@ -12,174 +12,306 @@
 --   postern_host = "127.0.0.1"      -- of a listener with protocol "ejabberd"
 --   postern_port = 23662
 --   postern_socket = "/path"        -- a Unix socket instead of host and port
---   postern_connections = 2         -- kept for each virtual host
---   postern_timeout = 8             -- seconds; under it lies postern's own deadline
+--   postern_connections = 8         -- at most, for each virtual host; opened as needed
+--   postern_timeout = 10            -- seconds; more than the listener's own deadline (9s)
 --   postern_domain = module.host    -- what postern calls this host
 
 local server = require "net.server";
+local connect_tcp = require "net.connect".connect;
+local new_resolver = require "net.resolvers.basic".new;
 local timer = require "util.timer";
 local async = require "util.async";
+local random_bytes = require "util.random".bytes;
 local new_sasl = require "util.sasl".new;
+local stringprep = require "util.encodings".stringprep;
+local monotonic = require "util.time".monotonic;
 
 local host = module.host;
 local peer_host = module:get_option_string("postern_host", "127.0.0.1");
 local peer_port = module:get_option_number("postern_port", 23662);
 local peer_socket = module:get_option_string("postern_socket");
-local pool_size = module:get_option_number("postern_connections", 2);
-local patience = module:get_option_number("postern_timeout", 8);
+local pool_size = math.max(1, module:get_option_number("postern_connections", 8));
+local patience = module:get_option_number("postern_timeout", 10);
 local domain = module:get_option_string("postern_domain", host);
+-- Prosody asks name servers only, and many of them do not know this one.
+if peer_host == "localhost" then peer_host = "127.0.0.1"; end
 
--- Pauses between attempts to connect, in seconds.
-local pause_first, pause_most = 0.1, 5;
+-- Pauses between attempts to connect, and what one attempt may take, in seconds.
+local pause_first, pause_most, connect_most = 0.1, 5, 3;
+-- Requests under way on one connection: the listener's "pipeline".
+local depth = 64;
 -- What a request may hold: the length is two bytes.
 local frame_most = 65535;
 
 local unavailable = "postern cannot tell at the moment";
 
-local char, byte, sub, find = string.char, string.byte, string.sub, string.find;
+local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
 
--- A link is one place of the pool: at most one connection, and the requests that wait for
--- its answers in the order in which they were sent.
-local links = {};
-local unloaded = false;
+-- prosodyctl has no event loop of its own: there, the module turns it.
+local alone = prosody.process_type == "prosodyctl";
+
+-- A link is one place of the pool. link.attempt: a connection is being made; link.conn: it
+-- is there; neither: the place is empty. link.sent[first..last] are its requests in the order
+-- in which they were sent, which is that of the answers.
+local links, link_of, attempt_of = {}, {}, {};
+-- Requests that wait for a link, each at most as long as its session waits.
+local queue, queue_first, queue_last = {}, 1, 0;
+local pause, retry; -- the pool's next pause between attempts, and the timer while it lasts
+local away, ended, pumping = false, false, false;
 
 local function settle(request, value)
 	if request.done then return; end -- its time was over: the late answer goes nowhere
-	request.done = true;
-	request.value = value;
+	request.done, request.value, request.frame = true, value, nil;
 	if request.timer then timer.stop(request.timer); end
 	request.wake();
 end
 
--- Everything that waits on a lost connection is answered: whether postern acted on it
--- nobody knows.
-local function fail_all(link)
-	local waiting = link.waiting;
-	link.waiting, link.first, link.last, link.buffer = {}, 1, 0, "";
-	for _, request in pairs(waiting) do settle(request, nil); end
+local function live(link) return link.conn or link.attempt; end
+
+local function any_live()
+	for i = 1, pool_size do
+		if live(links[i]) then return true; end
+	end
+	return false;
 end
+
+local function load(link) return link.last - link.first + 1; end
 
 local connect;
 
-local function lost(link, conn)
-	if link.conn ~= conn then return; end
-	link.conn, link.ready = nil, false;
-	fail_all(link);
-	if unloaded then return; end
-	link.pause = math.min((link.pause or pause_first / 2) * 2, pause_most);
-	timer.add_task(link.pause, function ()
-		if not unloaded and not link.conn then connect(link); end
+-- choose is the least busy link that can take one more. When all are busy another is opened:
+-- a quick answer is not to wait behind slow ones for long.
+local function choose()
+	local best, spare, opening;
+	for i = 1, pool_size do
+		local link = links[i];
+		if link.conn then
+			if not best or load(link) < load(best) then best = link; end
+		elseif link.attempt then
+			opening = true;
+		else
+			spare = spare or link;
+		end
+	end
+	if spare and not opening and not retry and not ended and (not best or load(best) > 0) then connect(spare); end
+	return best and load(best) < depth and best or nil;
+end
+
+-- pump sends what waits as far as there is room. Where there is no hope of a connection it
+-- waits no longer, but what was under way when one broke does: a restart of postern is over
+-- soon.
+local function pump()
+	if pumping then return; end -- an attempt to connect failed at once, below
+	pumping = true;
+	while queue_first <= queue_last do
+		local request = queue[queue_first];
+		local link = not request.done and choose();
+		if link then
+			link.last = link.last + 1;
+			link.sent[link.last] = request;
+			request.link, request.tries, request.sent = link, request.tries + 1, monotonic();
+			link.conn:write(request.frame);
+		elseif not request.done then
+			break;
+		end
+		queue[queue_first] = nil;
+		queue_first = queue_first + 1;
+	end
+	pumping = false;
+	if any_live() then return; end
+	local hopeless = {};
+	for i = queue_first, queue_last do
+		if queue[i].tries == 0 or not retry then hopeless[#hopeless + 1] = queue[i]; end
+	end
+	for _, request in ipairs(hopeless) do settle(request, nil); end
+end
+
+local function enqueue(request)
+	queue_last = queue_last + 1;
+	queue[queue_last] = request;
+end
+
+local function back_off()
+	if retry or ended then return; end
+	pause = math.min(pause and pause * 2 or pause_first, pause_most);
+	retry = timer.add_task(pause * (0.5 + math.random() / 2), function ()
+		retry = nil;
+		if not ended and not any_live() then connect(links[1]); end
 	end);
+end
+
+-- empty gives up a link's connection or attempt. Its questions are asked again, once; whether
+-- a change was made that was sent nobody knows, so it is not sent again.
+local function empty(link, why)
+	local sent, first, last = link.sent, link.first, link.last;
+	if link.since and monotonic() - link.since > pause_most then pause = nil; end
+	if link.attempt then timer.stop(link.attempt.timer); end
+	link.conn, link.attempt, link.since, link.buffer = nil, nil, nil, "";
+	link.sent, link.first, link.last = {}, 1, 0;
+	back_off();
+	if not away and not ended and not any_live() then
+		away = true;
+		module:log("warn", "postern is away (%s): logins fail as temporary until it is back", why);
+	end
+	local lost = {};
+	for i = first, last do
+		if sent[i].question and sent[i].tries == 1 then enqueue(sent[i]); else lost[#lost + 1] = sent[i]; end
+	end
+	for _, request in ipairs(lost) do settle(request, nil); end
+	pump();
+end
+
+-- drop ends a connection from this side; what it still says is not listened to.
+local function drop(link, why)
+	local conn = link.conn;
+	link_of[conn] = nil;
+	empty(link, why);
+	conn:close();
 end
 
 local listeners = {};
 
+function listeners.onattach(conn, attempt) attempt_of[conn] = attempt; end
+
 function listeners.onconnect(conn)
-	local link = links[conn];
-	if not link then return; end
-	link.ready, link.pause = true, nil;
-	module:log("debug", "connected to postern");
-	for i = link.first, link.last do conn:write(link.waiting[i].frame); end
+	local attempt = attempt_of[conn];
+	attempt_of[conn] = nil;
+	local link = attempt and attempt.link;
+	if not link or link.attempt ~= attempt then -- given up meanwhile
+		conn:close();
+		return;
+	end
+	timer.stop(attempt.timer);
+	link.conn, link.attempt, link.since = conn, nil, monotonic();
+	link_of[conn] = link;
+	if away then
+		away = false;
+		module:log("info", "postern is back");
+	end
+	pump();
 end
 
 function listeners.onincoming(conn, data)
-	local link = links[conn];
+	local link = link_of[conn];
 	if not link then return; end
-	local buffer = link.buffer .. data;
-	while #buffer >= 4 do
+	local buffer, answered, wrong = link.buffer .. data, {}, false;
+	while #buffer >= 4 and not wrong do
 		local high, low, first, second = byte(buffer, 1, 4);
-		local request = link.waiting[link.first];
-		if high ~= 0 or low ~= 2 or not request then
-			module:log("error", "postern_port does not lead to a listener with protocol \"ejabberd\"");
-			conn:close();
-			return;
+		local request = link.sent[link.first];
+		wrong = high ~= 0 or low ~= 2 or not request;
+		if not wrong then
+			link.sent[link.first] = nil;
+			link.first = link.first + 1;
+			buffer = sub(buffer, 5);
+			answered[#answered + 1] = { request, first * 256 + second };
 		end
-		link.waiting[link.first] = nil;
-		link.first = link.first + 1;
-		buffer = sub(buffer, 5);
-		settle(request, first * 256 + second);
 	end
 	link.buffer = buffer;
+	if answered[1] then pause = nil; end -- it works
+	if wrong then
+		module:log("error", "postern_port or postern_socket does not lead to a listener with protocol \"ejabberd\"");
+		drop(link, "not its protocol");
+	end
+	-- Whoever is woken may ask again at once: nothing of the link is held any more.
+	for _, a in ipairs(answered) do settle(a[1], a[2]); end
+	pump();
 end
 
 function listeners.ondisconnect(conn, err)
-	local link = links[conn];
-	links[conn] = nil;
-	if not link then return; end
-	if link.ready then module:log("warn", "lost the connection to postern: %s", err or "closed"); end
-	lost(link, conn);
+	local link, attempt = link_of[conn], attempt_of[conn];
+	link_of[conn], attempt_of[conn] = nil, nil;
+	if link then
+		empty(link, err or "closed");
+	elseif attempt and attempt.link.attempt == attempt then
+		empty(attempt.link, err or "refused");
+	end
+end
+
+function listeners.onfail(attempt, err)
+	if attempt.link.attempt == attempt then empty(attempt.link, err); end
 end
 
 -- A connection is never idle for too long: postern keeps it, and so does Prosody.
 function listeners.onreadtimeout() return true; end
 
-local function open_unix()
+local function connect_unix(attempt)
 	local ok, unix = pcall(require, "socket.unix");
 	if not ok then return nil, "LuaSocket has no Unix sockets here"; end
 	-- Older LuaSocket exports the constructor itself.
-	local conn = (type(unix) == "table" and (unix.stream or unix.tcp) or unix)();
-	conn:settimeout(0.1); -- a local connect is answered at once or not at all
-	local connected, err = conn:connect(peer_socket);
-	if not connected then conn:close(); return nil, err; end
-	conn:settimeout(0);
-	return conn;
+	local raw = (type(unix) == "table" and (unix.stream or unix.tcp) or unix)();
+	raw:settimeout(0); -- a local connect is answered at once or not at all
+	local connected, err = raw:connect(peer_socket);
+	if not connected then raw:close(); return nil, err; end
+	local conn;
+	conn, err = server.wrapclient(raw, peer_socket, 0, listeners, "*a");
+	if not conn then raw:close(); return nil, err; end
+	attempt_of[conn] = attempt;
+	return true;
 end
 
 function connect(link)
-	local conn, err;
+	local attempt = { link = link };
+	link.attempt = attempt;
+	attempt.timer = timer.add_task(connect_most, function ()
+		if link.attempt == attempt then empty(link, "no connection in time"); end
+	end);
 	if peer_socket then
-		local raw;
-		raw, err = open_unix();
-		if raw then conn, err = server.wrapclient(raw, peer_socket, 0, listeners, "*a"); end
+		local ok, err = connect_unix(attempt);
+		if not ok then listeners.onfail(attempt, err); end
 	else
-		conn, err = server.addclient(peer_host, peer_port, listeners, "*a");
+		connect_tcp(new_resolver(peer_host, peer_port, "tcp"), listeners, nil, attempt);
 	end
-	if not conn then
-		module:log("warn", "cannot connect to postern: %s", err or "unknown error");
-		link.conn = link; -- anything that lost() takes for this attempt
-		lost(link, link);
-		return;
-	end
-	link.conn = conn;
-	links[conn] = link;
 end
 
--- The least busy link that is connected, or else any.
-local function choose()
-	local best;
-	for i = 1, pool_size do
-		local link = links[i];
-		if link.conn and (not best or (link.ready and not best.ready)
-			or (link.ready == best.ready and link.last - link.first < best.last - best.first)) then
-			best = link;
-		end
-	end
-	return best;
+-- overdue ends the wait for an answer. A connection that owes one for so long is stuck.
+local function overdue(request)
+	request.timer = nil;
+	module:log("warn", "postern did not answer within %g s", patience);
+	settle(request, nil);
+	local link = request.link;
+	local head = link and link.conn and link.sent[link.first];
+	if head and monotonic() - head.sent > 0.9 * patience then drop(link, "no answer in time"); end
 end
 
 -- ask puts one request and waits, without blocking Prosody, for the value of its answer: 1
 -- yes, 0 no, anything else, or nil, cannot tell.
 local function ask(op, username, secret)
-	-- A user or domain with a colon would shift the fields. NUL is where other programs stop.
-	if find(username, "[:%c]") or (secret and (secret == "" or find(secret, "%z"))) then return 0; end
+	-- A user or domain with a colon would shift the fields.
+	if type(username) ~= "string" or find(username, "[:%c]") then return 0; end
 	local text = op .. ":" .. username .. ":" .. domain;
 	if secret then text = text .. ":" .. secret; end
 	if #text > frame_most then return 0; end
-	local link = choose();
-	if not link then return nil; end -- postern is away: say so at once
-	local wait, done = async.waiter();
-	local request = { frame = char(math.floor(#text / 256), #text % 256) .. text, wake = done };
-	request.timer = timer.add_task(patience, function ()
-		request.timer = nil;
-		module:log("warn", "postern did not answer within %d s", patience);
-		settle(request, nil);
-	end);
-	link.last = link.last + 1;
-	link.waiting[link.last] = request;
-	if link.ready then link.conn:write(request.frame); end
-	wait();
-	request.frame = nil;
+	local wait, wake;
+	if alone then
+		wake = function () end;
+	elseif async.ready() then
+		wait, wake = async.waiter();
+	else
+		module:log("error", "%s was asked where Prosody cannot wait: %s", op, debug.traceback());
+		return nil;
+	end
+	local request = {
+		frame = char(math.floor(#text / 256), #text % 256) .. text, tries = 0, wake = wake,
+		question = op == "auth" or op == "isuser",
+	};
+	request.timer = timer.add_task(patience, function () overdue(request); end);
+	enqueue(request);
+	pump();
+	if wait then
+		wait();
+	else
+		while not request.done do server.loop(true); end
+	end
 	return request.value;
+end
+
+-- prepare is SASLprep without its limit: what Prosody has takes 1023 bytes at most, but leaves
+-- printable ASCII, which tokens are made of, as it is. Control characters are refused.
+local function prepare(secret)
+	if type(secret) ~= "string" or secret == "" or find(secret, "%c") then return nil; end
+	if not find(secret, "[^ -~]") then return secret; end
+	secret = stringprep.saslprep(secret);
+	return secret ~= "" and secret or nil;
 end
 
 local provider = { name = "postern" };
@@ -191,8 +323,14 @@ local function answer(value, refusal)
 	return nil, unavailable;
 end
 
+local function answer_with(op, username, password, refusal)
+	local secret = prepare(password);
+	if not secret then return nil, "A password must not be empty nor hold control characters."; end
+	return answer(ask(op, username, secret), refusal);
+end
+
 function provider.test_password(username, password)
-	return answer(ask("auth", username, password), "Auth failed. Invalid username or password.");
+	return answer_with("auth", username, password, "Auth failed. Invalid username or password.");
 end
 
 function provider.user_exists(username)
@@ -200,52 +338,75 @@ function provider.user_exists(username)
 end
 
 function provider.set_password(username, password)
-	return answer(ask("setpass", username, password), "The password was not changed.");
+	return answer_with("setpass", username, password, "The password was not changed.");
 end
 
 function provider.create_user(username, password)
-	return answer(ask("tryregister", username, password), "The account was not created.");
+	-- prosodyctl 0.12 creates an account again to change its password.
+	if alone and password and ask("isuser", username) == 1 then return provider.set_password(username, password); end
+	-- Newer Prosody sets the password later. Until then nobody may know it.
+	if password == nil then
+		password = random_bytes(32):gsub(".", function (c) return ("%02x"):format(byte(c)); end);
+	end
+	return answer_with("tryregister", username, password, "The account was not created.");
 end
 
 function provider.delete_user(username)
 	return answer(ask("removeuser", username), "The account was not removed.");
 end
 
--- The SASL exchange fails with temporary-auth-failure where postern cannot tell, so that
--- clients keep the password and try again.
-function provider.get_sasl_handler()
-	local temporary = false;
-	local handler = new_sasl(host, {
-		plain_test = function (_, username, password)
-			local value = ask("auth", username, password);
-			temporary = value ~= 0 and value ~= 1;
-			return value == 1, true;
-		end;
-	});
-	local process = handler.process;
-	function handler:process(message)
-		temporary = false;
-		local status, condition, text = process(self, message);
-		if status == "failure" and temporary then
-			return "failure", "temporary-auth-failure", unavailable;
-		end
-		return status, condition, text;
+-- postern does not list accounts. These are the users who are logged in.
+function provider.users() return next, prosody.hosts[host].sessions; end
+
+-- Nor does it know of disabled ones; newer Prosody takes no answer for a disabled account.
+function provider.is_enabled() return true; end
+
+-- Prosody's own PLAIN takes 1023 bytes, and what stands before a NUL for the whole password.
+local function plain(handler, message)
+	local name, secret = match(message or "", "^[^%z]*%z([^%z]+)%z([^%z]+)$");
+	name = name and stringprep.saslprep(name);
+	name = name and stringprep.nodeprep(name);
+	secret = secret and prepare(secret);
+	if not name or name == "" or not secret then
+		return "failure", "malformed-request", "Invalid username or password.";
 	end
+	handler.username = name;
+	local value = ask("auth", name, secret);
+	if value == 1 then return "success"; end
+	if value == 0 then
+		return "failure", "not-authorized", "Unable to authorize you with the authentication credentials you've sent.";
+	end
+	-- So that clients keep the password and try again.
+	return "failure", "temporary-auth-failure", unavailable;
+end
+
+local function with_plain(handler)
+	local clean_clone = handler.clean_clone;
+	handler.process = plain; -- there is no other mechanism
+	function handler:clean_clone() return with_plain(clean_clone(self)); end
 	return handler;
 end
 
-module:provides("auth", provider);
-
-for i = 1, pool_size do
-	links[i] = { waiting = {}, first = 1, last = 0, buffer = "" };
-	connect(links[i]);
+function provider.get_sasl_handler()
+	return with_plain(new_sasl(host, {
+		plain_test = function (_, username, password) return provider.test_password(username, password), true; end;
+	}));
 end
 
+for i = 1, pool_size do
+	links[i] = { sent = {}, first = 1, last = 0, buffer = "" };
+end
+
+module:provides("auth", provider);
+connect(links[1]);
+
+-- Without this a connection that is made anew keeps a stopping Prosody.
+module:hook_global("server-stopping", function () ended = true; end);
+
 function module.unload()
-	unloaded = true;
+	ended = true;
+	if retry then timer.stop(retry); end
 	for i = 1, pool_size do
-		local link = links[i];
-		fail_all(link);
-		if link.conn and link.conn ~= link then link.conn:close(); end
+		if links[i].conn then drop(links[i], "unloaded"); elseif links[i].attempt then empty(links[i], "unloaded"); end
 	end
 end

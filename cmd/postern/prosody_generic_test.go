@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Modules that speak the line protocol work unchanged: a real Prosody whose module blocks, with
+// a connection per question.
+func TestRealProsodySocketMode(t *testing.T) {
+	config := configFile(t, t.TempDir(), usersConfig)
+	ok(t, "a:b::c\n", "user", "add", "joe@dom.example", "--config", config)
+	s := serve(t, "--config", config)
+	_, port, err := net.SplitHostPort(s.address("generic"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startProsody(t, "authentication = \"blocking\"\nblocking_port = "+port+"\n")
+	p.wantLogin("joe", "a:b::c", "success")
+	p.wantLogin("joe", "a:b", "not-authorized")
+	p.wantLogin("nobody", "a:b::c", "not-authorized")
+	client := xmppClient(t, p.port, "joe", "dom.example", "a:b::c")
+	if got, err := client.register("joe", "next"); err != nil || got != "result" {
+		t.Errorf("change of the password: %s, %v", got, err)
+	}
+	p.wantLogin("joe", "next", "success")
+	p.wantLogin("joe", "a:b::c", "not-authorized")
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+	p.wantLogin("joe", "next", "not-authorized") // the line protocol has no third answer
+}
+
+// lptyProgram is a program as mod_auth_external's external_auth_command starts it: without
+// arguments.
+func lptyProgram(t *testing.T, config string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "postern-prosody")
+	text := fmt.Sprintf("#!/bin/sh\nexec %s pipe --protocol generic --config %s\n", binary, config)
+	if err := os.WriteFile(file, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// The community's mod_auth_external talks through lpty, which Debian has for Lua 5.2 only, while
+// its Prosody runs on 5.4: the library itself is the peer here.
+func TestRealLpty(t *testing.T) {
+	opened := make(chan struct{})
+	app := newWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-opened
+		_, _ = w.Write([]byte(jsonYes))
+	})
+	defer close(opened)
+	config, data := noisy(t, "backend \"json\" \"slow\" { url = \""+app.URL+"\" }\n"+
+		"domain \"slow.example\" { backends = [backend.json.slow] }\nlog { level = \"debug\" }\n")
+	cmd := exec.Command(program(t, "lua5.2"), "testdata/prosody/lpty.lua", lptyProgram(t, config))
+	in, questions := pipe(t)
+	cmd.Stdin = in
+	answers, stdout := pipe(t)
+	var errs outBuffer
+	cmd.Stdout, cmd.Stderr = stdout, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	_ = stdout.Close()
+	_ = answers.SetReadDeadline(time.Now().Add(patience))
+	lines := bufio.NewReader(answers)
+	for _, q := range [][2]string{
+		{"auth:joe:dom.example:secret", "1++"}, // CR and LF
+		{"auth:joe:dom.example:wrong", "0++"},
+		{"auth:joe:away.example:secret", "0++"},
+		{"auth:joe:slow.example:secret", "0++"}, // within lpty's 5 s, while the backend says nothing
+		{"auth:joe:dom.example:wrong", "0++"},   // so that no answer is one question late
+		{"isuser:joe:dom.example", "1++"},
+		{"running", "running"},
+	} {
+		fmt.Fprintln(questions, q[0])
+		got, err := lines.ReadString('\n')
+		if err != nil || got != q[1]+"\n" {
+			t.Fatalf("%s: %q, %v; want %q\n%s", q[0], got, err, q[1], errs.String())
+		}
+	}
+	// Prosody is killed, and its terminal goes with it: the program leaves at once.
+	fileSays(t, filepath.Join(data, "pipe.log"), "msg=decision")
+	if !runsWith(config) {
+		t.Error("the program is not found among the processes")
+	}
+	_ = cmd.Process.Kill()
+	waitFor(t, "the program has left", func() bool { return !runsWith(config) })
+}
+
+// runsWith reports whether a process has an argument.
+func runsWith(arg string) bool {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		if strings.Contains(readText(file), "\x00"+arg+"\x00") {
+			return true
+		}
+	}
+	return false
+}
