@@ -64,6 +64,7 @@ func TestRealProsodyChangesAccounts(t *testing.T) {
 	}
 	p.wantLogin("ann", long, "not-authorized")
 	p.shell(t)
+	p.calls(t)
 	p.control(t)
 }
 
@@ -82,6 +83,25 @@ func (p *prosody) shell(t *testing.T) {
 	p.prosodyctl(t, "", "OK: User deleted", "shell", `user:delete("eve@dom.example")`)
 	p.wantLogin("eve", "three", "not-authorized")
 	p.prosodyctl(t, "", "OK: Showing all", "shell", `user:list("dom.example")`)
+	p.prosodyctl(t, "", "OK:", "shell", `module:reload("auth_postern", "dom.example")`)
+	p.eventually("secret")
+}
+
+// calls are those of Prosody's user manager that no command of 0.12 makes: newer versions create
+// an account without a password first, and modules may ask where Prosody cannot wait.
+func (p *prosody) calls(t *testing.T) {
+	manager := `> require "core.usermanager".`
+	p.prosodyctl(t, "", "Result: true", "shell", manager+`create_user("new", nil, "dom.example")`)
+	p.wantLogin("new", "nil", "not-authorized")
+	p.prosodyctl(t, "", "Result: true", "shell", manager+`set_password("new", "first", "dom.example")`)
+	p.wantLogin("new", "first", "success")
+	p.prosodyctl(t, "", "Result: true", "shell", manager+`get_provider("dom.example").is_enabled("new")`)
+	p.prosodyctl(t, "", "Result: true", "shell", manager+`test_password("new", "dom.example", "first")`)
+	p.prosodyctl(t, "", "must not be empty", "shell", manager+`test_password("new", "dom.example", "fir\0st")`)
+	p.prosodyctl(t, "", "Result", "shell", `> require "util.timer".add_task(0, function () `+
+		`prosody.answered = select(2, require "core.usermanager".user_exists("joe2", "dom.example")) end)`)
+	fileSays(t, p.log, "isuser was asked where Prosody cannot wait")
+	p.prosodyctl(t, "", "cannot tell", "shell", `> prosody.answered`)
 }
 
 // control runs prosodyctl's commands, which load the module into a process of their own.
