@@ -106,6 +106,38 @@ func TestRealLpty(t *testing.T) {
 	waitFor(t, "the program has left", func() bool { return !runsWith(config) })
 }
 
+// A server's sockets that its terminal program inherits are let go, or its ports would stay taken
+// after it; a file that may have been meant for the program stays.
+func TestPipeOnATerminalLeavesSockets(t *testing.T) {
+	config, _ := pipeUsers(t, "")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	meant, theirs := pipe(t)
+	master, slave := terminal(t)
+	p := &process{t: t, cmd: exec.Command(binary, "pipe", "--protocol", "generic", "--config", config),
+		in: master, out: master, ended: make(chan struct{})}
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
+	p.cmd.ExtraFiles = []*os.File{socket, theirs}
+	p.run()
+	_, _, _, _ = l.Close(), socket.Close(), theirs.Close(), slave.Close()
+	p.send("auth:joe:dom.example:secret\n")
+	p.expect("1\r\n")
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("the port is still taken")
+	}
+	_ = meant.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if _, err := meant.Read(make([]byte, 1)); !os.IsTimeout(err) {
+		t.Errorf("the file was closed: %v", err)
+	}
+}
+
 // runsWith reports whether a process has an argument.
 func runsWith(arg string) bool {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
