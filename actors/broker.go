@@ -59,6 +59,7 @@ type Broker struct {
 	backends  map[config.BackendRef]*backendRef
 	listeners []*listener
 
+	arriving atomic.Int64    // connections accepted that are not in conns yet
 	inFlight atomic.Int64    // calls admitted whose answer has not left
 	draining atomic.Bool     // new requests are refused
 	closing  atomic.Bool     // connections end

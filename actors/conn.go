@@ -26,6 +26,7 @@ type conn struct {
 	in     io.Reader
 	out    io.Writer
 	net    net.Conn // nil for pipes
+	since  time.Time
 	pid    *actor.PID
 
 	// ring[n%len] is the n-th request, from its admission until its answer is encoded.

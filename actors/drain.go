@@ -12,14 +12,21 @@ import (
 // drainPoll is how often a draining broker looks whether all answers have left.
 const drainPoll = 5 * time.Millisecond
 
-// Drain ends the broker's work in order: it stops accepting, refuses new requests as
-// unavailable, and waits until every request in flight has its answer or ctx ends. Then it
+// youth is how old a connection without a question may be when the drain begins and still be
+// waited for: who has just been let in has a question on its way.
+const youth = 100 * time.Millisecond
+
+// Drain ends the broker's work in order: it stops accepting, lets those who have just connected
+// ask, refuses new requests as unavailable, and waits until every request in flight has its answer or ctx ends. Then it
 // closes the connections. It reports whether all was answered. Stop must follow.
 func (b *Broker) Drain(ctx context.Context) bool {
 	b.closeListeners()
-	b.draining.Store(true)
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
+	for begun := time.Now(); b.expecting() && time.Since(begun) < youth && ctx.Err() == nil; {
+		<-tick.C
+	}
+	b.draining.Store(true)
 	clean := true
 	for b.inFlight.Load() > 0 && clean {
 		select {
@@ -30,6 +37,26 @@ func (b *Broker) Drain(ctx context.Context) bool {
 	}
 	b.closeConns()
 	return clean
+}
+
+// expecting reports whether a connection may be about to ask its first question.
+func (b *Broker) expecting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.listeners {
+		if l.accepting.Load() {
+			return true
+		}
+	}
+	if b.arriving.Load() > 0 {
+		return true
+	}
+	for c := range b.conns {
+		if c.net != nil && c.last.Load() == 0 && time.Since(c.since) < youth {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *Broker) closeListeners() {

@@ -239,3 +239,25 @@ func TestRefusedListener(t *testing.T) {
 		t.Error("Pipe takes an unknown protocol")
 	}
 }
+
+// Who was let in a moment before the drain is answered like anyone else, and one who says
+// nothing does not hold it up.
+func TestDrainHearsTheYoung(t *testing.T) {
+	r := newRig(t, nil)
+	address := r.listen(listenerBlock("generic"))
+	young, silent := r.dial(address), r.dial(address)
+	eventually(t, "the connections", func() bool { return r.open() == 2 })
+	done := make(chan bool, 1)
+	go func() { done <- r.Drain(context.Background()) }()
+	eventually(t, "the end of listening", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	roundTripText(t, young, yes.frame("generic"), "1\n")
+	ended(t, young, "")
+	ended(t, silent, "")
+	answeredWithin(t, 3*time.Second, "Drain", func() { <-done })
+}

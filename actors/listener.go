@@ -109,6 +109,7 @@ func (l *listener) accept() {
 		}
 		pause = 0
 		l.broker.idle.Add(1)
+		l.broker.arriving.Add(1)
 		go func() {
 			defer l.broker.idle.Done()
 			defer func() { <-l.slots }()
@@ -119,28 +120,13 @@ func (l *listener) accept() {
 
 // serve runs one connection to its end, on the caller's goroutine.
 func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
-	codec, err := wire.New(f.protocol, f.options)
-	if err != nil { // checked before, see Listen and Pipe
-		b.log.Error("connection refused", "front", f.name, "err", err)
+	c := b.join(f, in, out, socket)
+	if socket != nil {
+		b.arriving.Add(-1)
+	}
+	if c == nil {
 		return
 	}
-	c := &conn{
-		broker: b, front: f, codec: codec, in: in, out: out, net: socket,
-		ring: make([]atomic.Pointer[Call], f.pipeline), credits: make(chan struct{}, f.pipeline),
-		flushed: make(chan struct{}),
-	}
-	name := fmt.Sprintf("conn:%s:%d", f.name, b.connSeq.Add(1))
-	c.pid = b.sys.NewLocalPID(name)
-	if _, err := b.sys.spawnRoot(name, connQueue, false, func() actor.Actor { return connActor{c} }); err != nil {
-		b.log.Error("connection refused", "front", f.name, "err", err)
-		if socket != nil {
-			_ = socket.Close()
-		}
-		return
-	}
-	b.mu.Lock()
-	b.conns[c] = struct{}{}
-	b.mu.Unlock()
 	if socket != nil && b.closing.Load() { // closeConns did not see this one
 		_ = socket.SetReadDeadline(time.Unix(1, 0))
 	}
@@ -151,6 +137,33 @@ func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
 	delete(b.conns, c)
 	b.mu.Unlock()
 	b.sys.Root.Stop(c.pid)
+}
+
+// join makes a connection of the broker, or nil if that is not possible.
+func (b *Broker) join(f *front, in io.Reader, out io.Writer, socket net.Conn) *conn {
+	codec, err := wire.New(f.protocol, f.options)
+	if err != nil { // checked before, see Listen and Pipe
+		b.log.Error("connection refused", "front", f.name, "err", err)
+		return nil
+	}
+	c := &conn{
+		broker: b, front: f, codec: codec, in: in, out: out, net: socket, since: time.Now(),
+		ring: make([]atomic.Pointer[Call], f.pipeline), credits: make(chan struct{}, f.pipeline),
+		flushed: make(chan struct{}),
+	}
+	name := fmt.Sprintf("conn:%s:%d", f.name, b.connSeq.Add(1))
+	c.pid = b.sys.NewLocalPID(name)
+	if _, err := b.sys.spawnRoot(name, connQueue, false, func() actor.Actor { return connActor{c} }); err != nil {
+		b.log.Error("connection refused", "front", f.name, "err", err)
+		if socket != nil {
+			_ = socket.Close()
+		}
+		return nil
+	}
+	b.mu.Lock()
+	b.conns[c] = struct{}{}
+	b.mu.Unlock()
+	return c
 }
 
 // Pipe serves one protocol on a pair of streams, such as stdin and stdout, until the input
