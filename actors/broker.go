@@ -70,6 +70,7 @@ type Broker struct {
 	conns   map[*conn]struct{}
 	connSeq atomic.Uint64
 	idle    sync.WaitGroup // reader and accept goroutines
+	sweeps  atomic.Uint64  // rounds of the sweeper
 	sweeper chan struct{}
 	swept   chan struct{}
 }

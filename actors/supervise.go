@@ -74,7 +74,10 @@ type safe struct {
 
 // Receive implements actor.Actor.
 func (s *safe) Receive(ctx actor.Context) {
-	switch ctx.Message().(type) {
+	switch m := ctx.Message().(type) {
+	case *pulse:
+		m.beat()
+		return
 	case *actor.Stopping, *actor.Stopped, *actor.Restarting:
 		defer func() {
 			if reason := recover(); reason != nil {

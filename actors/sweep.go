@@ -23,6 +23,7 @@ func (b *Broker) sweep() {
 			return
 		case <-tick.C:
 		}
+		b.sweeps.Add(1)
 		now := time.Now()
 		if b.inFlight.Load() > 0 {
 			b.sweepOnce(now)

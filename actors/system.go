@@ -87,6 +87,19 @@ func (s *system) spawnRoot(name string, limit int, listed bool, produce func() a
 	return pid, nil
 }
 
+// boxes are the queues of the listed actors, by name.
+func (s *system) boxes() map[string]*mailbox {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	boxes := make(map[string]*mailbox, len(s.stats))
+	for name, st := range s.stats {
+		if box := st.box.Load(); box != nil {
+			boxes[name] = box
+		}
+	}
+	return boxes
+}
+
 // Tree describes every listed actor, sorted by name: queue length and restarts.
 func (s *system) Tree() []string {
 	s.mu.Lock()

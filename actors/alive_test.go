@@ -1,0 +1,82 @@
+package actors
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// alive asks a broker for a sign of life.
+func (r *rig) alive(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return r.Alive(ctx)
+}
+
+// A broker lives as long as each of its actors works its queue off, whatever its backends do.
+func TestAlive(t *testing.T) {
+	g := newGate()
+	r := newRig(t, func(s *setup) {
+		withTokens(s)
+		s.fake.ask = g.ask
+	})
+	r.listen(listenerBlock("generic"))
+	waiting := r.start("joe", "good")
+	g.reached(t, 1)
+	for range 3 {
+		if err := r.alive(5 * time.Second); err != nil {
+			t.Errorf("with a backend that hangs: %v", err)
+		}
+	}
+	g.open()
+	r.want(<-waiting, auth.Allow, auth.SourceBackend)
+	r.stop()
+	if err := r.alive(300 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "sweeper") {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// An actor that hangs is named, whichever it is, and however many pulses it has missed; what
+// hung for a moment only is forgiven.
+func TestAliveNamesWhoHangs(t *testing.T) {
+	for _, actor := range []string{"domain:dom.example/router", "domain:dom.example/cache", "backend."} {
+		t.Run(actor, func(t *testing.T) {
+			hung, release := make(chan struct{}, 64), make(chan struct{})
+			r := newRig(t, func(s *setup) {
+				s.inject = func(name string, message any) {
+					if _, ok := message.(request); ok && strings.HasPrefix(name, actor) {
+						hung <- struct{}{} // has room
+						<-release
+					}
+				}
+			})
+			answer := r.start("joe", "good")
+			eventually(t, "the hang", func() bool { return len(hung) > 0 })
+			for range 2 {
+				err := r.alive(100 * time.Millisecond)
+				if err == nil || !strings.Contains(err.Error(), "no sign of life from "+actor) || strings.Contains(err.Error(), "sweeper") {
+					t.Errorf("%v", err)
+				}
+			}
+			close(release)
+			<-answer
+			if err := r.alive(5 * time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// An actor that panics and is restarted lives.
+func TestAliveThroughRestarts(t *testing.T) {
+	f := new(faults)
+	r := newRig(t, func(s *setup) { s.inject = f.inject })
+	f.arm("router$", callMissed, 1)
+	r.auth("joe", "good")
+	if err := r.alive(5 * time.Second); err != nil || f.left() != 0 {
+		t.Errorf("%v, %d panics to come", err, f.left())
+	}
+}
