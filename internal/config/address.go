@@ -14,16 +14,19 @@ import (
 // of Linux: 108 bytes with the NUL).
 const maxSocketPath = 107
 
-const writeAddress = `write host:port, as in "127.0.0.1:23662", or "unix:/path"`
+const writeAddress = `write host:port, as in "127.0.0.1:23662", "unix:/path" or "systemd:NAME"`
 
-// address splits an address into what net.Listen takes; relative socket paths start
-// at dataDir.
+// address splits an address into what net.Listen takes, or "systemd" and the name of the
+// sockets that systemd passes; relative socket paths start at dataDir.
 func (p *parser) address(v value, at hcl.Range, dataDir string) (network, address string, ok bool) {
 	text := v.AsString()
-	if strings.HasPrefix(text, "systemd:") {
-		p.complain(at, "socket activation (systemd:NAME) is not supported by this version",
-			`listen on the address itself: host:port, or "unix:/path"`)
-		return "", "", false
+	if name, passed := strings.CutPrefix(text, "systemd:"); passed {
+		if !socketName(name) {
+			p.complain(at, "address "+shown(v)+" names no socket of systemd",
+				`write "systemd:NAME" with the FileDescriptorName= of the socket unit, or the unit's own name`)
+			return "", "", false
+		}
+		return "systemd", name, true
 	}
 	if path, isUnix := strings.CutPrefix(text, "unix:"); isUnix {
 		path = p.resolve(dataDir, path)
@@ -49,6 +52,13 @@ func (p *parser) address(v value, at hcl.Range, dataDir string) (network, addres
 		return "", "", false
 	}
 	return "tcp", net.JoinHostPort(host, strconv.FormatUint(number, 10)), true
+}
+
+// socketName reports whether systemd takes name as a FileDescriptorName=.
+func socketName(name string) bool {
+	return name != "" && len(name) <= 255 && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r == ':'
+	})
 }
 
 // plainHost reports whether host can be looked up or bound: empty for all addresses,

@@ -45,6 +45,35 @@ func protocolNames() []string {
 	return names
 }
 
+// xcauth's units give these names to sockets.
+var protocolAliases = [...]struct{ alias, name string }{{"prosody", "generic"}, {"postfix", "tcp_table"}}
+
+// DefaultListener is the listener that a socket from systemd gets which is named after a
+// protocol, or as xcauth named it, when no block says more. ok is false for other names.
+func DefaultListener(name string) (l Listener, ok bool) {
+	protocol := name
+	for _, a := range protocolAliases {
+		if a.alias == name {
+			protocol = a.name
+		}
+	}
+	proto := findProtocol(protocol)
+	if proto == nil {
+		return Listener{}, false
+	}
+	l = proto.defaults()
+	l.Name = name
+	return l, true
+}
+
+// defaults is what a listener of the protocol is before its block is read.
+func (p *protocol) defaults() Listener {
+	return Listener{
+		Protocol: p.name, Deadline: p.deadline, IdleTimeout: p.idle, FrameTimeout: 30 * time.Second,
+		WriteTimeout: 10 * time.Second, MaxFrame: p.maxFrame, Pipeline: 64, MaxConnections: 16384,
+	}
+}
+
 func findProtocol(name string) *protocol {
 	for i := range protocols {
 		if protocols[i].name == name {
@@ -56,33 +85,33 @@ func findProtocol(name string) *protocol {
 
 // listener decodes a listen block.
 func (p *parser) listener(s *section, cfg *Config) Listener {
-	out := Listener{Name: s.labels[0], BinaryAnswers: s.flag("binary_answers", false)}
 	p.checkName(s)
-	if out.Name == PipeListener {
+	if s.labels[0] == PipeListener {
 		p.complain(s.label, "this name is for the copies of `postern pipe`", "choose another label")
 	}
 	for i := range cfg.Listeners {
-		if cfg.Listeners[i].Name == out.Name {
-			p.complain(s.label, fmt.Sprintf("two listeners are named %q", clip(out.Name)),
+		if cfg.Listeners[i].Name == s.labels[0] {
+			p.complain(s.label, fmt.Sprintf("two listeners are named %q", clip(s.labels[0])),
 				"the label is a name of your choice: change one and give its protocol")
 		}
 	}
 	proto := p.protocolOf(s)
-	out.Protocol = proto.name
+	out := proto.defaults()
+	out.Name, out.BinaryAnswers = s.labels[0], s.flag("binary_answers", false)
 	if out.BinaryAnswers && proto.name != "ejabberd" {
 		p.complain(s.at("binary_answers"), "binary_answers is for the ejabberd protocol only", "remove the line")
 	}
-	out.Deadline = s.duration("deadline", proto.deadline, 100*time.Millisecond)
+	out.Deadline = s.duration("deadline", out.Deadline, 100*time.Millisecond)
 	if proto.peerPatience > 0 && out.Deadline >= proto.peerPatience {
 		p.warn(s.at("deadline"), fmt.Sprintf("peers of this protocol give up after %v", proto.peerPatience),
 			fmt.Sprintf("stay well under it; the default is %v", proto.deadline))
 	}
-	out.IdleTimeout = s.duration("idle_timeout", proto.idle, 0)
-	out.FrameTimeout = s.duration("frame_timeout", 30*time.Second, 100*time.Millisecond)
-	out.WriteTimeout = s.duration("write_timeout", 10*time.Second, 100*time.Millisecond)
-	out.MaxFrame = int(s.number("max_frame", int64(proto.maxFrame), 1024, 16<<20))
-	out.Pipeline = int(s.number("pipeline", 64, 1, 65536))
-	out.MaxConnections = int(s.number("max_connections", 16384, 1, 1<<20))
+	out.IdleTimeout = s.duration("idle_timeout", out.IdleTimeout, 0)
+	out.FrameTimeout = s.duration("frame_timeout", out.FrameTimeout, 100*time.Millisecond)
+	out.WriteTimeout = s.duration("write_timeout", out.WriteTimeout, 100*time.Millisecond)
+	out.MaxFrame = int(s.number("max_frame", int64(out.MaxFrame), 1024, 16<<20))
+	out.Pipeline = int(s.number("pipeline", int64(out.Pipeline), 1, 65536))
+	out.MaxConnections = int(s.number("max_connections", int64(out.MaxConnections), 1, 1<<20))
 	if v, ok := s.text("default_domain"); ok {
 		domain, err := auth.FoldDomain(v.AsString())
 		if err != nil || domain == "*" {
@@ -149,12 +178,16 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 		p.permissions(s, out)
 		return
 	}
-	if out.Protocol == "relay" {
+	if out.Protocol == "relay" && out.Network != "systemd" {
 		p.complain(at, "relays come over Unix sockets only", `write "unix:/run/postern/relay.sock"`)
+	}
+	cure := `remove the line, or listen on "unix:/path"`
+	if out.Network == "systemd" {
+		cure = "remove the line, and write SocketMode=, SocketUser= or SocketGroup= in the socket unit"
 	}
 	for _, name := range []string{"mode", "owner", "group"} {
 		if s.has(name) {
-			p.complain(s.at(name), name+" is for Unix sockets only", `remove the line, or listen on "unix:/path"`)
+			p.complain(s.at(name), name+" is for Unix sockets only", cure)
 		}
 	}
 	if host, _, err := net.SplitHostPort(out.Address); err == nil && !loopback(host) {

@@ -21,8 +21,8 @@ type Config struct {
 type Listener struct {
 	Name     string
 	Protocol string // ejabberd, generic, saslauthd, tcp_table or socketmap
-	Network  string // "tcp" or "unix"
-	Address  string // host:port, or an absolute path (relative ones are resolved against DataDir)
+	Network  string // "tcp", "unix" or "systemd"
+	Address  string // host:port, an absolute path (relative ones are resolved against DataDir), or a socket's name
 
 	// Unix sockets only. Owner and Group are names or numbers; empty keeps the process's own.
 	Mode         os.FileMode
