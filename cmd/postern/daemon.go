@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/actors"
+	"postern/cmd/internal/systemd"
 	"postern/internal/backend"
 	"postern/internal/config"
 	"postern/internal/store"
@@ -21,6 +22,11 @@ type daemon struct {
 	broker *actors.Broker
 	store  *store.Pebble // nil if it could not be opened, or no domain needs it
 	yield  func()        // ends an owner that relays have started; nil for others
+
+	notify    *systemd.Notifier // nil: there is nobody to notify
+	passed    []*systemd.Socket // by systemd
+	unserved  int               // of these
+	listening int               // listeners
 }
 
 // startDaemon opens the store and starts the broker. A store that cannot be opened is not

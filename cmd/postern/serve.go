@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/cmd/internal/systemd"
 	"postern/internal/config"
 )
 
@@ -23,7 +24,12 @@ func newServe(a *app) *cobra.Command {
 		Short: "Run the broker on the listeners of the configuration",
 		Long: `Runs in the foreground until SIGTERM or SIGINT, and then answers what is in flight before
 it ends. SIGHUP reopens the log file; SIGUSR1 logs the tree of actors with their queues,
-restarts and the requests in flight.`,
+restarts and the requests in flight.
+
+Under systemd it tells when it is ready, reloads and stops, and keeps the watchdog content
+as long as its actors work. It serves the sockets that systemd passes: those that a
+listener names with address = "systemd:NAME", that stand at a listener's own address, or
+whose FileDescriptorName is a listener's or a protocol's name.`,
 		Example: `  postern serve --config /etc/postern/config.hcl
   postern serve --embedded --data-dir ./run`,
 		Args: cobra.NoArgs,
@@ -86,12 +92,20 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if o.forRelays {
 		ctx, d.yield = context.WithCancel(ctx)
 		defer d.yield()
+	} else {
+		d.notify = systemd.NewNotifier(log)
+		d.takeSockets()
 	}
 	server := serveControl(d, control)
 	err = a.open(ctx, d, o)
 	if err == nil {
 		sink.Flush()
+		d.notify.Ready(d.status())
+		watched, unwatch := context.WithCancel(ctx)
+		go d.notify.Watch(watched, d.broker.Alive)
 		d.handle(ctx, signals, sink)
+		unwatch()
+		d.notify.Stopping("answering what is in flight")
 	}
 	server.close()
 	d.stop(context.WithoutCancel(ctx))
@@ -103,14 +117,12 @@ func (a *app) open(ctx context.Context, d *daemon, o serveOptions) error {
 	if err := d.listenRelays(o.relayDir); err != nil {
 		return err
 	}
-	listeners := 0
 	if o.forRelays {
 		go func() {
 			d.untilAlone(ctx)
 			d.yield()
 		}()
 	} else {
-		listeners = len(d.cfg.Listeners)
 		if err := d.listen(); err != nil {
 			return err
 		}
@@ -120,7 +132,7 @@ func (a *app) open(ctx context.Context, d *daemon, o serveOptions) error {
 			}
 		}
 	}
-	d.log.Info("ready", "version", version, "listeners", listeners, "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
+	d.log.Info("ready", "version", version, "listeners", d.listening, "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
 	return nil
 }
 
@@ -140,16 +152,25 @@ func openControl(dir string) (*unixListener, error) {
 
 // listen opens every listener, or none.
 func (d *daemon) listen() error {
-	for _, cfg := range d.cfg.Listeners {
-		socket, err := openSocket(cfg)
+	list, unserved, err := endpoints(d.cfg, d.passed)
+	if err != nil {
+		return err
+	}
+	for _, s := range unserved {
+		d.log.Error("a socket from systemd is not served, for its name is neither a protocol nor a listener: set FileDescriptorName= in its unit, or add a listener at systemd:NAME",
+			"name", s.Name, "address", s.Address)
+	}
+	for _, e := range list {
+		socket, err := e.open()
 		if err != nil {
 			return err
 		}
-		if err := d.broker.Listen(cfg, socket); err != nil {
+		if err := d.broker.Listen(e.Listener, socket); err != nil {
 			return errors.Join(err, socket.Close())
 		}
-		d.log.Info("listening", "listener", cfg.Name, "protocol", cfg.Protocol, "address", shownAddress(cfg, socket))
+		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.passed != nil, "address", shownAddress(e.Listener, socket))
 	}
+	d.listening, d.unserved = len(list), len(unserved)
 	return nil
 }
 
@@ -175,11 +196,13 @@ func (d *daemon) handle(ctx context.Context, signals <-chan os.Signal, sink *log
 		}
 		switch s {
 		case syscall.SIGHUP:
+			d.notify.Reloading()
 			if err := sink.Reopen(); err != nil {
 				d.log.Error("log file could not be reopened; the old one stays in use", "err", err)
 			} else {
 				d.log.Info("log file reopened")
 			}
+			d.notify.Ready(d.status())
 		case syscall.SIGUSR1:
 			logTree(d.log, d.broker.Tree())
 		default:
