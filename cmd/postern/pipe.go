@@ -24,6 +24,10 @@ relays to the daemon that owns the data directory, and is small. Where no daemon
 first copy starts a broker for all of them, which ends after the last; when it is lost, another
 copy starts the next. Open questions wait for it.
 
+Under inetd and its like standard input may be a connection (nowait), or a socket that
+listens (wait): then it answers all who connect, and ends when nobody has been there for a
+minute.
+
 It ends with status 0 when standard input ends, after the last answer. A broken
 configuration does not end it: it is logged, every question is answered "cannot tell", and
 the work goes on when the configuration is mended.`,

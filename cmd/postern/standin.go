@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"log/syslog"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -51,6 +52,9 @@ func (a *app) standIn(protocol string, cause error, usable func() error) error {
 		os.Exit(0)
 	}()
 	s.say(cause)
+	if relay.Listens(a.in) {
+		return s.listen()
+	}
 	return s.loop()
 }
 
@@ -74,22 +78,56 @@ func (s *standIn) say(cause error) {
 	}
 }
 
+// mend starts over if nothing speaks against it any more.
+func (s *standIn) mend() {
+	err := s.usable()
+	if err == nil {
+		err = s.restart()
+	}
+	if err != nil {
+		s.say(err)
+	}
+}
+
+// listen answers those who connect to a listening standard input. They see their connections
+// end when the process starts over.
+func (s *standIn) listen() error {
+	l, err := net.FileListener(s.in)
+	if err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			one := &standIn{out: c, protocol: s.protocol}
+			go func() {
+				defer c.Close()
+				for !one.take(c) {
+				}
+			}()
+		}
+	}()
+	for {
+		time.Sleep(mendEvery)
+		s.mend()
+	}
+}
+
 func (s *standIn) loop() error {
 	checked := time.Now()
 	for {
 		if len(s.buf) == 0 && time.Since(checked) >= mendEvery {
 			checked = time.Now()
-			if err := s.usable(); err != nil {
-				s.say(err)
-			} else if err := s.restart(); err != nil {
-				s.say(err)
-			}
+			s.mend()
 		}
 		ready, err := s.wait(mendEvery)
 		if err != nil {
 			return err
 		}
-		if ready && s.take() {
+		if ready && s.take(s.in) {
 			return nil
 		}
 	}
@@ -106,11 +144,11 @@ func (s *standIn) wait(patience time.Duration) (ready bool, err error) {
 }
 
 // take reads what has come and answers what is whole. It reports the end of the input.
-func (s *standIn) take() (end bool) {
+func (s *standIn) take(in io.Reader) (end bool) {
 	s.busy.Lock()
 	defer s.busy.Unlock()
 	chunk := make([]byte, 4096)
-	n, err := s.in.Read(chunk)
+	n, err := in.Read(chunk)
 	s.buf = append(s.buf, chunk[:n]...)
 	if n > 0 {
 		return s.answer()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strconv"
@@ -65,6 +66,19 @@ func Main(s Settings) {
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
+	options := func() Options { return s.options(log) }
+	var err error
+	if Listens(os.Stdin) {
+		err = Serve(ctx, os.Stdin, options, inetdIdle)
+	} else {
+		err = Run(ctx, os.Stdin, os.Stdout, options())
+	}
+	if err != nil {
+		log.Error("relay ended", "err", err)
+	}
+}
+
+func (s *Settings) options(log *slog.Logger) Options {
 	o := Options{
 		Protocol: wire.Protocol(s.Protocol), DefaultDomain: s.DefaultDomain,
 		Wire:     wire.Options{MaxFrame: s.MaxFrame, BinaryAnswers: s.BinaryAnswers},
@@ -73,7 +87,5 @@ func Main(s Settings) {
 	if s.Lock != "" && len(s.Owner) > 0 {
 		o.Owner = &Owner{Lock: s.Lock, Command: s.Owner, Log: s.Log}
 	}
-	if err := Run(ctx, os.Stdin, os.Stdout, o); err != nil {
-		log.Error("relay ended", "err", err)
-	}
+	return o
 }

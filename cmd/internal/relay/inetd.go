@@ -1,0 +1,107 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"postern/cmd/internal/systemd"
+)
+
+// Bounds of a listening standard input.
+const (
+	inetdIdle  = time.Minute      // without a connection before inetd gets it back
+	inetdMost  = 4096             // connections
+	lingerTime = 2 * time.Second  // for what a peer says after its last answer
+	lingerMost = 64 << 10         // bytes of it
+	writeWait  = 10 * time.Second // for a peer that does not read
+)
+
+// Listens reports whether a stream is a socket that accepts connections: inetd's "wait" style.
+// (In the "nowait" style it is a connection, and a stream like any other.)
+func Listens(f *os.File) bool {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	found := false
+	err = raw.Control(func(fd uintptr) { found = systemd.Listening(int(fd)) == nil })
+	return err == nil && found
+}
+
+// Serve relays for all who connect to a listening file, until nobody has been there for idle or
+// ctx ends and what is under way is answered. options are made for each connection.
+func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Duration) error {
+	l, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	slots := make(chan struct{}, inetdMost)
+	last := new(atomic.Int64) // when the number of connections changed
+	last.Store(time.Now().UnixNano())
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		for {
+			slots <- struct{}{}
+			conn, err := l.Accept()
+			if err != nil {
+				<-slots
+				return
+			}
+			last.Store(time.Now().UnixNano())
+			go func() {
+				serveConn(ctx, conn, options())
+				last.Store(time.Now().UnixNano())
+				<-slots
+			}()
+		}
+	}()
+	tick := time.NewTicker(max(idle/8, time.Millisecond))
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-ctx.Done():
+			waiting = false
+		case <-accepting:
+			waiting = false
+		case now := <-tick.C:
+			// One slot is held by the accept that waits.
+			waiting = len(slots) > 1 || now.UnixNano()-last.Load() < int64(idle)
+		}
+	}
+	_ = l.Close()
+	<-accepting
+	for range cap(slots) { // wait for those who are still there
+		slots <- struct{}{}
+	}
+	return nil
+}
+
+// serveConn relays for one connection, and closes it so that the last answer arrives.
+func serveConn(ctx context.Context, conn net.Conn, o Options) {
+	defer conn.Close()
+	if err := Run(ctx, conn, timedWriter{conn}, o); err != nil {
+		o.Log.Debug("connection ended", "err", err)
+		return
+	}
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, conn, lingerMost)
+}
+
+// timedWriter gives up on a peer that does not read.
+type timedWriter struct{ net.Conn }
+
+// Write implements io.Writer.
+func (w timedWriter) Write(b []byte) (int, error) {
+	_ = w.SetWriteDeadline(time.Now().Add(writeWait))
+	return w.Conn.Write(b)
+}
