@@ -2,7 +2,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build run test check unit bench fuzz clean
+.PHONY: build run test check unit bench fuzz install clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/postern ./cmd/postern-relay
@@ -34,6 +34,21 @@ bench: build
 # Each fuzz target for a while; the committed seeds run with every test.
 fuzz:
 	./scripts/fuzz.sh
+
+# What was built, the units and the examples. Packages set DESTDIR.
+PREFIX ?= /usr
+UNITDIR ?= /usr/lib/systemd/system
+install:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
+	install -m 0755 bin/postern bin/postern-relay $(DESTDIR)$(PREFIX)/bin/
+	sed 's|/usr/bin/postern|$(PREFIX)/bin/postern|' scripts/systemd/postern.service >$(DESTDIR)$(UNITDIR)/postern.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/postern.service
+	install -m 0644 scripts/systemd/*.socket $(DESTDIR)$(UNITDIR)/
+	install -m 0644 scripts/systemd/postern.sysusers $(DESTDIR)/usr/lib/sysusers.d/postern.conf
+	install -m 0644 scripts/systemd/postern.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/postern.conf
+	install -d $(DESTDIR)$(PREFIX)/share/postern/prosody $(DESTDIR)/usr/share/doc/postern $(DESTDIR)/etc/postern
+	install -m 0644 scripts/prosody/*.lua $(DESTDIR)$(PREFIX)/share/postern/prosody/
+	install -m 0644 README.md config.hcl.example $(DESTDIR)/usr/share/doc/postern/
 
 clean:
 	rm -rf bin run

@@ -5,7 +5,8 @@ set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
 programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd prosody:prosody
-	lua5.2:lua5.2 luacheck:lua-check"
+	lua5.2:lua5.2 luacheck:lua-check
+	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps"
 
 missing=""
 for pair in $programs; do
