@@ -125,7 +125,8 @@ func (b *Broker) build(o Options) error {
 func (b *Broker) newDomain(cfg config.Domain) (*domain, error) {
 	d := &domain{
 		name: cfg.Name, broker: b, log: b.log, cost: cfg.Cache.BcryptCost, hot: cfg.Cache.HotEntries,
-		disk: cfg.Cache.Storage == config.StorageDisk,
+		logins: cfg.Login,
+		disk:   cfg.Cache.Storage == config.StorageDisk,
 		rules: cache.Rules{
 			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
 			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,

@@ -37,6 +37,7 @@ type domain struct {
 	jsxc   *token.JSXC
 	totp   *token.TOTP
 	hops   []hop
+	logins []string // rules for login names at the backends
 
 	supervisor *actor.PID
 	router     *actor.PID

@@ -39,6 +39,12 @@ func (s *shard) afterIsUser(c *Call, user *cache.User, r backend.Result, a auth.
 		if grace, ok := user.IsUserGrace(&s.rules, now); ok {
 			return grace
 		}
+	case backend.Unsure:
+		// Nobody can be asked: who logged in within the outage lifetime is there.
+		if known, ok := user.IsUserGrace(&s.rules, now); ok {
+			known.Source = auth.SourceCache
+			return known
+		}
 	}
 	return a
 }

@@ -235,7 +235,7 @@ func (s *shard) askNext(t *task) {
 	s.count.BackendAsked++
 	h.backend.send(&ask{
 		task:     t,
-		query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret},
+		query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret, Logins: s.logins},
 		deadline: c.Deadline.Add(-graceTime(c.Deadline.Sub(c.Received))),
 	})
 }

@@ -87,6 +87,11 @@ func (d *daemon) closeStore() {
 // newBackend makes the backend of a configuration block.
 func newBackend(b config.Backend, hashing backend.Hashing) (backend.Backend, error) {
 	switch b.Kind {
+	case config.KindNextcloud:
+		return backend.NewNextcloud(backend.NextcloudOptions{
+			HTTPOptions: httpOptions(b), AdminUser: b.AdminUser, AdminPassword: b.AdminPassword,
+			AcceptOtherID: b.AcceptOtherID, MaxDelay: b.MaxDelay, MaxMembers: b.MaxMembers,
+		})
 	case "jsxc":
 		return backend.NewJSXC(httpOptions(b), b.Secret)
 	case "json":

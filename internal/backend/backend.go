@@ -26,6 +26,9 @@ const (
 	Misconfigured
 	// Unsupported: the backend does not have the operation.
 	Unsupported
+	// Unsure: the backend is well, but nobody lets postern look, so it cannot tell. What the
+	// cache knows of the user may serve.
+	Unsure
 )
 
 // String returns the class's word for logs.
@@ -41,6 +44,8 @@ func (c Class) String() string {
 		return "misconfigured"
 	case Unsupported:
 		return "unsupported"
+	case Unsure:
+		return "unsure"
 	}
 	return "outage"
 }
@@ -51,6 +56,9 @@ type Query struct {
 	User   string
 	Domain string // the authentication domain, which may differ from the XMPP domain
 	Secret auth.Secret
+	// Logins are the rules by which a login name is made of user and domain, in order; see
+	// ExpandLogin. Empty: the user alone. Only backends with login names look at it.
+	Logins []string
 }
 
 // Result is a backend's answer.
@@ -64,8 +72,8 @@ type Result struct {
 	Absent bool
 	// Body is the document of a roster query, as received.
 	Body []byte
-	// Err says why the class is neither Accepted nor Refused, for the log. It holds
-	// no secret.
+	// Err says why the class is neither Accepted nor Refused, for the log; with Refused or
+	// Unsure it may say what an administrator would ask. It holds no secret.
 	Err error
 }
 

@@ -18,7 +18,7 @@ type BreakerOptions struct {
 const breakerSteps = 10
 
 // Breaker keeps questions from a backend that does not answer: after some outages in
-// a row it is open and lets nobody through; after a pause one probe may try, whose
+// a row, or at once when the backend says that it is asked too much, it is open and lets nobody through; after a pause one probe may try, whose
 // outcome closes it or opens it for twice as long. It is pure: the clock is the
 // caller's. It is not safe for concurrent use.
 type Breaker struct {
@@ -61,14 +61,17 @@ func (b *Breaker) Allow(now time.Time) bool {
 	return true
 }
 
-// Report takes the class of an answer. Outages and throttling count against the
-// backend; any answer of its own closes the breaker. Unsupported tells nothing, for it
-// is decided without the backend.
+// Report takes the class of an answer. Outages count against the backend, and throttling
+// opens the breaker at once, since every further question makes it worse; any answer of the
+// backend's own closes it. Unsupported and Unsure tell nothing, for they may be decided
+// without the backend.
 func (b *Breaker) Report(class Class, now time.Time) {
 	switch class {
-	case Outage, Throttled:
-		b.failed(now)
-	case Unsupported:
+	case Outage:
+		b.failed(1, now)
+	case Throttled:
+		b.failed(b.options.Failures, now)
+	case Unsupported, Unsure:
 		if b.probing {
 			b.probing, b.until = false, now
 		}
@@ -77,13 +80,14 @@ func (b *Breaker) Report(class Class, now time.Time) {
 	}
 }
 
-func (b *Breaker) failed(now time.Time) {
+// failed counts an answer as so many failures.
+func (b *Breaker) failed(weight int, now time.Time) {
 	switch {
 	case b.probing:
 		b.trip(min(2*b.pause, breakerSteps*b.options.Cooldown), now)
 	case b.open: // the late answer of a question from before the opening
 	default:
-		if b.row++; b.row >= b.options.Failures {
+		if b.row += weight; b.row >= b.options.Failures {
 			b.trip(b.options.Cooldown, now)
 		}
 	}

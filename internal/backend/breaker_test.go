@@ -18,9 +18,18 @@ type breakerStep struct {
 func breakerLives() map[string][]breakerStep {
 	return map[string][]breakerStep{
 		"opens after failures in a row": {
-			{0, "outage", false, false, "one"}, {1, "throttled", false, false, "two"}, {2, "ask", true, false, "still closed"},
+			{0, "outage", false, false, "one"}, {1, "outage", false, false, "two"}, {2, "ask", true, false, "still closed"},
 			{3, "outage", false, true, "three"}, {1002, "ask", false, true, "pausing"}, {1003, "ask", true, true, "the probe"},
 			{1004, "ask", false, true, "only one probe"},
+		},
+		"throttling opens at once": {
+			{0, "throttled", false, true, "it is asked too much"}, {999, "ask", false, true, ""}, {1000, "ask", true, true, "probe"},
+			{1000, "throttled", false, true, "still"}, {2999, "ask", false, true, "2 s"}, {3000, "ask", true, true, ""},
+			{3001, "accepted", false, false, "over"},
+		},
+		"unsure tells nothing": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "unsure", false, false, ""},
+			{0, "outage", false, true, "it was no answer"},
 		},
 		"an answer in between starts anew": {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "refused", false, false, ""},
@@ -67,7 +76,7 @@ func breakerLives() map[string][]breakerStep {
 // TestBreaker drives breakers along a clock in milliseconds.
 func TestBreaker(t *testing.T) {
 	classes := map[string]Class{"outage": Outage, "accepted": Accepted, "refused": Refused, "throttled": Throttled,
-		"misconfigured": Misconfigured, "unsupported": Unsupported}
+		"misconfigured": Misconfigured, "unsupported": Unsupported, "unsure": Unsure}
 	for name, steps := range breakerLives() {
 		t.Run(name, func(t *testing.T) {
 			b := NewBreaker(BreakerOptions{Failures: 3, Cooldown: time.Second})

@@ -44,7 +44,7 @@ func (c *Chain) Add(r Result) (decided bool) {
 // refused while another cannot tell is nothing that a cache may serve in grace: it is
 // answered like a misconfiguration.
 func (c *Chain) Result() Result {
-	if c.refused && (c.cause.Class == Outage || c.cause.Class == Throttled) {
+	if c.refused && (c.cause.Class == Outage || c.cause.Class == Throttled || c.cause.Class == Unsure) {
 		return Result{Class: Misconfigured, Err: errRefusedElsewhere}
 	}
 	return c.cause
@@ -55,8 +55,10 @@ func (c *Chain) Result() Result {
 func weight(c Class) int {
 	switch c {
 	case Outage:
-		return 4
+		return 5
 	case Throttled:
+		return 4
+	case Unsure:
 		return 3
 	case Misconfigured:
 		return 2

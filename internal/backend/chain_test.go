@@ -17,7 +17,8 @@ var (
 	throttled  = Result{Class: Throttled, Err: errors.New("throttled")}
 	broken     = Result{Class: Misconfigured, Err: errors.New("misconfigured")}
 	notTheir   = Result{Class: Unsupported}
-	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir}
+	unsure     = Result{Class: Unsure, Err: errors.New("nobody may look")}
+	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir, unsure}
 )
 
 // TestChain tells what comes of answers in turn, and after which of them the chain ends.
@@ -44,6 +45,12 @@ func TestChain(t *testing.T) {
 		"no, throttled: no grace":            {auth.OpAuth, []Result{no, throttled}, false, Misconfigured},
 		"absent, no, outage: no grace":       {auth.OpAuth, []Result{noAbsent, no, down}, false, Misconfigured},
 		"isuser: no, outage":                 {auth.OpIsUser, []Result{no, down}, false, Outage},
+		"isuser: unsure, absent":             {auth.OpIsUser, []Result{unsure, noAbsent}, false, Unsure},
+		"isuser: absent, unsure":             {auth.OpIsUser, []Result{noAbsent, unsure}, false, Unsure},
+		"isuser: unsure, misconfigured":      {auth.OpIsUser, []Result{unsure, broken}, false, Unsure},
+		"isuser: unsure, outage":             {auth.OpIsUser, []Result{unsure, down}, false, Outage},
+		"isuser: unsure, yes":                {auth.OpIsUser, []Result{unsure, yes}, true, Accepted},
+		"no, unsure: no grace":               {auth.OpAuth, []Result{no, unsure}, false, Misconfigured},
 		"throttled, outage":                  {auth.OpAuth, []Result{throttled, down}, false, Outage},
 		"outage, throttled":                  {auth.OpAuth, []Result{down, throttled}, false, Outage},
 		"misconfigured, throttled":           {auth.OpAuth, []Result{broken, throttled}, false, Throttled},
@@ -104,7 +111,8 @@ func checkChain(t *testing.T, answers []Result) {
 	for _, r := range asked {
 		accepted = accepted || r.Class == Accepted
 		known = known || r.Class == Refused && r.Known
-		cannot = cannot || r.Class == Outage || r.Class == Throttled || r.Class == Misconfigured
+		cannot = cannot || r.Class == Outage || r.Class == Throttled || r.Class == Misconfigured ||
+			r.Class == Unsure
 	}
 	got := chain.Result()
 	switch {
@@ -112,7 +120,7 @@ func checkChain(t *testing.T, answers []Result) {
 		t.Errorf("%v became %v", classes(asked), got.Class)
 	case got.Class == Refused && cannot && !known:
 		t.Errorf("%v became a no", classes(asked))
-	case (got.Class == Outage || got.Class == Throttled || got.Class == Misconfigured) && got.Err == nil:
+	case (got.Class == Outage || got.Class == Throttled || got.Class == Misconfigured || got.Class == Unsure) && got.Err == nil:
 		t.Errorf("%v became %v without a reason", classes(asked), got.Class)
 	}
 }

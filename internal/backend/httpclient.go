@@ -33,7 +33,7 @@ type HTTPOptions struct {
 // maxHeader bounds an answer's header, in bytes.
 const maxHeader = 64 << 10
 
-// httpClient posts to one server. It follows no redirect and knows no proxy, for the
+// httpClient asks one server. It follows no redirect and knows no proxy, for the
 // body holds a password; it asks twice only when the first question never left. It is
 // safe for concurrent use.
 type httpClient struct {
@@ -42,11 +42,21 @@ type httpClient struct {
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// reply is an answer whose body is whole and within bounds.
+// call is what is sent to a server.
+type call struct {
+	method string
+	target string
+	header http.Header
+	body   []byte
+}
+
+// reply is an answer whose body is within bounds, and whole unless the status alone tells enough.
 type reply struct {
-	status   int
-	location string
-	body     []byte
+	status      int
+	location    string
+	maintenance bool // Nextcloud says that it is in maintenance mode
+	cut         bool // there was a body, but it could not be read
+	body        []byte
 }
 
 // newHTTPClient checks the options. Errors say what to correct.
@@ -111,15 +121,20 @@ func loadRoots(file string) (*x509.CertPool, error) {
 // close ends idle connections.
 func (c *httpClient) close() { c.transport.CloseIdleConnections() }
 
-// post sends body and returns the answer, whatever its status. An error means that
+// post sends body; see do.
+func (c *httpClient) post(ctx context.Context, target string, header http.Header, body []byte) (reply, error) {
+	return c.do(ctx, call{http.MethodPost, target, header, body})
+}
+
+// do sends a request and returns the answer, whatever its status. An error means that
 // there was none that is whole; it names the cause without quoting the answer, which
 // might repeat what was sent.
-func (c *httpClient) post(ctx context.Context, target string, header http.Header, body []byte) (reply, error) {
+func (c *httpClient) do(ctx context.Context, q call) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	answer, unsent, err := c.attempt(ctx, target, header, body)
+	answer, unsent, err := c.attempt(ctx, q)
 	if unsent && ctx.Err() == nil {
-		answer, _, err = c.attempt(ctx, target, header, body)
+		answer, _, err = c.attempt(ctx, q)
 	}
 	if err != nil {
 		return reply{}, describe(ctx, err)
@@ -132,15 +147,15 @@ var errTooLong = errors.New("the answer is too long; raise max_response if it is
 
 // attempt is one request. unsent reports that it failed on a kept connection before a
 // single byte of it was written, so that the server cannot have seen it.
-func (c *httpClient) attempt(ctx context.Context, target string, header http.Header, body []byte) (r reply, unsent bool, err error) {
+func (c *httpClient) attempt(ctx context.Context, q call) (r reply, unsent bool, err error) {
 	var used sentMark
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: used.got})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, q.method, q.target, bytes.NewReader(q.body))
 	if err != nil {
 		return reply{}, false, errors.New("the request cannot be built; check url")
 	}
 	req.GetBody = nil // package net/http must not ask again by rules of its own
-	req.Header = header.Clone()
+	req.Header = q.header.Clone()
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	// RoundTrip and not Client.Do: no redirects, no cookies.
 	resp, err := c.transport.RoundTrip(req)
@@ -152,9 +167,10 @@ func (c *httpClient) attempt(ctx context.Context, target string, header http.Hea
 	if err == nil && int64(len(data)) > c.options.MaxResponse {
 		err = errTooLong
 	}
-	r = reply{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data}
+	r = reply{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data,
+		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1"}
 	if err != nil && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusInternalServerError {
-		r.body, err = nil, nil // the status alone decides
+		r.body, r.cut, err = nil, true, nil // the status alone decides
 	}
 	return r, false, err
 }

@@ -15,9 +15,10 @@ import (
 
 // The kinds of backends.
 const (
-	KindJSXC  = "jsxc"
-	KindJSON  = "json"
-	KindUsers = "users"
+	KindNextcloud = "nextcloud"
+	KindJSXC      = "jsxc"
+	KindJSON      = "json"
+	KindUsers     = "users"
 )
 
 // backend decodes a backend block.
@@ -45,9 +46,27 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 			p.complain(s.header, "backend jsxc needs the API secret of the server",
 				`add secret = file("path"); the JSXC app shows it in its administration page`)
 		}
+	case KindNextcloud:
+		p.nextcloud(s, &out)
 	}
 	p.http(s, &out)
 	return out
+}
+
+// nextcloud decodes what only Nextcloud has.
+func (p *parser) nextcloud(s *section, out *Backend) {
+	out.AdminUser = s.path("admin_user", "")
+	out.AdminPassword, _ = s.secret("admin_password")
+	out.AcceptOtherID = s.flag("accept_other_id", false)
+	out.MaxDelay = s.duration("max_delay", 1600*time.Millisecond, 100*time.Millisecond)
+	out.MaxMembers = int(s.number("max_members", 10000, 1, 1000000))
+	switch {
+	case s.has("admin_user") != s.has("admin_password"):
+		p.complain(s.header, "the service account has only one of admin_user and admin_password",
+			`give both, the password as file("path"), or none`)
+	case strings.Contains(out.AdminUser, ":"):
+		p.complain(s.at("admin_user"), "admin_user holds a colon", "no such name can log in: write the account's name alone")
+	}
 }
 
 // http decodes what the backends reached by HTTP have in common.
@@ -86,6 +105,9 @@ func (p *parser) url(v value, at hcl.Range, kind string) string {
 		return ""
 	case u.Fragment != "" || strings.Contains(v.AsString(), "#"):
 		p.complain(at, "url holds a fragment", "remove the # and what follows")
+		return ""
+	case kind == KindNextcloud && (u.RawQuery != "" || u.ForceQuery):
+		p.complain(at, "url holds a query", "remove the ? and what follows: url is where Nextcloud starts")
 		return ""
 	case kind == KindJSON && (u.RawQuery != "" || u.ForceQuery):
 		p.complain(at, "url holds a query", "remove the ? and what follows: /login and /exists are appended to the url")

@@ -40,6 +40,7 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool) Domai
 		}
 		out.AuthDomains = append(out.AuthDomains, v.AsString())
 	})
+	out.Login = p.login(s, out.Backends)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s)
 	for _, b := range s.children("roster") {
@@ -51,6 +52,40 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool) Domai
 		}
 	}
 	return out
+}
+
+// maxLogins bounds the login names of one user: each wrong one is an attempt that the server
+// counts.
+const maxLogins = 4
+
+// login decodes login = ["{user}", ...].
+func (p *parser) login(s *section, refs []BackendRef) []string {
+	var rules []string
+	s.texts("login", func(v value, at hcl.Range) {
+		rule := v.AsString()
+		rest := strings.NewReplacer("{user}", "", "{domain}", "").Replace(rule)
+		switch {
+		case !strings.Contains(rule, "{user}"):
+			p.complain(at, "the rule makes one login name of all users", `put {user} into it, as in "{user}@{domain}"`)
+		case strings.ContainsAny(rest, "{}"):
+			p.complain(at, "the rule has braces around something else than user and domain", "known here: {user}, {domain}")
+		case strings.Contains(rest, ":"):
+			p.complain(at, "the rule holds a colon", "no login name can have one")
+		case slices.Contains(rules, rule):
+			p.complain(at, "the rule is listed twice", "remove one")
+		case len(rules) == maxLogins:
+			p.complain(at, "there are too many rules", fmt.Sprintf("keep %d: every wrong guess is a failed login at the server", maxLogins))
+		default:
+			rules = append(rules, rule)
+		}
+	})
+	if s.has("login") && !slices.ContainsFunc(refs, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
+		p.warn(s.at("login"), "no backend of the domain has login names; the line has no effect", "it is for nextcloud backends")
+	}
+	if len(rules) == 0 {
+		return []string{"{user}"}
+	}
+	return rules
 }
 
 // references decodes backends = [backend.KIND.NAME, ...].

@@ -37,7 +37,7 @@ func TestExampleParses(t *testing.T) {
 			t.Errorf("config.hcl.example gives a warning: %s", p)
 		}
 	}
-	if len(cfg.Listeners) != len(protocols) || len(cfg.Backends) != 3 || len(cfg.Domains) != 2 {
+	if len(cfg.Listeners) != len(protocols) || len(cfg.Backends) != 4 || len(cfg.Domains) != 2 {
 		t.Errorf("config.hcl.example has %d listeners, %d backends, %d domains",
 			len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 	}
@@ -121,6 +121,8 @@ func TestEveryAttributeIsRead(t *testing.T) {
 // that have none; the example says so in words.
 var exampleOnly = []string{
 	"listen address", "listen default_domain", "listen owner", "listen group",
+	"backend nextcloud url", "backend nextcloud ca_file", "backend nextcloud user_agent",
+	"backend nextcloud admin_user", "backend nextcloud admin_password",
 	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent",
 	"backend json url", "backend json ca_file", "backend json user_agent",
 	"domain backends", "domain auth_domain", "domain token totp seed", "domain token totp secrets", "log file",

@@ -60,7 +60,7 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second},
 		},
 		Domains: []Domain{{
-			Name: "example.org", Backends: []BackendRef{{"jsxc", "cloud"}, {"users", "local"}},
+			Name: "example.org", Backends: []BackendRef{{"jsxc", "cloud"}, {"users", "local"}}, Login: []string{"{user}"},
 			JSXC: &JSXCToken{Secrets: []auth.Secret{secret}, TTL: time.Hour},
 			Cache: Cache{Storage: StorageDisk, QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour,
 				OutageTTL: 168 * time.Hour, RefusedTTL: 5 * time.Minute, ExistsTTL: time.Hour,

@@ -41,6 +41,11 @@ var specs = []spec{
 		},
 	},
 	{
+		path: "backend nextcloud", labels: []string{"kind", "name"},
+		attrs:   slices.Concat(httpAttrs, []string{"admin_user", "accept_other_id", "max_delay", "max_members"}),
+		secrets: []string{"admin_password"},
+	},
+	{
 		path: "backend jsxc", labels: []string{"kind", "name"},
 		attrs: httpAttrs, secrets: []string{"secret"},
 	},
@@ -51,7 +56,7 @@ var specs = []spec{
 	},
 	{
 		path: "domain", labels: []string{"name"},
-		attrs:  []string{"backends", "auth_domain"},
+		attrs:  []string{"backends", "auth_domain", "login"},
 		blocks: []string{"token", "cache", "roster"},
 	},
 	{

@@ -48,7 +48,7 @@ func (r BackendRef) String() string { return r.Kind + "." + r.Name }
 // Backend is one backend block. Fields that a kind does not have stay zero.
 type Backend struct {
 	BackendRef
-	URL            string      // jsxc, json
+	URL            string      // nextcloud, jsxc, json
 	Secret         auth.Secret // jsxc: the API secret
 	CAFile         string      // PEM file that replaces the system's roots
 	UserAgent      string
@@ -57,6 +57,12 @@ type Backend struct {
 	MaxResponse    int64         // bytes
 	Path           string        // users: the file, absolute
 	BcryptCost     int           // users: for new passwords
+
+	AdminUser     string        // nextcloud: the service account, empty: none
+	AdminPassword auth.Secret   // nextcloud
+	AcceptOtherID bool          // nextcloud: a login may resolve to an account of another name
+	MaxDelay      time.Duration // nextcloud: slowed down further, it is left alone
+	MaxMembers    int           // nextcloud: people of one shared roster
 
 	Slots           int           // requests at the backend at once
 	Queue           int           // requests that may wait for a slot; further ones are answered at once
@@ -69,6 +75,7 @@ type Domain struct {
 	Name        string // canonical, or "*"
 	Backends    []BackendRef
 	AuthDomains []string // names of the domain at its backends, asked in turn; empty: its own
+	Login       []string // rules for login names at nextcloud backends, in turn
 	JSXC        *JSXCToken
 	TOTP        *TOTPToken
 	Cache       Cache
