@@ -5,7 +5,7 @@ set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
 programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd prosody:prosody
-	lua5.2:lua5.2 luacheck:lua-check
+	lua5.2:lua5.2 luacheck:lua-check php:php-cli
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps"
 
 missing=""

@@ -74,6 +74,9 @@ func client(b Backend) *httpClient {
 	if j, ok := b.(*jsxc); ok {
 		return j.client
 	}
+	if n, ok := b.(*nextcloud); ok {
+		return n.client
+	}
 	return b.(*jsonAPI).client
 }
 
@@ -117,7 +120,7 @@ func TestAskAgain(t *testing.T) {
 			func(*keptServer) func(*scriptedConn, []byte) (int, error) { return reset }, Outage, 1, 2},
 	}
 	for _, c := range cases {
-		for _, k := range kinds() {
+		for _, k := range everyHTTP() {
 			for _, secure := range []bool{false, true} {
 				t.Run(c.name+"/"+k.name, func(t *testing.T) {
 					server := newKeptServer(t, k.yes, secure)
@@ -141,7 +144,7 @@ func TestAskAgain(t *testing.T) {
 
 // TestNewConnectionIsNotRetried: what fails on a new connection fails again.
 func TestNewConnectionIsNotRetried(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		server := newKeptServer(t, k.yes, false)
 		b := k.connect(t, HTTPOptions{URL: server.URL})
 		wire := &scriptedNet{}
@@ -155,7 +158,7 @@ func TestNewConnectionIsNotRetried(t *testing.T) {
 
 // TestDialIsNotRetried: no connection is an outage at once.
 func TestDialIsNotRetried(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		b := k.connect(t, HTTPOptions{URL: "http://127.0.0.1:1"})
 		dials := 0
 		client(b).dial = func(context.Context, string, string) (net.Conn, error) {

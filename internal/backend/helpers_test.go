@@ -65,6 +65,13 @@ func kinds() []kind {
 	}
 }
 
+// everyHTTP are all kinds over HTTP, for tests of what they share.
+func everyHTTP() []kind {
+	return append(kinds(), kind{"nextcloud", func(o HTTPOptions) (Backend, error) {
+		return NewNextcloud(NextcloudOptions{HTTPOptions: o})
+	}, `{"ocs":{"meta":{"statuscode":200},"data":{"id":"joe"}}}`, `{"ocs":{"meta":{"statuscode":997},"data":[]}}`})
+}
+
 // connect makes a backend of a kind for a URL and closes it at the test's end.
 func (k kind) connect(t *testing.T, o HTTPOptions) Backend {
 	t.Helper()

@@ -72,7 +72,7 @@ func TestYesAndNo(t *testing.T) {
 
 // TestRedirectIsNotFollowed names the new host, and nothing else of the new address.
 func TestRedirectIsNotFollowed(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		for _, c := range []struct{ location, says string }{
 			{"https://new.example.org/" + canary + "?p=" + canary, `"new.example.org"`},
 			{"https://joe:" + canary + "@new.example.org/", `"new.example.org"`},
@@ -149,7 +149,7 @@ func TestBrokenAnswers(t *testing.T) {
 
 // TestOversize accepts an answer of exactly max_response bytes and no longer one.
 func TestOversize(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		extra := 0
 		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			canned(200, k.yes+strings.Repeat(" ", 1000-len(k.yes)+extra))(w, r)
@@ -167,7 +167,7 @@ func TestOversize(t *testing.T) {
 
 // TestSlow ends by the context, by the backend's own timeout, and when nobody waits.
 func TestSlow(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		asked, release := make(chan struct{}, 8), make(chan struct{})
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -210,7 +210,7 @@ func TestConnectionRefused(t *testing.T) {
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		r := ask(t, k.connect(t, HTTPOptions{URL: "http://" + address}), auth.OpAuth)
 		if r.Class != Outage || !errors.Is(r.Err, syscall.ECONNREFUSED) || !strings.Contains(r.Err.Error(), address) {
 			t.Errorf("%s: %s, %v", k.name, r.Class, r.Err)
@@ -219,7 +219,7 @@ func TestConnectionRefused(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		server := newKeptServer(t, k.yes, true)
 		ca := server.ca
 		r := ask(t, k.connect(t, HTTPOptions{URL: server.URL}), auth.OpAuth)
@@ -240,7 +240,7 @@ func TestTLS(t *testing.T) {
 // TestKeptConnections counts the connections of 20 questions, over HTTP and after
 // errors.
 func TestKeptConnections(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		var conns, n atomic.Int32
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			canned([]int{200, 401, 500, 429}[n.Add(1)%4], k.no)(w, r)
@@ -265,7 +265,7 @@ func TestKeptConnections(t *testing.T) {
 // TestNoProxy: the environment cannot send passwords elsewhere. (Package net/http reads
 // it once per process, so a test with a proxy would prove nothing.)
 func TestNoProxy(t *testing.T) {
-	for _, k := range kinds() {
+	for _, k := range everyHTTP() {
 		if client(k.connect(t, HTTPOptions{URL: "http://h/"})).transport.Proxy != nil {
 			t.Errorf("%s: a proxy may be used", k.name)
 		}

@@ -154,7 +154,12 @@ func (c *httpClient) attempt(ctx context.Context, q call) (r reply, unsent bool,
 	if err != nil {
 		return reply{}, false, errors.New("the request cannot be built; check url")
 	}
-	req.GetBody = nil // package net/http must not ask again by rules of its own
+	// Package net/http must not ask again by rules of its own, as it would without a body: a
+	// login that fails twice counts twice.
+	req.GetBody = nil
+	if len(q.body) == 0 {
+		req.Body = io.NopCloser(strings.NewReader(""))
+	}
 	req.Header = q.header.Clone()
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	// RoundTrip and not Client.Do: no redirects, no cookies.

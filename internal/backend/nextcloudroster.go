@@ -64,7 +64,7 @@ func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result 
 // would not survive it is encoded twice.
 func groupPath(group string) string {
 	if strings.ContainsAny(group, "%+/") {
-		group = url.PathEscape(group)
+		group = strings.ReplaceAll(url.QueryEscape(group), "+", "%20")
 	}
 	return "cloud/groups/" + url.PathEscape(group) + "/users"
 }

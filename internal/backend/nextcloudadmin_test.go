@@ -1,0 +1,210 @@
+package backend
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend/ocstest"
+)
+
+// TestNextcloudIsUser: a 404 is a "no" only from an account that may look.
+func TestNextcloudIsUser(t *testing.T) {
+	cases := map[string]struct {
+		admin, user string
+		logins      []string
+		want        Class
+		says        string
+	}{
+		"an administrator finds":             {"boss", "joe", nil, Accepted, ""},
+		"letter case aside":                  {"boss", "ann", nil, Accepted, ""},
+		"a disabled account is there":        {"boss", "off", nil, Accepted, ""},
+		"an administrator finds nobody":      {"boss", "nobody", nil, Refused, ""},
+		"by the second rule":                 {"boss", "max", both, Accepted, ""},
+		"by no rule":                         {"boss", "max", nil, Refused, ""},
+		"dots are no account":                {"boss", "..", nil, Refused, ""},
+		"nor is a path":                      {"boss", "joe/groups", nil, Refused, ""},
+		"a group administrator finds":        {"lead", "joe", nil, Accepted, ""},
+		"a group administrator finds nobody": {"lead", "nobody", nil, Refused, ""},
+		"and does not see who is not theirs": {"lead", "off", nil, Unsure, "may not look up"},
+		"one without rights":                 {"plain", "joe", nil, Misconfigured, "administrator"},
+		"one without rights, nobody":         {"plain", "nobody", nil, Misconfigured, "administrator"},
+		"one that cannot log in":             {"off", "joe", nil, Misconfigured, "service account"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, n := cloud(t, asAdmin(c.admin))
+			r := put(t, n, auth.OpIsUser, c.user, "", c.logins...)
+			if r.Class != c.want || !says(r, c.says) || r.Known != (c.want == Accepted) || r.Absent != (c.want == Refused) {
+				t.Errorf("%+v; want %v, %q", r, c.want, c.says)
+			}
+		})
+	}
+}
+
+// TestNextcloudProof: rights are proven once an hour, and a refused service account is left
+// alone for as long.
+func TestNextcloudProof(t *testing.T) {
+	s, n := cloud(t, asAdmin("boss"))
+	proofs := func() (got int) {
+		for range 3 {
+			put(t, n, auth.OpIsUser, "nobody", "")
+		}
+		for _, request := range s.Requests() {
+			if request == "GET cloud/users boss" {
+				got++
+			}
+		}
+		return got
+	}
+	if first, again := proofs(), proofs(); first != 1 || again != 0 {
+		t.Errorf("%d proofs, then %d; want 1 and none", first, again)
+	}
+	s.Advance(provenFor)
+	if got := proofs(); got != 1 {
+		t.Errorf("%d proofs after an hour, want 1", got)
+	}
+	// An API that is turned off within the hour does not make everybody absent.
+	s.Change(func(state *ocstest.State) { state.ProvisioningOff = true })
+	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class == Refused || r.Class == Accepted {
+		t.Errorf("provisioning off: %v, %v", r.Class, r.Err)
+	}
+}
+
+func TestNextcloudServiceRefused(t *testing.T) {
+	o := asAdmin("boss")
+	o.AdminPassword = auth.NewSecret("wrong")
+	s, n := cloud(t, o)
+	for range 20 {
+		if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Misconfigured || !says(r, "admin_password") {
+			t.Fatalf("%v, %v", r.Class, r.Err)
+		}
+	}
+	if got := s.Attempts("127.0.0.1"); got != 1 {
+		t.Errorf("%d failed logins, want 1", got)
+	}
+	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Accepted {
+		t.Errorf("a login: %v, %v", r.Class, r.Err)
+	}
+	s.Change(func(state *ocstest.State) { state.Users[0].Password = "wrong" }) // the cure
+	s.Advance(refusedFor)
+	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Accepted {
+		t.Errorf("an hour later: %v, %v", r.Class, r.Err)
+	}
+}
+
+// TestNextcloudJudges: with a service account a refusal tells the chain whether the user is
+// here, so that the next backend is asked about those who are not.
+func TestNextcloudJudges(t *testing.T) {
+	s, n := cloud(t, asAdmin("boss"))
+	if r := put(t, n, auth.OpAuth, "joe", "wrong"); r.Class != Refused || !r.Known || r.Absent {
+		t.Errorf("joe: %+v", r)
+	}
+	if r := put(t, n, auth.OpAuth, "nobody", "wrong"); r.Class != Refused || r.Known || !r.Absent {
+		t.Errorf("nobody: %+v", r)
+	}
+	put(t, n, auth.OpAuth, "joe", canary)
+	s.Change(func(state *ocstest.State) {
+		state.Users = slices.DeleteFunc(state.Users, func(u *ocstest.User) bool { return u.ID == "joe" })
+	})
+	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Refused || r.Known || !r.Absent {
+		t.Errorf("joe, removed: %+v", r)
+	}
+	if _, known := n.accounts.get("joe\x00dom.example", []string{"joe"}); known {
+		t.Error("joe is still remembered")
+	}
+}
+
+func TestNextcloudSetPassword(t *testing.T) {
+	const next = "a new Pass&word=ü+"
+	cases := map[string]struct {
+		admin, user string
+		change      func(*ocstest.State)
+		want        Class
+		says        string
+	}{
+		"set":                        {"boss", "joe", nil, Accepted, ""},
+		"by a group administrator":   {"lead", "joe", nil, Accepted, ""},
+		"nobody":                     {"boss", "nobody", nil, Refused, ""},
+		"against the policy":         {"boss", "joe", func(s *ocstest.State) { s.MinPassword = 100 }, Refused, "password policy"},
+		"not by this users' backend": {"boss", "joe", func(s *ocstest.State) { s.FixedPasswords = true }, Unsupported, ""},
+		"wants the real password": {"app", "joe", func(s *ocstest.State) {
+			s.StrictConfirm = true
+			s.Users = append(s.Users, &ocstest.User{ID: "app", Groups: []string{"admin"},
+				AppPasswords: []ocstest.AppPassword{{Secret: canary, Login: "app"}}})
+		}, Misconfigured, "app password"},
+		"without rights": {"plain", "joe", nil, Misconfigured, "administrator"},
+		"maintenance":    {"boss", "joe", func(s *ocstest.State) { s.Maintenance = true }, Outage, "maintenance"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			s, n := cloud(t, asAdmin(c.admin))
+			if c.change != nil {
+				s.Change(c.change)
+			}
+			if r := put(t, n, auth.OpSetPass, "joe", next); c.user == "joe" && (r.Class != c.want || !says(r, c.says)) {
+				t.Errorf("%v, %v; want %v, %q", r.Class, r.Err, c.want, c.says)
+			} else if r := put(t, n, auth.OpSetPass, c.user, next); r.Class != c.want {
+				t.Errorf("%v, %v; want %v", r.Class, r.Err, c.want)
+			}
+			s.Change(func(s *ocstest.State) { s.Maintenance, s.StrictConfirm = false, false })
+			want := Refused
+			if c.want == Accepted || c.user == "nobody" {
+				want = Accepted
+			}
+			if r := put(t, n, auth.OpAuth, "joe", next); r.Class != want {
+				t.Errorf("with the new password: %v, %v", r.Class, r.Err)
+			}
+		})
+	}
+}
+
+// TestNextcloudProber is what an administrator's tool learns.
+func TestNextcloudProber(t *testing.T) {
+	s, n := cloud(t, asAdmin("boss"))
+	var p Prober = n
+	status, err := p.Status(t.Context())
+	if err != nil || status != (ServerStatus{Installed: true, Version: "31.0.4.1"}) {
+		t.Errorf("%+v, %v", status, err)
+	}
+	put(t, n, auth.OpAuth, "joe", "wrong")
+	put(t, n, auth.OpAuth, "joe", "wrong")
+	if state, err := p.Throttle(t.Context()); err != nil || state != (ThrottleState{Delay: 400 * time.Millisecond, Exempts: true}) {
+		t.Errorf("%+v, %v", state, err)
+	}
+	s.Change(func(state *ocstest.State) { state.Before29, state.Maintenance = true, true })
+	if status, err = p.Status(t.Context()); err != nil || !status.Maintenance {
+		t.Errorf("%+v, %v", status, err)
+	}
+	if _, err := p.Throttle(t.Context()); err == nil || !strings.Contains(err.Error(), "maintenance") {
+		t.Error(err)
+	}
+	s.Change(func(state *ocstest.State) { state.Maintenance = false })
+	if state, err := p.Throttle(t.Context()); err != nil || state.Exempts {
+		t.Errorf("before 29: %+v, %v", state, err)
+	}
+	for _, c := range []struct{ admin, known, says string }{
+		{"boss", "joe", ""}, {"lead", "joe", ""}, {"boss", "nobody", "no account"}, {"boss", "..", "no account"},
+		{"lead", "off", "may not look up"}, {"plain", "joe", "administrator"}, {"off", "joe", "admin_password"},
+	} {
+		o := asAdmin(c.admin)
+		err := cloudAt(t, s.URL, s.Now, o).Rights(t.Context(), c.known)
+		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), canary)) {
+			t.Errorf("%s, %s: %v; want %q", c.admin, c.known, err, c.says)
+		}
+	}
+	if err := cloudAt(t, s.URL, s.Now, NextcloudOptions{}).Rights(t.Context(), "joe"); err == nil {
+		t.Error("rights without a service account")
+	}
+	for name, body := range map[string]string{"a page": "<html>", "no Nextcloud": `{"status":"ok"}`, "odd": `{"installed":"maybe"}`} {
+		n := cloudAt(t, serve(t, canned(200, body)).URL, nil, NextcloudOptions{})
+		if status, err := n.Status(t.Context()); err == nil || status != (ServerStatus{}) {
+			t.Errorf("%s: %+v, %v", name, status, err)
+		}
+		if _, err := n.Throttle(t.Context()); err == nil {
+			t.Errorf("%s: a throttle state", name)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package backend
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"postern/internal/auth"
+	"postern/internal/backend/ocstest"
+)
+
+// envelope is an answer of the API.
+func envelope(code, message, data string) string {
+	return `{"ocs":{"meta":{"status":"x","statuscode":` + code + `,"message":` + message + `},"data":` + data + `}}`
+}
+
+// TestNextcloudAnswers is what every answer to a login means (FIELD 3.2).
+func TestNextcloudAnswers(t *testing.T) {
+	page := "<!DOCTYPE html>\n<html><head><title>Login</title></head></html>"
+	joe := envelope("200", `"OK"`, `{"id":"joe","enabled":true}`)
+	cases := map[string]struct {
+		status int
+		header string
+		body   string
+		want   Class
+		says   string
+	}{
+		"yes":                         {200, "", joe, Accepted, ""},
+		"yes, in ancient words":       {200, "", envelope("200", "null", `{"id":"joe","display-name":"Joe"}`), Accepted, ""},
+		"another account":             {200, "", envelope("200", `"OK"`, `{"id":"eve"}`), Refused, "another name"},
+		"a disabled account":          {200, "", envelope("200", `"OK"`, `{"id":"joe","enabled":false}`), Refused, "disabled"},
+		"no id":                       {200, "", envelope("200", `"OK"`, `{}`), Outage, "no id"},
+		"no account":                  {200, "", envelope("200", `"OK"`, `[]`), Outage, "no account"},
+		"an odd enabled":              {200, "", envelope("200", `"OK"`, `{"id":"joe","enabled":"yes"}`), Outage, "enabled"},
+		"a failure with 200":          {200, "", envelope("997", `""`, `{"id":"joe"}`), Outage, "not the API's"},
+		"version 1's yes":             {200, "", envelope("100", `""`, `{"id":"joe"}`), Outage, "not the API's"},
+		"a page":                      {200, "", page, Misconfigured, "page for people"},
+		"an empty answer":             {200, "", "", Outage, "not the API's"},
+		"a truncated answer":          {200, "", joe[:len(joe)-5], Outage, "not the API's"},
+		"JSON that is none of its":    {200, "", `{"success":true}`, Outage, "not the API's"},
+		"an oversize answer":          {200, "", strings.Repeat(" ", 5000) + joe, Outage, "max_response"},
+		"no":                          {401, "", envelope("997", `"Unauthorised"`, `[]`), Refused, ""},
+		"no, and the code is HTTP's":  {401, "", envelope("401", `""`, `[]`), Refused, ""},
+		"an app password is wanted":   {401, "", envelope("997", `"Current user is not logged in"`, `[]`), Refused, "app password"},
+		"no, says another program":    {401, "", page, Misconfigured, "in front of it"},
+		"no, but it breaks off":       {401, "", "cut", Outage, "broke off"},
+		"forbidden":                   {403, "", envelope("403", `""`, `[]`), Refused, ""},
+		"forbidden by another":        {403, "", page, Misconfigured, "in front of it"},
+		"a strange host name":         {400, "", page, Misconfigured, "trusted_domains"},
+		"a bad request":               {400, "", envelope("101", `""`, `[]`), Misconfigured, "HTTP 400"},
+		"provisioning off":            {404, "", envelope("998", `"Invalid query"`, `[]`), Misconfigured, "provisioning_api"},
+		"no Nextcloud here":           {404, "", page, Misconfigured, "url"},
+		"the wrong method":            {405, "", "", Misconfigured, "check url"},
+		"the header is dropped":       {412, "", envelope("412", `"CSRF check failed"`, `[]`), Misconfigured, "OCS-APIRequest"},
+		"throttled":                   {429, "", envelope("429", `""`, `[]`), Throttled, "exempt"},
+		"throttled by a proxy":        {429, "", page, Throttled, "exempt"},
+		"throttled before version 29": {500, "", envelope("996", `""`, `[]`), Throttled, "exempt"},
+		"a fault of the server":       {500, "", page, Outage, "HTTP 500"},
+		"a gateway":                   {502, "", page, Outage, "HTTP 502"},
+		"maintenance":                 {503, "X-Nextcloud-Maintenance-Mode", envelope("503", `""`, `[]`), Outage, "maintenance"},
+		"out of service":              {503, "", page, Outage, "HTTP 503"},
+		"a redirect":                  {301, "Location", "", Misconfigured, "redirect"},
+		"too slow for its proxy":      {408, "", "", Outage, "HTTP 408"},
+		"created":                     {201, "", joe, Outage, "HTTP 201"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if c.header != "" {
+					w.Header().Set(c.header, "1")
+				}
+				if c.body == "cut" {
+					w.Header().Set("Content-Length", "100")
+				}
+				canned(c.status, c.body)(w, r)
+			})
+			n := cloudAt(t, server.URL+"/sub/", nil, NextcloudOptions{HTTPOptions: HTTPOptions{MaxResponse: 4096}})
+			if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != c.want || !says(r, c.says) {
+				t.Errorf("%v, %v; want %v, %q", r.Class, r.Err, c.want, c.says)
+			}
+		})
+	}
+}
+
+// TestNextcloudStates are the answers of a whole server.
+func TestNextcloudStates(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*ocstest.State)
+		want   Class
+		says   string
+	}{
+		"maintenance":      {func(s *ocstest.State) { s.Maintenance = true }, Outage, "maintenance"},
+		"provisioning off": {func(s *ocstest.State) { s.ProvisioningOff = true }, Misconfigured, "provisioning_api"},
+		"app passwords only": {func(s *ocstest.State) { s.TokenOnly = true },
+			Refused, "app password"},
+	} {
+		s, n := cloud(t, NextcloudOptions{})
+		s.Change(c.change)
+		if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != c.want || !says(r, c.says) {
+			t.Errorf("%s: %v, %v", name, r.Class, r.Err)
+		}
+	}
+	if r := put(t, cloudAt(t, serve(t, http.NotFound).URL, nil, NextcloudOptions{}), auth.OpAuth, "joe", canary); r.Class != Misconfigured {
+		t.Errorf("another server: %v, %v", r.Class, r.Err)
+	}
+}
+
+// TestNextcloudOptions are complained about.
+func TestNextcloudOptions(t *testing.T) {
+	secret := auth.NewSecret(canary)
+	for name, o := range map[string]NextcloudOptions{
+		"no url":           {},
+		"a query":          {HTTPOptions: HTTPOptions{URL: "https://h/?x=1"}},
+		"no password":      {HTTPOptions: HTTPOptions{URL: "https://h"}, AdminUser: "boss"},
+		"no user":          {HTTPOptions: HTTPOptions{URL: "https://h"}, AdminPassword: secret},
+		"a colon":          {HTTPOptions: HTTPOptions{URL: "https://h"}, AdminUser: "a:b", AdminPassword: secret},
+		"a secret in it":   {HTTPOptions: HTTPOptions{URL: "https://joe:" + canary + "@h"}},
+		"no such CA file":  {HTTPOptions: HTTPOptions{URL: "https://h", CAFile: "/nonexistent"}},
+		"no absolute path": {HTTPOptions: HTTPOptions{URL: "cloud.example.org"}},
+	} {
+		if b, err := NewNextcloud(o); err == nil || b != nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: %v, %v", name, b, err)
+		}
+	}
+}
+
+// TestNextcloudNotAsked are questions that the server never sees.
+func TestNextcloudNotAsked(t *testing.T) {
+	s, n := cloud(t, NextcloudOptions{})
+	for op, want := range map[auth.Operation]Class{
+		auth.OpIsUser: Unsure, auth.OpRoster: Unsupported, auth.OpSetPass: Unsupported, auth.OpTryRegister: Unsupported,
+		auth.OpRemoveUser: Unsupported, auth.OpRemoveUser3: Unsupported, auth.OpCertAuth: Unsupported, auth.OpNone: Unsupported,
+	} {
+		if r := put(t, n, op, "joe", canary); r.Class != want {
+			t.Errorf("%v: %v, %v; want %v", op, r.Class, r.Err, want)
+		}
+	}
+	if got := s.Requests(); got != nil {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// FuzzNextcloudAnswer asks that no answer makes the parsers panic, lets somebody in without
+// the API's word, or is repeated in an error.
+func FuzzNextcloudAnswer(f *testing.F) {
+	for _, body := range []string{
+		envelope("200", `"OK"`, `{"id":"joe","enabled":true,"groups":["a"]}`),
+		envelope("200", `"OK"`, `{"id":7,"users":{"joe":{"displayname":"Joe"},"7":{"id":7}},"groups":[2024,"a"]}`),
+		envelope("200", `"OK"`, `{"users":[{"id":"0"}],"groups":{"1":"a"}}`),
+		envelope("200", `"OK"`, `{"capabilities":{"bruteforce":{"delay":200,"allow-listed":false}}}`),
+		envelope("997", `"Current user is not logged in"`, `[]`), envelope("998", `"`+canary+`"`, `null`),
+		`{"ocs":{"meta":null}}`, `{"ocs":[]}`, "<html>" + canary, "",
+	} {
+		for _, status := range []int{200, 401, 404, 500} {
+			f.Add(status, []byte(body), false)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, body []byte, odd bool) {
+		a := parseOCS(reply{status: status, body: body, location: string(body), maintenance: odd, cut: odd})
+		id, r := classifyLogin(a, canary)
+		checked(t, r)
+		if r.Class == Accepted && (status != 200 || id == "" || !a.fine()) {
+			t.Errorf("accepted %q: HTTP %d, %q", id, status, body)
+		}
+		if r.Class == Refused && !a.denied() && !a.fine() {
+			t.Errorf("refused: HTTP %d, %q", status, body)
+		}
+		if page, ok := parseMembers(a.data); ok {
+			for _, m := range page {
+				_ = groupPath(m.id)
+			}
+		}
+		if s, err := parseThrottle(a); err == nil && s.Delay < 0 {
+			t.Errorf("delay %v of %q", s.Delay, body)
+		}
+		if list, ok := texts(a.data); ok {
+			for _, item := range list {
+				if item == "" {
+					t.Errorf("an empty name in %q", a.data)
+				}
+			}
+		}
+	})
+}
