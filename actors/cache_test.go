@@ -169,6 +169,7 @@ func TestClassesAndGrace(t *testing.T) {
 	}{
 		{backend.Outage, auth.Answer{Verdict: allow, Source: grace}, auth.Answer{Verdict: allow, Source: grace}},
 		{backend.Throttled, auth.Answer{Verdict: allow, Source: grace}, auth.Answer{Verdict: allow, Source: grace}},
+		{backend.Unsure, auth.Answer{Verdict: allow, Source: grace}, auth.Answer{Verdict: allow, Source: auth.SourceCache}},
 		{backend.Misconfigured, auth.Answer{Source: fromBackend}, auth.Answer{Source: fromBackend}},
 		{backend.Unsupported, auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceUnsupported},
 			auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceUnsupported}},
@@ -186,6 +187,34 @@ func TestClassesAndGrace(t *testing.T) {
 			if a := r.auth("joe", "other"); a.Verdict == allow || a.Verdict != deny && c.class == backend.Refused {
 				t.Errorf("another password is answered %v (%v)", a.Verdict, a.Source)
 			}
+		})
+	}
+}
+
+// TestUnsure: where nobody may look users up, those who logged in within the outage lifetime
+// are there, and nobody is said to be absent.
+func TestUnsure(t *testing.T) {
+	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
+		t.Run(string(storage), func(t *testing.T) {
+			g := newRegime("good")
+			r := g.rig(t, storage)
+			ask := func(verdict auth.Verdict, source auth.Source) {
+				t.Helper()
+				g.always(backend.Unsure)
+				r.want(r.ask(isUser("joe")), verdict, source)
+				g.works()
+			}
+			ask(cannot, fromBackend)
+			r.want(r.auth("joe", "bad"), deny, fromBackend)
+			ask(cannot, fromBackend)
+			r.want(r.auth("joe", "good"), allow, fromBackend)
+			ask(allow, hot)
+			r.clock.advance(2 * hour)
+			ask(allow, auth.SourceCache)
+			r.clock.advance(165 * hour)
+			ask(allow, auth.SourceCache)
+			r.clock.advance(hour)
+			ask(cannot, fromBackend)
 		})
 	}
 }
