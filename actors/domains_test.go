@@ -138,7 +138,8 @@ func TestAuthDomains(t *testing.T) {
 
 // verdictOf is a backend that always answers the same.
 func verdictOf(r backend.Result) func(context.Context, backend.Query) backend.Result {
-	if r.Err == nil && (r.Class == backend.Outage || r.Class == backend.Throttled || r.Class == backend.Misconfigured) {
+	if r.Err == nil && (r.Class == backend.Outage || r.Class == backend.Throttled ||
+		r.Class == backend.Misconfigured || r.Class == backend.Unsure) {
 		r.Err = errors.New("as the test wants it")
 	}
 	return func(context.Context, backend.Query) backend.Result { return r }
@@ -152,6 +153,7 @@ func TestTwoBackends(t *testing.T) {
 	absent := backend.Result{Class: backend.Refused, Absent: true}
 	down, busy := backend.Result{Class: backend.Outage}, backend.Result{Class: backend.Throttled}
 	broken, none := backend.Result{Class: backend.Misconfigured}, backend.Result{Class: backend.Unsupported}
+	unsure := backend.Result{Class: backend.Unsure}
 	cases := []struct {
 		first, second backend.Result
 		asked         int64 // the second
@@ -167,6 +169,8 @@ func TestTwoBackends(t *testing.T) {
 		{broken, no, 1, auth.Unavailable, false}, {no, broken, 1, auth.Unavailable, false}, {broken, yes, 1, auth.Allow, true},
 		{none, no, 1, auth.Deny, false}, {no, none, 1, auth.Deny, false}, {none, none, 1, auth.Unsupported, false},
 		{down, down, 1, auth.Unavailable, true}, {none, down, 1, auth.Unavailable, true},
+		{unsure, absent, 1, auth.Unavailable, true}, {absent, unsure, 1, auth.Unavailable, true},
+		{no, unsure, 1, auth.Unavailable, false}, {unsure, yes, 1, auth.Allow, true},
 	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%+v/%+v", c.first, c.second), func(t *testing.T) {
@@ -185,8 +189,12 @@ func TestTwoBackends(t *testing.T) {
 			if a := r.ask(isUser("eve")); a.Verdict != c.verdict {
 				t.Errorf("isuser answered %v (%v), want %v", a.Verdict, a.Source, c.verdict)
 			}
-			if n := second.asked.Load(); n != 2*c.asked {
-				t.Errorf("the second backend was asked %d times, want %d", n, 2*c.asked)
+			want := 2 * c.asked
+			if c.second.Class == backend.Throttled {
+				want = c.asked // and left alone
+			}
+			if n := second.asked.Load(); n != want {
+				t.Errorf("the second backend was asked %d times, want %d", n, want)
 			}
 			r.clock.advance(2 * time.Hour)
 			if a := r.auth("joe", "good"); (a.Verdict == auth.Allow) != c.grace {

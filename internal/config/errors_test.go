@@ -21,6 +21,15 @@ func jsxc(attrs string) string {
 	return "backend \"jsxc\" \"c\" {\n" + attrs + "\n}\ndomain \"*\" { backends = [backend.jsxc.c] }\n"
 }
 
+func nextcloud(attrs string) string {
+	return "backend \"nextcloud\" \"c\" {\n" + attrs + "\n}\ndomain \"*\" { backends = [backend.nextcloud.c] }\n"
+}
+
+// logins is a domain whose users log in by these rules.
+func logins(rules string) string {
+	return "backend \"nextcloud\" \"c\" { url = \"https://h/\" }\ndomain \"x.example\" {\nbackends = [backend.nextcloud.c]\nlogin = " + rules + "\n}\n"
+}
+
 func domain(lines string) string { return usersBlock + "domain \"x.example\" {\n" + lines + "\n}\n" }
 
 const (
@@ -173,6 +182,13 @@ func TestComplaintsAboutBackends(t *testing.T) {
 		{"twice", usersBlock + base, Error, 2, "two backends are named users.local", "rename"},
 		{"unused", base + "backend \"users\" \"spare\" {}\n", Warning, 3, "no domain uses backend.users.spare", "remove"},
 		{"cost", "backend \"users\" \"local\" {\nbcrypt_cost = 17\n}\n" + starBlock, Error, 2, "bcrypt_cost is out of range", "4 to 16"},
+		{"admin without password", nextcloud(okURL + `admin_user = "boss"`), Error, 1, "only one of admin_user and admin_password", "file"},
+		{"password without admin", nextcloud(okURL + `admin_password = env("TOKEN_SECRET")`), Error, 1, "only one of admin_user", "none"},
+		{"admin with a colon", nextcloud(okURL + "admin_user = \"a:b\"\nadmin_password = env(\"TOKEN_SECRET\")"), Error, 3, "colon", "alone"},
+		{"nextcloud without url", nextcloud(""), Error, 1, "no url", "https://"},
+		{"nextcloud with a query", nextcloud(`url = "https://h/?x"`), Error, 2, "query", "where Nextcloud starts"},
+		{"impatient", nextcloud(okURL + `max_delay = "0s"`), Error, 3, "max_delay is too short", "100ms"},
+		{"empty rosters", nextcloud(okURL + `max_members = 0`), Error, 3, "max_members is out of range", "1000000"},
 		{"world-readable secret", jsxc(okURL + `secret = file("open.secret")`), Warning, 3, "/etc/postern/open.secret", "chmod o-rwx"},
 	})
 }
@@ -188,6 +204,13 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"slip", domain("backends = [backend.users.locla]"), Error, 3, "no backend.users.locla", "did you mean backend.users.local?"},
 		{"unknown", domain("backends = [backend.jsxc.cloud]"), Error, 3, "no backend.jsxc.cloud", "known here: backend.users.local"},
 		{"none", "domain \"x\" { backends = [backend.users.a] }\n", Error, 1, "no backend.users.a", `backend "users" "a"`},
+		{"login without a user", logins(`["{user}", "{domain}"]`), Error, 4, "one login name of all", "{user}@{domain}"},
+		{"login of something else", logins(`"{user}{mail}"`), Error, 4, "braces", "{domain}"},
+		{"login with a colon", logins(`"x:{user}"`), Error, 4, "colon", "no login name"},
+		{"login twice", logins(`["{user}", "{user}"]`), Error, 4, "listed twice", "remove"},
+		{"many logins", logins(`["{user}", "a{user}", "b{user}", "c{user}", "d{user}"]`), Error, 4, "too many rules", "keep 4"},
+		{"no login", logins(`[]`), Error, 4, "empty list", "leave the line out"},
+		{"login for nobody", domain(okRefs + "login = [\"{user}\"]\n"), Warning, 4, "no effect", "nextcloud"},
 		{"listed twice", domain("backends = [backend.users.local, backend.users.local]"), Error, 3, "listed twice", "remove"},
 		{"twice", domain(okRefs) + "domain \"X.EXAMPLE\" { backends = [backend.users.local] }\n", Error, 6, "configured twice", "join"},
 		{"fallback twice", base + starBlock, Error, 3, "configured twice", "join"},

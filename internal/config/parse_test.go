@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,5 +195,38 @@ func TestDefault(t *testing.T) {
 	}
 	if cfg, _ := Default("/" + strings.Repeat("d", 100)); cfg != nil {
 		t.Error("Default accepts a directory too long for its socket")
+	}
+}
+
+// TestNextcloud reads a backend with a service account, one without, and rules for logins.
+func TestNextcloud(t *testing.T) {
+	cfg, _ := parse(t, `
+backend "nextcloud" "a" {
+  url             = "https://cloud.example.org/sub/"
+  admin_user      = "postern"
+  admin_password  = file("nextcloud.password")
+  accept_other_id = true
+  max_delay       = "5s"
+  max_members     = 7
+}
+backend "nextcloud" "b" { url = "https://b.example.org" }
+domain "a.example" {
+  backends = [backend.nextcloud.a]
+  login    = ["{user}@{domain}", "{user}"]
+}
+domain "b.example" { backends = [backend.nextcloud.b] }
+`)
+	a, b := cfg.Backends[0], cfg.Backends[1]
+	if a.AdminUser != "postern" || a.AdminPassword.Reveal() != canary || !a.AcceptOtherID || a.MaxDelay != 5*time.Second || a.MaxMembers != 7 {
+		t.Errorf("%+v", a)
+	}
+	if b.AdminUser != "" || !b.AdminPassword.Empty() || b.AcceptOtherID || b.MaxDelay != 1600*time.Millisecond || b.MaxMembers != 10000 {
+		t.Errorf("%+v", b)
+	}
+	if got := cfg.Domains[0].Login; !slices.Equal(got, []string{"{user}@{domain}", "{user}"}) {
+		t.Errorf("login is %q", got)
+	}
+	if got := cfg.Domains[1].Login; !slices.Equal(got, []string{"{user}"}) {
+		t.Errorf("login is %q", got)
 	}
 }
