@@ -185,8 +185,10 @@ func TestNextcloudRemembersTheRule(t *testing.T) {
 	s.Advance(knownFor)
 	login("joe", "wrong", Refused, false, "joe") // another backend may have the user by now
 	// Another domain on the same backend has rules of its own.
-	if r := put(t, n, auth.OpAuth, "max", canary, "{user}"); r.Class != Refused {
-		t.Errorf("by other rules: %v", r.Class)
+	s.Requests()
+	r := put(t, n, auth.OpAuth, "max", canary, "{user}")
+	if asked := s.Requests(); r.Class != Refused || asked[len(asked)-1] != "GET cloud/user max" {
+		t.Errorf("by other rules: %v, asked %q", r.Class, asked)
 	}
 	// What is remembered is bounded: the one seen longest ago is forgotten.
 	n.accounts = newAccounts(1)
