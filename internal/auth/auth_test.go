@@ -61,16 +61,16 @@ func TestVerdicts(t *testing.T) {
 
 func TestSources(t *testing.T) {
 	var words []string
-	for s := SourceNone; s <= SourceUnsupported; s++ {
+	for s := SourceNone; s <= SourceDraining; s++ {
 		words = append(words, s.String())
 	}
 	// Logs and metrics rely on these words.
 	want := []string{"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
-		"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported"}
+		"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining"}
 	if !slices.Equal(words, want) {
 		t.Errorf("%q\nwant %q", words, want)
 	}
-	if got := (SourceUnsupported + 1).String(); got != "unknown" {
+	if got := (SourceDraining + 1).String(); got != "unknown" {
 		t.Errorf("a source without a word is %q", got)
 	}
 }
