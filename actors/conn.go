@@ -16,31 +16,35 @@ import (
 const burst = 4096
 
 // conn is one connection: a reader goroutine that decodes and admits, and an actor that
-// writes the answers in the order of the requests. What they share is the ring of requests
+// writes the answers, in the order of the requests if the protocol wants it. What they share is the ring of requests
 // in flight, which also outlives a restart of the actor: any wake-up, even the first after a
 // restart, writes every answer that is ready and next in order.
 type conn struct {
 	broker *Broker
 	front  *front
 	codec  wire.Codec
+	loose  wire.Unordered // the codec, if answers may overtake each other
 	in     io.Reader
 	out    io.Writer
 	net    net.Conn // nil for pipes
 	since  time.Time
 	pid    *actor.PID
 
-	// ring[n%len] is the n-th request, from its admission until its answer is encoded.
+	// ring[n%len] is the n-th request, from its admission until its answer is encoded. Where
+	// answers may overtake each other, a request takes any slot that is free.
 	ring    []atomic.Pointer[Call]
 	credits chan struct{}
-	next    atomic.Uint64 // the request whose answer is to be written next
+	next    atomic.Uint64 // number of answers written: the request whose turn is next
 	last    atomic.Uint64 // number of requests admitted
 	eof     atomic.Bool   // no request follows
 	waking  atomic.Bool
 	lost    atomic.Bool   // the peer does not take answers any more
+	hungUp  atomic.Bool   // the end of the connection was the answer to a request
 	flushed chan struct{} // closed when every answer has left
 	ended   bool          // actor only: flushed is closed
+	hanging bool          // actor only: to be hung up
 
-	encoded   uint64 // actor only: requests up to here are encoded in pending
+	encoded   uint64 // actor only: so many are encoded in pending, or written
 	leaving   int64  // actor only: those of them that count as in flight
 	pending   []byte // actor only: encoded, not yet written
 	writeOver time.Time
@@ -83,29 +87,81 @@ func (a connActor) Receive(ctx actor.Context) {
 	}
 }
 
-// flush writes all answers that are ready, in order, one write per burst.
+// flush writes all answers that are ready and have their turn, one write per burst.
 func (c *conn) flush() {
 	c.write() // what a panic left behind
-	for {
-		call := c.ring[c.encoded%uint64(len(c.ring))].Load()
-		if call == nil || !call.Done() || c.encoded == c.last.Load() {
-			break
-		}
-		call.log(c.broker.log)
-		c.pending = c.codec.AppendAnswer(c.pending, call.Req.Op, call.answer)
-		c.ring[c.encoded%uint64(len(c.ring))].Store(nil)
-		c.encoded++
-		if call.counted {
-			c.leaving++
-		}
-		if len(c.pending) >= burst {
-			c.write()
-		}
+	if c.loose != nil {
+		c.encodeReady()
+	} else {
+		c.encodeNext()
 	}
 	c.write()
+	if c.hanging && !c.hungUp.Load() {
+		c.hangUp()
+	}
 	if c.eof.Load() && c.next.Load() == c.last.Load() && !c.ended {
 		c.ended = true
 		close(c.flushed)
+	}
+}
+
+// encodeNext encodes the answers that are next in order.
+func (c *conn) encodeNext() {
+	for {
+		slot := &c.ring[c.encoded%uint64(len(c.ring))]
+		call := slot.Load()
+		if call == nil || !call.Done() || c.encoded == c.last.Load() {
+			return
+		}
+		call.log(c.broker.log)
+		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, call.answer)
+		c.leave(slot, call)
+	}
+}
+
+// encodeReady encodes every answer that there is. Hanging up, which may be one, comes after
+// the others.
+func (c *conn) encodeReady() {
+	for i := range c.ring {
+		slot := &c.ring[i]
+		call := slot.Load()
+		if call == nil || !call.Done() {
+			continue
+		}
+		if call.Req.Op != auth.OpNone { // else it is the codec's own
+			call.log(c.broker.log)
+		}
+		if c.loose.HangsUp(&call.Req, call.answer) {
+			c.hanging = true
+		} else {
+			c.pending = c.codec.AppendAnswer(c.pending, &call.Req, call.answer)
+		}
+		c.leave(slot, call)
+	}
+}
+
+// leave frees the slot of a call whose answer has been encoded.
+func (c *conn) leave(slot *atomic.Pointer[Call], call *Call) {
+	slot.Store(nil)
+	c.encoded++
+	if call.counted {
+		c.leaving++
+	}
+	if len(c.pending) >= burst {
+		c.write()
+	}
+}
+
+// hangUp ends the connection from this side; what is still under way is answered by that. The
+// reader drops what the peer may still send, so that the answers before arrive.
+func (c *conn) hangUp() {
+	c.lost.Store(true)
+	c.hungUp.Store(true)
+	if half, ok := c.net.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	if c.net != nil {
+		_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
 	}
 }
 
@@ -152,9 +208,9 @@ func (c *conn) armWrite() {
 }
 
 // admit takes a decoded request into the ring and sends it on its way, or answers it there
-// and then if it was refused by the codec. It blocks while the connection is out of
+// and then if it was refused, or answered, by the codec. It blocks while the connection is out of
 // credits, so that the peer is slowed down by its own unread answers.
-func (c *conn) admit(call *Call, refused bool) {
+func (c *conn) admit(call *Call, event wire.Event) {
 	select {
 	case c.credits <- struct{}{}:
 	default:
@@ -170,14 +226,28 @@ func (c *conn) admit(call *Call, refused bool) {
 	call.asker, call.broker, call.front = c, b, c.front.name
 	call.counted = b.enter()
 	n := c.last.Load()
-	c.ring[n%uint64(len(c.ring))].Store(call)
+	c.slot(n).Store(call)
 	c.last.Store(n + 1)
 	if call.Done() { // by the sweeper or Stop, before flush could see it
 		c.wake()
 	}
-	if refused {
+	switch event {
+	case wire.Ask:
+		b.admit(call, c.front.defaultDomain)
+	case wire.Reply:
+		call.Answer(auth.Answer{Body: c.loose.Reply()})
+	default:
 		call.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
-		return
 	}
-	b.admit(call, c.front.defaultDomain)
+}
+
+// slot is where the n-th request belongs. The reader, which alone fills slots, has a credit for
+// it: so one is free.
+func (c *conn) slot(n uint64) *atomic.Pointer[Call] {
+	slot := &c.ring[n%uint64(len(c.ring))]
+	for c.loose != nil && slot.Load() != nil {
+		n++
+		slot = &c.ring[n%uint64(len(c.ring))]
+	}
+	return slot
 }

@@ -151,6 +151,7 @@ func (b *Broker) join(f *front, in io.Reader, out io.Writer, socket net.Conn) *c
 		ring: make([]atomic.Pointer[Call], f.pipeline), credits: make(chan struct{}, f.pipeline),
 		flushed: make(chan struct{}),
 	}
+	c.loose, _ = codec.(wire.Unordered)
 	name := fmt.Sprintf("conn:%s:%d", f.name, b.connSeq.Add(1))
 	c.pid = b.sys.NewLocalPID(name)
 	if _, err := b.sys.spawnRoot(name, connQueue, false, func() actor.Actor { return connActor{c} }); err != nil {
@@ -169,8 +170,12 @@ func (b *Broker) join(f *front, in io.Reader, out io.Writer, socket net.Conn) *c
 // Pipe serves one protocol on a pair of streams, such as stdin and stdout, until the input
 // ends and every answer has left.
 func (b *Broker) Pipe(cfg config.Listener, in io.Reader, out io.Writer) error {
-	if _, err := wire.New(wire.Protocol(cfg.Protocol), wire.Options{}); err != nil {
+	codec, err := wire.New(wire.Protocol(cfg.Protocol), wire.Options{})
+	if err != nil {
 		return err
+	}
+	if _, ok := codec.(wire.Unordered); ok {
+		return fmt.Errorf("protocol %s needs a socket: it hangs up for an answer", cfg.Protocol)
 	}
 	b.serve(newFront(cfg), in, out, nil)
 	return nil

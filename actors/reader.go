@@ -72,7 +72,7 @@ func (r *reader) loop() (leftover bool) {
 	}()
 	for {
 		more, end := r.decode()
-		if end {
+		if end || r.hungUp.Load() {
 			return true
 		}
 		if !more {
@@ -94,10 +94,13 @@ func (r *reader) decode() (more, end bool) {
 	r.start += n
 	call := r.call
 	switch event {
-	case wire.Ask, wire.Refuse, wire.RefuseBroken:
+	case wire.Ask, wire.Refuse, wire.RefuseBroken, wire.Reply:
 		r.call, r.begun, r.timed = nil, false, false
-		r.conn.admit(call, event != wire.Ask)
+		r.conn.admit(call, event)
 		return false, event == wire.RefuseBroken || r.codec.OneShot()
+	case wire.Note:
+		r.begun, r.timed = false, false
+		return false, false
 	case wire.Quit, wire.Broken:
 		return false, true
 	}
@@ -151,14 +154,14 @@ func (r *reader) arm() {
 }
 
 // setReadDeadline sets the deadline, but never takes back the one by which a draining broker
-// ends all reading.
+// ends all reading, or the connection that of its peer.
 func (r *reader) setReadDeadline(timeout time.Duration) {
 	at := time.Time{}
 	if timeout > 0 {
 		at = time.Now().Add(timeout)
 	}
 	_ = r.net.SetReadDeadline(at)
-	if r.broker.closing.Load() {
+	if r.broker.closing.Load() || r.hungUp.Load() {
 		_ = r.net.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -168,10 +171,11 @@ func (r *reader) setReadDeadline(timeout time.Duration) {
 func (r *reader) close(leftover bool) {
 	defer r.net.Close()
 	half, ok := r.net.(interface{ CloseWrite() error })
-	if !ok || r.lost.Load() || (!leftover && !r.broker.closing.Load()) {
+	switch {
+	case !ok:
 		return
-	}
-	if half.CloseWrite() != nil {
+	case r.hungUp.Load(): // writing is shut down
+	case r.lost.Load() || !leftover && !r.broker.closing.Load() || half.CloseWrite() != nil:
 		return
 	}
 	limit := lingerTime

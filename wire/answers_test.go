@@ -18,7 +18,7 @@ func answerOf(tb testing.TB, p Protocol, o Options, op auth.Operation, a auth.An
 		tb.Fatal(err)
 	}
 	const before = "before"
-	out := codec.AppendAnswer([]byte(before), op, a)
+	out := codec.AppendAnswer([]byte(before), &auth.Request{Op: op}, a)
 	after, found := bytes.CutPrefix(out, []byte(before))
 	if !found {
 		tb.Fatalf("AppendAnswer changed what it appends to: %q", out)

@@ -7,7 +7,7 @@ import (
 )
 
 // decodeCases are a usual request of each kind and the most heap allocations that
-// decoding it may cost: names 1, secret 2.
+// decoding it may cost: names 1, secret 2; dovecot also keeps a login, its service and client.
 var decodeCases = []struct {
 	name   string
 	proto  Protocol
@@ -19,12 +19,13 @@ var decodeCases = []struct {
 	{"EjabberdAuth", Ejabberd, string(frame("auth:somebody:chat.dom.example:correct horse battery staple")), 3},
 	{"EjabberdIsUser", Ejabberd, string(frame("isuser:somebody:chat.dom.example")), 1},
 	{"Saslauthd", Saslauthd, string(login("somebody", "correct horse battery staple", "smtp", "chat.dom.example", "192.0.2.1;4242")), 3},
+	{"Dovecot", Dovecot, authLine(1, "\x00somebody@chat.dom.example\x00correct horse battery staple"), 6},
 	{"TCPTable", TCPTable, "get somebody@chat.dom.example\n", 1},
 	{"TCPTableCoded", TCPTable, "get \"some%20body\"@ex%C3%A4mple.org\n", 1},
 }
 
-// decodeOnce returns a function that decodes input with a codec of its own. saslauthd
-// reads one request per connection, so its codec is made ready again.
+// decodeOnce returns a function that decodes input with a codec of its own. saslauthd reads one
+// request per connection, and dovecot wants a greeting and fresh ids: they are made ready again.
 func decodeOnce(tb testing.TB, p Protocol, input []byte) func() {
 	tb.Helper()
 	codec, err := New(p, Options{})
@@ -35,6 +36,10 @@ func decodeOnce(tb testing.TB, p Protocol, input []byte) func() {
 	return func() {
 		if s, ok := codec.(*saslauthd); ok {
 			s.done = false
+		}
+		if d, ok := codec.(*dovecot); ok {
+			d.state = wantCommand
+			clear(d.open)
 		}
 		if n, ev := codec.Decode(input, req); n != len(input) || ev != Ask {
 			tb.Fatalf("event %d after %d bytes", ev, n)
@@ -55,9 +60,10 @@ func TestAppendAllocatesNothing(t *testing.T) {
 	dst := make([]byte, 0, 4096)
 	for _, p := range Protocols {
 		codec, _ := New(p, Options{})
+		req := &auth.Request{Op: auth.OpAuth}
 		got := testing.AllocsPerRun(100, func() {
 			for v := auth.Unavailable; v <= auth.Unsupported; v++ {
-				codec.AppendAnswer(dst, auth.OpAuth, auth.Answer{Verdict: v})
+				codec.AppendAnswer(dst, req, auth.Answer{Verdict: v})
 			}
 		})
 		if got != 0 {
@@ -101,10 +107,10 @@ func BenchmarkAppend(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			dst := make([]byte, 0, 64)
+			dst, req := make([]byte, 0, 64), &auth.Request{Op: auth.OpAuth}
 			b.ReportAllocs()
 			for b.Loop() {
-				dst = codec.AppendAnswer(dst[:0], auth.OpAuth, auth.Answer{Verdict: auth.Allow})
+				dst = codec.AppendAnswer(dst[:0], req, auth.Answer{Verdict: auth.Allow})
 			}
 		})
 	}

@@ -67,17 +67,17 @@ func (e *ejabberd) drop(buf []byte, req *auth.Request) (int, Event) {
 // an error of that one call, remembers nothing and keeps the program. So 2 is said
 // where 0 would be a lie: for "cannot tell", and for a setpass that was not carried
 // out, because ejabberd takes 0 to setpass for success (FIELD 1.6, 1.7).
-func (e *ejabberd) AppendAnswer(dst []byte, op auth.Operation, a auth.Answer) []byte {
+func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	value := byte(2)
 	switch a.Verdict {
 	case auth.Allow:
 		value = 1
 	case auth.Deny:
-		if op != auth.OpSetPass {
+		if req.Op != auth.OpSetPass {
 			value = 0
 		}
 	case auth.Unsupported:
-		if !op.Changes() {
+		if !req.Op.Changes() {
 			value = 0
 		}
 	}

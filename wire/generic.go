@@ -30,9 +30,9 @@ func (g *generic) Decode(buf []byte, req *auth.Request) (int, Event) {
 
 // AppendAnswer implements Codec. The protocol has no word for "cannot tell": Prosody
 // takes everything but 1 as a refusal of this one login and remembers nothing.
-func (g *generic) AppendAnswer(dst []byte, op auth.Operation, a auth.Answer) []byte {
+func (g *generic) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	switch {
-	case op == auth.OpRoster:
+	case req.Op == auth.OpRoster:
 		return appendRoster(dst, a)
 	case a.Verdict == auth.Allow:
 		return append(dst, '1', '\n')

@@ -95,7 +95,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 }
 
 // AppendAnswer implements Codec.
-func (relayCodec) AppendAnswer(dst []byte, _ auth.Operation, a auth.Answer) []byte {
+func (relayCodec) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
 	body := a.Body
 	if len(body) > relayMaxAnswer-2 {
 		body, a.Verdict = nil, auth.Unavailable

@@ -95,7 +95,7 @@ func TestRelayAnswers(t *testing.T) {
 	}
 	var stream []byte
 	for _, a := range answers {
-		stream = relayCodec{}.AppendAnswer(stream, auth.OpAuth, a)
+		stream = relayCodec{}.AppendAnswer(stream, &auth.Request{Op: auth.OpAuth}, a)
 	}
 	for _, want := range answers {
 		for cut := range 6 {
@@ -114,7 +114,7 @@ func TestRelayAnswers(t *testing.T) {
 			t.Errorf("%x: %v", b, err)
 		}
 	}
-	large := relayCodec{}.AppendAnswer(nil, auth.OpRoster, auth.Answer{Verdict: auth.Allow, Body: make([]byte, relayMaxAnswer)})
+	large := relayCodec{}.AppendAnswer(nil, &auth.Request{Op: auth.OpRoster}, auth.Answer{Verdict: auth.Allow, Body: make([]byte, relayMaxAnswer)})
 	if n, a, err := DecodeRelayAnswer(large); err != nil || n != len(large) || a.Verdict != auth.Unavailable {
 		t.Errorf("a body that is too long: %d, %v, %v", n, a.Verdict, err)
 	}

@@ -128,7 +128,7 @@ func plainText(text string) bool {
 
 // AppendAnswer implements Codec. A length of 0 makes libsasl2 report a temporary
 // failure (Postfix: 454) and close its socket; only the first two bytes of a text count.
-func (s *saslauthd) AppendAnswer(dst []byte, _ auth.Operation, a auth.Answer) []byte {
+func (s *saslauthd) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
 	text := "NO authentication failed"
 	switch a.Verdict {
 	case auth.Allow:

@@ -106,12 +106,12 @@ func (s *socketmap) decodeMailbox(key []byte, req *auth.Request) Event {
 
 // AppendAnswer implements Codec. An OK without a space and a value would be "not found", and
 // PERM is said of a name that is not served: a configuration error that bounces no mail.
-func (s *socketmap) AppendAnswer(dst []byte, op auth.Operation, a auth.Answer) []byte {
+func (s *socketmap) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	text := "20:TEMP try again later,"
 	switch {
 	case a.Verdict == auth.Allow:
 		text = "5:OK OK,"
-	case a.Verdict == auth.Unsupported, a.Verdict == auth.Deny && op == auth.OpNone:
+	case a.Verdict == auth.Unsupported, a.Verdict == auth.Deny && req.Op == auth.OpNone:
 		text = "18:PERM not supported,"
 	case a.Verdict == auth.Deny:
 		text = "9:NOTFOUND ,"

@@ -135,7 +135,7 @@ func unquote(address []byte) (size, at int, ok bool) {
 
 // AppendAnswer implements Codec. Postfix decodes %XX in every text and gives up on a
 // stray one, so no text holds a '%'; and a 200 without a text is a warning in its log.
-func (t *tcpTable) AppendAnswer(dst []byte, _ auth.Operation, a auth.Answer) []byte {
+func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
 	text := "400 temporarily unavailable\n"
 	switch {
 	case a.Verdict == auth.Allow:

@@ -149,13 +149,13 @@ func (p *peer) send(piece []byte) {
 func (p *peer) act(ev Event, req *auth.Request) {
 	switch ev {
 	case Ask:
-		p.output = p.codec.AppendAnswer(p.output, req.Op, p.answer(req))
+		p.output = p.codec.AppendAnswer(p.output, req, p.answer(req))
 	case Refuse, RefuseBroken:
 		if *req != (auth.Request{Op: req.Op}) {
 			p.tb.Errorf("a refused request carries more than its operation: %+v", *req)
 		}
 		refusal := auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed}
-		p.output = p.codec.AppendAnswer(p.output, req.Op, refusal)
+		p.output = p.codec.AppendAnswer(p.output, req, refusal)
 	}
 	p.closed = ev == Quit || ev == Broken || ev == RefuseBroken || p.codec.OneShot()
 }

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"fmt"
+	"time"
 
 	"postern/internal/auth"
 )
@@ -18,10 +19,11 @@ const (
 	Saslauthd Protocol = "saslauthd"
 	TCPTable  Protocol = "tcp_table"
 	Socketmap Protocol = "socketmap"
+	Dovecot   Protocol = "dovecot"
 )
 
 // Protocols lists every protocol that New accepts.
-var Protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap}
+var Protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot}
 
 // Event is what Decode found at the start of the unread bytes.
 type Event uint8
@@ -43,6 +45,11 @@ const (
 	Broken
 	// RefuseBroken: as Broken, but the frame is answered like Refuse before the close.
 	RefuseBroken
+	// Note: a complete frame that calls for no answer.
+	Note
+	// Reply: the codec answers by itself, and nobody is asked. req.Op is OpNone, and what
+	// Unordered.Reply returns is the Body of the answer.
+	Reply
 )
 
 // Codec decodes and encodes for one connection. It may keep state between calls and
@@ -53,8 +60,9 @@ type Codec interface {
 	// memory with buf. However the input is cut into pieces, the sequence of events
 	// other than More is the same.
 	Decode(buf []byte, req *auth.Request) (n int, ev Event)
-	// AppendAnswer appends the reply to a request of op to dst.
-	AppendAnswer(dst []byte, op auth.Operation, a auth.Answer) []byte
+	// AppendAnswer appends to dst the reply to a request as Decode left it; req.Secret may
+	// be gone.
+	AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte
 	// OneShot reports whether the connection ends after its first answer: the
 	// server then shuts down writing, drops what follows and closes.
 	OneShot() bool
@@ -64,6 +72,17 @@ type Codec interface {
 type Greeter interface {
 	// Greeting returns what is sent before anything is read.
 	Greeting() []byte
+}
+
+// Unordered is a Codec whose replies name their requests, so that they may be written in any
+// order, as soon as there are answers.
+type Unordered interface {
+	Codec
+	// Reply returns the text of the last event Reply. It belongs to the caller.
+	Reply() []byte
+	// HangsUp reports whether a is said to req by closing the connection, behind the replies
+	// that are ready. AppendAnswer need not be called then. It may run beside Decode.
+	HangsUp(req *auth.Request, a auth.Answer) bool
 }
 
 // Options tune a codec.
@@ -76,6 +95,9 @@ type Options struct {
 	// BinaryAnswers makes the ejabberd codec say 0 where it would say 2, for peers
 	// that know 0 and 1 only (MongooseIM).
 	BinaryAnswers bool
+	// Now tells the time to a codec that lets go of what its peer does not finish; nil means
+	// time.Now.
+	Now func() time.Time
 }
 
 // minFrame is the least MaxFrame: room for every operation word, so that even an
@@ -104,6 +126,8 @@ func New(p Protocol, o Options) (Codec, error) {
 		return newTCPTable(o), nil
 	case Socketmap:
 		return newSocketmap(o), nil
+	case Dovecot:
+		return newDovecot(o), nil
 	case Relay:
 		return relayCodec{}, nil
 	}

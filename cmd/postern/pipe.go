@@ -12,6 +12,7 @@ import (
 
 	"postern/cmd/internal/relay"
 	"postern/internal/config"
+	"postern/wire"
 )
 
 func newPipe(a *app) *cobra.Command {
@@ -137,6 +138,9 @@ func (a *app) relay(s relay.Settings) error {
 
 // pipeDefaults are the limits of a protocol when the configuration has no listener for it.
 func pipeDefaults(protocol string) (config.Listener, error) {
+	if protocol == string(wire.Dovecot) {
+		return config.Listener{}, errors.New("--protocol dovecot is for sockets only: add listen \"dovecot\" to the configuration of `postern serve`")
+	}
 	cfg, problems := config.Default(os.TempDir())
 	if problems.Failed() {
 		return config.Listener{}, problems.Err()

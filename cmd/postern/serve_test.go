@@ -63,6 +63,7 @@ func TestEmbeddedDefault(t *testing.T) {
 		"generic":        {"127.0.0.1:23663", "auth:demo:localhost:" + pw + "\nauth:demo:localhost:x\n", "1\n0\n"},
 		"tcp_table":      {"127.0.0.1:23665", "get demo@localhost\nget nobody@localhost\n", "200 OK\n500 "},
 		"saslauthd":      {"127.0.0.1:23666", fields("demo", pw, "imap", ""), "\x00"},
+		"dovecot":        {"127.0.0.1:23668", "VERSION\t1\t0\nCPID\t1\n", "VERSION\t1\t2\nMECH\tPLAIN"},
 		"saslauthd-unix": {filepath.Join(dir, "saslauthd.sock"), fields("demo", pw, "imap", ""), "\x00"},
 	} {
 		got := exchange(t, c.address, c.input)

@@ -156,6 +156,7 @@ type Request struct {
 	Secret  Secret // password, new password or certificate; see Operation.NeedsSecret
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it
+	Tag     uint64 // by which a codec whose answers may overtake each other knows the request
 
 	// Patience is how long the asker waits, if the request itself says so; 0: as long as
 	// its listener's deadline.

@@ -1,5 +1,5 @@
-# What `postern` runs with when no configuration is named: every protocol on the
-# loopback addresses of xcauth, and the embedded user file.
+# What `postern` runs with when no configuration is named: the protocols on loopback, at
+# xcauth's ports where it has them, and the embedded user file.
 
 data_dir = env("POSTERN_DATA_DIR")
 
@@ -17,6 +17,11 @@ listen "saslauthd" {
 listen "saslauthd-unix" {
   protocol       = "saslauthd"
   address        = "unix:saslauthd.sock"
+  default_domain = "localhost"
+}
+
+listen "dovecot" {
+  address        = "127.0.0.1:23668"
   default_domain = "localhost"
 }
 

@@ -24,13 +24,15 @@ type protocol struct {
 }
 
 // protocols are the front ends of this version. Peers that keep a connection may
-// idle on it for ever; saslauthd's ask once per connection.
+// idle on it for ever (Postfix's smtpd answers the next logins with an error after the end of
+// an idle dovecot one); saslauthd's ask once per connection.
 var protocols = [...]protocol{
 	{name: "ejabberd", deadline: 9 * time.Second, maxFrame: 65536, peerPatience: 30 * time.Second},
 	{name: "generic", deadline: 4 * time.Second, maxFrame: 65536, peerPatience: 5 * time.Second},
 	{name: "saslauthd", deadline: 8 * time.Second, idle: 30 * time.Second, maxFrame: 32768},
 	{name: "tcp_table", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
 	{name: "socketmap", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
+	{name: "dovecot", deadline: 8 * time.Second, maxFrame: 16384, peerPatience: 10 * time.Second},
 	{name: "relay", deadline: 30 * time.Second, maxFrame: 65536},
 }
 
@@ -136,10 +138,7 @@ func (p *parser) protocolOf(s *section) protocol {
 	if proto := findProtocol(name); proto != nil {
 		return *proto
 	}
-	supported := "this version has " + strings.Join(protocolNames(), ", ")
 	switch name {
-	case "dovecot":
-		p.complain(at, "protocol "+name+" is not supported by this version", supported)
 	case "prosody":
 		p.complain(at, "protocol prosody is called generic here", `write protocol = "generic"`)
 	case "postfix":
@@ -149,7 +148,7 @@ func (p *parser) protocolOf(s *section) protocol {
 			p.complain(at, "the protocol is unknown", didYouMean(name, protocolNames()))
 		} else {
 			p.complain(s.header, "the listener's protocol is not given, and its label is not a protocol",
-				"add protocol = ...; "+supported)
+				"add protocol = ...; this version has "+strings.Join(protocolNames(), ", "))
 		}
 	}
 	return protocols[0]

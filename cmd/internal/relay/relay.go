@@ -212,7 +212,7 @@ func (r *relay) send() {
 func (r *relay) answer() error {
 	var b []byte
 	for _, it := range r.queue.pop() {
-		b = r.codec.AppendAnswer(b, it.req.Op, it.answer)
+		b = r.codec.AppendAnswer(b, &it.req, it.answer)
 	}
 	if len(b) == 0 {
 		return nil

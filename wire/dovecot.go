@@ -1,0 +1,257 @@
+package wire
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// dovecotMaxLine is the protocol's bound on a line. A login of the longest name and password
+// fits, in base64.
+const dovecotMaxLine = 16384
+
+// dovecotMinor is the minor version that is announced: above it, CANCEL must be answered.
+const dovecotMinor = 2
+
+// dovecot is the authentication protocol between Dovecot's login processes and its server
+// (PROTOCOLS 3.6), which Postfix, Exim and Prosody speak too: lines of fields split by TAB, of
+// the mechanisms PLAIN and LOGIN. Fields are escaped so that no control character stands in
+// them; every name with one is refused, so nothing that is repeated ever needs the escapes.
+type dovecot struct {
+	max   int
+	state dovecotState
+	now   func() time.Time
+	reply []byte // of the last Reply
+	plain []byte // decoded base64; wiped after each use
+
+	mu     sync.Mutex // AppendAnswer and HangsUp run beside Decode
+	minor  uint64     // of the client's version
+	serial uint32     // of the last login
+	open   map[uint32]*dialogue
+}
+
+// dovecotState is how far the client's greeting has come.
+type dovecotState uint8
+
+const (
+	wantVersion dovecotState = iota
+	wantCPID
+	wantCommand
+)
+
+var _ Unordered = (*dovecot)(nil)
+
+func newDovecot(o Options) *dovecot {
+	d := &dovecot{max: o.maxFrame(dovecotMaxLine), now: o.Now, open: make(map[uint32]*dialogue)}
+	if d.now == nil {
+		d.now = time.Now
+	}
+	return d
+}
+
+// Greeting implements Greeter. The order matters: Postfix and Exim take a SPID before the
+// mechanisms for the sign of another kind of socket, and Postfix's smtpd then dies.
+func (d *dovecot) Greeting() []byte {
+	var random [20]byte
+	_, _ = rand.Read(random[:])
+	cuid := 1 + binary.BigEndian.Uint32(random[:])>>1
+	return fmt.Appendf(nil, "VERSION\t1\t%d\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t%d\nCUID\t%d\nCOOKIE\t%x\nDONE\n",
+		dovecotMinor, os.Getpid(), cuid, random[4:])
+}
+
+// Decode implements Codec. A line that no sane client writes ends the connection.
+func (d *dovecot) Decode(buf []byte, req *auth.Request) (int, Event) {
+	end := bytes.IndexByte(buf, '\n')
+	switch {
+	case end > d.max || end < 0 && len(buf) > d.max:
+		return len(buf), Broken
+	case end < 0:
+		return 0, More
+	}
+	ev := d.command(bytes.TrimSuffix(buf[:end], []byte("\r")), req)
+	if ev == Broken {
+		return len(buf), Broken
+	}
+	return end + 1, ev
+}
+
+// command takes one line.
+func (d *dovecot) command(line []byte, req *auth.Request) Event {
+	word, rest, _ := bytes.Cut(line, []byte("\t"))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.state == wantVersion && string(word) == "VERSION":
+		return d.version(rest)
+	case d.state == wantCPID && string(word) == "CPID" && len(rest) > 0:
+		// Clients on other machines may have the same number: it says nothing.
+		d.state = wantCommand
+		return Note
+	case d.state != wantCommand:
+		return Broken
+	}
+	number, rest, more := bytes.Cut(rest, []byte("\t"))
+	id, err := strconv.ParseUint(string(number), 10, 32)
+	switch {
+	case err != nil || id == 0:
+		return Broken
+	case string(word) == "AUTH" && more:
+		return d.auth(uint32(id), rest, req)
+	case string(word) == "CONT" && more:
+		return d.cont(uint32(id), rest, req)
+	case string(word) == "CANCEL" && !more:
+		delete(d.open, uint32(id)) // an answer that is on its way finds nobody
+		return Note
+	}
+	return Broken
+}
+
+func (d *dovecot) version(rest []byte) Event {
+	major, minor, _ := bytes.Cut(rest, []byte("\t"))
+	var err error
+	if d.minor, err = strconv.ParseUint(string(minor), 10, 32); err != nil || string(major) != "1" {
+		return Broken
+	}
+	d.state = wantCPID
+	return Note
+}
+
+// auth begins a login. Whatever parameters are not known are skipped; resp, the first data of
+// the mechanism, is the last one.
+func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
+	mech, rest, _ := bytes.Cut(rest, []byte("\t"))
+	g := &dialogue{since: d.now()}
+	var resp []byte
+	var served bool
+	for len(rest) > 0 {
+		if resp != nil {
+			return Broken
+		}
+		var param []byte
+		param, rest, _ = bytes.Cut(rest, []byte("\t"))
+		name, value, _ := bytes.Cut(param, []byte("="))
+		switch string(name) {
+		case "service":
+			g.service, served = string(value), true
+		case "rip":
+			g.client = clientAddress(string(value))
+		case "resp":
+			resp = value
+		}
+	}
+	if old := d.open[id]; len(mech) == 0 || !served || old != nil && !old.stale(g.since) {
+		return Broken
+	}
+	if g.login = bytes.EqualFold(mech, []byte("LOGIN")); !g.login && !bytes.EqualFold(mech, []byte("PLAIN")) {
+		return d.say("FAIL\t%d\treason=mechanism not supported\n", id)
+	}
+	d.enter(id, g)
+	switch {
+	case len(resp) == 0 && d.minor < 2, resp == nil:
+		return d.prompt(id, g)
+	case string(resp) == "=": // empty, in contrast to none
+		resp = nil
+	}
+	return d.data(id, g, resp, req)
+}
+
+// cont goes on with a login. A client may do so after it was forgotten, but not while
+// somebody is asked about it.
+func (d *dovecot) cont(id uint32, data []byte, req *auth.Request) Event {
+	g := d.open[id]
+	switch {
+	case g == nil || g.stale(d.now()):
+		delete(d.open, id)
+		return d.say("FAIL\t%d\treason=the login took too long\n", id)
+	case g.asked:
+		return Broken
+	}
+	return d.data(id, g, data, req)
+}
+
+// say makes the codec's own reply.
+func (d *dovecot) say(format string, args ...any) Event {
+	d.reply = fmt.Appendf(nil, format, args...)
+	return Reply
+}
+
+// Reply implements Unordered.
+func (d *dovecot) Reply() []byte {
+	reply := d.reply
+	d.reply = nil
+	return reply
+}
+
+// take ends the login that req came of, and reports false if the client has cancelled it.
+func (d *dovecot) take(req *auth.Request) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id := uint32(req.Tag)
+	if g := d.open[id]; g == nil || g.tag(id) != req.Tag {
+		return false
+	}
+	delete(d.open, id)
+	return true
+}
+
+// AppendAnswer implements Codec. The name is repeated as the client gave it: Postfix makes it
+// the login name of the mail's sender.
+func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
+	if req.Op == auth.OpNone {
+		return append(dst, a.Body...)
+	}
+	if !d.take(req) {
+		return dst
+	}
+	word := "FAIL\t"
+	if a.Verdict == auth.Allow {
+		word = "OK\t"
+	}
+	dst = append(dst, word...)
+	dst = strconv.AppendUint(dst, uint64(uint32(req.Tag)), 10)
+	if req.User != "" {
+		dst = append(dst, "\tuser="...)
+		dst = append(dst, req.User...)
+		if req.Domain != "" {
+			dst = append(dst, '@')
+			dst = append(dst, req.Domain...)
+		}
+	}
+	if a.Verdict == auth.Unavailable {
+		dst = append(dst, "\ttemp\tcode=temp_fail"...) // for Prosody, and for Dovecot
+	}
+	return append(dst, '\n')
+}
+
+// HangsUp implements Unordered: clients of minor version 0, which are Postfix and Exim, take
+// every FAIL for a wrong password, and only a closed connection for "cannot tell".
+func (d *dovecot) HangsUp(req *auth.Request, a auth.Answer) bool {
+	if req.Op == auth.OpNone || a.Verdict != auth.Unavailable {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g := d.open[uint32(req.Tag)]
+	return d.minor == 0 && g != nil && g.tag(uint32(req.Tag)) == req.Tag
+}
+
+// OneShot implements Codec.
+func (d *dovecot) OneShot() bool { return false }
+
+// invalidBase64 is Dovecot's code for data that is not base64.
+const invalidBase64 = "FAIL\t%d\tcode=invalid_base64\treason=invalid base64\n"
+
+// decode64 decodes strict base64 into d.plain. The decoder alone would skip a CR.
+func (d *dovecot) decode64(data []byte) bool {
+	plain, err := base64.StdEncoding.Strict().AppendDecode(d.plain[:0], data)
+	d.plain = plain
+	return err == nil && bytes.IndexByte(data, '\r') < 0
+}

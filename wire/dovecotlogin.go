@@ -1,0 +1,114 @@
+package wire
+
+import (
+	"bytes"
+	"strings"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// Bounds on the logins that a client has begun and not finished. Postfix does not tell of a
+// mail client that gives up.
+const (
+	dialogueAge  = 150 * time.Second // Dovecot's own
+	maxDialogues = 256
+)
+
+// dialogue is a login from its AUTH until its answer.
+type dialogue struct {
+	serial  uint32 // tells it from others of the same id
+	login   bool   // the mechanism is LOGIN, else PLAIN
+	user    string // LOGIN: the name, once it is known
+	service string
+	client  string
+	since   time.Time
+	asked   bool // somebody is asked; nothing but the answer ends it
+}
+
+// tag is the request's: its id is the low half.
+func (g *dialogue) tag(id uint32) uint64 { return uint64(g.serial)<<32 | uint64(id) }
+
+// stale reports whether the client took too long.
+func (g *dialogue) stale(now time.Time) bool { return !g.asked && now.Sub(g.since) > dialogueAge }
+
+// enter makes g an open login. Among too many, the oldest is forgotten.
+func (d *dovecot) enter(id uint32, g *dialogue) {
+	d.serial++
+	g.serial = d.serial
+	d.open[id] = g
+	if len(d.open) <= maxDialogues {
+		return
+	}
+	oldest := uint32(0)
+	for other, h := range d.open {
+		if first := d.open[oldest]; other != id && !h.asked && (first == nil || h.serial < first.serial) {
+			oldest = other
+		}
+	}
+	delete(d.open, oldest)
+}
+
+// prompt asks the client for the next data: none is said of PLAIN, and for LOGIN what to ask
+// for, which clients ignore.
+func (d *dovecot) prompt(id uint32, g *dialogue) Event {
+	switch {
+	case !g.login:
+		return d.say("CONT\t%d\t\n", id)
+	case g.user == "":
+		return d.say("CONT\t%d\tVXNlcm5hbWU6\n", id) // Username:
+	}
+	return d.say("CONT\t%d\tUGFzc3dvcmQ6\n", id) // Password:
+}
+
+// data takes what the client sent of a login.
+func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) Event {
+	defer func() { clear(d.plain) }()
+	if !d.decode64(data) {
+		delete(d.open, id)
+		return d.say(invalidBase64, id)
+	}
+	user, secret := []byte(g.user), d.plain
+	switch {
+	case !g.login:
+		var ok bool
+		if user, secret, ok = splitPlain(d.plain); !ok {
+			return g.refuse(id, req)
+		}
+	case g.user == "":
+		if len(d.plain) == 0 || len(d.plain) > 2*auth.MaxName+1 {
+			return g.refuse(id, req)
+		}
+		g.user = string(d.plain)
+		return d.prompt(id, g)
+	}
+	r := auth.Request{Op: auth.OpAuth, User: string(user), Service: g.service, Client: g.client}
+	if at := strings.LastIndexByte(r.User, '@'); at >= 0 {
+		if r.User, r.Domain = r.User[:at], r.User[at+1:]; r.Domain == "" {
+			return g.refuse(id, req)
+		}
+	}
+	if !plainText(r.Service) {
+		return g.refuse(id, req)
+	}
+	g.asked = true
+	ev := fill(req, r, secret)
+	req.Tag = g.tag(id)
+	return ev
+}
+
+// splitPlain reads the message of SASL PLAIN (RFC 4616): authorisation name, login name and
+// password with a NUL between them. Acting for somebody else is refused.
+func splitPlain(message []byte) (user, secret []byte, ok bool) {
+	authz, rest, ok := bytes.Cut(message, []byte{0})
+	user, secret, found := bytes.Cut(rest, []byte{0})
+	return user, secret, ok && found && (len(authz) == 0 || bytes.Equal(authz, user))
+}
+
+// refuse ends a login that nobody may be asked about.
+func (g *dialogue) refuse(id uint32, req *auth.Request) Event {
+	g.asked = true
+	ev := refuse(req, auth.OpAuth)
+	req.Tag = g.tag(id)
+	return ev
+}
