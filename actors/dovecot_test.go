@@ -1,0 +1,325 @@
+package actors
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/backend"
+	"postern/internal/config"
+)
+
+// dovecotClient is a client of the dovecot protocol on an open connection.
+type dovecotClient struct {
+	client
+	t  *testing.T
+	in *bufio.Reader
+}
+
+// dovecot connects, reads the greeting and greets with a minor version.
+func (r *rig) dovecot(t *testing.T, address string, minor int) *dovecotClient {
+	t.Helper()
+	d := &dovecotClient{client: r.dial(address), t: t}
+	d.in = bufio.NewReader(d.client)
+	for d.line() != "DONE" {
+	}
+	d.say(fmt.Sprintf("VERSION\t1\t%d\nCPID\t1\n", minor))
+	return d
+}
+
+func (d *dovecotClient) say(text string) {
+	d.t.Helper()
+	if _, err := io.WriteString(d.client, text); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *dovecotClient) line() string {
+	d.t.Helper()
+	text, err := d.in.ReadString('\n')
+	if err != nil {
+		d.t.Fatalf("after %q: %v", text, err)
+	}
+	return strings.TrimSuffix(text, "\n")
+}
+
+func (d *dovecotClient) expect(want string) {
+	d.t.Helper()
+	if got := d.line(); got != want {
+		d.t.Fatalf("replied %q, want %q", got, want)
+	}
+}
+
+// ended checks that the connection is closed without another line.
+func (d *dovecotClient) ended() {
+	d.t.Helper()
+	if rest, err := io.ReadAll(d.in); err != nil || len(rest) > 0 {
+		d.t.Fatalf("the connection was not closed: %q, %v", rest, err)
+	}
+}
+
+// plainLogin asks for a login.
+func plainLogin(id int, user, password string) string {
+	return fmt.Sprintf("AUTH\t%d\tPLAIN\tservice=smtp\trip=192.0.2.7\tresp=%s\n", id,
+		base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
+}
+
+// gated lets the users held* wait at a gate; nobody can tell about the users down*.
+func gated(g *gate) func(context.Context, backend.Query) backend.Result {
+	return func(ctx context.Context, q backend.Query) backend.Result {
+		switch {
+		case strings.HasPrefix(q.User, "held"):
+			return g.ask(ctx, q)
+		case strings.HasPrefix(q.User, "down"):
+			return outage(ctx, q)
+		}
+		return goodPassword(q)
+	}
+}
+
+// TestDovecotOvertakes: on one connection, a token, a refusal and the codec's own words leave
+// while a login before them waits for its backend; its client's address stands in the log.
+func TestDovecotOvertakes(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			g := newGate()
+			r := newRig(t, func(s *setup) { withTokens(s); s.fake.ask = gated(g) })
+			d := r.dovecot(t, r.listenOn(network, listenerBlock("dovecot")), 0)
+			d.say(plainLogin(1, "held", "good"))
+			g.reached(t, 1)
+			d.say(plainLogin(2, "joe", r.jsxcToken("joe", time.Hour)))
+			d.expect("OK\t2\tuser=joe")
+			d.say(plainLogin(3, "joe@dom.example", "bad"))
+			d.expect("FAIL\t3\tuser=joe@dom.example")
+			d.say("AUTH\t4\tLOGIN\tservice=smtp\n")
+			d.expect("CONT\t4\tVXNlcm5hbWU6")
+			g.open()
+			d.expect("OK\t1\tuser=held")
+			d.say("CONT\t4\tam9l\n")
+			d.expect("CONT\t4\tUGFzc3dvcmQ6")
+			d.say("CONT\t4\tZ29vZA==\n")
+			d.expect("OK\t4\tuser=joe")
+			if !strings.Contains(r.log.String(), "user=held verdict=allow source=backend") || !strings.Contains(r.log.String(), "client=192.0.2.7") {
+				t.Errorf("the log does not tell: %s", r.log.String())
+			}
+		})
+	}
+}
+
+// TestDovecotPipelining sends 200 logins in one write; answers that are ready out of turn use
+// few slots again and again, whatever panics. Each login has its one answer.
+func TestDovecotPipelining(t *testing.T) {
+	const n = 200
+	for _, pipeline := range []int{1, 2, 7, 64} {
+		for kind, times := range map[string]int{"none": 0, "wake": 4, "Started": 3} {
+			t.Run(fmt.Sprint(pipeline, " ", kind), func(t *testing.T) {
+				f := new(faults)
+				r := newRig(t, func(s *setup) {
+					s.inject, s.fake.ask, s.cfg.Backends[0].Slots = f.inject, new(relay).ask, 128
+				})
+				r.hasty()
+				cfg := listenerBlock("dovecot")
+				cfg.Pipeline = pipeline
+				address := r.listen(cfg)
+				r.settled(f)
+				f.arm("conn:", kind, times)
+				if kind == "Started" {
+					f.arm("conn:", "wake", 1) // so that there is more than one start
+				}
+				d := r.dovecot(t, address, 1)
+				want := make(map[string]bool)
+				var in strings.Builder
+				for id := 1; id <= n; id++ {
+					user, password, reply := dovecotQuestion(id, pipeline > 1)
+					want[fmt.Sprintf(reply, id, user)] = true
+					in.WriteString(plainLogin(id, user, password))
+				}
+				go func() { _, _ = io.WriteString(d.client, in.String()); _ = d.CloseWrite() }()
+				rest, err := io.ReadAll(d.in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for line := range strings.Lines(string(rest)) {
+					if !want[line] {
+						t.Fatalf("unexpected, or once too often: %q", line)
+					}
+					delete(want, line)
+				}
+				if len(want) > 0 || f.left() > 0 {
+					t.Errorf("not answered: %v; %d panics did not happen", want, f.left())
+				}
+			})
+		}
+	}
+}
+
+// dovecotQuestion is one of four kinds of logins. With pairs, every slow one waits for the fast
+// one behind it, see relay.
+func dovecotQuestion(id int, pairs bool) (user, password, reply string) {
+	user = fmt.Sprint("user", id)
+	switch id % 4 {
+	case 1:
+		if pairs {
+			user = fmt.Sprint("slow", id)
+		}
+		return user, "good", "OK\t%d\tuser=%s\n"
+	case 2:
+		if pairs {
+			user = fmt.Sprint("fast", id-1)
+		}
+		return user, "bad", "FAIL\t%d\tuser=%s\n"
+	case 3:
+		return user + "@elsewhere.example", "good", "FAIL\t%d\tuser=%s\n"
+	}
+	return user, "good", "OK\t%d\tuser=%s\n"
+}
+
+// TestDovecotHangsUp: "cannot tell" closes the connection of a client of minor version 0,
+// after the answers that are ready, and with it whatever is under way. Others get a word.
+func TestDovecotHangsUp(t *testing.T) {
+	g := newGate()
+	r := newRig(t, func(s *setup) { s.fake.ask = gated(g) })
+	defer g.open()
+	for _, network := range []string{"tcp", "unix"} {
+		cfg := listenerBlock("dovecot")
+		cfg.Name = network
+		address := r.listenOn(network, cfg)
+		asked := g.waiting.Load()
+		d := r.dovecot(t, address, 0)
+		d.say(plainLogin(1, "held"+network, "good"))
+		g.reached(t, asked+1)
+		d.say(plainLogin(2, "joe", "good") + plainLogin(3, "nobody@else.where", "good"))
+		if got := d.line() + d.line(); !strings.Contains(got, "OK\t2\tuser=joe") || !strings.Contains(got, "FAIL\t3\t") {
+			t.Errorf("replied %q", got)
+		}
+		d.say(plainLogin(4, "down", "good") + "AUTH\t5\t")
+		d.ended()
+		d = r.dovecot(t, address, 1)
+		d.say(plainLogin(1, "down", "good"))
+		d.expect("FAIL\t1\tuser=down\ttemp\tcode=temp_fail")
+		d.say(plainLogin(1, "joe", "good"))
+		d.expect("OK\t1\tuser=joe")
+	}
+	eventually(t, "the log", func() bool { return strings.Count(r.log.String(), "user=down verdict=unavailable") == 4 })
+}
+
+// TestDovecotCannotTell: whatever keeps postern from knowing is said as such.
+func TestDovecotCannotTell(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*setup, *faults)
+		source string
+	}{
+		"deadline": {func(s *setup, _ *faults) { s.fake.ask = hang }, "deadline"},
+		"panic":    {func(s *setup, f *faults) { f.arm("/router", callMissed, 2) }, "panic"},
+
+		"overload": {func(s *setup, _ *faults) {
+			s.fake.ask, s.cfg.Backends[0].Slots, s.cfg.Backends[0].Queue = hang, 1, 0
+		}, "overload"},
+		"broken": {func(s *setup, _ *faults) { s.broken = true }, "config"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := new(faults)
+			r := newRig(t, func(s *setup) { s.inject = f.inject; c.change(s, f) })
+			r.hasty()
+			cfg := short("dovecot", 400*time.Millisecond)
+			if name == "overload" {
+				cfg.Deadline = 4 * time.Second
+				r.start("hog", "good")
+				eventually(t, "the slot to be taken", func() bool { return r.fake.asked.Load() == 1 })
+			}
+			address := r.listen(cfg)
+			d := r.dovecot(t, address, 0)
+			d.say(plainLogin(1, "joe", "good"))
+			d.ended()
+			eventually(t, "the router", r.recovered)
+			d = r.dovecot(t, address, 2)
+			d.say(plainLogin(1, "eve", "good"))
+			d.expect("FAIL\t1\tuser=eve\ttemp\tcode=temp_fail")
+			if n := strings.Count(r.log.String(), "verdict=unavailable source="+c.source); n < 2 {
+				t.Errorf("%d answers because of %s:\n%s", n, c.source, r.log.String())
+			}
+		})
+	}
+}
+
+// panickyConn panics at one of its writes.
+type panickyConn struct {
+	*net.TCPConn
+	write int // the number of the write that panics
+}
+
+func (c *panickyConn) Write(b []byte) (int, error) {
+	if c.write--; c.write == 0 {
+		panic(injected("write"))
+	}
+	return c.TCPConn.Write(b)
+}
+
+// panickyListener accepts such connections.
+type panickyListener struct{ net.Listener }
+
+func (l panickyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &panickyConn{c.(*net.TCPConn), 2}, nil // the greeting is the first
+}
+
+// TestDovecotHangsUpAfterPanic: a panic of the write before it does not undo hanging up.
+func TestDovecotHangsUpAfterPanic(t *testing.T) {
+	r := newRig(t, func(s *setup) { s.fake.ask = gated(newGate()) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Listen(listenerBlock("dovecot"), panickyListener{l}); err != nil {
+		t.Fatal(err)
+	}
+	d := r.dovecot(t, l.Addr().String(), 0)
+	d.say("AUTH\t1\tLOGIN\tservice=smtp\n" + plainLogin(2, "down", "good"))
+	d.expect("CONT\t1\tVXNlcm5hbWU6")
+	d.ended()
+	if !strings.Contains(r.log.String(), "injected: write") {
+		t.Error("the write did not panic")
+	}
+}
+
+// TestDovecotIdle: a client may be silent between its lines, but not within one.
+func TestDovecotIdle(t *testing.T) {
+	const frameTimeout = 50 * time.Millisecond
+	r := newRig(t, nil)
+	cfg := listenerBlock("dovecot")
+	cfg.FrameTimeout = frameTimeout
+	address := r.listen(cfg)
+	idle, slow := r.dovecot(t, address, 0), r.dovecot(t, address, 0)
+	idle.say("AUTH\t1\tPLAIN\tservice=smtp\n")
+	idle.expect("CONT\t1\t")
+	idle.say("CANCEL\t1\n")
+	slow.say("AUTH\t1\tPL")
+	slow.ended()
+	_ = idle.SetReadDeadline(time.Now().Add(4 * frameTimeout))
+	if _, err := idle.in.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the idle connection ended: %v", err)
+	}
+	_ = idle.SetReadDeadline(time.Now().Add(20 * time.Second))
+	idle.say(plainLogin(2, "joe", "good"))
+	idle.expect("OK\t2\tuser=joe")
+}
+
+// TestDovecotNeedsASocket, for there is no hanging up on a pipe.
+func TestDovecotNeedsASocket(t *testing.T) {
+	r := newRig(t, nil)
+	err := r.Pipe(config.Listener{Protocol: "dovecot"}, strings.NewReader(""), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "needs a socket") {
+		t.Errorf("Pipe: %v", err)
+	}
+}
