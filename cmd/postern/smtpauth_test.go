@@ -1,0 +1,101 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// login is one login over SMTP and the code that ends it.
+type login struct {
+	user, password string
+	want           int
+}
+
+// mailLogins are right and wrong logins, with and without a domain.
+var mailLogins = []login{
+	{"joe", "secret", 235}, // the listener's default domain
+	{"joe@dom.example", "secret", 235},
+	{"ann@shop.example", "secret", 235},
+	{"joe", "wrong", 535},
+	{"joe@dom.example", "wrong", 535},
+	{"nobody", "secret", 535},
+	{"ann@shop.example", "wrong", 535},
+	{"joe@elsewhere.example", "secret", 535},
+	{"a@b@dom.example", "secret", 535},
+}
+
+// check logs in by every mechanism, each time in a new session.
+func (m *mail) check(t *testing.T, session func() *smtp, logins ...login) {
+	t.Helper()
+	for how, attempt := range smtpLogins {
+		for _, l := range logins {
+			s := session()
+			if got := attempt(s, l.user, l.password); got != l.want {
+				t.Errorf("%s, %s with %q: %d, want %d", how, l.user, l.password, got, l.want)
+			}
+			_ = s.Close()
+		}
+	}
+}
+
+// outage checks that nobody who depends on the application is told "wrong password" while it is
+// down, and that logins work again afterwards: smtpd loses the first one or two after the end of
+// a dovecot connection.
+func (m *mail) outage(t *testing.T, session func() *smtp, cannotTell int) {
+	t.Helper()
+	m.app.becomes(appDown)
+	defer m.app.becomes(appUp)
+	m.check(t, session, login{"ann@shop.example", "secret", cannotTell}, login{"ann@shop.example", "wrong", cannotTell})
+	m.app.becomes(appUp)
+	waitFor(t, "logins work again", func() bool {
+		s := session()
+		defer s.Close()
+		return smtpLogins["PLAIN"](s, "ann@shop.example", "secret") == 235
+	})
+	m.check(t, session, login{"ann@shop.example", "secret", 235})
+}
+
+// The real Postfix asks for logins: by the dovecot protocol on a port and on a Unix socket, and
+// by Cyrus SASL's saslauthd protocol, without a realm and with one.
+func TestPostfixLogins(t *testing.T) {
+	m := newMail(t)
+	const cyrus = "smtpd_sasl_type=cyrus smtpd_sasl_path=smtpd "
+	p := m.startPostfix("", map[string]string{
+		"dovecot":      "smtpd_sasl_type=dovecot smtpd_sasl_path=inet:" + m.address("dovecot"),
+		"dovecot-unix": "smtpd_sasl_type=dovecot smtpd_sasl_path=" + m.address("dovecot-unix"),
+		"cyrus":        cyrus,
+		"cyrus-realm":  cyrus + "smtpd_sasl_local_domain=shop.example",
+	})
+	for name, port := range p.ports {
+		t.Run(name, func(t *testing.T) {
+			session := func() *smtp { return dialSMTP(t, port) }
+			logins := mailLogins
+			if name == "cyrus-realm" { // whose realm is taken for a name without a domain
+				logins = append([]login{{"ann", "secret", 235}, {"nobody", "secret", 535}}, mailLogins[1:]...)
+			}
+			m.check(t, session, logins...)
+			m.outage(t, session, 454)
+			giveUp(t, session())
+		})
+	}
+	if log := m.log.String(); !strings.Contains(log, "front=dovecot op=auth domain=dom.example user=joe verdict=allow") ||
+		!strings.Contains(log, "client=127.0.0.1") || strings.Contains(log, "secret") || strings.Contains(log, b64("\x00joe\x00secret")) {
+		t.Error("the log does not name the client's address, or it holds a password")
+	}
+}
+
+// giveUp is a mail client that gives up in the midst of a login, and logs in after that.
+func giveUp(t *testing.T, s *smtp) {
+	t.Helper()
+	for _, line := range []string{"AUTH LOGIN", "AUTH PLAIN"} {
+		if code, text := s.say(line); code != 334 {
+			t.Fatalf("%s: %d %s", line, code, text)
+		}
+		if code, text := s.say("*"); code != 501 {
+			t.Fatalf("*: %d %s", code, text)
+		}
+	}
+	if code := smtpLogins["LOGIN"](s, "joe@dom.example", "secret"); code != 235 {
+		t.Errorf("after giving up: %d", code)
+	}
+}
