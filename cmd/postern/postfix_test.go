@@ -31,6 +31,12 @@ listen "dovecot-unix" {
   mode           = "0666"
   default_domain = "dom.example"
 }
+listen "dovecot-shop" {
+  protocol       = "dovecot"
+  address        = "unix:%[2]s/shop"
+  mode           = "0666"
+  default_domain = "shop.example"
+}
 backend "users" "local" { bcrypt_cost = 4 }
 backend "json" "app" {
   url              = "%[1]s"
@@ -109,6 +115,7 @@ local_recipient_maps =
 smtpd_sasl_auth_enable = yes
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_error_sleep_time = 0
+in_flow_delay = 0
 smtpd_peername_lookup = no
 `
 
@@ -118,8 +125,8 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 `
 
-// startPostfix starts a Postfix with more of a main.cf, whose smtpds have further options, and
-// ends it with the test.
+// startPostfix starts a Postfix with more of a main.cf, and ends it with the test. Its smtpds
+// have further options and one process each, so that one connection to postern serves all.
 func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
 	t := m.t
 	t.Helper()
@@ -127,7 +134,7 @@ func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
 	services := masterCF
 	for name, options := range smtpd {
 		p.ports[name] = freePort(t)
-		services += fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n", p.ports[name])
+		services += fmt.Sprintf("127.0.0.1:%d inet n - n - 1 smtpd\n", p.ports[name])
 		for option := range strings.FieldsSeq(options) {
 			services += "  -o " + option + "\n"
 		}
