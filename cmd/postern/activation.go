@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"postern/cmd/internal/systemd"
 	"postern/internal/config"
+	"postern/wire"
 )
 
 // endpoint is a listener with the socket that systemd passed for it.
@@ -61,7 +63,17 @@ func endpoints(cfg *config.Config, passed []*systemd.Socket) (list []endpoint, u
 			unserved = append(unserved, taken...)
 		}
 	}
+	slices.SortStableFunc(p.list, func(a, b endpoint) int { return a.urgency() - b.urgency() })
 	return p.list, unserved, nil
+}
+
+// urgency is 0 for those that are opened first, for their peers cannot wait: an smtpd of Postfix
+// that finds nobody at the dovecot listener ends, and with it the mail service.
+func (e endpoint) urgency() int {
+	if e.Protocol == string(wire.Dovecot) {
+		return 0
+	}
+	return 1
 }
 
 // plan is the work of endpoints.

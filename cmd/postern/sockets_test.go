@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -273,5 +274,21 @@ func TestAddressInUse(t *testing.T) {
 				t.Errorf("%s: %s was left behind", name, socket)
 			}
 		}
+	}
+}
+
+// The dovecot listeners are opened before all others.
+func TestDovecotListensFirst(t *testing.T) {
+	m := newMail(t)
+	var order []string
+	for line := range strings.Lines(m.log.String()) {
+		if _, rest, listening := strings.Cut(line, "msg=listening listener="); listening {
+			name, _, _ := strings.Cut(rest, " ")
+			order = append(order, name)
+		}
+	}
+	want := []string{"dovecot", "dovecot-unix", "dovecot-shop", "tcp_table", "socketmap", "saslauthd"}
+	if !slices.Equal(order, want) {
+		t.Errorf("opened in the order %v, want %v", order, want)
 	}
 }
