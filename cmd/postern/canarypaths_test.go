@@ -123,9 +123,18 @@ func (w *canaryWorld) everyAnswer(s *spy, d *server) {
 				s.send(d.address("generic"), op+colon+"\n")
 			}
 			s.send(d.address("saslauthd"), fields("joe", password, "imap", domain)+frame("192.0.2.1;1234"))
+			for minor := range 2 {
+				s.send(d.address("dovecot"), dovecotLogins(minor, "joe@"+domain, password))
+			}
 		}
 	}
 	w.backendHangs(d)
+}
+
+// dovecotLogins is a login by each mechanism of the dovecot protocol.
+func dovecotLogins(minor int, user, password string) string {
+	return fmt.Sprintf("VERSION\t1\t%d\nCPID\t1\nAUTH\t1\tPLAIN\tservice=smtp\tresp=%s\nAUTH\t2\tLOGIN\tservice=smtp\tresp=%s\nCONT\t2\t%s\n",
+		minor, b64("\x00"+user+"\x00"+password), b64(user), b64(password))
 }
 
 // backendHangs gets the answers that are given while a backend takes its time.
@@ -175,6 +184,15 @@ func (w *canaryWorld) everyMalformedFrame(s *spy, d *server) {
 		netstring("mailbox " + canaryRight + "@dom.example")[:20], netstring("mailbox " + strings.Repeat(canaryRight, 1000)), "99:" + canaryRight,
 	} {
 		s.send(d.address("socketmap"), input)
+	}
+	const hello = "VERSION\t1\t1\nCPID\t1\n"
+	for _, input := range []string{
+		dovecotLogins(1, "joe", canaryRight+"\x00"), dovecotLogins(1, "", canaryRight), dovecotLogins(1, "joe", canaryRight+"\xff"),
+		hello + canaryRight + "\n", hello + "AUTH\t1\tPLAIN\tresp=" + b64(canaryRight) + "\n", b64(canaryRight) + "\n",
+		hello + "AUTH\t1\t" + canaryRight + "\tservice=smtp\n", hello + "AUTH\t1\tPLAIN\tservice=smtp\tresp=!" + b64(canaryRight) + "\n",
+		hello + "CONT\t9\t" + b64(canaryRight) + "\n", hello + "AUTH\t1\tLOGIN\tservice=smtp\tresp=" + b64("joe") + "\nCONT\t1\t" + b64(canaryRight),
+	} {
+		s.send(d.address("dovecot"), input)
 	}
 	for _, socket := range []string{"control.sock", "relay.sock"} {
 		path := filepath.Join(w.data, socket)

@@ -26,6 +26,10 @@ listen "saslauthd" {
   default_domain = "dom.example"
   mode           = "0600"
 }
+listen "dovecot" {
+  address        = "127.0.0.1:0"
+  default_domain = "dom.example"
+}
 backend "users" "local" { bcrypt_cost = 4 }
 domain "dom.example" {
   backends = [backend.users.local]
