@@ -189,11 +189,19 @@ func (b *Broker) enter() bool {
 }
 
 // admit prepares a call of which Req, Received, Deadline and asker are set, and sends it on
-// its way. A call that cannot be asked is answered here.
+// its way.
 func (b *Broker) admit(c *Call, defaultDomain string) {
+	if b.prepare(c, defaultDomain) {
+		b.route(c)
+	}
+}
+
+// prepare finds out whom a call is about. It is false if the call cannot be asked, or need not:
+// then it has its answer.
+func (b *Broker) prepare(c *Call, defaultDomain string) bool {
 	if c.Req.Op == auth.OpIsDomain {
 		c.Answer(b.isDomain(c))
-		return
+		return false
 	}
 	id, err := c.Req.Identity(defaultDomain)
 	if err == nil {
@@ -203,14 +211,14 @@ func (b *Broker) admit(c *Call, defaultDomain string) {
 		c.Trace.Add("request", err.Error())
 		c.ID = auth.Identity{User: "", Domain: ""}
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
-		return
+		return false
 	}
 	c.ID = id
 	if c.Req.Op == auth.OpAuth {
 		c.Key = b.keyer.Key(auth.OpAuth, id, c.Req.Secret)
 	}
 	c.hash = b.userHash(id)
-	b.route(c)
+	return true
 }
 
 // isDomain tells whether a domain is served here, which nobody need be asked about.

@@ -225,16 +225,19 @@ func (c *conn) admit(call *Call, event wire.Event) {
 	call.Deadline = call.Received.Add(patience)
 	call.asker, call.broker, call.front = c, b, c.front.name
 	call.counted = b.enter()
+	// In the ring it may be answered, and then logged, at any time.
+	ready := event == wire.Ask && b.prepare(call, c.front.defaultDomain)
 	n := c.last.Load()
 	c.slot(n).Store(call)
 	c.last.Store(n + 1)
-	if call.Done() { // by the sweeper or Stop, before flush could see it
+	if call.Done() { // before flush could see it
 		c.wake()
 	}
-	switch event {
-	case wire.Ask:
-		b.admit(call, c.front.defaultDomain)
-	case wire.Reply:
+	switch {
+	case ready:
+		b.route(call)
+	case event == wire.Ask: // answered
+	case event == wire.Reply:
 		call.Answer(auth.Answer{Body: c.loose.Reply()})
 	default:
 		call.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})

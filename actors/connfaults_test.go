@@ -36,6 +36,29 @@ func TestConnectionFaults(t *testing.T) {
 	}
 }
 
+// TestFailedWhileAdmitted: a request may be failed, as Stop does, from the moment that it is in
+// the ring on. The race detector watches what the log reads of it.
+func TestFailedWhileAdmitted(t *testing.T) {
+	const n = 3000
+	r := newRig(t, nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		got := r.exchange(r.listen(listenerBlock("generic")), strings.Repeat(yes.frame("generic"), n))
+		if len(got) != 2*n || strings.Trim(got, "01\n") != "" {
+			t.Errorf("%d bytes of answers, want %d", len(got), 2*n)
+		}
+	}()
+	for ended := false; !ended; {
+		r.failInFlight()
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+	}
+}
+
 // readerThatPanics gives its text and then panics.
 type readerThatPanics struct{ io.Reader }
 
