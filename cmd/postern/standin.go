@@ -168,10 +168,10 @@ func (s *standIn) answer() (end bool) {
 		s.buf = s.buf[n:]
 		switch event {
 		case wire.Ask:
-			out = s.codec.AppendAnswer(out, req.Op, auth.Answer{Source: auth.SourceConfig})
+			out = s.codec.AppendAnswer(out, &req, auth.Answer{Source: auth.SourceConfig})
 			end = s.codec.OneShot()
 		case wire.Refuse, wire.RefuseBroken:
-			out = s.codec.AppendAnswer(out, req.Op, auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
+			out = s.codec.AppendAnswer(out, &req, auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
 			end = event == wire.RefuseBroken || s.codec.OneShot()
 		case wire.Quit, wire.Broken:
 			end = true
@@ -192,18 +192,16 @@ func (s *standIn) answer() (end bool) {
 // open makes the codec. Where the protocol is misspelt it goes by the first byte: ejabberd's
 // frames begin with a length, of which the high byte is no letter in any request worth the name.
 func (s *standIn) open() bool {
-	codec, err := wire.New(wire.Protocol(s.protocol), wire.Options{})
-	if err != nil {
-		guess := wire.Ejabberd
+	protocol := wire.Protocol(s.protocol)
+	if _, err := pipeDefaults(s.protocol); err != nil {
+		protocol = wire.Ejabberd
 		if s.buf[0] >= ' ' {
-			guess = wire.Generic
-		}
-		if codec, err = wire.New(guess, wire.Options{}); err != nil {
-			return false
+			protocol = wire.Generic
 		}
 	}
-	s.codec = codec
-	return true
+	var err error
+	s.codec, err = wire.New(protocol, wire.Options{})
+	return err == nil
 }
 
 // restartSelf starts this process over, as the same process.
