@@ -74,7 +74,7 @@ func settings(t *testing.T, file string) map[string][]string {
 // The socket units bring the service, on xcauth's ports and on loopback only, and name the
 // protocol so that it is served without a listen block.
 func TestSocketUnits(t *testing.T) {
-	ports := map[string]string{"ejabberd": "23662", "generic": "23663", "tcp_table": "23665", "saslauthd": "23666", "socketmap": "23667"}
+	ports := map[string]string{"ejabberd": "23662", "generic": "23663", "tcp_table": "23665", "saslauthd": "23666", "socketmap": "23667", "dovecot": "23668"}
 	files, err := filepath.Glob(filepath.Join(unitDir, "*.socket"))
 	if err != nil || len(files) != len(ports) {
 		t.Fatalf("%v, %v", files, err)
