@@ -14,18 +14,44 @@ import (
 // on its way there at one moment.
 const backendQueue = 4096
 
-// addBackend makes a backend and the actor with its slots.
-func (b *Broker) addBackend(cfg config.Backend, build func(config.Backend, backend.Hashing) (backend.Backend, error)) error {
-	be, err := build(cfg, b.hashing.run)
+// newBackend makes a backend and the actor with its slots. Parameters of domains take hold of
+// it; when it is retired and the last of them has let go, nobody asks it any more, and it is
+// closed.
+func (b *Broker) newBackend(cfg config.Backend) (*backendRef, error) {
+	be, err := b.make(cfg, b.hashing.run)
 	if err != nil {
-		return fmt.Errorf("backend %s: %w", cfg.BackendRef, err)
+		return nil, fmt.Errorf("backend %s: %w", cfg.BackendRef, err)
 	}
 	ref := &backendRef{
-		name: "backend." + cfg.BackendRef.String(), backend: be, slots: int32(cfg.Slots), queue: cfg.Queue,
+		name: b.sys.unused("backend." + cfg.BackendRef.String()), backend: be, slots: int32(cfg.Slots), queue: cfg.Queue,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		broker:  b, log: b.log,
 	}
-	b.backends[cfg.BackendRef] = ref
+	ref.ended = func() { b.aside(func() { b.closeBackend(ref) }) }
+	b.mu.Lock()
+	b.backends[ref] = struct{}{}
+	b.mu.Unlock()
 	ref.pid, err = b.sys.spawnRoot(ref.name, backendQueue, true, func() actor.Actor { return &slots{backendRef: ref} })
-	return err
+	if err != nil {
+		b.closeBackend(ref)
+	}
+	return ref, err
+}
+
+// closeBackend stops the actor of a backend that nobody asks any more, and closes it.
+func (b *Broker) closeBackend(r *backendRef) {
+	if r.pid != nil {
+		_ = b.sys.Root.StopFuture(r.pid).Wait()
+		b.sys.forget(r.name)
+	}
+	b.mu.Lock()
+	delete(b.backends, r)
+	b.mu.Unlock()
+	r.close()
+}
+
+func (r *backendRef) close() {
+	if err := r.backend.Close(); err != nil {
+		r.log.Warn("backend could not be closed", "backend", r.name, "err", err)
+	}
 }

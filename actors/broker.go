@@ -51,13 +51,17 @@ type Broker struct {
 	keyer   *cache.Keyer
 	seed    maphash.Seed
 	broken  bool
-	store   store.Store
-	journal *store.Group // nil without a store
+	make    func(config.Backend, backend.Hashing) (backend.Backend, error)
 	hashing *hashPool
+	width   int       // workers of one kind in a domain
+	replays []*replay // one for each of them
 
-	domains   map[string]*domain // immutable; "*" is the fallback
-	backends  map[config.BackendRef]*backendRef
-	listeners []*listener
+	table     atomic.Pointer[table]
+	disk      atomic.Pointer[disk] // nil without a store
+	shape     sync.RWMutex         // held while the table changes, and by what walks through all of it
+	reloading sync.Mutex           // one reload at a time
+	cfg       *config.Config       // in force; under reloading
+	leaving   []*domain            // taken out of use by the last reload; under reloading
 
 	arriving atomic.Int64    // connections accepted that are not in conns yet
 	inFlight atomic.Int64    // calls admitted whose answer has not left
@@ -66,13 +70,18 @@ type Broker struct {
 	ctx      context.Context // ends when the backends must let go
 	cancel   context.CancelFunc
 
-	mu      sync.Mutex
-	conns   map[*conn]struct{}
-	connSeq atomic.Uint64
-	idle    sync.WaitGroup // reader and accept goroutines
-	sweeps  atomic.Uint64  // rounds of the sweeper
-	sweeper chan struct{}
-	swept   chan struct{}
+	mu        sync.Mutex
+	domains   map[*domain]struct{}     // those with actors, also while they are taken out of use
+	backends  map[*backendRef]struct{} // likewise
+	listeners []*listener
+	conns     map[*conn]struct{}
+	stopping  bool // Stop has begun
+	burials   sync.WaitGroup
+	connSeq   atomic.Uint64
+	idle      sync.WaitGroup // reader and accept goroutines
+	sweeps    atomic.Uint64  // rounds of the sweeper
+	sweeper   chan struct{}
+	swept     chan struct{}
 }
 
 // Start builds the actors of a configuration. Nothing listens yet: see Listen and Pipe.
@@ -82,99 +91,56 @@ func Start(o Options) (*Broker, error) {
 	}
 	b := &Broker{
 		sys: newSystem(o.Log), log: o.Log, clock: o.Clock, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(),
-		store: o.Store, broken: o.Broken,
+		broken: o.Broken, make: o.Backend, width: runtime.GOMAXPROCS(0),
 		hashing:  newHashPool(runtime.GOMAXPROCS(0), hashQueue, o.Log),
-		domains:  make(map[string]*domain, len(o.Config.Domains)),
-		backends: make(map[config.BackendRef]*backendRef, len(o.Config.Backends)),
+		domains:  make(map[*domain]struct{}, len(o.Config.Domains)),
+		backends: make(map[*backendRef]struct{}, len(o.Config.Backends)),
 		conns:    make(map[*conn]struct{}),
 		sweeper:  make(chan struct{}), swept: make(chan struct{}),
 	}
 	b.sys.inject = o.inject
 	b.ctx, b.cancel = context.WithCancel(context.Background())
-	if o.Store != nil {
-		b.journal = store.NewGroup(o.Store, journalLimit)
+	for range b.width {
+		b.replays = append(b.replays, &replay{used: token.NewReplay(maxNonces)})
 	}
+	if o.Store != nil {
+		b.openDisk(o.Store)
+	}
+	b.table.Store(new(table))
 	go b.sweep()
-	if err := b.build(o); err != nil {
+	if err := b.build(o.Config); err != nil {
 		b.Stop()
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *Broker) build(o Options) error {
-	for _, cfg := range o.Config.Backends {
-		if err := b.addBackend(cfg, o.Backend); err != nil {
+func (b *Broker) build(cfg *config.Config) error {
+	t := &table{
+		domains:  make(map[string]*domain, len(cfg.Domains)),
+		backends: make(map[config.BackendRef]*backendRef, len(cfg.Backends)),
+	}
+	for _, c := range cfg.Backends {
+		ref, err := b.newBackend(c)
+		if err != nil {
 			return err
 		}
+		t.backends[c.BackendRef] = ref
 	}
-	for _, cfg := range o.Config.Domains {
-		d, err := b.newDomain(cfg)
+	for _, c := range cfg.Domains {
+		p, err := newParams(c, t.backends)
 		if err != nil {
-			return fmt.Errorf("domain %q: %w", cfg.Name, err)
+			return err
 		}
+		d := b.newDomain(c.Name, p)
 		if err := d.start(); err != nil {
 			return err
 		}
-		b.domains[d.name] = d
+		t.domains[d.name] = d
 	}
-	b.restoreNonces()
+	b.cfg = cfg
+	b.table.Store(t)
 	return nil
-}
-
-func (b *Broker) newDomain(cfg config.Domain) (*domain, error) {
-	d := &domain{
-		name: cfg.Name, broker: b, log: b.log, cost: cfg.Cache.BcryptCost, hot: cfg.Cache.HotEntries,
-		logins: cfg.Login,
-		disk:   cfg.Cache.Storage == config.StorageDisk,
-		rules: cache.Rules{
-			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
-			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
-			Refused: cfg.Cache.RefusedTTL, Exists: cfg.Cache.ExistsTTL, Absent: cfg.Cache.AbsentTTL,
-			Secrets: cfg.Cache.Secrets, Refusals: maxRefusals,
-		},
-	}
-	var err error
-	if cfg.JSXC != nil {
-		if d.jsxc, err = token.NewJSXC(cfg.JSXC.Secrets); err != nil {
-			return nil, err
-		}
-	}
-	if cfg.TOTP != nil {
-		if d.totp, err = token.NewTOTP(cfg.TOTP.Seed, cfg.TOTP.Secrets); err != nil {
-			return nil, err
-		}
-	}
-	names := cfg.AuthDomains
-	if len(names) == 0 {
-		names = []string{""}
-	}
-	for _, ref := range cfg.Backends {
-		for _, name := range names {
-			d.hops = append(d.hops, hop{b.backends[ref], name})
-		}
-	}
-	prefix := "domain:" + d.name
-	for i := range runtime.GOMAXPROCS(0) {
-		if d.jsxc != nil || d.totp != nil {
-			d.tokens = append(d.tokens, &tokenRef{domain: d, replay: token.NewReplay(maxNonces),
-				pid: b.sys.NewLocalPID(fmt.Sprintf("%s/token%d", prefix, i))})
-		}
-		d.shards = append(d.shards, &shardRef{domain: d,
-			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/cache%d", prefix, i))})
-	}
-	return d, nil
-}
-
-// maxRefusals is how many refused passwords of one user are remembered.
-const maxRefusals = 16
-
-// lookup returns the domain that answers for a name: its own, or the fallback.
-func (b *Broker) lookup(name string) *domain {
-	if d := b.domains[name]; d != nil {
-		return d
-	}
-	return b.domains["*"]
 }
 
 // enter counts a call as in flight, unless the broker drains: what comes then is refused at
@@ -237,7 +203,7 @@ func (b *Broker) isDomain(c *Call) auth.Answer {
 	return a
 }
 
-// route sends a call into its domain.
+// route sends a call into its domain, of which it takes hold until it is answered.
 func (b *Broker) route(c *Call) {
 	if b.draining.Load() {
 		c.Fail(auth.SourceDraining)
@@ -247,10 +213,15 @@ func (b *Broker) route(c *Call) {
 		c.Fail(auth.SourceConfig)
 		return
 	}
-	d := b.lookup(c.ID.Domain)
+	d := b.acquire(c.ID.Domain)
 	if d == nil {
 		c.Trace.Add("domain", "not configured, and there is no fallback domain \"*\"")
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain})
+		return
+	}
+	c.domain.Store(d)
+	if c.state.Load() != open { // its answer may have come before it had something to let go of
+		c.letGo()
 		return
 	}
 	d.enter(c)
@@ -266,9 +237,11 @@ func (b *Broker) Connections() (open int, ever uint64) {
 // Tree describes the actors, their queues, restarts and what is in flight, one line each.
 func (b *Broker) Tree() []string {
 	conns, _ := b.Connections()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	lines := []string{fmt.Sprintf("broker inflight=%d connections=%d goroutines=%d draining=%t",
 		b.inFlight.Load(), conns, runtime.NumGoroutine(), b.draining.Load())}
-	for _, r := range b.backends {
+	for r := range b.backends {
 		lines = append(lines, fmt.Sprintf("%s slots=%d/%d", r.name, r.running.Load(), r.slots))
 	}
 	return append(lines, b.sys.Tree()...)

@@ -160,7 +160,7 @@ func TestRefusalReachesTheDisk(t *testing.T) {
 func TestEviction(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
-	shards := len(r.domains["dom.example"].shards)
+	shards := len(r.table.Load().domains["dom.example"].shards)
 	for i := range 40 * shards {
 		r.want(r.auth(fmt.Sprint("user", i), "good"), allow, fromBackend)
 		r.hashed(fmt.Sprint("user", i), 1)
@@ -187,7 +187,7 @@ func TestEvictionKeepsLastUsed(t *testing.T) {
 	r.hashed("joe", 1)
 	r.clock.advance(50 * minute)
 	r.want(r.auth("joe", "good"), allow, hot)
-	for i := range 40 * len(r.domains["dom.example"].shards) {
+	for i := range 40 * len(r.table.Load().domains["dom.example"].shards) {
 		r.want(r.ask(isUser(fmt.Sprint("user", i))), allow, fromBackend)
 	}
 	r.clock.advance(50 * minute)

@@ -52,6 +52,8 @@ func (s *shardRef) in(ctx context.Context, do func(*shard)) error {
 
 // CachedUser returns a copy of what the cache holds of a user.
 func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (user cache.User, err error) {
+	b.shape.RLock()
+	defer b.shape.RUnlock()
 	d := b.lookup(id.Domain)
 	if d == nil {
 		return user, fmt.Errorf("%s: %w", id.Domain, ErrUnknownDomain)
@@ -62,6 +64,8 @@ func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (user cache.U
 
 // ForgetUser removes a user from the cache, in memory and on disk.
 func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
+	b.shape.RLock()
+	defer b.shape.RUnlock()
 	d := b.lookup(id.Domain)
 	if d == nil {
 		return fmt.Errorf("%s: %w", id.Domain, ErrUnknownDomain)
@@ -72,8 +76,8 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 		user := s.users.get(id)
 		user.Forget()
 		s.users.place(id, user)
-		if b.store != nil {
-			stored = b.store.Apply([]store.Op{{Key: CredentialKey(id)}}, true)
+		if disk := b.disk.Load(); disk != nil {
+			stored = disk.Apply([]store.Op{{Key: CredentialKey(id)}}, true)
 		}
 	})
 	return errors.Join(err, stored)
@@ -81,6 +85,8 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 
 // ForgetDomain removes the users of a domain from the cache.
 func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
+	b.shape.RLock()
+	defer b.shape.RUnlock()
 	d := b.lookup(name)
 	if d == nil {
 		return fmt.Errorf("%s: %w", name, ErrUnknownDomain)
@@ -90,8 +96,10 @@ func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
 
 // Flush empties the cache of every domain.
 func (b *Broker) Flush(ctx context.Context) error {
+	b.shape.RLock()
+	defer b.shape.RUnlock()
 	var all []*domain
-	for _, d := range b.domains {
+	for _, d := range b.table.Load().domains {
 		all = append(all, d)
 	}
 	return b.forget(ctx, all, []byte(store.Credentials), func(auth.Identity) bool { return true })
@@ -106,8 +114,8 @@ func (b *Broker) forget(ctx context.Context, domains []*domain, prefix []byte, m
 			var stored error
 			err := ref.in(ctx, func(s *shard) {
 				s.users.drop(match)
-				if b.store != nil {
-					stored = b.store.DeletePrefix(prefix)
+				if disk := b.disk.Load(); disk != nil {
+					stored = disk.DeletePrefix(prefix)
 				}
 			})
 			errs = append(errs, err, stored)
@@ -120,9 +128,12 @@ func (b *Broker) forget(ctx context.Context, domains []*domain, prefix []byte, m
 func (b *Broker) CacheStats(ctx context.Context) (map[string]ShardStats, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	all := make(map[string]ShardStats, len(b.domains))
+	b.shape.RLock()
+	defer b.shape.RUnlock()
+	domains := b.table.Load().domains
+	all := make(map[string]ShardStats, len(domains))
 	var errs []error
-	for name, d := range b.domains {
+	for name, d := range domains {
 		var sum ShardStats
 		for _, ref := range d.shards {
 			errs = append(errs, ref.in(ctx, func(s *shard) { sum.add(s.stats()) }))

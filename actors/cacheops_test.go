@@ -42,7 +42,7 @@ func TestChangesReachTheCache(t *testing.T) {
 						want = c.down
 					}
 					r.want(r.auth("joe", "good"), want.Verdict, want.Source)
-					if u := onDiskOf(t, r.store, "joe"); down && (u == nil) != (c.class == backend.Accepted) {
+					if u := onDiskOf(t, r.disk.Load().Store, "joe"); down && (u == nil) != (c.class == backend.Accepted) {
 						t.Errorf("on disk is %+v", u)
 					}
 				})
@@ -136,7 +136,7 @@ func TestCacheAdministrationErrors(t *testing.T) {
 			t.Errorf("%s of an unknown domain: %v", name, err)
 		}
 	}
-	r.domains["dom.example"].shards[0].send(tickMessage)
+	r.table.Load().domains["dom.example"].shards[0].send(tickMessage)
 	<-h.reached
 	over, cancel := context.WithCancel(ctx)
 	cancel()

@@ -39,6 +39,7 @@ type Call struct {
 	asker   asker
 	broker  *Broker
 	front   string
+	domain  atomic.Pointer[domain] // held, from route until the answer
 
 	state  atomic.Uint32
 	answer auth.Answer
@@ -64,6 +65,7 @@ func (c *Call) Answer(a auth.Answer) bool {
 	c.answer = a
 	c.took = time.Since(c.Received)
 	c.state.Store(answered)
+	c.letGo()
 	waiter := c.waiting.Swap(closedStack)
 	if c.asker != nil {
 		c.asker.answered(c)
@@ -81,7 +83,9 @@ func (c *Call) Answer(a auth.Answer) bool {
 func (c *Call) passOn(w *Call) {
 	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
 		time.Until(w.Deadline) > 2*graceTime(w.Deadline.Sub(w.Received)) {
-		c.broker.route(w)
+		if d := w.domain.Load(); d != nil { // nil: answered meanwhile
+			d.enter(w)
+		}
 		return
 	}
 	a := c.answer
@@ -92,6 +96,27 @@ func (c *Call) passOn(w *Call) {
 	}
 	w.Trace.Add("coalesced", "an identical request was answered: "+a.Verdict.String())
 	w.Answer(a)
+}
+
+// letGo releases the call's domain.
+func (c *Call) letGo() {
+	if d := c.domain.Swap(nil); d != nil {
+		d.release()
+	}
+}
+
+// moves makes another domain the one of a call that is handed on to it. It is false if the call
+// has been answered, or the other has ended.
+func (c *Call) moves(from, to *domain) bool {
+	if !to.join() {
+		return false
+	}
+	if !c.domain.CompareAndSwap(from, to) {
+		to.release()
+		return false
+	}
+	from.release()
+	return true
 }
 
 // Fail answers that nobody can tell, and why.

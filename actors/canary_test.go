@@ -145,7 +145,7 @@ func TestCanaryInPanics(t *testing.T) {
 		eventually(t, "recovery", a.recovered)
 	}
 	call := &Call{Req: login("joe", canary), broker: a.Broker}
-	work := &task{call: call, flow: cache.NewFlow(cache.Key{}), shard: a.domains["dom.example"].shards[0]}
+	work := &task{call: call, flow: cache.NewFlow(cache.Key{}), shard: a.table.Load().domains["dom.example"].shards[0]}
 	question := &ask{task: work, query: backend.Query{User: "joe", Secret: call.Req.Secret}}
 	reported := &actorStats{name: "canary", log: a.Broker.log}
 	for _, reason := range []any{canary, errors.New(canary), call, call.Req, question, &finished{task: work}, []byte(canary)} {
@@ -191,13 +191,13 @@ func TestCanaryInTrouble(t *testing.T) {
 	_ = gone.Close()
 	eventually(t, "the end of the connection", func() bool { return a.open() == 0 })
 	g.open()
-	d := a.domains["dom.example"]
+	d := a.table.Load().domains["dom.example"]
 	a.stop()
 	for _, stage := range []uint8{stageToken, stageHot, stageMissed, stageSlow} { // dead letters
 		call := &Call{Req: login("joe", canary), stage: stage, broker: a.Broker}
 		a.sys.Root.Send(d.router, call)
 		d.shards[0].send(call)
-		a.backends[rigBackend].send(&ask{task: &task{call: call, shard: d.shards[0]}, query: backend.Query{Secret: call.Req.Secret}})
+		a.table.Load().backends[rigBackend].send(&ask{task: &task{call: call, shard: d.shards[0]}, query: backend.Query{Secret: call.Req.Secret}})
 		eventually(t, "the answer to a dead letter", call.Done)
 	}
 	a.check("source=overload", "source=deadline", "cache cannot be written", "breaker changed")
@@ -209,8 +209,8 @@ func TestCanaryInConfiguration(t *testing.T) {
 		s.cfg.Domains[0].JSXC = &config.JSXCToken{Secrets: []auth.Secret{auth.NewSecret(canary)}, TTL: time.Hour}
 		s.cfg.Backends[0].Secret = auth.NewSecret(canary)
 	})
-	d := a.domains["dom.example"]
-	a.look(a.cfg.Backends, a.cfg.Domains, d.jsxc, d.totp)
+	d := a.table.Load().domains["dom.example"]
+	a.look(a.cfg.Backends, a.cfg.Domains, d.params.Load().jsxc, d.params.Load().totp)
 	_, err := Start(Options{Config: &config.Config{Domains: []config.Domain{{Name: "bad.example", TOTP: &config.TOTPToken{
 		Seed: auth.NewSecret(canary), Secrets: []auth.Secret{auth.NewSecret(canary)}}}}}, Log: slog.New(slog.DiscardHandler)})
 	if err == nil {

@@ -119,7 +119,7 @@ func TestChangeIsNotRepeated(t *testing.T) {
 			t.Errorf("%v: the backend was asked %d times", op, n-int64(i))
 		}
 	}
-	if n := r.backends[config.BackendRef{Kind: "json", Name: "second"}].backend.(*fakeBackend).asked.Load(); n != 0 {
+	if n := r.table.Load().backends[config.BackendRef{Kind: "json", Name: "second"}].backend.(*fakeBackend).asked.Load(); n != 0 {
 		t.Errorf("the second backend was asked %d times", n)
 	}
 }

@@ -21,7 +21,8 @@ const burst = 4096
 // restart, writes every answer that is ready and next in order.
 type conn struct {
 	broker *Broker
-	front  *front
+	from   *listener // nil for pipes
+	front  *front    // of the time at which it began
 	codec  wire.Codec
 	loose  wire.Unordered // the codec, if answers may overtake each other
 	in     io.Reader
@@ -65,6 +66,12 @@ type front struct {
 
 // busy reports whether a request is under way. Safe for any goroutine.
 func (c *conn) busy() bool { return c.next.Load() != c.last.Load() }
+
+// ending reports whether the connection is to end after the requests in flight: the broker
+// drains, or its listener was taken away.
+func (c *conn) ending() bool {
+	return c.broker.closing.Load() || c.from != nil && c.from.gone.Load()
+}
 
 // answered implements asker: it wakes the actor, once for any number of answers.
 func (c *conn) answered(*Call) { c.wake() }

@@ -3,12 +3,13 @@ package actors
 import (
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"postern/internal/auth"
-	"postern/internal/cache"
-	"postern/internal/token"
 )
 
 // Bounds of mailboxes: a full one answers "cannot tell" at once.
@@ -18,37 +19,23 @@ const (
 	quietQueue  = 1 << 20 // actors whose senders are bounded otherwise
 )
 
-// hop is one backend of a domain under one of its names there.
-type hop struct {
-	backend    *backendRef
-	authDomain string // empty: the request's own domain
-}
-
-// domain is what the broker knows of a configured domain. It is immutable once started and
-// outlives restarts of its actors.
+// domain is what the broker knows of a configured domain: its actors, which run as long as the
+// name is configured, and what they have in common. It outlives restarts of its actors.
 type domain struct {
+	lease         // held by calls that are not answered, and by tasks
 	name   string // canonical, or "*"
 	broker *Broker
 	log    *slog.Logger
-	rules  cache.Rules
-	cost   int // bcrypt, for new verifiers
-	disk   bool
-	hot    int // users held in memory, over all shards
-	jsxc   *token.JSXC
-	totp   *token.TOTP
-	hops   []hop
-	logins []string // rules for login names at the backends
+	params atomic.Pointer[params]
 
 	supervisor *actor.PID
 	router     *actor.PID
 	tokens     []*tokenRef
 	shards     []*shardRef
-}
 
-// hasTokens reports whether a password might be a token.
-func (d *domain) mayBeToken(secret auth.Secret) bool {
-	return d.jsxc != nil && token.LooksJSXC(secret.Reveal()) ||
-		d.totp != nil && token.LooksTOTP(secret.Reveal())
+	watchdog *time.Timer
+	buried   sync.Once
+	gone     chan struct{} // closed when the actors have stopped
 }
 
 // shardOf returns the shard that owns a user.
@@ -57,10 +44,10 @@ func (d *domain) shardOf(hash uint64) *shardRef { return d.shards[hash%uint64(le
 func (d *domain) tokenOf(hash uint64) *tokenRef { return d.tokens[hash%uint64(len(d.tokens))] }
 
 // enter sends a call to the first who may answer it. This needs nothing but the domain's
-// immutable table, so the hot path goes straight to its worker; the router sees what memory
-// could not answer.
+// parameters, so the hot path goes straight to its worker; the router sees what memory could
+// not answer.
 func (d *domain) enter(c *Call) {
-	if c.Req.Op == auth.OpAuth && d.mayBeToken(c.Req.Secret) {
+	if c.Req.Op == auth.OpAuth && d.params.Load().mayBeToken(c.Req.Secret) {
 		c.stage = stageToken
 		d.tokenOf(c.hash).send(c)
 		return
@@ -81,7 +68,9 @@ func (d *domain) start() error {
 		return err
 	}
 	d.supervisor = pid
-	d.router = sys.NewLocalPID(pid.Id + "/router")
+	d.broker.mu.Lock()
+	d.broker.domains[d] = struct{}{}
+	d.broker.mu.Unlock()
 	<-ready
 	return nil
 }

@@ -225,7 +225,7 @@ func TestDomainsDoNotShareTrouble(t *testing.T) {
 	}
 	g.reached(t, 8)
 	r.settled(f)
-	f.arm("domain:dom.example/", "tick", 1+len(r.domains["dom.example"].shards)) // router and shards
+	f.arm("domain:dom.example/", "tick", 1+len(r.table.Load().domains["dom.example"].shards)) // router and shards
 	r.tickAll()
 	for i := range 50 {
 		r.want(r.ask(at("other.example", fmt.Sprint("user", i), "good")), auth.Allow, auth.SourceBackend)

@@ -63,9 +63,7 @@ func (b *Broker) closeListeners() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.listeners {
-		if !l.closed.Swap(true) {
-			_ = l.socket.Close()
-		}
+		l.close()
 	}
 }
 
@@ -91,17 +89,20 @@ func (b *Broker) Stop() {
 	b.draining.Store(true)
 	b.closeConns()
 	b.cancel()
+	b.mu.Lock()
+	b.stopping = true
+	b.mu.Unlock()
+	b.burials.Wait()
 	b.failInFlight()
 	within(stopPatience, b.idle.Wait)
 	b.hashing.close()
 	var waits []func() error
-	for _, d := range b.domains {
-		if d.supervisor != nil {
-			waits = append(waits, b.sys.Root.StopFuture(d.supervisor).Wait)
-		}
+	pids := make([]*actor.PID, 0, len(b.domains)+len(b.backends)+len(b.listeners))
+	for d := range b.domains {
+		d.unwatch()
+		pids = append(pids, d.supervisor)
 	}
-	pids := make([]*actor.PID, 0, len(b.backends)+len(b.listeners))
-	for _, r := range b.backends {
+	for r := range b.backends {
 		pids = append(pids, r.pid)
 	}
 	for _, l := range b.listeners {
@@ -115,17 +116,15 @@ func (b *Broker) Stop() {
 	for _, wait := range waits {
 		_ = wait() // at most 10 s, see the library
 	}
-	if b.journal != nil {
-		b.journal.Close()
+	if disk := b.disk.Load(); disk != nil {
+		disk.journal.Close()
 	}
-	for _, r := range b.backends {
+	for r := range b.backends {
 		// A question takes a moment to end with b.ctx, and Close must not run beside it.
 		for end := time.Now().Add(stopPatience); r.running.Load() > 0 && time.Now().Before(end); {
 			time.Sleep(drainPoll)
 		}
-		if err := r.backend.Close(); err != nil {
-			b.log.Warn("backend could not be closed", "backend", r.name, "err", err)
-		}
+		r.close()
 	}
 	close(b.sweeper)
 	<-b.swept

@@ -136,7 +136,7 @@ func TestFaultsOfOthers(t *testing.T) {
 			eventually(t, "the restart", func() bool { return r.restarts(actor) > 0 && r.recovered() })
 			if actor == supervisorName { // its children are made anew
 				eventually(t, "the workers' start", func() bool {
-					return f.count("/cache", "Started") == 2*len(r.domains["dom.example"].shards)
+					return f.count("/cache", "Started") == 2*len(r.table.Load().domains["dom.example"].shards)
 				})
 			}
 			gate.open()
@@ -148,7 +148,7 @@ func TestFaultsOfOthers(t *testing.T) {
 
 // tickAll sends every listed actor a message that it takes or ignores.
 func (r *rig) tickAll() {
-	for _, d := range r.domains {
+	for _, d := range r.table.Load().domains {
 		r.sys.Root.Send(d.supervisor, tickMessage)
 		r.sys.Root.Send(d.router, tickMessage)
 		for _, s := range d.shards {
@@ -158,7 +158,7 @@ func (r *rig) tickAll() {
 			r.sys.Root.Send(w.pid, tickMessage)
 		}
 	}
-	for _, b := range r.backends {
+	for _, b := range r.table.Load().backends {
 		b.send(tickMessage)
 	}
 	for _, l := range r.listeners {

@@ -128,7 +128,7 @@ func (r *rig) routed(f *faults, n int) {
 	r.t.Helper()
 	eventually(r.t, "all requests at the router", func() bool { return f.count("/router", callMissed) == n })
 	ticks := f.count("/router", "tick")
-	r.sys.Root.Send(r.domains["dom.example"].router, tickMessage) // stands behind the last of them
+	r.sys.Root.Send(r.table.Load().domains["dom.example"].router, tickMessage) // stands behind the last of them
 	eventually(r.t, "the router's leisure", func() bool { return f.count("/router", "tick") > ticks })
 }
 

@@ -26,14 +26,23 @@ const (
 
 // listener is one endpoint. It outlives restarts of its actor: the socket stays open.
 type listener struct {
-	*front
-	cfg       config.Listener
+	front     atomic.Pointer[front] // of new connections
+	name      string                // of the actor
+	cfg       config.Listener       // under Broker.mu
 	broker    *Broker
 	socket    net.Listener
 	pid       *actor.PID
 	accepting atomic.Bool
-	slots     chan struct{} // bounds connections
+	slots     *limit // of connections
 	closed    atomic.Bool
+	gone      atomic.Bool // taken away by a reload: its connections end
+}
+
+// close closes the socket; connections stay. Broker.mu is held.
+func (l *listener) close() {
+	if !l.closed.Swap(true) {
+		_ = l.socket.Close()
+	}
 }
 
 // acceptFailed tells the actor that its accept goroutine panicked.
@@ -73,14 +82,14 @@ func (b *Broker) Listen(cfg config.Listener, socket net.Listener) error {
 		return fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
 	l := &listener{
-		front: newFront(cfg), cfg: cfg, broker: b, socket: socket, slots: make(chan struct{}, cfg.MaxConnections),
+		name: b.sys.unused("listener:" + cfg.Name), cfg: cfg, broker: b, socket: socket, slots: newLimit(cfg.MaxConnections),
 	}
+	l.front.Store(newFront(cfg))
 	b.mu.Lock()
 	b.listeners = append(b.listeners, l)
 	b.mu.Unlock()
-	name := "listener:" + cfg.Name
-	l.pid = b.sys.NewLocalPID(name)
-	_, err := b.sys.spawnRoot(name, connQueue, true, func() actor.Actor { return listenerActor{l} })
+	l.pid = b.sys.NewLocalPID(l.name)
+	_, err := b.sys.spawnRoot(l.name, connQueue, true, func() actor.Actor { return listenerActor{l} })
 	return err
 }
 
@@ -95,15 +104,15 @@ func (l *listener) accept() {
 	}()
 	pause := time.Duration(0)
 	for {
-		l.slots <- struct{}{}
+		l.slots.enter()
 		socket, err := l.socket.Accept()
 		if err != nil {
-			<-l.slots
+			l.slots.leave()
 			if l.closed.Load() || errors.Is(err, net.ErrClosed) {
 				return
 			}
 			pause = min(max(2*pause, acceptPause), acceptPauseMax)
-			l.broker.log.Error("connection could not be accepted; trying again", "listener", l.name, "pause", pause, "err", err)
+			l.broker.log.Error("connection could not be accepted; trying again", "listener", l.front.Load().name, "pause", pause, "err", err)
 			time.Sleep(pause)
 			continue
 		}
@@ -112,22 +121,22 @@ func (l *listener) accept() {
 		l.broker.arriving.Add(1)
 		go func() {
 			defer l.broker.idle.Done()
-			defer func() { <-l.slots }()
-			l.broker.serve(l.front, socket, socket, socket)
+			defer l.slots.leave()
+			l.broker.serve(l, l.front.Load(), socket, socket, socket)
 		}()
 	}
 }
 
 // serve runs one connection to its end, on the caller's goroutine.
-func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
-	c := b.join(f, in, out, socket)
+func (b *Broker) serve(from *listener, f *front, in io.Reader, out io.Writer, socket net.Conn) {
+	c := b.join(from, f, in, out, socket)
 	if socket != nil {
 		b.arriving.Add(-1)
 	}
 	if c == nil {
 		return
 	}
-	if socket != nil && b.closing.Load() { // closeConns did not see this one
+	if socket != nil && c.ending() { // closeConns or takeAway did not see this one
 		_ = socket.SetReadDeadline(time.Unix(1, 0))
 	}
 	if c.greet() {
@@ -140,14 +149,14 @@ func (b *Broker) serve(f *front, in io.Reader, out io.Writer, socket net.Conn) {
 }
 
 // join makes a connection of the broker, or nil if that is not possible.
-func (b *Broker) join(f *front, in io.Reader, out io.Writer, socket net.Conn) *conn {
+func (b *Broker) join(from *listener, f *front, in io.Reader, out io.Writer, socket net.Conn) *conn {
 	codec, err := wire.New(f.protocol, f.options)
 	if err != nil { // checked before, see Listen and Pipe
 		b.log.Error("connection refused", "front", f.name, "err", err)
 		return nil
 	}
 	c := &conn{
-		broker: b, front: f, codec: codec, in: in, out: out, net: socket, since: time.Now(),
+		broker: b, from: from, front: f, codec: codec, in: in, out: out, net: socket, since: time.Now(),
 		ring: make([]atomic.Pointer[Call], f.pipeline), credits: make(chan struct{}, f.pipeline),
 		flushed: make(chan struct{}),
 	}
@@ -177,6 +186,6 @@ func (b *Broker) Pipe(cfg config.Listener, in io.Reader, out io.Writer) error {
 	if _, ok := codec.(wire.Unordered); ok {
 		return fmt.Errorf("protocol %s needs a socket: it hangs up for an answer", cfg.Protocol)
 	}
-	b.serve(newFront(cfg), in, out, nil)
+	b.serve(nil, newFront(cfg), in, out, nil)
 	return nil
 }

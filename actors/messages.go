@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"sync/atomic"
 	"time"
 
 	"postern/internal/auth"
@@ -25,9 +26,21 @@ type task struct {
 	call  *Call
 	flow  *cache.Flow // auth only
 	chain backend.Chain
-	hop   int // index into domain.hops of the backend being asked
+	hop   int // index into params.hops of the backend being asked
 	shard *shardRef
 	tries int
+
+	params *params     // those with which it began, held
+	holds  atomic.Bool // of params and of the shard's domain
+	away   bool        // its work is somewhere else, and comes back as finished
+}
+
+// end lets go of what the task holds. What it learned has been remembered by then.
+func (t *task) end() {
+	if t.holds.CompareAndSwap(true, false) {
+		t.params.release()
+		t.shard.release()
+	}
 }
 
 // finished brings the result of a task's work back to its shard.
@@ -56,6 +69,7 @@ func (f *finished) Fail(why auth.Source) {
 		return
 	}
 	f.call.Fail(why)
+	f.end()
 }
 
 // ask puts a task's question to a backend's slots.

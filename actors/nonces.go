@@ -20,18 +20,25 @@ func nonceOps(n token.Nonce) []store.Op {
 }
 
 // restoreNonces brings back, after a restart of the process, the single-use tokens that
-// could still be presented. Every worker of a domain with such tokens learns all of them:
-// which user a nonce was of is not stored, and they are few.
-func (b *Broker) restoreNonces() { b.scanNonces(b.rememberNonce) }
+// could still be presented. Every worker learns all of them: which user a nonce was of is not
+// stored, and they are few.
+func (b *Broker) restoreNonces() {
+	b.scanNonces(func(n token.Nonce) {
+		for _, r := range b.replays {
+			r.restore(n)
+		}
+	})
+}
 
 // scanNonces calls live for each stored nonce that still counts and removes the others.
 func (b *Broker) scanNonces(live func(token.Nonce)) {
-	if b.store == nil {
+	disk := b.disk.Load()
+	if disk == nil {
 		return
 	}
 	now := b.clock()
 	var gone []store.Op
-	err := b.store.Scan([]byte(store.Nonces), func(key, value []byte) bool {
+	err := disk.Scan([]byte(store.Nonces), func(key, value []byte) bool {
 		var n token.Nonce
 		id := key[len(store.Nonces):]
 		if len(value) == 9 && value[0] == nonceVersion && len(id) == len(n.ID) {
@@ -46,7 +53,7 @@ func (b *Broker) scanNonces(live func(token.Nonce)) {
 		return len(gone) < maxPruned
 	})
 	if err == nil && len(gone) > 0 {
-		err = b.store.Apply(gone, false)
+		err = disk.Apply(gone, false)
 	}
 	if err != nil {
 		b.log.Error("stored tokens could not be read", "err", err)
@@ -58,16 +65,6 @@ const maxPruned = 10000
 
 // pruneEvery is how often expired nonces are removed from disk.
 const pruneEvery = 5 * time.Minute
-
-func (b *Broker) rememberNonce(n token.Nonce) {
-	for _, d := range b.domains {
-		for _, t := range d.tokens {
-			if d.totp != nil {
-				t.replay.Restore(n)
-			}
-		}
-	}
-}
 
 // userHash chooses the worker of a user.
 func (b *Broker) userHash(id auth.Identity) uint64 { return maphash.String(b.seed, id.User) }

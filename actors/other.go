@@ -20,7 +20,7 @@ func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source 
 	}
 	switch {
 	case c.Req.Op == auth.OpIsUser:
-		a = s.afterIsUser(c, user, r, a, now)
+		a = s.afterIsUser(t, user, r, a, now)
 	case c.Req.Op.Changes():
 		s.afterChange(c, user, r.Class)
 	}
@@ -28,20 +28,24 @@ func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source 
 	s.finish(t, a)
 }
 
-func (s *shard) afterIsUser(c *Call, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
+func (s *shard) afterIsUser(t *task, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
+	id, rules := t.call.ID, &s.params.Load().rules
 	switch r.Class {
 	case backend.Accepted, backend.Refused:
-		if user.SetExists(r.Class == backend.Accepted, &s.rules, now) {
-			s.users.save(c.ID, user)
+		if s.outdated(t) {
+			return a
 		}
-		s.users.place(c.ID, user)
+		if user.SetExists(r.Class == backend.Accepted, rules, now) {
+			s.users.save(id, user)
+		}
+		s.users.place(id, user)
 	case backend.Outage, backend.Throttled:
-		if grace, ok := user.IsUserGrace(&s.rules, now); ok {
+		if grace, ok := user.IsUserGrace(rules, now); ok {
 			return grace
 		}
 	case backend.Unsure:
 		// Nobody can be asked: who logged in within the outage lifetime is there.
-		if known, ok := user.IsUserGrace(&s.rules, now); ok {
+		if known, ok := user.IsUserGrace(rules, now); ok {
 			known.Source = auth.SourceCache
 			return known
 		}

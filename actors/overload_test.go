@@ -114,7 +114,7 @@ func TestFullMailboxes(t *testing.T) {
 			}
 		}
 	})
-	r.sys.Root.Send(r.domains["dom.example"].router, tickMessage)
+	r.sys.Root.Send(r.table.Load().domains["dom.example"].router, tickMessage)
 	<-h.reached
 	var refused atomic.Int64
 	var wg sync.WaitGroup

@@ -161,7 +161,7 @@ func (r *reader) setReadDeadline(timeout time.Duration) {
 		at = time.Now().Add(timeout)
 	}
 	_ = r.net.SetReadDeadline(at)
-	if r.broker.closing.Load() || r.hungUp.Load() {
+	if r.ending() || r.hungUp.Load() {
 		_ = r.net.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -175,11 +175,11 @@ func (r *reader) close(leftover bool) {
 	case !ok:
 		return
 	case r.hungUp.Load(): // writing is shut down
-	case r.lost.Load() || !leftover && !r.broker.closing.Load() || half.CloseWrite() != nil:
+	case r.lost.Load() || !leftover && !r.ending() || half.CloseWrite() != nil:
 		return
 	}
 	limit := lingerTime
-	if r.broker.closing.Load() {
+	if r.ending() {
 		limit = lingerDrain
 	}
 	_ = r.net.SetReadDeadline(time.Now().Add(limit))

@@ -18,7 +18,8 @@ const flushEvery = 15 * time.Second
 // restarts of its actor.
 type shardRef struct {
 	*domain
-	pid *actor.PID
+	pid  *actor.PID
+	left map[string]*shardRef // names whose users live elsewhere by now; for the shard's goroutine only
 }
 
 func (s *shardRef) send(message any) { s.broker.sys.Root.Send(s.pid, message) }
@@ -62,6 +63,8 @@ func (s *shard) Receive(ctx actor.Context) {
 		s.onFinished(m)
 	case *cacheOp:
 		m.run(s)
+	case *order:
+		m.run(s)
 	case *tick:
 		s.users.flush()
 		s.arm()
@@ -81,6 +84,9 @@ func (s *shard) arm() {
 }
 
 func (s *shard) onCall(c *Call) {
+	if len(s.left) > 0 && s.forward(c) {
+		return
+	}
 	switch c.stage {
 	case stageHot:
 		s.onHot(c)
@@ -94,10 +100,11 @@ func (s *shard) onCall(c *Call) {
 // onHot answers from memory, or lets the router see whether somebody is asking the same.
 func (s *shard) onHot(c *Call) {
 	now := cache.At(s.broker.clock())
+	rules := &s.params.Load().rules
 	switch c.Req.Op {
 	case auth.OpAuth:
 		user := s.users.get(c.ID)
-		if step, ok := user.Hot(c.Key, &s.rules, now); ok {
+		if step, ok := user.Hot(c.Key, rules, now); ok {
 			s.note(c, step.Answer)
 			if step.Touched {
 				s.users.touched[c.ID] = struct{}{}
@@ -106,7 +113,7 @@ func (s *shard) onHot(c *Call) {
 			return
 		}
 	case auth.OpIsUser:
-		if a, ok := s.users.get(c.ID).IsUser(&s.rules, now); ok {
+		if a, ok := s.users.get(c.ID).IsUser(rules, now); ok {
 			s.note(c, a)
 			c.Answer(a)
 			return
@@ -123,14 +130,24 @@ func (s *shard) onHot(c *Call) {
 
 // begin starts the task of a call that memory could not answer.
 func (s *shard) begin(c *Call) {
-	t := &task{call: c, chain: backend.NewChain(c.Req.Op), shard: s.shardRef}
+	if !s.join() { // c was answered, and it was the last of a domain taken out of use
+		c.Fail(auth.SourceStopping)
+		return
+	}
+	t := &task{call: c, chain: backend.NewChain(c.Req.Op), shard: s.shardRef, params: s.acquireParams()}
+	t.holds.Store(true)
+	defer func() {
+		if !t.away {
+			t.end()
+		}
+	}()
 	if c.Req.Op != auth.OpAuth {
 		s.askNext(t)
 		return
 	}
 	t.flow = cache.NewFlow(c.Key)
 	user := s.users.get(c.ID)
-	s.apply(t, user, t.flow.Start(user, &s.rules, cache.At(s.broker.clock())))
+	s.apply(t, user, t.flow.Start(user, &s.params.Load().rules, cache.At(s.broker.clock())))
 }
 
 // apply carries out what a flow decided.
@@ -148,6 +165,8 @@ func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
 		s.finish(t, step.Answer)
 	}
 	switch step.Do {
+	case cache.Nothing:
+		t.end()
 	case cache.Ask:
 		s.askNext(t)
 	case cache.Compare:
@@ -182,6 +201,7 @@ func (s *shard) note(c *Call, a auth.Answer) {
 // compare looks, on the hashing pool, for the hash that the call's secret has.
 func (s *shard) compare(t *task, hashes []string, urgent bool) {
 	s.count.Compares++
+	t.away = true
 	ref := s.shardRef
 	begun := time.Now()
 	job := hashJob{
@@ -208,7 +228,8 @@ func (s *shard) compare(t *task, hashes []string, urgent bool) {
 // hash makes the stored hash of a new secret.
 func (s *shard) hash(t *task) {
 	s.count.Hashes++
-	ref, cost := s.shardRef, s.cost
+	t.away = true
+	ref, cost := s.shardRef, s.params.Load().cost
 	job := hashJob{
 		run: func() {
 			hash, err := passhash.New(t.call.Req.Secret.Reveal(), cost)
@@ -227,15 +248,16 @@ func (s *shard) hash(t *task) {
 // askNext puts the task's question to the next backend of the domain.
 func (s *shard) askNext(t *task) {
 	c := t.call
-	h := s.hops[t.hop]
+	h := t.params.hops[t.hop]
 	authDomain := h.authDomain
 	if authDomain == "" {
 		authDomain = c.ID.Domain
 	}
 	s.count.BackendAsked++
+	t.away = true
 	h.backend.send(&ask{
 		task:     t,
-		query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret, Logins: s.logins},
+		query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret, Logins: t.params.logins},
 		deadline: c.Deadline.Add(-graceTime(c.Deadline.Sub(c.Received))),
 	})
 }
@@ -245,11 +267,15 @@ func (s *shard) askNext(t *task) {
 func graceTime(patience time.Duration) time.Duration { return min(patience/4, time.Second) }
 
 func (s *shard) onFinished(f *finished) {
+	if len(s.left) > 0 && s.forwardResult(f) {
+		return
+	}
 	now := cache.At(s.broker.clock())
+	rules := &s.params.Load().rules
 	user := s.users.get(f.call.ID)
 	switch f.do {
 	case cache.Compare:
-		s.apply(f.task, user, f.flow.Compared(user, f.match, f.hashes, f.ran, &s.rules, now))
+		s.apply(f.task, user, f.flow.Compared(user, f.match, f.hashes, f.ran, rules, now))
 	case cache.Hash:
 		s.apply(f.task, user, f.flow.WasHashed(user, f.hash))
 	case cache.Ask:
@@ -260,7 +286,7 @@ func (s *shard) onFinished(f *finished) {
 // onAsked takes a backend's answer: the next backend of the chain, or the end of it.
 func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
 	t := f.task
-	if !t.chain.Add(f.result) && t.hop+1 < len(s.hops) {
+	if !t.chain.Add(f.result) && t.hop+1 < len(t.params.hops) {
 		t.hop++
 		s.askNext(t)
 		return
@@ -270,10 +296,15 @@ func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
 		s.count.Refusals++
 	}
 	if t.flow != nil {
-		s.apply(t, user, t.flow.Asked(user, outcomeOf(result.Class, f.busy), f.source, &s.rules, now))
+		if s.outdated(t) {
+			t.flow.Outdate()
+		}
+		rules := &s.params.Load().rules
+		s.apply(t, user, t.flow.Asked(user, outcomeOf(result.Class, f.busy), f.source, rules, now))
 		return
 	}
 	s.finishOther(t, user, result, f.source, now)
+	t.end()
 }
 
 // outcomeOf is what a backend's answer means to the cache.

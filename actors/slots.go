@@ -26,6 +26,7 @@ const expireEvery = 25 * time.Millisecond
 // backendRef is a backend as the rest of the broker sees it. It outlives restarts of its
 // actor.
 type backendRef struct {
+	lease   // held by parameters of domains
 	name    string
 	backend backend.Backend
 	slots   int32

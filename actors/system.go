@@ -100,6 +100,30 @@ func (s *system) boxes() map[string]*mailbox {
 	return boxes
 }
 
+// unused returns name, or name with a number if an actor of that name is listed: one that is
+// on its way out.
+func (s *system) unused(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := name
+	for n := 2; s.stats[free] != nil; n++ {
+		free = fmt.Sprintf("%s#%d", name, n)
+	}
+	return free
+}
+
+// forget takes an actor that has stopped, and its children, off the list.
+func (s *system) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.stats, name)
+	for child := range s.stats {
+		if strings.HasPrefix(child, name+"/") {
+			delete(s.stats, child)
+		}
+	}
+}
+
 // Tree describes every listed actor, sorted by name: queue length and restarts.
 func (s *system) Tree() []string {
 	s.mu.Lock()

@@ -42,15 +42,26 @@ type users struct {
 
 func newUsers(d *domain) *users {
 	u := &users{domain: d, touched: make(map[auth.Identity]struct{})}
-	size := max(d.hot/len(d.shards), 16)
+	size := u.size()
 	u.known, _ = simplelru.NewLRU(size, func(id auth.Identity, user *cache.User) {
 		// Save what only memory knows before it is forgotten.
 		if _, ok := u.touched[id]; ok {
 			u.save(id, user)
 		}
 	})
-	u.strangers, _ = simplelru.NewLRU[auth.Identity, *cache.User](max(size/4, 16), nil)
+	u.strangers, _ = simplelru.NewLRU[auth.Identity, *cache.User](strangersOf(size), nil)
 	return u
+}
+
+// size is how many users the shard may hold.
+func (u *users) size() int { return max(u.params.Load().hot/len(u.shards), 16) }
+
+func strangersOf(size int) int { return max(size/4, 16) }
+
+// resize follows a change of the domain's parameters.
+func (u *users) resize() {
+	u.known.Resize(u.size())
+	u.strangers.Resize(strangersOf(u.size()))
 }
 
 // get returns a user, from memory or from disk. It is never nil.
@@ -80,9 +91,17 @@ func (u *users) place(id auth.Identity, user *cache.User) {
 	u.known.Add(id, user)
 }
 
+// onDisk is where the domain's users are kept; nil if they are not.
+func (u *users) onDisk() *disk {
+	if !u.params.Load().disk {
+		return nil
+	}
+	return u.broker.disk.Load()
+}
+
 func (u *users) load(id auth.Identity) *cache.User {
-	if u.disk && u.broker.store != nil {
-		record, err := u.broker.store.Get(CredentialKey(id))
+	if disk := u.onDisk(); disk != nil {
+		record, err := disk.Get(CredentialKey(id))
 		if err == nil {
 			var user *cache.User
 			if user, err = cache.Decode(record); err == nil {
@@ -100,10 +119,11 @@ func (u *users) load(id auth.Identity) *cache.User {
 // memory; it is said once, and again when it recovers.
 func (u *users) save(id auth.Identity, user *cache.User) {
 	delete(u.touched, id)
-	if !u.disk || u.broker.store == nil {
+	disk := u.onDisk()
+	if disk == nil {
 		return
 	}
-	err := u.broker.store.Apply([]store.Op{{Key: CredentialKey(id), Value: user.Encode()}}, false)
+	err := disk.Apply([]store.Op{{Key: CredentialKey(id), Value: user.Encode()}}, false)
 	if (err != nil) != u.failing {
 		u.failing = err != nil
 		if u.failing {
@@ -122,6 +142,37 @@ func (u *users) flush() {
 		}
 	}
 	clear(u.touched)
+}
+
+// reconsider forgets what the domain's backends refused, since it has others now.
+func (u *users) reconsider() {
+	for _, list := range []*simplelru.LRU[auth.Identity, *cache.User]{u.known, u.strangers} {
+		for _, id := range list.Keys() {
+			if user, ok := list.Peek(id); ok {
+				user.Reconsider()
+			}
+		}
+	}
+}
+
+// take removes the users of a domain's name, and returns them with what is to be kept of them
+// written to disk.
+func (u *users) take(name string) map[auth.Identity]*cache.User {
+	taken := make(map[auth.Identity]*cache.User)
+	for _, list := range []*simplelru.LRU[auth.Identity, *cache.User]{u.known, u.strangers} {
+		for _, id := range list.Keys() {
+			if id.Domain != name {
+				continue
+			}
+			user, _ := list.Peek(id)
+			if _, ok := u.touched[id]; ok {
+				u.save(id, user)
+			}
+			taken[id] = user
+			list.Remove(id)
+		}
+	}
+	return taken
 }
 
 // drop forgets the users that match, in memory; the caller removes them on disk.

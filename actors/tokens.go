@@ -10,17 +10,18 @@ import (
 	"postern/internal/token"
 )
 
-// maxNonces bounds the memory of used single-use tokens of one token worker. When it is
-// full of live ones, further tokens are answered "cannot tell": forgetting one would let it
-// be used twice.
-const maxNonces = 1 << 17
+// maxNonces bounds the memory of used single-use tokens of one share of the users, over all
+// domains. When it is full of live ones, further tokens are answered "cannot tell": forgetting
+// one would let it be used twice.
+const maxNonces = 1 << 18
 
 // tokenRef is a token worker as the rest of the broker sees it. It outlives restarts of its
-// actor, and so does the memory of used nonces: a restart must not open a token again.
+// actor. The memory of used nonces outlives even the domain: neither a restart nor a reload may
+// open a token again.
 type tokenRef struct {
 	*domain
 	pid    *actor.PID
-	replay *token.Replay // used by the worker's goroutine only
+	replay *replay
 }
 
 func (t *tokenRef) send(c *Call) { t.broker.sys.Root.Send(t.pid, c) }
@@ -37,16 +38,17 @@ func (t *tokenWorker) Receive(ctx actor.Context) {
 
 func (t *tokenWorker) onCall(c *Call) {
 	text, now := c.Req.Secret.Reveal(), t.broker.clock()
-	if t.jsxc != nil && token.LooksJSXC(text) {
-		status := t.jsxc.Verify(c.ID, text, now)
+	p := t.params.Load()
+	if p.jsxc != nil && token.LooksJSXC(text) {
+		status := p.jsxc.Verify(c.ID, text, now)
 		c.Trace.Add("token", "jsxc: "+status.String())
 		if status == token.Valid {
 			c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
 			return
 		}
 	}
-	if t.totp != nil && token.LooksTOTP(text) {
-		status, nonce := t.totp.Verify(c.ID, text, now)
+	if p.totp != nil && token.LooksTOTP(text) {
+		status, nonce := p.totp.Verify(c.ID, text, now)
 		c.Trace.Add("token", "totp: "+status.String())
 		if status == token.Valid {
 			t.useOnce(c, nonce)
@@ -62,7 +64,8 @@ func (t *tokenWorker) onCall(c *Call) {
 // that the same token is refused from here on, and on disk before the answer, so that a
 // restart of the process does not open it again.
 func (t *tokenWorker) useOnce(c *Call, nonce token.Nonce) {
-	fresh, full := t.replay.Use(nonce, t.broker.clock())
+	fresh, full := t.replay.use(nonce, t.broker.clock())
+	disk := t.broker.disk.Load()
 	switch {
 	case full:
 		t.log.Error("memory of used tokens is full; refusing single-use tokens for a moment", "domain", t.name)
@@ -70,9 +73,9 @@ func (t *tokenWorker) useOnce(c *Call, nonce token.Nonce) {
 	case !fresh:
 		c.Trace.Add("token", "totp: already used")
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken})
-	case t.disk && t.broker.journal != nil:
+	case t.params.Load().disk && disk != nil:
 		log := t.log
-		t.broker.journal.Apply(nonceOps(nonce), func(err error) {
+		disk.journal.Apply(nonceOps(nonce), func(err error) {
 			if errors.Is(err, store.ErrBusy) {
 				c.Fail(auth.SourceOverload)
 				return

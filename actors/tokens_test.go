@@ -98,7 +98,7 @@ func TestSingleUse(t *testing.T) {
 	r.want(r.auth("joe", text), auth.Allow, auth.SourceToken)
 	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
 	r.settled(f)
-	workers := len(r.domains["dom.example"].tokens)
+	workers := len(r.table.Load().domains["dom.example"].tokens)
 	f.arm("/token", "tick", workers)
 	r.tickAll()
 	eventually(t, "the restarts", func() bool { return r.restarts("/token") == workers && r.recovered() })

@@ -56,6 +56,8 @@ type Flow struct {
 	started Time     // when the backend was asked
 	changes uint64   // of the user, at that time
 	busy    auth.Answer
+
+	outdated bool // see Outdate
 }
 
 type phase uint8
@@ -207,6 +209,10 @@ func (f *Flow) learn(u *User, match string) (dropped bool) {
 	return false
 }
 
+// Outdate tells that the question was put under another configuration: an acceptance is
+// answered, but not remembered, while a refusal counts as ever.
+func (f *Flow) Outdate() { f.outdated = true }
+
 // Asked takes the backend's answer.
 func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
 	if f.phase != phaseAsked {
@@ -231,7 +237,7 @@ func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now
 func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 	step := answer(auth.Allow, auth.SourceBackend)
 	f.phase = phaseEnd
-	if r.Off || u.changes != f.changes {
+	if r.Off || f.outdated || u.changes != f.changes {
 		return step
 	}
 	if past := u.refusal(f.key); past != nil {

@@ -250,6 +250,15 @@ func (u *User) Doubt() {
 	u.Exists.Known = false
 }
 
+// Reconsider forgets refusals, as when other backends are asked from now on. Passwords that
+// were refused stay out of the cache all the same: only their being refused unasked ends.
+func (u *User) Reconsider() {
+	u.Refusals = slices.DeleteFunc(u.Refusals, func(f Refusal) bool { return f.settling == 0 })
+	if !u.Exists.Yes {
+		u.Exists = Existence{}
+	}
+}
+
 // Clone returns a copy that shares nothing with u.
 func (u *User) Clone() User {
 	c := *u

@@ -21,6 +21,9 @@ import (
 // DefaultPath is where the programs look for the configuration.
 const DefaultPath = "/etc/postern/config.hcl"
 
+// defaultDataDir is where postern keeps what it writes.
+const defaultDataDir = "/var/lib/postern"
+
 // Bounds on what is read, in bytes. They keep a mistyped path (a device, a log)
 // from filling the memory.
 const (
@@ -191,7 +194,7 @@ func (p *parser) sorted() Problems {
 func (p *parser) root(body *hclsyntax.Body) *Config {
 	s := p.open("", body, nil)
 	cfg := &Config{
-		DataDir:      p.resolve(p.dir, s.path("data_dir", "/var/lib/postern")),
+		DataDir:      p.resolve(p.dir, s.path("data_dir", defaultDataDir)),
 		DrainTimeout: s.duration("drain_timeout", 10*time.Second, 0),
 	}
 	for _, b := range s.children("listen") {

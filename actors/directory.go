@@ -1,0 +1,138 @@
+package actors
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/store"
+	"postern/internal/token"
+)
+
+// table is what the broker serves. It is immutable; a change puts another one in its place.
+type table struct {
+	domains  map[string]*domain // "*" is the fallback
+	backends map[config.BackendRef]*backendRef
+}
+
+// lookup returns the domain that answers for a name: its own, or the fallback.
+func (t *table) lookup(name string) *domain {
+	if d := t.domains[name]; d != nil {
+		return d
+	}
+	return t.domains["*"]
+}
+
+// disk is what the broker keeps on disk with.
+type disk struct {
+	store.Store
+	journal *store.Group
+}
+
+// openDisk takes a store into use. It may be called once, by Start or by the reload with which
+// the first domain comes that wants one.
+func (b *Broker) openDisk(s store.Store) {
+	b.disk.Store(&disk{s, store.NewGroup(s, journalLimit)})
+	b.restoreNonces()
+}
+
+// lookup returns the domain that answers for a name, without taking hold of it.
+func (b *Broker) lookup(name string) *domain { return b.table.Load().lookup(name) }
+
+// acquire takes hold of the domain that answers for a name; nil if there is none. Its actors
+// run until it is released.
+func (b *Broker) acquire(name string) *domain {
+	for {
+		d := b.lookup(name)
+		if d == nil || d.acquire() {
+			return d
+		}
+		// It was retired a moment ago, after it had been taken out of the table.
+	}
+}
+
+// newDomain makes a domain whose actors are not started yet.
+func (b *Broker) newDomain(name string, p *params) *domain {
+	d := &domain{name: name, broker: b, log: b.log, gone: make(chan struct{})}
+	d.router = b.sys.NewLocalPID("domain:" + name + "/router")
+	d.ended = func() { b.aside(func() { b.bury(d) }) }
+	d.params.Store(p)
+	prefix := "domain:" + name
+	for i := range b.width {
+		d.tokens = append(d.tokens, &tokenRef{domain: d, replay: b.replays[i],
+			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/token%d", prefix, i))})
+		d.shards = append(d.shards, &shardRef{domain: d, left: make(map[string]*shardRef),
+			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/cache%d", prefix, i))})
+	}
+	return d
+}
+
+// burialPatience is how long a domain that was taken out of use may be busy, far beyond every
+// deadline, before its actors are stopped all the same.
+const burialPatience = time.Minute
+
+// retireDomain takes out of use a domain that is in the table no more: its actors answer what
+// they have, write what is to be kept, and stop. d.gone is closed then.
+func (b *Broker) retireDomain(d *domain) {
+	d.watchdog = time.AfterFunc(burialPatience, func() {
+		b.log.Error("a removed domain is still busy; stopping it", "domain", d.name)
+		b.aside(func() { b.bury(d) })
+	})
+	d.retire()
+}
+
+// unwatch stops the clock that retireDomain started, if it did.
+func (d *domain) unwatch() {
+	if d.watchdog != nil {
+		d.watchdog.Stop()
+	}
+}
+
+// bury stops the actors of a domain; the cache's write what is not on disk yet.
+func (b *Broker) bury(d *domain) {
+	d.buried.Do(func() {
+		d.watchdog.Stop()
+		_ = b.sys.Root.StopFuture(d.supervisor).Wait() // at most 10 s, see the library
+		b.sys.forget("domain:" + d.name)
+		b.mu.Lock()
+		delete(b.domains, d)
+		b.mu.Unlock()
+		d.params.Load().retire()
+		close(d.gone)
+	})
+}
+
+// aside runs fn on a goroutine of its own, for which Stop waits. Once the broker stops, Stop
+// itself does the work that fn would do.
+func (b *Broker) aside(fn func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopping {
+		return
+	}
+	b.burials.Add(1)
+	go func() {
+		defer b.burials.Done()
+		fn()
+	}()
+}
+
+// replay is the memory of the single-use tokens of a share of the users, of all domains: it
+// outlives every change of the configuration, so that none opens a used token again.
+type replay struct {
+	mu   sync.Mutex
+	used *token.Replay
+}
+
+func (r *replay) use(n token.Nonce, now time.Time) (fresh, full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.used.Use(n, now)
+}
+
+func (r *replay) restore(n token.Nonce) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used.Restore(n)
+}
