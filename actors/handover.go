@@ -104,7 +104,7 @@ func (b *Broker) adjust(d *domain, will *params) {
 	was := d.params.Load()
 	others := !slices.Equal(was.hops, will.hops)
 	if will.disk && !was.disk {
-		b.wipe(d.name, func() error { return b.deleteUsers(d) })
+		b.wipe(d.name, func() error { return b.deleteUsers(b.disk.Load(), d) })
 	}
 	d.params.Store(will)
 	d.orderAll(func(_ int, s *shard) {
@@ -117,7 +117,7 @@ func (b *Broker) adjust(d *domain, will *params) {
 		s.users.resize()
 	})
 	if was.disk && !will.disk {
-		b.wipe(d.name, func() error { return b.deleteUsers(d) })
+		b.wipe(d.name, func() error { return b.deleteUsers(b.disk.Load(), d) })
 	}
 	was.retire()
 }
@@ -127,8 +127,12 @@ func (b *Broker) wipe(name string, remove func() error) {
 	if b.disk.Load() == nil {
 		return
 	}
-	if err := remove(); err != nil {
-		b.log.Error("cache on disk could not be emptied; run `postern cache flush`", "domain", name, "err", err)
+	b.report(name, remove())
+}
+
+func (b *Broker) report(domain string, err error) {
+	if err != nil {
+		b.log.Error("cache on disk could not be emptied; run `postern cache flush`", "domain", domain, "err", err)
 	}
 }
 
@@ -136,8 +140,7 @@ func (b *Broker) wipe(name string, remove func() error) {
 const deleteBatch = 10000
 
 // deleteUsers deletes the records of all users for whom a domain answers.
-func (b *Broker) deleteUsers(d *domain) error {
-	disk := b.disk.Load()
+func (b *Broker) deleteUsers(disk store.Store, d *domain) error {
 	if d.name != "*" {
 		return disk.DeletePrefix(CredentialPrefix(d.name))
 	}

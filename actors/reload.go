@@ -156,6 +156,11 @@ func (p *plan) commit() {
 	now := p.table.Load()
 	p.shape.Lock()
 	if p.Store != nil {
+		for _, d := range now.domains {
+			if d.params.Load().disk { // it had to do without, and what it learned is not there
+				p.report(d.name, p.deleteUsers(p.Store, d))
+			}
+		}
 		p.openDisk(p.Store)
 	}
 	for name, will := range p.params {

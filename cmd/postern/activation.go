@@ -114,6 +114,7 @@ func (p *plan) add(l config.Listener, sockets []*systemd.Socket) {
 			l.Name = fmt.Sprintf("%s-%d", base, n)
 		}
 		l.Network, l.Address = s.Network, s.Address
+		l.Mode, l.Owner, l.Group = 0, "", "" // are systemd's matter
 		p.list = append(p.list, endpoint{l, s})
 	}
 }
@@ -171,6 +172,48 @@ func notPassed(l config.Listener, passed []*systemd.Socket) error {
 		l.Name, l.Address, l.Address, there)
 }
 
+// served is a configuration with the listeners that are served in the place of those that are
+// written: with the sockets of systemd, and none at all for the broker of pipes.
+func (d *daemon) served(cfg *config.Config) (*config.Config, []endpoint, error) {
+	in := *cfg
+	in.Listeners = nil
+	if d.yield != nil {
+		return &in, nil, nil
+	}
+	list, unserved, err := endpoints(cfg, d.passed)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range unserved {
+		d.log.Error("a socket from systemd is not served, for its name is neither a protocol nor a listener: set FileDescriptorName= in its unit, or add a listener at systemd:NAME",
+			"name", s.Name, "address", s.Address)
+	}
+	d.unserved.Store(int64(len(unserved)))
+	for _, e := range list {
+		in.Listeners = append(in.Listeners, e.Listener)
+	}
+	return &in, list, nil
+}
+
+// openAll opens all endpoints, or none.
+func openAll(list []endpoint) (sockets []net.Listener, err error) {
+	for _, e := range list {
+		socket, err := e.open()
+		if err != nil {
+			closeAll(sockets)
+			return nil, err
+		}
+		sockets = append(sockets, socket)
+	}
+	return sockets, nil
+}
+
+func closeAll(sockets []net.Listener) {
+	for _, s := range sockets {
+		_ = s.Close()
+	}
+}
+
 // takeSockets takes over what systemd passed to this process.
 func (d *daemon) takeSockets() {
 	var problems []error
@@ -182,14 +225,14 @@ func (d *daemon) takeSockets() {
 
 // status is the line for `systemctl status`.
 func (d *daemon) status() string {
-	text := fmt.Sprintf("serving %s on %s", count(len(d.cfg.Domains), "domain"), count(d.listening, "listener"))
-	if d.unserved > 0 {
-		text += fmt.Sprintf("; %s of unknown name not served", count(d.unserved, "socket"))
+	text := fmt.Sprintf("serving %s on %s", plural(len(d.cfg.Domains), "domain"), plural(len(d.cfg.Listeners), "listener"))
+	if n := d.unserved.Load(); n > 0 {
+		text += fmt.Sprintf("; %s of unknown name not served", plural(int(n), "socket"))
 	}
 	return text
 }
 
-func count(n int, what string) string {
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -64,6 +64,7 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	c := &controlServer{daemon: d, log: d.log, done: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/ask", handle(c.ask))
+	mux.HandleFunc("POST /v1/reload", handle(c.reload))
 	mux.HandleFunc("POST /v1/cache/show", handle(c.show))
 	mux.HandleFunc("POST /v1/cache/stats", handle(c.stats))
 	mux.HandleFunc("POST /v1/cache/forget", handle(c.forget))
@@ -129,6 +130,10 @@ func askBroker(ctx context.Context, b *actors.Broker, req auth.Request) askReply
 	return reply
 }
 
+func (c *controlServer) reload(ctx context.Context, _ controlRequest) (any, error) {
+	return c.daemon.reload(ctx)
+}
+
 func (c *controlServer) show(ctx context.Context, r controlRequest) (any, error) {
 	id, err := auth.NewIdentity(r.User, r.Domain)
 	if err != nil {
@@ -147,10 +152,10 @@ func (c *controlServer) stats(ctx context.Context, _ controlRequest) (any, error
 		return nil, err
 	}
 	reply := cacheStats{Running: true, Memory: shards}
-	if c.daemon.store != nil {
-		reply.DiskBytes = c.daemon.store.Size()
-		reply.StoreFailed = c.daemon.store.Failed()
-		reply.Disk, err = countRecords(c.daemon.store)
+	if disk := c.daemon.store.Load(); disk != nil {
+		reply.DiskBytes = disk.Size()
+		reply.StoreFailed = disk.Failed()
+		reply.Disk, err = countRecords(disk)
 	}
 	return reply, err
 }

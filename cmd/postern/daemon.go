@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"postern/actors"
@@ -17,22 +18,32 @@ import (
 
 // daemon is a broker with what it stands on.
 type daemon struct {
-	cfg    *config.Config
-	log    *slog.Logger
-	broker *actors.Broker
-	store  *store.Pebble // nil if it could not be opened, or no domain needs it
-	yield  func()        // ends an owner that relays have started; nil for others
+	cfg     *config.Config // in force, with the listeners that are served
+	log     *slog.Logger
+	broker  *actors.Broker
+	store   atomic.Pointer[store.Pebble] // nil if it could not be opened, or no domain needs it
+	reloads *reloader                    // nil for commands, which read the configuration once
+	yield   func()                       // ends an owner that relays have started; nil for others
 
-	notify    *systemd.Notifier // nil: there is nobody to notify
-	passed    []*systemd.Socket // by systemd
-	unserved  int               // of these
-	listening int               // listeners
+	notify   *systemd.Notifier // nil: there is nobody to notify
+	passed   []*systemd.Socket // by systemd
+	unserved atomic.Int64      // of these
 }
 
-// startDaemon opens the store and starts the broker. A store that cannot be opened is not
-// fatal: the cache then lives in memory only.
+// startDaemon starts a daemon that listens nowhere, for a command's questions.
 func startDaemon(cfg *config.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{cfg: cfg, log: log}
+	d := &daemon{log: log}
+	if err := d.start(cfg); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// start opens the store and starts the broker. A store that cannot be opened is not fatal: the
+// cache then lives in memory only.
+func (d *daemon) start(cfg *config.Config) error {
+	d.cfg = cfg
+	log := d.log
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		log.Error("data directory cannot be made; nothing will be kept on disk", "err", err)
 	} else if needsStore(cfg) {
@@ -40,19 +51,19 @@ func startDaemon(cfg *config.Config, log *slog.Logger) (*daemon, error) {
 		if err != nil {
 			log.Error("cache works from memory only", "err", err)
 		} else {
-			d.store = p
+			d.store.Store(p)
 		}
 	}
 	options := actors.Options{Config: cfg, Backend: newBackend, Log: log}
-	if d.store != nil {
-		options.Store = d.store
+	if p := d.store.Load(); p != nil {
+		options.Store = p
 	}
 	var err error
 	if d.broker, err = actors.Start(options); err != nil {
 		d.closeStore()
-		return nil, err
+		return err
 	}
-	return d, nil
+	return nil
 }
 
 func needsStore(cfg *config.Config) bool {
@@ -66,6 +77,7 @@ func needsStore(cfg *config.Config) bool {
 
 // stop answers what is in flight, at most for the configured time, and ends everything.
 func (d *daemon) stop(ctx context.Context) {
+	d.reloads.close()
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.DrainTimeout)
 	defer cancel()
 	begun := time.Now()
@@ -76,10 +88,11 @@ func (d *daemon) stop(ctx context.Context) {
 }
 
 func (d *daemon) closeStore() {
-	if d.store == nil {
+	p := d.store.Load()
+	if p == nil {
 		return
 	}
-	if err := d.store.Close(); err != nil {
+	if err := p.Close(); err != nil {
 		d.log.Error("store could not be closed", "err", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/config"
@@ -22,10 +23,11 @@ const logBuffer = 64 << 10
 // logSink gathers log lines, so that a decision does not cost a system call. It is safe for
 // concurrent use.
 type logSink struct {
-	path string // empty: out is not ours to open or close
-	out  io.Writer
+	out     io.Writer // not ours to open or close
+	handler atomic.Pointer[slog.Handler]
 
 	mu   sync.Mutex
+	path string         // empty: out is used
 	file io.WriteCloser // nil without path
 	buf  []byte
 	torn bool // the last write ended within a line
@@ -89,21 +91,37 @@ func (s *logSink) target() io.Writer {
 // Reopen opens the log file anew, after it was rotated. Without a file it does nothing; on
 // failure the old file stays in use.
 func (s *logSink) Reopen() error {
-	if s.path == "" {
-		return nil
+	s.mu.Lock()
+	path := s.path
+	s.mu.Unlock()
+	f, err := openLog(path)
+	if err == nil && f != nil {
+		s.move(path, f)
 	}
-	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	return err
+}
+
+// openLog opens a log file; it is nil without a path.
+func openLog(path string) (io.WriteCloser, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return fmt.Errorf("log file: %w: correct its path in the log block, or make it writable", err)
+		return nil, fmt.Errorf("log file: %w: correct its path in the log block, or make it writable", err)
 	}
+	return f, nil
+}
+
+// move writes to another file from here on; nil stands for out.
+func (s *logSink) move(path string, file io.WriteCloser) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.flush()
 	if s.file != nil {
-		s.flush()
 		_ = s.file.Close()
 	}
-	s.file = f
-	return nil
+	s.path, s.file, s.torn = path, file, s.torn && s.file == nil && file == nil
 }
 
 // Close writes what is left and closes the file.
@@ -130,15 +148,37 @@ func (s *logSink) flusher() {
 	}
 }
 
-// promptHandler flushes the sink after a warning or error.
-type promptHandler struct {
-	slog.Handler
-	sink *logSink
+// liveHandler writes as its sink is configured at that moment, and flushes the sink after a
+// warning or error.
+type liveHandler struct {
+	sink   *logSink
+	derive func(slog.Handler) slog.Handler // nil, or what WithAttrs and WithGroup add
+}
+
+func (h liveHandler) current() slog.Handler {
+	now := *h.sink.handler.Load()
+	if h.derive != nil {
+		now = h.derive(now)
+	}
+	return now
+}
+
+func (h liveHandler) with(more func(slog.Handler) slog.Handler) slog.Handler {
+	derive := more
+	if before := h.derive; before != nil {
+		derive = func(now slog.Handler) slog.Handler { return more(before(now)) }
+	}
+	return liveHandler{h.sink, derive}
+}
+
+// Enabled implements slog.Handler.
+func (h liveHandler) Enabled(ctx context.Context, l slog.Level) bool {
+	return (*h.sink.handler.Load()).Enabled(ctx, l)
 }
 
 // Handle implements slog.Handler.
-func (h promptHandler) Handle(ctx context.Context, r slog.Record) error {
-	err := h.Handler.Handle(ctx, r)
+func (h liveHandler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.current().Handle(ctx, r)
 	if r.Level >= slog.LevelWarn {
 		h.sink.Flush()
 	}
@@ -146,13 +186,13 @@ func (h promptHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements slog.Handler.
-func (h promptHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return promptHandler{h.Handler.WithAttrs(attrs), h.sink}
+func (h liveHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return h.with(func(now slog.Handler) slog.Handler { return now.WithAttrs(attrs) })
 }
 
 // WithGroup implements slog.Handler.
-func (h promptHandler) WithGroup(name string) slog.Handler {
-	return promptHandler{h.Handler.WithGroup(name), h.sink}
+func (h liveHandler) WithGroup(name string) slog.Handler {
+	return h.with(func(now slog.Handler) slog.Handler { return now.WithGroup(name) })
 }
 
 // newLogger makes the process's log as the configuration says; out is used when it names no
@@ -162,14 +202,20 @@ func newLogger(cfg config.Log, out io.Writer) (*slog.Logger, *logSink, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	sink.configure(cfg)
+	return slog.New(liveHandler{sink: sink}), sink, nil
+}
+
+// configure sets level and format.
+func (s *logSink) configure(cfg config.Log) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		level = slog.LevelInfo
 	}
 	opts := &slog.HandlerOptions{Level: level}
-	var h slog.Handler = slog.NewTextHandler(sink, opts)
+	var h slog.Handler = slog.NewTextHandler(s, opts)
 	if cfg.Format == "json" {
-		h = slog.NewJSONHandler(sink, opts)
+		h = slog.NewJSONHandler(s, opts)
 	}
-	return slog.New(promptHandler{h, sink}), sink, nil
+	s.handler.Store(&h)
 }

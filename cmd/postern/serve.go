@@ -23,8 +23,10 @@ func newServe(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the broker on the listeners of the configuration",
 		Long: `Runs in the foreground until SIGTERM or SIGINT, and then answers what is in flight before
-it ends. SIGHUP reopens the log file; SIGUSR1 logs the tree of actors with their queues,
-restarts and the requests in flight.
+it ends. SIGHUP reopens the log file and reads the configuration again, as ` + "`postern reload`" + `
+does: what did not change keeps running, and what is not valid leaves the old configuration
+in force. SIGUSR1 logs the tree of actors with their queues, restarts and the requests in
+flight.
 
 Under systemd it tells when it is ready, reloads and stops, and keeps the watchdog content
 as long as its actors work. It serves the sockets that systemd passes: those that a
@@ -71,8 +73,12 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	}
 	// From here on a signal is not missed.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	defer signal.Stop(signals)
+	hups := make(chan os.Signal, 1) // however many come during a reload, one more follows
+	signal.Notify(hups, syscall.SIGHUP)
+	defer close(hups)
+	defer signal.Stop(hups)
 	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
 
 	lock, err := takeOwnership(ctx, o.relayDir, o.lockFD)
@@ -85,10 +91,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer control.Close()
-	d, err := startDaemon(cfg, log)
-	if err != nil {
-		return err
-	}
+	d := &daemon{log: log}
 	if o.forRelays {
 		ctx, d.yield = context.WithCancel(ctx)
 		defer d.yield()
@@ -96,13 +99,40 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		d.notify = systemd.NewNotifier(log)
 		d.takeSockets()
 	}
+	return a.run(ctx, d, cfg, o, control, signals, hups, sink)
+}
+
+// run is the life of a daemon.
+func (a *app) run(ctx context.Context, d *daemon, cfg *config.Config, o serveOptions, control net.Listener,
+	signals, hups <-chan os.Signal, sink *logSink) error {
+	// Sockets come before the store: who connects while it is opened waits, instead of finding
+	// nobody, which would end Postfix's smtpd.
+	cfg, list, err := d.served(cfg)
+	if err != nil {
+		return err
+	}
+	sockets, err := openAll(list)
+	if err != nil {
+		return err
+	}
+	if err := d.start(cfg); err != nil {
+		closeAll(sockets)
+		return err
+	}
+	if d.reloads, err = a.newReloader(ctx, sink); err != nil {
+		closeAll(sockets)
+		d.stop(ctx)
+		return err
+	}
 	server := serveControl(d, control)
-	err = a.open(ctx, d, o)
+	err = a.open(ctx, d, o, list, sockets)
+	d.reloads.ready()
 	if err == nil {
 		sink.Flush()
 		d.notify.Ready(d.status())
 		watched, unwatch := context.WithCancel(ctx)
 		go d.notify.Watch(watched, d.broker.Alive)
+		go d.reloadOn(hups)
 		d.handle(ctx, signals, sink)
 		unwatch()
 		d.notify.Stopping("answering what is in flight")
@@ -113,7 +143,14 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 }
 
 // open has the daemon serve what it is to serve, and says that it is ready.
-func (a *app) open(ctx context.Context, d *daemon, o serveOptions) error {
+func (a *app) open(ctx context.Context, d *daemon, o serveOptions, list []endpoint, sockets []net.Listener) error {
+	for i, e := range list {
+		if err := d.broker.Listen(e.Listener, sockets[i]); err != nil {
+			closeAll(sockets[i:])
+			return err
+		}
+		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.passed != nil, "address", shownAddress(e.Listener, sockets[i]))
+	}
 	if err := d.listenRelays(o.relayDir); err != nil {
 		return err
 	}
@@ -122,17 +159,12 @@ func (a *app) open(ctx context.Context, d *daemon, o serveOptions) error {
 			d.untilAlone(ctx)
 			d.yield()
 		}()
-	} else {
-		if err := d.listen(); err != nil {
+	} else if a.embedded {
+		if err := a.banner(ctx, d.cfg); err != nil {
 			return err
 		}
-		if a.embedded {
-			if err := a.banner(ctx, d.cfg); err != nil {
-				return err
-			}
-		}
 	}
-	d.log.Info("ready", "version", version, "listeners", d.listening, "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
+	d.log.Info("ready", "version", version, "listeners", len(d.cfg.Listeners), "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
 	return nil
 }
 
@@ -148,30 +180,6 @@ func openControl(dir string) (*unixListener, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	return l, nil
-}
-
-// listen opens every listener, or none.
-func (d *daemon) listen() error {
-	list, unserved, err := endpoints(d.cfg, d.passed)
-	if err != nil {
-		return err
-	}
-	for _, s := range unserved {
-		d.log.Error("a socket from systemd is not served, for its name is neither a protocol nor a listener: set FileDescriptorName= in its unit, or add a listener at systemd:NAME",
-			"name", s.Name, "address", s.Address)
-	}
-	for _, e := range list {
-		socket, err := e.open()
-		if err != nil {
-			return err
-		}
-		if err := d.broker.Listen(e.Listener, socket); err != nil {
-			return errors.Join(err, socket.Close())
-		}
-		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.passed != nil, "address", shownAddress(e.Listener, socket))
-	}
-	d.listening, d.unserved = len(list), len(unserved)
-	return nil
 }
 
 // shownAddress is where a listener listens: with the port that was found for port 0, and the
@@ -195,14 +203,6 @@ func (d *daemon) handle(ctx context.Context, signals <-chan os.Signal, sink *log
 			return
 		}
 		switch s {
-		case syscall.SIGHUP:
-			d.notify.Reloading()
-			if err := sink.Reopen(); err != nil {
-				d.log.Error("log file could not be reopened; the old one stays in use", "err", err)
-			} else {
-				d.log.Info("log file reopened")
-			}
-			d.notify.Ready(d.status())
 		case syscall.SIGUSR1:
 			logTree(d.log, d.broker.Tree())
 		default:
@@ -211,6 +211,14 @@ func (d *daemon) handle(ctx context.Context, signals <-chan os.Signal, sink *log
 			return
 		}
 	}
+}
+
+func (d *daemon) reopenLog(sink *logSink) {
+	if err := sink.Reopen(); err != nil {
+		d.log.Error("log file could not be reopened; the old one stays in use", "err", err)
+		return
+	}
+	d.log.Info("log file reopened")
 }
 
 func logTree(log *slog.Logger, lines []string) {

@@ -163,3 +163,47 @@ func splitAddress(address string) (host, port string) {
 	host, port, _ = net.SplitHostPort(address)
 	return host, port
 }
+
+// chown gives the file of a Unix socket that stays the mode and ownership that its listener has
+// by now, and returns what takes that back.
+func chown(c config.Change[config.Listener]) (back func(), err error) {
+	was, will := c.Old, c.New
+	if will.Network != "unix" || was.Mode == will.Mode && was.Owner == will.Owner && was.Group == will.Group {
+		return func() {}, nil
+	}
+	info, err := os.Stat(will.Address)
+	if err == nil {
+		err = setAccess(will.Address, will)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listener %q: %w", will.Name, err)
+	}
+	return func() {
+		_ = os.Chmod(will.Address, info.Mode().Perm())
+		if own, ok := info.Sys().(*syscall.Stat_t); ok {
+			_ = os.Chown(will.Address, int(own.Uid), int(own.Gid))
+		}
+	}, nil
+}
+
+// setAccess sets mode and ownership of a socket file; those that are not configured are the
+// process's own.
+func setAccess(path string, cfg config.Listener) error {
+	uid, gid, err := ownership(cfg.Owner, cfg.Group)
+	if err != nil {
+		return err
+	}
+	if uid == -1 {
+		uid = os.Geteuid()
+	}
+	if gid == -1 {
+		gid = os.Getegid()
+	}
+	if err := os.Chmod(path, cfg.Mode); err != nil { // first: the new owner may be another
+		return fmt.Errorf("set mode of socket: %w", err)
+	}
+	if err := os.Chown(path, uid, gid); err != nil {
+		return fmt.Errorf("set owner of socket (postern must run as root, or as a member of the group): %w", err)
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"net/url"
@@ -84,6 +85,7 @@ func (p *parser) http(s *section, out *Backend) {
 		return
 	}
 	data, err := p.env.readFile(out.CAFile)
+	out.CASum = sha256.Sum256(data)
 	if err != nil {
 		p.complain(s.at("ca_file"), fmt.Sprintf("cannot read the file: %v", cause(err)),
 			"correct the path or its permissions; a relative path starts at the configuration's directory")

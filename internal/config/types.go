@@ -51,6 +51,7 @@ type Backend struct {
 	URL            string      // nextcloud, jsxc, json
 	Secret         auth.Secret // jsxc: the API secret
 	CAFile         string      // PEM file that replaces the system's roots
+	CASum          [32]byte    // SHA-256 of what it held, so that a reload sees another content
 	UserAgent      string
 	ConnectTimeout time.Duration
 	Timeout        time.Duration // of a whole request

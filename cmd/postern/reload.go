@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"postern/actors"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// reloadPatience is how long a reload waits for what the one before it removed.
+const reloadPatience = 25 * time.Second
+
+// errKept ends a reload that changed nothing.
+var errKept = errors.New("the old configuration stays in force")
+
+// reloader is what a daemon needs to read its configuration again.
+type reloader struct {
+	load func(warn func(config.Problem)) (*config.Config, error) // nil: there is nothing to read
+	sink *logSink
+
+	mu     sync.Mutex // one reload at a time
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// newReloader makes a reloader of the file that the flags name, wherever the process goes from
+// here. Until ready is called, reloads wait.
+func (a *app) newReloader(ctx context.Context, sink *logSink) (*reloader, error) {
+	r := &reloader{sink: sink}
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.mu.Lock()
+	if a.embedded {
+		return r, nil
+	}
+	file, err := filepath.Abs(a.configFile)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	again := &app{stdio: a.stdio, configFile: file}
+	r.load = again.load
+	return r, nil
+}
+
+// ready lets reloads begin.
+func (r *reloader) ready() { r.mu.Unlock() }
+
+// close lets no reload begin any more, and waits for the one under way.
+func (r *reloader) close() {
+	if r == nil {
+		return
+	}
+	r.cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+}
+
+// reloadReply is what a reload came to.
+type reloadReply struct {
+	Note     string   `json:"note"`
+	Changes  []string `json:"changes"`
+	Warnings []string `json:"warnings"`
+}
+
+// reloadOn reloads at each signal. Those that come while a reload is under way are one.
+func (d *daemon) reloadOn(hups <-chan os.Signal) {
+	for range hups {
+		d.reopenLog(d.reloads.sink)
+		_, _ = d.reload(d.reloads.ctx) // it has been logged
+	}
+}
+
+// reload reads the configuration again and puts it in the place of the one in force, or says
+// why not. All that may fail is done before anything changes. It writes one line to the log,
+// besides those for listeners and warnings.
+func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
+	r := d.reloads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return reply, errors.New("postern is stopping")
+	}
+	if r.load == nil {
+		reply.Note = "the built-in configuration has nothing to reload"
+		d.log.Info(reply.Note)
+		return reply, nil
+	}
+	d.notify.Reloading()
+	defer func() { d.notify.Ready(d.status()) }()
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	defer context.AfterFunc(r.ctx, cancel)()
+	begun := time.Now()
+	cfg, err := r.load(func(w config.Problem) { reply.Warnings = append(reply.Warnings, w.String()) })
+	if err != nil {
+		d.log.Error("configuration is invalid; the old one stays in force", "err", err)
+		return reply, fmt.Errorf("%w: %w", errKept, err)
+	}
+	changes, err := d.replace(ctx, cfg)
+	if err != nil {
+		d.log.Error("configuration could not be reloaded; the old one stays in force", "err", err)
+		return reply, fmt.Errorf("%w: %w", errKept, err)
+	}
+	for _, w := range reply.Warnings {
+		d.log.Warn("configuration", "warning", w)
+	}
+	reply.Note, reply.Changes = "configuration reloaded", describeChanges(changes)
+	if changes.Empty() {
+		reply.Note += ": nothing has changed"
+	}
+	d.log.Info("configuration reloaded", "listeners", count(changes.Listeners), "backends", count(changes.Backends),
+		"domains", count(changes.Domains), "log", changes.Log, "drain_timeout", changes.DrainTimeout,
+		"took", time.Since(begun).Round(time.Microsecond))
+	return reply, nil
+}
+
+// replace puts a valid configuration in the place of the one in force, as a whole or not at all.
+func (d *daemon) replace(ctx context.Context, cfg *config.Config) (changes config.Changes, err error) {
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, u := range undo {
+				u()
+			}
+		}
+	}()
+	cfg, list, err := d.served(cfg)
+	if err != nil {
+		return changes, err
+	}
+	changes = config.Diff(d.cfg, cfg)
+	if changes.DataDir {
+		return changes, fmt.Errorf("data_dir is another, %s: restart postern to move there, or write %s again", cfg.DataDir, d.cfg.DataDir)
+	}
+	var logFile io.WriteCloser
+	if cfg.Log.File != d.cfg.Log.File {
+		if logFile, err = openLog(cfg.Log.File); err != nil {
+			return changes, err
+		}
+		if logFile != nil {
+			undo = append(undo, func() { _ = logFile.Close() })
+		}
+	}
+	next := actors.Reload{Config: cfg, Sockets: make(map[string]net.Listener)}
+	for _, l := range changes.Listeners.Added {
+		socket, err := list[slices.IndexFunc(list, func(e endpoint) bool { return e.Name == l.Name })].open()
+		if err != nil {
+			return changes, err
+		}
+		undo = append(undo, func() { _ = socket.Close() })
+		next.Sockets[l.Name] = socket
+	}
+	for _, c := range changes.Listeners.Changed {
+		back, err := chown(c)
+		if err != nil {
+			return changes, err
+		}
+		undo = append(undo, back)
+	}
+	opened := d.openStore(cfg)
+	if opened != nil {
+		next.Store = opened
+		undo = append(undo, func() { _ = opened.Close() })
+	}
+	if changes, err = d.broker.Reload(ctx, next); err != nil {
+		return changes, err
+	}
+	if opened != nil {
+		d.store.Store(opened)
+	}
+	d.adopt(cfg, changes, next.Sockets, logFile)
+	return changes, nil
+}
+
+// openStore opens the store for the first domain that wants one. As at the start, a store that
+// cannot be opened is not fatal.
+func (d *daemon) openStore(cfg *config.Config) *store.Pebble {
+	if d.store.Load() != nil || !needsStore(cfg) {
+		return nil
+	}
+	p, err := store.OpenPebble(storeDir(cfg), d.log)
+	if err != nil {
+		d.log.Error("cache works from memory only", "err", err)
+		return nil
+	}
+	return p
+}
+
+// adopt ends a reload that can fail no more.
+func (d *daemon) adopt(cfg *config.Config, changes config.Changes, sockets map[string]net.Listener, logFile io.WriteCloser) {
+	if cfg.Log.File != d.cfg.Log.File {
+		d.reloads.sink.move(cfg.Log.File, logFile)
+	}
+	if changes.Log {
+		d.reloads.sink.configure(cfg.Log)
+	}
+	d.cfg = cfg
+	for _, l := range changes.Listeners.Removed {
+		d.log.Info("no longer listening", "listener", l.Name, "address", l.Address)
+	}
+	for _, l := range changes.Listeners.Added {
+		d.log.Info("listening", "listener", l.Name, "protocol", l.Protocol, "address", shownAddress(l, sockets[l.Name]))
+	}
+}
+
+func count[T any](delta config.Delta[T]) string {
+	return fmt.Sprintf("+%d -%d ~%d", len(delta.Added), len(delta.Removed), len(delta.Changed))
+}
+
+// describeChanges lists what a reload changed, one line each, by name.
+func describeChanges(c config.Changes) []string {
+	lines := describe("listener", c.Listeners, func(l config.Listener) string { return l.Name })
+	lines = append(lines, describe("backend", c.Backends, func(b config.Backend) string { return b.String() })...)
+	lines = append(lines, describe("domain", c.Domains, func(d config.Domain) string { return d.Name })...)
+	if c.DrainTimeout {
+		lines = append(lines, "drain_timeout changed")
+	}
+	if c.Log {
+		lines = append(lines, "log changed")
+	}
+	return lines
+}
+
+func describe[T any](kind string, d config.Delta[T], name func(T) string) (lines []string) {
+	for _, t := range d.Added {
+		lines = append(lines, kind+" "+name(t)+" added")
+	}
+	for _, t := range d.Removed {
+		lines = append(lines, kind+" "+name(t)+" removed")
+	}
+	for _, c := range d.Changed {
+		line := kind + " " + name(c.New) + " changed"
+		if was := name(c.Old); was != name(c.New) {
+			line += ", it was " + was
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
