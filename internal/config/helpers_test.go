@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/big"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -52,20 +53,25 @@ func fakeEnv(files fstest.MapFS, vars map[string]string) Env {
 	}
 }
 
-// testCA makes a certificate in PEM form.
+// testCA is a certificate in PEM form, the same at every call.
 func testCA(t testing.TB) []byte {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	data, err := certificate()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return data
+}
+
+var certificate = sync.OnceValues(func() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
+})
 
 // parse parses a configuration that must have no errors.
 func parse(t *testing.T, src string) (*Config, Problems) {

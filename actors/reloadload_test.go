@@ -1,0 +1,176 @@
+package actors
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// TestReloadUnderLoad: a hundred reloads of every kind, and every request meanwhile has its
+// answer, the right one: none is lost, and none is told that nobody can tell.
+func TestReloadUnderLoad(t *testing.T) {
+	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
+		t.Run(string(storage), func(t *testing.T) {
+			second := &fakeBackend{}
+			var disk store.Store
+			if storage == config.StorageDisk {
+				disk = openStore(t)
+			}
+			r := newRig(t, func(s *setup) {
+				withTokens(s)
+				s.level = slog.LevelError
+				s.cfg.Backends[0].Slots, s.cfg.Backends[0].Queue = 64, 4096
+				s.cfg.Backends = append(s.cfg.Backends, s.cfg.Backends[0])
+				s.cfg.Backends[1].Name = "second"
+				s.more = map[string]*fakeBackend{"second": second}
+				if disk != nil {
+					onDisk(s, disk)
+				}
+			})
+			first := r.cfg
+			r.reload(beside) // one round, so that the tree has all that it ever will
+			r.reload(func(c *config.Config) { *c = *clone(first) })
+			tree := r.settledActors()
+			address := r.listen(listenerBlock("ejabberd"))
+			var over atomic.Bool
+			var asked atomic.Int64
+			var wg sync.WaitGroup
+			for i := range 8 {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					r.inquirer(address, rand.New(rand.NewPCG(uint64(i), 2)), &over, &asked)
+				}()
+			}
+			for i := range 100 {
+				was := asked.Load()
+				r.reload(func(c *config.Config) { *c = *clone(first); reloadKinds[i%len(reloadKinds)](c) })
+				eventually(t, "some questions", func() bool { return asked.Load() > was+40 || t.Failed() })
+			}
+			over.Store(true)
+			wg.Wait()
+			r.reload(func(c *config.Config) { *c = *first })
+			for _, l := range r.listeners {
+				tree = append(tree, l.name)
+			}
+			slices.Sort(tree)
+			if now := r.settledActors(); !slices.Equal(now, tree) {
+				t.Errorf("the actors are %q, they were %q", now, tree)
+			}
+			t.Logf("%d requests during 100 reloads", asked.Load())
+		})
+	}
+}
+
+// reloadKinds change everything but the answers.
+var reloadKinds = []func(*config.Config){
+	quicker,
+	otherBackend,
+	beside,
+	onlyOthers,
+	func(c *config.Config) { c.Domains[0].Backends = []config.BackendRef{c.Backends[1].BackendRef} },
+	func(c *config.Config) {},
+	func(c *config.Config) {
+		beside(c)
+		c.Backends[1].Queue++
+		c.Domains[0].Backends = append([]config.BackendRef{c.Backends[1].BackendRef}, c.Domains[0].Backends...)
+	},
+	func(c *config.Config) { c.Domains[0].Cache.HotEntries = 32; c.Domains[0].TOTP = nil },
+	func(c *config.Config) {
+		more := c.Domains[0]
+		more.Name = "more.example"
+		c.Domains = append(c.Domains, more)
+		l := listenerBlock("generic")
+		l.Address = "127.0.0.1:1"
+		c.Listeners = []config.Listener{l}
+	},
+	func(c *config.Config) { c.Domains[0].Cache.Storage = config.StorageNone },
+}
+
+func (r *rig) settledActors() []string {
+	eventually(r.t, "the end of what was removed", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		now := r.table.Load()
+		return len(r.domains) == len(now.domains) && len(r.Broker.backends) == len(now.backends)
+	})
+	return r.actors()
+}
+
+// inquirer asks questions on a connection of its own until it is told to end.
+func (r *rig) inquirer(address string, random *rand.Rand, over *atomic.Bool, asked *atomic.Int64) {
+	c := r.dial(address)
+	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
+	tokens := make([]string, 20)
+	for i := range tokens {
+		tokens[i] = r.jsxcToken(fmt.Sprint("user", i), 365*24*time.Hour)
+	}
+	in := bufio.NewReader(c)
+	for !over.Load() {
+		burst := make([]question, 16)
+		for i := range burst {
+			for burst[i] = anyQuestion(random, tokens); burst[i].domain != "dom.example"; {
+				burst[i] = anyQuestion(random, tokens)
+			}
+		}
+		right, err := exchangeBurst(r.t, c, in, burst)
+		if err != nil || right < len(burst) {
+			r.t.Errorf("%d of %d right answers, %v", right, len(burst), err)
+			return
+		}
+		asked.Add(int64(len(burst)))
+		r.clock.advance(20 * time.Second) // so that some has to be asked again
+	}
+	_ = c.CloseWrite()
+	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
+		r.t.Errorf("after the last answer came %x, %v", rest, err)
+	}
+}
+
+// TestLease: of two who come while a lease is retired, one is too late; it ends once, and not
+// while it is held.
+func TestLease(t *testing.T) {
+	for range 200 {
+		var holders, ends atomic.Int64
+		l := &lease{}
+		l.ended = func() {
+			ends.Add(1)
+			if holders.Load() != 0 {
+				t.Error("ended while it was held")
+			}
+		}
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				for range 50 {
+					if !l.acquire() {
+						continue
+					}
+					holders.Add(1)
+					if i%2 == 0 && l.join() {
+						l.release()
+					}
+					holders.Add(-1)
+					l.release()
+				}
+			}()
+		}
+		l.retire()
+		wg.Wait()
+		if ends.Load() != 1 || l.acquire() || l.join() {
+			t.Fatalf("ended %d times", ends.Load())
+		}
+	}
+}
