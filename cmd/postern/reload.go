@@ -86,6 +86,7 @@ func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 	r := d.reloads
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.sink.Flush() // whoever asked for it may look there
 	if r.ctx.Err() != nil {
 		return reply, errors.New("postern is stopping")
 	}

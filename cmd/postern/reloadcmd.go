@@ -31,7 +31,7 @@ The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
 			var reply reloadReply
 			err = callControl(cmd.Context(), controlPath(&config.Config{DataDir: dir}), "/v1/reload", controlRequest{}, &reply)
 			if errors.Is(err, errNoDaemon) {
-				return fmt.Errorf("%w on %s: start it with `postern serve`", err, dir)
+				return fmt.Errorf("%w on %s: start it with `postern serve`, or restart it if data_dir was changed", err, dir)
 			}
 			if err != nil {
 				return err
