@@ -93,7 +93,11 @@ func (d *domain) unwatch() {
 func (b *Broker) bury(d *domain) {
 	d.buried.Do(func() {
 		d.watchdog.Stop()
-		_ = b.sys.Root.StopFuture(d.supervisor).Wait() // at most 10 s, see the library
+		for range attempts { // each at most 10 s, see the library
+			if b.sys.Root.StopFuture(d.supervisor).Wait() == nil {
+				break
+			}
+		}
 		b.sys.forget("domain:" + d.name)
 		b.mu.Lock()
 		delete(b.domains, d)
