@@ -145,10 +145,9 @@ func (r *rig) inquirer(address string, random *rand.Rand, strict bool, over *ato
 
 // TestReloadInStorm: panics everywhere keep no reload from its end, nor what was removed.
 func TestReloadInStorm(t *testing.T) {
-	weather, disk := new(storm), openStore(t)
+	weather := new(storm)
 	r := newRig(t, func(s *setup) {
-		withTokens(s)
-		onDisk(s, disk)
+		withTokens(s) // in memory: bookkeeping that waits for a processor would be waited for
 		s.fake.ask, s.level = weather.ask, slog.LevelError+1
 		s.inject = func(name string, message any) {
 			if _, ok := message.(*actor.Restarting); ok {
