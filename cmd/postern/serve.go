@@ -125,11 +125,12 @@ func (a *app) run(ctx context.Context, d *daemon, cfg *config.Config, o serveOpt
 		return err
 	}
 	server := serveControl(d, control)
-	err = a.open(ctx, d, o, list, sockets)
-	d.reloads.ready()
-	if err == nil {
+	if err = a.open(ctx, d, o, list, sockets); err == nil {
 		sink.Flush()
 		d.notify.Ready(d.status())
+	}
+	d.reloads.ready()
+	if err == nil {
 		watched, unwatch := context.WithCancel(ctx)
 		go d.notify.Watch(watched, d.broker.Alive)
 		go d.reloadOn(hups)
