@@ -243,7 +243,7 @@ func TestPipeOnATerminal(t *testing.T) {
 
 // A relay that loses its daemon complains of it in the same file, and keeps to its protocol.
 func TestRelayOnATerminal(t *testing.T) {
-	config, data := pipeUsers(t, "listen \"generic\" {\n  address  = \"127.0.0.1:0\"\n  deadline = \"300ms\"\n}\n")
+	config, data := pipeUsers(t, "listen \"generic\" { address = \"127.0.0.1:0\" }\n")
 	s := serve(t, "--config", config)
 	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n")
@@ -251,8 +251,8 @@ func TestRelayOnATerminal(t *testing.T) {
 	_ = s.cmd.Process.Kill()
 	<-s.ended
 	fileSays(t, filepath.Join(data, "pipe.log"), "the daemon is gone")
-	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:secret\n")
-	p.expect("0\r\n0\r\n")
+	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n") // another broker takes over
+	p.expect("1\r\n0\r\n")
 	serve(t, "--config", config)
 	p.send("auth:joe:dom.example:secret\n")
 	p.expect("1\r\n")
