@@ -1,5 +1,5 @@
-// Package store keeps what must outlive the process: verifiers, nonces, and later the
-// domain registry and roster state. It knows keys and bytes only.
+// Package store keeps what must outlive the process: verifiers, nonces, roster state, and
+// later the domain registry. It knows keys and bytes only.
 package store
 
 import "errors"
@@ -12,9 +12,10 @@ var ErrClosed = errors.New("store is closed")
 
 // The kinds of keys. Every key starts with one of them.
 const (
-	Credentials = "cred/"  // one record per user: verifiers and isuser answers
-	Nonces      = "nonce/" // used single-use tokens, until their window ends
-	Meta        = "meta/"  // format version
+	Credentials = "cred/"   // one record per user: verifiers and isuser answers
+	Nonces      = "nonce/"  // used single-use tokens, until their window ends
+	Roster      = "roster/" // what the XMPP servers were told of users and groups
+	Meta        = "meta/"   // format version
 )
 
 // Op is one change. A nil Value deletes the key.

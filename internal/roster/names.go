@@ -1,0 +1,96 @@
+package roster
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"postern/internal/auth"
+)
+
+// hidden at the end of a group's name is how a Nextcloud administrator keeps a large group
+// out of the rosters (PROTOCOLS 6, fact 6).
+const hidden = "\u200b"
+
+// kept are the categories that a group's name keeps (PROTOCOLS 6, fact 5).
+var kept = []*unicode.RangeTable{
+	unicode.Lu, unicode.Ll, unicode.Lm, unicode.Lo, unicode.Nd, unicode.Nl, unicode.No,
+	unicode.Pc, unicode.Pd, unicode.Ps, unicode.Pe, unicode.Pi, unicode.Pf, unicode.Po,
+	unicode.Sm, unicode.Sc, unicode.Sk, unicode.So, unicode.Zs,
+}
+
+// CleanGroup returns the name under which a group of the backend stands on the XMPP server.
+// It is false for a group to be ignored: a hidden one, and one of whose name nothing, or too
+// much, is left.
+func CleanGroup(raw string) (name string, ok bool) {
+	if strings.HasSuffix(raw, hidden) {
+		return "", false
+	}
+	name = strings.Map(func(r rune) rune {
+		if r == '@' || !unicode.In(r, kept...) {
+			return -1
+		}
+		return r
+	}, raw)
+	return name, name != "" && len(name) <= auth.MaxName
+}
+
+// cleanFullName drops what neither an argument nor a line can hold.
+func cleanFullName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			return -1
+		}
+		return r
+	}, name)
+}
+
+// Filter chooses groups by their cleaned names.
+type Filter struct {
+	Include    []string // patterns; none: every group
+	Exclude    []string // patterns; they outweigh Include
+	MaxMembers int      // larger groups are ignored; 0: no limit
+}
+
+// allows reports whether the patterns let a group through.
+func (f *Filter) allows(group string) bool {
+	in := len(f.Include) == 0
+	for _, p := range f.Include {
+		in = in || Match(p, group)
+	}
+	for _, p := range f.Exclude {
+		in = in && !Match(p, group)
+	}
+	return in
+}
+
+// Match reports whether text matches a pattern as a whole: * is any text, ? one character.
+func Match(pattern, text string) bool {
+	star, from := -1, 0 // the last * seen, and where the text it stands for ends
+	p, t := 0, 0
+	for t < len(text) {
+		_, size := utf8.DecodeRuneInString(text[t:])
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, t
+			p++
+		case p < len(pattern) && pattern[p] == '?':
+			p, t = p+1, t+size
+		case p < len(pattern) && strings.HasPrefix(text[t:], pattern[p:p+runeLen(pattern[p:])]):
+			n := runeLen(pattern[p:])
+			p, t = p+n, t+n
+		case star >= 0: // let the * stand for one character more
+			_, size = utf8.DecodeRuneInString(text[from:])
+			from += size
+			p, t = star+1, from
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}
+
+func runeLen(text string) int {
+	_, n := utf8.DecodeRuneInString(text)
+	return n
+}

@@ -1,0 +1,171 @@
+// Package roster decides what an XMPP server must be told of a user's shared groups, and tells
+// it: an answer of the backend is compared with what is known to stand there already, and the
+// difference is carried out step by step (PROTOCOLS 6, facts 4 to 6).
+package roster
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"postern/internal/auth"
+)
+
+// ErrNoRoster is wrapped by every error about a document that is no roster. Nothing may be
+// changed, or remembered, because of it.
+var ErrNoRoster = errors.New("the answer is no shared roster")
+
+// Answer is a backend's view of the groups of one user.
+type Answer struct {
+	Accounts []Account // in the order of the document
+	Skipped  int       // accounts whose names cannot be those of XMPP users
+	Hash     Hash      // of the document
+}
+
+// Hash tells documents apart.
+type Hash [sha256.Size]byte
+
+// Account is a user in a roster.
+type Account struct {
+	ID     auth.Identity // the user in lower case, as XMPP servers have it
+	Named  bool
+	Name   string   // full name, if Named
+	Groups []string // as the backend has them
+}
+
+// HashOf is the hash of a document as far as a filter lets it through: with another filter
+// the same document means something else.
+func HashOf(document []byte, f *Filter) Hash {
+	if len(f.Include) == 0 && len(f.Exclude) == 0 && f.MaxMembers == 0 {
+		return sha256.Sum256(document)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %d\n", f.Include, f.Exclude, f.MaxMembers)
+	h.Write(document)
+	return Hash(h.Sum(nil))
+}
+
+// Parse reads a sharedroster document (PROTOCOLS 4.1). Accounts without a domain belong to
+// domain, and so do those of the domain's names at the backend. Errors wrap ErrNoRoster: a
+// document that is malformed anywhere is not a smaller roster.
+func Parse(document []byte, domain string, aliases ...string) (Answer, error) {
+	var reply struct {
+		Result string `json:"result"`
+		Data   struct {
+			Roster json.RawMessage `json:"sharedRoster"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(document, &reply); err != nil {
+		return Answer{}, fmt.Errorf("%w: it is not the JSON of one", ErrNoRoster)
+	}
+	if reply.Result != "success" || len(reply.Data.Roster) == 0 {
+		return Answer{}, fmt.Errorf("%w: result or data.sharedRoster is missing", ErrNoRoster)
+	}
+	var a Answer
+	err := entries(reply.Data.Roster, func(uid string, raw json.RawMessage) error {
+		account, err := parseAccount(raw)
+		if err != nil {
+			return err
+		}
+		id, ok := address(uid, domain, aliases)
+		if !ok {
+			a.Skipped++
+			return nil
+		}
+		account.ID = id
+		a.Accounts = append(a.Accounts, account)
+		return nil
+	})
+	if err != nil {
+		return Answer{}, fmt.Errorf("%w: %w", ErrNoRoster, err)
+	}
+	return a, nil
+}
+
+// entries calls use for each member of an object in its order, or for each element of a list,
+// which is what PHP makes of an empty array and of one with the keys 0, 1, 2, ...
+func entries(raw json.RawMessage, use func(key string, value json.RawMessage) error) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	open, err := dec.Token()
+	if err != nil || open != json.Delim('{') && open != json.Delim('[') {
+		return errors.New("neither an object nor a list where one must be")
+	}
+	for n := 0; dec.More(); n++ {
+		key := strconv.Itoa(n)
+		if open == json.Delim('{') {
+			token, err := dec.Token()
+			if err != nil {
+				return err
+			}
+			key, _ = token.(string)
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		if err := use(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseAccount(raw json.RawMessage) (a Account, err error) {
+	if len(raw) == 0 || raw[0] == '[' { // an empty array of PHP
+		return a, entries(raw, func(string, json.RawMessage) error { return errors.New("a list where an account must be") })
+	}
+	var fields map[string]json.RawMessage
+	if raw[0] != '{' || json.Unmarshal(raw, &fields) != nil {
+		return a, errors.New("an account is not an object")
+	}
+	if name, ok := fields["name"]; ok && string(name) != "null" {
+		if json.Unmarshal(name, &a.Name) != nil {
+			return a, errors.New("the name of an account is not a text")
+		}
+		a.Named, a.Name = true, cleanFullName(a.Name)
+	}
+	groups, ok := fields["groups"]
+	if !ok {
+		return a, nil
+	}
+	return a, entries(groups, func(_ string, raw json.RawMessage) error {
+		var group string
+		if raw[0] != '"' || json.Unmarshal(raw, &group) != nil {
+			return errors.New("the name of a group is not a text")
+		}
+		a.Groups = append(a.Groups, group)
+		return nil
+	})
+}
+
+// notInLocal are the ASCII characters that the local part of a JID may not hold (RFC 7622
+// section 3.3.1).
+const notInLocal = "\"&'/:<>@ "
+
+// address makes a JID of an account's name. It is false for one that no XMPP user can have.
+func address(uid, domain string, aliases []string) (auth.Identity, bool) {
+	user, host := uid, domain
+	if i := strings.LastIndexByte(uid, '@'); i >= 0 {
+		user, host = uid[:i], uid[i+1:]
+	}
+	id, err := auth.NewIdentity(strings.ToLower(user), host)
+	if err != nil || strings.ContainsAny(user, notInLocal) {
+		return auth.Identity{}, false
+	}
+	for _, alias := range aliases {
+		if folded, err := auth.FoldDomain(alias); err == nil && folded == id.Domain {
+			id.Domain = domain
+		}
+	}
+	return id, true
+}
+
+// Login is a user in the form in which rosters know users.
+func Login(id auth.Identity) auth.Identity {
+	id.User = strings.ToLower(id.User)
+	return id
+}

@@ -1,0 +1,152 @@
+package roster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/store"
+)
+
+// groupsFile is Prosody with its mod_groups, which takes all groups from one file and reads it
+// when the module is loaded: the file is written as a whole, from all that is known, and then
+// the module is reloaded.
+type groupsFile struct {
+	path    string
+	reload  []string
+	timeout time.Duration
+}
+
+// NewGroupsFile returns a server whose groups stand in the file at path, and which is told of
+// a new one by the command reload.
+func NewGroupsFile(path string, reload []string, timeout time.Duration) Server {
+	return &groupsFile{path, reload, timeout}
+}
+
+// Close implements Server.
+func (*groupsFile) Close() {}
+
+// Members implements Server. Nobody but postern writes the file, so it tells nothing that is
+// not known.
+func (*groupsFile) Members(context.Context, string, string) ([]string, error) { return nil, nil }
+
+// Prepare implements Server: mod_groups does not load without its file.
+func (f *groupsFile) Prepare(s State) error {
+	if _, err := os.Stat(f.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, err := f.render(s, nil)
+	if err == nil {
+		_, err = f.write(text)
+	}
+	return err
+}
+
+// Carry implements Server. What is known is written last, when Prosody has the file: whatever
+// fails before is done again.
+func (f *groupsFile) Carry(ctx context.Context, p *Plan) (steps int, err error) {
+	var ops []store.Op
+	for {
+		_, _, ok := p.Next() // what is to be written before a step is meant for servers that take single ones
+		if !ok {
+			break
+		}
+		steps++
+		ops = append(ops, p.Done(nil)...)
+	}
+	ops = append(ops, p.Finish()...)
+	if steps > 0 {
+		text, err := f.render(p.state, ops)
+		if err != nil {
+			return 0, err
+		}
+		changed, err := f.write(text)
+		if err != nil {
+			return 0, err
+		}
+		// A file that is as it should be may be the work of a run that did not get further.
+		if _, err := run(ctx, f.timeout, f.reload[0], f.reload[1:]...); err != nil {
+			return 0, fmt.Errorf("the groups file was written (changed: %t), but Prosody could not be told: %w", changed, err)
+		}
+	}
+	return steps, write(p.state.Store, ops, true)
+}
+
+// render writes the groups as they will be known after ops: sorted, so that an unchanged state
+// gives an unchanged file. The format has no comments.
+func (f *groupsFile) render(s State, ops []store.Op) ([]byte, error) {
+	users, groups, err := s.All()
+	if err != nil {
+		return nil, err
+	}
+	prefix := s.Prefix()
+	for _, op := range ops {
+		key := string(op.Key[len(prefix):])
+		if op.Value == nil {
+			delete(groups, strings.TrimPrefix(key, "group\x00"))
+			continue
+		}
+		addRecord(users, groups, key, op.Value)
+	}
+	var b bytes.Buffer
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		title := groupTitle(name)
+		members := slices.DeleteFunc(slices.Clone(groups[name].Members), func(m string) bool { return !fileAddress(m) })
+		if title == "" || len(members) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "[%s]\n", title)
+		for _, m := range members {
+			b.WriteString(m)
+			// A name that closes a bracket could make the line a heading.
+			if name := strings.TrimRight(cleanFullName(users[m].Name), "] \u00a0"); name != "" {
+				b.WriteString("=" + name)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// groupTitle is a group's name as a heading: a leading + would show the group to everybody,
+// and blanks at its ends are not told from none.
+func groupTitle(name string) string { return strings.TrimSpace(strings.TrimLeft(name, "+ \u00a0")) }
+
+// fileAddress reports whether a line of mod_groups can hold an address: what follows = is the
+// name, and [ begins a heading.
+func fileAddress(address string) bool {
+	return !strings.ContainsAny(address, "= \t") && !strings.HasPrefix(address, "[")
+}
+
+// write replaces the file if it has another content, so that a reader sees the old one or the
+// new one. The mode of the old one is kept.
+func (f *groupsFile) write(text []byte) (changed bool, err error) {
+	if old, err := os.ReadFile(f.path); err == nil && bytes.Equal(old, text) {
+		return false, nil
+	}
+	mode := fs.FileMode(0o644)
+	if info, err := os.Stat(f.path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	temp, err := os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp")
+	if err != nil {
+		return false, fmt.Errorf("groups file: %w", err)
+	}
+	_, err = temp.Write(text)
+	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), f.path)
+	}
+	if err != nil {
+		return false, fmt.Errorf("groups file: %w", errors.Join(err, os.Remove(temp.Name())))
+	}
+	return true, nil
+}

@@ -1,0 +1,231 @@
+package roster
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+)
+
+// recordVersion is the first byte of every stored value.
+const recordVersion = 1
+
+// errRecord is returned for a value that is no record of this version.
+var errRecord = errors.New("roster record is damaged or of another version")
+
+// User is what the XMPP server was told of a user.
+type User struct {
+	Named  bool
+	Name   string
+	Groups []string // sorted; those that the user's own answers have given
+	Hash   Hash     // of the last answer that was carried out wholly; zero: none
+}
+
+// Group is what the XMPP server was told of a group. A group that is Unsure is being changed,
+// or was when something failed: each member may or may not be there.
+type Group struct {
+	Members []string // addresses, sorted
+	Unsure  bool
+}
+
+// State reads what is known of one domain's rosters.
+type State struct {
+	Store  store.Store
+	Domain string
+}
+
+// Prefix is that of all keys of the domain.
+func (s State) Prefix() []byte { return []byte(store.Roster + s.Domain + "\x00") }
+
+func (s State) userKey(id auth.Identity) []byte { return append(s.Prefix(), "user\x00"+id.String()...) }
+func (s State) groupKey(name string) []byte     { return append(s.Prefix(), "group\x00"+name...) }
+
+// User returns the record of a user, empty if there is none.
+func (s State) User(id auth.Identity) (u User, err error) {
+	value, err := s.Store.Get(s.userKey(id))
+	if err == nil {
+		u, err = decodeUser(value)
+	}
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errRecord) {
+		return User{}, nil // told once more, which does no harm
+	}
+	return u, err
+}
+
+// Group returns the record of a group; known is false if there is none.
+func (s State) Group(name string) (g Group, known bool, err error) {
+	value, err := s.Store.Get(s.groupKey(name))
+	if err == nil {
+		g, err = decodeGroup(value)
+	}
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errRecord) {
+		return Group{}, false, nil
+	}
+	return g, err == nil, err
+}
+
+func (s State) putUser(id auth.Identity, u *User) store.Op {
+	return store.Op{Key: s.userKey(id), Value: u.encode()}
+}
+
+func (s State) putGroup(name string, g *Group) store.Op {
+	return store.Op{Key: s.groupKey(name), Value: g.encode()}
+}
+
+// All reads every record of the domain.
+func (s State) All() (users map[string]User, groups map[string]Group, err error) {
+	users, groups = map[string]User{}, map[string]Group{}
+	prefix := s.Prefix()
+	err = s.Store.Scan(prefix, func(key, value []byte) bool {
+		addRecord(users, groups, string(key[len(prefix):]), value)
+		return true
+	})
+	return users, groups, err
+}
+
+func addRecord(users map[string]User, groups map[string]Group, key string, value []byte) {
+	kind, name, _ := strings.Cut(key, "\x00")
+	switch kind {
+	case "user":
+		if u, err := decodeUser(value); err == nil {
+			users[name] = u
+		}
+	case "group":
+		if g, err := decodeGroup(value); err == nil {
+			groups[name] = g
+		}
+	}
+}
+
+// Forget returns the changes that make all that is known of a domain doubtful, so that the
+// next answers are carried out anew: names, groups and hashes, but not who was in which group,
+// or those who have left meanwhile would stay. With a user, only what concerns that user.
+func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
+	users, groups, err := s.All()
+	if err != nil {
+		return nil, err
+	}
+	for address, u := range users {
+		if only == nil || address == only.String() {
+			u.Named, u.Name, u.Hash = false, "", Hash{}
+			ops = append(ops, store.Op{Key: append(s.Prefix(), "user\x00"+address...), Value: u.encode()})
+		}
+	}
+	for name, g := range groups {
+		if only == nil || slices.Contains(g.Members, only.String()) {
+			g.Unsure = true
+			ops = append(ops, s.putGroup(name, &g))
+		}
+	}
+	return ops, nil
+}
+
+// Logins lists the users whose own answers have been carried out, sorted.
+func (s State) Logins() (ids []auth.Identity, err error) {
+	users, _, err := s.All()
+	for address, u := range users {
+		if i := strings.LastIndexByte(address, '@'); u.Hash != (Hash{}) || len(u.Groups) > 0 {
+			ids = append(ids, auth.Identity{User: address[:i], Domain: address[i+1:]})
+		}
+	}
+	slices.SortFunc(ids, func(a, b auth.Identity) int { return strings.Compare(a.String(), b.String()) })
+	return ids, err
+}
+
+const (
+	flagNamed = 1 << iota
+	flagHashed
+	flagUnsure
+)
+
+// encode lays out a record: version, flags, full name and hash where there is one, then the
+// groups, each text after its length.
+func (u *User) encode() []byte {
+	b := []byte{recordVersion, 0}
+	if u.Named {
+		b[1] |= flagNamed
+		b = appendText(b, u.Name)
+	}
+	if u.Hash != (Hash{}) {
+		b[1] |= flagHashed
+		b = append(b, u.Hash[:]...)
+	}
+	return appendTexts(b, u.Groups)
+}
+
+func decodeUser(b []byte) (u User, err error) {
+	if len(b) < 2 || b[0] != recordVersion {
+		return u, errRecord
+	}
+	flags, b := b[1], b[2:]
+	ok := true
+	if flags&flagNamed != 0 {
+		u.Named = true
+		u.Name, b, ok = cutText(b)
+	}
+	if flags&flagHashed != 0 && ok {
+		if ok = len(b) >= len(u.Hash); ok {
+			b = b[copy(u.Hash[:], b):]
+		}
+	}
+	if ok {
+		u.Groups, ok = cutTexts(b)
+	}
+	if !ok {
+		return User{}, errRecord
+	}
+	return u, nil
+}
+
+func (g *Group) encode() []byte {
+	b := []byte{recordVersion, 0}
+	if g.Unsure {
+		b[1] |= flagUnsure
+	}
+	return appendTexts(b, g.Members)
+}
+
+func decodeGroup(b []byte) (g Group, err error) {
+	if len(b) < 2 || b[0] != recordVersion {
+		return g, errRecord
+	}
+	members, ok := cutTexts(b[2:])
+	if !ok {
+		return g, errRecord
+	}
+	return Group{Members: members, Unsure: b[1]&flagUnsure != 0}, nil
+}
+
+func appendText(b []byte, text string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+}
+
+func appendTexts(b []byte, texts []string) []byte {
+	for _, t := range texts {
+		b = appendText(b, t)
+	}
+	return b
+}
+
+func cutText(b []byte) (text string, rest []byte, ok bool) {
+	n, used := binary.Uvarint(b)
+	if used <= 0 || n > uint64(len(b)-used) {
+		return "", nil, false
+	}
+	end := used + int(n)
+	return string(b[used:end]), b[end:], true
+}
+
+func cutTexts(b []byte) (texts []string, ok bool) {
+	for len(b) > 0 {
+		var t string
+		if t, b, ok = cutText(b); !ok {
+			return nil, false
+		}
+		texts = append(texts, t)
+	}
+	return texts, true
+}

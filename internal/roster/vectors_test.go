@@ -1,0 +1,162 @@
+package roster
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+)
+
+// vectorState is a state of xcauth.
+type vectorState struct {
+	Users map[string]struct {
+		Fullname *string  `json:"fullname"`
+		Groups   []string `json:"groups"`
+		Hash     *string  `json:"responsehash"`
+	} `json:"rosterinfo"`
+	Groups map[string][]string `json:"rostergroups"`
+}
+
+type vector struct {
+	Name   string                        `json:"name"`
+	Login  struct{ User, Domain string } `json:"login"`
+	Before vectorState                   `json:"state_before"`
+	After  vectorState                   `json:"state_after"`
+	Body   string                        `json:"response_body"`
+	Status int                           `json:"http_status"`
+	Lists  map[string][]string           `json:"srg_get_members_prints"`
+	Fails  bool                          `json:"ejabberdctl_fails"`
+	Want   [][]string                    `json:"expect_commands"`
+}
+
+// records turns a state of xcauth into ours.
+func (v *vectorState) records(t *testing.T, domain string) map[string][]byte {
+	s := State{Domain: domain}
+	out := map[string][]byte{}
+	add := func(op store.Op) { out[string(op.Key)] = op.Value }
+	for address, info := range v.Users {
+		u := User{Groups: info.Groups}
+		if len(u.Groups) == 0 {
+			u.Groups = nil
+		}
+		if info.Fullname != nil {
+			u.Named, u.Name = true, *info.Fullname
+		}
+		if info.Hash != nil {
+			if raw, err := hex.DecodeString(*info.Hash); err == nil {
+				copy(u.Hash[:], raw)
+			} else {
+				u.Hash[0] = 'x' // some other answer
+			}
+		}
+		name, host, _ := strings.Cut(address, "@")
+		add(s.putUser(auth.Identity{User: name, Domain: host}, &u))
+	}
+	for key, members := range v.Groups {
+		i := strings.LastIndexByte(key, '@')
+		if key[i+1:] != domain {
+			t.Fatalf("group of another domain: %s", key)
+		}
+		add(s.putGroup(key[:i], &Group{Members: members}))
+	}
+	return out
+}
+
+// leave takes out of the groups whom the last commands take out because of the user's own
+// list. xcauth keeps them in its member list, and so never adds them again.
+func (v *vectorState) leave(user string, commands [][]string, given string) {
+	for _, c := range commands {
+		if c[0] == UserDel.String() && c[1]+"@"+c[2] == user && !strings.Contains(given, c[3]) {
+			key := c[3] + "@" + c[4]
+			v.Groups[key] = without(v.Groups[key], user)
+		}
+	}
+}
+
+func TestVectors(t *testing.T) {
+	data, err := os.ReadFile("testdata/roster.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors []vector
+	if err := json.Unmarshal(data, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	if len(vectors) < 40 {
+		t.Fatalf("only %d cases", len(vectors))
+	}
+	for _, v := range vectors {
+		t.Run(v.Name, func(t *testing.T) { runVector(t, v) })
+	}
+}
+
+func runVector(t *testing.T, v vector) {
+	mem, fake := newMemory(), newFake()
+	mem.m = v.Before.records(t, v.Login.Domain)
+	for key, list := range v.Lists {
+		fake.groups[key] = list
+	}
+	if v.Fails {
+		fake.fail = func(Step) (error, error) { return fmt.Errorf("%w: exit status 1", ErrRefused), nil }
+	}
+	if v.Status == 200 {
+		_ = logsIn(NewServer(fake), State{mem, v.Login.Domain}, &Filter{}, v.Login.User, v.Body)
+	}
+	got := [][]string{}
+	for _, s := range fake.steps {
+		got = append(got, s.Args())
+	}
+	if !equalCommands(got, v.Want) {
+		t.Errorf("commands\n%q\nwant\n%q", got, v.Want)
+	}
+	v.After.leave(v.Login.User+"@"+v.Login.Domain, v.Want, v.Body)
+	if want := v.After.records(t, v.Login.Domain); !sameRecords(mem.m, want) {
+		t.Errorf("state\n%q\nwant\n%q", mem.m, want)
+	}
+}
+
+// equalCommands leaves the order of the members of one group free.
+func equalCommands(a, b [][]string) bool {
+	return reflect.DeepEqual(runsSorted(a), runsSorted(b))
+}
+
+// runsSorted sorts each run of additions or removals of one group.
+func runsSorted(commands [][]string) (out []string) {
+	for i := 0; i < len(commands); {
+		j := i
+		var run []string
+		for ; j < len(commands) && commands[j][0] == commands[i][0] && len(commands[j]) == 5 && commands[j][0] != SetVCard.String() &&
+			commands[j][3] == commands[i][3]; j++ {
+			run = append(run, fmt.Sprintf("%q", commands[j]))
+		}
+		if j == i {
+			run, j = []string{fmt.Sprintf("%q", commands[i])}, i+1
+		}
+		slices.Sort(run)
+		out = append(out, run...)
+		i = j
+	}
+	return out
+}
+
+// sameRecords compares states; a record that says nothing equals none.
+func sameRecords(a, b map[string][]byte) bool {
+	trim := func(m map[string][]byte) map[string]string {
+		out := map[string]string{}
+		for k, v := range m {
+			if u, err := decodeUser(v); strings.Contains(k, "\x00user\x00") && err == nil && reflect.DeepEqual(u, User{}) {
+				continue
+			}
+			out[k] = string(v)
+		}
+		return out
+	}
+	return reflect.DeepEqual(trim(a), trim(b))
+}
