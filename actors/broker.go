@@ -136,6 +136,7 @@ func (b *Broker) build(cfg *config.Config) error {
 		if err := d.start(); err != nil {
 			return err
 		}
+		d.prepareRoster()
 		t.domains[d.name] = d
 	}
 	b.cfg = cfg

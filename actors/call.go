@@ -70,6 +70,9 @@ func (c *Call) Answer(a auth.Answer) bool {
 	if c.asker != nil {
 		c.asker.answered(c)
 	}
+	if a.Verdict == auth.Allow && c.broker != nil {
+		c.broker.noteLogin(c)
+	}
 	for waiter != nil {
 		w := waiter
 		waiter, w.next = w.next, nil

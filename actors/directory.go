@@ -58,6 +58,7 @@ func (b *Broker) newDomain(name string, p *params) *domain {
 	d.router = b.sys.NewLocalPID("domain:" + name + "/router")
 	d.ended = func() { b.aside(func() { b.bury(d) }) }
 	d.params.Store(p)
+	d.roster = newRosterRef(d)
 	prefix := "domain:" + name
 	for i := range b.width {
 		d.tokens = append(d.tokens, &tokenRef{domain: d, replay: b.replays[i],

@@ -27,6 +27,7 @@ type domain struct {
 	broker *Broker
 	log    *slog.Logger
 	params atomic.Pointer[params]
+	roster *rosterRef // for the time in which the parameters have shared rosters
 
 	supervisor *actor.PID
 	router     *actor.PID
@@ -87,6 +88,9 @@ func (d *domain) children() []child {
 			return &tokenWorker{tokenRef: t}
 		})})
 	}
+	list = append(list, child{"roster", d.broker.sys.props(prefix+"roster", rosterQueue, true, func() actor.Actor {
+		return newRosterActor(d.roster)
+	})})
 	for i, s := range d.shards {
 		name := fmt.Sprintf("cache%d", i)
 		list = append(list, child{name, d.broker.sys.props(prefix+name, workerQueue, true, func() actor.Actor {

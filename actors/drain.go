@@ -119,6 +119,9 @@ func (b *Broker) Stop() {
 	if disk := b.disk.Load(); disk != nil {
 		disk.journal.Close()
 	}
+	for d := range b.domains {
+		d.roster.close()
+	}
 	for r := range b.backends {
 		// A question takes a moment to end with b.ctx, and Close must not run beside it.
 		for end := time.Now().Add(stopPatience); r.running.Load() > 0 && time.Now().Before(end); {

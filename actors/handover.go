@@ -71,7 +71,7 @@ func (d *domain) orderAll(do func(int, *shard)) {
 // will. When it returns, the table may say so: until then calls are forwarded.
 func (b *Broker) handOver(name string, from, to *domain) {
 	was, will := from.params.Load(), to.params.Load()
-	others := !slices.Equal(was.hops, will.hops)
+	others := !slices.Equal(was.hops, will.hops) || !slices.Equal(was.logins, will.logins)
 	prefix := CredentialPrefix(name)
 	if will.disk && !was.disk {
 		b.wipe(name, func() error { return b.disk.Load().DeletePrefix(prefix) })
@@ -102,7 +102,7 @@ func (b *Broker) handOver(name string, from, to *domain) {
 // not written, or would miss it later.
 func (b *Broker) adjust(d *domain, will *params) {
 	was := d.params.Load()
-	others := !slices.Equal(was.hops, will.hops)
+	others := !slices.Equal(was.hops, will.hops) || !slices.Equal(was.logins, will.logins)
 	if will.disk && !was.disk {
 		b.wipe(d.name, func() error { return b.deleteUsers(b.disk.Load(), d) })
 	}

@@ -53,3 +53,6 @@ func (l *lease) retire() {
 		l.ended()
 	}
 }
+
+// retired reports whether nobody new may take hold.
+func (l *lease) retired() bool { return l.state.Load() >= retired }

@@ -77,6 +77,10 @@ type ask struct {
 	*task
 	query    backend.Query
 	deadline time.Time // what is left for the backend: the call's own less time for grace
+
+	// quiet, if set, takes the answer to a question that no login waits for. Such a
+	// question yields to those of logins, and tells neither breaker nor log.
+	quiet func(backend.Result)
 }
 
 var _ request = (*ask)(nil)
@@ -88,6 +92,10 @@ func (a *ask) Fail(why auth.Source) {
 }
 
 func (a *ask) finish(r backend.Result, source auth.Source, busy bool) {
+	if a.quiet != nil {
+		a.quiet(r)
+		return
+	}
 	a.shard.send(&finished{task: a.task, do: cache.Ask, result: r, source: source, busy: busy})
 }
 

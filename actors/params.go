@@ -23,7 +23,8 @@ type params struct {
 	jsxc   *token.JSXC
 	totp   *token.TOTP
 	hops   []hop
-	logins []string // rules for login names at the backends
+	logins []string     // rules for login names at the backends
+	roster *rosterRules // nil: shared rosters are not kept
 }
 
 // hop is one backend of a domain under one of its names there.
@@ -65,7 +66,9 @@ func newParams(cfg config.Domain, backends map[config.BackendRef]*backendRef) (*
 			p.hops = append(p.hops, hop{backends[ref], name})
 		}
 	}
+	p.roster = newRosterRules(cfg.Roster)
 	p.ended = func() {
+		p.roster.close()
 		for _, ref := range cfg.Backends {
 			backends[ref].release()
 		}

@@ -165,6 +165,10 @@ func (p *plan) commit() {
 	}
 	for name, will := range p.params {
 		p.adjust(now.domains[name], will)
+		now.domains[name].prepareRoster()
+	}
+	for _, d := range p.fresh {
+		d.prepareRoster()
 	}
 	for _, m := range moves(now, p.next) {
 		p.handOver(m.name, m.from, m.to)

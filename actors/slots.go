@@ -71,6 +71,8 @@ func (s *slots) Receive(ctx actor.Context) {
 
 func (s *slots) onAsk(a *ask) {
 	switch {
+	case a.quiet != nil && s.running.Load() > s.slots/2:
+		a.Fail(auth.SourceOverload)
 	case s.running.Load() < s.slots:
 		s.start(a)
 	case len(s.waiting) >= s.queue:
@@ -105,8 +107,8 @@ func (r *backendRef) run(a *ask) {
 		r.running.Add(-1)
 		r.report(a, result, time.Since(begun))
 		class := result.Class
-		if errors.Is(result.Err, errHashBusy) {
-			class = backend.Unsupported // our own processors were busy: that tells nothing of the backend
+		if errors.Is(result.Err, errHashBusy) || a.quiet != nil {
+			class = backend.Unsupported // our own processors were busy, or no login asked: that tells nothing of the backend
 		}
 		r.send(&slotDone{class})
 		a.finish(result, source, false)
@@ -121,6 +123,9 @@ func (r *backendRef) run(a *ask) {
 
 // report logs what an administrator must see of a backend's answer.
 func (r *backendRef) report(a *ask, result backend.Result, took time.Duration) {
+	if a.quiet != nil {
+		return
+	}
 	if a.call.Trace != nil {
 		note := result.Class.String() + " in " + took.Round(time.Microsecond).String()
 		if result.Err != nil {

@@ -32,6 +32,7 @@ type controlRequest struct {
 	Op       string `json:"op,omitempty"`
 	User     string `json:"user,omitempty"`
 	Domain   string `json:"domain,omitempty"`
+	Group    string `json:"group,omitempty"`
 	Password string `json:"password,omitempty"`
 }
 
@@ -70,6 +71,7 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	mux.HandleFunc("POST /v1/cache/forget", handle(c.forget))
 	mux.HandleFunc("POST /v1/cache/flush", handle(c.flush))
 	mux.HandleFunc("POST /v1/yield", handle(c.yield))
+	c.rosterHandlers(mux)
 	c.server = &http.Server{
 		Handler: mux, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),

@@ -68,7 +68,7 @@ func (d *daemon) start(cfg *config.Config) error {
 
 func needsStore(cfg *config.Config) bool {
 	for _, d := range cfg.Domains {
-		if d.Cache.Storage == config.StorageDisk {
+		if d.Cache.Storage == config.StorageDisk || d.Roster != nil {
 			return true
 		}
 	}

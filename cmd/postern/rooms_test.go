@@ -20,10 +20,11 @@ var rooms = map[string][]string{
 	"internal/store":   {"internal/auth"},
 	"internal/cache":   {"internal/auth", "internal/store"},
 	"internal/backend": {"internal/auth"},
+	"internal/roster":  {"internal/auth", "internal/store"},
 	"actors": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend"},
+		"internal/backend", "internal/roster"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "actors"},
+		"internal/backend", "internal/roster", "actors"},
 }
 
 // roomOf returns the room of a package path of this module.

@@ -43,14 +43,7 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool) Domai
 	out.Login = p.login(s, out.Backends)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s)
-	for _, b := range s.children("roster") {
-		if child := p.section(s.spec.path, b); child != nil {
-			child.path("ejabberdctl", "")
-			child.path("api", "")
-			p.warn(b.DefRange(), "shared rosters are not synchronised by this version; the block has no effect",
-				"keep it for a later version, or remove it")
-		}
-	}
+	out.Roster = p.roster(s, cfg, name)
 	return out
 }
 

@@ -25,6 +25,9 @@ var httpAttrs = []string{
 	"slots", "queue", "breaker_failures", "breaker_cooldown",
 }
 
+// rosterAttrs are common to the kinds of rosters.
+var rosterAttrs = []string{"include", "exclude", "max_members", "window", "min_interval", "timeout"}
+
 // specs is everything that a configuration may say.
 var specs = []spec{
 	{
@@ -71,7 +74,14 @@ var specs = []spec{
 			"absent_ttl", "bcrypt_cost", "secrets", "hot_entries",
 		},
 	},
-	{path: "domain roster ejabberd", labels: []string{"kind"}, attrs: []string{"ejabberdctl", "api"}},
+	{
+		path: "domain roster ejabberd", labels: []string{"kind"},
+		attrs: append([]string{"ejabberdctl", "api"}, rosterAttrs...), secrets: []string{"token"},
+	},
+	{
+		path: "domain roster prosody", labels: []string{"kind"},
+		attrs: append([]string{"groups_file", "reload"}, rosterAttrs...),
+	},
 	{path: "log", attrs: []string{"level", "format", "file"}},
 }
 

@@ -80,6 +80,7 @@ type Domain struct {
 	JSXC        *JSXCToken
 	TOTP        *TOTPToken
 	Cache       Cache
+	Roster      *Roster // nil: shared rosters are not kept
 }
 
 // JSXCToken configures time-limited tokens of JSXC.

@@ -1,0 +1,265 @@
+package actors
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/roster"
+)
+
+// Bounds and pauses of shared rosters.
+const (
+	rosterQueue   = 1024  // notes on their way to the actor
+	rosterWaiting = 4096  // users that wait for a run
+	rosterSeen    = 65536 // users of whom the last question is remembered
+	rosterTries   = 20    // runs that may fail for a user before only the next login counts
+	rosterFirst   = 5 * time.Second
+	rosterMost    = 5 * time.Minute
+)
+
+// rosterRef is the shared rosters of a domain as the rest of the broker sees them. Like the
+// domain it stays when the configuration changes.
+type rosterRef struct {
+	*domain
+	patience time.Duration // with one question to a backend
+	first    time.Duration // pause after the first failure
+
+	pid  *actor.PID
+	turn chan struct{} // held by whoever talks to the server: one run at a time
+
+	dropped  nag
+	failures nag
+	odd      nag
+	storage  nag
+}
+
+// rosterPatience bounds one question to a backend: nobody waits for it.
+const rosterPatience = time.Minute
+
+func newRosterRef(d *domain) *rosterRef {
+	return &rosterRef{
+		domain: d, patience: rosterPatience, first: rosterFirst, turn: make(chan struct{}, 1),
+		pid: d.broker.sys.NewLocalPID("domain:" + d.name + "/roster"),
+	}
+}
+
+// rosterRules are what the configuration says of a domain's shared rosters.
+type rosterRules struct {
+	server   roster.Server
+	filter   roster.Filter
+	window   time.Duration
+	interval time.Duration
+}
+
+// newRosterRules makes the rules of a roster block; nil without one.
+func newRosterRules(cfg *config.Roster) *rosterRules {
+	if cfg == nil {
+		return nil
+	}
+	r := &rosterRules{
+		window: cfg.Window, interval: cfg.MinInterval,
+		filter: roster.Filter{Include: cfg.Include, Exclude: cfg.Exclude, MaxMembers: cfg.MaxMembers},
+	}
+	switch {
+	case cfg.Kind == config.RosterProsody:
+		r.server = roster.NewGroupsFile(cfg.GroupsFile, cfg.Reload, cfg.Timeout)
+	case cfg.API != "":
+		r.server = roster.NewServer(roster.NewEjabberdAPI(cfg.API, cfg.Token, cfg.Timeout))
+	default:
+		r.server = roster.NewServer(roster.NewEjabberdctl(cfg.Ejabberdctl, cfg.Timeout))
+	}
+	return r
+}
+
+func (r *rosterRules) close() {
+	if r != nil {
+		r.server.Close()
+	}
+}
+
+// prepareRoster does what the XMPP server needs to find at its start.
+func (d *domain) prepareRoster() {
+	rules := d.params.Load().roster
+	if rules == nil || d.name == "*" {
+		return
+	}
+	disk := d.broker.disk.Load()
+	if disk == nil {
+		d.log.Error("shared rosters are off: they need the store, which could not be opened", "domain", d.name)
+		return
+	}
+	if err := rules.server.Prepare(roster.State{Store: disk, Domain: d.name}); err != nil {
+		d.log.Error("shared rosters could not be prepared", "domain", d.name, "err", err)
+	}
+}
+
+// noteLogin tells the roster of a domain, if it has one, of a successful login. It never waits.
+func (b *Broker) noteLogin(c *Call) {
+	if c.Req.Op != auth.OpAuth {
+		return
+	}
+	if d := b.lookup(c.ID.Domain); d != nil && d.params.Load().roster != nil {
+		d.roster.send(&rosterNote{ref: d.roster, ids: []auth.Identity{roster.Login(c.ID)}})
+	}
+}
+
+func (r *rosterRef) send(message any) { r.broker.sys.Root.Send(r.pid, message) }
+
+// rosterNote asks for the rosters of users to be brought up to date.
+type rosterNote struct {
+	ref    *rosterRef
+	ids    []auth.Identity
+	urgent bool // by an administrator: the interval does not count
+}
+
+var _ request = (*rosterNote)(nil)
+
+// Fail implements request. A note that is lost comes again with the user's next login.
+func (n *rosterNote) Fail(why auth.Source) {
+	if why == auth.SourceStopping {
+		return
+	}
+	if held, ok := n.ref.dropped.due(time.Now()); ok {
+		n.ref.log.Warn("shared rosters: logins were passed over; their next ones count", "domain", n.ref.name, "why", why.String(), "alike", held)
+	}
+}
+
+// rosterDone tells the actor how a run went.
+type rosterDone struct {
+	again []auth.Identity // to be asked about again
+	fault bool            // something could not answer: not before a pause
+}
+
+// rosterActor collects users and starts runs. It waits for nothing.
+type rosterActor struct {
+	*rosterRef
+	seen    *simplelru.LRU[auth.Identity, time.Time]
+	waiting []auth.Identity
+	waits   map[auth.Identity]bool
+	tries   map[auth.Identity]int
+	timer   *time.Timer
+	armed   bool
+	running bool
+	faults  int // failed runs in a row
+}
+
+func newRosterActor(r *rosterRef) *rosterActor {
+	a := &rosterActor{rosterRef: r, waits: map[auth.Identity]bool{}, tries: map[auth.Identity]int{}}
+	a.seen, _ = simplelru.NewLRU[auth.Identity, time.Time](rosterSeen, nil)
+	return a
+}
+
+// Receive implements actor.Actor.
+func (a *rosterActor) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *rosterNote:
+		a.onNote(m)
+	case *tick:
+		a.armed = false
+		a.start()
+	case *rosterDone:
+		a.onDone(m)
+	case *actor.Restarting, *actor.Stopping:
+		if a.timer != nil {
+			a.timer.Stop()
+		}
+	}
+}
+
+func (a *rosterActor) onNote(n *rosterNote) {
+	rules := a.params.Load().roster
+	if rules == nil {
+		return
+	}
+	now := a.broker.clock()
+	for _, id := range n.ids {
+		if last, ok := a.seen.Get(id); ok && now.Sub(last) < rules.interval && !n.urgent || a.waits[id] {
+			continue
+		}
+		if len(a.waiting) >= rosterWaiting {
+			n.Fail(auth.SourceOverload)
+			return
+		}
+		a.seen.Add(id, now)
+		a.wait(id)
+	}
+	if n.urgent && !a.running {
+		a.start()
+	}
+	a.arm(rules.window)
+}
+
+func (a *rosterActor) wait(id auth.Identity) {
+	if !a.waits[id] {
+		a.waits[id] = true
+		a.waiting = append(a.waiting, id)
+	}
+}
+
+// arm has the next run begin after a while, if somebody waits and no time is set.
+func (a *rosterActor) arm(after time.Duration) {
+	if a.armed || a.running || len(a.waiting) == 0 {
+		return
+	}
+	a.armed = true
+	ref := a.rosterRef
+	a.timer = time.AfterFunc(after, func() { ref.send(tickMessage) })
+}
+
+// start runs for those who wait, all of one domain: the block "*" has many.
+func (a *rosterActor) start() {
+	if a.running || len(a.waiting) == 0 {
+		return
+	}
+	var batch, rest []auth.Identity
+	for _, id := range a.waiting {
+		if id.Domain == a.waiting[0].Domain {
+			batch = append(batch, id)
+			delete(a.waits, id)
+		} else {
+			rest = append(rest, id)
+		}
+	}
+	a.waiting, a.running = rest, true
+	ref := a.rosterRef
+	a.broker.sys.pool.Schedule(func() { ref.run(batch) })
+}
+
+func (a *rosterActor) onDone(m *rosterDone) {
+	a.running = false
+	rules := a.params.Load().roster
+	if rules == nil { // a reload has switched it off
+		a.waiting = nil
+		clear(a.waits)
+		clear(a.tries)
+		return
+	}
+	pause := rules.window
+	if m.fault {
+		pause = min(a.first<<min(a.faults, 20), rosterMost)
+		pause = pause/2 + rand.N(pause/2+1)
+		a.faults++
+	} else {
+		a.faults = 0
+		clear(a.tries)
+	}
+	for _, id := range m.again {
+		if a.tries[id]++; a.tries[id] < rosterTries && len(a.waiting) < rosterWaiting {
+			a.wait(id)
+			continue
+		}
+		delete(a.tries, id)
+		a.seen.Remove(id)
+	}
+	if len(m.again) > 0 {
+		a.log.LogAttrs(a.broker.ctx, slog.LevelDebug, "shared rosters: some are tried again",
+			slog.String("domain", a.name), slog.Int("users", len(m.again)), slog.Duration("pause", pause))
+	}
+	a.arm(pause)
+}

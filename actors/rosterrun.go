@@ -1,0 +1,224 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/roster"
+)
+
+// outagesInRow ends the questions of a run: the backend is asked again after a pause.
+const outagesInRow = 2
+
+// errNoGroups means that no backend of the domain knows groups.
+var errNoGroups = errors.New("no backend of the domain has shared rosters of this user")
+
+// rosterTurn is the right to talk to the XMPP server, with the rules in force: whoever has it
+// releases it.
+type rosterTurn struct {
+	*rosterRef
+	*rosterRules
+	params *params // held
+	disk   *disk
+}
+
+// take waits for the turn.
+func (r *rosterRef) take(ctx context.Context) (*rosterTurn, error) {
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another run for the shared rosters of %s is under way: try again: %w", r.name, ctx.Err())
+	}
+	t := &rosterTurn{rosterRef: r, disk: r.broker.disk.Load()}
+	for t.params = r.domain.params.Load(); !t.params.acquire(); t.params = r.domain.params.Load() {
+		if r.retired() {
+			<-r.turn
+			return nil, fmt.Errorf("%s: %w", r.name, ErrUnknownDomain)
+		}
+	}
+	t.rosterRules = t.params.roster
+	switch {
+	case t.rosterRules == nil:
+		t.release()
+		return nil, fmt.Errorf("%s: %w", r.name, ErrNoRoster)
+	case t.disk == nil:
+		t.release()
+		return nil, errNoStore
+	}
+	return t, nil
+}
+
+// errNoStore means that there is nothing to remember shared rosters with.
+var errNoStore = errors.New("shared rosters need the store, which could not be opened: see the log")
+
+func (t *rosterTurn) release() {
+	t.params.release()
+	<-t.turn
+}
+
+func (t *rosterTurn) state(domain string) roster.State {
+	return roster.State{Store: t.disk, Domain: domain}
+}
+
+// close ends what is under way, which ends with the broker's context, and lets no run follow.
+func (r *rosterRef) close() {
+	select {
+	case r.turn <- struct{}{}:
+		r.domain.params.Load().roster.close()
+	case <-time.After(stopPatience):
+		r.log.Error("shared rosters did not end in time", "domain", r.name)
+	}
+}
+
+// run brings the rosters of users of one domain up to date, on a goroutine of its own.
+func (r *rosterRef) run(batch []auth.Identity) {
+	done := &rosterDone{again: batch, fault: true}
+	defer func() { r.send(done) }()
+	t, err := r.take(r.broker.ctx)
+	if err != nil {
+		if held, ok := r.storage.due(time.Now()); ok && errors.Is(err, errNoStore) {
+			r.log.Error("shared rosters are off", "domain", r.name, "err", err, "alike", held)
+		}
+		return
+	}
+	defer t.release()
+	defer func() {
+		if reason := recover(); reason != nil {
+			r.log.Error("a run for shared rosters panicked", "domain", r.name, "panic", panicText(reason))
+		}
+	}()
+	if r.broker.ctx.Err() != nil {
+		return
+	}
+	begun := time.Now()
+	state := t.state(batch[0].Domain)
+	wanted, again, err := t.gather(r.broker.ctx, state, batch, false)
+	steps := 0
+	if err == nil && !wanted.Empty() {
+		var plan *roster.Plan
+		if plan, err = roster.NewPlan(wanted); err == nil {
+			steps, err = t.server.Carry(r.broker.ctx, plan)
+		}
+		if err != nil {
+			again = batch
+		}
+	}
+	done.again, done.fault = again, len(again) > 0
+	r.report(state.Domain, wanted, len(batch), steps, time.Since(begun), err)
+}
+
+// report says what a run did, and complains seldom.
+func (r *rosterRef) report(domain string, w *roster.Wanted, users, steps int, took time.Duration, err error) {
+	if err != nil && r.broker.ctx.Err() == nil {
+		if held, ok := r.failures.due(time.Now()); ok {
+			r.log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", held)
+		}
+	}
+	if w != nil && len(w.Oversize) > 0 {
+		if held, ok := r.odd.due(time.Now()); ok {
+			r.log.Warn("shared rosters: groups of more than max_members were ignored", "domain", domain, "groups", len(w.Oversize), "first", w.Oversize[0], "alike", held)
+		}
+	}
+	level := slog.LevelDebug
+	if steps > 0 {
+		level = slog.LevelInfo
+	}
+	r.log.LogAttrs(r.broker.ctx, level, "shared rosters", slog.String("domain", domain),
+		slog.Int("users", users), slog.Int("steps", steps), slog.Duration("took", took))
+}
+
+// gather asks about each user and folds the answers that are new; with all, the others too.
+// It stops when the backends are out of order: the users not asked about are returned.
+func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, again []auth.Identity, err error) {
+	w = roster.NewWanted(state, &r.filter)
+	outages := 0
+	for i, id := range batch {
+		if outages >= outagesInRow || ctx.Err() != nil {
+			return w, append(again, batch[i:]...), nil
+		}
+		document, aliases, err := r.question(ctx, id)
+		switch {
+		case errors.Is(err, errNoGroups):
+			outages = 0
+			continue
+		case err != nil:
+			outages++
+			again = append(again, id)
+			r.log.Debug("shared roster not asked", "domain", id.Domain, "user", id.User, "err", err)
+			continue
+		}
+		outages = 0
+		known, err := state.User(id)
+		if err != nil {
+			return w, batch, err
+		}
+		hash := roster.HashOf(document, &r.filter)
+		if known.Hash == hash && !all {
+			continue
+		}
+		answer, err := roster.Parse(document, id.Domain, aliases...)
+		if err != nil {
+			if held, ok := r.odd.due(time.Now()); ok {
+				r.log.Warn("shared roster of the backend makes no sense", "domain", id.Domain, "user", id.User, "err", err, "alike", held)
+			}
+			continue
+		}
+		answer.Hash = hash
+		w.Add(id, answer)
+	}
+	return w, again, nil
+}
+
+// question asks the domain's backends in turn for a user's roster, and returns the document
+// and the domain's names at the backend that gave it.
+func (r *rosterTurn) question(ctx context.Context, id auth.Identity) (document []byte, aliases []string, err error) {
+	chain := backend.NewChain(auth.OpRoster)
+	for _, h := range r.params.hops {
+		q := backend.Query{Op: auth.OpRoster, User: id.User, Domain: h.authDomain}
+		aliases = nil
+		if q.Domain == "" {
+			q.Domain = id.Domain
+		} else {
+			aliases = []string{q.Domain}
+		}
+		if result := r.askHop(ctx, h.backend, q); chain.Add(result) {
+			break
+		}
+	}
+	result := chain.Result()
+	switch result.Class {
+	case backend.Accepted:
+		return result.Body, aliases, nil
+	case backend.Refused, backend.Unsupported:
+		return nil, nil, errNoGroups
+	}
+	if result.Err == nil {
+		result.Err = errors.New("the backend is busy")
+	}
+	return nil, nil, result.Err
+}
+
+// askHop puts a question to a backend's slots and waits for the answer.
+func (r *rosterRef) askHop(ctx context.Context, b *backendRef, q backend.Query) backend.Result {
+	answer := make(chan backend.Result, 1)
+	b.send(&ask{
+		task: &task{call: new(Call)}, query: q, deadline: time.Now().Add(r.patience),
+		quiet: func(result backend.Result) {
+			select {
+			case answer <- result:
+			default:
+			}
+		},
+	})
+	select {
+	case result := <-answer:
+		return result
+	case <-ctx.Done():
+		return backend.Result{Class: backend.Outage, Err: ctx.Err()}
+	}
+}

@@ -1,0 +1,104 @@
+package config
+
+import (
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"postern/internal/auth"
+)
+
+// The kinds of XMPP servers whose shared rosters are kept.
+const (
+	RosterEjabberd = "ejabberd"
+	RosterProsody  = "prosody"
+)
+
+// Roster is a roster block. Fields that a kind does not have stay zero.
+type Roster struct {
+	Kind        string
+	Ejabberdctl string      // ejabberd: the program, or
+	API         string      // ejabberd: the URL of mod_http_api
+	Token       auth.Secret // ejabberd: for API; may be empty
+	GroupsFile  string      // prosody: absolute
+	Reload      []string    // prosody: the command after each change of the file
+
+	Include, Exclude []string // patterns of group names
+	MaxMembers       int      // larger groups are ignored; 0: none is
+
+	Window      time.Duration // logins within it are one run
+	MinInterval time.Duration // between two questions about one user
+	Timeout     time.Duration // of one command
+}
+
+// roster decodes the roster block of a domain; nil without one.
+func (p *parser) roster(parent *section, cfg *Config, domain string) *Roster {
+	s := p.only(parent, "roster")
+	if s == nil {
+		return nil
+	}
+	out := &Roster{
+		Kind:        s.labels[0],
+		Include:     p.patterns(s, "include"),
+		Exclude:     p.patterns(s, "exclude"),
+		MaxMembers:  int(s.number("max_members", 0, 0, 1_000_000)),
+		Window:      s.duration("window", 2*time.Second, 10*time.Millisecond),
+		MinInterval: s.duration("min_interval", time.Minute, 0),
+		Timeout:     s.duration("timeout", 30*time.Second, 100*time.Millisecond),
+	}
+	if out.Kind == RosterProsody {
+		p.prosody(s, cfg, domain, out)
+	} else {
+		p.ejabberd(s, out)
+	}
+	return out
+}
+
+func (p *parser) patterns(s *section, name string) (out []string) {
+	s.texts(name, func(v value, at hcl.Range) {
+		if utf8.RuneCountInString(v.AsString()) > 256 {
+			p.complain(at, name+" holds a very long pattern", "use * for what differs")
+		}
+		out = append(out, v.AsString())
+	})
+	return out
+}
+
+func (p *parser) ejabberd(s *section, out *Roster) {
+	out.Ejabberdctl = s.path("ejabberdctl", "")
+	if v, ok := s.text("api"); ok {
+		out.API = p.url(v, s.at("api"), "")
+	}
+	if s.has("token") {
+		out.Token, _ = s.secret("token")
+	}
+	switch {
+	case s.has("ejabberdctl") && s.has("api"):
+		p.complain(s.at("ejabberdctl"), "both ejabberdctl and api are given", "keep api, which is much faster, or ejabberdctl, which needs no set-up")
+	case s.has("ejabberdctl") && s.has("token"):
+		p.complain(s.at("token"), "token is for the api only", "remove it")
+	case !s.has("ejabberdctl") && !s.has("api"):
+		p.complain(s.header, "the way to ejabberd is missing", `add api = "http://127.0.0.1:5281/api", or ejabberdctl = "/usr/sbin/ejabberdctl"`)
+	}
+}
+
+func (p *parser) prosody(s *section, cfg *Config, domain string, out *Roster) {
+	out.GroupsFile = p.resolve(cfg.DataDir, s.path("groups_file", ""))
+	s.texts("reload", func(v value, _ hcl.Range) { out.Reload = append(out.Reload, v.AsString()) })
+	if !s.has("reload") {
+		out.Reload = []string{"prosodyctl", "shell", "module", "reload", "groups", domain}
+	}
+	switch {
+	case !s.has("groups_file"):
+		p.complain(s.header, "roster prosody needs a groups_file", `add groups_file = "/var/lib/postern/groups.txt", and the same to mod_groups`)
+	case domain == "*":
+		p.complain(s.header, "the groups_file of Prosody is one host's", "give each domain a block with a roster of its own")
+	}
+	for i := range cfg.Domains {
+		if r := cfg.Domains[i].Roster; r != nil && r.GroupsFile != "" && r.GroupsFile == out.GroupsFile {
+			p.complain(s.at("groups_file"), fmt.Sprintf("domain %q writes the same groups_file", cfg.Domains[i].Name), "give each domain a file of its own")
+		}
+	}
+}
