@@ -46,7 +46,14 @@ func (c *ctl) Do(ctx context.Context, s Step) ([]string, error) {
 	if s.Command != GetMembers {
 		return nil, nil
 	}
-	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' || r == '\r' }), nil
+	// Complaints of the Erlang runtime, such as about a missing inetrc, stand there too.
+	var members []string
+	for line := range strings.Lines(string(out)) {
+		if line = strings.TrimRight(line, "\r\n"); strings.Contains(line, "@") && !strings.ContainsAny(line, " \t") {
+			members = append(members, line)
+		}
+	}
+	return members, nil
 }
 
 // run runs a program to its end and returns what it wrote to standard output. The error has

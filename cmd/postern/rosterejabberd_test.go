@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/roster"
+)
+
+// rosterEjabberdConfig takes the port of the HTTP API.
+const rosterEjabberdConfig = `
+hosts: [dom.example]
+loglevel: warning
+listen:
+  - port: %d
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers:
+      /api: mod_http_api
+api_permissions:
+  "console":
+    from: [ejabberd_ctl]
+    who: all
+    what: "*"
+  "postern":
+    from: [mod_http_api]
+    who:
+      ip: 127.0.0.1/8
+    what: [srg_create, srg_get_members, srg_user_add, srg_user_del, set_vcard, get_vcard]
+modules:
+  mod_admin_extra: {}
+  mod_roster: {}
+  mod_shared_roster: {}
+  mod_vcard: {}
+`
+
+// rosterEjabberd is a real ejabberd that is told of shared rosters.
+type rosterEjabberd struct {
+	t   *testing.T
+	api string // URL
+	ctl string // a script that runs ejabberdctl for this node
+	pid int
+}
+
+// startRosterEjabberd starts Debian's ejabberd as a named node that needs no epmd, with its HTTP
+// API on loopback, and ends it with the test.
+func startRosterEjabberd(t *testing.T) *rosterEjabberd {
+	t.Helper()
+	original, erl := program(t, "ejabberdctl"), program(t, "erl")
+	dir, port, distribution := t.TempDir(), freePort(t), freePort(t)
+	e := &rosterEjabberd{t: t, api: fmt.Sprintf("http://127.0.0.1:%d/api", port), ctl: filepath.Join(dir, "ctl")}
+	// Debian's script changes to the user ejabberd, who has another cookie and may not read
+	// the test's directory. The copy stays the user it is; all else is as it was.
+	text := strings.Replace(readText(original), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1)
+	node := fmt.Sprintf("postern%d@localhost", distribution)
+	for name, content := range map[string]string{
+		"ejabberd.yml": fmt.Sprintf(rosterEjabberdConfig, port), "inetrc": "", "ejabberdctl": text,
+		"ctl": fmt.Sprintf("#!/bin/sh\nexport HOME=%[1]s ERL_DIST_PORT=%[2]d ERL_OPTIONS='-setcookie test'\n"+
+			"exec %[1]s/ejabberdctl --node %[3]s --config-dir %[1]s --logs %[1]s --spool %[1]s \"$@\"\n", dir, distribution, node),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := filepath.Join(dir, "ejabberd.log")
+	cmd := exec.Command(erl, "-noinput", "-sname", node, "-setcookie", "test",
+		"-erl_epmd_port", strconv.Itoa(distribution), "-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}",
+		"-mnesia", "dir", `"`+filepath.Join(dir, "spool")+`"`, "-s", "ejabberd")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "EJABBERD_CONFIG_PATH="+filepath.Join(dir, "ejabberd.yml"), "EJABBERD_LOG_PATH="+log,
+		"ERL_LIBS=/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu", "ERL_CRASH_DUMP=/dev/null")
+	var out outBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("ejabberd:\n%s\n%s", out.String(), readText(log))
+		}
+	})
+	waitFor(t, "ejabberd's API answers", func() bool {
+		_, err := e.post("srg_get_members", map[string]string{"group": "none", "host": "dom.example"})
+		return err == nil
+	})
+	return e
+}
+
+func (e *rosterEjabberd) post(command string, args map[string]string) (string, error) {
+	body, _ := json.Marshal(args)
+	resp, err := http.Post(e.api+"/"+command, "application/json", strings.NewReader(string(body)))
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: HTTP %d: %s", command, resp.StatusCode, text)
+	}
+	return string(text), err
+}
+
+// members is what srg_get_members gives, sorted.
+func (e *rosterEjabberd) members(group string) (list []string) {
+	e.t.Helper()
+	text, err := e.post("srg_get_members", map[string]string{"group": group, "host": "dom.example"})
+	if err != nil || json.Unmarshal([]byte(text), &list) != nil {
+		e.t.Fatalf("members of %s: %q, %v", group, text, err)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (e *rosterEjabberd) fullName(user string) string {
+	text, err := e.post("get_vcard", map[string]string{"user": user, "host": "dom.example", "name": "FN"})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	var reply struct{ Content string }
+	_ = json.Unmarshal([]byte(text), &reply)
+	return reply.Content
+}
+
+// cloud is a JSXC server whose users and groups a test changes. Every password is right.
+type cloud struct {
+	*webApp
+	mu     sync.Mutex
+	names  map[string]string   // of every user
+	groups map[string][]string // members
+}
+
+func newCloud(t *testing.T) *cloud {
+	c := &cloud{names: map[string]string{}, groups: map[string][]string{}}
+	c.webApp = newWebApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("operation") != "sharedroster" {
+			_, _ = io.WriteString(w, `{"result":"success","data":{"uid":"x"}}`)
+			return
+		}
+		_, _ = w.Write(c.roster(r.FormValue("username")))
+	})
+	return c
+}
+
+// roster is the document for a user: all members of the user's groups.
+func (c *cloud) roster(user string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	type account struct {
+		Name   string   `json:"name"`
+		Groups []string `json:"groups"`
+	}
+	accounts := map[string]account{}
+	for _, group := range slices.Sorted(maps.Keys(c.groups)) {
+		if !slices.Contains(c.groups[group], user) {
+			continue
+		}
+		for _, member := range c.groups[group] {
+			accounts[member] = account{c.names[member], append(accounts[member].Groups, group)}
+		}
+	}
+	document, _ := json.Marshal(map[string]any{"result": "success", "data": map[string]any{"sharedRoster": accounts}})
+	return document
+}
+
+// team makes a group of the users from low to high.
+func (c *cloud) team(group string, low, high int) (addresses []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.groups[group] = nil
+	for i := low; i < high; i++ {
+		user := fmt.Sprintf("user%d", i)
+		c.groups[group] = append(c.groups[group], user)
+		if c.names[user] == "" {
+			c.names[user] = "Name of " + user
+		}
+		addresses = append(addresses, user+"@dom.example")
+	}
+	slices.Sort(addresses)
+	return addresses
+}
+
+// rosterConfig is a daemon's configuration with shared rosters from a cloud.
+func (c *cloud) rosterConfig(t *testing.T, block string) string {
+	return configFile(t, t.TempDir(), fmt.Sprintf(`
+listen "ejabberd" { address = "127.0.0.1:0" }
+backend "jsxc" "cloud" {
+  url    = %q
+  secret = "test"
+}
+domain "dom.example" {
+  backends = [backend.jsxc.cloud]
+  cache { bcrypt_cost = 4 }
+  %s
+}
+`, c.URL, block))
+}
+
+// logIn logs the users from low to high in, on one connection.
+func (s *server) logIn(low, high int) {
+	s.t.Helper()
+	var input strings.Builder
+	for i := low; i < high; i++ {
+		input.WriteString(frame(fmt.Sprintf("auth:user%d:dom.example:secret", i)))
+	}
+	want := strings.Repeat("\x00\x02\x00\x01", high-low)
+	if got := exchange(s.t, s.address("ejabberd"), input.String()); got != want {
+		s.t.Fatalf("logins were answered %q", got)
+	}
+}
+
+// The real ejabberd by its HTTP API: a group of 500 is created, changed and emptied, by logins
+// alone; then one is removed by hand.
+func TestRealEjabberdRoster(t *testing.T) {
+	e, c := startRosterEjabberd(t), newCloud(t)
+	config := c.rosterConfig(t, `roster "ejabberd" {
+    api          = "`+e.api+`"
+    window       = "100ms"
+    min_interval = "0s"
+  }`)
+	s := serve(t, "--config", config)
+	becomes := func(what, group string, want []string) {
+		t.Helper()
+		begun := time.Now()
+		s.eventually(what, func() bool { return slices.Equal(e.members(group), want) })
+		t.Logf("%s: %d members after %v", what, len(want), time.Since(begun).Round(time.Millisecond))
+	}
+	want := c.team("Büro & Co", 0, 500)
+	if plan := ok(t, "", "roster", "plan", "user0@dom.example", "--config", config); strings.Count(plan, "srg_user_add") != 500 {
+		t.Errorf("plan: %.300s", plan)
+	}
+	if n := len(e.members("Büro & Co")); n != 0 {
+		t.Errorf("the plan made %d members", n)
+	}
+	s.logIn(0, 1)
+	becomes("created", "Büro & Co", want)
+	if got := e.fullName("user499"); got != "Name of user499" {
+		t.Errorf("full name %q", got)
+	}
+	want = c.team("Büro & Co", 50, 550)
+	for i := 100; i < 120; i++ {
+		c.mu.Lock()
+		c.names[fmt.Sprintf("user%d", i)] = fmt.Sprintf("Neuer Näme \"%d\" $(x)", i)
+		c.mu.Unlock()
+	}
+	s.logIn(50, 51)
+	becomes("changed", "Büro & Co", want)
+	for i := 100; i < 120; i++ {
+		if got := e.fullName(fmt.Sprintf("user%d", i)); got != fmt.Sprintf("Neuer Näme \"%d\" $(x)", i) {
+			t.Errorf("user%d is named %q", i, got)
+		}
+	}
+	s.logIn(50, 550) // each learns of the own group
+	s.eventually("everybody is known", func() bool {
+		return strings.Contains(ok(t, "", "roster", "show", "user549@dom.example", "--config", config), `"last_answer_carried_out": true`)
+	})
+	c.team("Büro & Co", 0, 0)
+	s.logIn(50, 550)
+	becomes("emptied", "Büro & Co", nil)
+	becomes("created by hand", "Other", func() []string { w := c.team("Other", 0, 20); s.logIn(0, 1); return w }())
+	ok(t, "", "roster", "forget-group", "Other@dom.example", "--config", config)
+	becomes("removed by hand", "Other", nil)
+}
+
+// The same by ejabberdctl, with a group of 4, and the price of a command by either way.
+func TestRealEjabberdctlRoster(t *testing.T) {
+	e, c := startRosterEjabberd(t), newCloud(t)
+	s := serve(t, "--config", c.rosterConfig(t, `roster "ejabberd" {
+    ejabberdctl  = "`+e.ctl+`"
+    window       = "100ms"
+    min_interval = "0s"
+  }`))
+	want := c.team("Team - \"$(x)\"", 0, 4)
+	s.logIn(0, 1)
+	s.eventually("created", func() bool { return slices.Equal(e.members("Team - \"$(x)\""), want) })
+	want = c.team("Team - \"$(x)\"", 0, 3)
+	s.logIn(0, 1)
+	s.eventually("changed", func() bool { return slices.Equal(e.members("Team - \"$(x)\""), want) })
+	if got := e.fullName("user2"); got != "Name of user2" {
+		t.Errorf("full name %q", got)
+	}
+	e.compare()
+}
+
+// compare measures both executors with the same command. The CPU of the server counts too.
+func (e *rosterEjabberd) compare() {
+	step := roster.Step{Command: roster.UserAdd, User: "user0", Host: "dom.example", Group: "Price", Home: "dom.example"}
+	price := func(x roster.Executor, n int) (wall, cpu time.Duration) {
+		defer x.Close()
+		run := func(n int) {
+			for range n {
+				if _, err := x.Do(context.Background(), step); err != nil {
+					e.t.Fatal(err)
+				}
+			}
+		}
+		run(1)
+		begun, used := time.Now(), e.cpu()
+		run(n)
+		return time.Since(begun) / time.Duration(n), (e.cpu() - used) / time.Duration(n)
+	}
+	wallCtl, cpuCtl := price(roster.NewEjabberdctl(e.ctl, patience), 4)
+	wallAPI, cpuAPI := price(roster.NewEjabberdAPI(e.api, auth.Secret{}, patience), 1000)
+	wall, cpu := float64(wallCtl)/float64(wallAPI), float64(cpuCtl)/float64(cpuAPI)
+	e.t.Logf("one command: ejabberdctl %v, CPU %v; HTTP API %v, CPU %v; the API is %.0f times faster and takes %.0f times less CPU",
+		wallCtl, cpuCtl, wallAPI, cpuAPI, wall, cpu)
+	if wall < 50 || cpu < 50 {
+		e.t.Errorf("the HTTP API is only %.0f times faster, with %.0f times less CPU", wall, cpu)
+	}
+}
+
+// cpu is the processor time of the test, of the programs that it has run, and of the server.
+func (e *rosterEjabberd) cpu() (sum time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err != nil {
+			e.t.Fatal(err)
+		}
+		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	stat := readText(fmt.Sprintf("/proc/%d/stat", e.pid))
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	for _, field := range fields[11:13] { // utime and stime, in hundredths of a second
+		ticks, err := strconv.Atoi(field)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		sum += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	return sum
+}
