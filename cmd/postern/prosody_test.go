@@ -46,7 +46,13 @@ type prosody struct {
 // test.
 func startProsody(t *testing.T, options string) *prosody {
 	t.Helper()
-	bin, dir := program(t, "prosody"), shortDir(t)
+	return startProsodyIn(t, shortDir(t), options)
+}
+
+// startProsodyIn does the same with a directory of which the options may know.
+func startProsodyIn(t *testing.T, dir, options string) *prosody {
+	t.Helper()
+	bin := program(t, "prosody")
 	modules, err := filepath.Abs("../../scripts/prosody")
 	if err != nil {
 		t.Fatal(err)

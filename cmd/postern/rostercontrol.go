@@ -32,7 +32,7 @@ func (c *controlServer) rosterHandlers(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		if c.daemon.store == nil {
+		if c.daemon.store.Load() == nil {
 			return nil, errNoStore
 		}
 		return describeRoster(c.daemon.store, id)

@@ -266,7 +266,9 @@ func TestRealEjabberdRoster(t *testing.T) {
 			t.Errorf("user%d is named %q", i, got)
 		}
 	}
+	asked := c.asked.Load()
 	s.logIn(50, 550) // each learns of the own group
+	s.eventually("everybody was asked about", func() bool { return c.asked.Load() >= asked+500+499 }) // user50 logs in from the cache
 	s.eventually("everybody is known", func() bool {
 		return strings.Contains(ok(t, "", "roster", "show", "user549@dom.example", "--config", config), `"last_answer_carried_out": true`)
 	})

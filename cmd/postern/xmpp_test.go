@@ -126,6 +126,26 @@ func xmppLogin(port int, user, host, password string) (string, error) {
 	return x.plain("\x00" + user + "\x00" + password)
 }
 
+// xmppRoster logs a user in and returns the roster as the server writes it.
+func xmppRoster(port int, user, host, password string) (string, error) {
+	x, err := xmppOpen(port, host)
+	if err != nil {
+		return "", err
+	}
+	defer x.c.Close()
+	if got, err := x.plain("\x00" + user + "\x00" + password); err != nil || got != "success" {
+		return got, err
+	}
+	if err := x.stream(); err != nil {
+		return "", err
+	}
+	if got, err := x.ask("set", "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>"); err != nil || got != "result" {
+		return got, err
+	}
+	fmt.Fprint(x.c, "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
+	return until(x.c, "</iq>")
+}
+
 // until reads from c until one of the ends has come.
 func until(c io.Reader, ends ...string) (text string, err error) {
 	buf := make([]byte, 4096)

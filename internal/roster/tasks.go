@@ -20,12 +20,21 @@ func (t *nameTask) next() (Step, bool) {
 	return Step{Command: SetVCard, User: t.id.User, Host: t.id.Domain, Name: t.name}, !t.over
 }
 
-func (t *nameTask) before() []store.Op { return nil }
+// before forgets the old name: should the store not learn of the new one, it is told again.
+func (t *nameTask) before() []store.Op {
+	u := t.p.users[t.id]
+	if !u.Named {
+		return nil
+	}
+	u.Named, u.Name = false, ""
+	return []store.Op{t.p.state.putUser(t.id, u)}
+}
 
 func (t *nameTask) done([]string) []store.Op {
 	t.over = true
 	u := t.p.users[t.id]
-	u.Named, u.Name = true, t.name
+	// The user's own answer, if it comes once more as it was, may bring the old name back.
+	u.Named, u.Name, u.Hash = true, t.name, Hash{}
 	return []store.Op{t.p.state.putUser(t.id, u)}
 }
 
