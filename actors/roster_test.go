@@ -189,6 +189,38 @@ func TestRosterDelaysNoLogin(t *testing.T) {
 	close(release)
 }
 
+// A question about a roster leaves half of a backend's slots to logins, and comes when there
+// is room.
+func TestRosterYields(t *testing.T) {
+	e := newEjabberd(t)
+	var asked, busy atomic.Int64
+	release := make(chan struct{})
+	r := newRosterRig(t, e, func(s *setup) {
+		s.cfg.Backends[0].Slots = 2
+		well := teams(&asked, 1)
+		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
+			if strings.HasPrefix(q.User, "slow") {
+				busy.Add(1)
+				<-release
+			}
+			return well(ctx, q)
+		}
+	})
+	var done sync.WaitGroup
+	for i := range 2 {
+		done.Go(func() { r.auth(fmt.Sprintf("slow%d", i), "good") })
+	}
+	eventually(t, "two logins at the backend", func() bool { return busy.Load() == 2 })
+	r.roster().send(&rosterNote{ref: r.roster(), ids: []auth.Identity{{User: "user0", Domain: "dom.example"}}})
+	time.Sleep(3 * busyPause) // nothing is to happen
+	if asked.Load() > 0 {
+		t.Error("a roster was asked for while logins had all slots")
+	}
+	close(release)
+	done.Wait()
+	eventually(t, "the group", func() bool { return len(e.group("Team")) == 1 })
+}
+
 // While the backend has no rosters to give, nothing is said and logins go on; when it is
 // back, what was missed is made up for.
 func TestRosterOutageIsSilent(t *testing.T) {

@@ -136,7 +136,7 @@ func (r *rosterRef) report(domain string, w *roster.Wanted, users, steps int, to
 // It stops when the backends are out of order: the users not asked about are returned.
 func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, again []auth.Identity, err error) {
 	w = roster.NewWanted(state, &r.filter)
-	outages := 0
+	outages, last := 0, roster.Answer{}
 	for i, id := range batch {
 		if outages >= outagesInRow || ctx.Err() != nil {
 			return w, append(again, batch[i:]...), nil
@@ -161,6 +161,10 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 		if known.Hash == hash && !all {
 			continue
 		}
+		if hash == last.Hash { // members of the same groups are told the same
+			w.Add(id, last)
+			continue
+		}
 		answer, err := roster.Parse(document, id.Domain, aliases...)
 		if err != nil {
 			if held, ok := r.odd.due(time.Now()); ok {
@@ -170,6 +174,7 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 		}
 		answer.Hash = hash
 		w.Add(id, answer)
+		last = answer
 	}
 	return w, again, nil
 }
@@ -186,7 +191,7 @@ func (r *rosterTurn) question(ctx context.Context, id auth.Identity) (document [
 		} else {
 			aliases = []string{q.Domain}
 		}
-		if result := r.askHop(ctx, h.backend, q); chain.Add(result) {
+		if chain.Add(r.askPatiently(ctx, h.backend, q)) {
 			break
 		}
 	}
@@ -197,10 +202,34 @@ func (r *rosterTurn) question(ctx context.Context, id auth.Identity) (document [
 	case backend.Refused, backend.Unsupported:
 		return nil, nil, errNoGroups
 	}
-	if result.Err == nil {
-		result.Err = errors.New("the backend is busy")
-	}
 	return nil, nil, result.Err
+}
+
+// A backend that is busy with logins is asked again after a moment, and after a minute of
+// that counts as one that cannot answer.
+const (
+	busyPause = 50 * time.Millisecond
+	busyTries = int(time.Minute / busyPause)
+)
+
+// errBusyBackend means that logins needed the backend for themselves.
+var errBusyBackend = errors.New("the backend is busy with logins")
+
+// askPatiently puts a question when the backend has room for it.
+func (r *rosterRef) askPatiently(ctx context.Context, b *backendRef, q backend.Query) (result backend.Result) {
+	for range busyTries {
+		result = r.askHop(ctx, b, q)
+		if result.Class != backend.Outage || result.Err != nil {
+			return result
+		}
+		result.Err = errBusyBackend
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return result
+		}
+	}
+	return result
 }
 
 // askHop puts a question to a backend's slots and waits for the answer.

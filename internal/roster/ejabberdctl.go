@@ -76,7 +76,7 @@ func run(ctx context.Context, timeout time.Duration, path string, args ...string
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s did not end within %v: %w", path, timeout, ctx.Err())
 	}
-	if text := strings.TrimSpace(note.String() + " " + clip(out.String())); text != "" {
+	if text := strings.Join(strings.Fields(note.String()+" "+clip(out.String())), " "); text != "" {
 		return nil, fmt.Errorf("%s: %w: %s", path, err, text)
 	}
 	return nil, fmt.Errorf("%s: %w", path, err)

@@ -118,21 +118,20 @@ func parseAccount(raw json.RawMessage) (a Account, err error) {
 	if len(raw) == 0 || raw[0] == '[' { // an empty array of PHP
 		return a, entries(raw, func(string, json.RawMessage) error { return errors.New("a list where an account must be") })
 	}
-	var fields map[string]json.RawMessage
+	var fields struct {
+		Name   *string         `json:"name"`
+		Groups json.RawMessage `json:"groups"`
+	}
 	if raw[0] != '{' || json.Unmarshal(raw, &fields) != nil {
-		return a, errors.New("an account is not an object")
+		return a, errors.New("an account is not an object, or its name no text")
 	}
-	if name, ok := fields["name"]; ok && string(name) != "null" {
-		if json.Unmarshal(name, &a.Name) != nil {
-			return a, errors.New("the name of an account is not a text")
-		}
-		a.Named, a.Name = true, cleanFullName(a.Name)
+	if fields.Name != nil {
+		a.Named, a.Name = true, cleanFullName(*fields.Name)
 	}
-	groups, ok := fields["groups"]
-	if !ok {
+	if len(fields.Groups) == 0 {
 		return a, nil
 	}
-	return a, entries(groups, func(_ string, raw json.RawMessage) error {
+	return a, entries(fields.Groups, func(_ string, raw json.RawMessage) error {
 		var group string
 		if raw[0] != '"' || json.Unmarshal(raw, &group) != nil {
 			return errors.New("the name of a group is not a text")

@@ -16,6 +16,8 @@ type Wanted struct {
 	groups []string // in order of first appearance
 	member map[string][]auth.Identity
 	logins []*login
+	last   Hash                       // of the answer added last
+	given  map[auth.Identity][]string // by that answer
 
 	// Oversize are the groups that had more members than the filter allows.
 	Oversize []string
@@ -39,6 +41,12 @@ func (w *Wanted) Empty() bool { return len(w.logins) == 0 }
 // Add takes the answer that was given for a user.
 func (w *Wanted) Add(user auth.Identity, a Answer) {
 	l := &login{id: user, hash: a.Hash}
+	if a.Hash != (Hash{}) && a.Hash == w.last { // all is said, but whom it was said to
+		l.given = slices.Clone(w.given[user])
+		w.logins = append(w.logins, l)
+		return
+	}
+	w.last, w.given = a.Hash, map[auth.Identity][]string{}
 	order, members := w.gather(a)
 	for _, group := range order {
 		if _, seen := w.member[group]; !seen {
@@ -46,11 +54,12 @@ func (w *Wanted) Add(user auth.Identity, a Answer) {
 		}
 		w.member[group] = members[group]
 		for _, id := range members[group] {
-			if id == user {
-				l.given = append(l.given, group)
-			}
-			w.laterGiven(id, group)
+			w.given[id] = append(w.given[id], group)
 		}
+	}
+	l.given = slices.Clone(w.given[user])
+	for _, earlier := range w.logins {
+		earlier.laterGiven(w.given[earlier.id])
 	}
 	for _, account := range a.Accounts {
 		if !account.Named {
@@ -64,11 +73,11 @@ func (w *Wanted) Add(user auth.Identity, a Answer) {
 	w.logins = append(w.logins, l)
 }
 
-// laterGiven notes that an answer puts a user into a group that the user's own, earlier one
-// did not give.
-func (w *Wanted) laterGiven(id auth.Identity, group string) {
-	for _, l := range w.logins {
-		if l.id == id && !slices.Contains(l.given, group) {
+// laterGiven notes that an answer puts a user into groups that the user's own, earlier one may
+// not have given.
+func (l *login) laterGiven(groups []string) {
+	for _, group := range groups {
+		if !slices.Contains(l.given, group) {
 			l.given = append(l.given, group)
 		}
 	}
@@ -78,17 +87,26 @@ func (w *Wanted) laterGiven(id auth.Identity, group string) {
 // names that are one when cleaned are one group.
 func (w *Wanted) gather(a Answer) (order []string, members map[string][]auth.Identity) {
 	members = map[string][]auth.Identity{}
-	seen := map[auth.Identity]map[string]bool{}
+	clean := map[string]string{} // "": to be ignored
+	type entry struct {
+		id    auth.Identity
+		group string
+	}
+	seen := map[entry]bool{}
 	for _, account := range a.Accounts {
 		for _, raw := range account.Groups {
-			group, ok := CleanGroup(raw)
-			if !ok || !w.filter.allows(group) || seen[account.ID][group] {
+			group, known := clean[raw]
+			if !known {
+				var ok bool
+				if group, ok = CleanGroup(raw); !ok || !w.filter.allows(group) {
+					group = ""
+				}
+				clean[raw] = group
+			}
+			if group == "" || seen[entry{account.ID, group}] {
 				continue
 			}
-			if seen[account.ID] == nil {
-				seen[account.ID] = map[string]bool{}
-			}
-			seen[account.ID][group] = true
+			seen[entry{account.ID, group}] = true
 			if members[group] == nil {
 				order = append(order, group)
 			}

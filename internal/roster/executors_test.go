@@ -1,0 +1,198 @@
+package roster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// script writes a program.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var (
+	listStep = Step{Command: GetMembers, Group: "G", Home: "d.example"}
+	addStep  = Step{Command: UserAdd, User: "u", Host: "d.example", Group: "G", Home: "d.example"}
+	makeStep = Step{Command: Create, Group: "G", Home: "d.example"}
+)
+
+func TestEjabberdctl(t *testing.T) {
+	for _, c := range []struct {
+		name, program string
+		refused       bool
+		want          string // in the error; "" for none
+	}{
+		{"well", "exit 0", false, ""},
+		{"refused", "echo why >&2; echo too; exit 1", true, "exit status 1: why too"},
+		{"no node", "echo down >&2; exit 3", false, "exit status 3: down"},
+		{"killed", "kill -9 $$", false, "signal: killed"},
+		{"hangs", "sleep 600 & sleep 600", false, "did not end within"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := NewEjabberdctl(script(t, c.program), 10*time.Second)
+			if c.name == "hangs" {
+				x = NewEjabberdctl(script(t, c.program), 100*time.Millisecond)
+			}
+			defer x.Close()
+			_, err := x.Do(context.Background(), addStep)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrRefused) != c.refused {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if _, err := NewEjabberdctl("/nonexistent/ejabberdctl", time.Second).Do(context.Background(), addStep); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("a missing program: %v", err)
+	}
+	out := filepath.Join(t.TempDir(), "arguments")
+	x := NewEjabberdctl(script(t, `for a; do echo "<$a>" >>`+out+`; done
+printf '=ERROR REPORT==== 1-Jan ===\ninet_config: file x@y not found\na@d.example\nb@d.example\r\n\n'`), 10*time.Second)
+	members, err := x.Do(context.Background(), listStep)
+	if err != nil || !slices.Equal(members, []string{"a@d.example", "b@d.example"}) {
+		t.Errorf("members %q, %v", members, err)
+	}
+	if _, err := x.Do(context.Background(), Step{Command: SetVCard, User: "u", Host: "d", Name: `-x "y" $(z)`}); err != nil {
+		t.Error(err)
+	}
+	text, _ := os.ReadFile(out)
+	if want := "<srg_get_members>\n<G>\n<d.example>\n<set_vcard>\n<u>\n<d>\n<FN>\n<-x \"y\" $(z)>\n"; string(text) != want {
+		t.Errorf("arguments %s", text)
+	}
+}
+
+// The arguments of each command, those of srg_create as servers before and since 21.07 want them.
+func TestEjabberdAPI(t *testing.T) {
+	var status int
+	var body, seen string
+	var needs string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		seen = r.Method + " " + r.URL.Path + " " + r.Header.Get("Authorization") + " " + string(text)
+		var args map[string]any
+		_ = json.Unmarshal(text, &args)
+		if needs != "" && args[needs] == nil {
+			http.Error(w, fmt.Sprintf("%q", "Request have missing argument: "+needs), http.StatusBadRequest)
+			return
+		}
+		if status != 0 {
+			w.WriteHeader(status)
+		}
+		_, _ = io.WriteString(w, body)
+	}))
+	defer server.Close()
+	x := NewEjabberdAPI(server.URL+"/api/", auth.NewSecret("geheim"), 10*time.Second)
+	defer x.Close()
+	do := func(s Step) error { _, err := x.Do(context.Background(), s); return err }
+
+	body, needs = "0", "label"
+	if err := do(makeStep); err != nil || seen != `POST /api/srg_create Bearer geheim {"description":"G","display":["G"],"group":"G","host":"d.example","label":"G"}` {
+		t.Errorf("%s: %v", seen, err)
+	}
+	needs = "name"
+	for range 2 {
+		if err := do(makeStep); err != nil || !strings.HasSuffix(seen, `{"description":"G","display":"G","group":"G","host":"d.example","name":"G"}`) {
+			t.Errorf("%s: %v", seen, err)
+		}
+	}
+	needs = ""
+	if err := do(addStep); err != nil || !strings.HasSuffix(seen, `srg_user_add Bearer geheim {"group":"G","grouphost":"d.example","host":"d.example","user":"u"}`) {
+		t.Errorf("%s: %v", seen, err)
+	}
+	if err := do(Step{Command: SetVCard, User: "u", Host: "d", Name: "Ä"}); err != nil || !strings.HasSuffix(seen, `{"content":"Ä","host":"d","name":"FN","user":"u"}`) {
+		t.Errorf("%s: %v", seen, err)
+	}
+	body = `["a@d.example"]`
+	if members, err := x.Do(context.Background(), listStep); err != nil || !slices.Equal(members, []string{"a@d.example"}) {
+		t.Errorf("members %q, %v", members, err)
+	}
+	for _, c := range []struct {
+		status  int
+		body    string
+		refused bool
+	}{
+		{200, "1", true}, {500, `"internal_error"`, true}, {400, `"Request have missing argument: x"`, true},
+		{401, "", false}, {403, "", false}, {404, "", false}, {503, "", false}, {302, "", false},
+	} {
+		status, body = c.status, c.body
+		if err := do(addStep); err == nil || errors.Is(err, ErrRefused) != c.refused || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%d %s: %v", c.status, c.body, err)
+		}
+	}
+	server.Close()
+	if err := do(addStep); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("no server: %v", err)
+	}
+}
+
+// The groups file, as mod_groups reads it: nothing in a name can make a line of its own, a
+// heading, or a public group.
+func TestGroupsFile(t *testing.T) {
+	dir := t.TempDir()
+	path, told := filepath.Join(dir, "groups.txt"), filepath.Join(dir, "told")
+	state := State{newMemory(), "d.example"}
+	server := NewGroupsFile(path, []string{script(t, `echo x >>`+told+`; test ! -e `+dir+`/broken`)}, 10*time.Second)
+	defer server.Close()
+	want := func(text string, reloads int) {
+		t.Helper()
+		if got, _ := os.ReadFile(path); string(got) != text {
+			t.Errorf("the file is\n%s\nwant\n%s", got, text)
+		}
+		if got, _ := os.ReadFile(told); strings.Count(string(got), "x") != reloads {
+			t.Errorf("%d reloads, want %d", strings.Count(string(got), "x"), reloads)
+		}
+	}
+	if err := server.Prepare(state); err != nil {
+		t.Fatal(err)
+	}
+	want("", 0)
+	doc := document("u1=Ann\n[x]: +Team=[1],+; u2=B]: +Team=[1]; [u3]=C: +Team=[1]; u5: Solo")
+	doc = strings.Replace(doc, `"sharedRoster":{`, `"sharedRoster":{"u=4":{"groups":["+Team=[1]"]},`, 1)
+	if err := logsIn(server, state, &Filter{}, "u1", doc); err != nil {
+		t.Fatal(err)
+	}
+	first := "[Team=[1]]\nu1@d.example=Ann[x\nu2@d.example=B\n[Solo]\nu5@d.example\n"
+	want(first, 1)
+	if err := logsIn(server, state, &Filter{}, "u1", doc); err != nil {
+		t.Fatal(err)
+	}
+	want(first, 1) // nothing has changed
+	if err := os.WriteFile(dir+"/broken", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	last := document("u1=Ann: Solo; u5: Solo")
+	if err := logsIn(server, state, &Filter{}, "u1", last); err == nil {
+		t.Error("Prosody was not told, but all is well")
+	}
+	if err := os.Remove(dir + "/broken"); err != nil {
+		t.Fatal(err)
+	}
+	if err := logsIn(server, state, &Filter{}, "u1", last); err != nil {
+		t.Fatal(err)
+	}
+	want("[Team=[1]]\nu2@d.example=B\n[Solo]\nu1@d.example=Ann\nu5@d.example\n", 3)
+	removal, err := NewRemoval(state, "Solo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Carry(context.Background(), removal); err != nil {
+		t.Fatal(err)
+	}
+	want("[Team=[1]]\nu2@d.example=B\n", 4)
+}
