@@ -29,7 +29,7 @@ func newRoster(a *app) *cobra.Command {
 			Use: use, Short: short, Args: args,
 			Example: "  postern roster " + map[string]string{
 				"plan": "plan example.org", "show": "show alice@example.org", "refresh": "refresh example.org",
-				"forget-group": `forget-group "Old Team@example.org"`,
+				"forget-group": "forget-group Team@example.org",
 			}[word],
 			RunE: func(cmd *cobra.Command, args []string) error {
 				cfg, err := a.load(nil)
