@@ -32,10 +32,11 @@ func (c *controlServer) rosterHandlers(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		if c.daemon.store.Load() == nil {
+		disk := c.daemon.store.Load()
+		if disk == nil {
 			return nil, errNoStore
 		}
-		return describeRoster(c.daemon.store, id)
+		return describeRoster(disk, id)
 	}))
 	mux.HandleFunc("POST /v1/roster/refresh", limited(func(ctx context.Context, r controlRequest) (any, error) {
 		var n int
