@@ -138,7 +138,13 @@ func configFile(t *testing.T, dir, text string) string {
 // serve starts the daemon, waits until it is ready, and ends it with the test.
 func serve(t *testing.T, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, cmd: exec.Command(binary, append([]string{"serve"}, args...)...), ended: make(chan struct{})}
+	return serveWith(t, binary, args...)
+}
+
+// serveWith is serve with another build of the program.
+func serveWith(t *testing.T, program string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, cmd: exec.Command(program, append([]string{"serve"}, args...)...), ended: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

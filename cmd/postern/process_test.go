@@ -27,18 +27,24 @@ type process struct {
 // start runs a command whose input and output are pipes, and ends it with the test.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	return startWith(t, nil, args...)
+	return startProgram(t, binary, nil, args...)
 }
 
 // startWith is start with further files that the command inherits.
 func startWith(t *testing.T, inherited []*os.File, args ...string) *process {
+	t.Helper()
+	return startProgram(t, binary, inherited, args...)
+}
+
+// startProgram is startWith with another build of the program.
+func startProgram(t *testing.T, program string, inherited []*os.File, args ...string) *process {
 	t.Helper()
 	stdin, in := pipe(t)
 	out, stdout := pipe(t)
 	// A broker that the command starts writes to the same standard error, and outlives it: the
 	// end of the command is not that of this pipe.
 	errs, stderr := pipe(t)
-	p := &process{t: t, cmd: exec.Command(binary, args...), in: in, out: out, ended: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(program, args...), in: in, out: out, ended: make(chan struct{})}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, stderr
 	p.cmd.ExtraFiles = inherited
 	p.run()

@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -145,34 +147,68 @@ domain "dom.example" { backends = [backend.json.app] }
 	p.expect("\x00\x02\x00\x01")
 }
 
-// Installed side by side, `postern pipe` becomes postern-relay, which stays small.
-func TestRelayIsSmall(t *testing.T) {
-	dir := t.TempDir()
+// released builds postern and postern-relay as they are installed, once, and returns postern's
+// path.
+var released = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(filepath.Dir(binary), "released")
 	build := exec.Command("go", "build", "-o", dir+"/", "postern/cmd/postern", "postern/cmd/postern-relay")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return filepath.Join(dir, "postern"), nil
+})
+
+// Installed side by side, `postern pipe` becomes postern-relay, which stays small and starts
+// at once, alone and when ejabberd starts eight.
+func TestRelayIsSmall(t *testing.T) {
+	program, err := released()
+	if err != nil {
+		t.Fatal(err)
 	}
 	config := relayConfig(t, newWebApp(t, always(http.StatusOK, jsonYes)).URL)
-	serve(t, "--config", config)
-	p := &process{t: t, cmd: exec.Command(filepath.Join(dir, "postern"), "pipe", "--protocol", "ejabberd", "--config", config), ended: make(chan struct{})}
-	stdin, in := pipe(t)
-	out, stdout := pipe(t)
-	p.in, p.out, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = in, out, stdin, stdout, &p.log
-	p.run()
-	_, _ = stdin.Close(), stdout.Close()
-	p.send(frame("auth:joe:dom.example:secret"))
-	p.expect("\x00\x02\x00\x01")
+	serveWith(t, program, "--config", config)
+	for _, n := range []int{1, 8} {
+		var took []time.Duration
+		var kib int
+		for range 15 {
+			begun := time.Now()
+			relays := make([]*process, n)
+			for i := range relays {
+				relays[i] = startProgram(t, program, nil, "pipe", "--protocol", "ejabberd", "--config", config)
+				relays[i].send(frame("auth:joe:dom.example:secret"))
+			}
+			for _, p := range relays {
+				p.expect("\x00\x02\x00\x01")
+			}
+			took, kib = append(took, time.Since(begun)), 0
+			for _, p := range relays {
+				kib += checkSmall(t, p)
+				if rest, code := p.finish(); rest != "" || code != 0 {
+					t.Errorf("ended with %q, status %d", rest, code)
+				}
+			}
+		}
+		slices.Sort(took)
+		t.Logf("%d at once: first answers after %v (median; %v at best, %v at worst), %d KiB together",
+			n, took[len(took)/2], took[0], took[len(took)-1], kib)
+		if took[len(took)/2] > 5*time.Second {
+			t.Errorf("%d relays take %v to their first answers", n, took[len(took)/2])
+		}
+	}
+}
+
+// checkSmall returns what a relay takes of memory.
+func checkSmall(t *testing.T, p *process) (kib int) {
+	t.Helper()
+	const most = 12 << 10 // KiB
+	if kib = residentKiB(t, p.cmd.Process.Pid); kib > most {
+		t.Errorf("a relay takes %d KiB, want at most %d", kib, most)
+	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.cmd.Process.Pid))
 	if err != nil || filepath.Base(exe) != "postern-relay" {
 		t.Errorf("the relay runs %q, %v", exe, err)
 	}
-	const most = 12 << 10 // KiB
-	if kib := residentKiB(t, p.cmd.Process.Pid); kib > most {
-		t.Errorf("a relay takes %d KiB, want at most %d", kib, most)
-	}
-	if rest, code := p.finish(); rest != "" || code != 0 {
-		t.Errorf("ended with %q, status %d", rest, code)
-	}
+	return kib
 }
 
 func residentKiB(t *testing.T, pid int) int {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// brokenHosts take, in turn, the commands of a program that is sound, of one without a sound
+// configuration, of one with a misspelt flag, and of one whose daemon is missing.
+const brokenHosts = `
+hosts: [dom.example, broken.example, misspelt.example, absent.example]
+extauth_pool_size: 2
+auth_use_cache: false
+host_config:
+  dom.example:
+    extauth_program: "%s"
+  broken.example:
+    extauth_program: "%s"
+  misspelt.example:
+    extauth_program: "%s"
+  absent.example:
+    extauth_program: "%s"
+`
+
+// A program that ends at once, on one host, takes external authentication down on all hosts
+// until ejabberd is restarted (PROTOCOLS 3.1). Ours stays, whatever is wrong, and is of use when
+// that is mended.
+func TestRealEjabberdBroken(t *testing.T) {
+	users := func(domain string) (config, sound string) {
+		config = configFile(t, t.TempDir(), strings.ReplaceAll(pipeConfig, "dom.example", domain))
+		ok(t, "secret\n", "user", "add", "joe@"+domain, "--config", config)
+		return config, readText(config)
+	}
+	write := func(config, text string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sound, soundText := users("dom.example")
+	broken, brokenText := users("broken.example")
+	misspelt, _ := users("misspelt.example")
+	absent, _ := users("absent.example")
+	write(broken, brokenText+"domain {\n")
+	pipe := binary + " pipe --protocol ejabberd "
+	e := startEjabberd(t, fmt.Sprintf(brokenHosts, pipe+"--config "+sound, pipe+"--config "+broken,
+		pipe+"--confik "+misspelt, pipe+"--socket "+filepath.Join(dataDirOf(absent), relaySocket)))
+	waitFor(t, "two copies for each of four hosts", func() bool { return len(e.copies("pipe")) == 8 })
+	before := e.copies("pipe")
+	recovers := func(domain string) {
+		t.Helper()
+		waitFor(t, "a login on "+domain, func() bool {
+			got, err := xmppLogin(e.port, "joe", domain, "secret")
+			return err == nil && got == "success"
+		})
+		e.want(t, "joe", domain, "wrong", "not-authorized")
+	}
+	recovers("dom.example")
+	for range 5 { // more than the restarts that ejabberd allows
+		for _, domain := range []string{"broken.example", "misspelt.example"} {
+			e.want(t, "joe", domain, "secret", "not-authorized")
+		}
+		e.want(t, "joe", "dom.example", "secret", "success")
+	}
+	waitFor(t, "ejabberd was told that we cannot tell", func() bool { _, n := e.complaints(); return n == 10 })
+
+	write(broken, brokenText)
+	recovers("broken.example")
+
+	serve(t, "--config", absent)
+	recovers("absent.example")
+
+	// What breaks while it runs: the next broker does not start, until the configuration is mended.
+	write(sound, soundText+"domain {\n")
+	kill(t, ownerOf(t, dataDirOf(sound)))
+	e.want(t, "joe", "dom.example", "secret", "not-authorized")
+	e.want(t, "joe", "broken.example", "secret", "success")
+	write(sound, soundText)
+	recovers("dom.example")
+
+	if after := e.copies("pipe"); !slices.Equal(after, before) {
+		t.Errorf("the copies were %v and are %v", before, after)
+	}
+	if lost, _ := e.complaints(); lost > 0 {
+		t.Errorf("ejabberd lost %d programs", lost)
+	}
+
+	// A command line is mended where it stands, and ejabberd told so.
+	write(e.config, strings.Replace(readText(e.config), "--confik", "--config", 1))
+	e.ctl(t, 0, "reload_config")
+	recovers("misspelt.example")
+	for _, domain := range []string{"dom.example", "broken.example", "absent.example"} {
+		e.want(t, "joe", domain, "secret", "success")
+	}
+}
