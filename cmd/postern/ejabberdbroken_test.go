@@ -10,9 +10,10 @@ import (
 )
 
 // brokenHosts take, in turn, the commands of a program that is sound, of one without a sound
-// configuration, of one with a misspelt flag, and of one whose daemon is missing.
+// configuration, of one with a misspelt flag, of one with a misspelt protocol, and of one whose
+// daemon is missing.
 const brokenHosts = `
-hosts: [dom.example, broken.example, misspelt.example, absent.example]
+hosts: [dom.example, broken.example, flag.example, protocol.example, absent.example]
 extauth_pool_size: 2
 auth_use_cache: false
 host_config:
@@ -20,7 +21,9 @@ host_config:
     extauth_program: "%s"
   broken.example:
     extauth_program: "%s"
-  misspelt.example:
+  flag.example:
+    extauth_program: "%s"
+  protocol.example:
     extauth_program: "%s"
   absent.example:
     extauth_program: "%s"
@@ -43,13 +46,14 @@ func TestRealEjabberdBroken(t *testing.T) {
 	}
 	sound, soundText := users("dom.example")
 	broken, brokenText := users("broken.example")
-	misspelt, _ := users("misspelt.example")
+	flag, _ := users("flag.example")
+	protocol, _ := users("protocol.example")
 	absent, _ := users("absent.example")
 	write(broken, brokenText+"domain {\n")
 	pipe := binary + " pipe --protocol ejabberd "
-	e := startEjabberd(t, fmt.Sprintf(brokenHosts, pipe+"--config "+sound, pipe+"--config "+broken,
-		pipe+"--confik "+misspelt, pipe+"--socket "+filepath.Join(dataDirOf(absent), relaySocket)))
-	waitFor(t, "two copies for each of four hosts", func() bool { return len(e.copies("pipe")) == 8 })
+	e := startEjabberd(t, fmt.Sprintf(brokenHosts, pipe+"--config "+sound, pipe+"--config "+broken, pipe+"--confik "+flag,
+		strings.Replace(pipe, "ejabberd", "ejaberd", 1)+"--config "+protocol, pipe+"--socket "+filepath.Join(dataDirOf(absent), relaySocket)))
+	waitFor(t, "two copies for each of five hosts", func() bool { return len(e.copies("pipe")) == 10 })
 	before := e.copies("pipe")
 	recovers := func(domain string) {
 		t.Helper()
@@ -60,13 +64,21 @@ func TestRealEjabberdBroken(t *testing.T) {
 		e.want(t, "joe", domain, "wrong", "not-authorized")
 	}
 	recovers("dom.example")
+	absentAnswer := make(chan string)
+	go func() {
+		got, err := xmppLogin(e.port, "joe", "absent.example", "secret")
+		absentAnswer <- fmt.Sprint(got, err)
+	}()
 	for range 5 { // more than the restarts that ejabberd allows
-		for _, domain := range []string{"broken.example", "misspelt.example"} {
+		for _, domain := range []string{"broken.example", "flag.example", "protocol.example"} {
 			e.want(t, "joe", domain, "secret", "not-authorized")
 		}
 		e.want(t, "joe", "dom.example", "secret", "success")
 	}
-	waitFor(t, "ejabberd was told that we cannot tell", func() bool { _, n := e.complaints(); return n == 10 })
+	if got := <-absentAnswer; got != "not-authorized<nil>" {
+		t.Errorf("without a daemon: %s", got)
+	}
+	waitFor(t, "ejabberd was told 16 times that we cannot tell", func() bool { _, n := e.complaints(); return n == 16 })
 
 	write(broken, brokenText)
 	recovers("broken.example")
@@ -90,9 +102,10 @@ func TestRealEjabberdBroken(t *testing.T) {
 	}
 
 	// A command line is mended where it stands, and ejabberd told so.
-	write(e.config, strings.Replace(readText(e.config), "--confik", "--config", 1))
+	write(e.config, strings.NewReplacer("--confik", "--config", "ejaberd ", "ejabberd ").Replace(readText(e.config)))
 	e.ctl(t, 0, "reload_config")
-	recovers("misspelt.example")
+	recovers("flag.example")
+	recovers("protocol.example")
 	for _, domain := range []string{"dom.example", "broken.example", "absent.example"} {
 		e.want(t, "joe", domain, "secret", "success")
 	}
