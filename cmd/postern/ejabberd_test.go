@@ -196,6 +196,8 @@ func (e *ejabberd) refusedChange(t *testing.T) {
 		e.want(t, "joe", host, "changed", "not-authorized")
 		e.want(t, "joe", host, "pw-joe", "success")
 	}
+	e.ctl(t, 0, "unregister", "joe", "app.example") // says "done" whatever we answer
+	e.want(t, "joe", "app.example", "pw-joe", "success")
 }
 
 // backendDown takes the backend away. Who has logged in before gets in; others are refused, and
