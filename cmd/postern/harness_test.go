@@ -20,10 +20,11 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "postern-test")
+	dir, err := os.MkdirTemp("", "pt") // short, for the sockets below it
 	if err != nil {
 		panic(err)
 	}
+	_ = os.Setenv("TMPDIR", dir) // where pipes make directories of their own, see relayDir
 	// A program under the race detector sleeps a second at its end, unless told otherwise.
 	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	binary = filepath.Join(dir, "postern")
