@@ -93,8 +93,8 @@ func TestRealEjabberdUnderFaults(t *testing.T) {
 	}
 }
 
-// attempt is one login and what came of it.
-type attempt struct {
+// loginTry is one login and what came of it.
+type loginTry struct {
 	user, domain, password string
 	want, got              string
 	begun                  time.Time
@@ -103,8 +103,8 @@ type attempt struct {
 
 // attemptNumber is a login of the stream: a third with a wrong password, on both hosts, of
 // users who log in again and again and of new ones.
-func attemptNumber(i int) attempt {
-	a := attempt{user: fmt.Sprintf("joe%d", i%5), domain: "dom.example", password: "secret", want: "success"}
+func attemptNumber(i int) loginTry {
+	a := loginTry{user: fmt.Sprintf("joe%d", i%5), domain: "dom.example", password: "secret", want: "success"}
 	if i%2 == 1 {
 		a.user, a.domain = fmt.Sprintf("u%d", i), "app.example"
 		if i%4 == 1 {
@@ -122,7 +122,7 @@ func attemptNumber(i int) attempt {
 // done.
 func (e *ejabberd) stream(t *testing.T, round int, do func()) {
 	var mu sync.Mutex
-	var list []attempt
+	var list []loginTry
 	next, finish := 10000*round, false // new users in each round
 	var clients sync.WaitGroup
 	for range 8 {
