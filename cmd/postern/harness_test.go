@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
+	if err := os.Chmod(dir, 0o711); err != nil { // mail servers have users of their own
+		panic(err)
+	}
 	_ = os.Setenv("TMPDIR", dir) // where pipes make directories of their own, see relayDir
 	// A program under the race detector sleeps a second at its end, unless told otherwise.
 	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))

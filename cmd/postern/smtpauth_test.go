@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -97,5 +100,33 @@ func giveUp(t *testing.T, s *smtp) {
 	}
 	if code := smtpLogins["LOGIN"](s, "joe@dom.example", "secret"); code != 235 {
 		t.Errorf("after giving up: %d", code)
+	}
+}
+
+// A reload does not touch the connection over which smtpd asks: it would answer the next logins
+// 454, and end itself if it found nobody.
+func TestPostfixOverReloads(t *testing.T) {
+	m := newMail(t)
+	p := m.startPostfix("", map[string]string{
+		"dovecot": "smtpd_sasl_type=dovecot smtpd_sasl_path=inet:" + m.address("dovecot"),
+	})
+	text := readText(m.config)
+	for i := range 5 {
+		s := dialSMTP(t, p.ports["dovecot"])
+		if got := smtpLogins["PLAIN"](s, "joe", "secret"); got != 235 {
+			t.Errorf("login %d: %d", i, got)
+		}
+		_ = s.Close()
+		more := fmt.Sprintf("listen \"generic%d\" {\n  protocol = \"generic\"\n  address  = \"127.0.0.1:0\"\n}\n"+
+			"domain \"d%[1]d.example\" { backends = [backend.users.local] }\n", i)
+		if err := os.WriteFile(m.config, []byte(text+more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := ok(t, "", "reload", "--config", m.config); !strings.Contains(out, fmt.Sprintf("domain d%d.example added", i)) {
+			t.Errorf("reload %d: %s", i, out)
+		}
+	}
+	if log := readText(filepath.Join(m.dir, "mail.log")); strings.Contains(log, "fatal") || strings.Contains(log, "auth socket") {
+		t.Errorf("smtpd complains:\n%s", log)
 	}
 }
