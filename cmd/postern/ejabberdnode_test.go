@@ -41,13 +41,29 @@ type ejabberd struct {
 // test.
 func startEjabberd(t *testing.T, more string) *ejabberd {
 	t.Helper()
+	port := freePort(t)
+	e := startEjabberdNode(t, fmt.Sprintf(ejabberdConfig, port, more))
+	e.port = port
+	waitFor(t, "ejabberd accepts connections", func() bool {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+	return e
+}
+
+// startEjabberdNode does the same with a whole configuration, and does not wait for it.
+func startEjabberdNode(t *testing.T, config string) *ejabberd {
+	t.Helper()
 	ctl, erl := program(t, "ejabberdctl"), program(t, "erl")
 	dir, distribution := t.TempDir(), freePort(t)
-	e := &ejabberd{t: t, port: freePort(t), config: filepath.Join(dir, "ejabberd.yml"),
+	e := &ejabberd{t: t, config: filepath.Join(dir, "ejabberd.yml"),
 		log: filepath.Join(dir, "ejabberd.log"), script: filepath.Join(dir, "ctl")}
 	node := fmt.Sprintf("postern%d@localhost", distribution)
 	for name, text := range map[string]string{
-		"ejabberd.yml": fmt.Sprintf(ejabberdConfig, e.port, more), "inetrc": "",
+		"ejabberd.yml": config, "inetrc": "",
 		// Debian's script changes to the user ejabberd, who may not read the test's directory, and
 		// lets nobody but root do so. The copy stays the user it is; all else is as it was.
 		"ejabberdctl": strings.Replace(readText(ctl), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1),
@@ -78,13 +94,6 @@ func startEjabberd(t *testing.T, more string) *ejabberd {
 		if t.Failed() {
 			t.Logf("ejabberd:\n%s\n%s", out.String(), readText(e.log))
 		}
-	})
-	waitFor(t, "ejabberd accepts connections", func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", e.port))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
 	})
 	return e
 }

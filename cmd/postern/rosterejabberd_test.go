@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,51 +46,16 @@ modules:
 
 // rosterEjabberd is a real ejabberd that is told of shared rosters.
 type rosterEjabberd struct {
-	t   *testing.T
+	*ejabberd
 	api string // URL
-	ctl string // a script that runs ejabberdctl for this node
-	pid int
 }
 
-// startRosterEjabberd starts Debian's ejabberd as a named node that needs no epmd, with its HTTP
-// API on loopback, and ends it with the test.
+// startRosterEjabberd starts Debian's ejabberd with its HTTP API on loopback, and ends it with the
+// test.
 func startRosterEjabberd(t *testing.T) *rosterEjabberd {
 	t.Helper()
-	original, erl := program(t, "ejabberdctl"), program(t, "erl")
-	dir, port, distribution := t.TempDir(), freePort(t), freePort(t)
-	e := &rosterEjabberd{t: t, api: fmt.Sprintf("http://127.0.0.1:%d/api", port), ctl: filepath.Join(dir, "ctl")}
-	// Debian's script changes to the user ejabberd, who has another cookie and may not read
-	// the test's directory. The copy stays the user it is; all else is as it was.
-	text := strings.Replace(readText(original), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1)
-	node := fmt.Sprintf("postern%d@localhost", distribution)
-	for name, content := range map[string]string{
-		"ejabberd.yml": fmt.Sprintf(rosterEjabberdConfig, port), "inetrc": "", "ejabberdctl": text,
-		"ctl": fmt.Sprintf("#!/bin/sh\nexport HOME=%[1]s ERL_DIST_PORT=%[2]d ERL_OPTIONS='-setcookie test'\n"+
-			"exec %[1]s/ejabberdctl --node %[3]s --config-dir %[1]s --logs %[1]s --spool %[1]s \"$@\"\n", dir, distribution, node),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := filepath.Join(dir, "ejabberd.log")
-	cmd := exec.Command(erl, "-noinput", "-sname", node, "-setcookie", "test",
-		"-erl_epmd_port", strconv.Itoa(distribution), "-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}",
-		"-mnesia", "dir", `"`+filepath.Join(dir, "spool")+`"`, "-s", "ejabberd")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "EJABBERD_CONFIG_PATH="+filepath.Join(dir, "ejabberd.yml"), "EJABBERD_LOG_PATH="+log,
-		"ERL_LIBS=/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu", "ERL_CRASH_DUMP=/dev/null")
-	var out outBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	e.pid = cmd.Process.Pid
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("ejabberd:\n%s\n%s", out.String(), readText(log))
-		}
-	})
+	port := freePort(t)
+	e := &rosterEjabberd{startEjabberdNode(t, fmt.Sprintf(rosterEjabberdConfig, port)), fmt.Sprintf("http://127.0.0.1:%d/api", port)}
 	waitFor(t, "ejabberd's API answers", func() bool {
 		_, err := e.post("srg_get_members", map[string]string{"group": "none", "host": "dom.example"})
 		return err == nil
@@ -193,7 +155,7 @@ func TestRealEjabberdRoster(t *testing.T) {
 func TestRealEjabberdctlRoster(t *testing.T) {
 	e, c := startRosterEjabberd(t), newCloud(t)
 	s := serve(t, "--config", c.rosterConfig(t, `roster "ejabberd" {
-    ejabberdctl  = "`+e.ctl+`"
+    ejabberdctl  = "`+e.script+`"
     window       = "100ms"
     min_interval = "0s"
   }`))
@@ -226,7 +188,7 @@ func (e *rosterEjabberd) compare() {
 		run(n)
 		return time.Since(begun) / time.Duration(n), (e.cpu() - used) / time.Duration(n)
 	}
-	wallCtl, cpuCtl := price(roster.NewEjabberdctl(e.ctl, patience), 4)
+	wallCtl, cpuCtl := price(roster.NewEjabberdctl(e.script, patience), 4)
 	wallAPI, cpuAPI := price(roster.NewEjabberdAPI(e.api, auth.Secret{}, patience), 1000)
 	wall, cpu := float64(wallCtl)/float64(wallAPI), float64(cpuCtl)/float64(cpuAPI)
 	e.t.Logf("one command: ejabberdctl %v, CPU %v; HTTP API %v, CPU %v; the API is %.0f times faster and takes %.0f times less CPU",
