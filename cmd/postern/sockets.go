@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postern/internal/config"
 )
 
@@ -26,13 +28,30 @@ func openSocket(cfg config.Listener) (net.Listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listener %q: %w: %s", cfg.Name, err, listenCure(err))
 		}
+		deepen(l)
 		return l, nil
 	}
 	l, err := listenUnix(cfg.Address, cfg.Mode, cfg.Owner, cfg.Group)
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
+	deepen(l.UnixListener)
 	return l, nil
+}
+
+// backlog is how many connections may wait to be accepted; the kernel lowers it to somaxconn.
+const backlog = 4096
+
+// deepen sets a listener's backlog. Go takes that from a file in /proc that the sandbox of the
+// systemd unit hides, and without it 128, which a burst of logins fills.
+func deepen(l any) {
+	conn, ok := l.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Listen(int(fd), backlog) })
+	}
 }
 
 // listenCure says what to do about an address on which postern cannot listen.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // listenHere listens on a socket in a directory of the test's own.
@@ -290,5 +292,36 @@ func TestDovecotListensFirst(t *testing.T) {
 	want := []string{"dovecot", "dovecot-unix", "dovecot-shop", "tcp_table", "socketmap", "saslauthd"}
 	if !slices.Equal(order, want) {
 		t.Errorf("opened in the order %v, want %v", order, want)
+	}
+}
+
+// However Go chose the backlog, as many connections may wait as the kernel allows.
+func TestBacklog(t *testing.T) {
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	raw, err := l.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() (most uint32) {
+		_ = raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil {
+				t.Fatal(err)
+			}
+			most = info.Sacked // of a socket that listens: its backlog
+		})
+		return most
+	}
+	_ = raw.Control(func(fd uintptr) { _ = unix.Listen(int(fd), 5) })
+	if n := waiting(); n != 5 {
+		t.Fatalf("%d may wait, want 5", n)
+	}
+	deepen(l)
+	if n := waiting(); n < 128 {
+		t.Errorf("%d may wait", n)
 	}
 }
