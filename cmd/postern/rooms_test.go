@@ -21,10 +21,11 @@ var rooms = map[string][]string{
 	"internal/cache":   {"internal/auth", "internal/store"},
 	"internal/backend": {"internal/auth"},
 	"internal/roster":  {"internal/auth", "internal/store"},
+	"internal/limit":   {"internal/auth"},
 	"actors": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "internal/roster"},
+		"internal/backend", "internal/roster", "internal/limit"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "internal/roster", "actors"},
+		"internal/backend", "internal/roster", "internal/limit", "actors"},
 }
 
 // roomOf returns the room of a package path of this module.

@@ -1,0 +1,167 @@
+package limit
+
+import (
+	"testing"
+	"time"
+)
+
+var eight = BudgetRules{Refusals: 8, Window: 30 * time.Minute}
+
+// TestBudget: eight refusals in half an hour, then nothing until the first of them is over.
+func TestBudget(t *testing.T) {
+	b, now := NewBudget(eight), base
+	for i := range 8 {
+		if d := b.Ask(uint64(i), now); d != Pass {
+			t.Fatalf("question %d: %v", i, d)
+		}
+		b.Landed()
+		b.Refused(7, uint64(i), 1, now)
+		now = now.add(time.Minute)
+	}
+	if d := b.Ask(99, now); d != Barred {
+		t.Errorf("the ninth: %v", d)
+	}
+	if s := b.Show(now); s.Refusals != 8 || s.Most != 8 || s.Exempt {
+		t.Errorf("%+v", s)
+	}
+	now = base.add(30*time.Minute - time.Millisecond)
+	if d := b.Ask(99, now); d != Barred {
+		t.Errorf("just before the first is over: %v", d)
+	}
+	now = now.add(time.Millisecond)
+	if d := b.Ask(99, now); d != Pass {
+		t.Errorf("when the first is over: %v", d)
+	}
+	if d := b.Ask(98, now); d != Wait {
+		t.Errorf("beside the one that is left: %v", d)
+	}
+	b.Landed()
+	b.Accepted(99)
+	if d := b.Ask(98, now); d != Pass {
+		t.Errorf("after an acceptance: %v", d)
+	}
+	// A clock that is set back must not keep the budget spent.
+	b.Landed()
+	for i := range 8 {
+		b.Refused(7, uint64(i), 1, now)
+	}
+	if d := b.Ask(97, now.add(-24*time.Hour)); d != Pass {
+		t.Errorf("a day earlier: %v", d)
+	}
+}
+
+// TestBudgetParallel: as many are under way as there are refusals left.
+func TestBudgetParallel(t *testing.T) {
+	b := NewBudget(eight)
+	b.Refused(7, 1, 3, base) // one question, three login names
+	for i := range 5 {
+		if d := b.Ask(uint64(10+i), base); d != Pass {
+			t.Fatalf("question %d: %v", i, d)
+		}
+	}
+	if d := b.Ask(20, base); d != Wait {
+		t.Errorf("one more: %v", d)
+	}
+	for range 9 { // more than were put, as after a restart
+		b.Landed()
+	}
+	if d := b.Ask(20, base); d != Pass {
+		t.Errorf("when all have landed: %v", d)
+	}
+}
+
+// TestRepeats: one stale password costs two refusals in the first hour and four in twelve.
+func TestRepeats(t *testing.T) {
+	b := NewBudget(eight)
+	var asked []time.Duration
+	for at := time.Duration(0); at < 48*time.Hour; at += 10 * time.Second {
+		now := base.add(at)
+		if b.Ask(1, now) == Pass {
+			b.Landed()
+			b.Refused(7, 1, 1, now)
+			asked = append(asked, at)
+		}
+		if d := b.Ask(uint64(at), now); at > 0 && d != Pass {
+			t.Fatalf("at %v others: %v", at, d)
+		}
+		if at > 0 {
+			b.Landed()
+		}
+	}
+	want := []time.Duration{0, 15 * time.Minute, 75 * time.Minute, 315 * time.Minute, 795 * time.Minute}
+	for i, at := range want {
+		if len(asked) <= i || asked[i] != at {
+			t.Fatalf("asked at %v, want first %v", asked, want)
+		}
+	}
+	for i := range asked {
+		n := 0
+		for _, at := range asked[i:] {
+			if at < asked[i]+12*time.Hour {
+				n++
+			}
+		}
+		if n > 4 {
+			t.Errorf("%d refusals within 12 h from %v", n, asked[i])
+		}
+	}
+	// The backend's word counts more: one that does not delay us has counted none of it.
+	now := base.add(asked[len(asked)-1])
+	if d := b.Ask(1, now); d != Barred {
+		t.Fatalf("right after the last: %v", d)
+	}
+	b.Observed(false, 200*time.Millisecond)
+	if d := b.Ask(1, now); d != Barred {
+		t.Errorf("while it delays us: %v", d)
+	}
+	b.Observed(false, 0)
+	if d := b.Ask(1, now); d != Pass {
+		t.Errorf("when it does not: %v", d)
+	}
+	b.Landed()
+	b.Refused(7, 1, 1, now)
+	b.Refused(8, 2, 1, now)
+	b.Forget(7)
+	if d, other := b.Ask(1, now), b.Ask(2, now); d != Pass || other != Barred {
+		t.Errorf("forgotten: %v, and another's: %v", d, other)
+	}
+	b.Refused(7, 1, 1, now)
+	if d := b.Ask(1, now.add(-24*time.Hour)); d != Pass {
+		t.Errorf("a day earlier: %v", d)
+	}
+}
+
+// TestExempt: a backend that does not count our refusals needs no budget, until it does.
+func TestExempt(t *testing.T) {
+	b := NewBudget(eight)
+	b.Observed(true, 0)
+	for i := range 100 {
+		if d := b.Ask(1, base); d != PassFree {
+			t.Fatalf("question %d: %v", i, d)
+		}
+		b.Refused(7, 1, 1, base)
+	}
+	if s := b.Show(base); !s.Exempt || b.Active() {
+		t.Errorf("%+v", s)
+	}
+	b.Observed(false, time.Second)
+	if d := b.Ask(1, base); d != Barred {
+		t.Errorf("no longer exempt: %v", d)
+	}
+	off := NewBudget(BudgetRules{})
+	off.Refused(7, 1, 1, base)
+	if d := off.Ask(1, base); d != PassFree || off.Active() {
+		t.Errorf("without a budget: %v", d)
+	}
+}
+
+// TestBudgetMemory: secrets without end do not grow it.
+func TestBudgetMemory(t *testing.T) {
+	b := NewBudget(eight)
+	for i := range 100_000 {
+		b.Refused(7, uint64(i), 50, base)
+	}
+	if len(b.refused) != 8 || b.repeats.Len() != maxRepeats {
+		t.Errorf("%d refusals, %d secrets", len(b.refused), b.repeats.Len())
+	}
+}

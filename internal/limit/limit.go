@@ -1,0 +1,171 @@
+// Package limit decides which questions about passwords are not put to a backend: those of a
+// user or a client address with too many refusals (Table), and those that would use up what a
+// backend bears of them (Budget). It is pure: the clock is passed in. What a cache knows is
+// none of its business: a password that the cache has seen accepted is never limited.
+package limit
+
+import "time"
+
+// Time is a moment in Unix milliseconds.
+type Time int64
+
+// At converts a moment of the wall clock.
+func At(t time.Time) Time { return Time(t.UnixMilli()) }
+
+// Go returns the moment as a time.Time.
+func (t Time) Go() time.Time { return time.UnixMilli(int64(t)) }
+
+func (t Time) add(d time.Duration) Time { return t + Time(d/time.Millisecond) }
+
+// skew is how far into the future a moment may lie: small steps of a clock that is being
+// corrected. Beyond it the moment is not believed, since a clock set back would prolong
+// everything.
+const skew = 5 * time.Minute
+
+// since is the time from t to now; ok is false if t lies too far in the future.
+func (t Time) since(now Time) (d time.Duration, ok bool) {
+	d = time.Duration(now-t) * time.Millisecond
+	return d, d > -skew
+}
+
+// Rules say how many refusals are too many. The zero Rules limit nothing.
+type Rules struct {
+	Refusals int           // of different secrets within Window; 0: no limit
+	Window   time.Duration // after which a refusal is forgotten
+	First    time.Duration // the first pause; each refusal that follows doubles it
+	Longest  time.Duration
+	// Ahead is how many questions more than there are refusals left may be under way while
+	// there is no pause. 0 keeps guesses that come all at once within the limit.
+	Ahead int
+}
+
+// pause is how long nothing is asked at a level from 1 up.
+func (r *Rules) pause(level int) time.Duration {
+	p := r.First
+	for ; level > 1 && p < r.Longest; level-- {
+		p *= 2
+	}
+	return min(p, r.Longest)
+}
+
+// Decision is what a limit says to a question.
+type Decision uint8
+
+const (
+	// Pass: it may be put. If it was refused or accepted, say so with Landed.
+	Pass Decision = iota
+	// PassFree: it may be put, and takes nobody's place: the same secret was refused lately.
+	PassFree
+	// Wait: others are under way whose answers come first; it may be put later.
+	Wait
+	// Barred: there have been too many refusals.
+	Barred
+)
+
+// mark is a secret that was refused.
+type mark struct {
+	secret uint64
+	at     Time
+}
+
+// tally is what is remembered of one user or address.
+type tally struct {
+	marks   []mark // refused secrets, each once, the newest last
+	pending []Time // when the questions under way are given up
+	level   int    // pauses in a row
+	until   Time   // end of the last pause; the level falls from then on
+	name    string // for people, once there was a pause
+}
+
+// settle forgets what is over: refusals after the window, and a level for each window in
+// which nothing was refused.
+func (t *tally) settle(r *Rules, now Time) {
+	kept := t.marks[:0]
+	for _, m := range t.marks {
+		if age, ok := m.at.since(now); ok && age < r.Window {
+			kept = append(kept, m)
+		}
+	}
+	t.marks = kept
+	waiting := t.pending[:0]
+	for _, end := range t.pending {
+		if end > now && end <= now.add(MaxPending) {
+			waiting = append(waiting, end)
+		}
+	}
+	t.pending = waiting
+	if t.level == 0 {
+		return
+	}
+	quiet, _ := t.until.since(now)
+	switch {
+	case -quiet > r.Longest: // the clock was set back, or the rules have changed
+		t.until = now
+	case r.Window > 0 && quiet >= r.Window:
+		steps := min(int64(quiet/r.Window), int64(t.level))
+		t.level -= int(steps)
+		t.until = t.until.add(time.Duration(steps) * r.Window)
+	}
+}
+
+// MaxPending is the longest time for which a question may be under way.
+const MaxPending = time.Minute
+
+// empty reports whether forgetting the tally would lose nothing.
+func (t *tally) empty() bool { return len(t.marks) == 0 && len(t.pending) == 0 && t.level == 0 }
+
+func (t *tally) has(secret uint64) int {
+	for i := range t.marks {
+		if t.marks[i].secret == secret {
+			return i
+		}
+	}
+	return -1
+}
+
+// ask decides about a question that is given up at the moment end.
+func (t *tally) ask(secret uint64, r *Rules, now, end Time) Decision {
+	room := r.Refusals + r.Ahead - len(t.marks)
+	if t.level > 0 {
+		if now < t.until {
+			return Barred
+		}
+		room = 1
+	}
+	if t.has(secret) >= 0 {
+		return PassFree
+	}
+	if len(t.pending) >= max(room, 1) {
+		return Wait
+	}
+	t.pending = append(t.pending, min(end, now.add(MaxPending)))
+	return Pass
+}
+
+// landed takes the end of a question that was let pass.
+func (t *tally) landed() {
+	if len(t.pending) > 0 {
+		t.pending = append(t.pending[:0], t.pending[1:]...)
+	}
+}
+
+// refused counts a refusal, unless the same secret was refused within the window. It reports
+// whether the pauses begin with it.
+func (t *tally) refused(secret uint64, r *Rules, now Time) (begins bool) {
+	if i := t.has(secret); i >= 0 {
+		t.marks[i].at = now
+		return false
+	}
+	if len(t.marks) >= r.Refusals {
+		t.marks = append(t.marks[:0], t.marks[1:]...)
+	}
+	t.marks = append(t.marks, mark{secret, now})
+	if t.level == 0 && len(t.marks) < r.Refusals {
+		return false
+	}
+	if t.level == 0 || r.pause(t.level) < r.Longest {
+		t.level++
+	}
+	t.until = now.add(r.pause(t.level))
+	return t.level == 1
+}
