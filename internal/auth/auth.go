@@ -132,11 +132,15 @@ const (
 	SourceConfig               // a broken configuration
 	SourceUnsupported          // nobody here has the operation
 	SourceDraining             // postern is shutting down and has not begun with the request
+	SourceLimitUser            // too many refusals of the user's passwords
+	SourceLimitAddress         // too many refusals of what came from the client's address
+	SourceLimitBudget          // a backend has refused as much as it bears
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
+	"limit-user", "limit-address", "limit-budget",
 }
 
 // String returns the source's word for logs and metrics.

@@ -61,16 +61,17 @@ func TestVerdicts(t *testing.T) {
 
 func TestSources(t *testing.T) {
 	var words []string
-	for s := SourceNone; s <= SourceDraining; s++ {
+	for s := SourceNone; s <= SourceLimitBudget; s++ {
 		words = append(words, s.String())
 	}
 	// Logs and metrics rely on these words.
 	want := []string{"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
-		"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining"}
+		"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported",
+		"draining", "limit-user", "limit-address", "limit-budget"}
 	if !slices.Equal(words, want) {
 		t.Errorf("%q\nwant %q", words, want)
 	}
-	if got := (SourceDraining + 1).String(); got != "unknown" {
+	if got := (SourceLimitBudget + 1).String(); got != "unknown" {
 		t.Errorf("a source without a word is %q", got)
 	}
 }

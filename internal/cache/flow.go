@@ -19,6 +19,9 @@ const (
 	Busy
 	// NotThere: the backend does not have the operation.
 	NotThere
+	// Withheld: the backend was not asked, for a wrong password would harm; one that the cache
+	// knows may still be asked about.
+	Withheld
 )
 
 // Do is the work that a Flow wants done next.
@@ -42,6 +45,7 @@ type Step struct {
 	Answered bool
 	Do       Do
 	Hashes   []string
+	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
 	Touched  bool // only "last used" changed: to be written some time
 }
@@ -56,6 +60,7 @@ type Flow struct {
 	started Time     // when the backend was asked
 	changes uint64   // of the user, at that time
 	busy    auth.Answer
+	bar     *auth.Answer // of a secret that the cache does not know, in place of asking
 
 	outdated bool // see Outdate
 }
@@ -66,6 +71,7 @@ const (
 	phaseStart phase = iota
 	phaseFresh       // comparing with fresh verifiers, to answer without asking
 	phaseAsked       // the backend has the question
+	phaseKnown       // comparing with all verifiers, since only a known secret may be asked about
 	phaseGrace       // comparing with verifiers within the outage lifetime
 	phaseAdopt       // accepted: looking for the verifier this secret has
 	phaseHash        // accepted: hashing a new secret
@@ -116,8 +122,12 @@ func (f *Flow) Start(u *User, r *Rules, now Time) Step {
 }
 
 func (f *Flow) ask(u *User, now Time) Step {
+	known := u.keyed(f.key) != nil
+	if f.bar != nil && !known {
+		return f.unasked(u)
+	}
 	f.phase, f.started, f.changes = phaseAsked, now, u.changes
-	return Step{Do: Ask}
+	return Step{Do: Ask, Known: known}
 }
 
 // unknown lists the hashes of verifiers that may be this secret's and satisfy ok.
@@ -150,6 +160,11 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 	}
 	switch f.phase {
 	case phaseFresh:
+		return f.comparedFresh(u, match, r, now)
+	case phaseKnown:
+		if !ran {
+			f.doubt(hashes)
+		}
 		return f.comparedFresh(u, match, r, now)
 	case phaseGrace:
 		return f.comparedGrace(u, match, r, now)
@@ -212,170 +227,6 @@ func (f *Flow) learn(u *User, match string) (dropped bool) {
 // Outdate tells that the question was put under another configuration: an acceptance is
 // answered, but not remembered, while a refusal counts as ever.
 func (f *Flow) Outdate() { f.outdated = true }
-
-// Asked takes the backend's answer.
-func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
-	if f.phase != phaseAsked {
-		return Step{}
-	}
-	switch outcome {
-	case Accepted:
-		return f.accepted(u, r, now)
-	case Refused:
-		return f.refused(u, r, now)
-	case CannotAnswer, Busy:
-		return f.cannotAnswer(u, outcome, source, r, now)
-	}
-	f.phase = phaseEnd
-	verdict := auth.Unavailable
-	if outcome == NotThere {
-		verdict, source = auth.Unsupported, auth.SourceUnsupported
-	}
-	return answer(verdict, source)
-}
-
-func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
-	step := answer(auth.Allow, auth.SourceBackend)
-	f.phase = phaseEnd
-	if r.Off || f.outdated || u.changes != f.changes {
-		return step
-	}
-	if past := u.refusal(f.key); past != nil {
-		if past.At >= f.started {
-			// It was refused after this question was put: which of the two is the
-			// backend's last word nobody knows, so nothing is remembered.
-			return step
-		}
-		u.pardon(f.key)
-	}
-	u.Exists = Existence{Known: true, Yes: true, At: now}
-	if v := u.keyed(f.key); v != nil {
-		v.Verified, v.Used, v.Stale = now, now, false
-		if v.Hash == "" && r.Hashed {
-			f.phase, step.Do = phaseHash, Hash
-			return step
-		}
-		step.Save = r.Hashed
-		return step
-	}
-	// What is already hashed may be this secret: until that is known, it stands beside them.
-	hashes := f.unknown(u, func(*Verifier) bool { return true })
-	u.add(Verifier{Key: f.key, First: now, Verified: now, Used: now}, r)
-	if len(hashes) > 0 {
-		f.phase, step.Do, step.Hashes = phaseAdopt, Compare, hashes
-		return step
-	}
-	return f.newSecret(u, step, r)
-}
-
-// newSecret settles a secret never seen before: the user's others must be verified again,
-// so that a changed password dies.
-func (f *Flow) newSecret(u *User, step Step, r *Rules) Step {
-	u.staleOthers(f.key)
-	f.phase = phaseEnd
-	if r.Hashed {
-		f.phase, step.Do = phaseHash, Hash
-		step.Save = true // the others' staleness must not wait for the hash
-	}
-	return step
-}
-
-// adopt merges the new verifier of an accepted secret with the one that it turned out to
-// have.
-func (f *Flow) adopt(u *User, match string, r *Rules, _ Time) Step {
-	fresh := u.keyed(f.key)
-	if fresh == nil { // forgotten or refused meanwhile
-		f.phase = phaseEnd
-		return Step{}
-	}
-	i := -1
-	if match != "" {
-		i = u.hashed(match)
-	}
-	if i < 0 {
-		return f.newSecret(u, Step{}, r)
-	}
-	fresh.Hash, fresh.First = match, u.Verifiers[i].First
-	u.drop(i)
-	f.phase = phaseEnd
-	return Step{Save: true}
-}
-
-// WasHashed takes the hash of a new secret; "" when it could not be made, in which case
-// the secret is remembered by this process only.
-func (f *Flow) WasHashed(u *User, hash string) Step {
-	if f.phase != phaseHash {
-		return Step{}
-	}
-	f.phase = phaseEnd
-	v := u.keyed(f.key)
-	if v == nil || hash == "" {
-		return Step{}
-	}
-	v.Hash = hash
-	return Step{Save: true}
-}
-
-func (f *Flow) refused(u *User, r *Rules, now Time) Step {
-	step := answer(auth.Deny, auth.SourceBackend)
-	f.phase = phaseEnd
-	if r.Off {
-		return step
-	}
-	step.Save = u.dropKeyed(f.key) && r.Hashed
-	u.refuse(f.key, r, now)
-	// A hash not yet tried may be this secret's too: until that is known, the refusal is
-	// not forgotten, however short its lifetime.
-	if step.Hashes = f.unknown(u, func(*Verifier) bool { return true }); len(step.Hashes) > 0 {
-		f.phase, step.Do = phaseDrop, Compare
-		u.refusal(f.key).settling++
-	}
-	return step
-}
-
-// dropMatch removes the verifier of a refused secret. When the comparison could not be
-// made, each that might be it goes: losing a cached password costs a question, keeping a
-// refused one would break the promise.
-func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) (changed bool) {
-	gone := []string{match}
-	if !ran {
-		gone = hashes
-	}
-	for _, h := range gone {
-		if h == "" {
-			continue
-		}
-		// One whose secret has become known meanwhile is another's: this flow's own was
-		// dropped by key.
-		if i := u.hashed(h); i >= 0 && (ran || u.Verifiers[i].Key == (Key{})) {
-			u.drop(i)
-			changed = true
-		}
-	}
-	return changed
-}
-
-func (f *Flow) cannotAnswer(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
-	f.phase = phaseEnd
-	f.busy = auth.Answer{Verdict: auth.Unavailable, Source: source}
-	if r.Off || u.refusal(f.key) != nil {
-		return answered(f.busy)
-	}
-	if v := u.keyed(f.key); v != nil {
-		if v.grace(r, now) {
-			return answer(auth.Allow, auth.SourceGrace)
-		}
-		return answered(f.busy)
-	}
-	if outcome == Busy {
-		return answered(f.busy)
-	}
-	if hashes := f.unknown(u, func(v *Verifier) bool { return v.grace(r, now) }); len(hashes) > 0 {
-		f.phase = phaseGrace
-		return Step{Do: Compare, Hashes: hashes}
-	}
-	return answered(f.busy)
-}
 
 func answer(v auth.Verdict, s auth.Source) Step {
 	return answered(auth.Answer{Verdict: v, Source: s})

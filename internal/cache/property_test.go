@@ -96,6 +96,9 @@ func (m *model) restart() {
 func (m *model) check(secret int, a auth.Answer) {
 	m.t.Helper()
 	m.allow[a.Source]++
+	if a.Source == auth.SourceLimitUser || a.Source == auth.SourceLimitBudget {
+		m.limited(secret, a)
+	}
 	if a.Verdict != auth.Allow || a.Source == auth.SourceBackend {
 		return
 	}
@@ -113,6 +116,23 @@ func (m *model) check(secret int, a auth.Answer) {
 	}
 	if age >= limit {
 		m.t.Fatalf("%v: yes %v after the verification, past %v", a.Source, age, limit)
+	}
+}
+
+// limited checks that no limit keeps a secret from the backend that the cache knows, and that
+// none says "no" without having looked.
+func (m *model) limited(secret int, a auth.Answer) {
+	m.t.Helper()
+	switch a.Verdict {
+	case auth.Allow:
+		m.t.Fatalf("%v says yes", a.Source)
+	case auth.Unavailable:
+		return
+	}
+	for _, v := range m.user.Verifiers {
+		if v.Key == m.key(secret) || v.Key == (Key{}) && hashMatches(v.Hash, secret) && m.user.refusal(m.key(secret)) == nil {
+			m.t.Fatalf("%v says no to a secret that the cache knows", a.Source)
+		}
 	}
 }
 
@@ -145,6 +165,12 @@ func (m *model) work() {
 	case Ask:
 		outcome := m.mode
 		m.seq++
+		if outcome == Withheld {
+			if outcome = Accepted; !step.Known {
+				m.take(p, p.flow.Asked(m.user, Withheld, auth.SourceLimitBudget, &m.rules, m.now))
+				return
+			}
+		}
 		if outcome == Accepted {
 			if m.valid[p.secret] {
 				m.yes[p.secret] = event{m.seq, m.now}
@@ -174,11 +200,14 @@ func TestPromise(t *testing.T) {
 			case n < 45:
 				s := m.rng.IntN(5)
 				p := &pending{flow: NewFlow(m.key(s)), secret: s}
+				if m.rng.IntN(4) == 0 {
+					p.flow.Bar(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
+				}
 				m.take(p, p.flow.Start(m.user, &m.rules, m.now))
 			case n < 50:
 				m.valid[m.rng.IntN(5)] = m.rng.IntN(2) == 0
 			case n < 56:
-				m.mode = []Outcome{Accepted, Accepted, CannotAnswer, Busy, Broken}[m.rng.IntN(5)]
+				m.mode = []Outcome{Accepted, Accepted, CannotAnswer, Busy, Broken, Withheld}[m.rng.IntN(6)]
 			case n < 62:
 				m.now += Time(m.rng.Int64N(int64(time.Hour/time.Millisecond)) * []int64{1, 30, 100}[m.rng.IntN(3)])
 			case n < 63:
@@ -193,7 +222,8 @@ func TestPromise(t *testing.T) {
 			m.work()
 		}
 	}
-	for _, s := range []auth.Source{auth.SourceHot, auth.SourceCache, auth.SourceGrace, auth.SourceBackend, auth.SourceRefusedBefore} {
+	for _, s := range []auth.Source{auth.SourceHot, auth.SourceCache, auth.SourceGrace, auth.SourceBackend, auth.SourceRefusedBefore,
+		auth.SourceLimitUser, auth.SourceLimitBudget} {
 		if seen[s] < 20 {
 			t.Errorf("the model hardly ever answered from %v (%d times): it proves nothing", s, seen[s])
 		}

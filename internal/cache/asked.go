@@ -1,0 +1,169 @@
+package cache
+
+import "postern/internal/auth"
+
+// Asked takes the backend's answer.
+func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+	if f.phase != phaseAsked {
+		return Step{}
+	}
+	switch outcome {
+	case Accepted:
+		return f.accepted(u, r, now)
+	case Refused:
+		return f.refused(u, r, now)
+	case CannotAnswer, Busy:
+		return f.cannotAnswer(u, outcome, source, r, now)
+	case Withheld:
+		return f.withheld(u, source, now)
+	}
+	f.phase = phaseEnd
+	verdict := auth.Unavailable
+	if outcome == NotThere {
+		verdict, source = auth.Unsupported, auth.SourceUnsupported
+	}
+	return answer(verdict, source)
+}
+
+func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
+	step := answer(auth.Allow, auth.SourceBackend)
+	f.phase = phaseEnd
+	if r.Off || f.outdated || u.changes != f.changes {
+		return step
+	}
+	if past := u.refusal(f.key); past != nil {
+		if past.At >= f.started {
+			// It was refused after this question was put: which of the two is the
+			// backend's last word nobody knows, so nothing is remembered.
+			return step
+		}
+		u.pardon(f.key)
+	}
+	u.Exists = Existence{Known: true, Yes: true, At: now}
+	if v := u.keyed(f.key); v != nil {
+		v.Verified, v.Used, v.Stale = now, now, false
+		if v.Hash == "" && r.Hashed {
+			f.phase, step.Do = phaseHash, Hash
+			return step
+		}
+		step.Save = r.Hashed
+		return step
+	}
+	// What is already hashed may be this secret: until that is known, it stands beside them.
+	hashes := f.unknown(u, func(*Verifier) bool { return true })
+	u.add(Verifier{Key: f.key, First: now, Verified: now, Used: now}, r)
+	if len(hashes) > 0 {
+		f.phase, step.Do, step.Hashes = phaseAdopt, Compare, hashes
+		return step
+	}
+	return f.newSecret(u, step, r)
+}
+
+// newSecret settles a secret never seen before: the user's others must be verified again,
+// so that a changed password dies.
+func (f *Flow) newSecret(u *User, step Step, r *Rules) Step {
+	u.staleOthers(f.key)
+	f.phase = phaseEnd
+	if r.Hashed {
+		f.phase, step.Do = phaseHash, Hash
+		step.Save = true // the others' staleness must not wait for the hash
+	}
+	return step
+}
+
+// adopt merges the new verifier of an accepted secret with the one that it turned out to
+// have.
+func (f *Flow) adopt(u *User, match string, r *Rules, _ Time) Step {
+	fresh := u.keyed(f.key)
+	if fresh == nil { // forgotten or refused meanwhile
+		f.phase = phaseEnd
+		return Step{}
+	}
+	i := -1
+	if match != "" {
+		i = u.hashed(match)
+	}
+	if i < 0 {
+		return f.newSecret(u, Step{}, r)
+	}
+	fresh.Hash, fresh.First = match, u.Verifiers[i].First
+	u.drop(i)
+	f.phase = phaseEnd
+	return Step{Save: true}
+}
+
+// WasHashed takes the hash of a new secret; "" when it could not be made, in which case
+// the secret is remembered by this process only.
+func (f *Flow) WasHashed(u *User, hash string) Step {
+	if f.phase != phaseHash {
+		return Step{}
+	}
+	f.phase = phaseEnd
+	v := u.keyed(f.key)
+	if v == nil || hash == "" {
+		return Step{}
+	}
+	v.Hash = hash
+	return Step{Save: true}
+}
+
+func (f *Flow) refused(u *User, r *Rules, now Time) Step {
+	step := answer(auth.Deny, auth.SourceBackend)
+	f.phase = phaseEnd
+	if r.Off {
+		return step
+	}
+	step.Save = u.dropKeyed(f.key) && r.Hashed
+	u.refuse(f.key, r, now)
+	// A hash not yet tried may be this secret's too: until that is known, the refusal is
+	// not forgotten, however short its lifetime.
+	if step.Hashes = f.unknown(u, func(*Verifier) bool { return true }); len(step.Hashes) > 0 {
+		f.phase, step.Do = phaseDrop, Compare
+		u.refusal(f.key).settling++
+	}
+	return step
+}
+
+// dropMatch removes the verifier of a refused secret. When the comparison could not be
+// made, each that might be it goes: losing a cached password costs a question, keeping a
+// refused one would break the promise.
+func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) (changed bool) {
+	gone := []string{match}
+	if !ran {
+		gone = hashes
+	}
+	for _, h := range gone {
+		if h == "" {
+			continue
+		}
+		// One whose secret has become known meanwhile is another's: this flow's own was
+		// dropped by key.
+		if i := u.hashed(h); i >= 0 && (ran || u.Verifiers[i].Key == (Key{})) {
+			u.drop(i)
+			changed = true
+		}
+	}
+	return changed
+}
+
+func (f *Flow) cannotAnswer(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+	f.phase = phaseEnd
+	f.busy = auth.Answer{Verdict: auth.Unavailable, Source: source}
+	if r.Off || u.refusal(f.key) != nil {
+		return answered(f.busy)
+	}
+	if v := u.keyed(f.key); v != nil {
+		if v.grace(r, now) {
+			return answer(auth.Allow, auth.SourceGrace)
+		}
+		return answered(f.busy)
+	}
+	if outcome == Busy {
+		return answered(f.busy)
+	}
+	if hashes := f.unknown(u, func(v *Verifier) bool { return v.grace(r, now) }); len(hashes) > 0 {
+		f.phase = phaseGrace
+		return Step{Do: Compare, Hashes: hashes}
+	}
+	return answered(f.busy)
+}

@@ -1,0 +1,35 @@
+package cache
+
+import "postern/internal/auth"
+
+// Bar has the backend asked only if the cache knows the secret, and gives the answer
+// otherwise, of which nothing is remembered. It is called before Start.
+func (f *Flow) Bar(a auth.Answer) { f.bar = &a }
+
+// unasked looks for the verifier of a secret that may be asked about only if it has one.
+func (f *Flow) unasked(u *User) Step {
+	if hashes := f.unknown(u, func(*Verifier) bool { return true }); len(hashes) > 0 && u.refusal(f.key) == nil {
+		f.phase = phaseKnown
+		return Step{Do: Compare, Hashes: hashes}
+	}
+	f.phase = phaseEnd
+	return answered(*f.bar)
+}
+
+// doubt is told that a comparison in search of the secret could not be made: it may be known,
+// and that is no reason for a "no".
+func (f *Flow) doubt(hashes []string) {
+	f.tried = append(f.tried, hashes...)
+	f.bar = &auth.Answer{Verdict: auth.Unavailable, Source: f.bar.Source}
+}
+
+// withheld asks again if the secret turns out to be a known one. Once it has a bar it was
+// looked for already.
+func (f *Flow) withheld(u *User, source auth.Source, now Time) Step {
+	if f.bar != nil {
+		f.phase = phaseEnd
+		return answer(auth.Unavailable, source)
+	}
+	f.bar = &auth.Answer{Verdict: auth.Unavailable, Source: source}
+	return f.ask(u, now)
+}
