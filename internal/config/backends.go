@@ -74,6 +74,8 @@ func (p *parser) nextcloud(s *section, out *Backend) {
 func (p *parser) http(s *section, out *Backend) {
 	out.ConnectTimeout = s.duration("connect_timeout", 5*time.Second, 10*time.Millisecond)
 	out.Timeout = s.duration("timeout", 10*time.Second, 10*time.Millisecond)
+	out.RefusalBudget = int(s.number("refusal_budget", budgetOf(out.Kind), 0, 1000))
+	out.RefusalWindow = s.duration("refusal_window", 30*time.Minute, time.Second)
 	out.MaxResponse = s.number("max_response", 1<<20, 256, 1<<30)
 	out.UserAgent = s.path("user_agent", "")
 	if v, ok := s.text("url"); ok {
@@ -92,6 +94,15 @@ func (p *parser) http(s *section, out *Backend) {
 	} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
 		p.complain(s.at("ca_file"), "the file holds no certificate", "it must hold CA certificates in PEM form")
 	}
+}
+
+// budgetOf is the default of refusal_budget: Nextcloud locks out an address after ten refusals
+// in half an hour, the others do not count (FIELD 3.3).
+func budgetOf(kind string) int64 {
+	if kind == KindNextcloud {
+		return 8
+	}
+	return 0
 }
 
 // url checks the address of a backend. No message shows it: it may hold a password.

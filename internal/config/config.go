@@ -207,10 +207,11 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 			cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
 		}
 	}
+	limit := p.limit(p.only(s, "limit"), defaultLimit())
 	used := make(map[BackendRef]bool)
 	for _, b := range s.children("domain") {
 		if child := p.section("", b); child != nil {
-			cfg.Domains = append(cfg.Domains, p.domain(child, cfg, used))
+			cfg.Domains = append(cfg.Domains, p.domain(child, cfg, used, limit))
 		}
 	}
 	cfg.Log = p.log(s, cfg)

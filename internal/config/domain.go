@@ -14,8 +14,9 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// domain decodes a domain block; used notes the backends it names.
-func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool) Domain {
+// domain decodes a domain block; used notes the backends it names, and limit is what the file
+// says of all domains.
+func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit Limit) Domain {
 	name := s.labels[0]
 	if name != "*" {
 		folded, err := auth.FoldDomain(name)
@@ -43,6 +44,7 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool) Domai
 	out.Login = p.login(s, out.Backends)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s)
+	out.Limit = p.domainLimit(s, out.Backends, limit)
 	out.Roster = p.roster(s, cfg, name)
 	return out
 }

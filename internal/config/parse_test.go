@@ -56,7 +56,7 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 		Backends: []Backend{
 			{BackendRef: BackendRef{"jsxc", "cloud"}, URL: "https://cloud.example.org/x", Secret: secret,
 				ConnectTimeout: 5 * time.Second, Timeout: 10 * time.Second, MaxResponse: 1048576,
-				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second},
+				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second, RefusalWindow: 30 * time.Minute},
 			{BackendRef: BackendRef{"users", "local"}, Path: "/var/lib/postern/users", BcryptCost: 12,
 				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second},
 		},
@@ -66,6 +66,7 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 			Cache: Cache{Storage: StorageDisk, QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour,
 				OutageTTL: 168 * time.Hour, RefusedTTL: 5 * time.Minute, ExistsTTL: time.Hour,
 				AbsentTTL: time.Minute, BcryptCost: 12, Secrets: 4, HotEntries: 100000},
+			Limit: defaultLimit(),
 		}},
 		Log: Log{Level: "info", Format: "text"},
 	}

@@ -22,7 +22,12 @@ type spec struct {
 // httpAttrs are common to the backends that are reached by HTTP.
 var httpAttrs = []string{
 	"url", "ca_file", "user_agent", "connect_timeout", "timeout", "max_response",
-	"slots", "queue", "breaker_failures", "breaker_cooldown",
+	"slots", "queue", "breaker_failures", "breaker_cooldown", "refusal_budget", "refusal_window",
+}
+
+// limitAttrs stand in the limit block of the file and in those of domains.
+var limitAttrs = []string{
+	"enabled", "user_refusals", "address_refusals", "window", "first_pause", "longest_pause", "exempt",
 }
 
 // rosterAttrs are common to the kinds of rosters.
@@ -33,8 +38,9 @@ var specs = []spec{
 	{
 		path:   "",
 		attrs:  []string{"data_dir", "drain_timeout"},
-		blocks: []string{"listen", "backend", "domain", "log"},
+		blocks: []string{"listen", "backend", "domain", "limit", "log"},
 	},
+	{path: "limit", attrs: limitAttrs},
 	{
 		path: "listen", labels: []string{"name"},
 		attrs: []string{
@@ -60,8 +66,9 @@ var specs = []spec{
 	{
 		path: "domain", labels: []string{"name"},
 		attrs:  []string{"backends", "auth_domain", "login"},
-		blocks: []string{"token", "cache", "roster"},
+		blocks: []string{"token", "cache", "limit", "roster"},
 	},
+	{path: "domain limit", attrs: limitAttrs},
 	{
 		path: "domain token jsxc", labels: []string{"kind"},
 		attrs: []string{"enabled", "ttl"}, secrets: []string{"secrets"},

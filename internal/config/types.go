@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"time"
 
@@ -69,6 +70,9 @@ type Backend struct {
 	Queue           int           // requests that may wait for a slot; further ones are answered at once
 	BreakerFailures int           // outages in a row that open the breaker
 	BreakerCooldown time.Duration // first pause of an open breaker; it doubles up to ten times as long
+
+	RefusalBudget int           // refusals that may reach it within RefusalWindow; 0: any number
+	RefusalWindow time.Duration // 0 for kinds without a budget
 }
 
 // Domain is what postern knows of one XMPP or mail domain.
@@ -80,7 +84,18 @@ type Domain struct {
 	JSXC        *JSXCToken
 	TOTP        *TOTPToken
 	Cache       Cache
+	Limit       Limit
 	Roster      *Roster // nil: shared rosters are not kept
+}
+
+// Limit says how many refused passwords are too many. Zero numbers limit nothing.
+type Limit struct {
+	UserRefusals    int // of different passwords of a user within Window
+	AddressRefusals int // of what comes from a client's address
+	Window          time.Duration
+	FirstPause      time.Duration // doubles with each refusal that follows
+	LongestPause    time.Duration
+	Exempt          []netip.Prefix // addresses that are not limited
 }
 
 // JSXCToken configures time-limited tokens of JSXC.

@@ -1,0 +1,87 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// defaultLimit is what holds without a limit block.
+func defaultLimit() Limit {
+	return Limit{
+		UserRefusals: 10, AddressRefusals: 30, Window: 10 * time.Minute,
+		FirstPause: 2 * time.Second, LongestPause: 15 * time.Minute,
+		Exempt: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8), netip.PrefixFrom(netip.IPv6Loopback(), 128)},
+	}
+}
+
+// limit decodes a limit block, which may be nil, over what holds without it.
+func (p *parser) limit(s *section, out Limit) Limit {
+	if s == nil {
+		return out
+	}
+	on := s.flag("enabled", out.Window > 0)
+	if out.Window == 0 { // the file's block turns limits off, and this one may turn them on
+		out = defaultLimit()
+	}
+	out.UserRefusals = int(s.number("user_refusals", int64(out.UserRefusals), 0, 100))
+	out.AddressRefusals = int(s.number("address_refusals", int64(out.AddressRefusals), 0, 100))
+	out.Window = s.duration("window", out.Window, time.Second)
+	out.FirstPause = s.duration("first_pause", out.FirstPause, 100*time.Millisecond)
+	out.LongestPause = s.duration("longest_pause", out.LongestPause, time.Second)
+	if s.has("exempt") {
+		out.Exempt = s.networks("exempt")
+	}
+	if out.FirstPause > out.LongestPause {
+		p.complain(s.header, "first_pause is longer than longest_pause", "make longest_pause the longer one")
+	}
+	if !on {
+		return Limit{}
+	}
+	return out
+}
+
+// networks returns a list of addresses and networks, which may be empty.
+func (s *section) networks(name string) (list []netip.Prefix) {
+	if tuple, ok := s.body.Attributes[name].Expr.(*hclsyntax.TupleConsExpr); ok && len(tuple.Exprs) == 0 {
+		return nil
+	}
+	s.texts(name, func(v value, at hcl.Range) {
+		text := v.AsString()
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			addr, e := netip.ParseAddr(text)
+			if err = e; e == nil {
+				network = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
+			}
+		}
+		switch {
+		case err != nil:
+			s.p.complain(at, name+" takes addresses and networks", `write them as in "192.0.2.7" or "2001:db8::/32"`)
+		case network.Addr().Is4In6():
+			s.p.complain(at, name+" takes IPv4 addresses in their own form", `write them as in "192.0.2.7" or "192.0.2.0/24"`)
+		default:
+			list = append(list, network.Masked())
+		}
+	})
+	return list
+}
+
+// domainLimit decodes the limit block of a domain. Where the API of the JSXC app is asked, no
+// other limit is behind it (FIELD 3.4).
+func (p *parser) domainLimit(parent *section, refs []BackendRef, out Limit) Limit {
+	s := p.only(parent, "limit")
+	out = p.limit(s, out)
+	if out.UserRefusals == 0 {
+		for _, ref := range refs {
+			if ref.Kind == KindJSXC {
+				p.warn(parent.header, "nothing limits how often a password may be guessed: the API of the JSXC app does not",
+					"leave the limits on")
+				break
+			}
+		}
+	}
+	return out
+}
