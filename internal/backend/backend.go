@@ -70,6 +70,9 @@ type Result struct {
 	// Absent says that a refusal is no judgement on the password: the backend surely does
 	// not have this user.
 	Absent bool
+	// Attempts is how many logins the server refused for this one question; 0: one, if the
+	// class is Refused.
+	Attempts int
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err says why the class is neither Accepted nor Refused, for the log; with Refused or

@@ -50,6 +50,10 @@ func (c *Chain) Result() Result {
 	return c.cause
 }
 
+// Refused reports whether a backend that may know the user has refused the password, whatever
+// the others said.
+func (c *Chain) Refused() bool { return c.refused || c.cause.Class == Refused }
+
 // weight orders the answers that do not decide: a backend that might have said yes outweighs
 // those that said no.
 func weight(c Class) int {

@@ -144,12 +144,14 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 			return answer
 		case r.Class == Accepted:
 			n.accounts.put(q.key(), account{name, id, n.now()})
+			r.Attempts = i
 			return r
 		case r.Class == Refused:
 			answer.Err = r.Err
+			answer.Attempts++
 		case i > 0:
 			// One of the names was refused, perhaps rightly: no cache may serve in grace.
-			return Result{Class: Misconfigured, Err: fmt.Errorf("the password was refused under one login name, and under the next: %w", r.Err)}
+			return Result{Class: Misconfigured, Attempts: i, Err: fmt.Errorf("the password was refused under one login name, and under the next: %w", r.Err)}
 		default:
 			return r
 		}

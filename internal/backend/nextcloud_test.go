@@ -282,3 +282,23 @@ func TestNextcloudSlowOthers(t *testing.T) {
 		t.Errorf("after an answer that took 3.2 s: %v, %v", r.Class, r.Err)
 	}
 }
+
+// TestAttempts: a question tells how many of its login names the server refused, whatever came
+// of it.
+func TestAttempts(t *testing.T) {
+	for _, c := range []struct {
+		user, secret string
+		class        Class
+		attempts     int
+	}{
+		{"joe", canary, Accepted, 0},
+		{"max", canary, Accepted, 1}, // under the second name
+		{"joe", "wrong", Refused, 2},
+	} {
+		s, n := cloud(t, NextcloudOptions{})
+		r := put(t, n, auth.OpAuth, c.user, c.secret, both...)
+		if r.Class != c.class || r.Attempts != c.attempts || s.Attempts("127.0.0.1") != c.attempts {
+			t.Errorf("%s: %v after %d attempts, the server counted %d; want %v after %d", c.user, r.Class, r.Attempts, s.Attempts("127.0.0.1"), c.class, c.attempts)
+		}
+	}
+}
