@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/backend"
 	"postern/internal/config"
+	"postern/internal/limit"
 )
 
 // backendQueue bounds the mailbox of a backend's actor beyond its own short queue: what is
@@ -25,7 +26,8 @@ func (b *Broker) newBackend(cfg config.Backend) (*backendRef, error) {
 	ref := &backendRef{
 		name: b.sys.unused("backend." + cfg.BackendRef.String()), backend: be, slots: int32(cfg.Slots), queue: cfg.Queue,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
-		broker:  b, log: b.log,
+		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow}, maxDelay: cfg.MaxDelay,
+		broker: b, log: b.log,
 	}
 	ref.ended = func() { b.aside(func() { b.closeBackend(ref) }) }
 	b.mu.Lock()

@@ -243,7 +243,11 @@ func (b *Broker) Tree() []string {
 	lines := []string{fmt.Sprintf("broker inflight=%d connections=%d goroutines=%d draining=%t",
 		b.inFlight.Load(), conns, runtime.NumGoroutine(), b.draining.Load())}
 	for r := range b.backends {
-		lines = append(lines, fmt.Sprintf("%s slots=%d/%d", r.name, r.running.Load(), r.slots))
+		lines = append(lines, fmt.Sprintf("%s slots=%d/%d withheld=%d slowed=%v", r.name, r.running.Load(), r.slots,
+			r.withheld.Load(), time.Duration(r.delay.Load())))
+	}
+	for d := range b.domains {
+		lines = append(lines, fmt.Sprintf("domain:%s limits user=%d address=%d budget=%d", d.name, d.byUser.Load(), d.byAddress.Load(), d.byBudget.Load()))
 	}
 	return append(lines, b.sys.Tree()...)
 }

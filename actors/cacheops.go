@@ -142,26 +142,3 @@ func (b *Broker) CacheStats(ctx context.Context) (map[string]ShardStats, error) 
 	}
 	return all, errors.Join(errs...)
 }
-
-func (s *shard) stats() ShardStats {
-	c := s.count
-	c.Users, c.Strangers = s.users.known.Len(), s.users.strangers.Len()
-	if s.users.failing {
-		c.StoreFailing = 1
-	}
-	return c
-}
-
-func (a *ShardStats) add(b ShardStats) {
-	a.Users += b.Users
-	a.Strangers += b.Strangers
-	a.Hot += b.Hot
-	a.Missed += b.Missed
-	a.Compares += b.Compares
-	a.Hashes += b.Hashes
-	a.BackendAsked += b.BackendAsked
-	a.Graces += b.Graces
-	a.Refusals += b.Refusals
-	a.RefusedBefore += b.RefusedBefore
-	a.StoreFailing += b.StoreFailing
-}

@@ -35,6 +35,8 @@ type Call struct {
 
 	stage   uint8  // whose turn it is: see the stages
 	counted bool   // in flight: a draining broker waits for it
+	bar     bar    // of the limits, for a secret that the cache does not know
+	held    uint8  // by the router's limits, as under way; for the router only
 	hash    uint64 // of the user: chooses shard and token worker
 	asker   asker
 	broker  *Broker
@@ -82,10 +84,12 @@ func (c *Call) Answer(a auth.Answer) bool {
 }
 
 // passOn gives this call's answer to one that waited for it. A call that ran out of time
-// knows nothing: one that has time left for a backend is asked again for itself.
+// knows nothing: one that has time left for a backend is asked again for itself, as is one from
+// another address than that of which there is too much.
 func (c *Call) passOn(w *Call) {
 	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
-		time.Until(w.Deadline) > 2*graceTime(w.Deadline.Sub(w.Received)) {
+		time.Until(w.Deadline) > 2*graceTime(w.Deadline.Sub(w.Received)) ||
+		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client {
 		if d := w.domain.Load(); d != nil { // nil: answered meanwhile
 			d.enter(w)
 		}
@@ -93,7 +97,8 @@ func (c *Call) passOn(w *Call) {
 	}
 	a := c.answer
 	switch a.Source {
-	case auth.SourceDeadline, auth.SourcePanic, auth.SourceOverload, auth.SourceStopping:
+	case auth.SourceDeadline, auth.SourcePanic, auth.SourceOverload, auth.SourceStopping,
+		auth.SourceLimitUser, auth.SourceLimitAddress, auth.SourceLimitBudget:
 	default:
 		a.Source = auth.SourceCoalesced
 	}

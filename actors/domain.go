@@ -29,6 +29,10 @@ type domain struct {
 	params atomic.Pointer[params]
 	roster *rosterRef // for the time in which the parameters have shared rosters
 
+	userNag, addressNag nag // of those who become limited
+
+	byUser, byAddress, byBudget atomic.Int64 // questions not asked for a limit
+
 	supervisor *actor.PID
 	router     *actor.PID
 	tokens     []*tokenRef

@@ -124,7 +124,7 @@ func (b *Broker) Stop() {
 	}
 	for r := range b.backends {
 		// A question takes a moment to end with b.ctx, and Close must not run beside it.
-		for end := time.Now().Add(stopPatience); r.running.Load() > 0 && time.Now().Before(end); {
+		for end := time.Now().Add(stopPatience); r.running.Load()+r.looks.Load() > 0 && time.Now().Before(end); {
 			time.Sleep(drainPoll)
 		}
 		r.close()

@@ -93,6 +93,7 @@ type setup struct {
 	cfg    *config.Config
 	fake   *fakeBackend
 	more   map[string]*fakeBackend // further backends of cfg, by name
+	wrap   func(*fakeBackend) backend.Backend
 	store  store.Store
 	clock  *clock
 	inject func(string, any)
@@ -140,8 +141,13 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	var err error
 	r.Broker, err = Start(Options{
 		Config: s.cfg, Store: s.store, Clock: r.clock.now, Broken: s.broken, inject: s.inject,
-		Log:     slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
-		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) { return fakes[c.Name], nil },
+		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
+		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) {
+			if s.wrap != nil {
+				return s.wrap(fakes[c.Name]), nil
+			}
+			return fakes[c.Name], nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ type listener struct {
 	socket    net.Listener
 	pid       *actor.PID
 	accepting atomic.Bool
-	slots     *limit // of connections
+	slots     *capacity // of connections
 	closed    atomic.Bool
 	gone      atomic.Bool // taken away by a reload: its connections end
 }
@@ -82,7 +82,7 @@ func (b *Broker) Listen(cfg config.Listener, socket net.Listener) error {
 		return fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
 	l := &listener{
-		name: b.sys.unused("listener:" + cfg.Name), cfg: cfg, broker: b, socket: socket, slots: newLimit(cfg.MaxConnections),
+		name: b.sys.unused("listener:" + cfg.Name), cfg: cfg, broker: b, socket: socket, slots: newCapacity(cfg.MaxConnections),
 	}
 	l.front.Store(newFront(cfg))
 	b.mu.Lock()

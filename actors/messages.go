@@ -26,7 +26,9 @@ type task struct {
 	call  *Call
 	flow  *cache.Flow // auth only
 	chain backend.Chain
-	hop   int // index into params.hops of the backend being asked
+	hop   int  // index into params.hops of the backend being asked
+	known bool // the backend has accepted this secret before
+	short bool // a backend was not asked, for want of a budget
 	shard *shardRef
 	tries int
 
@@ -77,6 +79,8 @@ type ask struct {
 	*task
 	query    backend.Query
 	deadline time.Time // what is left for the backend: the call's own less time for grace
+	known    bool      // the backend has accepted this secret before
+	counted  bool      // by the backend's budget, as under way
 
 	// quiet, if set, takes the answer to a question that no login waits for. Such a
 	// question yields to those of logins, and tells neither breaker nor log.
@@ -100,12 +104,20 @@ func (a *ask) finish(r backend.Result, source auth.Source, busy bool) {
 }
 
 // slotDone tells a backend's actor that a slot is free again.
-type slotDone struct{ class backend.Class }
+type slotDone struct {
+	class        backend.Class
+	attempts     int  // see backend.Result
+	login        bool // a password was asked about
+	counted      bool // see ask
+	user, secret uint64
+}
 
-// landed tells the router that a call has its answer.
+// landed tells the router that a call has its answer, and whether a backend has refused its
+// secret.
 type landed struct {
-	key  cache.Key
-	call *Call
+	key     cache.Key
+	call    *Call
+	refused bool
 }
 
 // tick is the time for periodic work.

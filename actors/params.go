@@ -23,7 +23,8 @@ type params struct {
 	jsxc   *token.JSXC
 	totp   *token.TOTP
 	hops   []hop
-	logins []string     // rules for login names at the backends
+	logins []string // rules for login names at the backends
+	limits limits
 	roster *rosterRules // nil: shared rosters are not kept
 }
 
@@ -37,7 +38,7 @@ type hop struct {
 func newParams(cfg config.Domain, backends map[config.BackendRef]*backendRef) (*params, error) {
 	p := &params{
 		cost: cfg.Cache.BcryptCost, hot: cfg.Cache.HotEntries, disk: cfg.Cache.Storage == config.StorageDisk,
-		logins: cfg.Login,
+		logins: cfg.Login, limits: newLimits(cfg.Limit),
 		rules: cache.Rules{
 			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
 			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,

@@ -8,10 +8,12 @@ import (
 )
 
 // router owns the requests of a domain that memory could not answer: it joins identical ones,
-// so that a thousand phones that come back at once put one question. It waits for none.
+// so that a thousand phones that come back at once put one question, and it counts those that
+// were refused. It waits for none.
 type router struct {
 	*domain
 	flights map[cache.Key]*Call
+	limiter *limiter
 	prune   int // size at which flights is looked through for calls that have ended
 }
 
@@ -19,7 +21,7 @@ type router struct {
 const pruneAt = 256
 
 func newRouter(d *domain) *router {
-	return &router{domain: d, flights: make(map[cache.Key]*Call), prune: pruneAt}
+	return &router{domain: d, flights: make(map[cache.Key]*Call), limiter: newLimiter(d), prune: pruneAt}
 }
 
 // Receive implements actor.Actor.
@@ -31,6 +33,9 @@ func (r *router) Receive(ctx actor.Context) {
 		if r.flights[m.key] == m.call {
 			delete(r.flights, m.key)
 		}
+		r.limiter.landed(m.call, m.refused)
+	case *limitOp[*limiter]:
+		m.run(r.limiter)
 	}
 }
 
@@ -54,6 +59,7 @@ func (r *router) onCall(c *Call) {
 		r.pruneFlights()
 	}
 	r.flights[c.Key] = c
+	r.limiter.look(c)
 	r.shardOf(c.hash).send(c)
 }
 

@@ -34,21 +34,6 @@ type shard struct {
 	count ShardStats
 }
 
-// ShardStats counts what a part of a domain's cache did since it was started.
-type ShardStats struct {
-	Users         int    `json:"users"`          // in memory, of whom more than refusals is known
-	Strangers     int    `json:"strangers"`      // in memory, of whom only refusals are known
-	Hot           uint64 `json:"hot"`            // answered from memory or by a stored hash
-	Missed        uint64 `json:"missed"`         // not in memory
-	Compares      uint64 `json:"compares"`       // comparisons with stored hashes
-	Hashes        uint64 `json:"hashes"`         // new hashes
-	BackendAsked  uint64 `json:"backend_asked"`  // questions to backends
-	Graces        uint64 `json:"graces"`         // answered because the backend could not
-	Refusals      uint64 `json:"refusals"`       // refused by a backend
-	RefusedBefore uint64 `json:"refused_before"` // refused from memory
-	StoreFailing  uint64 `json:"store_failing"`  // parts whose last write to disk failed
-}
-
 func newShard(ref *shardRef) *shard { return &shard{shardRef: ref} }
 
 // Receive implements actor.Actor.
@@ -146,6 +131,9 @@ func (s *shard) begin(c *Call) {
 		return
 	}
 	t.flow = cache.NewFlow(c.Key)
+	if c.bar != (bar{}) {
+		t.flow.Bar(auth.Answer{Verdict: c.bar.verdict, Source: c.bar.source})
+	}
 	user := s.users.get(c.ID)
 	s.apply(t, user, t.flow.Start(user, &s.params.Load().rules, cache.At(s.broker.clock())))
 }
@@ -168,6 +156,7 @@ func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
 	case cache.Nothing:
 		t.end()
 	case cache.Ask:
+		t.chain, t.hop, t.known, t.short = backend.NewChain(c.Req.Op), 0, step.Known, false
 		s.askNext(t)
 	case cache.Compare:
 		s.compare(t, step.Hashes, !step.Answered)
@@ -180,21 +169,7 @@ func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
 func (s *shard) finish(t *task, a auth.Answer) {
 	t.call.Answer(a)
 	if !t.call.Req.Op.Changes() {
-		s.broker.sys.Root.Send(s.router, &landed{t.call.Key, t.call})
-	}
-}
-
-func (s *shard) note(c *Call, a auth.Answer) {
-	switch a.Source {
-	case auth.SourceHot, auth.SourceCache:
-		s.count.Hot++
-	case auth.SourceRefusedBefore:
-		s.count.RefusedBefore++
-	case auth.SourceGrace:
-		s.count.Graces++
-	}
-	if c.Trace != nil {
-		c.Trace.Add("cache", a.Verdict.String()+" ("+a.Source.String()+")")
+		s.broker.sys.Root.Send(s.router, &landed{t.call.Key, t.call, t.flow != nil && t.chain.Refused()})
 	}
 }
 
@@ -259,6 +234,7 @@ func (s *shard) askNext(t *task) {
 		task:     t,
 		query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret, Logins: t.params.logins},
 		deadline: c.Deadline.Add(-graceTime(c.Deadline.Sub(c.Received))),
+		known:    t.known,
 	})
 }
 
@@ -286,6 +262,7 @@ func (s *shard) onFinished(f *finished) {
 // onAsked takes a backend's answer: the next backend of the chain, or the end of it.
 func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
 	t := f.task
+	t.short = t.short || f.source == auth.SourceLimitBudget
 	if !t.chain.Add(f.result) && t.hop+1 < len(t.params.hops) {
 		t.hop++
 		s.askNext(t)
@@ -299,8 +276,12 @@ func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
 		if s.outdated(t) {
 			t.flow.Outdate()
 		}
+		outcome, source := outcomeOf(result.Class, f.busy), f.source
+		if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {
+			outcome, source = cache.Withheld, auth.SourceLimitBudget
+		}
 		rules := &s.params.Load().rules
-		s.apply(t, user, t.flow.Asked(user, outcomeOf(result.Class, f.busy), f.source, rules, now))
+		s.apply(t, user, t.flow.Asked(user, outcome, source, rules, now))
 		return
 	}
 	s.finishOther(t, user, result, f.source, now)

@@ -11,6 +11,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/limit"
 )
 
 // Why a question did not reach its backend.
@@ -32,13 +33,20 @@ type backendRef struct {
 	slots   int32
 	queue   int
 	breaker backend.BreakerOptions
+	rules   limit.BudgetRules
+	// maxDelay is the longest time by which the backend may slow logins from here down; 0: any.
+	maxDelay time.Duration
 
 	pid     *actor.PID
 	broker  *Broker
 	log     *slog.Logger
 	running atomic.Int32 // slots in use, also across a restart
-	outages nag
-	faults  nag
+	looks   atomic.Int32 // questions about itself under way
+
+	withheld atomic.Int64 // questions that were not put for want of a budget
+	delay    atomic.Int64 // by which it slowed logins from here down when last asked
+	outages  nag
+	faults   nag
 }
 
 func (r *backendRef) send(message any) { r.broker.sys.Root.Send(r.pid, message) }
@@ -48,6 +56,7 @@ func (r *backendRef) send(message any) { r.broker.sys.Root.Send(r.pid, message) 
 type slots struct {
 	*backendRef
 	state   *backend.Breaker
+	purse   *purse
 	waiting []*ask
 	ticking bool
 }
@@ -57,10 +66,15 @@ func (s *slots) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.state = backend.NewBreaker(s.breaker)
+		s.purse = newPurse(s.backendRef)
 	case *ask:
 		s.onAsk(m)
 	case *slotDone:
 		s.onDone(m)
+	case *looked:
+		s.onLooked(m)
+	case *limitOp[*purse]:
+		m.run(s.purse)
 	case *tick:
 		s.onTick()
 	case *actor.Restarting, *actor.Stopping:
@@ -73,8 +87,7 @@ func (s *slots) onAsk(a *ask) {
 	switch {
 	case a.quiet != nil && s.running.Load() > s.slots/2:
 		a.Fail(auth.SourceOverload)
-	case s.running.Load() < s.slots:
-		s.start(a)
+	case s.running.Load() < s.slots && s.admits(a):
 	case len(s.waiting) >= s.queue:
 		a.Fail(auth.SourceOverload)
 	default:
@@ -84,9 +97,27 @@ func (s *slots) onAsk(a *ask) {
 	}
 }
 
+// admits asks the backend, or answers in its place. It is false for a question that is to wait
+// because of others that are under way.
+func (s *slots) admits(a *ask) bool {
+	switch s.purse.allows(a) {
+	case limit.Wait:
+		return false
+	case limit.Barred:
+		a.call.Trace.Add(s.name, errWithheld.Error())
+		a.finish(backend.Result{Class: backend.Outage, Err: errWithheld}, auth.SourceLimitBudget, false)
+	default:
+		s.start(a)
+	}
+	return true
+}
+
 // start asks the backend, unless its breaker is open.
 func (s *slots) start(a *ask) {
 	if !s.state.Allow(time.Now()) {
+		if a.counted {
+			s.purse.budget.Landed()
+		}
 		a.finish(backend.Result{Class: backend.Outage, Err: errBreaker}, auth.SourceBackend, false)
 		return
 	}
@@ -110,7 +141,8 @@ func (r *backendRef) run(a *ask) {
 		if errors.Is(result.Err, errHashBusy) || a.quiet != nil {
 			class = backend.Unsupported // our own processors were busy, or no login asked: that tells nothing of the backend
 		}
-		r.send(&slotDone{class})
+		r.send(&slotDone{class: class, attempts: result.Attempts, login: a.query.Op == auth.OpAuth,
+			counted: a.counted, user: a.call.hash, secret: secretOf(a.call.Key)})
 		a.finish(result, source, false)
 	}()
 	ctx, cancel := context.WithDeadline(r.broker.ctx, a.deadline)
@@ -146,27 +178,43 @@ func (r *backendRef) report(a *ask, result backend.Result, took time.Duration) {
 }
 
 func (s *slots) onDone(d *slotDone) {
+	s.tell(d.class)
+	s.purse.settle(d)
+	s.next()
+}
+
+// tell reports a class to the breaker, and a change of the breaker to the log.
+func (s *slots) tell(class backend.Class) {
 	was := s.state.Open()
-	s.state.Report(d.class, time.Now())
+	s.state.Report(class, time.Now())
 	if open := s.state.Open(); open != was {
 		s.log.Warn("breaker changed", "backend", s.name, "open", open)
+	}
+}
+
+// onLooked leaves a backend alone that slows logins from here down for too long.
+func (s *slots) onLooked(l *looked) {
+	if s.purse.onLooked(l) {
+		s.tell(backend.Throttled)
 	}
 	s.next()
 }
 
 // next gives free slots to those who wait.
 func (s *slots) next() {
-	for len(s.waiting) > 0 && s.running.Load() < s.slots {
-		a := s.waiting[0]
-		s.waiting[0] = nil
-		s.waiting = s.waiting[1:]
-		if a.call.Done() { // nobody waits for it any more
+	kept := s.waiting[:0]
+	for i, a := range s.waiting {
+		switch {
+		case s.running.Load() >= s.slots:
+			kept = append(kept, s.waiting[i])
+		case a.call.Done(): // nobody waits for it any more
 			a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceDeadline, true)
-			continue
+		case !s.admits(a):
+			kept = append(kept, a)
 		}
-		s.start(a)
 	}
-	if len(s.waiting) == 0 {
+	clear(s.waiting[len(kept):])
+	if s.waiting = kept; len(kept) == 0 {
 		s.waiting = nil
 	}
 }

@@ -2,23 +2,23 @@ package actors
 
 import "sync"
 
-// limit bounds the connections of a listener. The bound may change at any time; those who are
+// capacity bounds the connections of a listener. The bound may change at any time; those who are
 // in stay in.
-type limit struct {
+type capacity struct {
 	mu   sync.Mutex
 	free sync.Cond
 	in   int
 	most int
 }
 
-func newLimit(most int) *limit {
-	l := &limit{most: most}
+func newCapacity(most int) *capacity {
+	l := &capacity{most: most}
 	l.free.L = &l.mu
 	return l
 }
 
 // enter waits until there is room.
-func (l *limit) enter() {
+func (l *capacity) enter() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.in >= l.most {
@@ -27,14 +27,14 @@ func (l *limit) enter() {
 	l.in++
 }
 
-func (l *limit) leave() {
+func (l *capacity) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.in--
 	l.free.Signal()
 }
 
-func (l *limit) set(most int) {
+func (l *capacity) set(most int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.most = most

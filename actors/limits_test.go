@@ -1,0 +1,265 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/config"
+)
+
+const (
+	byUser, byAddress, byBudget = auth.SourceLimitUser, auth.SourceLimitAddress, auth.SourceLimitBudget
+)
+
+// limited gives a rig limits: 4 refusals of a user, 6 from an address, within ten minutes.
+func limited(s *setup) {
+	s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 4, AddressRefusals: 6, Window: 10 * time.Minute,
+		FirstPause: 2 * time.Second, LongestPause: 15 * time.Minute}
+}
+
+// asks checks an answer and how many questions it cost the backend.
+func (r *rig) asks(n int64, req auth.Request, v auth.Verdict, s auth.Source) {
+	r.t.Helper()
+	before := r.fake.asked.Load()
+	r.want(r.ask(req), v, s)
+	r.calm()
+	if got := r.fake.asked.Load() - before; got != n {
+		r.t.Errorf("%s with %s: the backend was asked %d times, want %d", req.User, s, got, n)
+	}
+}
+
+// calm waits until every router and backend has handled what was on its way to it.
+func (r *rig) calm() {
+	r.t.Helper()
+	for range 2 { // what a shard tells the router, and what a backend tells itself
+		for _, d := range r.table.Load().domains {
+			for _, s := range d.shards {
+				if err := s.in(context.Background(), func(*shard) {}); err != nil {
+					r.t.Fatal(err)
+				}
+			}
+		}
+		if _, _, err := r.Limits(context.Background()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func from(client string, req auth.Request) auth.Request {
+	req.Client = client
+	return req
+}
+
+// TestUserLimit tells the story of a user whose password is guessed.
+func TestUserLimit(t *testing.T) {
+	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
+		t.Run(string(storage), func(t *testing.T) {
+			g := newRegime("good")
+			disk := openStore(t)
+			start := func() *rig {
+				return newRig(t, func(s *setup) {
+					onDisk(s, disk)
+					s.cfg.Domains[0].Cache.Storage = storage
+					g.use(s)
+					limited(s)
+				})
+			}
+			r := start()
+			r.asks(1, login("joe", "good"), allow, fromBackend)
+			for i := range 4 {
+				r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
+				r.asks(0, login("joe", fmt.Sprint("guess", i)), deny, before)
+			}
+			r.asks(0, login("joe", "guess4"), deny, byUser)
+			// Neither the owner is locked out, nor is anybody else.
+			r.asks(0, login("joe", "good"), allow, hot)
+			r.asks(1, login("jane", "good"), allow, fromBackend)
+			r.asks(0, isUser("joe"), allow, hot)
+			// After the pause nothing is remembered of what was not asked about; the next is longer.
+			r.clock.advance(2 * time.Second)
+			r.asks(1, login("joe", "guess4"), deny, fromBackend)
+			r.clock.advance(3 * time.Second)
+			r.asks(0, login("joe", "guess5"), deny, byUser)
+			// The owner's new password has to wait too, but not for ever.
+			g.change("new")
+			r.asks(0, login("joe", "new"), deny, byUser)
+			r.clock.advance(time.Second)
+			r.asks(1, login("joe", "guess6"), deny, fromBackend)
+			r.asks(0, login("joe", "new"), deny, byUser)
+			r.clock.advance(8 * time.Second)
+			r.asks(1, login("joe", "new"), allow, fromBackend)
+			r.asks(1, login("joe", "guess7"), deny, fromBackend)
+			// The old one must be verified again: the cache knows it, so it may be asked about.
+			r.asks(0, login("joe", "guess8"), deny, byUser)
+			r.asks(1, login("joe", "good"), deny, fromBackend)
+			r.asks(0, login("joe", "new"), allow, hot)
+			stats, err := r.CacheStats(context.Background())
+			if n := stats["dom.example"].LimitUser; err != nil || n != 5 {
+				t.Errorf("%d refusals by the limit are counted, %v", n, err)
+			}
+			if n := strings.Count(r.log.String(), "user limited"); n != 1 {
+				t.Errorf("it is said %d times", n)
+			}
+			if log := r.log.String(); strings.Contains(log, "guess") || !strings.Contains(log, "source=limit-user") {
+				t.Errorf("the log holds a password, or not the source")
+			}
+			if storage != config.StorageDisk {
+				return
+			}
+			r.hashed("joe", 1)
+			r.stop()
+			// Only the disk remembers the owner now, and his login is to be verified again.
+			g.change("new")
+			r = start()
+			r.clock.advance(2 * hour)
+			for i := range 4 {
+				r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
+			}
+			r.asks(0, login("joe", "guess4"), deny, byUser)
+			r.asks(1, login("joe", "new"), allow, fromBackend)
+		})
+	}
+}
+
+// TestAddressLimit: one address that tries many users is stopped, and only it.
+func TestAddressLimit(t *testing.T) {
+	r := newRig(t, limited)
+	const bad, good = "198.51.100.7", "198.51.100.8"
+	r.asks(1, from(bad, login("owner", "good")), allow, fromBackend)
+	for i := range 6 {
+		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
+	}
+	r.asks(0, from(bad, login("user6", "spring")), deny, byAddress)
+	r.asks(0, from("::ffff:"+bad, login("user6", "spring")), deny, byAddress)
+	r.asks(0, from(bad, login("owner", "good")), allow, hot)
+	r.asks(1, from(good, login("user6", "good")), allow, fromBackend)
+	r.asks(1, login("user7", "good"), allow, fromBackend)
+	r.clock.advance(2 * time.Second)
+	r.asks(1, from(bad, login("user8", "good")), allow, fromBackend)
+	if n := strings.Count(r.log.String(), "client address limited"); n != 1 {
+		t.Errorf("it is said %d times", n)
+	}
+	l, err := r.AddressLimit(context.Background(), bad)
+	if got := l["dom.example"]; err != nil || got.Refusals != 6 || got.Pauses != 1 || got.Name != bad+"/32" {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if err := r.ForgetAddressLimit(context.Background(), bad); err != nil {
+		t.Error(err)
+	}
+	if l, err := r.AddressLimit(context.Background(), bad); err != nil || l["dom.example"].Refusals != 0 {
+		t.Errorf("forgotten: %+v, %v", l, err)
+	}
+	if r.ForgetAddressLimit(context.Background(), "host.example") == nil {
+		t.Error("a name is taken for an address")
+	}
+}
+
+// TestAddressIsNotCoalesced: who asks the same from another address is not refused for the
+// first one's sake.
+func TestAddressIsNotCoalesced(t *testing.T) {
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	const bad = "198.51.100.7"
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	r.stop()
+	r = newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	for i := range 6 {
+		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
+	}
+	// Both have to wait for the hash of joe's other password to be compared.
+	block := make(chan struct{})
+	for range 64 {
+		r.hashing.submit(hashJob{run: func() { <-block }, failed: func() {}}, true)
+	}
+	var wg sync.WaitGroup
+	answers := make([]auth.Answer, 2)
+	wg.Add(2)
+	go func() { defer wg.Done(); answers[0] = r.ask(from(bad, login("joe", "other"))) }()
+	eventually(t, "the comparison", func() bool {
+		stats, err := r.CacheStats(context.Background())
+		return err == nil && stats["dom.example"].Compares == 1
+	})
+	r.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
+		return backend.Result{Class: backend.Accepted}
+	}
+	go func() { defer wg.Done(); answers[1] = r.ask(from("198.51.100.8", login("joe", "other"))) }()
+	eventually(t, "the second request", func() bool {
+		stats, err := r.CacheStats(context.Background())
+		return err == nil && stats["dom.example"].Missed == 8
+	})
+	r.calm()
+	close(block)
+	wg.Wait()
+	r.want(answers[0], deny, byAddress)
+	r.want(answers[1], allow, fromBackend)
+}
+
+// TestParallelGuesses: those that come all at once get no further than those that come one
+// after the other.
+func TestParallelGuesses(t *testing.T) {
+	gate := make(chan struct{})
+	r := newRig(t, func(s *setup) {
+		limited(s)
+		s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
+			<-gate
+			return goodPassword(q)
+		}
+	})
+	var wg sync.WaitGroup
+	answers := make(chan auth.Answer, 100)
+	for i := range 100 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			answers <- r.auth("joe", fmt.Sprint("guess", i))
+		}()
+	}
+	eventually(t, "the limit", func() bool { return len(answers) == 96 })
+	close(gate)
+	wg.Wait()
+	close(answers)
+	said := map[string]int{}
+	for a := range answers {
+		said[a.Verdict.String()+" "+a.Source.String()]++
+	}
+	if said["unavailable limit-user"] != 96 || said["deny backend"] != 4 {
+		t.Errorf("answers: %v", said)
+	}
+	if n := r.fake.asked.Load(); n != 4 {
+		t.Errorf("the backend was asked %d times", n)
+	}
+	r.calm()
+	r.asks(0, login("joe", "guess"), deny, byUser)
+}
+
+// TestDovecotAddressLimit: the address that a mail server tells is the one that is limited, and
+// its client is not told of a temporary failure.
+func TestDovecotAddressLimit(t *testing.T) {
+	r := newRig(t, limited)
+	d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)
+	for i := range 8 {
+		d.say(plainLogin(i+1, fmt.Sprint("user", i), "guess"))
+		if got, want := d.line(), fmt.Sprintf("FAIL\t%d\t", i+1); !strings.HasPrefix(got, want) || strings.Contains(got, "temp") {
+			t.Errorf("replied %q, want %q", got, want)
+		}
+		r.calm()
+	}
+	if n := r.fake.asked.Load(); n != 6 {
+		t.Errorf("the backend was asked %d times", n)
+	}
+	d.say(plainLogin(9, "user9", "good"))
+	if got := d.line(); !strings.HasPrefix(got, "FAIL\t9\t") {
+		t.Errorf("replied %q", got)
+	}
+	d.say(strings.Replace(plainLogin(10, "user9", "good"), "192.0.2.7", "192.0.2.8", 1))
+	if got := d.line(); !strings.HasPrefix(got, "OK\t10\t") {
+		t.Errorf("replied %q", got)
+	}
+}
