@@ -141,6 +141,8 @@ func TestMistakes(t *testing.T) {
 		"user list joe":                  "postern user list",
 		"cache":                          "postern cache --help",
 		"cache shw joe@dom.example":      "did you mean `postern cache show`?",
+		"limit show joe --embedded":      "USER@DOMAIN or 192.0.2.7",
+		"limit forget":                   "postern limit forget",
 		"config":                         "postern config --help",
 		"config chek":                    "did you mean `postern config check`?",
 		"config check one two":           "postern config check [FILE]",

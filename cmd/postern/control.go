@@ -34,6 +34,7 @@ type controlRequest struct {
 	Domain   string `json:"domain,omitempty"`
 	Group    string `json:"group,omitempty"`
 	Password string `json:"password,omitempty"`
+	Address  string `json:"address,omitempty"`
 }
 
 // askReply is the answer to /v1/ask.
@@ -70,6 +71,8 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	mux.HandleFunc("POST /v1/cache/stats", handle(c.stats))
 	mux.HandleFunc("POST /v1/cache/forget", handle(c.forget))
 	mux.HandleFunc("POST /v1/cache/flush", handle(c.flush))
+	mux.HandleFunc("POST /v1/limit/show", handle(c.limitShow))
+	mux.HandleFunc("POST /v1/limit/forget", handle(c.limitForget))
 	mux.HandleFunc("POST /v1/yield", handle(c.yield))
 	c.rosterHandlers(mux)
 	c.server = &http.Server{
