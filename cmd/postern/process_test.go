@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -22,6 +23,9 @@ type process struct {
 	out   *os.File // the test's end of standard output
 	log   outBuffer
 	ended chan struct{}
+
+	mark   *os.File // our hold on standard error, until exit
+	marked chan struct{}
 }
 
 // start runs a command whose input and output are pipes, and ends it with the test.
@@ -44,14 +48,30 @@ func startProgram(t *testing.T, program string, inherited []*os.File, args ...st
 	// A broker that the command starts writes to the same standard error, and outlives it: the
 	// end of the command is not that of this pipe.
 	errs, stderr := pipe(t)
-	p := &process{t: t, cmd: exec.Command(program, args...), in: in, out: out, ended: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(program, args...), in: in, out: out, ended: make(chan struct{}),
+		mark: stderr, marked: make(chan struct{}, 1)}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, stderr
 	p.cmd.ExtraFiles = inherited
 	p.run()
-	go func() { _, _ = io.Copy(&p.log, errs) }()
+	go p.copyLog(errs)
 	// The child alone holds its ends, so that each side sees the other go.
-	_, _, _ = stdin.Close(), stdout.Close(), stderr.Close()
+	_, _ = stdin.Close(), stdout.Close()
 	return p
+}
+
+// copyLog copies standard error. A NUL, which no log holds, is exit's: all before it has come.
+func (p *process) copyLog(from *os.File) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		_, _ = p.log.Write(bytes.ReplaceAll(buf[:n], []byte{0}, nil))
+		if bytes.IndexByte(buf[:n], 0) >= 0 {
+			p.marked <- struct{}{}
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 func (p *process) run() {
@@ -119,6 +139,12 @@ func (p *process) exit() int {
 	case <-p.ended:
 	case <-time.After(patience):
 		p.t.Fatalf("%v did not end\n%s", p.cmd.Args[1:], p.log.String())
+	}
+	if p.mark != nil { // what it wrote to standard error is there, too
+		_, _ = p.mark.Write([]byte{0})
+		<-p.marked
+		_ = p.mark.Close()
+		p.mark = nil
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
