@@ -59,9 +59,10 @@ func TestRealProsodyWhilePosternIsAway(t *testing.T) {
 	}
 	_ = s.cmd.Process.Kill()
 	<-s.ended
-	fileSays(t, p.log, "postern is away")
+	warnings := func() int { return strings.Count(readText(p.log), "dom.example:auth_postern\twarn") }
+	waitFor(t, "a third warning", func() bool { return warnings() >= 3 })
 	p.stop() // while it tries to connect again
-	if n := strings.Count(readText(p.log), "dom.example:auth_postern\twarn"); n != 3 {
+	if n := warnings(); n != 3 {
 		t.Errorf("%d warnings for 3 times away", n)
 	}
 }
