@@ -56,6 +56,7 @@ own users file.`,
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newTest(a), newUser(a), newToken(a), newCache(a), newLimit(a), newRoster(a),
 		newConfig(a), newVersion(a),
+		newImport(a),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())

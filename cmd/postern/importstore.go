@@ -1,0 +1,159 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"postern/actors"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/config"
+	"postern/internal/store"
+	"postern/internal/xcauth"
+)
+
+// importBatch is how many changes are written at once.
+const importBatch = 1000
+
+// importer brings what xcauth knew into a store. With dry it only counts.
+type importer struct {
+	cfg   *config.Config
+	store store.Store // nil: nothing is in it yet
+	now   time.Time
+	dry   bool
+
+	ops    []store.Op
+	counts importCounts
+}
+
+// importCounts is what became of the rows.
+type importCounts struct {
+	Passwords counted
+	People    counted
+	Groups    counted
+}
+
+// counted is what became of the rows of a table.
+type counted struct {
+	Found    int
+	Imported int
+	Known    int // imported before, or something newer is known
+	Old      int // past every lifetime
+	Foreign  int // of a domain that is not configured, or that keeps nothing on disk
+}
+
+// importedKey marks an imported row, so that it is never imported again: its password may have
+// been refused since. It holds nobody's name.
+func importedKey(row *xcauth.Account) []byte {
+	sum := sha256.Sum256([]byte(row.ID.String() + "\x00" + row.Hash))
+	return append([]byte(store.Meta+"xcauth/"), sum[:]...)
+}
+
+// accounts imports the password cache.
+func (m *importer) accounts(rows []xcauth.Account) error {
+	pending := map[auth.Identity]*cache.User{}
+	for i := range rows {
+		if err := m.account(&rows[i], pending); err != nil {
+			return err
+		}
+		if len(m.ops)+len(pending) >= importBatch {
+			if err := m.flush(pending); err != nil {
+				return err
+			}
+		}
+	}
+	return m.flush(pending)
+}
+
+func (m *importer) account(row *xcauth.Account, pending map[auth.Identity]*cache.User) error {
+	m.counts.Passwords.Found++
+	domain := configured(m.cfg, row.ID.Domain)
+	if domain == nil || domain.Cache.Storage != config.StorageDisk {
+		m.counts.Passwords.Foreign++
+		return nil
+	}
+	if m.now.Sub(row.Last) >= max(domain.Cache.OutageTTL, domain.Cache.VerifyTTL) {
+		m.counts.Passwords.Old++
+		return nil
+	}
+	mark := importedKey(row)
+	if before, err := m.has(mark); err != nil {
+		return err
+	} else if before {
+		m.counts.Passwords.Known++
+		return nil
+	}
+	user := pending[row.ID]
+	if user == nil {
+		var err error
+		if user, err = m.user(row.ID); err != nil {
+			return err
+		}
+	}
+	m.ops = append(m.ops, store.Op{Key: mark, Value: []byte{1}})
+	v := cache.Verifier{Hash: row.Hash, First: cache.At(row.First), Verified: cache.At(row.Last), Used: cache.At(row.Used)}
+	if !user.Adopt(v, domain.Cache.Secrets, cache.At(m.now)) {
+		m.counts.Passwords.Known++
+		return nil
+	}
+	m.counts.Passwords.Imported++
+	pending[row.ID] = user
+	return nil
+}
+
+// user reads a user's record. One that cannot be read is as good as none, here as in the daemon.
+func (m *importer) user(id auth.Identity) (*cache.User, error) {
+	if m.store == nil {
+		return new(cache.User), nil
+	}
+	record, err := m.store.Get(actors.CredentialKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return new(cache.User), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if user, err := cache.Decode(record); err == nil {
+		return user, nil
+	}
+	return new(cache.User), nil
+}
+
+func (m *importer) has(key []byte) (bool, error) {
+	if m.store == nil {
+		return false, nil
+	}
+	_, err := m.store.Get(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// flush writes what has come together.
+func (m *importer) flush(pending map[auth.Identity]*cache.User) error {
+	for id, user := range pending {
+		m.ops = append(m.ops, store.Op{Key: actors.CredentialKey(id), Value: user.Encode()})
+	}
+	clear(pending)
+	ops := m.ops
+	m.ops = nil
+	if m.dry || len(ops) == 0 || m.store == nil {
+		return nil
+	}
+	return m.store.Apply(ops, true)
+}
+
+// configured is the block that answers for a domain, or nil.
+func configured(cfg *config.Config, name string) (found *config.Domain) {
+	for i := range cfg.Domains {
+		switch cfg.Domains[i].Name {
+		case name:
+			return &cfg.Domains[i]
+		case "*":
+			found = &cfg.Domains[i]
+		}
+	}
+	return found
+}

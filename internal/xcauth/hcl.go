@@ -1,0 +1,229 @@
+package xcauth
+
+import (
+	"fmt"
+	"net/url"
+	"sort"
+	"strings"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// Writer writes a configuration of postern that does what xcauth's options and domains say.
+type Writer struct {
+	DataDir string
+	LogFile string // empty: standard error
+	Listen  bool   // on xcauth's ports
+	// Secret returns the expression that stands for a secret, such as file("..."). name is one
+	// that no other secret has.
+	Secret func(name string, secret auth.Secret) string
+	Banner string // what stands at the head, line by line
+
+	b     strings.Builder
+	names map[server]string
+}
+
+// server is what is asked: one backend block.
+type server struct{ url, secret string }
+
+// Config returns the text of the configuration.
+func (w *Writer) Config(o *Options, domains []Domain) string {
+	w.b.Reset()
+	w.names = map[server]string{}
+	for line := range strings.Lines(w.Banner) {
+		w.line("# %s", strings.TrimSpace(line))
+	}
+	w.line("")
+	w.line("data_dir = %s", Quote(w.DataDir))
+	if w.Listen {
+		w.listeners(o)
+	}
+	w.line("")
+	w.line("# The server for every domain that has none of its own: xcauth's url and secret.")
+	w.backend("default", o, server{o.URL, o.Secret.Reveal()})
+	for i := range domains {
+		d := &domains[i]
+		if s := (server{d.URL, d.Secret.Reveal()}); w.names[s] == "" {
+			w.line("")
+			w.backend(w.unused(d), o, s)
+		}
+	}
+	sorted := append([]Domain(nil), domains...)
+	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Name < sorted[j].Name })
+	for i := range sorted {
+		w.domain(o, &sorted[i])
+	}
+	w.line("")
+	w.line("# Every other domain. Name the domains that you serve instead, if you know them: what is")
+	w.line("# named here is all that anybody can ask about.")
+	w.domain(o, &Domain{Name: "*", URL: o.URL, Secret: o.Secret})
+	w.log(o)
+	return w.b.String()
+}
+
+func (w *Writer) line(format string, args ...any) {
+	fmt.Fprintf(&w.b, format, args...)
+	w.b.WriteByte('\n')
+}
+
+func (w *Writer) listeners(o *Options) {
+	w.line("")
+	w.line("# The ports of xcauth's socket units. They listened on [::1], too: for that, repeat a block")
+	w.line(`# with another label, its protocol and address = "[::1]:PORT".`)
+	for _, l := range [...]struct{ name, address, also string }{
+		{"ejabberd", "127.0.0.1:23662", ""},
+		{"generic", "127.0.0.1:23663", ""},
+		{"tcp_table", "127.0.0.1:23665", ""},
+		{"saslauthd", "127.0.0.1:23666", ""},
+	} {
+		w.line("listen %s { address = %s }", Quote(l.name), Quote(l.address))
+	}
+	if o.Type != "" {
+		w.line("")
+		w.line("# xcauth was started with type = %s: a server that starts it by itself starts now", o.Type)
+		w.line("#     postern pipe --protocol %s --config THIS_FILE", Protocol(o.Type))
+	}
+}
+
+func (w *Writer) backend(name string, o *Options, s server) {
+	w.names[s] = name
+	w.line("backend \"jsxc\" %s {", Quote(name))
+	w.line("  url             = %s", Quote(s.url))
+	w.line("  secret          = %s", w.Secret(name, auth.NewSecret(s.secret)))
+	w.line("  connect_timeout = %s", span2hcl(o.ConnectTimeout))
+	w.line("  timeout         = %s", span2hcl(max(o.ReadTimeout, o.ConnectTimeout)))
+	w.line("}")
+}
+
+// unused is a name for a domain's backend: that of the server, with a number if it is taken.
+func (w *Writer) unused(d *Domain) string {
+	host := d.Name
+	if u, err := url.Parse(d.URL); err == nil {
+		host = u.Hostname()
+	}
+	base := "s_" + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(host))
+	base = base[:min(len(base), 50)]
+	taken := func(name string) bool {
+		for _, n := range w.names {
+			if n == name {
+				return true
+			}
+		}
+		return false
+	}
+	name := base
+	for n := 2; taken(name); n++ {
+		name = fmt.Sprintf("%s_%d", base, n)
+	}
+	return name
+}
+
+func (w *Writer) domain(o *Options, d *Domain) {
+	w.line("")
+	w.line("domain %s {", Quote(d.Name))
+	w.line("  backends = [backend.jsxc.%s]", w.names[server{d.URL, d.Secret.Reveal()}])
+	if d.AuthDomain != "" {
+		w.line("  auth_domain = %s", Quote(d.AuthDomain))
+	}
+	w.line("  cache {")
+	w.line("    storage     = %s", Quote(storage(o.Storage)))
+	w.line("    query_ttl   = %s", span2hcl(o.QueryTTL))
+	w.line("    verify_ttl  = %s", span2hcl(o.VerifyTTL))
+	w.line("    outage_ttl  = %s", span2hcl(o.OutageTTL))
+	w.line("    bcrypt_cost = %d", o.BcryptCost)
+	w.line("  }")
+	if o.Ejabberdctl != "" {
+		w.line("  roster \"ejabberd\" { ejabberdctl = %s }", Quote(o.Ejabberdctl))
+	}
+	w.line("}")
+}
+
+func storage(word string) string {
+	if word == "db" {
+		return "disk"
+	}
+	return word
+}
+
+func (w *Writer) log(o *Options) {
+	w.line("")
+	w.line("log {")
+	if o.Debug {
+		w.line(`  level = "debug"`)
+	} else {
+		w.line(`  level = "info"`)
+	}
+	if w.LogFile != "" {
+		w.line("  file  = %s", Quote(w.LogFile))
+	}
+	w.line("}")
+}
+
+// span2hcl writes a duration in the largest unit that it is a whole number of.
+func span2hcl(d time.Duration) string {
+	for _, u := range [...]struct {
+		name string
+		unit time.Duration
+	}{{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}} {
+		if d >= u.unit && d%u.unit == 0 {
+			return fmt.Sprintf(`"%d%s"`, d/u.unit, u.name)
+		}
+	}
+	return fmt.Sprintf(`"%dms"`, d.Milliseconds())
+}
+
+// Quote writes text as an HCL string that means just that.
+func Quote(text string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\r':
+			b.WriteString(`\r`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case (c == '$' || c == '%') && strings.HasPrefix(text[i+1:], "{"):
+			b.WriteByte(c)
+			b.WriteByte(c)
+		case c < ' ' || c == 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// SocketNames rewrites LISTEN_FDNAMES as xcauth reads it: count sockets, of which those whose
+// name is no protocol speak that of --type.
+func SocketNames(names string, count int, kind string) string {
+	given := strings.Split(names, ":")
+	list := make([]string, 0, max(count, 0))
+	for i := range count {
+		name := ""
+		if i < len(given) {
+			name = given[i]
+		}
+		switch name {
+		case "generic", "prosody", "ejabberd", "saslauthd", "postfix":
+		default:
+			if name = Protocol(kind); name == "" {
+				name = "generic"
+			}
+		}
+		list = append(list, Protocol(name))
+	}
+	return strings.Join(list, ":")
+}
