@@ -96,9 +96,9 @@ func (a *app) importXcauth(ctx context.Context, o importOptions) error {
 // are there.
 func xcauthSettings(conf string) (*xcauth.Options, error) {
 	if conf != "" {
-		return xcauth.Parse([]string{"--config-file=" + conf}, os.ReadFile)
+		return xcauth.Parse(xcauth.Defaults(), []string{"--config-file=" + conf}, os.ReadFile)
 	}
-	return xcauth.Parse(nil, os.ReadFile, xcauth.DefaultConfigs()...)
+	return xcauth.Parse(xcauth.Defaults(), nil, os.ReadFile, xcauth.DefaultConfigs()...)
 }
 
 // readSources reads the database and the dumps.

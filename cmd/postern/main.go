@@ -9,7 +9,15 @@ import (
 	"postern/internal/auth"
 )
 
-func main() { os.Exit(run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})) }
+func main() { os.Exit(runAs(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr})) }
+
+// runAs runs postern, or what it stands in for under the name that it was called by.
+func runAs(argv []string, io stdio) int {
+	if as := guise(argv); as != nil {
+		return as(&app{stdio: io}, argv[1:])
+	}
+	return run(argv[min(1, len(argv)):], io)
+}
 
 // exitError carries an exit status other than 1 through cobra.
 type exitError struct {

@@ -21,11 +21,11 @@ func Defaults() Options {
 }
 
 // Parse reads a command line without the program's name, and the configuration files that read
-// gives: the one named with -c, which must be there, and the defaults. What the command line
-// says counts for more than a file. An error tells a person what to write; it never shows a
-// value that may be secret.
-func Parse(args []string, read func(file string) ([]byte, error), defaults ...string) (*Options, error) {
-	o := Defaults()
+// gives: the one named with -c, which must be there, and others, which need not. What the
+// command line says counts for more than a file. base are the options that nobody gives. An
+// error tells a person what to write; it never shows a value that may be secret.
+func Parse(base Options, args []string, read func(file string) ([]byte, error), others ...string) (*Options, error) {
+	o := base
 	given, err := arguments(args)
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func Parse(args []string, read func(file string) ([]byte, error), defaults ...st
 			o.ConfigFile = s.values[0]
 		}
 	}
-	list, err := o.files(read, defaults)
+	list, err := o.files(read, others)
 	if err != nil {
 		return nil, err
 	}
