@@ -30,7 +30,8 @@ type logSink struct {
 	path string         // empty: out is used
 	file io.WriteCloser // nil without path
 	buf  []byte
-	torn bool // the last write ended within a line
+	torn bool      // the last write ended within a line
+	seen time.Time // when the file was last found to stand at path
 	stop chan struct{}
 	done chan struct{}
 }
@@ -68,6 +69,7 @@ func (s *logSink) flush() {
 	if len(s.buf) == 0 {
 		return
 	}
+	s.follow(time.Now())
 	lines := s.buf
 	if s.buf = s.buf[:0]; cap(s.buf) > 2*logBuffer {
 		s.buf = nil

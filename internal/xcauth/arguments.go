@@ -8,7 +8,6 @@ type word struct {
 	option *option
 	value  string
 	hangs  bool // value belongs to the option: --name=value, -nvalue
-	bare   bool // "--": only values follow
 }
 
 // setting is an option that was given, with its values.
@@ -20,17 +19,11 @@ type setting struct {
 // arguments splits a command line into settings.
 func arguments(args []string) ([]setting, error) {
 	var words []word
-	onlyValues := false
 	for _, arg := range args {
-		if onlyValues {
-			words = append(words, word{value: arg})
-			continue
-		}
 		more, err := classify(arg)
 		if err != nil {
 			return nil, err
 		}
-		onlyValues = len(more) == 1 && more[0].bare
 		words = append(words, more...)
 	}
 	return gather(words)
@@ -41,9 +34,6 @@ func gather(words []word) (list []setting, err error) {
 	for i := 0; i < len(words); {
 		w := words[i]
 		i++
-		if w.bare {
-			continue
-		}
 		if w.option == nil {
 			return nil, usage("unrecognized arguments: %s", shownWord(w.value))
 		}
@@ -56,9 +46,7 @@ func gather(words []word) (list []setting, err error) {
 			continue
 		}
 		for len(s.values) < w.option.args && i < len(words) && words[i].option == nil {
-			if !words[i].bare {
-				s.values = append(s.values, words[i].value)
-			}
+			s.values = append(s.values, words[i].value)
 			i++
 		}
 		if len(s.values) < w.option.args {
@@ -105,8 +93,8 @@ func classify(arg string) ([]word, error) {
 	switch {
 	case len(arg) < 2 || arg[0] != '-':
 		return value, nil
-	case arg == "--":
-		return []word{{bare: true}}, nil
+	case arg == "--": // what follows it would belong to no option
+		return nil, usage("unrecognized arguments: --")
 	case arg[1] == '-':
 		name, text, hangs := strings.Cut(arg[2:], "=")
 		o, err := findLong(name)

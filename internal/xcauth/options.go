@@ -159,7 +159,7 @@ var options = []option{
 	test("isuser-test", 'I', auth.OpIsUser, 2),
 	test("roster-test", 'R', auth.OpRoster, 2),
 	ignored("update-roster", 'T', 0, "rosters are kept after logins"),
-	older(ignored("per-domain-config", 'p', 1, "enter its domains into the database")),
+	older(ignored("per-domain-config", 0, 1, "enter its domains into the database")),
 	older(ignored("shared-roster-domain", 0, 1, "groups are made in the domain of who logs in")),
 }
 
