@@ -75,6 +75,7 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	mux.HandleFunc("POST /v1/limit/forget", handle(c.limitForget))
 	mux.HandleFunc("POST /v1/yield", handle(c.yield))
 	c.rosterHandlers(mux)
+	c.forgetHandler(mux)
 	c.server = &http.Server{
 		Handler: mux, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),

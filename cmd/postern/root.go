@@ -57,6 +57,7 @@ own users file.`,
 		newServe(a), newReload(a), newPipe(a), newTest(a), newUser(a), newToken(a), newCache(a), newLimit(a), newRoster(a),
 		newConfig(a), newVersion(a),
 		newImport(a),
+		newImport(a), newForget(a),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
