@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"postern/internal/auth"
 	"postern/internal/roster"
@@ -140,4 +142,24 @@ func (b *Broker) ForgetGroup(ctx context.Context, group, domain string) (steps i
 	case <-ctx.Done():
 		return 0, errors.New("the group has many members: its removal goes on, and the log will tell of its end")
 	}
+}
+
+// QuietRosters runs do while no domain tells its XMPP server anything, so that no run under way
+// brings back what do removes.
+func (b *Broker) QuietRosters(ctx context.Context, do func() error) error {
+	domains := b.table.Load().domains
+	for _, name := range slices.Sorted(maps.Keys(domains)) { // in one order, whoever asks
+		if domains[name].params.Load().roster == nil {
+			continue
+		}
+		t, err := domains[name].roster.take(ctx)
+		if errors.Is(err, ErrNoRoster) || errors.Is(err, errNoStore) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer t.release()
+	}
+	return do()
 }

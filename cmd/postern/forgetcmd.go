@@ -13,6 +13,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/roster"
 	"postern/internal/store"
 )
 
@@ -23,6 +24,8 @@ type forgotten struct {
 	Refusals  int  `json:"refusals"`  // passwords that were refused
 	Exists    bool `json:"exists"`    // whether the user exists
 	Tokens    int  `json:"tokens"`    // used single-use tokens, which are kept
+
+	Roster roster.Erased `json:"roster"`
 }
 
 func newForget(a *app) *cobra.Command {
@@ -80,8 +83,14 @@ func forgetAll(ctx context.Context, cfg *config.Config, id auth.Identity) (n for
 
 // forgetStored removes what a store holds, and counts it.
 func forgetStored(s store.Store, id auth.Identity) (n forgotten, err error) {
-	n.Tokens, err = countKeys(s, []byte(store.Nonces))
-	if err != nil {
+	if n.Tokens, err = countKeys(s, []byte(store.Nonces)); err != nil {
+		return n, err
+	}
+	ops, erased, err := roster.Erase(s, id)
+	if err == nil && len(ops) > 0 {
+		err = s.Apply(ops, true)
+	}
+	if n.Roster = erased; err != nil {
 		return n, err
 	}
 	count := func(_, value []byte) bool {
@@ -135,8 +144,9 @@ func (n *forgotten) report(out io.Writer, id auth.Identity) error {
 	_, err := fmt.Fprintf(out, `forgotten: %s
   cache: %d records with %d accepted and %d refused passwords
   existence: %s
+  shared rosters: %d users, and %d groups that name them
   single-use tokens: %d kept for their last seconds; they name nobody
-`, whom, n.Users, n.Passwords, n.Refusals, exists, n.Tokens)
+`, whom, n.Users, n.Passwords, n.Refusals, exists, n.Roster.Users, n.Roster.Groups, n.Tokens)
 	return err
 }
 
@@ -169,15 +179,18 @@ func (d *daemon) forget(ctx context.Context, id auth.Identity) (n forgotten, err
 	if err != nil && !errors.Is(err, actors.ErrUnknownDomain) {
 		return n, err
 	}
-	if disk := d.store.Load(); disk != nil {
+	disk := d.store.Load()
+	if disk == nil {
+		return n, nil
+	}
+	return n, d.broker.QuietRosters(ctx, func() error {
 		left, err := forgetStored(disk, id)
-		n.Tokens = left.Tokens
 		if n.Users == 0 {
 			n = left
 		}
-		return n, err
-	}
-	return n, nil
+		n.Tokens, n.Roster = left.Tokens, left.Roster
+		return err
+	})
 }
 
 // forgetUser forgets a user of a configured domain.

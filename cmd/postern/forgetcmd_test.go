@@ -1,62 +1,46 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
 
-// TestForget: what is removed is counted, is gone afterwards, and what is others' stays; with a
-// running daemon and without.
+// TestForget: what is removed is counted and is gone afterwards, and what is others' stays.
 func TestForget(t *testing.T) {
-	for _, running := range []bool{true, false} {
+	app := newWebApp(t, jsonSecret)
+	bothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *restartable) {
 		for _, c := range []struct {
 			args, report string
 			again        []string
 		}{
+			{"eve@dom.example", "forgotten: eve@dom.example\n  cache: 0 records with 0 accepted and 0 refused passwords\n  existence: nothing\n", cachedUsers},
 			{"joe@dom.example", "forgotten: joe@dom.example\n  cache: 1 records with 1 accepted and 0 refused passwords\n  existence: removed\n", cachedUsers[:1]},
 			{"joe@DOM.example.", "forgotten: joe@dom.example\n  cache: 1 records with 1 accepted", cachedUsers[:1]},
-			{"eve@dom.example", "forgotten: eve@dom.example\n  cache: 0 records with 0 accepted and 0 refused passwords\n  existence: nothing\n", nil},
 			{"--domain dom.example", "forgotten: of dom.example\n  cache: 2 records with 2 accepted", cachedUsers[:2]},
 			{"--domain nowhere.example", "forgotten: of nowhere.example\n  cache: 0 records", nil},
 		} {
-			app := newWebApp(t, jsonSecret)
-			file := cacheWorld(t, app)
-			s := serve(t, "--config", file)
-			ask := func(address string) {
-				t.Helper()
-				user, domain, _ := strings.Cut(address, "@")
-				got := exchange(t, s.address("generic"), "auth:"+user+":"+domain+":secret\nisuser:"+user+":"+domain+"\n")
-				if got != "1\n1\n" {
-					t.Fatalf("%s: %q", address, got)
-				}
-			}
-			for _, u := range cachedUsers {
-				ask(u)
-			}
-			if !running {
-				s.stop(15)
-			}
-			out := ok(t, "", append([]string{"forget", "--config", file}, strings.Fields(c.args)...)...)
+			out := d.command(append([]string{"forget"}, strings.Fields(c.args)...)...)
 			if !strings.HasPrefix(out, c.report) || !strings.Contains(out, "single-use tokens: 0 kept") {
-				t.Errorf("running %v, %s: %s", running, c.args, out)
+				t.Errorf("%s: %s", c.args, out)
 			}
-			if !running {
-				s = serve(t, "--config", file)
-			}
+			var again []string
 			for _, u := range cachedUsers {
 				before := app.asked.Load()
-				ask(u)
-				asked, want := app.asked.Load() > before, false
-				for _, f := range c.again {
-					want = want || f == u
+				name := strings.Replace(u, "@", ":", 1)
+				if got := d.ask("auth:" + name + ":secret\nisuser:" + name + "\n"); got != "1\n1\n" {
+					t.Fatalf("%s: %q", u, got)
 				}
-				if asked != want {
-					t.Errorf("running %v, forget %s: %s asked again: %v", running, c.args, u, asked)
+				if app.asked.Load() != before {
+					again = append(again, u)
 				}
+				d.remembers(u)
 			}
-			s.stop(15)
+			if fmt.Sprint(again) != fmt.Sprint(c.again) {
+				t.Errorf("%s: the backend was asked about %v, want %v", c.args, again, c.again)
+			}
 		}
-	}
+	})
 }
 
 // TestForgetKeepsUsedTokens: a token that was used must not become usable again.

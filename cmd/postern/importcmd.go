@@ -174,7 +174,11 @@ func (a *app) importData(ctx context.Context, cfg *config.Config, data *xcauth.D
 
 // all imports everything.
 func (m *importer) all(data *xcauth.Data) (importCounts, error) {
-	return m.counts, m.accounts(data.Accounts)
+	err := m.accounts(data.Accounts)
+	if err == nil {
+		err = m.rosters(data)
+	}
+	return m.counts, err
 }
 
 // importReport tells what became of the rows.
@@ -184,11 +188,15 @@ func (a *app) importReport(c importCounts, data *xcauth.Data, dry bool) {
 		done = "to import"
 	}
 	for _, table := range []struct {
-		name string
-		n    counted
-	}{{"passwords", c.Passwords}, {"roster users", c.People}, {"roster groups", c.Groups}} {
-		fmt.Fprintf(a.out, "%s: %d found, %d %s, %d known already, %d too old, %d of domains without a cache on disk\n",
-			table.name, table.n.Found, table.n.Imported, done, table.n.Known, table.n.Old, table.n.Foreign)
+		name    string
+		n       counted
+		without string
+	}{
+		{"passwords", c.Passwords, "a cache on disk"}, {"roster users", c.People, "a roster block"},
+		{"roster groups", c.Groups, "a roster block"},
+	} {
+		fmt.Fprintf(a.out, "%s: %d found, %d %s, %d known already, %d too old, %d of domains without %s\n",
+			table.name, table.n.Found, table.n.Imported, done, table.n.Known, table.n.Old, table.n.Foreign, table.without)
 	}
 	for _, s := range data.Skipped {
 		fmt.Fprintf(a.out, "left out: %s %s: %s\n", s.Table, s.Key, s.Why)

@@ -3,12 +3,15 @@ package main
 import (
 	"crypto/sha256"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"postern/actors"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/roster"
 	"postern/internal/store"
 	"postern/internal/xcauth"
 )
@@ -40,7 +43,7 @@ type counted struct {
 	Imported int
 	Known    int // imported before, or something newer is known
 	Old      int // past every lifetime
-	Foreign  int // of a domain that is not configured, or that keeps nothing on disk
+	Foreign  int // of a domain whose block has no use for it, or that has none
 }
 
 // importedKey marks an imported row, so that it is never imported again: its password may have
@@ -99,6 +102,53 @@ func (m *importer) account(row *xcauth.Account, pending map[auth.Identity]*cache
 	}
 	m.counts.Passwords.Imported++
 	pending[row.ID] = user
+	return nil
+}
+
+// rosters imports what ejabberd was told. The hashes of answers are left behind: xcauth wrote
+// them before the work was done, so the first answer after the move is compared anew.
+func (m *importer) rosters(data *xcauth.Data) error {
+	for _, address := range slices.Sorted(maps.Keys(data.People)) {
+		p := data.People[address]
+		u := roster.User{Named: p.Named, Name: p.Name, Groups: p.Groups}
+		err := m.adopt(&m.counts.People, p.ID.Domain, func(s roster.State) ([]store.Op, error) { return s.AdoptUser(p.ID, u) })
+		if err != nil {
+			return err
+		}
+	}
+	for _, g := range data.Groups {
+		err := m.adopt(&m.counts.Groups, g.Domain, func(s roster.State) ([]store.Op, error) {
+			return s.AdoptGroup(g.Name, roster.Group{Members: g.Members})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return m.flush(nil)
+}
+
+func (m *importer) adopt(n *counted, domain string, changes func(roster.State) ([]store.Op, error)) error {
+	n.Found++
+	if d := configured(m.cfg, domain); d == nil || d.Roster == nil {
+		n.Foreign++
+		return nil
+	}
+	if m.store == nil {
+		n.Imported++
+		return nil
+	}
+	ops, err := changes(roster.State{Store: m.store, Domain: domain})
+	if err != nil {
+		return err
+	}
+	if len(ops) == 0 {
+		n.Known++
+		return nil
+	}
+	n.Imported++
+	if m.ops = append(m.ops, ops...); len(m.ops) >= importBatch {
+		return m.flush(nil)
+	}
 	return nil
 }
 

@@ -22,6 +22,7 @@ var rooms = map[string][]string{
 	"internal/backend": {"internal/auth"},
 	"internal/roster":  {"internal/auth", "internal/store"},
 	"internal/limit":   {"internal/auth"},
+	"internal/xcauth":  {"internal/auth"},
 	"actors": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
 		"internal/backend", "internal/roster", "internal/limit"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",

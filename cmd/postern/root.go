@@ -56,7 +56,6 @@ own users file.`,
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newTest(a), newUser(a), newToken(a), newCache(a), newLimit(a), newRoster(a),
 		newConfig(a), newVersion(a),
-		newImport(a),
 		newImport(a), newForget(a),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

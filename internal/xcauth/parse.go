@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"postern/internal/auth"
 )
 
 // DefaultConfigs are the files that xcauth reads if they are there, besides the one that it is
@@ -96,6 +98,8 @@ func (o *Options) Complete() error {
 		return usage("the following arguments are required: --url/-u")
 	case o.Secret.Empty():
 		return usage("the following arguments are required: --secret/-s")
+	case auth.CheckSecret(o.Secret.Reveal()) != nil:
+		return usage("argument --secret/-s: it is no text")
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
@@ -137,6 +138,8 @@ func (d *Data) addDomain(v []string) error {
 	switch {
 	case v[1] == "":
 		return errors.New("it has no secret")
+	case auth.CheckSecret(v[1]) != nil:
+		return errors.New("its secret is no text")
 	case v[3] == v[0] || v[3] == name:
 		row.AuthDomain = ""
 	case v[3] != "":
@@ -160,7 +163,7 @@ func (d *Data) addDomain(v []string) error {
 func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
+	case err != nil, !utf8.ValidString(text), u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
 		return errors.New("its URL is not an absolute http or https URL")
 	case u.User != nil:
 		return errors.New("its URL holds a user name or password, which would be logged")

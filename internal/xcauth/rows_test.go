@@ -40,6 +40,8 @@ func TestDomainRows(t *testing.T) {
 		{[]string{"*", "s", "http://c/x", "", "", "", ""}, Domain{}, "no domain is called so"},
 		{[]string{"a b", "s", "http://c/x", "", "", "", ""}, Domain{}, "in domain"},
 		{[]string{"a.example", "NULL", "http://c/x", "", "", "", ""}, Domain{}, "no secret"},
+		{[]string{"a.example", "\xff", "http://c/x", "", "", "", ""}, Domain{}, "no text"},
+		{[]string{"a.example", "s", "http://c/\xff", "", "", "", ""}, Domain{}, "URL is not"},
 		{[]string{"a.example", "s", "NULL", "", "", "", ""}, Domain{}, "URL is not"},
 		{[]string{"a.example", "s", "ftp://c/x", "", "", "", ""}, Domain{}, "URL is not"},
 		{[]string{"a.example", "s", "https://u:cAnArY@c/x", "", "", "", ""}, Domain{}, "user name or password"},
