@@ -55,7 +55,7 @@ func TestDropInSpeaksEveryType(t *testing.T) {
 		{"xcauth", []string{"-t", "generic"}, "auth:joe:dom.example:secret\nauth:joe:dom.example:Secret\nisuser:joe:dom.example\nroster:joe:dom.example\nquit\n", "1\n0\n1\nNone\n", true},
 		{"xcauth.py", []string{"--type=prosody"}, "auth:joe:dom.example:secret\n", "1\n", true},
 		{"external_cloud.py", []string{"-tejabberd", "-d"}, frame("auth:joe:dom.example:secret") + frame("auth:joe:dom.example:no"), "\x00\x02\x00\x01\x00\x02\x00\x02", true},
-		{"xcauth", []string{"-t", "saslauthd"}, fields("joe", "secret", "smtp", "dom.example"), "\x00\x02OK", false},
+		{"xcauth", []string{"-t", "saslauthd"}, fields("joe", "secret", "smtp", "dom.example"), "\x00\x0aOK", false},
 		{"xcauth", []string{"-t", "postfix"}, "get joe@dom.example\n", "200 ", false},
 	} {
 		p := startProgram(t, called(t, c.name), nil, append([]string{"-c", w.conf}, c.flags...)...)
@@ -308,7 +308,7 @@ func TestEjabberdAuth(t *testing.T) {
 	p.expect("\x00\x02\x00\x01")
 	p.send(frame("auth:joe:dom.example:wrong") + frame("isuser:joe:dom.example"))
 	p.expect("\x00\x02\x00\x00\x00\x02\x00\x01")
-	fileSays(t, filepath.Join(log, "extauth.log"), "level=DEBUG")
+	fileSays(t, filepath.Join(log, "extauth.log"), "user=joe verdict=allow source=backend")
 	p.finish()
 	r := runCommand(t, "", called(t, "ejabberd-auth"), "--help")
 	if r.code != 0 || !strings.Contains(r.out, "[URL]") {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
-
-	"postern/internal/auth"
 )
 
 // DefaultConfigs are the files that xcauth reads if they are there, besides the one that it is
@@ -98,8 +96,8 @@ func (o *Options) Complete() error {
 		return usage("the following arguments are required: --url/-u")
 	case o.Secret.Empty():
 		return usage("the following arguments are required: --secret/-s")
-	case auth.CheckSecret(o.Secret.Reveal()) != nil:
-		return usage("argument --secret/-s: it is no text")
+	case !plainSecret(o.Secret.Reveal()):
+		return usage("argument --secret/-s: it is no line of text")
 	}
 	return nil
 }

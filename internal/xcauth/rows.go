@@ -138,8 +138,8 @@ func (d *Data) addDomain(v []string) error {
 	switch {
 	case v[1] == "":
 		return errors.New("it has no secret")
-	case auth.CheckSecret(v[1]) != nil:
-		return errors.New("its secret is no text")
+	case !plainSecret(v[1]):
+		return errors.New("its secret is no line of text")
 	case v[3] == v[0] || v[3] == name:
 		row.AuthDomain = ""
 	case v[3] != "":
@@ -156,6 +156,11 @@ func (d *Data) addDomain(v []string) error {
 	}
 	d.Domains = append(d.Domains, row)
 	return nil
+}
+
+// plainSecret reports whether a secret can stand in a configuration.
+func plainSecret(text string) bool {
+	return auth.CheckSecret(text) == nil && !strings.ContainsAny(text, "\r\n")
 }
 
 // CheckURL reports why a server cannot be asked at an address. The address may hold a password
