@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -105,7 +107,14 @@ func (a *app) keep(f written, dry bool) error {
 	if err := writePrivate(f.path, f.data); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "%s: written, readable by its owner only\n", f.path)
+	reader := "its owner"
+	if uid, gid, found := serviceUser(); found {
+		if err := os.Chown(f.path, uid, gid); err != nil {
+			return err
+		}
+		reader = "postern"
+	}
+	fmt.Fprintf(a.out, "%s: written, readable by %s only\n", f.path, reader)
 	return nil
 }
 
@@ -131,21 +140,39 @@ func writePrivate(path string, data []byte) error {
 	return err
 }
 
-// ownAlike gives what root has written into a data directory to the directory's owner, for the
-// daemon that runs as that user.
+// serviceUser is the user that the daemon runs as where it was installed with its unit, if we are
+// root and could write for it.
+func serviceUser() (uid, gid int, found bool) {
+	u, err := user.Lookup("postern")
+	if err != nil || os.Geteuid() != 0 {
+		return 0, 0, false
+	}
+	uid, errU := strconv.Atoi(u.Uid)
+	gid, errG := strconv.Atoi(u.Gid)
+	return uid, gid, errU == nil && errG == nil
+}
+
+// ownAlike gives what root has written into a data directory to the directory's owner, or to the
+// daemon's user where that is root: for the daemon that runs as that user.
 func ownAlike(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || stat.Uid == 0 {
+	if !ok {
 		return nil
+	}
+	uid, gid := int(stat.Uid), int(stat.Gid)
+	if uid == 0 {
+		if uid, gid, ok = serviceUser(); !ok {
+			return nil
+		}
 	}
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || strings.HasSuffix(path, ".sock") {
 			return err
 		}
-		return os.Lchown(path, int(stat.Uid), int(stat.Gid))
+		return os.Lchown(path, uid, gid)
 	})
 }
