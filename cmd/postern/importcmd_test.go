@@ -162,9 +162,13 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, deadURL(t)))
 	if after := ok(t, "", "cache", "show", "joe@dom.example", "--config", cfg); after != before {
 		t.Errorf("the second run changed the cache:\n%s\nbefore:\n%s", after, before)
 	}
+	serve(t, "--config", cfg)
 	forgot := ok(t, "", "forget", "joe@dom.example", "--config", cfg)
 	if !strings.Contains(forgot, "1 records with 1 accepted") || !strings.Contains(forgot, "shared rosters: 1 users, and 1 groups") {
 		t.Errorf("forget: %s", forgot)
+	}
+	if forgot := ok(t, "", "forget", "joe@dom.example", "--config", cfg); !strings.Contains(forgot, "0 records with 0") || !strings.Contains(forgot, "shared rosters: 0 users, and 0 groups") {
+		t.Errorf("forget again: %s", forgot)
 	}
 }
 

@@ -123,6 +123,7 @@ func (s *logSink) move(path string, file io.WriteCloser) {
 	if s.file != nil {
 		_ = s.file.Close()
 	}
+	s.seen = time.Now()
 	s.path, s.file, s.torn = path, file, s.torn && s.file == nil && file == nil
 }
 
