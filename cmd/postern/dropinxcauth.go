@@ -68,8 +68,11 @@ func (a *app) xcauthConfig(o *xcauth.Options, d *disguise) (*config.Config, erro
 // importOnce brings rows into the data directory of a configuration, the first time. Of several
 // copies that start together, one does it, and the others wait.
 func (a *app) importOnce(cfg *config.Config, data *xcauth.Data) error {
-	if len(data.Accounts)+len(data.People)+len(data.Groups) == 0 || usableDir(cfg.DataDir) != nil {
+	if len(data.Accounts)+len(data.People)+len(data.Groups) == 0 {
 		return nil
+	}
+	if err := usableDir(cfg.DataDir); err != nil {
+		return fmt.Errorf("data directory: %w: make %s writable", err, filepath.Dir(cfg.DataDir))
 	}
 	done := filepath.Join(cfg.DataDir, "imported")
 	if !absent(done) {
