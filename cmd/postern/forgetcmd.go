@@ -24,6 +24,7 @@ type forgotten struct {
 	Refusals  int  `json:"refusals"`  // passwords that were refused
 	Exists    bool `json:"exists"`    // whether the user exists
 	Tokens    int  `json:"tokens"`    // used single-use tokens, which are kept
+	Counted   int  `json:"counted"`   // refusals that the limits have counted
 
 	Roster roster.Erased `json:"roster"`
 }
@@ -39,7 +40,8 @@ running daemon's control socket, and directly on the data directory when no daem
 
 Accounts are not removed: not those at a backend, and not those in a users file (see
 ` + "`postern user remove`" + `). Used single-use tokens are kept until they end, within 90 seconds, or
-they could be used again; they do not say whose they are. Log files are not touched.`,
+they could be used again; they do not say whose they are. The limits of a whole domain's users, which
+are in memory only, are left to run out. Log files are not touched.`,
 		Example: `  postern forget alice@example.org
   postern forget --domain example.org`,
 		Args: cobra.ExactArgs(1),
@@ -144,9 +146,10 @@ func (n *forgotten) report(out io.Writer, id auth.Identity) error {
 	_, err := fmt.Fprintf(out, `forgotten: %s
   cache: %d records with %d accepted and %d refused passwords
   existence: %s
+  limits: %d refusals
   shared rosters: %d users, and %d groups that name them
   single-use tokens: %d kept for their last seconds; they name nobody
-`, whom, n.Users, n.Passwords, n.Refusals, exists, n.Roster.Users, n.Roster.Groups, n.Tokens)
+`, whom, n.Users, n.Passwords, n.Refusals, exists, n.Counted, n.Roster.Users, n.Roster.Groups, n.Tokens)
 	return err
 }
 
@@ -185,7 +188,7 @@ func (d *daemon) forget(ctx context.Context, id auth.Identity) (n forgotten, err
 	}
 	return n, d.broker.QuietRosters(ctx, func() error {
 		left, err := forgetStored(disk, id)
-		if n.Users == 0 {
+		if left.Counted = n.Counted; n.Users == 0 {
 			n = left
 		}
 		n.Tokens, n.Roster = left.Tokens, left.Roster
@@ -202,7 +205,9 @@ func (d *daemon) forgetUser(ctx context.Context, id auth.Identity) (n forgotten,
 	if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known {
 		n.add(&user)
 	}
-	return n, d.broker.ForgetUser(ctx, id)
+	limited, err := d.broker.UserLimit(ctx, id)
+	n.Counted = limited.Refusals
+	return n, errors.Join(err, d.broker.ForgetUserLimit(ctx, id), d.broker.ForgetUser(ctx, id))
 }
 
 // forgetDomain forgets the users of a configured domain. Those on disk are counted, or those in

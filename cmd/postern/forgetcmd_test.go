@@ -89,3 +89,18 @@ func TestForgetErrors(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestForgetLiftsLimits: what the limits have counted of a user is told, and gone.
+func TestForgetLiftsLimits(t *testing.T) {
+	app := newWebApp(t, always(200, jsonNo))
+	file := cacheWorld(t, app)
+	s := serve(t, "--config", file)
+	if got := exchange(t, s.address("generic"), "auth:joe:dom.example:one\nauth:joe:dom.example:two\n"); got != "0\n0\n" {
+		t.Fatalf("%q", got)
+	}
+	for _, want := range []string{"limits: 2 refusals", "limits: 0 refusals"} {
+		if out := ok(t, "", "forget", "joe@dom.example", "--config", file); !strings.Contains(out, want) {
+			t.Errorf("the report lacks %q:\n%s", want, out)
+		}
+	}
+}

@@ -26,8 +26,7 @@ var rooms = map[string][]string{
 	"actors": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
 		"internal/backend", "internal/roster", "internal/limit"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "internal/roster", "internal/limit", "actors"},
-	"internal/xcauth":  {"internal/auth"},
+		"internal/backend", "internal/roster", "internal/limit", "internal/xcauth", "actors"},
 }
 
 // roomOf returns the room of a package path of this module.
