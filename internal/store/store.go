@@ -1,5 +1,5 @@
-// Package store keeps what must outlive the process: verifiers, nonces, roster state, and
-// later the domain registry. It knows keys and bytes only.
+// Package store keeps what must outlive the process: verifiers, nonces, the domain registry and
+// roster state. It knows keys and bytes only.
 package store
 
 import "errors"
@@ -14,6 +14,7 @@ var ErrClosed = errors.New("store is closed")
 const (
 	Credentials = "cred/"   // one record per user: verifiers and isuser answers
 	Nonces      = "nonce/"  // used single-use tokens, until their window ends
+	Domains     = "domain/" // one record per registered domain
 	Roster      = "roster/" // what the XMPP servers were told of users and groups
 	Meta        = "meta/"   // format version
 )

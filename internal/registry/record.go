@@ -1,0 +1,207 @@
+// Package registry knows the domains that are not in the configuration file: what is kept of
+// each, how it is stored, and how lists of them are read and written. When their actors run is
+// not decided here.
+package registry
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"postern/internal/auth"
+)
+
+// The kinds of backends that a registered domain may have.
+const (
+	KindJSXC      = "jsxc"
+	KindJSON      = "json"
+	KindNextcloud = "nextcloud"
+	KindUsers     = "users"
+)
+
+// Bounds of a record's texts, in bytes.
+const (
+	maxURL     = 4096
+	maxContact = 1024
+)
+
+var (
+	// ErrUnknown is wrapped when a domain is not registered.
+	ErrUnknown = errors.New("the domain is not registered")
+	// ErrInvalid is wrapped by every complaint about a record.
+	ErrInvalid = errors.New("invalid domain record")
+	// ErrRecord means that a stored record cannot be read.
+	ErrRecord = errors.New("unreadable domain record")
+)
+
+// Record is a registered domain. It has one backend of its own.
+type Record struct {
+	Domain     string      // canonical
+	Kind       string      // of the backend
+	URL        string      // of the backend; empty for users
+	Secret     auth.Secret // jsxc: the API secret
+	AuthDomain string      // the domain's name at the backend; empty: its own
+	Contact    string      // whom to tell; free text of one line
+	First      time.Time   // registered
+	Latest     time.Time   // changed
+}
+
+// Check reports why a record cannot be used. No complaint shows URL or secret.
+func (r *Record) Check() error {
+	if err := r.checkShape(); err != nil {
+		return err
+	}
+	if r.Kind == KindJSXC && r.Secret.Empty() {
+		return r.complain("backend jsxc needs the API secret of the server; the JSXC app shows it in its administration page")
+	}
+	return nil
+}
+
+// checkShape is Check, but the secret may be missing.
+func (r *Record) checkShape() error {
+	folded, err := auth.FoldDomain(r.Domain)
+	switch {
+	case err != nil || strings.Contains(folded, "*"):
+		return fmt.Errorf("%w: %q is not a domain: write one as in \"example.org\"", ErrInvalid, clip(r.Domain))
+	case folded != r.Domain:
+		return fmt.Errorf("%w: %q is not in canonical form: write %q", ErrInvalid, clip(r.Domain), clip(folded))
+	}
+	switch r.Kind {
+	case KindJSXC, KindJSON, KindNextcloud:
+		if why := checkURL(r.URL, r.Kind); why != "" {
+			return r.complain(why)
+		}
+	case KindUsers:
+		if r.URL != "" {
+			return r.complain("backend users has no url: its file is the one in data_dir")
+		}
+	default:
+		return r.complain(fmt.Sprintf("unknown backend %q: write jsxc, json, nextcloud or users", clip(r.Kind)))
+	}
+	if r.Kind != KindJSXC && !r.Secret.Empty() {
+		return r.complain("backend " + r.Kind + " has no secret: leave it out")
+	}
+	if !r.Secret.Empty() && auth.CheckSecret(r.Secret.Reveal()) != nil {
+		return r.complain("the secret is too long, or no text")
+	}
+	if r.AuthDomain != "" && auth.CheckDomain(r.AuthDomain) != nil {
+		return r.complain("the authentication domain is not a domain: write its name at the backend, as in \"cloud.example.org\"")
+	}
+	if len(r.Contact) > maxContact || !utf8.ValidString(r.Contact) || strings.ContainsFunc(r.Contact, control) {
+		return r.complain(fmt.Sprintf("the contact must be one line of text, up to %d bytes", maxContact))
+	}
+	return nil
+}
+
+func (r *Record) complain(why string) error {
+	return fmt.Errorf("%w: %s: %s", ErrInvalid, r.Domain, why)
+}
+
+func control(c rune) bool { return c < 0x20 || c >= 0x7f && c <= 0x9f || c == 0x2028 || c == 0x2029 }
+
+// checkURL says what is wrong with a backend's address, or "". It does not show it: it may hold
+// a password.
+func checkURL(text, kind string) string {
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return "the backend has no url"
+	case len(text) > maxURL:
+		return "url is too long"
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
+		return `url is not an absolute http or https URL: write it as in "https://cloud.example.org/path"`
+	case u.User != nil:
+		return "url holds a user name or password: remove what stands before the @"
+	case strings.Contains(text, "#"):
+		return "url holds a fragment: remove the # and what follows"
+	case kind != KindJSXC && (u.RawQuery != "" || u.ForceQuery):
+		return "url holds a query: remove the ? and what follows"
+	}
+	return ""
+}
+
+// clip shortens what somebody wrote for a message.
+func clip(text string) string {
+	if len(text) > 80 {
+		return text[:80] + "..."
+	}
+	return text
+}
+
+// Merge is what a record becomes when it is written over the one there was; old is nil if there
+// was none. When the domain was first registered is kept, and a secret that is not given too,
+// as long as the kind of backend stays.
+func Merge(old *Record, next Record, now time.Time) Record {
+	now = now.UTC().Truncate(time.Second)
+	if old == nil {
+		if next.First.IsZero() {
+			next.First = now
+		}
+		if next.Latest.IsZero() {
+			next.Latest = now
+		}
+		return next
+	}
+	if next.Secret.Empty() && next.Kind == old.Kind {
+		next.Secret = old.Secret
+	}
+	next.First, next.Latest = old.First, now
+	return next
+}
+
+// recordVersion is the first byte of every stored record.
+const recordVersion = 1
+
+// Encode returns the stored form: version byte; kind, URL, secret, authentication domain and
+// contact, each with its length as a uvarint; first and latest as varints of Unix seconds. The
+// domain is the key.
+func (r *Record) Encode() []byte {
+	b := []byte{recordVersion}
+	for _, text := range []string{r.Kind, r.URL, r.Secret.Reveal(), r.AuthDomain, r.Contact} {
+		b = binary.AppendUvarint(b, uint64(len(text)))
+		b = append(b, text...)
+	}
+	b = binary.AppendVarint(b, r.First.Unix())
+	return binary.AppendVarint(b, r.Latest.Unix())
+}
+
+// Decode reads what Encode wrote.
+func Decode(domain string, b []byte) (Record, error) {
+	if len(b) == 0 || b[0] != recordVersion {
+		return Record{}, fmt.Errorf("%w of %s: its version is not known: install a newer postern, or register the domain again", ErrRecord, domain)
+	}
+	b = b[1:]
+	var texts [5]string
+	for i := range texts {
+		n, used := binary.Uvarint(b)
+		if used <= 0 || n > uint64(len(b)-used) {
+			return Record{}, broken(domain)
+		}
+		b = b[used:]
+		texts[i], b = string(b[:n]), b[n:]
+	}
+	var times [2]time.Time
+	for i := range times {
+		seconds, used := binary.Varint(b)
+		if used <= 0 {
+			return Record{}, broken(domain)
+		}
+		times[i], b = time.Unix(seconds, 0).UTC(), b[used:]
+	}
+	r := Record{
+		Domain: domain, Kind: texts[0], URL: texts[1], Secret: auth.NewSecret(texts[2]), AuthDomain: texts[3], Contact: texts[4],
+		First: times[0], Latest: times[1],
+	}
+	if err := r.Check(); err != nil || len(b) > 0 {
+		return Record{}, broken(domain)
+	}
+	return r, nil
+}
+
+func broken(domain string) error {
+	return fmt.Errorf("%w of %s: it is damaged: register the domain again", ErrRecord, domain)
+}

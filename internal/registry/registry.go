@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+)
+
+// Registry is the registered domains in a store. What it changes is on disk when it returns.
+type Registry struct {
+	store store.Store
+	mu    sync.Mutex // a change is read, merged and written
+}
+
+// New returns the registry of a store.
+func New(s store.Store) *Registry { return &Registry{store: s} }
+
+func key(domain string) []byte { return []byte(store.Domains + domain) }
+
+// Get returns the record of a domain in canonical form. The error wraps ErrUnknown if it is not
+// registered.
+func (r *Registry) Get(domain string) (Record, error) {
+	b, err := r.store.Get(key(domain))
+	if errors.Is(err, store.ErrNotFound) {
+		return Record{}, fmt.Errorf("%s: %w", domain, ErrUnknown)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("registry: %w", err)
+	}
+	return Decode(domain, b)
+}
+
+// Put merges records with those there are, all of them or none, and returns what is stored now.
+func (r *Registry) Put(now time.Time, records ...Record) ([]Record, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.put(now, records)
+}
+
+func (r *Registry) put(now time.Time, records []Record) ([]Record, error) {
+	merged := make([]Record, len(records))
+	ops := make([]store.Op, len(records))
+	for i := range records {
+		var old *Record
+		switch was, err := r.Get(records[i].Domain); {
+		case err == nil:
+			old = &was
+		case errors.Is(err, ErrUnknown), errors.Is(err, ErrRecord): // a damaged one is written anew
+		default:
+			return nil, err
+		}
+		merged[i] = Merge(old, records[i], now)
+		if err := merged[i].Check(); err != nil {
+			return nil, err
+		}
+		ops[i] = store.Op{Key: key(merged[i].Domain), Value: merged[i].Encode()}
+	}
+	if err := r.store.Apply(ops, true); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	return merged, nil
+}
+
+// Add registers a domain that is not registered yet.
+func (r *Registry) Add(now time.Time, record Record) (Record, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.Get(record.Domain); err == nil {
+		return Record{}, fmt.Errorf("%s is registered already: change it with `postern domain set`", record.Domain)
+	}
+	stored, err := r.put(now, []Record{record})
+	if err != nil {
+		return Record{}, err
+	}
+	return stored[0], nil
+}
+
+// Change is what `set` changes of a record: nil fields stay as they are.
+type Change struct {
+	Kind, URL, AuthDomain, Contact *string
+	Secret                         *auth.Secret
+}
+
+// Apply returns the record with the change made. Another kind of backend drops what only the
+// former one had.
+func (c Change) Apply(r Record) Record {
+	if c.Kind != nil && *c.Kind != r.Kind {
+		r.Kind, r.Secret = *c.Kind, auth.Secret{}
+		if r.Kind == KindUsers {
+			r.URL = ""
+		}
+	}
+	for _, f := range []struct{ to, from *string }{{&r.URL, c.URL}, {&r.AuthDomain, c.AuthDomain}, {&r.Contact, c.Contact}} {
+		if f.from != nil {
+			*f.to = *f.from
+		}
+	}
+	if c.Secret != nil {
+		r.Secret = *c.Secret
+	}
+	return r
+}
+
+// Delete removes a domain. The error wraps ErrUnknown if it is not registered.
+func (r *Registry) Delete(domain string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.Get(domain); err != nil && !errors.Is(err, ErrRecord) {
+		return err
+	}
+	if err := r.store.Apply([]store.Op{{Key: key(domain)}}, true); err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	return nil
+}
+
+// List returns up to limit records in the order of their names, those after the name given. An
+// unreadable record stands with its name alone.
+func (r *Registry) List(after string, limit int) (list []Record, err error) {
+	err = r.store.Scan([]byte(store.Domains), func(k, value []byte) bool {
+		domain := string(k[len(store.Domains):])
+		if domain <= after {
+			return true
+		}
+		record, err := Decode(domain, value)
+		if err != nil {
+			record = Record{Domain: domain}
+		}
+		list = append(list, record)
+		return len(list) < limit
+	})
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	return list, nil
+}
+
+// Names calls fn for every registered domain, in order.
+func (r *Registry) Names(fn func(string)) error {
+	err := r.store.Scan([]byte(store.Domains), func(k, _ []byte) bool {
+		fn(string(k[len(store.Domains):]))
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	return nil
+}
