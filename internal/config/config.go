@@ -214,6 +214,7 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 			cfg.Domains = append(cfg.Domains, p.domain(child, cfg, used, limit))
 		}
 	}
+	cfg.Registry = p.registry(s)
 	cfg.Log = p.log(s, cfg)
 	p.afterwards(s, cfg, used)
 	return cfg
@@ -221,9 +222,9 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 
 // afterwards checks what can be told only when all blocks are known.
 func (p *parser) afterwards(s *section, cfg *Config, used map[BackendRef]bool) {
-	if len(s.children("domain")) == 0 {
+	if len(s.children("domain")) == 0 && !cfg.Registry.Declared {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
-			`add domain "example.org" { backends = [...] }, or domain "*" for all domains`)
+			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
 	}
 	for _, b := range s.children("backend") {
 		if len(b.Labels) == 2 {

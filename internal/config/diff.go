@@ -8,6 +8,7 @@ type Changes struct {
 	Backends  Delta[Backend]
 	Domains   Delta[Domain]
 
+	Registry     bool
 	DataDir      bool
 	DrainTimeout bool
 	Log          bool
@@ -28,7 +29,7 @@ func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Change
 
 // Empty reports whether the two configurations are one.
 func (c Changes) Empty() bool {
-	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.DataDir && !c.DrainTimeout && !c.Log
+	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Log
 }
 
 // Diff compares two validated configurations. Backends and domains are known by their names.
@@ -37,7 +38,8 @@ func (c Changes) Empty() bool {
 // blocks does not count.
 func Diff(old, now *Config) Changes {
 	c := Changes{
-		DataDir: old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
+		Registry: old.Registry != now.Registry,
+		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
 		Backends: diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
 		Domains:  diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),
 	}

@@ -43,7 +43,7 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit
 	})
 	out.Login = p.login(s, out.Backends)
 	p.tokens(s, cfg, &out)
-	out.Cache = p.cache(s)
+	out.Cache = p.cache(s, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, limit)
 	out.Roster = p.roster(s, cfg, name)
 	return out
@@ -215,11 +215,12 @@ func (p *parser) totp(s *section) *TOTPToken {
 	return out
 }
 
-// cache decodes the cache block, or gives its defaults (DESIGN, "The cache").
-func (p *parser) cache(parent *section) Cache {
+// cache decodes the cache block, or gives its defaults (DESIGN, "The cache"). hot is that of
+// hot_entries.
+func (p *parser) cache(parent *section, hot int64) Cache {
 	s := p.only(parent, "cache")
 	if s == nil {
-		s = &section{p: p, spec: findSpec("domain cache"), body: &hclsyntax.Body{}}
+		s = p.none(parent.spec.path + " cache")
 	}
 	out := Cache{
 		Storage: Storage(s.word("storage", string(StorageDisk),
@@ -232,7 +233,7 @@ func (p *parser) cache(parent *section) Cache {
 		AbsentTTL:  s.duration("absent_ttl", time.Minute, 0),
 		BcryptCost: int(s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost)),
 		Secrets:    int(s.number("secrets", 4, 1, 16)),
-		HotEntries: int(s.number("hot_entries", 100000, 1, 100_000_000)),
+		HotEntries: int(s.number("hot_entries", hot, 1, 100_000_000)),
 	}
 	if out.QueryTTL > out.VerifyTTL {
 		p.warn(s.header, "query_ttl is longer than verify_ttl, which ends it", "make query_ttl the shorter one")

@@ -239,7 +239,7 @@ func (p *parser) checkDefaultDomain(b *hclsyntax.Block, cfg *Config) {
 	}
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
-		if l.Name != b.Labels[0] || l.DefaultDomain == "" || cfg.answersFor(l.DefaultDomain) {
+		if l.Name != b.Labels[0] || l.DefaultDomain == "" || cfg.Registry.Declared || cfg.answersFor(l.DefaultDomain) {
 			continue
 		}
 		p.warn(b.Body.Attributes["default_domain"].Expr.Range(),

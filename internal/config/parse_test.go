@@ -68,6 +68,10 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 				AbsentTTL: time.Minute, BcryptCost: 12, Secrets: 4, HotEntries: 100000},
 			Limit: defaultLimit(),
 		}},
+		Registry: Registry{Idle: 15 * time.Minute, MaxLive: 10000,
+			Cache: Cache{Storage: StorageDisk, QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour,
+				OutageTTL: 168 * time.Hour, RefusedTTL: 5 * time.Minute, ExistsTTL: time.Hour,
+				AbsentTTL: time.Minute, BcryptCost: 12, Secrets: 4, HotEntries: 1000}},
 		Log: Log{Level: "info", Format: "text"},
 	}
 	if !reflect.DeepEqual(cfg, want) {

@@ -33,12 +33,18 @@ var limitAttrs = []string{
 // rosterAttrs are common to the kinds of rosters.
 var rosterAttrs = []string{"include", "exclude", "max_members", "window", "min_interval", "timeout"}
 
+// cacheAttrs are common to the caches of domains in the file and of registered ones.
+var cacheAttrs = []string{
+	"storage", "query_ttl", "verify_ttl", "outage_ttl", "refused_ttl", "exists_ttl",
+	"absent_ttl", "bcrypt_cost", "secrets", "hot_entries",
+}
+
 // specs is everything that a configuration may say.
 var specs = []spec{
 	{
 		path:   "",
 		attrs:  []string{"data_dir", "drain_timeout"},
-		blocks: []string{"listen", "backend", "domain", "limit", "log"},
+		blocks: []string{"listen", "backend", "domain", "registry", "limit", "log"},
 	},
 	{path: "limit", attrs: limitAttrs},
 	{
@@ -74,13 +80,9 @@ var specs = []spec{
 		attrs: []string{"enabled", "ttl"}, secrets: []string{"secrets"},
 	},
 	{path: "domain token totp", labels: []string{"kind"}, secrets: []string{"seed", "secrets"}},
-	{
-		path: "domain cache",
-		attrs: []string{
-			"storage", "query_ttl", "verify_ttl", "outage_ttl", "refused_ttl", "exists_ttl",
-			"absent_ttl", "bcrypt_cost", "secrets", "hot_entries",
-		},
-	},
+	{path: "domain cache", attrs: cacheAttrs},
+	{path: "registry", attrs: []string{"idle", "max_live"}, blocks: []string{"cache"}},
+	{path: "registry cache", attrs: cacheAttrs},
 	{
 		path: "domain roster ejabberd", labels: []string{"kind"},
 		attrs: append([]string{"ejabberdctl", "api"}, rosterAttrs...), secrets: []string{"token"},

@@ -106,6 +106,11 @@ func (p *parser) only(s *section, blockType string) *section {
 	return first
 }
 
+// none stands for a block that is absent: everything is at its default.
+func (p *parser) none(path string) *section {
+	return &section{p: p, spec: findSpec(path), body: &hclsyntax.Body{}}
+}
+
 // has reports whether the attribute is given.
 func (s *section) has(name string) bool { return s.body.Attributes[name] != nil }
 

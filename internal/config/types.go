@@ -15,6 +15,7 @@ type Config struct {
 	Listeners    []Listener
 	Backends     []Backend // in the order of the file
 	Domains      []Domain  // "*", if present, is the fallback
+	Registry     Registry
 	Log          Log
 }
 
@@ -96,6 +97,14 @@ type Limit struct {
 	FirstPause      time.Duration // doubles with each refusal that follows
 	LongestPause    time.Duration
 	Exempt          []netip.Prefix // addresses that are not limited
+}
+
+// Registry says how the domains live that are registered with `postern domain`.
+type Registry struct {
+	Declared bool          // the block is there, so the store is opened for it
+	Idle     time.Duration // without a request, after which a domain's actors are stopped; 0 means never
+	MaxLive  int           // domains that may have actors when there are idle ones among them; 0 means any number
+	Cache    Cache         // of each
 }
 
 // JSXCToken configures time-limited tokens of JSXC.
