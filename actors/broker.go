@@ -57,11 +57,13 @@ type Broker struct {
 	replays []*replay // one for each of them
 
 	table     atomic.Pointer[table]
-	disk      atomic.Pointer[disk] // nil without a store
-	shape     sync.RWMutex         // held while the table changes, and by what walks through all of it
-	reloading sync.Mutex           // one reload at a time
-	cfg       *config.Config       // in force; under reloading
-	leaving   []*domain            // taken out of use by the last reload; under reloading
+	tenants   tenants
+	settings  atomic.Pointer[config.Config] // of tenants: the configuration in force
+	disk      atomic.Pointer[disk]          // nil without a store
+	shape     sync.RWMutex                  // held while the table changes, and by what walks through all of it
+	reloading sync.Mutex                    // one reload at a time
+	cfg       *config.Config                // in force; under reloading
+	leaving   []*domain                     // taken out of use by the last reload; under reloading
 
 	arriving atomic.Int64    // connections accepted that are not in conns yet
 	inFlight atomic.Int64    // calls admitted whose answer has not left
@@ -103,10 +105,13 @@ func Start(o Options) (*Broker, error) {
 	for range b.width {
 		b.replays = append(b.replays, &replay{used: token.NewReplay(maxNonces)})
 	}
-	if o.Store != nil {
-		b.openDisk(o.Store)
-	}
 	b.table.Store(new(table))
+	b.settings.Store(o.Config)
+	b.tenants.names.Store(new(map[string]*tenant))
+	b.tenants.starts = make(chan struct{}, startsAtOnce)
+	if o.Store != nil {
+		b.open(b.openDisk(o.Store))
+	}
 	go b.sweep()
 	if err := b.build(o.Config); err != nil {
 		b.Stop()
@@ -132,7 +137,7 @@ func (b *Broker) build(cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
-		d := b.newDomain(c.Name, p)
+		d := b.newDomain("domain:"+c.Name, c.Name, p)
 		if err := d.start(); err != nil {
 			return err
 		}
@@ -197,14 +202,20 @@ func (b *Broker) isDomain(c *Call) auth.Answer {
 		a = auth.Answer{Source: auth.SourceConfig}
 	case err != nil:
 		a.Source = auth.SourceMalformed
-	case b.lookup(domain) != nil:
+	case b.serves(domain):
 		c.ID.Domain = domain
 		a = auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}
 	}
 	return a
 }
 
-// route sends a call into its domain, of which it takes hold until it is answered.
+// serves reports whether anybody answers for a name. It starts nobody.
+func (b *Broker) serves(name string) bool {
+	d, t := b.find(name)
+	return d != nil || t != nil
+}
+
+// route sends a call into its domain, unless none is to be sent.
 func (b *Broker) route(c *Call) {
 	if b.draining.Load() {
 		c.Fail(auth.SourceDraining)
@@ -214,11 +225,23 @@ func (b *Broker) route(c *Call) {
 		c.Fail(auth.SourceConfig)
 		return
 	}
-	d := b.acquire(c.ID.Domain)
+	b.dispatch(c)
+}
+
+// dispatch sends a call into its domain, of which it takes hold until it is answered.
+func (b *Broker) dispatch(c *Call) {
+	d, t := b.acquire(c.ID.Domain)
+	if d == nil && t != nil {
+		b.await(t, c)
+		return
+	}
 	if d == nil {
 		c.Trace.Add("domain", "not configured, and there is no fallback domain \"*\"")
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain})
 		return
+	}
+	if t != nil {
+		d.touch(c.Received)
 	}
 	c.domain.Store(d)
 	if c.state.Load() != open { // its answer may have come before it had something to let go of

@@ -50,28 +50,46 @@ func (s *shardRef) in(ctx context.Context, do func(*shard)) error {
 	}
 }
 
+// look returns the domain that answers for a name, with its actors started if it is a tenant
+// without, and keeps everything in its place until done is called.
+func (b *Broker) look(ctx context.Context, name string) (d *domain, done func(), err error) {
+	if err := b.awaken(ctx, name); err != nil {
+		return nil, nil, err
+	}
+	b.shape.RLock()
+	d, t := b.find(name)
+	switch {
+	case d != nil:
+		return d, b.shape.RUnlock, nil
+	case t != nil: // it fell asleep again
+		err = ErrBusy
+	default:
+		err = fmt.Errorf("%s: %w", name, ErrUnknownDomain)
+	}
+	b.shape.RUnlock()
+	return nil, nil, err
+}
+
 // CachedUser returns a copy of what the cache holds of a user.
 func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (user cache.User, err error) {
-	b.shape.RLock()
-	defer b.shape.RUnlock()
-	d := b.lookup(id.Domain)
-	if d == nil {
-		return user, fmt.Errorf("%s: %w", id.Domain, ErrUnknownDomain)
+	d, done, err := b.look(ctx, id.Domain)
+	if err != nil {
+		return user, err
 	}
+	defer done()
 	err = d.shardOf(b.userHash(id)).in(ctx, func(s *shard) { user = s.users.get(id).Clone() })
 	return user, err
 }
 
 // ForgetUser removes a user from the cache, in memory and on disk.
 func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
-	b.shape.RLock()
-	defer b.shape.RUnlock()
-	d := b.lookup(id.Domain)
-	if d == nil {
-		return fmt.Errorf("%s: %w", id.Domain, ErrUnknownDomain)
+	d, done, err := b.look(ctx, id.Domain)
+	if err != nil {
+		return err
 	}
+	defer done()
 	var stored error
-	err := d.shardOf(b.userHash(id)).in(ctx, func(s *shard) {
+	err = d.shardOf(b.userHash(id)).in(ctx, func(s *shard) {
 		// The entry stays, empty: it tells that a login now at the backend is not to be remembered.
 		user := s.users.get(id)
 		user.Forget()
@@ -85,12 +103,11 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 
 // ForgetDomain removes the users of a domain from the cache.
 func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
-	b.shape.RLock()
-	defer b.shape.RUnlock()
-	d := b.lookup(name)
-	if d == nil {
-		return fmt.Errorf("%s: %w", name, ErrUnknownDomain)
+	d, done, err := b.look(ctx, name)
+	if err != nil {
+		return err
 	}
+	defer done()
 	return b.forget(ctx, []*domain{d}, CredentialPrefix(name), func(id auth.Identity) bool { return id.Domain == name })
 }
 
@@ -98,9 +115,15 @@ func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
 func (b *Broker) Flush(ctx context.Context) error {
 	b.shape.RLock()
 	defer b.shape.RUnlock()
+	if err := b.allQuiet(ctx); err != nil {
+		return err
+	}
 	var all []*domain
-	for _, d := range b.table.Load().domains {
+	for _, d := range b.serving() {
 		all = append(all, d)
+	}
+	if disk := b.disk.Load(); disk != nil && len(all) == 0 {
+		return disk.DeletePrefix([]byte(store.Credentials))
 	}
 	return b.forget(ctx, all, []byte(store.Credentials), func(auth.Identity) bool { return true })
 }
@@ -130,7 +153,7 @@ func (b *Broker) CacheStats(ctx context.Context) (map[string]ShardStats, error) 
 	defer cancel()
 	b.shape.RLock()
 	defer b.shape.RUnlock()
-	domains := b.table.Load().domains
+	domains := b.serving()
 	all := make(map[string]ShardStats, len(domains))
 	var errs []error
 	for name, d := range domains {

@@ -30,41 +30,45 @@ type disk struct {
 	journal *store.Group
 }
 
-// openDisk takes a store into use. It may be called once, by Start or by the reload with which
-// the first domain comes that wants one.
-func (b *Broker) openDisk(s store.Store) {
+// openDisk takes a store into use, and returns the domains registered there, which are busy. It
+// may be called once, by Start or by the reload with which the first domain comes that wants one.
+func (b *Broker) openDisk(s store.Store) []*tenant {
 	b.disk.Store(&disk{s, store.NewGroup(s, journalLimit)})
 	b.restoreNonces()
+	return b.openRegistry(s)
 }
 
-// lookup returns the domain that answers for a name, without taking hold of it.
-func (b *Broker) lookup(name string) *domain { return b.table.Load().lookup(name) }
+// lookup returns the domain that answers for a name, without taking hold of it; nil if there is
+// none, or it has no actors now.
+func (b *Broker) lookup(name string) *domain {
+	d, _ := b.find(name)
+	return d
+}
 
-// acquire takes hold of the domain that answers for a name; nil if there is none. Its actors
-// run until it is released.
-func (b *Broker) acquire(name string) *domain {
+// acquire takes hold of the domain that answers for a name, whose actors then run until it is
+// released, or returns the tenant whose actors must be started first, or none of both.
+func (b *Broker) acquire(name string) (*domain, *tenant) {
 	for {
-		d := b.lookup(name)
+		d, t := b.find(name)
 		if d == nil || d.acquire() {
-			return d
+			return d, t
 		}
 		// It was retired a moment ago, after it had been taken out of the table.
 	}
 }
 
-// newDomain makes a domain whose actors are not started yet.
-func (b *Broker) newDomain(name string, p *params) *domain {
-	d := &domain{name: name, broker: b, log: b.log, gone: make(chan struct{})}
-	d.router = b.sys.NewLocalPID("domain:" + name + "/router")
+// newDomain makes a domain whose actors are not started yet; path is that of its supervisor.
+func (b *Broker) newDomain(path, name string, p *params) *domain {
+	d := &domain{name: name, path: path, broker: b, log: b.log, gone: make(chan struct{})}
+	d.router = b.sys.NewLocalPID(path + "/router")
 	d.ended = func() { b.aside(func() { b.bury(d) }) }
 	d.params.Store(p)
 	d.roster = newRosterRef(d)
-	prefix := "domain:" + name
 	for i := range b.width {
 		d.tokens = append(d.tokens, &tokenRef{domain: d, replay: b.replays[i],
-			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/token%d", prefix, i))})
+			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/token%d", path, i))})
 		d.shards = append(d.shards, &shardRef{domain: d, left: make(map[string]*shardRef),
-			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/cache%d", prefix, i))})
+			pid: b.sys.NewLocalPID(fmt.Sprintf("%s/cache%d", path, i))})
 	}
 	return d
 }
@@ -93,13 +97,13 @@ func (d *domain) unwatch() {
 // bury stops the actors of a domain; the cache's write what is not on disk yet.
 func (b *Broker) bury(d *domain) {
 	d.buried.Do(func() {
-		d.watchdog.Stop()
+		d.unwatch()
 		for range attempts { // each at most 10 s, see the library
 			if b.sys.Root.StopFuture(d.supervisor).Wait() == nil {
 				break
 			}
 		}
-		b.sys.forget("domain:" + d.name)
+		b.sys.forget(d.paths()...)
 		b.mu.Lock()
 		delete(b.domains, d)
 		b.mu.Unlock()
@@ -109,18 +113,19 @@ func (b *Broker) bury(d *domain) {
 }
 
 // aside runs fn on a goroutine of its own, for which Stop waits. Once the broker stops, Stop
-// itself does the work that fn would do.
-func (b *Broker) aside(fn func()) {
+// itself does the work that fn would do, and aside is false.
+func (b *Broker) aside(fn func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopping {
-		return
+		return false
 	}
 	b.burials.Add(1)
 	go func() {
 		defer b.burials.Done()
 		fn()
 	}()
+	return true
 }
 
 // replay is the memory of the single-use tokens of a share of the users, of all domains: it

@@ -19,11 +19,14 @@ const (
 	quietQueue  = 1 << 20 // actors whose senders are bounded otherwise
 )
 
-// domain is what the broker knows of a configured domain: its actors, which run as long as the
-// name is configured, and what they have in common. It outlives restarts of its actors.
+// domain is what the broker knows of a domain that takes requests: its actors, which run as long
+// as the name is configured, or registered and in use, and what they have in common. It outlives
+// restarts of its actors.
 type domain struct {
-	lease         // held by calls that are not answered, and by tasks
-	name   string // canonical, or "*"
+	lease               // held by calls that are not answered, and by tasks
+	name   string       // canonical, or "*"
+	path   string       // name of its supervisor
+	used   atomic.Int64 // registered only: when a request came last, in Unix nanoseconds
 	broker *Broker
 	log    *slog.Logger
 	params atomic.Pointer[params]
@@ -66,7 +69,7 @@ func (d *domain) enter(c *Call) {
 func (d *domain) start() error {
 	sys := d.broker.sys
 	ready := make(chan struct{})
-	pid, err := sys.spawnRoot("domain:"+d.name, quietQueue, true, func() actor.Actor {
+	pid, err := sys.spawnRoot(d.path, quietQueue, true, func() actor.Actor {
 		return &supervisor{ready: ready, children: d.children}
 	})
 	if err != nil {
@@ -82,7 +85,7 @@ func (d *domain) start() error {
 
 // children lists what a domain's supervisor starts.
 func (d *domain) children() []child {
-	prefix := "domain:" + d.name + "/"
+	prefix := d.path + "/"
 	list := []child{{"router", d.broker.sys.props(prefix+"router", routerQueue, true, func() actor.Actor {
 		return newRouter(d)
 	})}}
@@ -100,6 +103,18 @@ func (d *domain) children() []child {
 		list = append(list, child{name, d.broker.sys.props(prefix+name, workerQueue, true, func() actor.Actor {
 			return newShard(s)
 		})})
+	}
+	return list
+}
+
+// paths are the names of the domain's actors.
+func (d *domain) paths() []string {
+	list := []string{d.path, d.path + "/router"}
+	for i := range d.tokens {
+		list = append(list, fmt.Sprintf("%s/token%d", d.path, i))
+	}
+	for i := range d.shards {
+		list = append(list, fmt.Sprintf("%s/cache%d", d.path, i))
 	}
 	return list
 }

@@ -92,7 +92,8 @@ type rig struct {
 type setup struct {
 	cfg    *config.Config
 	fake   *fakeBackend
-	more   map[string]*fakeBackend // further backends of cfg, by name
+	more   map[string]*fakeBackend           // further backends of cfg, by name
+	made   func(config.Backend) *fakeBackend // of registered domains
 	wrap   func(*fakeBackend) backend.Backend
 	store  store.Store
 	clock  *clock
@@ -143,6 +144,9 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 		Config: s.cfg, Store: s.store, Clock: r.clock.now, Broken: s.broken, inject: s.inject,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
 		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) {
+			if fakes[c.Name] == nil && s.made != nil {
+				return s.made(c), nil
+			}
 			if s.wrap != nil {
 				return s.wrap(fakes[c.Name]), nil
 			}

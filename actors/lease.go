@@ -47,6 +47,13 @@ func (l *lease) release() {
 	}
 }
 
+// held reports whether anybody has hold.
+func (l *lease) held() bool { return l.state.Load() != 0 }
+
+// retireUnheld retires a lease of which nobody has hold, and leaves it to the caller to call
+// ended.
+func (l *lease) retireUnheld() bool { return l.state.CompareAndSwap(0, retired) }
+
 // retire lets nobody new take hold. It may be called once.
 func (l *lease) retire() {
 	if l.state.Add(retired) == retired {

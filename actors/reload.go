@@ -70,6 +70,8 @@ type plan struct {
 	fresh   []*domain          // started, not served yet
 	params  map[string]*params // new ones of domains that stay
 	made    []*backendRef
+
+	retiring []*tenant // that get a block
 }
 
 // prepare makes everything that is new, beside what is in force.
@@ -127,7 +129,7 @@ func (p *plan) prepareDomain(c config.Domain, d *domain) error {
 		p.params[c.Name], p.next.domains[c.Name] = will, d
 		return nil
 	}
-	d = p.newDomain(c.Name, will)
+	d = p.newDomain("domain:"+c.Name, c.Name, will)
 	if err := d.start(); err != nil {
 		will.retire()
 		return err
@@ -155,13 +157,14 @@ func (p *plan) undo() {
 func (p *plan) commit() {
 	now := p.table.Load()
 	p.shape.Lock()
+	var tenants []*tenant
 	if p.Store != nil {
 		for _, d := range now.domains {
 			if d.params.Load().disk { // it had to do without, and what it learned is not there
 				p.report(d.name, p.deleteUsers(p.Store, d))
 			}
 		}
-		p.openDisk(p.Store)
+		tenants = p.openDisk(p.Store)
 	}
 	for name, will := range p.params {
 		p.adjust(now.domains[name], will)
@@ -170,11 +173,15 @@ func (p *plan) commit() {
 	for _, d := range p.fresh {
 		d.prepareRoster()
 	}
-	for _, m := range moves(now, p.next) {
+	for _, m := range p.moves(now, p.next) {
 		p.handOver(m.name, m.from, m.to)
 	}
+	p.yieldTenants(now)
 	p.table.Store(p.next)
 	p.cfg = p.Config
+	was := p.settings.Swap(p.Config).Registry
+	p.settle(tenants)
+	p.retune(was)
 	p.shape.Unlock()
 	p.switchListeners()
 	for name, d := range now.domains {
@@ -197,11 +204,18 @@ type move struct {
 }
 
 // moves lists the names whose users change hands between two tables: those that get a block of
-// their own, and those that lose it to the fallback.
-func moves(now, next *table) (list []move) {
+// their own, and those that lose it to the fallback. Who becomes a tenant begins anew, after the
+// last request to its block is answered.
+func (b *Broker) moves(now, next *table) (list []move) {
 	for _, t := range []*table{now, next} {
 		for name := range t.domains {
 			from, to := now.lookup(name), next.lookup(name)
+			if t := b.tenants.get(name); t != nil {
+				if now.domains[name] == nil {
+					from = t.live.Load()
+				}
+				to = next.domains[name]
+			}
 			if name != "*" && from != nil && to != nil && from != to {
 				list = append(list, move{name, from, to})
 			}

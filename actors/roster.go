@@ -45,7 +45,7 @@ const rosterPatience = time.Minute
 func newRosterRef(d *domain) *rosterRef {
 	return &rosterRef{
 		domain: d, patience: rosterPatience, first: rosterFirst, turn: make(chan struct{}, 1),
-		pid: d.broker.sys.NewLocalPID("domain:" + d.name + "/roster"),
+		pid: d.broker.sys.NewLocalPID(d.path + "/roster"),
 	}
 }
 

@@ -17,6 +17,7 @@ func (b *Broker) sweep() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	pruned := time.Now()
+	tidied := pruned
 	for {
 		select {
 		case <-b.sweeper:
@@ -27,6 +28,11 @@ func (b *Broker) sweep() {
 		now := time.Now()
 		if b.inFlight.Load() > 0 {
 			b.sweepOnce(now)
+		}
+		if b.tenants.awake.Load() > 0 && now.Sub(tidied) >= tidyPause(b.settings.Load().Registry.Idle) &&
+			b.tenants.tidying.CompareAndSwap(false, true) {
+			tidied = now
+			b.aside(b.tidy)
 		}
 		if now.Sub(pruned) > pruneEvery {
 			pruned = now

@@ -112,15 +112,12 @@ func (s *system) unused(name string) string {
 	return free
 }
 
-// forget takes an actor that has stopped, and its children, off the list.
-func (s *system) forget(name string) {
+// forget takes actors that have stopped off the list.
+func (s *system) forget(names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.stats, name)
-	for child := range s.stats {
-		if strings.HasPrefix(child, name+"/") {
-			delete(s.stats, child)
-		}
+	for _, name := range names {
+		delete(s.stats, name)
 	}
 }
 

@@ -66,6 +66,9 @@ func (u *users) resize() {
 
 // get returns a user, from memory or from disk. It is never nil.
 func (u *users) get(id auth.Identity) *cache.User {
+	if u.strange(id.Domain) {
+		return new(cache.User)
+	}
 	if user, ok := u.known.Get(id); ok {
 		return user
 	}
@@ -79,6 +82,9 @@ func (u *users) get(id auth.Identity) *cache.User {
 
 // place puts a user into the list where it belongs now.
 func (u *users) place(id auth.Identity, user *cache.User) {
+	if u.strange(id.Domain) {
+		return
+	}
 	if user.Worthless() {
 		if u.known.Contains(id) {
 			delete(u.touched, id)
@@ -120,7 +126,7 @@ func (u *users) load(id auth.Identity) *cache.User {
 func (u *users) save(id auth.Identity, user *cache.User) {
 	delete(u.touched, id)
 	disk := u.onDisk()
-	if disk == nil {
+	if disk == nil || u.strange(id.Domain) {
 		return
 	}
 	err := disk.Apply([]store.Op{{Key: CredentialKey(id), Value: user.Encode()}}, false)
