@@ -17,9 +17,9 @@ func tidyPause(idle time.Duration) time.Duration {
 	return min(max(idle/4, sweepEvery), tidyEvery)
 }
 
-// touch notes that a request came. To the millisecond is enough.
+// touch notes that a request came. Of two at the same moment either will do.
 func (d *domain) touch(at time.Time) {
-	if n := at.UnixNano(); n-d.used.Load() > int64(time.Millisecond) {
+	if n := at.UnixNano(); n > d.used.Load() {
 		d.used.Store(n)
 	}
 }
@@ -56,16 +56,16 @@ func (b *Broker) tidy() {
 		if i >= excess && (limits.Idle == 0 || now.UnixNano()-c.used < int64(limits.Idle)) {
 			break
 		}
-		b.sleep(c.tenant)
+		b.sleep(c.tenant, c.used)
 	}
 }
 
-// sleep takes a tenant's actors out of use, if nothing is in flight there. Who asks meanwhile
-// waits for the next ones.
-func (b *Broker) sleep(t *tenant) {
+// sleep takes a tenant's actors out of use, if nothing is in flight there and nothing came after
+// used. Who asks meanwhile waits for the next ones. The caller holds shape.
+func (b *Broker) sleep(t *tenant, used int64) {
 	t.mu.Lock()
 	d := t.live.Swap(nil)
-	if d == nil || !d.retireUnheld() {
+	if d == nil || d.used.Load() > used || !d.retireUnheld() {
 		t.live.Store(d)
 		t.mu.Unlock()
 		return
