@@ -55,6 +55,12 @@ func (d *domain) tokenOf(hash uint64) *tokenRef { return d.tokens[hash%uint64(le
 // parameters, so the hot path goes straight to its worker; the router sees what memory could
 // not answer.
 func (d *domain) enter(c *Call) {
+	if c.stage == stageSlow {
+		// It comes from another domain, where others may wait for it: were it to wait for
+		// one of them here, none would ever be answered.
+		d.shardOf(c.hash).send(c)
+		return
+	}
 	if c.Req.Op == auth.OpAuth && d.params.Load().mayBeToken(c.Req.Secret) {
 		c.stage = stageToken
 		d.tokenOf(c.hash).send(c)
