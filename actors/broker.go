@@ -202,6 +202,8 @@ func (b *Broker) isDomain(c *Call) auth.Answer {
 		a = auth.Answer{Source: auth.SourceConfig}
 	case err != nil:
 		a.Source = auth.SourceMalformed
+	case !b.serves(domain) && b.unsure():
+		a = auth.Answer{Source: auth.SourceConfig}
 	case b.serves(domain):
 		c.ID.Domain = domain
 		a = auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}
@@ -213,6 +215,12 @@ func (b *Broker) isDomain(c *Call) auth.Answer {
 func (b *Broker) serves(name string) bool {
 	d, t := b.find(name)
 	return d != nil || t != nil
+}
+
+// unsure reports whether there are registered domains, perhaps, that cannot be read: of who
+// does not stand in the file nobody can then tell that he is not served.
+func (b *Broker) unsure() bool {
+	return b.tenants.registry.Load() == nil && b.settings.Load().Registry.Declared
 }
 
 // route sends a call into its domain, unless none is to be sent.
@@ -235,8 +243,13 @@ func (b *Broker) dispatch(c *Call) {
 		b.await(t, c)
 		return
 	}
+	if d == nil && b.unsure() {
+		c.Trace.Add("domain", "not configured; whether it is registered cannot be told, see the log")
+		c.Fail(auth.SourceConfig)
+		return
+	}
 	if d == nil {
-		c.Trace.Add("domain", "not configured, and there is no fallback domain \"*\"")
+		c.Trace.Add("domain", "not configured or registered, and there is no fallback domain \"*\"")
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain})
 		return
 	}

@@ -219,3 +219,9 @@ func (b *Broker) quiet(t *tenant) {
 	case <-ctx.Done():
 	}
 }
+
+// RegistryLost reports whether registered domains were to be kept but cannot be read.
+func (b *Broker) RegistryLost() bool { return b.unsure() }
+
+// InForce is the configuration in force.
+func (b *Broker) InForce() *config.Config { return b.settings.Load() }

@@ -180,6 +180,15 @@ func TestTenantWithoutStore(t *testing.T) {
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 }
 
+// TestTenantsLost: when the registry's store could not be opened, nobody is told that a domain
+// which may be registered is not served.
+func TestTenantsLost(t *testing.T) {
+	r := newRig(t, func(s *setup) { s.cfg.Registry.Declared = true })
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.want(r.at("a.example", "joe", "good"), auth.Unavailable, auth.SourceConfig)
+	r.want(r.ask(auth.Request{Op: auth.OpIsDomain, Domain: "a.example"}), auth.Unavailable, auth.SourceConfig)
+}
+
 // brokenStore fails to read domains.
 type brokenStore struct {
 	store.Store

@@ -35,6 +35,8 @@ type controlRequest struct {
 	Group    string `json:"group,omitempty"`
 	Password string `json:"password,omitempty"`
 	Address  string `json:"address,omitempty"`
+
+	domainRequest
 }
 
 // askReply is the answer to /v1/ask.
@@ -76,6 +78,7 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	mux.HandleFunc("POST /v1/yield", handle(c.yield))
 	c.rosterHandlers(mux)
 	c.forgetHandler(mux)
+	c.handleDomains(mux)
 	c.server = &http.Server{
 		Handler: mux, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
@@ -96,9 +99,14 @@ func (c *controlServer) close() {
 
 // handle wraps a function from request to reply.
 func handle(do func(context.Context, controlRequest) (any, error)) http.HandlerFunc {
+	return handleUpTo(controlBody, do)
+}
+
+// handleUpTo is handle for requests of up to so many bytes.
+func handleUpTo(body int64, do func(context.Context, controlRequest) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req controlRequest
-		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, controlBody)).Decode(&req)
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, body)).Decode(&req)
 		if err != nil && !errors.Is(err, io.EOF) {
 			http.Error(w, "malformed request", http.StatusBadRequest)
 			return

@@ -49,7 +49,7 @@ func (d *daemon) start(cfg *config.Config) error {
 	} else if needsStore(cfg) {
 		p, err := store.OpenPebble(storeDir(cfg), log)
 		if err != nil {
-			log.Error("cache works from memory only", "err", err)
+			log.Error(withoutStore, "err", err)
 		} else {
 			d.store.Store(p)
 		}
@@ -66,7 +66,15 @@ func (d *daemon) start(cfg *config.Config) error {
 	return nil
 }
 
+// withoutStore is what a store that cannot be opened comes to.
+const withoutStore = "cache works from memory only, and registered domains are not known, until postern is restarted"
+
+// needsStore reports whether something is to be kept on disk. An open store serves registered
+// domains too, whoever asked for it.
 func needsStore(cfg *config.Config) bool {
+	if cfg.Registry.Declared {
+		return true
+	}
 	for _, d := range cfg.Domains {
 		if d.Cache.Storage == config.StorageDisk || d.Roster != nil {
 			return true

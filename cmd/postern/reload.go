@@ -190,7 +190,7 @@ func (d *daemon) openStore(cfg *config.Config) *store.Pebble {
 	}
 	p, err := store.OpenPebble(storeDir(cfg), d.log)
 	if err != nil {
-		d.log.Error("cache works from memory only", "err", err)
+		d.log.Error(withoutStore, "err", err)
 		return nil
 	}
 	return p
@@ -222,6 +222,9 @@ func describeChanges(c config.Changes) []string {
 	lines := describe("listener", c.Listeners, func(l config.Listener) string { return l.Name })
 	lines = append(lines, describe("backend", c.Backends, func(b config.Backend) string { return b.String() })...)
 	lines = append(lines, describe("domain", c.Domains, func(d config.Domain) string { return d.Name })...)
+	if c.Registry {
+		lines = append(lines, "registry changed")
+	}
 	if c.DrainTimeout {
 		lines = append(lines, "drain_timeout changed")
 	}
