@@ -96,6 +96,32 @@ func (f usersFile) forget(ctx context.Context, id auth.Identity) error {
 			return err
 		}
 	}
+	return f.forgetRegistered(ctx, id)
+}
+
+// forgetRegistered is forget for the registered domains on this file, which is theirs if it is
+// the one that a users backend has by default.
+func (f usersFile) forgetRegistered(ctx context.Context, id auth.Identity) error {
+	own, _ := f.cfg.Registered("", config.KindUsers, "", auth.Secret{}, "")
+	if own.Path != f.path {
+		return nil
+	}
+	all, err := listRegistered(ctx, f.cfg, false)
+	if err != nil {
+		return err
+	}
+	for _, r := range all.Records {
+		name := r.Domain
+		if r.AuthDomain != "" {
+			name, _ = auth.FoldDomain(r.AuthDomain)
+		}
+		if r.Kind != config.KindUsers || name != id.Domain || all.shadowed(r.Domain) {
+			continue
+		}
+		if err := forgetCached(ctx, f.cfg, auth.Identity{User: id.User, Domain: r.Domain}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
