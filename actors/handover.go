@@ -161,6 +161,17 @@ func (b *Broker) deleteUsers(disk store.Store, d *domain) error {
 	}
 }
 
+// reroute sends a call again that came to the fallback before its name was registered. It is
+// false for any other.
+func (s *shard) reroute(c *Call) bool {
+	if !s.strange(c.ID.Domain) {
+		return false
+	}
+	c.letGo()
+	s.broker.dispatch(c)
+	return true
+}
+
 // forward hands on a call for a name whose users live elsewhere by now. It is false for one
 // that is to be handled here.
 func (s *shard) forward(c *Call) bool {

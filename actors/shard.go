@@ -69,12 +69,7 @@ func (s *shard) arm() {
 }
 
 func (s *shard) onCall(c *Call) {
-	if s.strange(c.ID.Domain) { // it was sent before the name was registered
-		c.letGo()
-		s.broker.dispatch(c)
-		return
-	}
-	if len(s.left) > 0 && s.forward(c) {
+	if s.reroute(c) || len(s.left) > 0 && s.forward(c) {
 		return
 	}
 	switch c.stage {
