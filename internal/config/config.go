@@ -215,6 +215,7 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 		}
 	}
 	cfg.Registry = p.registry(s)
+	cfg.Registry.Limit = limit
 	cfg.Log = p.log(s, cfg)
 	p.afterwards(s, cfg, used)
 	return cfg

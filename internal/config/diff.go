@@ -38,7 +38,7 @@ func (c Changes) Empty() bool {
 // blocks does not count.
 func Diff(old, now *Config) Changes {
 	c := Changes{
-		Registry: old.Registry != now.Registry,
+		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
 		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
 		Backends: diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
 		Domains:  diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),

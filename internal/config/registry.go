@@ -35,7 +35,7 @@ func (c *Config) Registered(name, kind, url string, secret auth.Secret, authDoma
 	s.labels = []string{kind, "registered"}
 	b := p.backend(s, &Config{DataDir: c.DataDir})
 	b.Name, b.URL, b.Secret = name, url, secret
-	d := Domain{Name: name, Backends: []BackendRef{b.BackendRef}, Login: []string{"{user}"}, Cache: c.Registry.Cache}
+	d := Domain{Name: name, Backends: []BackendRef{b.BackendRef}, Login: []string{"{user}"}, Cache: c.Registry.Cache, Limit: c.Registry.Limit}
 	if authDomain != "" {
 		d.AuthDomains = []string{authDomain}
 	}

@@ -105,6 +105,7 @@ type Registry struct {
 	Idle     time.Duration // without a request, after which a domain's actors are stopped; 0 means never
 	MaxLive  int           // domains that may have actors when there are idle ones among them; 0 means any number
 	Cache    Cache         // of each
+	Limit    Limit         // of each: that of the file
 }
 
 // JSXCToken configures time-limited tokens of JSXC.
