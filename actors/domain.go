@@ -115,7 +115,7 @@ func (d *domain) children() []child {
 
 // paths are the names of the domain's actors.
 func (d *domain) paths() []string {
-	list := []string{d.path, d.path + "/router"}
+	list := []string{d.path, d.path + "/router", d.path + "/roster"}
 	for i := range d.tokens {
 		list = append(list, fmt.Sprintf("%s/token%d", d.path, i))
 	}

@@ -30,9 +30,10 @@ func newImport(a *app) *cobra.Command {
 		Use:   "xcauth",
 		Short: "Move in from xcauth: configuration, domains, cached passwords, roster state",
 		Long: `With --out it writes a configuration that does what xcauth's does, with each secret in a file
-of its own beside it; otherwise it uses the one of --config. Into the data directory of that
-configuration it brings the cached passwords, so that users log in even while Nextcloud is down,
-and what ejabberd was told of shared rosters. Stop postern first; xcauth's files are only read.
+of its own beside it; otherwise it uses the one of --config, and domains that this does not have
+are registered (see ` + "`postern domain`" + `). Into the data directory of that configuration it
+brings the cached passwords, so that users log in even while Nextcloud is down, and what ejabberd
+was told of shared rosters. Stop postern first; xcauth's files are only read.
 
 Databases of xcauth before version 2 are Berkeley DB files: give the output of db_dump (package
 db-util) for each with --dump. Which of them it is shows in the records.
@@ -78,8 +79,8 @@ func (a *app) importXcauth(ctx context.Context, o importOptions) error {
 	var cfg *config.Config
 	if o.out != "" {
 		cfg, err = a.writeConfig(o, settings, data)
-	} else if cfg, err = a.load(nil); err == nil {
-		a.missingDomains(cfg, data)
+	} else {
+		cfg, err = a.load(nil)
 	}
 	if err != nil {
 		return err
@@ -134,15 +135,6 @@ func (a *app) readSources(ctx context.Context, o importOptions, settings *xcauth
 	return nil
 }
 
-// missingDomains tells which domains of xcauth's table a configuration does not have.
-func (a *app) missingDomains(cfg *config.Config, data *xcauth.Data) {
-	for _, d := range data.Domains {
-		if found := configured(cfg, d.Name); found == nil || found.Name == "*" {
-			fmt.Fprintf(a.err, "warning: the domain %s has a server of its own in xcauth's table, and no block in %s: add one, or see what --out writes\n", d.Name, a.configFile)
-		}
-	}
-}
-
 // importData brings the rows into the store of a configuration.
 func (a *app) importData(ctx context.Context, cfg *config.Config, data *xcauth.Data, dry bool) (importCounts, error) {
 	m := importer{cfg: cfg, now: time.Now(), dry: dry}
@@ -174,7 +166,10 @@ func (a *app) importData(ctx context.Context, cfg *config.Config, data *xcauth.D
 
 // all imports everything.
 func (m *importer) all(data *xcauth.Data) (importCounts, error) {
-	err := m.accounts(data.Accounts)
+	err := m.domains(data)
+	if err == nil {
+		err = m.accounts(data.Accounts)
+	}
 	if err == nil {
 		err = m.rosters(data)
 	}
@@ -186,6 +181,9 @@ func (a *app) importReport(c importCounts, data *xcauth.Data, dry bool) {
 	done := "imported"
 	if dry {
 		done = "to import"
+	}
+	if n := c.Domains; n.Found > n.Foreign { // --out has told of those that it wrote
+		fmt.Fprintf(a.out, "domains: %d found, %d %s, %d registered already, %d in the configuration\n", n.Found, n.Imported, done, n.Known, n.Foreign)
 	}
 	for _, table := range []struct {
 		name    string

@@ -93,6 +93,38 @@ func importedConfig(t *testing.T, file string) string {
 	return other
 }
 
+// TestImportRegisters: domains of the table that an existing configuration lacks are registered,
+// once, and their users log in from the imported hashes while the server is down.
+func TestImportRegisters(t *testing.T) {
+	w := newXcauthWorld(t, deadURL(t), "default", "")
+	w.sql(t, fmt.Sprintf(`INSERT INTO domains VALUES ('other.example', 'own secret', '%[1]s/own', 'cloud.example', 'me@x', '2019-01-01 10:00:00', '2020-02-03 10:00:00');
+INSERT INTO domains VALUES ('dom.example', 'x', '%[1]s/x', NULL, NULL, NULL, NULL);
+INSERT INTO domains VALUES ('bad.example', 'x', 'ftp://bad', NULL, NULL, NULL, NULL);`, deadURL(t)))
+	w.knows(t, "ann@other.example", "secret", time.Hour/2)
+	cfg := configFile(t, t.TempDir(), oneList+"registry {}\nbackend \"users\" \"local\" {}\ndomain \"dom.example\" { backends = [backend.users.local] }\n")
+	if dry := w.imports(t, "--config", cfg, "--dry-run"); !strings.Contains(dry, "domains: 2 found, 1 to import, 0 registered already, 1 in the configuration") ||
+		!strings.Contains(dry, "passwords: 1 found, 1 to import") {
+		t.Errorf("dry run:\n%s", dry)
+	}
+	report := w.imports(t, "--config", cfg)
+	if !strings.Contains(report, "domains: 2 found, 1 imported, 0 registered already") || !strings.Contains(report, "left out: domains") || strings.Contains(report, "own secret") {
+		t.Errorf("the report:\n%s", report)
+	}
+	if again := w.imports(t, "--config", cfg); !strings.Contains(again, "domains: 2 found, 0 imported, 1 registered already") || !strings.Contains(again, "0 imported, 1 known already") {
+		t.Errorf("the second report:\n%s", again)
+	}
+	shown := ok(t, "", "domain", "show", "other.example", "--config", cfg)
+	for _, want := range []string{"cloud.example", "me@x", "2019-01-01", "/own"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("the registered domain lacks %s:\n%s", want, shown)
+		}
+	}
+	s := serve(t, "--config", cfg)
+	if got := exchange(t, s.address("generic"), "auth:ann:other.example:secret\nauth:ann:other.example:wrong\n"); got != "1\n0\n" {
+		t.Errorf("answered %q", got)
+	}
+}
+
 // TestImportXcauth moves in with everything: after it, logins are answered from the imported
 // hashes while the server is down, and nothing changes when it is done again.
 func TestImportXcauth(t *testing.T) {

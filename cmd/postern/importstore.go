@@ -11,6 +11,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/registry"
 	"postern/internal/roster"
 	"postern/internal/store"
 	"postern/internal/xcauth"
@@ -26,12 +27,15 @@ type importer struct {
 	now   time.Time
 	dry   bool
 
+	registered map[string]*config.Domain // domains of the table that the configuration lacks
+
 	ops    []store.Op
 	counts importCounts
 }
 
 // importCounts is what became of the rows.
 type importCounts struct {
+	Domains   counted
 	Passwords counted
 	People    counted
 	Groups    counted
@@ -53,6 +57,52 @@ func importedKey(row *xcauth.Account) []byte {
 	return append([]byte(store.Meta+"xcauth/"), sum[:]...)
 }
 
+// domains registers the domains of the table that have no block of their own. What is registered
+// already stays as it is: somebody may have changed it since.
+func (m *importer) domains(data *xcauth.Data) error {
+	m.registered = map[string]*config.Domain{}
+	var fresh []registry.Record
+	for _, d := range data.Domains {
+		m.counts.Domains.Found++
+		if found := configured(m.cfg, d.Name); found != nil && found.Name == d.Name {
+			m.counts.Domains.Foreign++
+			continue
+		}
+		r := registry.Record{Domain: d.Name, Kind: config.KindJSXC, URL: d.URL, Secret: d.Secret, AuthDomain: d.AuthDomain,
+			Contact: d.Contact, First: d.First, Latest: d.Latest}
+		if err := r.Check(); err != nil {
+			data.Skipped = append(data.Skipped, xcauth.Skipped{Table: "domains", Key: d.Name, Why: err.Error()})
+			continue
+		}
+		_, block := m.cfg.Registered(r.Domain, r.Kind, r.URL, r.Secret, r.AuthDomain)
+		m.registered[d.Name] = &block
+		known, err := m.has([]byte(store.Domains + d.Name))
+		if err != nil {
+			return err
+		}
+		if known {
+			m.counts.Domains.Known++
+			continue
+		}
+		m.counts.Domains.Imported++
+		fresh = append(fresh, r)
+	}
+	if m.dry || m.store == nil || len(fresh) == 0 {
+		return nil
+	}
+	_, err := registry.New(m.store).Put(m.now, fresh...)
+	return err
+}
+
+// domain is the block that answers for a name, of the configuration or as registered; nil if
+// there is none.
+func (m *importer) domain(name string) *config.Domain {
+	if d := m.registered[name]; d != nil {
+		return d
+	}
+	return configured(m.cfg, name)
+}
+
 // accounts imports the password cache.
 func (m *importer) accounts(rows []xcauth.Account) error {
 	pending := map[auth.Identity]*cache.User{}
@@ -71,7 +121,7 @@ func (m *importer) accounts(rows []xcauth.Account) error {
 
 func (m *importer) account(row *xcauth.Account, pending map[auth.Identity]*cache.User) error {
 	m.counts.Passwords.Found++
-	domain := configured(m.cfg, row.ID.Domain)
+	domain := m.domain(row.ID.Domain)
 	if domain == nil || domain.Cache.Storage != config.StorageDisk {
 		m.counts.Passwords.Foreign++
 		return nil
@@ -129,7 +179,7 @@ func (m *importer) rosters(data *xcauth.Data) error {
 
 func (m *importer) adopt(n *counted, domain string, changes func(roster.State) ([]store.Op, error)) error {
 	n.Found++
-	if d := configured(m.cfg, domain); d == nil || d.Roster == nil {
+	if d := m.domain(domain); d == nil || d.Roster == nil {
 		n.Foreign++
 		return nil
 	}
