@@ -68,6 +68,7 @@ func serveControl(d *daemon, socket net.Listener) *controlServer {
 	c := &controlServer{daemon: d, log: d.log, done: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/ask", handle(c.ask))
+	mux.HandleFunc("POST /v1/info", handle(c.info))
 	mux.HandleFunc("POST /v1/reload", handle(c.reload))
 	mux.HandleFunc("POST /v1/cache/show", handle(c.show))
 	mux.HandleFunc("POST /v1/cache/stats", handle(c.stats))
@@ -202,6 +203,9 @@ func (c *controlServer) yield(context.Context, controlRequest) (any, error) {
 	return yieldReply{Yields: true, PID: os.Getpid()}, nil
 }
 
+// errUnknownCall means that the daemon is too old for a question.
+var errUnknownCall = errors.New("the running daemon is of an older version: restart it")
+
 // callControl asks the daemon that owns a data directory. The error wraps errNoDaemon if
 // there is none.
 func callControl(ctx context.Context, socket, path string, req controlRequest, reply any) error {
@@ -227,6 +231,9 @@ func callControl(ctx context.Context, socket, path string, req controlRequest, r
 		return fmt.Errorf("ask the running daemon: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return errUnknownCall
+	}
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, controlBody))
 		return errors.New(string(bytes.TrimSpace(text)))

@@ -107,16 +107,20 @@ func (d *daemon) closeStore() {
 
 // newBackend makes the backend of a configuration block.
 func newBackend(b config.Backend, hashing backend.Hashing) (backend.Backend, error) {
+	return makeBackend(b, httpOptions(b), hashing)
+}
+
+func makeBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing) (backend.Backend, error) {
 	switch b.Kind {
 	case config.KindNextcloud:
 		return backend.NewNextcloud(backend.NextcloudOptions{
-			HTTPOptions: httpOptions(b), AdminUser: b.AdminUser, AdminPassword: b.AdminPassword,
+			HTTPOptions: o, AdminUser: b.AdminUser, AdminPassword: b.AdminPassword,
 			AcceptOtherID: b.AcceptOtherID, MaxDelay: b.MaxDelay, MaxMembers: b.MaxMembers,
 		})
 	case "jsxc":
-		return backend.NewJSXC(httpOptions(b), b.Secret)
+		return backend.NewJSXC(o, b.Secret)
 	case "json":
-		return backend.NewJSON(httpOptions(b))
+		return backend.NewJSON(o)
 	case "users":
 		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost}, hashing)
 	}

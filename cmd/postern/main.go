@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"postern/internal/auth"
 )
 
 func main() { os.Exit(runAs(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr})) }
@@ -50,8 +48,5 @@ func run(args []string, io stdio) int {
 		return exit.code
 	}
 	fmt.Fprintln(io.err, "postern: "+err.Error())
-	if isQuestion(cmd) {
-		return auth.Unavailable.ExitCode() // 1 would be the answer "no"
-	}
-	return 1
+	return failedExit(cmd)
 }

@@ -28,6 +28,8 @@ type reloader struct {
 	load func(warn func(config.Problem)) (*config.Config, error) // nil: there is nothing to read
 	sink *logSink
 
+	origin origin // under mu
+
 	mu     sync.Mutex // one reload at a time
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -36,7 +38,8 @@ type reloader struct {
 // newReloader makes a reloader of the file that the flags name, wherever the process goes from
 // here. Until ready is called, reloads wait.
 func (a *app) newReloader(ctx context.Context, sink *logSink) (*reloader, error) {
-	r := &reloader{sink: sink}
+	now := time.Now()
+	r := &reloader{sink: sink, origin: origin{started: now, loaded: now}}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.mu.Lock()
 	if a.embedded {
@@ -47,7 +50,7 @@ func (a *app) newReloader(ctx context.Context, sink *logSink) (*reloader, error)
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	again := &app{stdio: a.stdio, configFile: file}
-	r.load = again.load
+	r.load, r.origin.file = again.load, file
 	return r, nil
 }
 
@@ -111,6 +114,7 @@ func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 		d.log.Error("configuration could not be reloaded; the old one stays in force", "err", err)
 		return reply, fmt.Errorf("%w: %w", errKept, err)
 	}
+	r.origin.loaded = begun
 	for _, w := range reply.Warnings {
 		d.log.Warn("configuration", "warning", w)
 	}

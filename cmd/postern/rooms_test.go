@@ -24,10 +24,11 @@ var rooms = map[string][]string{
 	"internal/registry": {"internal/auth", "internal/store"},
 	"internal/limit":    {"internal/auth"},
 	"internal/xcauth":   {"internal/auth"},
+	"internal/doctor":   {"internal/auth", "internal/config", "internal/backend"},
 	"actors": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
 		"internal/backend", "internal/roster", "internal/registry", "internal/limit"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "internal/roster", "internal/registry", "internal/limit", "internal/xcauth", "actors"},
+		"internal/backend", "internal/roster", "internal/registry", "internal/limit", "internal/xcauth", "internal/doctor", "actors"},
 }
 
 // roomOf returns the room of a package path of this module.

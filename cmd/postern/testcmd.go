@@ -19,12 +19,15 @@ func newTest(a *app) *cobra.Command {
 		Use:   "test",
 		Short: "Ask one question and show each step of its way",
 		Long: `Asks the running daemon, or, when none runs, a broker of its own with the same
-configuration. The password is asked for, or read from standard input; it never stands on
+configuration, as --direct always does: what differs between the two is in the daemon. A
+broker beside a running daemon knows nothing of its cache. The password is asked for, or read from standard input; it never stands on
 the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell", which is
 also that of a question that could not be put.`,
 		Example: `  postern test auth alice@example.org
   postern test isuser alice@example.org && echo "there is an alice"`,
 	}
+	var direct bool
+	cmd.PersistentFlags().BoolVar(&direct, "direct", false, "do not ask the running daemon, but a broker of this command's own")
 	var questions []*cobra.Command
 	for _, t := range []struct {
 		op    auth.Operation
@@ -38,7 +41,7 @@ also that of a question that could not be put.`,
 			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
 			Example: "  postern test " + t.op.String() + " alice@example.org",
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return a.test(cmd.Context(), t.op, args[0])
+				return a.test(cmd.Context(), t.op, args[0], direct)
 			},
 		})
 	}
@@ -50,7 +53,7 @@ func isQuestion(cmd *cobra.Command) bool {
 	return strings.HasPrefix(cmd.CommandPath()+" ", "postern test ")
 }
 
-func (a *app) test(ctx context.Context, op auth.Operation, address string) error {
+func (a *app) test(ctx context.Context, op auth.Operation, address string, direct bool) error {
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -65,14 +68,7 @@ func (a *app) test(ctx context.Context, op auth.Operation, address string) error
 			return err
 		}
 	}
-	var reply askReply
-	err = callControl(ctx, controlPath(cfg), "/v1/ask", controlRequest{
-		Op: op.String(), User: id.User, Domain: id.Domain, Password: req.Secret.Reveal(),
-	}, &reply)
-	if errors.Is(err, errNoDaemon) {
-		fmt.Fprintln(a.err, "no daemon is running: asking directly")
-		reply, err = askDirectly(ctx, cfg, req)
-	}
+	reply, err := a.put(ctx, cfg, req, direct)
 	if err != nil {
 		return err
 	}
@@ -81,6 +77,21 @@ func (a *app) test(ctx context.Context, op auth.Operation, address string) error
 		return &exitError{code: reply.Exit}
 	}
 	return nil
+}
+
+// put asks the daemon, or a broker of our own if there is none or the daemon is to be left out.
+func (a *app) put(ctx context.Context, cfg *config.Config, req auth.Request, direct bool) (reply askReply, err error) {
+	if direct {
+		return askDirectly(ctx, cfg, req)
+	}
+	err = callControl(ctx, controlPath(cfg), "/v1/ask", controlRequest{
+		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(),
+	}, &reply)
+	if errors.Is(err, errNoDaemon) {
+		fmt.Fprintln(a.err, "no daemon is running: asking directly")
+		return askDirectly(ctx, cfg, req)
+	}
+	return reply, err
 }
 
 // askDirectly starts a broker for one question.

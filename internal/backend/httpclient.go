@@ -28,6 +28,18 @@ type HTTPOptions struct {
 	Timeout        time.Duration // of a whole request; the context may end it earlier
 	MaxResponse    int64         // bytes of an answer's body
 	Connections    int           // idle ones kept, usually the backend's slots
+
+	// For an administrator's tool; both may be nil. Dial takes the place of a plain dialer.
+	// Observe is told of every answer before it is judged; what it is given is on loan.
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	Observe func(Observation)
+}
+
+// Observation is an answer as it came. Its body and header may repeat what was sent.
+type Observation struct {
+	Status int
+	Header http.Header
+	Body   []byte
 }
 
 // maxHeader bounds an answer's header, in bytes.
@@ -65,7 +77,7 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil {
 		return nil, errors.New("url must be an absolute http or https URL without user name and password")
 	}
-	roots, err := loadRoots(o.CAFile)
+	roots, err := LoadRoots(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +94,9 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 		o.Connections = 32
 	}
 	c := &httpClient{options: o, dial: (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext}
+	if o.Dial != nil {
+		c.dial = o.Dial
+	}
 	c.transport = &http.Transport{
 		Proxy: nil,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -102,8 +117,9 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	return c, nil
 }
 
-// loadRoots reads the certificate authorities of a PEM file; nil means the system's.
-func loadRoots(file string) (*x509.CertPool, error) {
+// LoadRoots reads the certificate authorities of a PEM file; nil, for the file "", means the
+// system's.
+func LoadRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -174,6 +190,9 @@ func (c *httpClient) attempt(ctx context.Context, q call) (r reply, unsent bool,
 	}
 	r = reply{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data,
 		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1"}
+	if c.options.Observe != nil {
+		c.options.Observe(Observation{resp.StatusCode, resp.Header, data})
+	}
 	if err != nil && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusInternalServerError {
 		r.body, r.cut, err = nil, true, nil // the status alone decides
 	}

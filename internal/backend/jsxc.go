@@ -134,6 +134,9 @@ func classifyJSXC(q Query, r reply) Result {
 	return classifyRoster(answer["data"], r.body)
 }
 
+// ErrSignature is why a server with another secret does not answer.
+var ErrSignature = errors.New("the server says that the signature is wrong: secret is not the API secret of its JSXC app")
+
 // classifyComplaint reads the text of an error. The server has no codes: a wrong
 // signature and an unknown user differ in the text only.
 func classifyComplaint(q Query, data json.RawMessage) Result {
@@ -144,7 +147,7 @@ func classifyComplaint(q Query, data json.RawMessage) Result {
 	msg = strings.ToLower(msg)
 	switch {
 	case strings.Contains(msg, "signature does not match"):
-		return misconfigured("the server says that the signature is wrong: secret is not the API secret of its JSXC app")
+		return Result{Class: Misconfigured, Err: ErrSignature}
 	case strings.Contains(msg, "x-jsxc-signature"):
 		return misconfigured("the server says that the signature is missing: a proxy in between drops the header " + signatureHeader)
 	case strings.Contains(msg, "hash algorithm"):

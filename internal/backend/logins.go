@@ -14,10 +14,10 @@ func ExpandLogin(rule, user, domain string) string {
 	return strings.NewReplacer("{user}", user, "{domain}", domain).Replace(rule)
 }
 
-// loginNames lists the login names of a question's user, in the order of the rules, each
+// LoginNames lists the login names of a question's user, in the order of the rules, each
 // once. HTTP Basic authentication ends a login name at the first colon, and PHP takes "0"
 // for empty, so such names are nobody's.
-func (q *Query) loginNames() (names []string) {
+func (q *Query) LoginNames() (names []string) {
 	rules := q.Logins
 	if len(rules) == 0 {
 		rules = []string{"{user}"}

@@ -96,7 +96,7 @@ func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 	default:
 		return Result{Class: Unsupported}
 	}
-	names := q.loginNames()
+	names := q.LoginNames()
 	if len(names) == 0 {
 		return Result{Class: Refused, Absent: true}
 	}

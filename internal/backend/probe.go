@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"postern/internal/auth"
 )
 
 // Prober is what a backend has that can be examined by an administrator's tool, beside the
@@ -18,8 +20,21 @@ type Prober interface {
 	// Throttle asks how the server treats logins from postern's own address.
 	Throttle(ctx context.Context) (ThrottleState, error)
 	// Rights proves that the service account can log in, may look up users, and finds known,
-	// an account's name. It asks anew, whatever is remembered.
+	// an account's name, unless that is empty. It asks anew, whatever is remembered.
 	Rights(ctx context.Context, known string) error
+}
+
+// Signed is a backend whose server answers only those who sign with the right secret.
+type Signed interface {
+	// Forged puts a question with a signature that is surely wrong. Its Result should be
+	// Misconfigured by ErrSignature.
+	Forged(ctx context.Context, q Query) Result
+}
+
+// Forged implements Signed.
+func (j *jsxc) Forged(ctx context.Context, q Query) Result {
+	other := &jsxc{j.client, auth.NewSecret("not " + j.secret.Reveal())}
+	return other.Ask(ctx, q)
 }
 
 // ServerStatus is what a Nextcloud says of itself in status.php.
@@ -62,8 +77,8 @@ func (n *nextcloud) Status(ctx context.Context) (s ServerStatus, err error) {
 	return s, nil
 }
 
-// errNoThrottle means that the server keeps its brute-force state to itself, or has none.
-var errNoThrottle = errors.New("the server does not tell how it slows down logins")
+// ErrNoThrottle means that the server keeps its brute-force state to itself, or has none.
+var ErrNoThrottle = errors.New("the server does not tell how it slows down logins")
 
 // Throttle implements Prober. It needs no login, so it is neither counted nor delayed.
 func (n *nextcloud) Throttle(ctx context.Context) (s ThrottleState, err error) {
@@ -81,12 +96,12 @@ func parseThrottle(a ocs) (s ThrottleState, err error) {
 	fields := map[string]json.RawMessage{"data": a.data}
 	for _, word := range []string{"data", "capabilities", "bruteforce"} {
 		if fields, err = object(fields[word]); err != nil {
-			return s, errNoThrottle
+			return s, ErrNoThrottle
 		}
 	}
 	var milliseconds float64
 	if json.Unmarshal(fields["delay"], &milliseconds) != nil || milliseconds < 0 || milliseconds > 1e9 {
-		return s, errNoThrottle
+		return s, ErrNoThrottle
 	}
 	s.Delay = time.Duration(milliseconds * float64(time.Millisecond))
 	s.Exempts = json.Unmarshal(fields["allow-listed"], &s.Exempt) == nil
@@ -103,7 +118,7 @@ func (n *nextcloud) slowed(ctx context.Context) (r Result, slow bool) {
 	}
 	s, err := n.Throttle(ctx)
 	switch {
-	case errors.Is(err, errNoThrottle):
+	case errors.Is(err, ErrNoThrottle):
 	case err != nil:
 		return r, false // the login itself will tell
 	case s.Delay > n.options.MaxDelay:
@@ -122,6 +137,9 @@ func (n *nextcloud) Rights(ctx context.Context, known string) error {
 	n.service.note(time.Time{}, time.Time{})
 	if r, ok := n.prove(ctx, 0); !ok {
 		return r.Err
+	}
+	if known == "" {
+		return nil
 	}
 	a, r, ok := n.asService(ctx, http.MethodGet, "cloud/users/"+url.PathEscape(known), nil, false)
 	switch {

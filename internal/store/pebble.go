@@ -95,10 +95,17 @@ func (p *Pebble) checkFormat() error {
 	if errors.Is(err, ErrNotFound) {
 		return p.Apply([]Op{{key, []byte{formatVersion}}}, true)
 	}
-	if err == nil && (len(v) != 1 || v[0] != formatVersion) {
-		err = fmt.Errorf("format %v is not known to this version of postern: install a newer one, or move the directory away to start with an empty cache", v)
+	if err == nil {
+		err = knownFormat(v)
 	}
 	return err
+}
+
+func knownFormat(v []byte) error {
+	if len(v) != 1 || v[0] != formatVersion {
+		return fmt.Errorf("format %v is not known to this version of postern: install a newer one, or move the directory away to start with an empty cache", v)
+	}
+	return nil
 }
 
 // Get implements Store.

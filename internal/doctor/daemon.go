@@ -1,0 +1,107 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/config"
+)
+
+// Daemon is what was found at the control socket: Info of whoever answers, Err if there is
+// somebody who does not, and neither if nobody is there.
+type Daemon struct {
+	Info *Info
+	Err  error
+}
+
+// ErrOlder is the error of a daemon that does not know the question.
+var ErrOlder = errors.New("the daemon is of an older version")
+
+// Info is what a daemon says of itself.
+type Info struct {
+	Version     string    `json:"version"`
+	PID         int       `json:"pid"`
+	Started     time.Time `json:"started"`
+	Config      string    `json:"config"` // file; empty: the built-in one
+	Loaded      time.Time `json:"loaded"` // when the configuration in force was read
+	ForPipes    bool      `json:"for_pipes"`
+	Listeners   []string  `json:"listeners"`    // names of those that are served
+	Pending     []string  `json:"pending"`      // what a reload would change
+	Unloadable  string    `json:"unloadable"`   // why a reload would fail
+	Store       bool      `json:"store"`        // it has a store on disk
+	StoreFailed string    `json:"store_failed"` // why it does not use it
+}
+
+// Running is the chain of the daemon.
+func (e *Env) Running(cfg *config.Config, d *Daemon, version, file string) Chain {
+	return Chain{"daemon", []Step{
+		{Check: "running", Run: func(context.Context) []Outcome { return e.running(cfg, d) }},
+		{Check: "version", Alone: true, Run: func(context.Context) []Outcome { return d.version(version) }},
+		{Check: "loaded", Alone: true, Run: func(context.Context) []Outcome { return d.loaded(file) }},
+	}}
+}
+
+func (e *Env) running(cfg *config.Config, d *Daemon) []Outcome {
+	waiting := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Network != "systemd" })
+	switch {
+	case errors.Is(d.Err, ErrOlder):
+		return fine("a daemon answers")
+	case errors.Is(d.Err, fs.ErrPermission):
+		owner := "postern"
+		if f, err := e.Stat(cfg.DataDir); err == nil {
+			owner = e.UserName(f.UID)
+		}
+		return fail("a daemon may be running, but "+e.UserName(e.UID)+" may not ask it", "sudo -u "+owner+" postern doctor")
+	case d.Err != nil:
+		return fail(fmt.Sprintf("a daemon is there, but does not answer: %v", d.Err), "look into its log, then restart it: systemctl restart postern")
+	case d.Info == nil && waiting:
+		return fail("no daemon is running, so nobody listens", "start it: systemctl enable --now postern, or postern serve")
+	case d.Info == nil:
+		return fine("no daemon is running; none is needed before the first question")
+	case d.Info.ForPipes && waiting:
+		return fail("only a broker that `postern pipe` started is running: it serves no listener", "start the daemon: systemctl enable --now postern, or postern serve")
+	}
+	return fine("process %d, since %s", d.Info.PID, d.Info.Started.Local().Format(time.DateTime))
+}
+
+func (d *Daemon) version(own string) []Outcome {
+	const cure = "restart it: systemctl restart postern"
+	switch {
+	case errors.Is(d.Err, ErrOlder):
+		return warn("the daemon is of an older version than this program ("+own+")", cure)
+	case d.Info == nil:
+		return nil
+	case d.Info.Version != own:
+		return warn(fmt.Sprintf("the daemon is version %s, this program is %s", d.Info.Version, own), cure)
+	}
+	return fine("%s", own)
+}
+
+// loaded tells whether the daemon uses the configuration that was looked at.
+func (d *Daemon) loaded(file string) []Outcome {
+	switch {
+	case d.Info == nil:
+		return nil
+	case d.Info.Config != file:
+		return warn(fmt.Sprintf("the daemon uses %s, but this is a report on %s", named(d.Info.Config), named(file)),
+			"name the daemon's configuration with --config")
+	case d.Info.Unloadable != "":
+		return fail("the daemon cannot read its configuration again, and would not start with it: "+d.Info.Unloadable, "correct it, then postern reload")
+	case len(d.Info.Pending) > 0:
+		return warn(fmt.Sprintf("the configuration has changed since the daemon read it at %s: %s",
+			d.Info.Loaded.Local().Format(time.DateTime), strings.Join(d.Info.Pending, ", ")), "postern reload")
+	}
+	return fine("the configuration in force is that of the file, read %s", d.Info.Loaded.Local().Format(time.DateTime))
+}
+
+func named(file string) string {
+	if file == "" {
+		return "the built-in configuration"
+	}
+	return file
+}

@@ -1,0 +1,99 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// ejabberdFiles is where packages put ejabberd's configuration.
+var ejabberdFiles = [...]string{"/etc/ejabberd/ejabberd.yml", "/opt/ejabberd/conf/ejabberd.yml"}
+
+// Ejabberd is the chain of an ejabberd on this machine; it finds nothing where there is none, or
+// one without external authentication. file is where its configuration is; empty: the usual places.
+func (e *Env) Ejabberd(file string) Chain {
+	return Chain{"ejabberd", []Step{{Check: "auth", Run: func(context.Context) []Outcome { return e.ejabberd(file) }}}}
+}
+
+func (e *Env) ejabberd(file string) []Outcome {
+	places := []string{file}
+	if file == "" {
+		places = ejabberdFiles[:]
+	}
+	for _, place := range places {
+		data, err := e.ReadFile(place)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && file == "":
+			continue
+		case err != nil && file != "":
+			return warn(place+" cannot be read: "+cause(err).Error(), "correct --ejabberd, or run doctor as a user who may read it")
+		case err != nil:
+			return skip(place+" cannot be read by this user", "")
+		}
+		return e.ejabberdSays(place, string(data))
+	}
+	return nil
+}
+
+// ejabberdSays judges what the lines of a configuration say, whatever host they are for. The rest
+// of YAML is not needed for these options, which have a word or a line of text as value.
+func (e *Env) ejabberdSays(file, text string) (out []Outcome) {
+	options := map[string][]string{}
+	for line := range strings.Lines(text) {
+		if i := strings.Index(line, " #"); i >= 0 {
+			line = line[:i]
+		}
+		key, value, found := strings.Cut(strings.Trim(line, " \t-\r\n"), ":")
+		if found && !strings.HasPrefix(key, "#") {
+			key = strings.Trim(key, `"'`)
+			options[key] = append(options[key], strings.Trim(strings.TrimSpace(value), `"'`))
+		}
+	}
+	programs := options["extauth_program"]
+	if len(programs) == 0 {
+		return nil
+	}
+	for _, program := range programs {
+		out = append(out, e.extauth(file, program)...)
+	}
+	off := func(option string) bool {
+		for _, value := range options[option] {
+			if value == "false" || value == "no" || value == "off" {
+				return true
+			}
+		}
+		return false
+	}
+	if !off("auth_use_cache") && !off("use_cache") {
+		out = append(out, warn(file+": ejabberd keeps a cache of its own, which refuses a changed password, and says for an hour that a new user does not exist",
+			"write auth_use_cache: false, then ejabberdctl reload_config")...)
+	}
+	if len(out) == 0 {
+		return fine("%s: external authentication without a cache of ejabberd's", file)
+	}
+	return out
+}
+
+// extauth looks at the program that ejabberd starts.
+func (e *Env) extauth(file, command string) []Outcome {
+	words := strings.Fields(command)
+	if len(words) == 0 {
+		return fail(file+": extauth_program is empty", `write extauth_program: "/usr/bin/postern pipe --protocol ejabberd"`)
+	}
+	program := words[0]
+	if !filepath.IsAbs(program) {
+		return fail(file+": extauth_program is not an absolute path: "+program, `write the whole path, as in "/usr/bin/postern pipe --protocol ejabberd"`)
+	}
+	f, err := e.Stat(program)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fail(file+": extauth_program is not there: "+program, "install it, or correct the path; a program that cannot start ends external authentication on all of ejabberd's hosts")
+	case err == nil && (f.Mode.IsDir() || f.Mode.Perm()&0o111 == 0):
+		return fail(file+": extauth_program cannot be executed: "+program, "chmod 755 "+program)
+	case filepath.Base(program) == "postern" && (len(words) < 2 || words[1] != "pipe"):
+		return fail(file+": extauth_program starts postern, but not its pipe", `write "`+program+` pipe --protocol ejabberd"`)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postern/internal/backend"
+	"postern/internal/config"
+)
+
+// Env is the machine that is looked at. Tests put their own functions in.
+type Env struct {
+	Now      func() time.Time
+	UID      int
+	Stat     func(path string) (File, error) // follows links
+	ReadFile func(path string) ([]byte, error)
+	Probe    func(dir string) error                         // writes a file there, and removes it
+	Free     func(dir string) (uint64, error)               // bytes
+	MaxFiles func(pid int) (uint64, error)                  // open files that a process may have; pid 0: this one
+	UserName func(uid int) string                           // or its number
+	GroupID  func(name string) (int, error)                 // of a name or number
+	OpenDisk func(dir string) error                         // opens a store without changing it
+	Run      func(context.Context, string, ...string) error // runs a program to its end
+
+	LookupHost func(ctx context.Context, host string) ([]string, error)
+	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
+	Listen     func(network, address string) (net.Listener, error)
+	// Connect makes a backend; shape is the last to change its options.
+	Connect func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error)
+}
+
+// File is what there is to know of a file.
+type File struct {
+	Mode     fs.FileMode
+	UID, GID int
+	Size     int64
+}
+
+// maxFile bounds a file that is read, in bytes.
+const maxFile = 4 << 20
+
+// OSEnv is the machine that the process runs on, without OpenDisk and Connect.
+func OSEnv() *Env {
+	return &Env{
+		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,
+		UserName: userName, GroupID: groupID, Run: run,
+		LookupHost: net.DefaultResolver.LookupHost, Dial: new(net.Dialer).DialContext, Listen: net.Listen,
+	}
+}
+
+func stat(path string) (File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return File{}, err
+	}
+	f := File{Mode: info.Mode(), UID: -1, GID: -1, Size: info.Size()}
+	if own, ok := info.Sys().(*syscall.Stat_t); ok {
+		f.UID, f.GID = int(own.Uid), int(own.Gid)
+	}
+	return f, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, errors.New("this is not a text file of reasonable size")
+	}
+	data := make([]byte, info.Size())
+	n, err := f.ReadAt(data, 0)
+	if n < len(data) {
+		return nil, err
+	}
+	return data, nil
+}
+
+func probe(dir string) error {
+	f, err := os.CreateTemp(dir, ".doctor-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 4096))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
+func free(dir string) (uint64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	return s.Bavail * uint64(s.Bsize), nil
+}
+
+// maxFiles reads the limit that a Go program gives itself: the hard one.
+func maxFiles(pid int) (uint64, error) {
+	name := "self"
+	if pid != 0 {
+		name = strconv.Itoa(pid)
+	}
+	data, err := os.ReadFile(filepath.Join("/proc", name, "limits"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		rest, found := strings.CutPrefix(line, "Max open files")
+		if words := strings.Fields(rest); found && len(words) > 1 {
+			if words[1] == "unlimited" {
+				return 1 << 62, nil
+			}
+			return strconv.ParseUint(words[1], 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("the limits of process %s do not tell", name)
+}
+
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(uid)
+}
+
+func groupID(name string) (int, error) {
+	if gid, err := strconv.Atoi(name); err == nil {
+		return gid, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+func run(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	return cmd.Run()
+}

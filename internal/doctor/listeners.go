@@ -1,0 +1,138 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"postern/internal/config"
+)
+
+// Listeners are the chains of the places where servers ask.
+func (e *Env) Listeners(cfg *config.Config, d *Daemon) []Chain {
+	var out []Chain
+	for _, l := range cfg.Listeners {
+		c := Chain{Hop: "listener." + l.Name}
+		if l.Network == "unix" {
+			c.Steps = append(c.Steps,
+				Step{Check: "group", Run: func(context.Context) []Outcome { return e.socketGroup(&l) }},
+				Step{Check: "path", Alone: true, Run: func(context.Context) []Outcome { return e.socketPath(&l) }})
+		}
+		c.Steps = append(c.Steps, Step{Check: "address", Alone: true, Run: func(ctx context.Context) []Outcome { return e.address(ctx, &l, d) }})
+		out = append(out, c)
+	}
+	return out
+}
+
+// socketGroup looks at who is meant to reach a Unix socket.
+func (e *Env) socketGroup(l *config.Listener) []Outcome {
+	if l.Group != "" {
+		if _, err := e.GroupID(l.Group); err != nil {
+			return fail(fmt.Sprintf("there is no group %s, to which the socket is to belong", l.Group), "groupadd --system "+l.Group+", or correct group in the listen block")
+		}
+	}
+	switch {
+	case l.Mode&0o006 != 0:
+		return warn(fmt.Sprintf("every user of this machine may ask (mode %04o), and so try passwords", l.Mode), `set mode = "0660", and group to that of the server that asks`)
+	case l.Mode&0o060 == 0o060 && l.Group == "":
+		return fine("mode %04o, for the group of the user that postern runs as", l.Mode)
+	}
+	return fine("mode %04o, group %s", l.Mode, l.Group)
+}
+
+// socketPath looks for a directory that the members of the socket's group cannot pass.
+func (e *Env) socketPath(l *config.Listener) []Outcome {
+	if l.Group == "" {
+		return nil // peers run as the same user, or as anybody
+	}
+	gid, err := e.GroupID(l.Group)
+	if err != nil {
+		return nil
+	}
+	if dir := e.closed(l.Address, who{-1, gid}); dir != "" {
+		return fail(fmt.Sprintf("members of group %s cannot get through %s to the socket", l.Group, dir),
+			fmt.Sprintf("chgrp %s %s && chmod g+x %[2]s, or put the socket elsewhere", l.Group, dir))
+	}
+	if f, err := e.Stat(l.Address); err == nil && f.Mode&fs.ModeSocket != 0 && (f.Mode.Perm() != l.Mode || f.GID != gid) {
+		return warn(fmt.Sprintf("the socket %s has mode %04o and group %d, not %04o and %s", l.Address, f.Mode.Perm(), f.GID, l.Mode, l.Group),
+			"postern reload; in a socket unit, correct SocketMode= and SocketGroup=")
+	}
+	return fine("members of group %s reach %s", l.Group, l.Address)
+}
+
+// address tells whether the listener is served, or could be. It does not connect to a daemon.
+func (e *Env) address(ctx context.Context, l *config.Listener, d *Daemon) []Outcome {
+	switch {
+	case d.Info != nil && !d.Info.ForPipes && slices.Contains(d.Info.Listeners, l.Name):
+		return fine("served at %s", l.Address)
+	case d.Info != nil && !d.Info.ForPipes:
+		return fail("the daemon does not serve it", "postern reload; its log says why if that is refused")
+	case l.Network == "systemd":
+		return skip("systemd opens the socket "+l.Address+": see systemctl list-sockets", "")
+	case d.Err != nil:
+		return skip("not tried, because a daemon may be listening", "")
+	case l.Network == "unix":
+		return e.freePath(ctx, l)
+	}
+	return e.freePort(l)
+}
+
+// freePort binds and closes a port on which nobody should be listening.
+func (e *Env) freePort(l *config.Listener) []Outcome {
+	s, err := e.Listen(l.Network, l.Address)
+	if err == nil {
+		_ = s.Close()
+		return fine("%s is free", l.Address)
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fail("another program listens on "+l.Address, "see which one with ss -ltnp, and stop it, or choose another address; a socket unit of postern's own is well")
+	case errors.Is(err, syscall.EACCES):
+		return fail("this user may not listen on "+l.Address, "use a port above 1023, or a socket unit of systemd")
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fail("this machine does not have the address "+l.Address, "correct the address in the listen block")
+	}
+	return fail(fmt.Sprintf("nobody could listen on %s: %v", l.Address, errors.Unwrap(err)), "correct the address in the listen block")
+}
+
+// freePath looks at a socket file on which nobody should be listening.
+func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
+	f, err := e.Stat(l.Address)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if dir := e.existing(filepath.Dir(l.Address)); dir != filepath.Dir(l.Address) {
+			return warn(fmt.Sprintf("the directory %s is not there", filepath.Dir(l.Address)), "make it with the ownership that the socket's users need, or postern makes it for itself")
+		}
+		return fine("%s is free", l.Address)
+	case err != nil:
+		return fail(fmt.Sprintf("%s: %v", l.Address, cause(err)), "run doctor as the user that postern runs as, and let that user through to the directory")
+	case f.Mode&fs.ModeSocket == 0:
+		return fail(l.Address+" exists and is not a socket", "move it away, or choose another address")
+	}
+	if c, err := e.Dial(ctx, "unix", l.Address); err == nil {
+		_ = c.Close()
+		return fail("another program listens on "+l.Address, "stop it (saslauthd?), or choose another address")
+	}
+	return fine("%s is left from before, and will be replaced", l.Address)
+}
+
+// Blind says which listeners do not tell their clients' addresses: limits there count users only.
+func Blind(cfg *config.Config) Step {
+	return Step{Check: "clients", Alone: true, Run: func(context.Context) []Outcome {
+		var blind []string
+		for _, l := range cfg.Listeners {
+			if l.Protocol != "dovecot" && l.Protocol != "saslauthd" {
+				blind = append(blind, l.Name)
+			}
+		}
+		if len(blind) == 0 {
+			return nil
+		}
+		return fine("these listeners do not tell who their client is, so that nobody can be slowed down by address: %s", strings.Join(blind, ", "))
+	}}
+}

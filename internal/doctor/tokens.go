@@ -1,0 +1,54 @@
+package doctor
+
+import (
+	"context"
+	"encoding/base32"
+	"fmt"
+	"strings"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+)
+
+// Least lengths, in bytes: a secret that people made up, and the key of a one-time password (RFC
+// 4226, R6).
+const (
+	leastSecret = 16
+	leastSeed   = 16
+)
+
+// Tokens is the chain of the secrets that sign tokens; it is empty without any.
+func (e *Env) Tokens(cfg *config.Config) Chain {
+	c := Chain{Hop: "tokens"}
+	for _, d := range cfg.Domains {
+		if d.JSXC != nil {
+			c.Steps = append(c.Steps, secrets("jsxc", d.Name, d.JSXC.Secrets))
+		}
+		if d.TOTP != nil {
+			c.Steps = append(c.Steps, secrets("totp", d.Name, d.TOTP.Secrets), seed(d.Name, d.TOTP.Seed))
+		}
+	}
+	return c
+}
+
+func secrets(kind, domain string, all []auth.Secret) Step {
+	return Step{Check: kind, Alone: true, Run: func(context.Context) []Outcome {
+		for _, s := range all {
+			if s.Len() < leastSecret {
+				return warn(fmt.Sprintf("domain %s: a secret that signs tokens has only %d bytes: it can be found by trying, and then opens every account", domain, s.Len()),
+					fmt.Sprintf("use one of at least %d random bytes: openssl rand -hex 32", leastSecret))
+			}
+		}
+		return fine("domain %s: %s of sane length", domain, plural(len(all), "secret"))
+	}}
+}
+
+func seed(domain string, s auth.Secret) Step {
+	return Step{Check: "totp-seed", Alone: true, Run: func(context.Context) []Outcome {
+		key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(strings.TrimRight(s.Reveal(), "=")))
+		if err != nil || len(key) < leastSeed {
+			return warn(fmt.Sprintf("domain %s: the seed has only %d bytes", domain, len(key)), "use one of at least 16: head -c 20 /dev/urandom | base32")
+		}
+		return fine("domain %s: seed of sane length", domain)
+	}}
+}
