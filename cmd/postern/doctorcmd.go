@@ -60,22 +60,12 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 	if err != nil {
 		return err
 	}
-	env := doctor.OSEnv()
-	env.OpenDisk = store.CheckPebble
-	env.Connect = func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error) {
-		options := httpOptions(b)
-		shape(&options)
-		return makeBackend(b, options, func(_ context.Context, run func()) error { run(); return nil })
-	}
-	chains := []doctor.Chain{env.Configuration(file, cfg, problems)}
+	env := doctorEnv()
+	s := doctor.Subject{Version: version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd}
 	if cfg != nil {
-		d := askInfo(ctx, cfg)
-		chains = append(chains, env.Files(cfg, d), env.Store(cfg, storeDir(cfg), d), env.Running(cfg, d, version, file))
-		chains = append(chains, env.Listeners(cfg, d)...)
-		chains = append(chains, env.Backends(cfg, known)...)
-		chains = append(chains, env.Tokens(cfg), env.Ejabberd(o.ejabberd))
+		s.StoreDir, s.Daemon = storeDir(cfg), askInfo(ctx, cfg)
 	}
-	report := doctor.NewReport(version, time.Now(), doctor.Run(ctx, chains))
+	report := doctor.NewReport(version, time.Now(), doctor.Run(ctx, env.Chains(s)))
 	if o.json {
 		err = a.print(report)
 	} else {
@@ -85,6 +75,18 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		err = &exitError{code: report.Exit}
 	}
 	return err
+}
+
+// doctorEnv is this machine.
+func doctorEnv() *doctor.Env {
+	env := doctor.OSEnv()
+	env.OpenDisk = store.CheckPebble
+	env.Connect = func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error) {
+		options := httpOptions(b)
+		shape(&options)
+		return makeBackend(b, options, func(_ context.Context, run func()) error { run(); return nil })
+	}
+	return env
 }
 
 // parseKnown reads USER or USER@DOMAIN.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"io/fs"
 	"time"
 
 	"postern/internal/auth"
@@ -15,8 +15,8 @@ import (
 // Known is a user who exists, for the checks that need one; the domain may be empty.
 type Known struct{ User, Domain string }
 
-// Backends are the chains of the backends.
-func (e *Env) Backends(cfg *config.Config, known Known) []Chain {
+// backends are the chains of the backends.
+func (e *Env) backends(cfg *config.Config, known Known) []Chain {
 	var out []Chain
 	for _, b := range cfg.Backends {
 		c := Chain{Hop: "backend." + b.String()}
@@ -183,7 +183,7 @@ func (e *Env) users(b config.Backend) []Step {
 		if err == nil && f.Mode.Perm()&0o022 != 0 {
 			return fail("others can change the passwords in "+b.Path, "chmod go-w "+b.Path)
 		}
-		if err != nil && !strings.Contains(err.Error(), "no such file") {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return skip(b.Path+" cannot be looked at by this user", "sudo -u postern postern doctor")
 		}
 		if err != nil {

@@ -37,8 +37,8 @@ type Info struct {
 	StoreFailed string    `json:"store_failed"` // why it does not use it
 }
 
-// Running is the chain of the daemon.
-func (e *Env) Running(cfg *config.Config, d *Daemon, version, file string) Chain {
+// daemon is the chain of the daemon.
+func (e *Env) daemon(cfg *config.Config, d *Daemon, version, file string) Chain {
 	return Chain{"daemon", []Step{
 		{Check: "running", Run: func(context.Context) []Outcome { return e.running(cfg, d) }},
 		{Check: "version", Alone: true, Run: func(context.Context) []Outcome { return d.version(version) }},

@@ -11,9 +11,9 @@ import (
 // ejabberdFiles is where packages put ejabberd's configuration.
 var ejabberdFiles = [...]string{"/etc/ejabberd/ejabberd.yml", "/opt/ejabberd/conf/ejabberd.yml"}
 
-// Ejabberd is the chain of an ejabberd on this machine; it finds nothing where there is none, or
+// ejabberdAuth is the chain of an ejabberd on this machine; it finds nothing where there is none, or
 // one without external authentication. file is where its configuration is; empty: the usual places.
-func (e *Env) Ejabberd(file string) Chain {
+func (e *Env) ejabberdAuth(file string) Chain {
 	return Chain{"ejabberd", []Step{{Check: "auth", Run: func(context.Context) []Outcome { return e.ejabberd(file) }}}}
 }
 

@@ -11,9 +11,9 @@ import (
 	"postern/internal/config"
 )
 
-// Configuration is the chain that tells what a configuration's reader said. file is empty for the
+// configuration is the chain that tells what a configuration's reader said. file is empty for the
 // built-in one.
-func (e *Env) Configuration(file string, cfg *config.Config, problems config.Problems) Chain {
+func (e *Env) configuration(file string, cfg *config.Config, problems config.Problems) Chain {
 	return Chain{"configuration", []Step{{Check: "text", Run: func(context.Context) []Outcome {
 		var out []Outcome
 		for _, p := range problems {
@@ -74,8 +74,8 @@ func (e *Env) configMode(file string, cfg *config.Config) []Outcome {
 	return fine("readable for %s", e.UserName(data.UID))
 }
 
-// Files is the chain of the data directory, the files in it, and the log.
-func (e *Env) Files(cfg *config.Config, d *Daemon) Chain {
+// files is the chain of the data directory, the files in it, and the log.
+func (e *Env) files(cfg *config.Config, d *Daemon) Chain {
 	return Chain{"files", []Step{
 		{Check: "data-dir", Run: func(context.Context) []Outcome { return e.dataDir(cfg.DataDir) }},
 		{Check: "owner", Run: func(context.Context) []Outcome { return e.owner(cfg.DataDir) }},
@@ -184,8 +184,8 @@ func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 	return fine("the limit %s is %d", whose, limit)
 }
 
-// Store is the chain of the disk cache; it is empty if no domain uses one.
-func (e *Env) Store(cfg *config.Config, dir string, d *Daemon) Chain {
+// storage is the chain of the disk cache; it is empty if no domain uses one.
+func (e *Env) storage(cfg *config.Config, dir string, d *Daemon) Chain {
 	c := Chain{Hop: "store"}
 	for _, domain := range cfg.Domains {
 		if domain.Cache.Storage == config.StorageDisk {

@@ -13,8 +13,8 @@ import (
 	"postern/internal/config"
 )
 
-// Listeners are the chains of the places where servers ask.
-func (e *Env) Listeners(cfg *config.Config, d *Daemon) []Chain {
+// listeners are the chains of the places where servers ask.
+func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 	var out []Chain
 	for _, l := range cfg.Listeners {
 		c := Chain{Hop: "listener." + l.Name}
@@ -25,6 +25,11 @@ func (e *Env) Listeners(cfg *config.Config, d *Daemon) []Chain {
 		}
 		c.Steps = append(c.Steps, Step{Check: "address", Alone: true, Run: func(ctx context.Context) []Outcome { return e.address(ctx, &l, d) }})
 		out = append(out, c)
+	}
+	if blind := blind(cfg); len(blind) > 0 {
+		out = append(out, Chain{"clients", []Step{{Check: "addresses", Run: func(context.Context) []Outcome {
+			return fine("not told by these listeners, so that limits there count users only: %s", strings.Join(blind, ", "))
+		}}}})
 	}
 	return out
 }
@@ -121,18 +126,12 @@ func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 	return fine("%s is left from before, and will be replaced", l.Address)
 }
 
-// Blind says which listeners do not tell their clients' addresses: limits there count users only.
-func Blind(cfg *config.Config) Step {
-	return Step{Check: "clients", Alone: true, Run: func(context.Context) []Outcome {
-		var blind []string
-		for _, l := range cfg.Listeners {
-			if l.Protocol != "dovecot" && l.Protocol != "saslauthd" {
-				blind = append(blind, l.Name)
-			}
+// blind lists the listeners whose protocols do not tell their clients' addresses.
+func blind(cfg *config.Config) (out []string) {
+	for _, l := range cfg.Listeners {
+		if l.Protocol != "dovecot" && l.Protocol != "saslauthd" {
+			out = append(out, l.Name)
 		}
-		if len(blind) == 0 {
-			return nil
-		}
-		return fine("these listeners do not tell who their client is, so that nobody can be slowed down by address: %s", strings.Join(blind, ", "))
-	}}
+	}
+	return out
 }

@@ -17,8 +17,8 @@ const (
 	leastSeed   = 16
 )
 
-// Tokens is the chain of the secrets that sign tokens; it is empty without any.
-func (e *Env) Tokens(cfg *config.Config) Chain {
+// tokens is the chain of the secrets that sign tokens; it is empty without any.
+func (e *Env) tokens(cfg *config.Config) Chain {
 	c := Chain{Hop: "tokens"}
 	for _, d := range cfg.Domains {
 		if d.JSXC != nil {

@@ -61,6 +61,9 @@ func (w *web) seen() (backend.Observation, time.Time) {
 // clock compares this machine's clock with the server's, which writes whole seconds.
 func (w *web) clock(context.Context) []Outcome {
 	seen, at := w.seen()
+	if seen.Status == 0 {
+		return skip("not checked, because the server did not answer", "")
+	}
 	date, err := http.ParseTime(seen.Header.Get("Date"))
 	if err != nil {
 		return skip("the server does not tell the time", "")

@@ -1,0 +1,232 @@
+package doctor
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+)
+
+// On a machine where all is well, nothing is said to be wrong and nothing is skipped.
+func TestHealthy(t *testing.T) {
+	r := newMachine().report(t)
+	for _, f := range r.Findings {
+		if f.Status != OK {
+			t.Errorf("%s %s: %s: %s", f.Hop, f.Check, f.Status, f.Text)
+		}
+	}
+	if r.Exit != 0 || r.Status != OK || len(r.Findings) < 20 {
+		t.Errorf("exit status %d, %s, %d findings", r.Exit, r.Status, len(r.Findings))
+	}
+}
+
+// alone takes the daemon away, which is a failure of its own.
+func alone(m *machine) { m.subject.Daemon = &Daemon{} }
+
+const (
+	dataDir = "/var/lib/postern"
+	conf    = "/etc/postern/config.hcl"
+	yml     = "/etc/ejabberd/ejabberd.yml"
+)
+
+var tempFailure = errors.New("input/output error")
+
+// Each failure is found, with its cure, and nothing else is (others counts what follows from it).
+func TestFindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		breaks func(m *machine)
+		others int
+		want   want
+	}{
+		"syntax": {func(m *machine) { m.texts[conf] = "domain {" }, 0,
+			want{"configuration", "text", Failure, conf + ":1: ", ""}},
+		"readable secret": {func(m *machine) { m.files["/etc/postern/secret"] = file(0o644, 0, 0) }, 0,
+			want{"configuration", "text", Warning, "every user of this machine can read the secret", "chmod o-rwx /etc/postern/secret"}},
+		"open listener": {func(m *machine) { m.replace(conf, "127.0.0.1:23662", "0.0.0.0:23662") }, 0,
+			want{"configuration", "text", Warning, "in clear", "127.0.0.1"}},
+		"configuration for all to write": {func(m *machine) { m.files[conf] = file(0o646, 0, posternUID) }, 0,
+			want{"configuration", "mode", Failure, "can change", "chmod o-w"}},
+		"configuration the daemon cannot read": {func(m *machine) { m.files[conf] = file(0o600, 0, 0) }, 0,
+			want{"configuration", "mode", Failure, "postern, who owns data_dir, cannot read " + conf, "chgrp"}},
+		"configuration behind a closed door": {func(m *machine) { m.files["/etc/postern"] = dir(0o700, 0, 0) }, 0,
+			want{"configuration", "mode", Failure, "cannot get through /etc/postern", "chmod o+x /etc/postern"}},
+		"no data directory": {func(m *machine) { delete(m.files, dataDir); alone(m) }, 1,
+			want{"files", "data-dir", Warning, "not there yet", "install -d"}},
+		"data directory is a file": {func(m *machine) { m.files[dataDir] = file(0o600, posternUID, posternUID) }, 0,
+			want{"files", "data-dir", Failure, "no directory", "another data_dir"}},
+		"data directory for all to write": {func(m *machine) { m.files[dataDir] = dir(0o777, posternUID, posternUID) }, 0,
+			want{"files", "data-dir", Failure, "others can write", "chmod go-w " + dataDir}},
+		"data directory out of sight": {func(m *machine) {
+			m.Stat = func(path string) (File, error) {
+				if path == dataDir {
+					return File{}, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrPermission}
+				}
+				return m.stat(path)
+			}
+		}, 0, want{"files", "data-dir", Failure, "permission denied", "sudo -u postern"}},
+		"another user's data directory": {func(m *machine) { m.UID = rootUID }, 0,
+			want{"files", "owner", Warning, "belongs to postern, but doctor runs as root", "sudo -u postern postern doctor"}},
+		"little space": {func(m *machine) { m.Free = func(string) (uint64, error) { return 99 << 20, nil } }, 0,
+			want{"files", "free-space", Warning, "99 MiB left", "make room"}},
+		"no space": {func(m *machine) { m.Free = func(string) (uint64, error) { return 1 << 20, nil } }, 0,
+			want{"files", "free-space", Failure, "1 MiB left", "make room"}},
+		"no directory for the log": {func(m *machine) { delete(m.files, "/var/log/postern") }, 0,
+			want{"files", "log", Failure, "/var/log/postern", "install -d"}},
+		"log of somebody else": {func(m *machine) { m.files["/var/log/postern/postern.log"] = file(0o600, 0, 0) }, 0,
+			want{"files", "log", Failure, "postern cannot write /var/log/postern/postern.log", "chown postern"}},
+		"few files": {func(m *machine) { m.MaxFiles = func(int) (uint64, error) { return 1024, nil } }, 0,
+			want{"files", "open-files", Warning, `the limit of the daemon is 1024 open files, less than max_connections of "ejabberd" (16384)`, "LimitNOFILE="}},
+		"read-only disk": {func(m *machine) { m.Probe = func(string) error { return syscall.EROFS } }, 0,
+			want{"store", "writable", Failure, "read-only file system", "ReadWritePaths="}},
+		"failed store": {func(m *machine) { m.subject.Daemon.Info.StoreFailed = "disk full" }, 0,
+			want{"store", "open", Failure, "disk full", "restart postern"}},
+		"daemon without store": {func(m *machine) { m.subject.Daemon.Info.Store = false }, 0,
+			want{"store", "open", Failure, "works from memory", "log says why"}},
+		"damaged store": {func(m *machine) { alone(m); m.OpenDisk = func(string) error { return tempFailure } }, 1,
+			want{"store", "open", Failure, "input/output error", "move /var/lib/postern/store away"}},
+		"no daemon": {alone, 0,
+			want{"daemon", "running", Failure, "nobody listens", "systemctl enable --now postern"}},
+		"only pipes": {func(m *machine) { m.subject.Daemon.Info.ForPipes = true }, 0,
+			want{"daemon", "running", Failure, "it serves no listener", "start the daemon"}},
+		"forbidden daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrPermission} }, 0,
+			want{"daemon", "running", Failure, "may not ask it", "sudo -u postern postern doctor"}},
+		"hung daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrDeadlineExceeded} }, 0,
+			want{"daemon", "running", Failure, "does not answer", "restart"}},
+		"old daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: ErrOlder} }, 0,
+			want{"daemon", "version", Warning, "older version than this program (1.2)", "restart"}},
+		"other version": {func(m *machine) { m.subject.Daemon.Info.Version = "1.1" }, 0,
+			want{"daemon", "version", Warning, "the daemon is version 1.1, this program is 1.2", "restart"}},
+		"other configuration": {func(m *machine) { m.subject.Daemon.Info.Config = "/etc/other.hcl" }, 0,
+			want{"daemon", "loaded", Warning, "/etc/other.hcl", "--config"}},
+		"not reloaded": {func(m *machine) { m.subject.Daemon.Info.Pending = []string{"domain a changed"} }, 0,
+			want{"daemon", "loaded", Warning, "domain a changed", "postern reload"}},
+		"daemon cannot reload": {func(m *machine) { m.subject.Daemon.Info.Unloadable = "cannot read it" }, 0,
+			want{"daemon", "loaded", Failure, "cannot read it", "correct it"}},
+		"unserved listener": {func(m *machine) { m.subject.Daemon.Info.Listeners = []string{"dovecot", "saslauthd"} }, 0,
+			want{"listener.ejabberd", "address", Failure, "does not serve", "postern reload"}},
+		"port in use":   {listening(syscall.EADDRINUSE), 2, want{"listener.ejabberd", "address", Failure, "another program listens on 127.0.0.1:23662", "ss -ltnp"}},
+		"low port":      {listening(syscall.EACCES), 2, want{"listener.ejabberd", "address", Failure, "may not listen", "above 1023"}},
+		"wrong address": {listening(syscall.EADDRNOTAVAIL), 2, want{"listener.ejabberd", "address", Failure, "does not have the address", "correct"}},
+		"no such group": {func(m *machine) { m.replace(conf, `"sasl"`, `"sals"`) }, 0,
+			want{"listener.saslauthd", "group", Failure, "no group sals", "groupadd"}},
+		"socket for all": {func(m *machine) { m.replace(conf, `group   = "sasl"`, `mode = "0666"`) }, 0,
+			want{"listener.saslauthd", "group", Warning, "every user of this machine may ask", `mode = "0660"`}},
+		"group shut out": {func(m *machine) { m.files["/run/saslauthd"] = dir(0o700, posternUID, saslGID) }, 0,
+			want{"listener.saslauthd", "path", Failure, "members of group sasl cannot get through /run/saslauthd", "chgrp sasl /run/saslauthd"}},
+		"socket of another mode": {func(m *machine) { m.files["/run/saslauthd/mux"] = file(fs.ModeSocket|0o600, posternUID, saslGID) }, 0,
+			want{"listener.saslauthd", "path", Warning, "has mode 0600", "postern reload"}},
+		"no socket": {func(m *machine) { alone(m); m.files["/run/saslauthd/mux"] = file(0o660, 0, saslGID) }, 1,
+			want{"listener.saslauthd", "address", Failure, "is not a socket", "move it away"}},
+		"other listener": {func(m *machine) {
+			alone(m)
+			m.files["/run/saslauthd/mux"] = file(fs.ModeSocket|0o660, 0, saslGID)
+			m.Dial = dials
+		}, 1, want{"listener.saslauthd", "address", Failure, "another program listens on /run/saslauthd/mux", "saslauthd?"}},
+		"no directory of the socket": {func(m *machine) { alone(m); delete(m.files, "/run/saslauthd") }, 1,
+			want{"listener.saslauthd", "address", Warning, "/run/saslauthd is not there", "make it"}},
+		"readable hashes": {func(m *machine) { m.files[dataDir+"/users"] = file(0o644, posternUID, posternUID) }, 0,
+			want{"backend.users.local", "file", Failure, "can read the password hashes", "chmod o-rwx"}},
+		"hashes for a group to write": {func(m *machine) { m.files[dataDir+"/users"] = file(0o660, posternUID, posternUID) }, 0,
+			want{"backend.users.local", "file", Failure, "can change the passwords", "chmod go-w"}},
+		"no users": {func(m *machine) { delete(m.files, dataDir+"/users") }, 0,
+			want{"backend.users.local", "file", Warning, "no users yet", "postern user add"}},
+		"short secret": {func(m *machine) { m.texts["/etc/postern/secret"] = "hunter2" }, 1,
+			want{"tokens", "jsxc", Warning, "only 7 bytes", "openssl rand"}},
+		"short seed": {func(m *machine) { m.texts["/etc/postern/seed"] = "GEZDGNBVGY3TQOJQ" }, 0,
+			want{"tokens", "totp-seed", Warning, "only 10 bytes", "base32"}},
+		"ejabberd's cache": {func(m *machine) { m.replace(yml, "auth_use_cache: false", "auth_use_cache: true") }, 0,
+			want{"ejabberd", "auth", Warning, "a cache of its own", "auth_use_cache: false"}},
+		"ejabberd's cache, by default": {func(m *machine) { m.replace(yml, "auth_use_cache: false", "#auth_use_cache: false") }, 0,
+			want{"ejabberd", "auth", Warning, "a cache of its own", "auth_use_cache: false"}},
+		"relative program": {func(m *machine) { m.replace(yml, "/usr/bin/postern", "postern") }, 0,
+			want{"ejabberd", "auth", Failure, "not an absolute path", "whole path"}},
+		"program not there": {func(m *machine) { delete(m.files, "/usr/bin/postern") }, 0,
+			want{"ejabberd", "auth", Failure, "is not there: /usr/bin/postern", "install it"}},
+		"program not executable": {func(m *machine) { m.files["/usr/bin/postern"] = file(0o644, 0, 0) }, 0,
+			want{"ejabberd", "auth", Failure, "cannot be executed", "chmod 755"}},
+		"program without pipe": {func(m *machine) { m.replace(yml, " pipe", " serve") }, 0,
+			want{"ejabberd", "auth", Failure, "not its pipe", "pipe --protocol ejabberd"}},
+		"no program": {func(m *machine) { m.replace(yml, "/usr/bin/postern pipe --protocol ejabberd", "") }, 0,
+			want{"ejabberd", "auth", Failure, "is empty", "pipe --protocol ejabberd"}},
+		"no such ejabberd": {func(m *machine) { m.subject.Ejabberd = "/nowhere.yml" }, 0,
+			want{"ejabberd", "auth", Warning, "/nowhere.yml cannot be read", "--ejabberd"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			c.breaks(m)
+			r := m.report(t)
+			c.want.expect(t, r)
+			if n := bad(r); n != c.others+1 {
+				t.Errorf("%d findings that are not well, want %d", n, c.others+1)
+				for _, f := range r.Findings {
+					if f.Status != OK {
+						t.Logf("%s %s: %s: %s", f.Hop, f.Check, f.Status, f.Text)
+					}
+				}
+			}
+			worst := map[Status]int{Warning: 1, Failure: 2}[c.want.status]
+			if r.Exit < worst {
+				t.Errorf("exit status %d, want at least %d", r.Exit, worst)
+			}
+		})
+	}
+}
+
+// listening makes every port fail alike, without a daemon.
+func listening(err error) func(m *machine) {
+	return func(m *machine) {
+		alone(m)
+		m.Listen = func(network, address string) (net.Listener, error) {
+			return nil, &net.OpError{Op: "listen", Net: network, Err: os.NewSyscallError("bind", err)}
+		}
+	}
+}
+
+// Nothing is wrong without a daemon where nobody listens before it is asked.
+func TestNoDaemonNeeded(t *testing.T) {
+	m := newMachine()
+	alone(m)
+	m.texts[conf] = `
+backend "users" "local" {}
+listen "ejabberd" { address = "systemd:ejabberd" }
+domain "example.org" { backends = [backend.users.local] }`
+	r := m.report(t)
+	want{"daemon", "running", OK, "none is needed", ""}.expect(t, r)
+	want{"listener.ejabberd", "address", Skipped, "systemd opens", ""}.expect(t, r)
+	if bad(r) != 0 {
+		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// What only its owner may try is left alone by others, root above all: a file of root's would
+// lock the owner out. Nor is anything tried that a daemon may be using.
+func TestHandsOff(t *testing.T) {
+	for name, breaks := range map[string]func(m *machine){
+		"root": func(m *machine) { alone(m); m.UID = rootUID },
+		"daemon": func(m *machine) {
+			m.files[dataDir] = dir(0o711, 1, 1)
+			m.subject.Daemon = &Daemon{Err: os.ErrPermission}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			breaks(m)
+			m.Probe = func(dir string) error { t.Errorf("wrote in %s", dir); return nil }
+			m.OpenDisk = func(dir string) error { t.Errorf("opened %s", dir); return nil }
+			if name == "daemon" {
+				m.Listen = func(_, address string) (net.Listener, error) {
+					t.Errorf("bound %s", address)
+					return silentListener{}, nil
+				}
+			}
+			want{"store", "open", Skipped, "not opened", ""}.expect(t, m.report(t))
+		})
+	}
+}
+
+// Listeners whose protocols do not tell the client's address are named.
+func TestBlindListeners(t *testing.T) {
+	want{"clients", "addresses", OK, "limits there count users only: ejabberd", ""}.expect(t, newMachine().report(t))
+}

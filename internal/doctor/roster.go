@@ -1,0 +1,121 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"postern/internal/auth"
+)
+
+// Roster is the way by which a domain's shared rosters reach ejabberd: a program or an API.
+type Roster struct {
+	Domain      string
+	Ejabberdctl string
+	API         string
+	Token       auth.Secret
+}
+
+// rosters are the chains of shared rosters.
+func (e *Env) rosters(rosters []Roster) (out []Chain) {
+	for _, r := range rosters {
+		c := Chain{Hop: "roster." + r.Domain}
+		if r.Ejabberdctl != "" {
+			c.Steps = []Step{
+				{Check: "ejabberdctl", Run: func(context.Context) []Outcome { return e.program(r.Ejabberdctl) }},
+				{Check: "status", Run: func(ctx context.Context) []Outcome { return e.ctlStatus(ctx, r.Ejabberdctl) }},
+			}
+		} else {
+			c.Steps = []Step{{Check: "api", Run: func(ctx context.Context) []Outcome { return e.api(ctx, r) }}}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func (e *Env) program(path string) []Outcome {
+	f, err := e.Stat(path)
+	switch {
+	case err != nil:
+		return fail(path+": "+cause(err).Error(), "correct ejabberdctl in the roster block, or install ejabberd here; elsewhere, use api")
+	case f.Mode.IsDir() || f.Mode.Perm()&0o111 == 0:
+		return fail(path+" cannot be executed", "correct ejabberdctl in the roster block")
+	}
+	return fine("%s is there", path)
+}
+
+// ejabberdctl's exit status when it does not reach the running server.
+const noNode = 3
+
+func (e *Env) ctlStatus(ctx context.Context, path string) []Outcome {
+	err := e.Run(ctx, path, "status")
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return fine("ejabberd is running, and ejabberdctl reaches it")
+	case errors.Is(err, fs.ErrPermission):
+		return fail("this user may not execute "+path, "let the user that postern runs as execute it, or use api, which is faster")
+	case errors.As(err, &exit) && exit.ExitCode() == noNode:
+		return fail("ejabberdctl does not reach ejabberd", "start ejabberd; if it runs, the user that postern runs as lacks its Erlang cookie: use api")
+	}
+	return fail("ejabberdctl status fails: "+err.Error(), "see what it says: ejabberdctl status; or use api, which is faster")
+}
+
+// api asks for the members of a group that is not there, which needs the rights of shared rosters
+// and changes nothing.
+func (e *Env) api(ctx context.Context, r Roster) []Outcome {
+	status, err := e.command(ctx, r, "srg_get_members", map[string]string{"group": nobody, "host": r.Domain})
+	if err == nil && status == http.StatusNotFound { // of the group, or of the command
+		status, err = e.command(ctx, r, "status", map[string]string{})
+	}
+	text := "HTTP " + strconv.Itoa(status)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fail("nobody listens at ejabberd's API, "+r.API, "start ejabberd, add mod_http_api to a listener of it, or correct api")
+	case err != nil:
+		return fail("ejabberd's API does not answer: "+why(err), "correct api, and look into ejabberd's log")
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return fail(text+": ejabberd's API does not let postern keep shared rosters", "allow the commands to postern's address in ejabberd's api_permissions, or correct token")
+	case status == http.StatusNotFound:
+		return fail(text+": ejabberd's API is not at "+r.API, "correct api, or add mod_http_api and mod_admin_extra to ejabberd")
+	case status >= 300 && status < 400, status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
+		return fail(text+" in the place of ejabberd's API", "correct api: it must lead to ejabberd itself")
+	}
+	return fine("ejabberd's API answers, and lets postern in")
+}
+
+func (e *Env) command(ctx context.Context, r Roster, name string, arguments map[string]string) (int, error) {
+	body, err := json.Marshal(arguments)
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.API, "/")+"/"+name, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if !r.Token.Empty() {
+		req.Header.Set("Authorization", "Bearer "+r.Token.Reveal())
+	}
+	// No redirects: one would carry the token elsewhere.
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return e.Dial(ctx, network, address)
+	}}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxFile))
+	return resp.StatusCode, nil
+}
