@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -55,9 +58,11 @@ func jsxcServer(t *testing.T) *httptest.Server {
 		case "sharedroster":
 			reply = `{"result":"success","data":{"sharedRoster":{"joe":{"name":"Joe","groups":["a"]}}}}`
 		}
-		if r.Header.Get("X-JSXC-SIGNATURE") == "" {
+		mac := hmac.New(sha1.New, []byte("api-secret"))
+		mac.Write(body)
+		if r.Header.Get("X-JSXC-SIGNATURE") != "sha1="+hex.EncodeToString(mac.Sum(nil)) {
 			w.WriteHeader(http.StatusInternalServerError)
-			reply = `{"result":"error","data":{"msg":"signature missing"}}`
+			reply = `{"result":"error","data":{"msg":"HMAC signature does not match."}}`
 		}
 		_, _ = io.WriteString(w, reply)
 	}))

@@ -124,6 +124,25 @@ func TestQuestionSources(t *testing.T) {
 	})
 }
 
+// --direct leaves the daemon out: it is not asked, and what it remembers is not seen.
+func TestQuestionsDirect(t *testing.T) {
+	config := questionConfig(t)
+	s := serve(t, "--config", config)
+	ok(t, "secret\n", "test", "auth", "joe@dom.example", "--config", config)
+	s.eventually("decision", func() bool { return strings.Contains(s.log.String(), "front=control") })
+	before := s.log.String()
+	for _, q := range questions {
+		r := command(t, q.stdin, append(strings.Fields("test --direct "+q.args), "--config", config)...)
+		if r.code != q.code || r.err != "" {
+			t.Errorf("test --direct %s: exit status %d, %q", q.args, r.code, r.err)
+		}
+		checkSteps(t, q, r.out)
+	}
+	if now := s.log.String(); now != before {
+		t.Errorf("the daemon was asked:\n%s", strings.TrimPrefix(now, before))
+	}
+}
+
 // A question that could not be put has no answer: its exit status is not that of a no.
 func TestQuestionsThatFail(t *testing.T) {
 	config := questionConfig(t)

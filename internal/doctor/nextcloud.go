@@ -73,10 +73,10 @@ func (w *web) rights(ctx context.Context) (out []Outcome) {
 		return warn("there is no service account: who has never logged in cannot be told from who does not exist, and there are no rosters",
 			"mail needs one: set admin_user and admin_password (an app password)")
 	}
+	if err := p.Rights(ctx, ""); err != nil {
+		return fail(err.Error(), "see the administration of users in Nextcloud")
+	}
 	if len(w.known) == 0 {
-		if err := p.Rights(ctx, ""); err != nil {
-			return fail(err.Error(), "see the administration of users in Nextcloud")
-		}
 		return fine("the service account may look up users; --as USER proves it on one")
 	}
 	tried := map[string]bool{}

@@ -1,0 +1,230 @@
+package doctor
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/backend/ocstest"
+	"postern/internal/config"
+)
+
+func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// jsxcServer is Nextcloud with the JSXC app, which knows joe.
+func jsxcServer(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	mac := hmac.New(sha1.New, []byte(canary))
+	mac.Write(body)
+	switch {
+	case r.Header.Get("X-JSXC-SIGNATURE") != "sha1="+hex.EncodeToString(mac.Sum(nil)):
+		answer(500, `{"result":"error","data":{"msg":"HMAC signature does not match."}}`)(w, r)
+	case strings.Contains(string(body), "username=joe&"):
+		answer(200, `{"result":"success","data":{"isUser":true}}`)(w, r)
+	default:
+		answer(200, `{"result":"success","data":{"isUser":false}}`)(w, r)
+	}
+}
+
+func answer(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// appServer is a web application, which knows joe.
+func appServer(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if strings.Contains(string(body), `"joe@`) {
+		answer(200, `{"success":true}`)(w, r)
+		return
+	}
+	answer(200, `{"success":false}`)(w, r)
+}
+
+func header(name, value string, status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(name, value)
+		w.WriteHeader(status)
+	}
+}
+
+// late is a server whose clock differs.
+func late(by time.Duration, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
+		h(w, r)
+	}
+}
+
+// one is a configuration of one backend, with a domain at it.
+func one(b config.Backend) *config.Config {
+	b.Name, b.Timeout, b.MaxDelay = "x", 10*time.Second, 1600*time.Millisecond
+	return &config.Config{Backends: []config.Backend{b}, Domains: []config.Domain{
+		{Name: "other.example"}, {Name: "dom.example", Backends: []config.BackendRef{b.BackendRef}},
+	}}
+}
+
+func kind(k, url, secret string) config.Backend {
+	return config.Backend{BackendRef: config.BackendRef{Kind: k, Name: "x"}, URL: url, Secret: auth.NewSecret(secret)}
+}
+
+const html = "<!DOCTYPE html><html><body>" + canary + "</body></html>"
+
+// What a JSXC app and a web application can do wrong.
+func TestWeb(t *testing.T) {
+	const jsxc, app = config.KindJSXC, config.KindJSON
+	const jsxcNo = `{"result":"success","data":{"isUser":false}}`
+	for name, c := range map[string]struct {
+		kind   string
+		server http.HandlerFunc
+		known  string
+		want   want
+	}{
+		"jsxc":                {jsxc, jsxcServer, "joe", want{check: "signature", status: OK, text: "accepted"}},
+		"jsxc refuses":        {jsxc, jsxcServer, "", want{check: "http", status: OK, text: "refuses a wrong signature"}},
+		"jsxc user":           {jsxc, jsxcServer, "joe@dom.example", want{check: "user", status: OK, text: "knows joe@dom.example"}},
+		"jsxc no user":        {jsxc, jsxcServer, "ann", want{check: "user", status: Warning, text: "does not know ann@dom.example", cure: "auth_domain"}},
+		"other secret":        {jsxc, answer(500, `{"result":"error","data":{"msg":"HMAC signature does not match."}}`), "", want{check: "signature", status: Failure, text: "refuses our signature", cure: "copy the API secret"}},
+		"takes every":         {jsxc, answer(200, jsxcNo), "", want{check: "http", status: Failure, text: "took a wrong signature", cure: "do not let it"}},
+		"no app":              {jsxc, answer(404, html), "", want{check: "http", status: Failure, text: "no JSXC API", cure: `use backend "nextcloud"`}},
+		"no secret there":     {jsxc, answer(500, `{"result":"error","data":{"msg":"Missing secret."}}`), "", want{check: "http", status: Failure, text: "has no API secret", cure: "administration page"}},
+		"page":                {jsxc, answer(200, html), "", want{check: "http", status: Failure, text: "a page for people", cure: "url"}},
+		"PHP complains":       {jsxc, answer(200, "<br />\n<b>Warning</b>: x in y.php\n"+jsxcNo), "", want{check: "http", status: Failure, text: "other text before the JSON", cure: "display_errors = Off"}},
+		"PHP fails":           {jsxc, answer(500, ""), "", want{check: "http", status: Failure, text: "HTTP 500: the application fails", cure: "log"}},
+		"gateway":             {jsxc, answer(502, html), "", want{check: "http", status: Failure, text: "not what is behind it", cure: "php-fpm"}},
+		"maintenance":         {jsxc, header("X-Nextcloud-Maintenance-Mode", "1", 503), "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}},
+		"to https":            {app, header("Location", "https://cloud.example/login?u="+canary, 301), "", want{check: "http", status: Failure, text: "HTTP 301: the server sends postern elsewhere, to https", cure: "write https"}},
+		"elsewhere":           {app, header("Location", "http://www.example/"+canary, 302), "", want{check: "http", status: Failure, text: `"www.example"`, cure: "final address"}},
+		"no API":              {app, answer(404, ""), "", want{check: "http", status: Failure, text: "no such API", cure: "url"}},
+		"keeps out":           {app, answer(403, html), "", want{check: "http", status: Failure, text: "keeps postern out", cure: "exempt"}},
+		"limits":              {app, answer(429, ""), "", want{check: "http", status: Failure, text: "limits postern", cure: "exempt"}},
+		"bad request":         {app, answer(400, ""), "", want{check: "http", status: Failure, text: "does not take the request", cure: "url"}},
+		"no JSON":             {app, answer(200, "ok"), "", want{check: "http", status: Failure, text: "not JSON", cure: "another program"}},
+		"hangs up":            {app, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", want{check: "http", status: Failure, text: "closed the connection", cure: "log"}},
+		"app":                 {app, appServer, "", want{check: "shape", status: OK, text: "as it should"}},
+		"app user":            {app, appServer, "joe", want{check: "user", status: OK, text: "knows joe@dom.example"}},
+		"app yes to all":      {app, answer(200, `{"success":true}`), "", want{check: "shape", status: Warning, text: "impossible name exists", cure: "/exists"}},
+		"app of another form": {app, answer(200, `{"success":"yes"}`), "", want{check: "shape", status: Failure, text: "neither true nor false", cure: "HTTP 200"}},
+		"same time":           {app, appServer, "", want{check: "clock", status: OK, text: "less than 30s"}},
+		"a minute":            {app, late(time.Minute, appServer), "", want{check: "clock", status: Warning, text: "behind the server's: single-use tokens", cure: "NTP"}},
+		"an hour":             {app, late(-time.Hour, appServer), "", want{check: "clock", status: Failure, text: "ahead of the server's: tokens are refused", cure: "NTP"}},
+		"no time":             {app, header("Date", "", 404), "", want{check: "clock", status: Skipped, text: "does not tell the time"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewUnstartedServer(c.server)
+			s.Config.ErrorLog = quietLog()
+			s.Start()
+			defer s.Close()
+			known := Known{User: c.known}
+			known.User, known.Domain, _ = strings.Cut(c.known, "@")
+			c.want.hop = "backend." + c.kind + ".x"
+			c.want.expect(t, examine(t, network(s.Listener.Addr().String()), one(kind(c.kind, "http://cloud.example/api", canary)), known))
+		})
+	}
+}
+
+// A second question that is answered otherwise than the first is judged by what came.
+func TestSignatureLost(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked == 1 {
+			jsxcServer(w, r)
+			return
+		}
+		answer(200, html)(w, r)
+	}))
+	defer s.Close()
+	want{"backend.jsxc.x", "signature", Failure, "a page for people", "url"}.expect(t,
+		examine(t, network(s.Listener.Addr().String()), one(kind(config.KindJSXC, "http://cloud.example/", canary)), Known{}))
+}
+
+// What Nextcloud itself tells.
+func TestNextcloud(t *testing.T) {
+	local := func(s *ocstest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
+	failed := func(times int) func(t *testing.T, url string) {
+		return func(t *testing.T, url string) {
+			b, err := backend.NewNextcloud(backend.NextcloudOptions{HTTPOptions: backend.HTTPOptions{URL: url}, MaxDelay: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			for range times {
+				b.Ask(context.Background(), backend.Query{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("wrong")})
+			}
+		}
+	}
+	status := func(text string) func(*ocstest.State) {
+		return func(s *ocstest.State) {
+			s.Instead = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == "/status.php" {
+					answer(200, text)(w, r)
+				}
+				return r.URL.Path == "/status.php"
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		change   func(*ocstest.State)
+		before   func(t *testing.T, url string)
+		account  string // the service account, with its password
+		known    string
+		want     want
+		attempts int // failed logins that doctor itself makes
+	}{
+		"good":           {local, nil, "boss:secret", "", want{check: "http", status: OK, text: "Nextcloud 31.0.4.1"}, 0},
+		"exempt":         {local, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "exempt"}, 0},
+		"not exempt":     {nil, nil, "boss:secret", "", want{check: "throttle", status: Warning, text: "one address", cure: "whitelist"}, 0},
+		"slow":           {nil, failed(2), "boss:secret", "", want{check: "throttle", status: Warning, text: "by 400ms", cure: "whitelist"}, 0},
+		"very slow":      {nil, failed(8), "boss:secret", "", want{check: "throttle", status: Failure, text: "postern leaves it alone", cure: "occ security:bruteforce:reset"}, 0},
+		"does not tell":  {func(s *ocstest.State) { s.Before29 = true }, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "not slowed down"}, 0},
+		"maintenance":    {func(s *ocstest.State) { s.Maintenance = true }, nil, "boss:secret", "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}, 0},
+		"upgrade":        {status(`{"installed":true,"maintenance":false,"needsDbUpgrade":true,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "upgrade", cure: "occ upgrade"}, 0},
+		"not installed":  {status(`{"installed":false,"maintenance":false,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "not installed", cure: "finish"}, 0},
+		"no Nextcloud":   {status(`{"hello":"world"}`), nil, "", "", want{check: "http", status: Failure, text: "no Nextcloud", cure: "without index.php"}, 0},
+		"page":           {status(html), nil, "", "", want{check: "http", status: Failure, text: "a page for people", cure: "url"}, 0},
+		"no account":     {local, nil, "", "", want{check: "rights", status: Warning, text: "no service account", cure: "admin_user"}, 0},
+		"may look":       {local, nil, "boss:secret", "", want{check: "rights", status: OK, text: "--as USER"}, 0},
+		"finds":          {local, nil, "boss:secret", "joe@dom.example", want{check: "rights", status: OK, text: "finds joe"}, 0},
+		"does not find":  {local, nil, "boss:secret", "ann", want{check: "rights", status: Failure, text: "asked for ann", cure: "administrator"}, 0},
+		"wrong password": {nil, nil, "boss:" + canary, "joe", want{check: "rights", status: Failure, text: "refuses the service account", cure: "administration"}, 1},
+		"may not look":   {local, nil, "joe:secret", "joe", want{check: "rights", status: Failure, text: "may not look up users: make admin_user a group administrator", cure: "administration"}, 0},
+		"no user API":    {func(s *ocstest.State) { local(s); s.ProvisioningOff = true }, nil, "boss:secret", "", want{check: "rights", status: Failure, text: "provisioning_api", cure: "administration"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, stop := ocstest.Start(&ocstest.User{ID: "boss", Password: "secret", Groups: []string{"admin"}}, &ocstest.User{ID: "joe", Password: "secret"})
+			defer stop()
+			if c.change != nil {
+				s.Change(c.change)
+			}
+			if c.before != nil {
+				c.before(t, s.URL)
+			}
+			before := s.Attempts("127.0.0.1")
+			b := kind(config.KindNextcloud, s.URL, "")
+			user, password, _ := strings.Cut(c.account, ":")
+			b.AdminUser, b.AdminPassword = user, auth.NewSecret(password)
+			e := OSEnv()
+			e.Connect = connect
+			var known Known
+			known.User, known.Domain, _ = strings.Cut(c.known, "@")
+			c.want.hop = "backend.nextcloud.x"
+			c.want.expect(t, examine(t, e, one(b), known))
+			if n := s.Attempts("127.0.0.1") - before; n != c.attempts {
+				t.Errorf("doctor itself has made %d failed logins, want %d", n, c.attempts)
+			}
+		})
+	}
+}
