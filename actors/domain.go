@@ -61,10 +61,13 @@ func (d *domain) enter(c *Call) {
 		d.shardOf(c.hash).send(c)
 		return
 	}
-	if c.Req.Op == auth.OpAuth && d.params.Load().mayBeToken(c.Req.Secret) {
-		c.stage = stageToken
-		d.tokenOf(c.hash).send(c)
-		return
+	if p := d.params.Load(); c.Req.Op == auth.OpAuth && (p.jsxc != nil || p.totp != nil) {
+		if p.mayBeToken(c.Req.Secret) {
+			c.stage = stageToken
+			d.tokenOf(c.hash).send(c)
+			return
+		}
+		c.Trace.Add("token", "not a token")
 	}
 	c.stage = stageHot
 	d.shardOf(c.hash).send(c)

@@ -105,7 +105,9 @@ func (s *shard) onHot(c *Call) {
 		}
 	}
 	s.count.Missed++
-	c.Trace.Add("cache", "not in memory")
+	if c.Trace != nil {
+		c.Trace.Add("cache", s.users.get(c.ID).Missed(c.Key))
+	}
 	if c.Key == (cache.Key{}) {
 		c.Key = s.broker.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
 	}

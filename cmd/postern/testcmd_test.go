@@ -18,6 +18,10 @@ backend "jsxc" "cloud" {
 }
 domain "away.example" { backends = [backend.json.away] }
 domain "jsxc.example" { backends = [backend.jsxc.cloud] }
+domain "forgetful.example" {
+  backends = [backend.jsxc.cloud]
+  cache { query_ttl = "0s" }
+}
 `)
 	ok(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
 	ok(t, "secret\n", "user", "add", "bob@dom.example", "--config", config)
@@ -110,6 +114,9 @@ func TestQuestionSources(t *testing.T) {
 		{"auth joe@dom.example", "wrong\n", 1, nil, "no: deny, from backend, in "},
 		{"auth joe@dom.example", "wrong\n", 1, []string{"cache .*deny"}, "no: deny, from refused-before, in "},
 		{"auth joe@jsxc.example", token, 0, []string{"token .*jsxc: valid"}, "yes: allow, from token, in "},
+		{"auth joe@jsxc.example", "secret", 0, []string{"token .*not a token", "cache .*not in memory", "jsxc.cloud .*accepted"}, "yes: allow, from backend, in "},
+		{"auth joe@forgetful.example", "secret", 0, []string{"cache .*not in memory"}, "yes: allow, from backend, in "},
+		{"auth joe@forgetful.example", "secret", 0, []string{"cache .*stale", "jsxc.cloud .*accepted"}, "yes: allow, from backend, in "},
 		{"auth ann@jsxc.example", token, 1, []string{"token .*jsxc: invalid", "cache .*not in memory"}, "no: deny, from backend, in "},
 	} {
 		r := command(t, q.stdin, append(strings.Fields("test "+q.args), "--config", config)...)

@@ -108,6 +108,14 @@ func (u *User) keyed(key Key) *Verifier {
 	return nil
 }
 
+// Missed says for an administrator why Hot had no answer.
+func (u *User) Missed(key Key) string {
+	if key != (Key{}) && u.keyed(key) != nil {
+		return "stale: in memory, but to be verified again"
+	}
+	return "not in memory"
+}
+
 func (u *User) hashed(hash string) int {
 	for i := range u.Verifiers {
 		if u.Verifiers[i].Hash == hash {

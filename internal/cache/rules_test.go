@@ -365,3 +365,15 @@ func BenchmarkKey(b *testing.B) {
 		k.Key(auth.OpAuth, id, pw)
 	}
 }
+
+// Why memory had no answer is told apart: a password that must be asked about again from one that
+// was never seen, and from none.
+func TestMissed(t *testing.T) {
+	seen, other := Key{1}, Key{2}
+	u := &User{Verifiers: []Verifier{{Key: seen, Stale: true}, {Hash: "on disk only"}}}
+	for key, want := range map[Key]string{seen: "stale: in memory, but to be verified again", other: "not in memory", {}: "not in memory"} {
+		if got := u.Missed(key); got != want {
+			t.Errorf("%v: %s, want %s", key[:1], got, want)
+		}
+	}
+}

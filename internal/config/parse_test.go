@@ -71,7 +71,7 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 		Registry: Registry{Idle: 15 * time.Minute, MaxLive: 10000,
 			Cache: Cache{Storage: StorageDisk, QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour,
 				OutageTTL: 168 * time.Hour, RefusedTTL: 5 * time.Minute, ExistsTTL: time.Hour,
-				AbsentTTL: time.Minute, BcryptCost: 12, Secrets: 4, HotEntries: 1000}},
+				AbsentTTL: time.Minute, BcryptCost: 12, Secrets: 4, HotEntries: 1000}, Limit: defaultLimit()},
 		Log: Log{Level: "info", Format: "text"},
 	}
 	if !reflect.DeepEqual(cfg, want) {

@@ -12,7 +12,6 @@ type Subject struct {
 	Daemon   *Daemon
 	Known    Known
 	Ejabberd string // its configuration; empty: the usual places
-	Rosters  []Roster
 }
 
 // Chains lists all checks in the order of a report. Without a configuration there is nothing to
@@ -26,5 +25,5 @@ func (e *Env) Chains(s Subject) []Chain {
 	out = append(out, e.listeners(s.Config, s.Daemon)...)
 	out = append(out, e.backends(s.Config, s.Known)...)
 	out = append(out, e.tokens(s.Config), e.ejabberdAuth(s.Ejabberd))
-	return append(out, e.rosters(s.Rosters)...)
+	return append(out, e.rosters(s.Config)...)
 }

@@ -10,36 +10,50 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 
-	"postern/internal/auth"
+	"postern/internal/config"
 )
 
-// Roster is the way by which a domain's shared rosters reach ejabberd: a program or an API.
-type Roster struct {
-	Domain      string
-	Ejabberdctl string
-	API         string
-	Token       auth.Secret
-}
-
 // rosters are the chains of shared rosters.
-func (e *Env) rosters(rosters []Roster) (out []Chain) {
-	for _, r := range rosters {
-		c := Chain{Hop: "roster." + r.Domain}
-		if r.Ejabberdctl != "" {
+func (e *Env) rosters(cfg *config.Config) (out []Chain) {
+	for _, d := range cfg.Domains {
+		r := d.Roster
+		if r == nil {
+			continue
+		}
+		c := Chain{Hop: "roster." + d.Name}
+		switch {
+		case r.GroupsFile != "":
+			c.Steps = []Step{{Check: "groups-file", Run: func(context.Context) []Outcome { return e.groupsFile(r.GroupsFile, cfg.DataDir) }}}
+		case r.Ejabberdctl != "":
 			c.Steps = []Step{
 				{Check: "ejabberdctl", Run: func(context.Context) []Outcome { return e.program(r.Ejabberdctl) }},
 				{Check: "status", Run: func(ctx context.Context) []Outcome { return e.ctlStatus(ctx, r.Ejabberdctl) }},
 			}
-		} else {
-			c.Steps = []Step{{Check: "api", Run: func(ctx context.Context) []Outcome { return e.api(ctx, r) }}}
+		default:
+			c.Steps = []Step{{Check: "api", Run: func(ctx context.Context) []Outcome { return e.api(ctx, d.Name, r) }}}
 		}
 		out = append(out, c)
 	}
 	return out
+}
+
+// groupsFile looks at where the file of Prosody's mod_groups is kept: it is replaced as a whole.
+func (e *Env) groupsFile(file, dataDir string) []Outcome {
+	dir := filepath.Dir(file)
+	d, err := e.Stat(dir)
+	if err != nil {
+		return fail("the directory of "+file+": "+cause(err).Error(), "make it for the user that postern runs as, so that Prosody can read there")
+	}
+	data, err := e.Stat(dataDir)
+	if err == nil && !d.may(who{data.UID, data.GID}, mayWrite|mayEnter) {
+		return fail(e.UserName(data.UID)+" cannot write in "+dir, "chown "+e.UserName(data.UID)+" "+dir+", or put groups_file elsewhere")
+	}
+	return fine("%s can be replaced", file)
 }
 
 func (e *Env) program(path string) []Outcome {
@@ -72,8 +86,8 @@ func (e *Env) ctlStatus(ctx context.Context, path string) []Outcome {
 
 // api asks for the members of a group that is not there, which needs the rights of shared rosters
 // and changes nothing.
-func (e *Env) api(ctx context.Context, r Roster) []Outcome {
-	status, err := e.command(ctx, r, "srg_get_members", map[string]string{"group": nobody, "host": r.Domain})
+func (e *Env) api(ctx context.Context, domain string, r *config.Roster) []Outcome {
+	status, err := e.command(ctx, r, "srg_get_members", map[string]string{"group": nobody, "host": domain})
 	if err == nil && status == http.StatusNotFound { // of the group, or of the command
 		status, err = e.command(ctx, r, "status", map[string]string{})
 	}
@@ -93,7 +107,7 @@ func (e *Env) api(ctx context.Context, r Roster) []Outcome {
 	return fine("ejabberd's API answers, and lets postern in")
 }
 
-func (e *Env) command(ctx context.Context, r Roster, name string, arguments map[string]string) (int, error) {
+func (e *Env) command(ctx context.Context, r *config.Roster, name string, arguments map[string]string) (int, error) {
 	body, err := json.Marshal(arguments)
 	if err != nil {
 		return 0, err

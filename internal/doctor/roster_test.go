@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/config"
 )
 
 // script writes a program that ends with a status.
@@ -21,6 +22,15 @@ func script(t *testing.T, mode os.FileMode, text string) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// rosterOf examines the rosters of a domain.
+func rosterOf(t *testing.T, e *Env, r config.Roster) Report {
+	t.Helper()
+	cfg := &config.Config{DataDir: "/", Domains: []config.Domain{{Name: "none.example"}, {Name: "dom.example", Roster: &r}}}
+	report := NewReport("", time.Now(), Run(t.Context(), e.rosters(cfg)))
+	holdsNoSecret(t, report)
+	return report
 }
 
 func TestEjabberdctl(t *testing.T) {
@@ -35,17 +45,16 @@ func TestEjabberdctl(t *testing.T) {
 		"not executable": {0o644, "", want{check: "ejabberdctl", status: Failure, text: "cannot be executed", cure: "roster block"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := Roster{Domain: "dom.example", Ejabberdctl: script(t, c.mode, c.text)}
 			c.want.hop = "roster.dom.example"
-			c.want.expect(t, NewReport("", time.Now(), Run(t.Context(), OSEnv().rosters([]Roster{r}))))
+			c.want.expect(t, rosterOf(t, OSEnv(), config.Roster{Ejabberdctl: script(t, c.mode, c.text)}))
 		})
 	}
 	e := OSEnv()
 	want{"roster.dom.example", "ejabberdctl", Failure, "no such file", "correct ejabberdctl"}.expect(t,
-		NewReport("", time.Now(), Run(t.Context(), e.rosters([]Roster{{Domain: "dom.example", Ejabberdctl: "/nowhere/ejabberdctl"}}))))
+		rosterOf(t, e, config.Roster{Ejabberdctl: "/nowhere/ejabberdctl"}))
 	e.Run = func(context.Context, string, ...string) error { return &exec.Error{Name: "x", Err: os.ErrPermission} }
 	want{"roster.dom.example", "status", Failure, "may not execute", "use api"}.expect(t,
-		NewReport("", time.Now(), Run(t.Context(), e.rosters([]Roster{{Domain: "dom.example", Ejabberdctl: script(t, 0o755, "")}}))))
+		rosterOf(t, e, config.Roster{Ejabberdctl: script(t, 0o755, "")}))
 }
 
 func TestEjabberdAPI(t *testing.T) {
@@ -69,15 +78,26 @@ func TestEjabberdAPI(t *testing.T) {
 				w.WriteHeader(map[string]int{"/api/srg_get_members": c.members, "/api/status": c.status}[r.URL.Path])
 			}))
 			defer s.Close()
-			roster := Roster{Domain: "dom.example", API: s.URL + "/api/", Token: auth.NewSecret(canary)}
-			report := NewReport("", time.Now(), Run(t.Context(), OSEnv().rosters([]Roster{roster})))
-			holdsNoSecret(t, report)
 			c.want.hop, c.want.check = "roster.dom.example", "api"
-			c.want.expect(t, report)
+			c.want.expect(t, rosterOf(t, OSEnv(), config.Roster{API: s.URL + "/api/", Token: auth.NewSecret(canary)}))
 		})
 	}
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
 	want{"roster.dom.example", "api", Failure, "nobody listens", "start ejabberd"}.expect(t,
-		NewReport("", time.Now(), Run(t.Context(), OSEnv().rosters([]Roster{{Domain: "dom.example", API: s.URL}}))))
+		rosterOf(t, OSEnv(), config.Roster{API: s.URL}))
+}
+
+func TestGroupsFile(t *testing.T) {
+	m := newMachine()
+	m.files["/"] = dir(0o755, posternUID, posternUID)
+	m.files["/var/lib/prosody"] = dir(0o755, 0, 0)
+	for file, w := range map[string]want{
+		"/var/lib/postern/groups.txt": {status: OK, text: "can be replaced"},
+		"/var/lib/prosody/groups.txt": {status: Failure, text: "postern cannot write in /var/lib/prosody", cure: "chown postern"},
+		"/nowhere/groups.txt":         {status: Failure, text: "the directory of /nowhere/groups.txt", cure: "make it"},
+	} {
+		w.hop, w.check = "roster.dom.example", "groups-file"
+		w.expect(t, rosterOf(t, m.Env, config.Roster{GroupsFile: file}))
+	}
 }
