@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 )
 
 // The permission bits of each class of users, as those of the last.
@@ -14,8 +15,14 @@ const (
 	mayEnter = 0o1
 )
 
-// who is a user or a member of a group; -1 stands for nobody in particular.
-type who struct{ uid, gid int }
+// who is a user, or with uid -1 any member of a group.
+type who struct {
+	uid  int
+	gids []int
+}
+
+// ownerOf is the user to whom a file belongs; that of the data directory is whom postern runs as.
+func (e *Env) ownerOf(f File) who { return who{f.UID, append(e.Groups(f.UID), f.GID)} }
 
 // may reports whether the mode and ownership of a file let someone do what bits say.
 func (f File) may(w who, bits fs.FileMode) bool {
@@ -25,7 +32,7 @@ func (f File) may(w who, bits fs.FileMode) bool {
 		return true
 	case w.uid == f.UID:
 		mode >>= 6
-	case w.gid == f.GID:
+	case slices.Contains(w.gids, f.GID):
 		mode >>= 3
 	}
 	return mode&bits == bits

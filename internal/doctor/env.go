@@ -27,10 +27,11 @@ type Env struct {
 	UID      int
 	Stat     func(path string) (File, error) // follows links
 	ReadFile func(path string) ([]byte, error)
-	Probe    func(dir string) error                         // writes a file there, and removes it
-	Free     func(dir string) (uint64, error)               // bytes
-	MaxFiles func(pid int) (uint64, error)                  // open files that a process may have; pid 0: this one
-	UserName func(uid int) string                           // or its number
+	Probe    func(dir string) error           // writes a file there, and removes it
+	Free     func(dir string) (uint64, error) // bytes
+	MaxFiles func(pid int) (uint64, error)    // open files that a process may have; pid 0: this one
+	UserName func(uid int) string             // or its number
+	Groups   func(uid int) []int
 	GroupID  func(name string) (int, error)                 // of a name or number
 	OpenDisk func(dir string) error                         // opens a store without changing it
 	Run      func(context.Context, string, ...string) error // runs a program to its end
@@ -56,7 +57,7 @@ const maxFile = 4 << 20
 func OSEnv() *Env {
 	return &Env{
 		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,
-		UserName: userName, GroupID: groupID, Run: run,
+		UserName: userName, Groups: groups, GroupID: groupID, Run: run,
 		LookupHost: net.DefaultResolver.LookupHost, Dial: new(net.Dialer).DialContext, Listen: net.Listen,
 	}
 }
@@ -138,6 +139,24 @@ func userName(uid int) string {
 		return u.Username
 	}
 	return strconv.Itoa(uid)
+}
+
+// groups lists the groups of a user, as far as they can be told.
+func groups(uid int) (out []int) {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return nil
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil
+	}
+	for _, id := range ids {
+		if gid, err := strconv.Atoi(id); err == nil {
+			out = append(out, gid)
+		}
+	}
+	return out
 }
 
 func groupID(name string) (int, error) {

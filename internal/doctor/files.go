@@ -63,7 +63,7 @@ func (e *Env) configMode(file string, cfg *config.Config) []Outcome {
 	if err != nil {
 		return nil
 	}
-	owner := who{data.UID, data.GID} // users that packages make have a group of their own
+	owner := e.ownerOf(data)
 	if dir := e.closed(file, owner); dir != "" {
 		return fail(fmt.Sprintf("%s, who owns data_dir, cannot get through %s to the configuration", e.UserName(data.UID), dir), "chmod o+x "+dir)
 	}
@@ -149,7 +149,7 @@ func (e *Env) logFile(cfg *config.Config) []Outcome {
 	if err != nil {
 		return nil
 	}
-	owner := who{data.UID, data.GID}
+	owner := e.ownerOf(data)
 	what, bits := d, fs.FileMode(mayWrite|mayEnter)
 	if f, err := e.Stat(file); err == nil {
 		what, bits = f, mayWrite

@@ -104,6 +104,7 @@ func newMachine() *machine {
 		Free:     func(string) (uint64, error) { return 10 << 30, nil },
 		MaxFiles: func(int) (uint64, error) { return 65536, nil },
 		UserName: func(uid int) string { return map[int]string{0: "root", posternUID: "postern"}[uid] },
+		Groups:   func(int) []int { return nil },
 		GroupID: func(name string) (int, error) {
 			if name != "sasl" {
 				return 0, errors.New("no such group")

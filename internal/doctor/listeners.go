@@ -59,7 +59,7 @@ func (e *Env) socketPath(l *config.Listener) []Outcome {
 	if err != nil {
 		return nil
 	}
-	if dir := e.closed(l.Address, who{-1, gid}); dir != "" {
+	if dir := e.closed(l.Address, who{-1, []int{gid}}); dir != "" {
 		return fail(fmt.Sprintf("members of group %s cannot get through %s to the socket", l.Group, dir),
 			fmt.Sprintf("chgrp %s %s && chmod g+x %[2]s, or put the socket elsewhere", l.Group, dir))
 	}

@@ -31,7 +31,7 @@ const (
 	yml     = "/etc/ejabberd/ejabberd.yml"
 )
 
-var tempFailure = errors.New("input/output error")
+var errDisk = errors.New("input/output error")
 
 // Each failure is found, with its cure, and nothing else is (others counts what follows from it).
 func TestFindings(t *testing.T) {
@@ -84,7 +84,7 @@ func TestFindings(t *testing.T) {
 			want{"store", "open", Failure, "disk full", "restart postern"}},
 		"daemon without store": {func(m *machine) { m.subject.Daemon.Info.Store = false }, 0,
 			want{"store", "open", Failure, "works from memory", "log says why"}},
-		"damaged store": {func(m *machine) { alone(m); m.OpenDisk = func(string) error { return tempFailure } }, 1,
+		"damaged store": {func(m *machine) { alone(m); m.OpenDisk = func(string) error { return errDisk } }, 1,
 			want{"store", "open", Failure, "input/output error", "move /var/lib/postern/store away"}},
 		"no daemon": {alone, 0,
 			want{"daemon", "running", Failure, "nobody listens", "systemctl enable --now postern"}},
@@ -229,4 +229,28 @@ func TestHandsOff(t *testing.T) {
 // Listeners whose protocols do not tell the client's address are named.
 func TestBlindListeners(t *testing.T) {
 	want{"clients", "addresses", OK, "limits there count users only: ejabberd", ""}.expect(t, newMachine().report(t))
+}
+
+// Who owns the data directory may read the configuration as a member of any of its groups.
+func TestOwnersGroups(t *testing.T) {
+	m := newMachine()
+	m.files[conf] = file(0o640, 0, saslGID)
+	want{"configuration", "mode", Failure, "cannot read", "chgrp"}.expect(t, m.report(t))
+	m.Groups = func(uid int) []int { return map[int][]int{posternUID: {7, saslGID}}[uid] }
+	want{"configuration", "mode", OK, "readable for postern", ""}.expect(t, m.report(t))
+}
+
+// Whatever stands in ejabberd's configuration, something sensible is said of it, or nothing.
+func FuzzEjabberd(f *testing.F) {
+	for _, seed := range []string{goodEjabberd, "extauth_program:", "extauth_program: \"\"\nuse_cache: no", "- extauth_program: x # y", ":::\n#"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		m := newMachine()
+		for _, o := range m.ejabberdSays(yml, text) {
+			if o.Text == "" || (o.Status == OK) != (o.Cure == "") {
+				t.Errorf("%q: %+v", text, o)
+			}
+		}
+	})
 }

@@ -50,7 +50,7 @@ func (e *Env) groupsFile(file, dataDir string) []Outcome {
 		return fail("the directory of "+file+": "+cause(err).Error(), "make it for the user that postern runs as, so that Prosody can read there")
 	}
 	data, err := e.Stat(dataDir)
-	if err == nil && !d.may(who{data.UID, data.GID}, mayWrite|mayEnter) {
+	if err == nil && !d.may(e.ownerOf(data), mayWrite|mayEnter) {
 		return fail(e.UserName(data.UID)+" cannot write in "+dir, "chown "+e.UserName(data.UID)+" "+dir+", or put groups_file elsewhere")
 	}
 	return fine("%s can be replaced", file)
