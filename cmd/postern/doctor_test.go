@@ -258,3 +258,19 @@ func TestDoctorFails(t *testing.T) {
 	found(t, embedded, "configuration", "text", doctor.OK, "built-in")
 	found(t, embedded, "backend.users.local", "file", doctor.Warning, "postern user add")
 }
+
+// A daemon that does not know the question is of an older version.
+func TestDoctorOlderDaemon(t *testing.T) {
+	dir := t.TempDir()
+	config := configFile(t, dir, doctorConfig)
+	socket, err := net.Listen("unix", filepath.Join(dir, controlSocket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := &http.Server{Handler: http.NotFoundHandler()}
+	go func() { _ = older.Serve(socket) }()
+	defer older.Close()
+	r := diagnosis(t, 1, "--config", config)
+	found(t, r, "daemon", "version", doctor.Warning, "older version", "restart")
+	found(t, r, "listener.generic", "address", doctor.Skipped, "a daemon may be listening")
+}
