@@ -41,8 +41,11 @@ func jsonServer(t *testing.T, login func(user, password string) bool) string {
 	return s.URL
 }
 
-// jsxcServer is Nextcloud's JSXC API for joe, password secret.
-func jsxcServer(t *testing.T) *httptest.Server {
+// jsxcServer is Nextcloud's JSXC API for joe, password secret, that takes a signature by
+// api-secret.
+func jsxcServer(t *testing.T) *httptest.Server { return jsxcServerOf(t, "api-secret") }
+
+func jsxcServerOf(t *testing.T, key string) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -58,7 +61,7 @@ func jsxcServer(t *testing.T) *httptest.Server {
 		case "sharedroster":
 			reply = `{"result":"success","data":{"sharedRoster":{"joe":{"name":"Joe","groups":["a"]}}}}`
 		}
-		mac := hmac.New(sha1.New, []byte("api-secret"))
+		mac := hmac.New(sha1.New, []byte(key))
 		mac.Write(body)
 		if r.Header.Get("X-JSXC-SIGNATURE") != "sha1="+hex.EncodeToString(mac.Sum(nil)) {
 			w.WriteHeader(http.StatusInternalServerError)

@@ -37,7 +37,7 @@ func secretFile(t *testing.T) string {
 func TestDomainCommands(t *testing.T) {
 	for _, daemon := range []bool{false, true} {
 		t.Run(fmt.Sprintf("daemon %t", daemon), func(t *testing.T) {
-			dir, cloud := t.TempDir(), jsxcServer(t)
+			dir, cloud := t.TempDir(), jsxcServerOf(t, canaryDomain)
 			config := configFile(t, dir, oneList+registryOnly+usersBase)
 			spy := newSpy(t, config)
 			var s *server
