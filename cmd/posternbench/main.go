@@ -1,6 +1,7 @@
-// Command posternbench measures postern beside a bare echo of the same protocol: one run, one
-// table. It starts the program under test, the echo and a JSXC server as processes of their
-// own, on loopback, and stops them by process id.
+// Command posternbench measures postern beside a bare echo of the same protocols: one run, one
+// table. It starts the program under test, the echo, a web server that stands for the backends,
+// and the peers that are installed, as processes of their own on loopback and Unix sockets, and
+// stops them by process id. With `soak` as its first argument it watches for growth instead.
 package main
 
 import (
@@ -16,41 +17,55 @@ import (
 
 // settings are the flags.
 type settings struct {
-	postern  string
-	seconds  float64
-	rounds   int
-	conns    []int
-	jsonFile string
-	only     string
+	postern     string
+	predecessor string
+	seconds     float64
+	rounds      int
+	conns       []int
+	jsonFile    string
+	only        string
+	level       string
+	users       int
+	idle        int
+	minutes     float64
 }
 
 func main() {
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
+	args, run := os.Args[1:], measure
+	if len(args) > 0 {
+		switch args[0] {
 		case "echo":
-			serveEcho()
+			serveEcho(args[1])
 			return
-		case "jsxc":
-			serveJSXC()
+		case "cloud":
+			serveCloud()
 			return
+		case "soak":
+			args, run = args[1:], soak
 		}
 	}
-	if err := measure(parseFlags()); err != nil {
+	if err := run(parseFlags(args)); err != nil {
 		fmt.Fprintln(os.Stderr, "posternbench:", err)
 		os.Exit(1)
 	}
 }
 
-func parseFlags() settings {
+func parseFlags(args []string) settings {
 	var s settings
 	var conns string
-	flag.StringVar(&s.postern, "postern", "bin/postern", "the program under test")
-	flag.Float64Var(&s.seconds, "seconds", 1.5, "length of one measurement")
-	flag.IntVar(&s.rounds, "rounds", 3, "measurements of each cell; the median counts")
-	flag.StringVar(&conns, "conns", "1,16,128", "numbers of connections")
-	flag.StringVar(&s.jsonFile, "json", "", "also write the table as JSON to this file")
-	flag.StringVar(&s.only, "only", "", "measure only paths whose name contains this, and the echo")
-	flag.Parse()
+	f := flag.NewFlagSet("posternbench", flag.ExitOnError)
+	f.StringVar(&s.postern, "postern", "bin/postern", "the program under test")
+	f.StringVar(&s.predecessor, "predecessor", "", "the script xcauth.py, to be measured beside; needs its Python modules")
+	f.Float64Var(&s.seconds, "seconds", 0.5, "length of one measurement")
+	f.IntVar(&s.rounds, "rounds", 3, "measurements of each cell; the median counts")
+	f.StringVar(&conns, "conns", "1,16,128,1000", "numbers of connections")
+	f.StringVar(&s.jsonFile, "json", "", "also write the table and the aims as JSON to this file")
+	f.StringVar(&s.only, "only", "", "measure only paths whose name has one of these, separated by commas, and what they are compared with")
+	f.StringVar(&s.level, "log", "info", "log level of the program under test; info has a line for each decision")
+	f.IntVar(&s.users, "users", 1000000, "users of the large disk cache; 0 leaves it out")
+	f.IntVar(&s.idle, "idle", 10000, "idle connections; 0 leaves them out")
+	f.Float64Var(&s.minutes, "minutes", 30, "length of a soak")
+	_ = f.Parse(args) // ends the process on errors
 	for _, c := range strings.Split(conns, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(c))
 		if err != nil || n < 1 {
@@ -62,11 +77,21 @@ func parseFlags() settings {
 	return s
 }
 
+// wants reports whether a path is to be measured.
+func (s settings) wants(name string) bool {
+	for _, part := range strings.Split(s.only, ",") {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s settings) length() time.Duration { return time.Duration(s.seconds * float64(time.Second)) }
+
 // untilTerminated waits for the signal that ends a child process.
 func untilTerminated() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	<-signals
 }
-
-func (s settings) length() time.Duration { return time.Duration(s.seconds * float64(time.Second)) }

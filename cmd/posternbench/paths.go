@@ -1,210 +1,161 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
-	"text/tabwriter"
+	"net/http"
 	"time"
+
+	"postern/internal/auth"
+	"postern/internal/token"
 )
 
-// configText is the configuration under test: one domain per path. The users backend's
-// passwords have the lowest bcrypt cost, so that the figure shows the broker and not bcrypt.
-const configText = `
-data_dir = %q
-listen "generic" { address = "127.0.0.1:0" }
-backend "jsxc" "at_once" {
-  url    = "http://%[2]s/0"
-  secret = "bench-secret"
-  slots  = 64
-  queue  = 1024
-}
-backend "jsxc" "slow" {
-  url    = "http://%[2]s/20"
-  secret = "bench-secret"
-  slots  = 64
-  queue  = 1024
-}
-backend "users" "local" { bcrypt_cost = 4 }
-domain "hot.bench" { backends = [backend.jsxc.at_once] }
-domain "direct.bench" {
-  backends = [backend.jsxc.at_once]
-  cache { storage = "none" }
-}
-domain "slow.bench" {
-  backends = [backend.jsxc.slow]
-  cache { storage = "none" }
-}
-domain "users.bench" {
-  backends = [backend.users.local]
-  cache { storage = "none" }
-}
-`
-
-// path is one way through the broker.
+// path is one way through a server.
 type path struct {
-	name string
-	line func(conn, n int) string
+	name    string
+	beside  string // the path that Ratio compares with
+	speech  *speech
+	server  *child
+	address string
+	ask     func(b []byte, conn, n int) []byte // appends the n-th request of a connection
+	want    string                             // how right answers begin
+	refusal string                             // how answers begin that are counted apart; empty: there are none
+	most    int                                // connections; 0: any number
+	longest time.Duration                      // of a measurement; 0: any
+	pipes   bool                               // is also measured pipelined
+	missing string                             // why it cannot be measured
+	asker   func() asker                       // in place of the speech
 }
 
 // fixed sends one user's login for each connection, in any case the same text.
-func fixed(domain, password string) func(int, int) string {
-	return func(conn, _ int) string {
-		return fmt.Sprintf("auth:user%d:%s:%s\n", conn, domain, password)
+func fixed(domain, password string) func([]byte, int, int) []byte {
+	return func(b []byte, conn, _ int) []byte {
+		return append(b, genericLogin(fmt.Sprint("user", conn%hotAccounts), domain, password)...)
 	}
 }
 
 // distinct sends a login that nobody else sends at the moment, so that none is joined.
-func distinct(domain string) func(int, int) string {
-	return func(conn, n int) string { return fmt.Sprintf("auth:user%d:%s:pw%d\n", conn, domain, n) }
+func distinct(domain string) func([]byte, int, int) []byte {
+	return func(b []byte, conn, n int) []byte {
+		return append(b, genericLogin(fmt.Sprint("user", conn), domain, fmt.Sprint("pw", n))...)
+	}
 }
 
-type row struct {
-	Path  string
-	Conns int
-	sample
-	Ratio float64 // of the rate to the echo's at the same number of connections
+// turns sends the login of another user each time, so that memory does not hold him.
+func turns(domain string) func([]byte, int, int) []byte {
+	return func(b []byte, conn, n int) []byte {
+		return append(b, genericLogin(fmt.Sprint("user", (conn*131+n)%diskUsers), domain, "password")...)
+	}
 }
 
-func measure(s settings) error {
-	dir, err := os.MkdirTemp("", "posternbench")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	echo, err := startSelf("echo")
-	if err != nil {
-		return err
-	}
-	defer echo.stop()
-	cloud, err := startSelf("jsxc")
-	if err != nil {
-		return err
-	}
-	defer cloud.stop()
-	file := filepath.Join(dir, "config.hcl")
-	if err := os.WriteFile(file, fmt.Appendf(nil, configText, filepath.Join(dir, "data"), cloud.addr), 0o600); err != nil {
-		return err
-	}
-	paths, err := preparePaths(s, file)
-	if err != nil {
-		return err
-	}
-	postern, err := startPostern(s.postern, file)
-	if err != nil {
-		return err
-	}
-	defer postern.stop()
-	if err := warmUp(s, postern, paths); err != nil {
-		return err
-	}
-	rows, err := run(s, echo, postern, paths)
-	if err != nil {
-		return err
-	}
-	print(rows)
-	if s.jsonFile == "" {
-		return nil
-	}
-	data, err := json.MarshalIndent(rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(s.jsonFile, append(data, '\n'), 0o644)
+// isUser asks whether a user exists.
+func isUser(b []byte, conn, _ int) []byte {
+	return fmt.Appendf(b, "isuser:user%d:hot.bench\n", conn%hotAccounts)
 }
 
-// preparePaths makes tokens and an account, with the program under test itself.
-func preparePaths(s settings, config string) ([]path, error) {
-	tokens := make(map[int]string)
-	for conn := range s.conns[len(s.conns)-1] {
-		user := fmt.Sprintf("user%d@hot.bench", conn%8)
-		if conn < 8 {
-			out, err := exec.Command(s.postern, "token", "issue", "--config", config, user).Output()
-			if err != nil {
-				return nil, fmt.Errorf("issue a token: %w", err)
-			}
-			tokens[conn] = strings.TrimSpace(string(out))
+// jsxcTokens returns logins by tokens that are valid for an hour.
+func jsxcTokens() (func([]byte, int, int) []byte, error) {
+	issuer, err := token.NewJSXC([]auth.Secret{auth.NewSecret(jsxcSecret)})
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for i := range hotAccounts {
+		user := fmt.Sprint("user", i)
+		t, err := issuer.Issue(auth.Identity{User: user, Domain: "hot.bench"}, time.Now().Add(time.Hour))
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, genericLogin(user, "hot.bench", t.Reveal()))
+	}
+	return func(b []byte, conn, _ int) []byte { return append(b, lines[conn%hotAccounts]...) }, nil
+}
+
+// totpTokens returns logins by single-use tokens, which are made as they are sent: the
+// client's time for that is within the figure.
+func totpTokens() (func([]byte, int, int) []byte, error) {
+	issuer, err := token.NewTOTP(auth.NewSecret(totpSeed), []auth.Secret{auth.NewSecret(totpSecret)})
+	if err != nil {
+		return nil, err
+	}
+	return func(b []byte, conn, _ int) []byte {
+		user := fmt.Sprint("user", conn)
+		t, err := issuer.Issue(auth.Identity{User: user, Domain: "totp.bench"}, time.Now())
+		if err != nil {
+			return append(b, "\n"...) // its refusal ends the measurement
+		}
+		return append(b, genericLogin(user, "totp.bench", t.Reveal())...)
+	}, nil
+}
+
+// mailUser is the name for the mail protocols; it holds the domain, as mail clients send it.
+func mailUser(conn int) string { return fmt.Sprintf("user%d@hot.bench", conn%hotAccounts) }
+
+func askSaslauthd(b []byte, conn, _ int) []byte {
+	return saslauthdLogin(b, fmt.Sprint("user", conn%hotAccounts), "hot.bench", "password")
+}
+
+func askDovecot(b []byte, conn, n int) []byte { return dovecotLogin(b, n, mailUser(conn), "password") }
+
+// posternPaths lists what is measured of the program under test.
+func (b *bench) posternPaths() ([]*path, error) {
+	jsxc, err := jsxcTokens()
+	if err != nil {
+		return nil, err
+	}
+	totp, err := totpTokens()
+	if err != nil {
+		return nil, err
+	}
+	all := []*path{
+		{name: "token jsxc", ask: jsxc, pipes: true},
+		{name: "token totp", ask: totp, longest: 300 * time.Millisecond}, // used tokens are remembered for 90 s
+		{name: "hot cache", ask: fixed("hot.bench", "password"), pipes: true},
+		{name: "disk cache, bcrypt 4", ask: turns("disk4.bench"), most: 128},
+		{name: "disk cache, bcrypt 12", ask: turns("disk12.bench"), most: 16},
+		{name: "negative cache", ask: fixed("hot.bench", "wrong"), want: "0\n"},
+		{name: "isuser cached", ask: isUser},
+		{name: "users backend, bcrypt 4", ask: func(b []byte, _, n int) []byte {
+			return append(b, genericLogin("joe", "users.bench", "password")...)
+		}, most: 128},
+	}
+	for _, wait := range []string{"0", "20"} {
+		for _, kind := range []string{"jsxc", "json", "nextcloud"} {
+			all = append(all, &path{name: kind + " " + wait + " ms", ask: distinct(kind + wait + ".bench"), beside: "http.Client " + wait + " ms"})
 		}
 	}
-	add := exec.Command(s.postern, "user", "add", "--config", config, "joe@users.bench")
-	add.Stdin = strings.NewReader("good\n")
-	if out, err := add.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("add an account: %w: %s", err, out)
-	}
-	all := []path{
-		{"token jsxc", func(conn, _ int) string {
-			return fmt.Sprintf("auth:user%d:hot.bench:%s\n", conn%8, tokens[conn%8])
-		}},
-		{"hot cache", fixed("hot.bench", "password")},
-		{"users, bcrypt 4", func(int, int) string { return "auth:joe:users.bench:good\n" }},
-		{"jsxc 0 ms", distinct("direct.bench")},
-		{"jsxc 20 ms", distinct("slow.bench")},
-	}
-	var chosen []path
 	for _, p := range all {
-		if strings.Contains(p.name, s.only) {
-			chosen = append(chosen, p)
+		p.speech, p.server, p.address = generic, b.postern, b.postern.addr
+		if p.want == "" {
+			p.want = "1\n"
+		}
+		if p.beside == "" {
+			p.beside = "echo"
 		}
 	}
-	return chosen, nil
+	return append(all,
+		&path{name: "saslauthd", beside: "echo saslauthd", speech: saslauthd, server: b.postern, address: b.ownFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
+		&path{name: "dovecot", beside: "echo dovecot", speech: dovecot, server: b.postern, address: b.ownFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipes: true},
+	), nil
 }
 
-// warmUp takes every path once and waits until the server has nothing left to do: new
-// passwords are hashed after their answer.
-func warmUp(s settings, postern *child, paths []path) error {
-	for _, p := range paths {
-		if _, err := closedLoop(postern, s.conns[len(s.conns)-1], 100*time.Millisecond, p.line, "1\n"); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
+// ceilings lists what the paths are compared with: echoes of the protocols, and a loop without a
+// broker.
+func (b *bench) ceilings() []*path {
+	list := []*path{
+		{name: "echo", speech: generic, address: b.echo.addr, ask: fixed("echo.bench", "password"), want: "1\n", pipes: true},
+		{name: "echo saslauthd", speech: saslauthd, address: b.echoFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
+		{name: "echo dovecot", speech: dovecot, address: b.echoFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipes: true},
 	}
-	for before, now := time.Duration(-1), postern.cpu(); now != before; {
-		time.Sleep(500 * time.Millisecond)
-		before, now = now, postern.cpu()
+	for _, p := range list {
+		p.server = b.echo
 	}
-	return nil
-}
-
-// run measures every path beside the echo, round by round, so that a noisy moment of the
-// machine falls on all of them.
-func run(s settings, echo, postern *child, paths []path) ([]row, error) {
-	var rows []row
-	for _, conns := range s.conns {
-		samples := make(map[string][]sample)
-		for range s.rounds {
-			one, err := closedLoop(echo, conns, s.length(), fixed("echo.bench", "password"), "1\n")
-			if err != nil {
-				return nil, fmt.Errorf("echo: %w", err)
-			}
-			samples["echo"] = append(samples["echo"], one)
-			for _, p := range paths {
-				one, err := closedLoop(postern, conns, s.length(), p.line, "1\n")
-				if err != nil {
-					return nil, fmt.Errorf("%s at %d connections: %w", p.name, conns, err)
-				}
-				samples[p.name] = append(samples[p.name], one)
-			}
-		}
-		ceiling := median(samples["echo"])
-		rows = append(rows, row{"echo", conns, ceiling, 1})
-		for _, p := range paths {
-			m := median(samples[p.name])
-			rows = append(rows, row{p.name, conns, m, m.Rate / ceiling.Rate})
-		}
+	for _, wait := range []string{"0", "20"} {
+		transport := &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 2000}
+		a := &httpAsker{&http.Client{Transport: transport}, "http://" + b.cloud.addr + "/" + wait}
+		list = append(list, &path{name: "http.Client " + wait + " ms", asker: func() asker { return a }})
 	}
-	return rows, nil
-}
-
-func print(rows []row) {
-	fmt.Printf("%s, %s/%s, %d processors, client included\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "path\tconns\treq/s\tof echo\tp50\tp99\tserver CPU/req\t")
-	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.2f\t%v\t%v\t%v\t\n", r.Path, r.Conns, r.Rate, r.Ratio,
-			r.P50.Round(time.Microsecond), r.P99.Round(time.Microsecond), r.CPU.Round(100*time.Nanosecond))
+	for _, p := range list {
+		p.beside = p.name
 	}
-	_ = w.Flush()
+	return list
 }

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// startPatience is how long a server may take until it serves.
+const startPatience = 20 * time.Second
+
+// child is a server process. A nil child has no processor time.
+type child struct {
+	cmd  *exec.Cmd // nil if it has put itself into the background
+	pid  int
+	addr string
+	log  string // file of its standard error
+}
+
+// start starts the process.
+func (c *child) start() error {
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.pid = c.cmd.Process.Pid
+	return nil
+}
+
+// startSelf starts this program in another role and returns the address that it prints.
+func startSelf(role ...string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{cmd: exec.Command(self, role...)}
+	c.cmd.Stderr = os.Stderr
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	c.addr = strings.TrimSpace(line)
+	return c, err
+}
+
+// startPostern starts the program under test and waits until it says that it is ready, as it
+// would say to systemd. address is that of its listener for the generic protocol.
+func startPostern(binary, config, address string) (*child, error) {
+	c := &child{cmd: exec.Command(binary, "serve", "--config", config), addr: address, log: config + ".log"}
+	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	c.cmd.Stderr = log
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: config + ".notify", Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	defer notify.Close()
+	c.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+config+".notify")
+	if err := c.start(); err != nil {
+		return nil, err
+	}
+	_ = notify.SetReadDeadline(time.Now().Add(startPatience))
+	for buf := make([]byte, 4096); ; {
+		n, err := notify.Read(buf)
+		if err != nil {
+			c.stop()
+			said, _ := os.ReadFile(c.log)
+			return nil, fmt.Errorf("%s did not become ready: %w: %s", binary, err, said)
+		}
+		if bytes.Contains(buf[:n], []byte("READY=1")) {
+			return c, nil
+		}
+	}
+}
+
+// freeAddress finds an address on loopback that nobody has.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// waitSocket waits until a Unix socket is there.
+func waitSocket(path string) error {
+	for deadline := time.Now().Add(startPatience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s did not appear", path)
+}
+
+func (c *child) stop() {
+	_ = syscall.Kill(c.pid, syscall.SIGTERM)
+	if c.cmd != nil {
+		_ = c.cmd.Wait()
+		return
+	}
+	for deadline := time.Now().Add(startPatience); syscall.Kill(c.pid, 0) == nil && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// truncate empties the log, which would fill a disk otherwise.
+func (c *child) truncate() { _ = os.Truncate(c.log, 0) }
+
+// cpu is the processor time of the process and its children so far.
+func (c *child) cpu() (sum time.Duration) {
+	if c == nil {
+		return 0
+	}
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+		if parent, _ := strconv.Atoi(fields[1]); pid == c.pid || parent == c.pid {
+			user, _ := strconv.ParseInt(fields[11], 10, 64)
+			system, _ := strconv.ParseInt(fields[12], 10, 64)
+			sum += time.Duration(user+system) * (time.Second / 100) // USER_HZ is 100 on Linux
+		}
+	}
+	return sum
+}
+
+// resident is the resident memory of the process, in bytes.
+func (c *child) resident() int64 {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
+	_, rest, _ := strings.Cut(string(data), "VmRSS:")
+	var kib int64
+	_, _ = fmt.Sscan(rest, &kib)
+	return kib << 10
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// serveCloud is the web server behind the backends. It answers as JSXC, as a JSON API or as
+// Nextcloud, below /0 at once and below /20 after 20 ms, and says yes to every password but
+// "wrong".
+func serveCloud() {
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	fmt.Println(l.Addr())
+	go func() { _ = http.Serve(l, http.HandlerFunc(answerCloud)) }()
+	untilTerminated()
+}
+
+func answerCloud(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	wrong := bytes.Contains(body, []byte("password=wrong"))
+	if strings.HasPrefix(r.URL.Path, "/20") {
+		time.Sleep(20 * time.Millisecond)
+	}
+	answer := `{"result":"success","data":{"uid":"x","isUser":true}}`
+	name, _, basic := r.BasicAuth()
+	switch {
+	case basic:
+		answer = fmt.Sprintf(`{"ocs":{"meta":{"status":"ok","statuscode":200,"message":"OK"},"data":{"enabled":true,"id":%q}}}`, name)
+	case strings.HasSuffix(r.URL.Path, "/login"), strings.HasSuffix(r.URL.Path, "/exists"):
+		answer = `{"success":true}`
+	case wrong:
+		answer = `{"result":"noauth"}`
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, answer)
+}
+
+// httpAsker is a plain loop over http.Client: what a program without a broker would do.
+type httpAsker struct {
+	client *http.Client
+	url    string
+}
+
+func (a *httpAsker) close() {}
+
+func (a *httpAsker) ask(_, depth int, begun time.Time, to *record) error {
+	for range depth {
+		resp, err := a.client.Post(a.url, "application/x-www-form-urlencoded",
+			strings.NewReader("operation=auth&username=joe&domain=example.org&password=password"))
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
+		}
+		to.taken = append(to.taken, time.Since(begun))
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"postern/actors"
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+	"postern/internal/cache"
+	"postern/internal/store"
+)
+
+// Secrets and sizes of what is set up.
+const (
+	jsxcSecret  = "bench-secret"
+	totpSeed    = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+	totpSecret  = "bench-token-secret"
+	slots       = 64   // of the backends
+	diskUsers   = 4096 // of a disk cache of which hardly anybody is in memory
+	hotAccounts = 1000 // who log in by hot cache, token and the mail protocols
+)
+
+// configText is the configuration under test: one domain per path. Passwords that are hashed
+// on the way have the lowest bcrypt cost, so that the figure shows the broker and not bcrypt.
+func configText(dir, address, cloud, level string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "data_dir = %q\nlog { level = %q }\n", filepath.Join(dir, "data"), level)
+	fmt.Fprintf(&b, "listen \"generic\" { address = %q }\n", address)
+	for _, name := range []string{saslauthdSocket, dovecotSocket} {
+		protocol := "saslauthd"
+		if name == dovecotSocket {
+			protocol = "dovecot"
+		}
+		fmt.Fprintf(&b, "listen %q {\n  address = \"unix:%s\"\n  default_domain = \"hot.bench\"\n}\n", protocol, filepath.Join(dir, name))
+	}
+	web := func(kind, name, path, more string) {
+		fmt.Fprintf(&b, "backend %q %q {\n  url = \"http://%s%s\"\n  slots = %d\n  %s\n}\n", kind, name, cloud, path, slots, more)
+	}
+	signed := fmt.Sprintf("secret = %q\n", jsxcSecret)
+	for _, wait := range []string{"0", "20"} {
+		web("jsxc", "jsxc"+wait, "/"+wait, signed+"queue = 1024")
+		web("json", "json"+wait, "/"+wait, "queue = 1024")
+		web("nextcloud", "nextcloud"+wait, "/"+wait, "queue = 1024")
+		for _, kind := range []string{"jsxc", "json", "nextcloud"} {
+			fmt.Fprintf(&b, "domain \"%s%s.bench\" {\n  backends = [backend.%s.%[1]s%[2]s]\n  cache { storage = \"none\" }\n}\n", kind, wait, kind)
+		}
+	}
+	web("jsxc", "short", "/20", signed+"queue = 64")
+	fmt.Fprintf(&b, `backend "users" "local" { bcrypt_cost = 4 }
+domain "short.bench" {
+  backends = [backend.jsxc.short]
+  cache { storage = "none" }
+}
+domain "users.bench" {
+  backends = [backend.users.local]
+  cache { storage = "none" }
+}
+domain "hot.bench" {
+  backends = [backend.jsxc.jsxc0]
+  cache { bcrypt_cost = 4 }
+}
+domain "totp.bench" {
+  backends = [backend.users.local]
+  token "totp" {
+    seed    = %q
+    secrets = [%q]
+  }
+}
+`, totpSeed, totpSecret)
+	for _, cost := range []int{4, 12} {
+		fmt.Fprintf(&b, "domain \"disk%d.bench\" {\n  backends = [backend.users.local]\n  cache { hot_entries = 16 }\n}\n", cost)
+	}
+	return b.String()
+}
+
+// fill writes n users of a domain into the store of a data directory. Their hash is that of
+// "password" at this cost; at cost 0 each has another one, of which nobody knows the password.
+func fill(dataDir, domain string, n, cost int) error {
+	if err := os.MkdirAll(dataDir, 0o700); err != nil {
+		return err
+	}
+	p, err := store.OpenPebble(filepath.Join(dataDir, "store"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	hash := ""
+	if cost > 0 {
+		if hash, err = passhash.New("password", cost); err != nil {
+			return errors.Join(err, p.Close())
+		}
+	}
+	now := cache.At(time.Now())
+	var ops []store.Op
+	for i := range n {
+		user := cache.User{
+			Verifiers: []cache.Verifier{{Hash: hash, First: now, Verified: now, Used: now}},
+			Exists:    cache.Existence{Known: true, Yes: true, At: now},
+		}
+		if cost == 0 {
+			user.Verifiers[0].Hash = someHash()
+		}
+		id := auth.Identity{User: fmt.Sprint("user", i), Domain: domain}
+		ops = append(ops, store.Op{Key: actors.CredentialKey(id), Value: user.Encode()})
+		if len(ops) == 1000 || i == n-1 {
+			if err := p.Apply(ops, false); err != nil {
+				return errors.Join(err, p.Close())
+			}
+			ops = ops[:0]
+		}
+	}
+	return p.Close()
+}
+
+// someHash is a text that looks like a bcrypt hash and does not compress better than one.
+func someHash() string {
+	const digits = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	b := []byte("$2a$12$")
+	for range 53 {
+		b = append(b, digits[rand.N(len(digits))])
+	}
+	return string(b)
+}
+
+// startConfigured starts the program under test with the configuration of all paths, and with
+// its files in dir.
+func (b *bench) startConfigured(dir string, prepare func(config string) error) (*child, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	config := dir + ".hcl"
+	text := configText(dir, address, b.cloud.addr, b.level)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := prepare(config); err != nil {
+		return nil, err
+	}
+	return startPostern(b.settings.postern, config, address)
+}
+
+// addUser adds an account to the users backend, with the program under test itself.
+func addUser(postern, config, address string) error {
+	cmd := exec.Command(postern, "user", "add", "--config", config, address)
+	cmd.Stdin = strings.NewReader("password\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("add an account: %w: %s", err, out)
+	}
+	return nil
+}

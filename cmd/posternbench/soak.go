@@ -1,0 +1,3 @@
+package main
+
+func soak(s settings) error { return nil }

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// speech is a protocol from the client's side.
+type speech struct {
+	network string
+	oneShot bool // a connection for each request
+	greet   func(r *bufio.Reader, w io.Writer) error
+	answer  func(r *bufio.Reader) ([]byte, error)
+}
+
+var (
+	generic   = &speech{network: "tcp", answer: readLine}
+	saslauthd = &speech{network: "unix", oneShot: true, answer: readCounted}
+	dovecot   = &speech{network: "unix", greet: greetDovecot, answer: readLine}
+)
+
+func readLine(r *bufio.Reader) ([]byte, error) { return r.ReadSlice('\n') }
+
+// readCounted reads an answer of saslauthd.
+func readCounted(r *bufio.Reader) ([]byte, error) {
+	head, err := r.Peek(2)
+	if err != nil {
+		return nil, err
+	}
+	text, err := r.Peek(2 + int(binary.BigEndian.Uint16(head)))
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.Discard(len(text))
+	return text[2:], err
+}
+
+// greetDovecot reads the greeting and sends the client's.
+func greetDovecot(r *bufio.Reader, w io.Writer) error {
+	if _, err := io.WriteString(w, "VERSION\t1\t2\nCPID\t4711\n"); err != nil {
+		return err
+	}
+	for {
+		line, err := readLine(r)
+		if err != nil {
+			return err
+		}
+		if string(line) == "DONE\n" {
+			return nil
+		}
+	}
+}
+
+// genericLogin returns a request of the generic protocol.
+func genericLogin(user, domain, password string) string {
+	return "auth:" + user + ":" + domain + ":" + password + "\n"
+}
+
+// saslauthdLogin appends a request of the saslauthd protocol.
+func saslauthdLogin(b []byte, user, realm, password string) []byte {
+	for _, field := range []string{user, password, "smtp", realm} {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(field)))
+		b = append(b, field...)
+	}
+	return b
+}
+
+// dovecotLogin appends a request of Dovecot's auth protocol.
+func dovecotLogin(b []byte, n int, user, password string) []byte {
+	b = append(b, "AUTH\t"...)
+	b = strconv.AppendInt(b, int64(n+1), 10)
+	b = append(b, "\tPLAIN\tservice=smtp\tresp="...)
+	b = base64.StdEncoding.AppendEncode(b, []byte("\x00"+user+"\x00"+password))
+	return append(b, '\n')
+}
+
+// record is what a connection saw: how long right answers took, and refusals where these
+// are expected.
+type record struct{ taken, refused []time.Duration }
+
+// asker is one connection of a path. It asks for the n-th time, so many questions at once, and
+// waits for the answers; their time counts from begun.
+type asker interface {
+	ask(n, depth int, begun time.Time, to *record) error
+	close()
+}
+
+// socketAsker asks over a socket.
+type socketAsker struct {
+	path   *path
+	conn   int
+	socket net.Conn
+	in     *bufio.Reader
+	out    []byte
+}
+
+func (p *path) connect(conn int) (asker, error) {
+	if p.asker != nil {
+		return p.asker(), nil
+	}
+	a := &socketAsker{path: p, conn: conn, in: bufio.NewReaderSize(nil, 4096)}
+	if p.speech.oneShot {
+		return a, nil
+	}
+	return a, a.dial()
+}
+
+func (a *socketAsker) dial() (err error) {
+	if a.socket, err = net.Dial(a.path.speech.network, a.path.address); err != nil {
+		return err
+	}
+	a.in.Reset(a.socket)
+	if a.path.speech.greet != nil {
+		return a.path.speech.greet(a.in, a.socket)
+	}
+	return nil
+}
+
+func (a *socketAsker) close() {
+	if a.socket != nil {
+		_ = a.socket.Close()
+	}
+}
+
+func (a *socketAsker) ask(n, depth int, begun time.Time, to *record) error {
+	p := a.path
+	a.out = a.out[:0]
+	for i := range depth {
+		a.out = p.ask(a.out, a.conn, n*depth+i)
+	}
+	if p.speech.oneShot {
+		if err := a.dial(); err != nil {
+			return err
+		}
+		defer a.close()
+	}
+	if _, err := a.socket.Write(a.out); err != nil {
+		return err
+	}
+	for range depth {
+		got, err := p.speech.answer(a.in)
+		if err != nil {
+			return err
+		}
+		took := time.Since(begun)
+		switch {
+		case strings.HasPrefix(string(got), p.want):
+			to.taken = append(to.taken, took)
+		case p.refusal != "" && strings.HasPrefix(string(got), p.refusal):
+			to.refused = append(to.refused, took)
+		default:
+			return fmt.Errorf("answered %q, want %q: what was measured is not what was meant", got, p.want)
+		}
+	}
+	return nil
+}

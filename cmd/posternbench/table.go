@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// row is a line of the table.
+type row struct {
+	Path  string
+	Mode  string
+	Conns int
+	sample
+	Beside string
+	Ratio  float64 // of the rate to that of the path beside, in the middle round
+}
+
+// aim is a promise and what was measured of it.
+type aim struct {
+	What   string
+	Figure float64
+	Unit   string
+	Aim    string
+	Met    bool
+}
+
+// table is the result of a run.
+type table struct {
+	rows    []row
+	aims    []aim
+	missing []string // programs that could not be measured beside, and why
+}
+
+// add takes in what was measured in a cell.
+func (t *table) add(c cell, paths []*path, samples map[*path][]sample) {
+	besides := make(map[string][]sample)
+	for p, s := range samples {
+		besides[p.name] = append([]sample(nil), s...)
+	}
+	for _, p := range paths {
+		if len(samples[p]) == 0 {
+			continue
+		}
+		r := row{p.name, c.mode, c.conns, medians(samples[p]), p.beside, 0}
+		var ratios []float64
+		for i, other := range besides[p.beside] {
+			ratios = append(ratios, samples[p][i].Rate/other.Rate)
+		}
+		if len(ratios) > 0 {
+			r.Ratio = median(ratios)
+		}
+		t.rows = append(t.rows, r)
+	}
+}
+
+// of returns the row of a path in a cell; it is zero if that was not measured.
+func (t *table) of(name string, c cell) row {
+	for _, r := range t.rows {
+		if r.Path == name && r.Mode == c.mode && r.Conns == c.conns {
+			return r
+		}
+	}
+	return row{}
+}
+
+// machine says what the figures hold for.
+func machine() string {
+	load, _ := os.ReadFile("/proc/loadavg")
+	one, _, _ := strings.Cut(string(load), " ")
+	return fmt.Sprintf("%s, %s, %s/%s, %d processors, client included, load at the end %s",
+		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), one)
+}
+
+func (t *table) print() {
+	fmt.Println(machine())
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "path\tmode\tconns\treq/s\tratio\tto\tp50\tp99\tserver CPU/req\t")
+	for _, r := range t.rows {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.0f\t%.2f\t%s\t%v\t%v\t%v\t\n", r.Path, r.Mode, r.Conns, r.Rate, r.Ratio, r.Beside,
+			r.P50.Round(time.Microsecond), r.P99.Round(time.Microsecond), r.CPU.Round(100*time.Nanosecond))
+	}
+	_ = w.Flush()
+	fmt.Println()
+	w = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, a := range t.aims {
+		verdict := "missed"
+		if a.Met {
+			verdict = "met"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.4g%s\t(%s)\n", verdict, a.What, a.Figure, a.Unit, a.Aim)
+	}
+	_ = w.Flush()
+	for _, m := range t.missing {
+		fmt.Println("not measured:", m)
+	}
+}
+
+// write writes the result as JSON, if a file is named.
+func (t *table) write(file string) error {
+	if file == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(map[string]any{"machine": machine(), "rows": t.rows, "aims": t.aims, "missing": t.missing}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o644)
+}
+
+// atLeast and atMost note an aim of which something was measured.
+func (t *table) atLeast(what string, figure float64, unit string, aimed float64) {
+	t.note(what, figure, unit, "at least", aimed, figure >= aimed)
+}
+
+func (t *table) atMost(what string, figure float64, unit string, aimed float64) {
+	t.note(what, figure, unit, "at most", aimed, figure <= aimed)
+}
+
+func (t *table) note(what string, figure float64, unit, bound string, aimed float64, met bool) {
+	t.aims = append(t.aims, aim{what, figure, unit, fmt.Sprintf("%s %.4g%s", bound, aimed, unit), met})
+}
+
+// judge compares the table with the aims.
+func (t *table) judge() {
+	for _, name := range []string{"token jsxc", "hot cache"} {
+		if r := t.of(name, cell{"closed", 128}); r.Rate > 0 {
+			t.atLeast(name+", 128 connections: of the echo", r.Ratio, "", 0.6)
+		}
+		if r, e := t.of(name, cell{"closed", 1}), t.of("echo", cell{"closed", 1}); r.Rate > 0 && e.Rate > 0 {
+			t.atMost(name+", 1 connection: p50 of the echo's", float64(r.P50)/float64(e.P50), "", 3)
+		}
+	}
+	if r := t.of("jsxc 0 ms", cell{"closed", 128}); r.Rate > 0 {
+		t.atLeast("jsxc 0 ms, 128 connections: of an http.Client loop", r.Ratio, "", 0.7)
+	}
+	t.queue()
+	for _, peer := range []struct {
+		own, other string
+		ratio      float64
+	}{{"saslauthd", "Cyrus saslauthd", 1.2}, {"dovecot", "Dovecot auth", 1.1}} {
+		r, o := t.of(peer.own, cell{"closed", 16}), t.of(peer.other, cell{"closed", 16})
+		if r.Rate > 0 && o.Rate > 0 {
+			t.atLeast(peer.own+", 16 connections: of "+peer.other, r.Ratio/o.Ratio, "", peer.ratio)
+		}
+	}
+}
+
+// queue compares 1000 connections before 64 slots of 20 ms with what queueing theory says: they
+// give 64/20ms, and in a closed loop each request waits for all others.
+func (t *table) queue() {
+	r := t.of("jsxc 20 ms", cell{"closed", 1000})
+	if r.Rate == 0 {
+		return
+	}
+	const capacity = slots / 0.020
+	t.atLeast("jsxc 20 ms, 1000 connections: of 64/20ms", r.Rate/capacity, "", 0.95)
+	t.atMost("jsxc 20 ms, 1000 connections: p99 of 1000/(64/20ms)", r.P99.Seconds()/(1000/capacity), "", 1.1)
+}
