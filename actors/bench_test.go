@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +51,31 @@ func BenchmarkServe(b *testing.B) {
 			wg.Wait()
 		})
 	}
+}
+
+// BenchmarkOneShot is a login from the hot tier by the protocol of saslauthd: a connection for
+// each, from 16 clients.
+func BenchmarkOneShot(b *testing.B) {
+	r := newRig(b, nil)
+	address := r.listenOn("unix", listenerBlock("saslauthd"))
+	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		answer := make([]byte, 64)
+		for pb.Next() {
+			c, err := net.Dial("unix", address)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, err = c.Write(saslauthdLogin("joe", "good"))
+			if n, readErr := c.Read(answer); err != nil || readErr != nil || string(answer[2:4]) != "OK" {
+				b.Errorf("answered %q: %v, %v", answer[:n], err, readErr)
+			}
+			_ = c.Close()
+		}
+	})
 }
 
 // BenchmarkRouterHop is one login through router and cache, without a connection.

@@ -97,7 +97,7 @@ func (b *bench) choose() error {
 		}
 	}
 	for _, p := range b.ceilings() {
-		if needed[p.name] || b.wants(p.name) {
+		if needed[p.name] || p.atOnce > 0 && needed["http.Client 20 ms"] || b.wants(p.name) {
 			b.paths = append(b.paths, p)
 		}
 	}
@@ -153,7 +153,7 @@ func (b *bench) measureAll() (t *table, err error) {
 		samples := make(map[*path][]sample)
 		for range b.rounds {
 			for _, p := range b.paths {
-				if p.missing != "" || p.most > 0 && c.conns > p.most || c.mode == "pipelined" && !p.pipes {
+				if !p.fits(c) {
 					continue
 				}
 				one, err := b.one(t, p, c)
@@ -169,11 +169,25 @@ func (b *bench) measureAll() (t *table, err error) {
 	return t, nil
 }
 
+// fits reports whether a path is measured in a cell.
+func (p *path) fits(c cell) bool {
+	switch {
+	case p.missing != "", p.most > 0 && c.conns > p.most:
+		return false
+	case p.atOnce > 0:
+		return c == cell{"closed", 1000}
+	}
+	return c.mode != "pipelined" || p.pipes
+}
+
 // one is one measurement.
 func (b *bench) one(t *table, p *path, c cell) (sample, error) {
 	length := b.length()
 	if p.longest > 0 {
 		length = min(length, p.longest)
+	}
+	if p.atOnce > 0 {
+		c.conns = p.atOnce
 	}
 	switch c.mode {
 	case "open":

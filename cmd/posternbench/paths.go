@@ -24,6 +24,7 @@ type path struct {
 	pipes   bool                               // is also measured pipelined
 	missing string                             // why it cannot be measured
 	asker   func() asker                       // in place of the speech
+	atOnce  int                                // connections in place of those of the cell; 0: as many
 }
 
 // fixed sends one user's login for each connection, in any case the same text.
@@ -154,6 +155,9 @@ func (b *bench) ceilings() []*path {
 		a := &httpAsker{&http.Client{Transport: transport}, "http://" + b.cloud.addr + "/" + wait}
 		list = append(list, &path{name: "http.Client " + wait + " ms", asker: func() asker { return a }})
 	}
+	slow := *list[len(list)-1]
+	slow.name, slow.atOnce = "64 http.Clients 20 ms", slots
+	list = append(list, &slow)
 	for _, p := range list {
 		p.beside = p.name
 	}

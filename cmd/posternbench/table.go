@@ -159,5 +159,8 @@ func (t *table) queue() {
 	}
 	const capacity = slots / 0.020
 	t.atLeast("jsxc 20 ms, 1000 connections: of 64/20ms", r.Rate/capacity, "", 0.95)
+	if plain := t.of("64 http.Clients 20 ms", cell{"closed", 1000}); plain.Rate > 0 {
+		t.atLeast("jsxc 20 ms, 1000 connections: of what 64 http.Clients get", r.Rate/plain.Rate, "", 0.95)
+	}
 	t.atMost("jsxc 20 ms, 1000 connections: p99 of 1000/(64/20ms)", r.P99.Seconds()/(1000/capacity), "", 1.1)
 }
