@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -76,6 +78,16 @@ func BenchmarkOneShot(b *testing.B) {
 			_ = c.Close()
 		}
 	})
+}
+
+// BenchmarkDecisionLine is the line of a login in the log.
+func BenchmarkDecisionLine(b *testing.B) {
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	call := &Call{Received: time.Now(), front: "bench", ID: auth.Identity{User: "joe", Domain: "dom.example"}, took: time.Millisecond}
+	b.ReportAllocs()
+	for b.Loop() {
+		call.log(log)
+	}
 }
 
 // BenchmarkRouterHop is one login through router and cache, without a connection.

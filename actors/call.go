@@ -158,6 +158,8 @@ func (c *Call) log(l *slog.Logger) {
 	if !l.Enabled(ctx, level) {
 		return
 	}
+	// Not by l.LogAttrs, which looks up the caller's place in the source for every line.
+	line := slog.NewRecord(c.Received.Add(c.took), level, "decision", 0)
 	attrs := [8]slog.Attr{
 		slog.String("front", c.front),
 		slog.String("op", c.Req.Op.String()),
@@ -172,5 +174,6 @@ func (c *Call) log(l *slog.Logger) {
 		attrs[n] = slog.String("client", c.Req.Client)
 		n++
 	}
-	l.LogAttrs(ctx, level, "decision", attrs[:n]...)
+	line.AddAttrs(attrs[:n]...)
+	_ = l.Handler().Handle(ctx, line)
 }
