@@ -237,6 +237,9 @@ func (c *conn) admit(call *Call, event wire.Event) {
 	n := c.last.Load()
 	c.slot(n).Store(call)
 	c.last.Store(n + 1)
+	if c.codec.OneShot() {
+		c.eof.Store(true) // the answer's wake-up is the last one needed
+	}
 	if call.Done() { // before flush could see it
 		c.wake()
 	}

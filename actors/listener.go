@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -155,13 +156,17 @@ func (b *Broker) join(from *listener, f *front, in io.Reader, out io.Writer, soc
 		b.log.Error("connection refused", "front", f.name, "err", err)
 		return nil
 	}
+	depth := f.pipeline
+	if codec.OneShot() {
+		depth = 1
+	}
 	c := &conn{
 		broker: b, from: from, front: f, codec: codec, in: in, out: out, net: socket, since: time.Now(),
-		ring: make([]atomic.Pointer[Call], f.pipeline), credits: make(chan struct{}, f.pipeline),
+		ring: make([]atomic.Pointer[Call], depth), credits: make(chan struct{}, depth),
 		flushed: make(chan struct{}),
 	}
 	c.loose, _ = codec.(wire.Unordered)
-	name := fmt.Sprintf("conn:%s:%d", f.name, b.connSeq.Add(1))
+	name := "conn:" + f.name + ":" + strconv.FormatUint(b.connSeq.Add(1), 10)
 	c.pid = b.sys.NewLocalPID(name)
 	if _, err := b.sys.spawnRoot(name, connQueue, false, func() actor.Actor { return connActor{c} }); err != nil {
 		b.log.Error("connection refused", "front", f.name, "err", err)

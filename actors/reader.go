@@ -54,8 +54,9 @@ func (c *conn) greet() bool {
 func (c *conn) read() {
 	r := &reader{conn: c, buf: make([]byte, smallBuffer)}
 	broken := r.loop()
-	c.eof.Store(true)
-	c.wake()
+	if !c.eof.Swap(true) {
+		c.wake()
+	}
 	<-c.flushed
 	if c.net != nil {
 		r.close(broken)
