@@ -146,8 +146,11 @@ func (c *httpClient) post(ctx context.Context, target string, header http.Header
 // there was none that is whole; it names the cause without quoting the answer, which
 // might repeat what was sent.
 func (c *httpClient) do(ctx context.Context, q call) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
-	defer cancel()
+	if end, ok := ctx.Deadline(); !ok || time.Until(end) > c.options.Timeout {
+		limited, cancel := context.WithTimeout(ctx, c.options.Timeout)
+		defer cancel()
+		ctx = limited
+	}
 	answer, unsent, err := c.attempt(ctx, q)
 	if unsent && ctx.Err() == nil {
 		answer, _, err = c.attempt(ctx, q)
