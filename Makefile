@@ -2,7 +2,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build run test check unit bench fuzz install clean
+.PHONY: build run test check unit bench soak fuzz install clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/postern ./cmd/postern-relay
@@ -25,11 +25,20 @@ unit:
 	go test -race -timeout 15m ./...
 	go test -run Allocations ./internal/token
 
-# Side by side with a bare echo, in one run; then the parts.
-bench: build
-	go build -o bin/posternbench ./cmd/posternbench
-	./bin/posternbench -postern bin/postern
+# Side by side with bare echoes and, where installed, with Cyrus saslauthd and Dovecot's auth
+# (apt-get install sasl2-bin dovecot-core), in one run; then the parts. See scripts/bench/README.
+# BENCH has further flags: BENCH='-only token -json out.json'.
+bench: build bin/posternbench
+	./bin/posternbench -postern bin/postern $(BENCH)
 	go test -run '^$$' -bench . -benchtime 0.5s ./...
+
+# A mixed load at half of what is possible; fails if memory, goroutines, descriptors or store grow.
+soak: build bin/posternbench
+	./bin/posternbench soak -postern bin/postern $(BENCH)
+
+.PHONY: bin/posternbench
+bin/posternbench:
+	go build -o $@ ./cmd/posternbench
 
 # Each fuzz target for a while; the committed seeds run with every test.
 fuzz:

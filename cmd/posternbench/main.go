@@ -55,7 +55,7 @@ func parseFlags(args []string) settings {
 	var conns string
 	f := flag.NewFlagSet("posternbench", flag.ExitOnError)
 	f.StringVar(&s.postern, "postern", "bin/postern", "the program under test")
-	f.StringVar(&s.predecessor, "predecessor", "", "the script xcauth.py, to be measured beside; needs its Python modules")
+	f.StringVar(&s.predecessor, "predecessor", "", "folder of xcauth, to be measured beside; needs python3 and its modules")
 	f.Float64Var(&s.seconds, "seconds", 0.5, "length of one measurement")
 	f.IntVar(&s.rounds, "rounds", 3, "measurements of each cell; the median counts")
 	f.StringVar(&conns, "conns", "1,16,128,1000", "numbers of connections")

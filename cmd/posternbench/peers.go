@@ -159,7 +159,7 @@ func (b *bench) startPredecessor() (*child, string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, "", err
 	}
-	c := &child{cmd: exec.Command(b.predecessor, "-t", "generic", "-u", "http://"+b.cloud.addr+"/0", "-s", jsxcSecret,
+	c := &child{cmd: exec.Command("python3", filepath.Join(b.predecessor, "xcauth.py"), "-t", "generic", "-u", "http://"+b.cloud.addr+"/0", "-s", jsxcSecret,
 		"--db", filepath.Join(dir, "db"), "--cache-bcrypt-rounds", "4,4", "-l", dir)}
 	c.cmd.Stdin = socket
 	if err := c.start(); err != nil {
