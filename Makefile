@@ -23,7 +23,7 @@ check:
 
 unit:
 	go test -race -timeout 15m ./...
-	go test -run Allocations ./internal/token
+	go test -run Allocations ./internal/token ./actors
 
 # Side by side with bare echoes and, where installed, with Cyrus saslauthd and Dovecot's auth
 # (apt-get install sasl2-bin dovecot-core), in one run; then the parts. See scripts/bench/README.
