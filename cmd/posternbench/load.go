@@ -102,10 +102,10 @@ func percentiles(times []time.Duration) (p50, p99 time.Duration) {
 	return times[len(times)/2], times[len(times)*99/100]
 }
 
-// median returns the middle of some values.
+// median returns the middle of some values, of an even number the mean of the middle two.
 func median[T float64 | time.Duration](values []T) T {
 	values = slices.Sorted(slices.Values(values))
-	return values[len(values)/2]
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
 // medians returns the middle of each figure of some samples.
