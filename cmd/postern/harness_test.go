@@ -148,8 +148,23 @@ func serve(t *testing.T, args ...string) *server {
 // serveWith is serve with another build of the program.
 func serveWith(t *testing.T, program string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, cmd: exec.Command(program, append([]string{"serve"}, args...)...), ended: make(chan struct{})}
+	return serveCommand(t, exec.Command(program, append([]string{"serve"}, args...)...))
+}
+
+// serveCommand is serve with a command that ends as the daemon, such as a shell that sets limits
+// first.
+func serveCommand(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{t: t, cmd: cmd, ended: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.log
+	s.begin()
+	return s
+}
+
+// begin starts the daemon of a server and waits until it is ready.
+func (s *server) begin() {
+	t := s.t
+	t.Helper()
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +180,6 @@ func serveWith(t *testing.T, program string, args ...string) *server {
 		}
 	})
 	s.eventually("ready", func() bool { return strings.Contains(s.log.String(), "msg=ready") })
-	return s
 }
 
 func (s *server) eventually(what string, met func() bool) {
