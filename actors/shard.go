@@ -152,7 +152,7 @@ func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
 	s.users.place(c.ID, user)
 	if step.Answered {
 		s.note(c, step.Answer)
-		s.finish(t, step.Answer)
+		s.deliver(t, step)
 	}
 	switch step.Do {
 	case cache.Nothing:
@@ -164,14 +164,6 @@ func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
 		s.compare(t, step.Hashes, !step.Answered)
 	case cache.Hash:
 		s.hash(t)
-	}
-}
-
-// finish answers a task's call, and lets the router forget it.
-func (s *shard) finish(t *task, a auth.Answer) {
-	t.call.Answer(a)
-	if !t.call.Req.Op.Changes() {
-		s.broker.sys.Root.Send(s.router, &landed{t.call.Key, t.call, t.flow != nil && t.chain.Refused()})
 	}
 }
 

@@ -116,18 +116,19 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 	step.Save = u.dropKeyed(f.key) && r.Hashed
 	u.refuse(f.key, r, now)
 	// A hash not yet tried may be this secret's too: until that is known, the refusal is
-	// not forgotten, however short its lifetime.
+	// not forgotten, however short its lifetime, and such hashes are not on disk.
 	if step.Hashes = f.unknown(u, func(*Verifier) bool { return true }); len(step.Hashes) > 0 {
-		f.phase, step.Do = phaseDrop, Compare
+		f.phase, step.Do, step.Save = phaseDrop, Compare, r.Hashed
 		u.refusal(f.key).settling++
 	}
+	step.Lasting = step.Save // a crash must not bring back what somebody was told is refused
 	return step
 }
 
 // dropMatch removes the verifier of a refused secret. When the comparison could not be
 // made, each that might be it goes: losing a cached password costs a question, keeping a
 // refused one would break the promise.
-func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) (changed bool) {
+func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) {
 	gone := []string{match}
 	if !ran {
 		gone = hashes
@@ -140,10 +141,8 @@ func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) (chan
 		// dropped by key.
 		if i := u.hashed(h); i >= 0 && (ran || u.Verifiers[i].Key == (Key{})) {
 			u.drop(i)
-			changed = true
 		}
 	}
-	return changed
 }
 
 func (f *Flow) cannotAnswer(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {

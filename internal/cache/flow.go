@@ -47,6 +47,7 @@ type Step struct {
 	Hashes   []string
 	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
+	Lasting  bool // the answer must not leave before what Save writes is durable
 	Touched  bool // only "last used" changed: to be written some time
 }
 
@@ -172,8 +173,9 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 		return f.adopt(u, match, r, now)
 	case phaseDrop:
 		f.phase = phaseEnd
+		f.dropMatch(u, match, hashes, ran)
 		u.settled(f.key)
-		return Step{Save: f.dropMatch(u, match, hashes, ran)}
+		return Step{Save: r.Hashed}
 	}
 	return Step{}
 }

@@ -26,16 +26,18 @@ const (
 )
 
 // Encode returns the record of what is worth keeping of u on disk: verifiers with a hash
-// and a positive isuser answer. It returns nil if nothing is.
+// and a positive isuser answer. It returns nil if nothing is. While a refused secret is being
+// compared, hashes that may be its own are left out: a crash loses them rather than the refusal.
 //
 // Layout, version 1: version byte; flags byte; varint time of the isuser answer, if
 // flagged; uvarint number of verifiers; each a flags byte, a length byte and the hash, and
 // three varints: first verified, last verified and last used, in Unix milliseconds, the
 // latter two as differences to the first.
 func (u *User) Encode() []byte {
-	n := 0
+	settling, n := u.settling(), 0
+	kept := func(v *Verifier) bool { return v.Hash != "" && (v.Key != (Key{}) || !settling) }
 	for i := range u.Verifiers {
-		if u.Verifiers[i].Hash != "" {
+		if kept(&u.Verifiers[i]) {
 			n++
 		}
 	}
@@ -54,7 +56,7 @@ func (u *User) Encode() []byte {
 	b = binary.AppendUvarint(b, uint64(n))
 	for i := range u.Verifiers {
 		v := &u.Verifiers[i]
-		if v.Hash == "" {
+		if !kept(v) {
 			continue
 		}
 		var flags byte

@@ -179,6 +179,11 @@ func (u *User) settled(key Key) {
 	}
 }
 
+// settling reports whether a refused secret is being compared with the user's hashes.
+func (u *User) settling() bool {
+	return slices.ContainsFunc(u.Refusals, func(f Refusal) bool { return f.settling > 0 })
+}
+
 // add remembers a new secret and makes room for it by forgetting the one that was used
 // longest ago.
 func (u *User) add(v Verifier, r *Rules) {

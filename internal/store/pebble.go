@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,15 +71,22 @@ func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) 
 		if locked(err) {
 			return nil, fmt.Errorf("open store %s: %w: stop the other postern first, or give this one its own data_dir", dir, ErrLocked)
 		}
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+		return nil, fmt.Errorf("open store %s: %w: %s", dir, err, cure)
 	}
 	if err := p.checkFormat(); err != nil {
+		if p.failed.Load() != nil { // its locks may be held for ever
+			return nil, fmt.Errorf("open store %s: %w: %s", dir, err, cure)
+		}
 		_ = p.db.Close()
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	go p.syncer()
 	return p, nil
 }
+
+// cure is what to do about a store that cannot be opened.
+const cure = "check disk space and the disk itself, then restart postern; if the files are damaged, " +
+	"stop postern and move the directory away: the cache fills again with logins"
 
 // locked recognises pebble's error for a directory that another process has locked.
 func locked(err error) bool {
@@ -156,6 +162,12 @@ func (p *Pebble) Apply(ops []Op, sync bool) (err error) {
 	}
 	defer unlock()
 	defer p.recovered(&err)
+	if len(ops) == 0 && sync {
+		if err := p.db.LogData(nil, pebble.Sync); err != nil {
+			return fmt.Errorf("sync store: %w", err)
+		}
+		return nil
+	}
 	b := p.db.NewBatch()
 	for _, op := range ops {
 		if op.Value == nil {
@@ -287,45 +299,7 @@ func (p *Pebble) recovered(err *error) {
 
 func (p *Pebble) fail(why string) {
 	if p.failed.CompareAndSwap(nil, &why) {
-		p.log.Error("store has failed: the cache works from memory until postern is restarted; check disk space and the disk itself", "err", why)
-	}
-}
-
-// pebbleLog routes pebble's log. Its Fatalf must not end the process: authentication goes
-// on without a store.
-type pebbleLog struct{ p *Pebble }
-
-func (l pebbleLog) Infof(format string, args ...any) {
-	l.p.log.Debug("pebble", "text", fmt.Sprintf(format, args...))
-}
-
-func (l pebbleLog) Errorf(format string, args ...any) {
-	l.p.log.Error("pebble", "text", fmt.Sprintf(format, args...))
-}
-
-// Fatalf must not return. In a call of ours it unwinds to recovered; in a goroutine of
-// pebble's own it ends that goroutine, and the store is not touched again.
-func (l pebbleLog) Fatalf(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	l.p.fail(text)
-	if inOurCall() {
-		panic(fatal{text})
-	}
-	runtime.Goexit()
-}
-
-// inOurCall reports whether a method of Pebble is on the stack.
-func inOurCall() bool {
-	pcs := make([]uintptr, 128)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
-	for {
-		f, more := frames.Next()
-		if strings.Contains(f.Function, "internal/store.") && !strings.Contains(f.Function, "pebbleLog") {
-			return true
-		}
-		if !more {
-			return false
-		}
+		p.log.Error("store has failed: the cache works from memory until postern is restarted", "cure", cure, "err", why)
 	}
 }
 

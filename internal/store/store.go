@@ -32,8 +32,8 @@ type Store interface {
 	// Scan calls fn for each key with prefix, in order, until fn returns false. The
 	// slices are only valid during the call.
 	Scan(prefix []byte, fn func(key, value []byte) bool) error
-	// Apply carries out ops atomically and, with sync, returns only when they are
-	// durable.
+	// Apply carries out ops atomically and, with sync, returns only when they and all
+	// before them are durable.
 	Apply(ops []Op, sync bool) error
 	// DeletePrefix removes every key with prefix, durably.
 	DeletePrefix(prefix []byte) error

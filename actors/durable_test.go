@@ -1,0 +1,123 @@
+package actors
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// heldStore is a store whose syncs wait to be let through.
+type heldStore struct {
+	store.Store
+	syncs chan chan struct{}
+}
+
+func (h *heldStore) Apply(ops []store.Op, sync bool) error {
+	if sync {
+		through := make(chan struct{})
+		h.syncs <- through
+		<-through
+	}
+	return h.Store.Apply(ops, sync)
+}
+
+// TestRefusalLasts: who is told "no" for a password that was remembered is told so when it is on
+// disk that it is remembered no more, so that no crash brings it back; also when it is known by
+// its hash only, which takes a comparison. All others are answered at once.
+func TestRefusalLasts(t *testing.T) {
+	for _, hashOnly := range []bool{false, true} {
+		t.Run(fmt.Sprint("hash only ", hashOnly), func(t *testing.T) {
+			g, disk := newRegime("good"), openStore(t)
+			held := &heldStore{disk, make(chan chan struct{})}
+			build := func() *rig { return newRig(t, func(s *setup) { onDisk(s, held); g.use(s) }) }
+			r := build()
+			r.want(r.auth("joe", "good"), allow, fromBackend)
+			r.want(r.auth("joe", "other"), deny, fromBackend)
+			r.hashed("joe", 1)
+			if hashOnly {
+				r.stop()
+				r = build()
+			}
+			g.change("new")
+			r.clock.advance(2 * time.Hour)
+			told := r.start("joe", "good")
+			through := <-held.syncs
+			if u := onDiskOf(t, disk, "joe"); u != nil && len(u.Verifiers) > 0 {
+				t.Error("what waits to be synced still has the verifier")
+			}
+			select {
+			case a := <-told:
+				t.Errorf("answered %v (%v) before the refusal was on disk", a.Verdict, a.Source)
+			default:
+			}
+			close(through)
+			r.want(<-told, deny, fromBackend)
+		})
+	}
+}
+
+// TestWrongPasswordKeepsHashes: a wrong password takes the hashes from disk only until it is
+// known that none is its own.
+func TestWrongPasswordKeepsHashes(t *testing.T) {
+	g, disk := newRegime("good"), openStore(t)
+	build := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s) }) }
+	r := build()
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	r.stop()
+	r = build()
+	r.want(r.auth("joe", "wrong"), deny, fromBackend)
+	eventually(t, "the hash on disk again", func() bool { u := onDiskOf(t, disk, "joe"); return u != nil && len(u.Verifiers) == 1 })
+}
+
+// TestClockJumps: a clock that is a day off, in either direction, lets nobody in past a
+// lifetime, and locks nobody out.
+func TestClockJumps(t *testing.T) {
+	const day = 24 * hour
+	good, bad := login("joe", "good"), login("joe", "bad")
+	for name, story := range map[string][]chapter{
+		"a day on":             {{0, false, good, allow, fromBackend}, {day, false, good, allow, fromBackend}, {0, false, good, allow, hot}},
+		"a day back":           {{0, false, good, allow, fromBackend}, {-day, false, good, allow, fromBackend}, {0, false, good, allow, hot}},
+		"there and back":       {{0, false, good, allow, fromBackend}, {day, false, good, allow, fromBackend}, {-day, false, good, allow, fromBackend}, {0, false, good, allow, hot}},
+		"a refusal, on":        {{0, false, bad, deny, fromBackend}, {day, false, bad, deny, fromBackend}, {0, false, good, allow, fromBackend}},
+		"a refusal, back":      {{0, false, bad, deny, fromBackend}, {-day, false, bad, deny, fromBackend}, {0, false, good, allow, fromBackend}},
+		"grace, a day on":      {{0, false, good, allow, fromBackend}, {day, true, good, allow, grace}},
+		"grace, eight days on": {{0, false, good, allow, fromBackend}, {8 * day, true, good, cannot, fromBackend}},
+		"grace, a day back":    {{0, false, good, allow, fromBackend}, {-day, true, good, cannot, fromBackend}, {0, false, good, allow, fromBackend}},
+		"existence, back":      {{0, false, isUser("joe"), allow, fromBackend}, {-day, false, isUser("joe"), allow, fromBackend}},
+		"absence, back":        {{0, false, isUser("nobody"), deny, fromBackend}, {-day, false, isUser("nobody"), deny, fromBackend}},
+	} {
+		for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
+			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) { newRegime("good").tell(t, storage, story) })
+		}
+	}
+}
+
+// TestClockJumpsTokens: a token is good for its time by the clock of the moment, and used once
+// however the clock jumps.
+func TestClockJumpsTokens(t *testing.T) {
+	const day = 24 * hour
+	r := newRig(t, withTokens)
+	text, once := r.jsxcToken("joe", hour), r.totpToken("joe")
+	for _, step := range []struct {
+		after   time.Duration
+		verdict string
+	}{{0, "allow"}, {day, "deny"}, {-day, "allow"}, {2 * hour, "deny"}} {
+		r.clock.advance(step.after)
+		if a := r.auth("joe", text); a.Verdict.String() != step.verdict {
+			t.Errorf("after %v: %v, want %v", step.after, a.Verdict, step.verdict)
+		}
+	}
+	r.clock.advance(-2 * hour)
+	r.want(r.auth("joe", once), allow, auth.SourceToken)
+	for _, jump := range []time.Duration{0, day, -day, -day, day} {
+		r.clock.advance(jump)
+		if a := r.auth("joe", once); a.Verdict == allow {
+			t.Errorf("a used token is good again after a jump of %v", jump)
+		}
+	}
+}
