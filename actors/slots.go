@@ -41,6 +41,7 @@ type backendRef struct {
 	broker  *Broker
 	log     *slog.Logger
 	running atomic.Int32 // slots in use, also across a restart
+	waiting []*ask       // for a slot; for the actor's goroutine only
 	looks   atomic.Int32 // questions about itself under way
 
 	withheld atomic.Int64 // questions that were not put for want of a budget
@@ -57,7 +58,6 @@ type slots struct {
 	*backendRef
 	state   *backend.Breaker
 	purse   *purse
-	waiting []*ask
 	ticking bool
 }
 
@@ -65,6 +65,7 @@ type slots struct {
 func (s *slots) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
+		s.abandon() // whom the one before did not come to
 		s.state = backend.NewBreaker(s.breaker)
 		s.purse = newPurse(s.backendRef)
 	case *ask:
@@ -77,10 +78,15 @@ func (s *slots) Receive(ctx actor.Context) {
 		m.run(s.purse)
 	case *tick:
 		s.onTick()
-	case *actor.Restarting, *actor.Stopping:
-		failAll(s.waiting, auth.SourcePanic)
-		s.waiting = nil
+	case *actor.Restarting, *actor.Stopping, *actor.Stopped:
+		s.abandon()
 	}
+}
+
+// abandon fails the questions that wait.
+func (s *slots) abandon() {
+	failAll(s.waiting, auth.SourcePanic)
+	s.waiting = nil
 }
 
 func (s *slots) onAsk(a *ask) {
