@@ -114,7 +114,7 @@ func (u *users) load(id auth.Identity) *cache.User {
 				return user
 			}
 		}
-		if !errors.Is(err, store.ErrNotFound) {
+		if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrFailed) { // which is said once
 			u.log.Warn("cache record ignored", "domain", id.Domain, "user", id.User, "err", err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"postern/actors"
 	"postern/internal/auth"
 	"postern/internal/cache"
+	"postern/internal/store"
 )
 
 // The control socket speaks HTTP with JSON bodies on a Unix socket of mode 0600 in the data
@@ -166,11 +167,13 @@ func (c *controlServer) stats(ctx context.Context, _ controlRequest) (any, error
 	if err != nil {
 		return nil, err
 	}
-	reply := cacheStats{Running: true, Memory: shards}
-	if disk := c.daemon.store.Load(); disk != nil {
+	reply := cacheStats{Running: true, Memory: shards, StoreFailed: c.daemon.storeFailed(), Disk: map[string]int{}}
+	if disk := c.daemon.store.Load(); disk != nil && reply.StoreFailed == "" {
 		reply.DiskBytes = disk.Size()
-		reply.StoreFailed = disk.Failed()
 		reply.Disk, err = countRecords(disk)
+	}
+	if errors.Is(err, store.ErrFailed) { // by counting
+		reply.StoreFailed, err = c.daemon.storeFailed(), nil
 	}
 	return reply, err
 }

@@ -22,6 +22,7 @@ type daemon struct {
 	log     *slog.Logger
 	broker  *actors.Broker
 	store   atomic.Pointer[store.Pebble] // nil if it could not be opened, or no domain needs it
+	trouble atomic.Pointer[string]       // why the store could not be opened; nil if it could
 	reloads *reloader                    // nil for commands, which read the configuration once
 	yield   func()                       // ends an owner that relays have started; nil for others
 
@@ -45,14 +46,9 @@ func (d *daemon) start(cfg *config.Config) error {
 	d.cfg = cfg
 	log := d.log
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		log.Error("data directory cannot be made; nothing will be kept on disk", "err", err)
-	} else if needsStore(cfg) {
-		p, err := store.OpenPebble(storeDir(cfg), log)
-		if err != nil {
-			log.Error(withoutStore, "err", err)
-		} else {
-			d.store.Store(p)
-		}
+		d.without("data directory cannot be made; nothing will be kept on disk", err)
+	} else if p := d.openStore(cfg); p != nil {
+		d.store.Store(p)
 	}
 	options := actors.Options{Config: cfg, Backend: newBackend, Log: log}
 	if p := d.store.Load(); p != nil {
@@ -64,6 +60,39 @@ func (d *daemon) start(cfg *config.Config) error {
 		return err
 	}
 	return nil
+}
+
+// openStore opens the store if a domain wants one and it is not open. One that cannot be opened is
+// not fatal.
+func (d *daemon) openStore(cfg *config.Config) *store.Pebble {
+	if d.store.Load() != nil || !needsStore(cfg) {
+		return nil
+	}
+	p, err := store.OpenPebble(storeDir(cfg), d.log)
+	if err != nil {
+		d.without(withoutStore, err)
+		return nil
+	}
+	d.trouble.Store(nil)
+	return p
+}
+
+// without tells of what is done without a store, and keeps why for cache stats.
+func (d *daemon) without(what string, err error) {
+	d.log.Error(what, "err", err)
+	why := err.Error()
+	d.trouble.Store(&why)
+}
+
+// storeFailed says why there is no store, or none any more; "" if nothing is wrong.
+func (d *daemon) storeFailed() string {
+	if p := d.store.Load(); p != nil {
+		return p.Failed()
+	}
+	if why := d.trouble.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // withoutStore is what a store that cannot be opened comes to.

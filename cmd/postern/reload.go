@@ -14,7 +14,6 @@ import (
 
 	"postern/actors"
 	"postern/internal/config"
-	"postern/internal/store"
 )
 
 // reloadPatience is how long a reload waits for what the one before it removed.
@@ -184,20 +183,6 @@ func (d *daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 	}
 	d.adopt(cfg, changes, next.Sockets, logFile)
 	return changes, nil
-}
-
-// openStore opens the store for the first domain that wants one. As at the start, a store that
-// cannot be opened is not fatal.
-func (d *daemon) openStore(cfg *config.Config) *store.Pebble {
-	if d.store.Load() != nil || !needsStore(cfg) {
-		return nil
-	}
-	p, err := store.OpenPebble(storeDir(cfg), d.log)
-	if err != nil {
-		d.log.Error(withoutStore, "err", err)
-		return nil
-	}
-	return p
 }
 
 // adopt ends a reload that can fail no more.

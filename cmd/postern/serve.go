@@ -82,6 +82,12 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	signal.Ignore(syscall.SIGPIPE) // a peer that is gone is an error of its write, not our end
 
 	lock, err := takeOwnership(ctx, o.relayDir, o.lockFD)
+	if errors.Is(err, syscall.EROFS) { // a disk with errors becomes so: who logs in must not suffer
+		log.Error("data directory cannot be written: pipes and commands find this daemon elsewhere; check the disk", "err", err)
+		if o.relayDir, err = relayDir(cfg); err == nil {
+			lock, err = takeOwnership(ctx, o.relayDir, o.lockFD)
+		}
+	}
 	if err != nil {
 		return err
 	}
