@@ -2,7 +2,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build run test check unit bench soak fuzz install clean
+.PHONY: build run test check unit bench soak fuzz chaos install clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/postern ./cmd/postern-relay
@@ -43,6 +43,12 @@ bin/posternbench:
 # Each fuzz target for a while; the committed seeds run with every test.
 fuzz:
 	./scripts/fuzz.sh
+
+# Faults of every kind, for long; a short form is part of test. A run's seed is printed, and
+# POSTERN_CHAOS_SEED=N repeats its questions.
+POSTERN_CHAOS ?= 10m
+chaos: setup
+	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors ./cmd/postern
 
 # What was built, the units and the examples. Packages set DESTDIR.
 PREFIX ?= /usr

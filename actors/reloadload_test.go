@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -145,14 +143,24 @@ func (r *rig) inquirer(address string, random *rand.Rand, strict bool, over *ato
 
 // TestReloadInStorm: panics everywhere keep no reload from its end, nor what was removed.
 func TestReloadInStorm(t *testing.T) {
+	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
+		t.Run(string(storage), func(t *testing.T) { reloadInStorm(t, storage) })
+	}
+}
+
+func reloadInStorm(t *testing.T, storage config.Storage) {
 	weather := new(storm)
+	var disk store.Store
+	if storage == config.StorageDisk {
+		disk = openStore(t)
+	}
 	r := newRig(t, func(s *setup) {
-		withTokens(s) // in memory: bookkeeping that waits for a processor would be waited for
+		withTokens(s)
+		if disk != nil {
+			onDisk(s, disk)
+		}
 		s.fake.ask, s.level = weather.ask, slog.LevelError+1
 		s.inject = func(name string, message any) {
-			if _, ok := message.(*actor.Restarting); ok {
-				return // a backend's actor would lose whom it was to fail, and retireDomain's clock end that
-			}
 			if !strings.HasPrefix(name, "domain:") || strings.Contains(name, "/") { // supervisors carry no traffic
 				weather.inject(name, message)
 			}

@@ -62,7 +62,7 @@ const (
 )
 
 // chaosConfig has all fronts, a backend whose faults are the test's, and one that has none.
-func chaosConfig(url, more string) string {
+func chaosConfig(url, more, query, verify string) string {
 	var b strings.Builder
 	for _, front := range []string{"ejabberd", "generic", "tcp_table", "socketmap", "dovecot"} {
 		fmt.Fprintf(&b, "listen %q {\n  address  = \"127.0.0.1:0\"\n  deadline = %q\n}\n", front, chaosDeadline)
@@ -80,7 +80,7 @@ domain "app.example" {
   backends = [backend.json.app]
   cache {
     bcrypt_cost = 4
-    query_ttl   = "500ms"
+    query_ttl   = %q
     verify_ttl  = %q
     outage_ttl  = "1h"
     exists_ttl  = "200ms"
@@ -95,15 +95,16 @@ domain "still.example" {
   backends = [backend.users.local]
   cache { storage = "memory" }
 }
-`, url, more, chaosVerify)
+`, url, more, query, verify)
 	return b.String()
 }
 
 // chaos is a run: what is true, and what the clients found.
 type chaos struct {
-	t     *testing.T
-	seed  uint64
-	truth *truth
+	t      *testing.T
+	seed   uint64
+	truth  *truth
+	verify time.Duration // in calm, for how long an outdated password may be taken from the cache
 
 	// phase is even in calm, when every answer must be exact, and odd while a fault is on, when
 	// "cannot tell" is right, too.
@@ -116,9 +117,9 @@ type chaos struct {
 }
 
 // newChaos starts a client for each front; an address is looked up anew for each connection.
-func newChaos(t *testing.T, truth *truth, fronts []*chaosFront) *chaos {
+func newChaos(t *testing.T, truth *truth, verify time.Duration, fronts []*chaosFront) *chaos {
 	t.Helper()
-	c := &chaos{t: t, seed: chaosSeed(t), truth: truth}
+	c := &chaos{t: t, seed: chaosSeed(t), truth: truth, verify: verify}
 	for i, f := range fronts {
 		k := &chaosClient{chaos: c, front: f, number: i, random: rand.New(rand.NewPCG(c.seed, uint64(i)))}
 		c.clients = append(c.clients, k)

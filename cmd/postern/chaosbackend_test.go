@@ -10,14 +10,14 @@ import (
 // chaosServer starts a daemon with all fronts, and clients on them and on two pipes.
 func chaosServer(t *testing.T, app *chaosApp, url string, more string) (*chaos, *server, string) {
 	t.Helper()
-	config := configFile(t, t.TempDir(), chaosConfig(url, more))
+	config := configFile(t, t.TempDir(), chaosConfig(url, more, "500ms", chaosVerify.String()))
 	ok(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", config)
 	s := serveChaos(t, config)
 	fronts := chaosFronts(s.address)
 	for _, f := range []*chaosFront{ejabberdFront(), genericFront()} {
 		fronts = append(fronts, f.over(start(t, "pipe", "--protocol", f.name, "--config", config)))
 	}
-	return newChaos(t, app.truth, fronts), s, config
+	return newChaos(t, app.truth, chaosVerify, fronts), s, config
 }
 
 // The backend in every kind of fault, again and again: nobody gets a wrong answer, every

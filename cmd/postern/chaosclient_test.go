@@ -30,7 +30,7 @@ func (k *chaosClient) run() {
 	k.users = k.people()
 	for !k.over.Load() && !k.t.Failed() {
 		lossy := k.lossy.Load()
-		if err := k.session(); err != nil && !lossy && !k.lossy.Load() {
+		if err := k.session(); err != nil && (k.front.keeps || !lossy && !k.lossy.Load()) {
 			k.t.Errorf("%s: %v", k.front.name, err)
 			return
 		}
@@ -154,7 +154,7 @@ func (k *chaosClient) check(q chaosQuestion, got said, calm bool, begun time.Tim
 			k.t.Errorf("%s: %s in calm", k.front.name, k.describe(q, got, begun))
 		}
 		return false
-	case q.old != nil && got == saidYes && !q.old.refused && (!calm || begun.Sub(q.old.changed) < chaosVerify):
+	case q.old != nil && got == saidYes && !q.old.refused && (!calm || begun.Sub(q.old.changed) < k.verify):
 		return true
 	}
 	k.t.Errorf("%s: WRONG: %s", k.front.name, k.describe(q, got, begun))

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// smallDisk is a file system of some MiB for a test.
+func smallDisk(t *testing.T, mib int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
+		t.Fatalf("mount a small tmpfs, for which the tests must be root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill writes a file until there is no room.
+func fill(t *testing.T, dir string) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, "fill")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 16, 1 << 12, 1} {
+		for piece := bytes.Repeat([]byte{'x'}, size); err == nil || size > 1; {
+			if _, err = f.Write(piece); err != nil {
+				break
+			}
+		}
+	}
+	if n, _ := os.Stat(file); n.Size() == 0 {
+		t.Fatal("the disk was full before")
+	}
+	return file
+}
+
+// diskFault is a daemon whose disk a test damages: users log in right or are refused, and it
+// stays so, as the backend is there.
+type diskFault struct {
+	t      *testing.T
+	app    *chaosApp
+	config string
+	s      *server
+	users  int
+}
+
+func newDiskFault(t *testing.T, dir string) *diskFault {
+	t.Helper()
+	app := newChaosApp(t, newTruth(), "127.0.0.81", nil)
+	text := strings.Replace(chaosConfig("http://"+app.address, "", "1h", "1h"), "unix:mux", "unix:"+filepath.Join(t.TempDir(), "mux"), 1)
+	f := &diskFault{t: t, app: app, config: configFile(t, dir, text)}
+	f.s = serveChaos(t, f.config)
+	return f
+}
+
+// right has n users never seen before log in, rightly and wrongly, and be asked for.
+func (f *diskFault) right(n int) {
+	f.t.Helper()
+	c := connect(f.t, f.s.address("ejabberd"))
+	for range n {
+		f.users++
+		id := fmt.Sprintf("d%d", f.users)
+		login := "auth:" + id + ":app.example:"
+		_ = c.SetDeadline(time.Now().Add(patience))
+		say(f.t, c, frame(login+chaosPassword(id+"@app.example", 0))+frame(login+"wrong")+
+			frame("isuser:"+id+":app.example")+frame("isuser:nobody:app.example"),
+			"\x00\x02\x00\x01\x00\x02\x00\x00\x00\x02\x00\x01\x00\x02\x00\x00")
+	}
+}
+
+// logins has the users that there are log in again.
+func (f *diskFault) logins() {
+	f.t.Helper()
+	c := connect(f.t, f.s.address("ejabberd"))
+	for i := range f.users {
+		id := fmt.Sprintf("d%d", i+1)
+		_ = c.SetDeadline(time.Now().Add(patience))
+		say(f.t, c, frame("auth:"+id+":app.example:"+chaosPassword(id+"@app.example", 0))+frame("auth:"+id+":app.example:wrong"),
+			"\x00\x02\x00\x01\x00\x02\x00\x00")
+	}
+}
+
+// tells waits until the daemon has said loudly what is wrong, and what to do.
+func (f *diskFault) tells(texts ...string) {
+	f.t.Helper()
+	f.s.eventually("an error that says "+strings.Join(texts, ", "), func() bool {
+		for line := range strings.Lines(f.s.log.String()) {
+			found := strings.Contains(line, "level=ERROR")
+			for _, text := range texts {
+				found = found && strings.Contains(line, text)
+			}
+			if found {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// store tells what cache stats says of the store.
+func (f *diskFault) store() string {
+	f.t.Helper()
+	return decode[cacheStats](f.t, ok(f.t, "", "cache", "stats", "--config", f.config)).StoreFailed
+}
+
+func (f *diskFault) restart() {
+	f.t.Helper()
+	if code := f.s.stop(syscall.SIGTERM); code != 0 {
+		f.t.Errorf("the daemon ended with status %d", code)
+	}
+	f.s = serveChaos(f.t, f.config)
+}
+
+// The disk is full: first while the daemon runs, then at its start, then no more.
+func TestChaosDiskFull(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 24)
+	f := newDiskFault(t, dir)
+	f.right(20)
+	file := fill(t, dir)
+	waitFor(t, "the store fails", func() bool {
+		f.right(20)
+		return f.store() != ""
+	})
+	f.right(20)
+	f.tells("store has failed", "no space left", "disk space", "restart")
+	if n := strings.Count(f.s.log.String(), "\n"); n > 20 {
+		t.Errorf("%d lines in the log", n)
+	}
+	f.restart()
+	f.right(20)
+	f.logins()
+	f.tells("cache works from memory", "disk")
+	if f.store() == "" {
+		t.Error("cache stats does not tell that there is no store")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	f.restart()
+	f.right(5)
+	f.logins()
+	if why := f.store(); why != "" {
+		t.Errorf("there is room again, but cache stats says %q", why)
+	}
+}
+
+// The disk is full for a pipe without a daemon: it stays, its broker answers, and goes on when
+// there is room.
+func TestChaosDiskFullPipe(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 24)
+	app := newChaosApp(t, newTruth(), "127.0.0.81", nil)
+	config := configFile(t, dir, chaosConfig("http://"+app.address, "", "1h", "1h"))
+	file := fill(t, dir)
+	p := start(t, "pipe", "--protocol", "ejabberd", "--config", config)
+	login := frame("auth:ann:app.example:" + chaosPassword("ann@app.example", 0))
+	ask := func() string {
+		t.Helper()
+		p.send(login + frame("auth:ann:app.example:wrong"))
+		_ = p.out.SetReadDeadline(time.Now().Add(patience))
+		reply := make([]byte, 8)
+		if _, err := p.out.Read(reply[:4]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.out.Read(reply[4:]); err != nil {
+			t.Fatal(err)
+		}
+		for i, right := range []byte{1, 0} {
+			if got := reply[4*i+3]; got != right && got != 2 {
+				t.Fatalf("answered %q", reply)
+			}
+		}
+		return string(reply)
+	}
+	for range 10 {
+		ask()
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "right answers", func() bool { return ask() == "\x00\x02\x00\x01\x00\x02\x00\x00" })
+}
+
+// The disk cannot be written when the daemon starts.
+func TestChaosDiskReadOnly(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 24)
+	f := newDiskFault(t, dir)
+	f.right(10)
+	if code := f.s.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("the daemon ended with status %d", code)
+	}
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	f.s = serveChaos(t, f.config)
+	f.right(10)
+	f.logins()
+	f.tells("data directory cannot be written", "check the disk")
+	f.tells("cache works from memory only", "check disk space and the disk itself")
+	p := start(t, "pipe", "--protocol", "ejabberd", "--config", f.config)
+	p.send(frame("auth:d1:app.example:" + chaosPassword("d1@app.example", 0)))
+	p.expect("\x00\x02\x00\x01")
+	if code := f.s.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("the daemon ended with status %d", code)
+	}
+}
+
+// Files of the store are damaged while nobody runs: logins are right from the backend, and the
+// log says what to do.
+func TestChaosStoreDamaged(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]struct {
+		files string
+		do    func(data []byte) []byte
+		fails bool // the store cannot be used any more
+	}{
+		"table, flipped": {"*.sst", func(b []byte) []byte {
+			for i := len(b) / 4; i < len(b); i += 97 {
+				b[i] ^= 0x55
+			}
+			return b
+		}, true},
+		"table, empty":       {"*.sst", func([]byte) []byte { return nil }, true},
+		"manifest, flipped":  {"MANIFEST-*", func(b []byte) []byte { b[len(b)/2] ^= 0x55; return b }, true},
+		"log, torn":          {"*.log", func(b []byte) []byte { return b[:len(b)*2/3] }, false},
+		"log, zeros":         {"*.log", func(b []byte) []byte { clear(b[len(b)/2:]); return b }, false},
+		"log, flipped early": {"*.log", func(b []byte) []byte { b[len(b)/8] ^= 0x55; return b }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newDiskFault(t, t.TempDir())
+			f.right(40)
+			waitFor(t, "hashes on disk", func() bool {
+				return decode[cacheStats](t, ok(t, "", "cache", "stats", "--config", f.config)).Disk["app.example"] >= f.users
+			})
+			f.restart() // so that tables are made of the log
+			f.right(10)
+			written := func() (size int64) {
+				logs, _ := filepath.Glob(filepath.Join(dataDirOf(f.config), "store", "*.log"))
+				for _, file := range logs {
+					if info, err := os.Stat(file); err == nil {
+						size += info.Size()
+					}
+				}
+				return size
+			}
+			waitFor(t, "the log is written", func() bool { return written() > 1000 })
+			kill(t, f.s.cmd.Process.Pid)
+			<-f.s.ended
+			found := false
+			files, err := filepath.Glob(filepath.Join(dataDirOf(f.config), "store", damage.files))
+			if err != nil || len(files) == 0 {
+				t.Fatalf("no files %s: %v", damage.files, err)
+			}
+			for _, file := range files {
+				data, err := os.ReadFile(file)
+				if err != nil || len(data) == 0 {
+					continue
+				}
+				found = true
+				if err := os.WriteFile(file, damage.do(data), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !found {
+				t.Fatalf("all files %s are empty", damage.files)
+			}
+			f.s = serveChaos(t, f.config)
+			f.logins()
+			f.right(10)
+			why := f.store()
+			if failed := why != ""; failed != damage.fails {
+				t.Errorf("cache stats says %q\n%s", why, f.s.log.String())
+			}
+			if damage.fails {
+				f.tells("check disk space and the disk itself", "move the directory away")
+			}
+		})
+	}
+}

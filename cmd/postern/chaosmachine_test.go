@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// File descriptors run out: who is connected is served on, which takes descriptors of the
+// backend's connections as well, and who comes later is served when there are some again. The
+// log tells of it without filling the disk.
+func TestChaosDescriptors(t *testing.T) {
+	t.Parallel()
+	app := newChaosApp(t, newTruth(), "127.0.0.82", nil)
+	config := configFile(t, t.TempDir(), chaosConfig("http://"+app.address, "", "1h", "1h"))
+	s := serveChaos(t, config, "sh", "-c", `ulimit -n 150; exec "$@"`, "sh")
+	login := func(user string) string {
+		return "auth:" + user + ":app.example:" + chaosPassword(user+"@app.example", 0) + "\n"
+	}
+	first := connect(t, s.address("generic"))
+	say(t, first, login("ann"), "1\n")
+	var late []net.Conn
+	for range 200 {
+		late = append(late, connect(t, s.address("generic")))
+	}
+	const refused = "connection could not be accepted"
+	s.eventually("descriptors run out", func() bool { return strings.Contains(s.log.String(), refused) })
+	begun := time.Now()
+	for i := range 200 {
+		say(t, first, login("ann"), "1\n")
+		say(t, first, login(fmt.Sprint("stranger", i)), "1\n") // the backend's connection is kept
+	}
+	waitFor(t, "a second of want", func() bool { return time.Since(begun) > time.Second })
+	if n := strings.Count(s.log.String(), refused); n > 40 {
+		t.Errorf("%d lines in %v", n, time.Since(begun))
+	}
+	for _, c := range late[:150] {
+		_ = c.Close()
+	}
+	for i, c := range late[150:] {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		say(t, c, login(fmt.Sprint("late", i)), "1\n")
+	}
+	say(t, first, login("bob"), "1\n")
+}
+
+// A great many invented users and domains, more than are remembered: memory stays where it was
+// after the first of them.
+func TestChaosStrangers(t *testing.T) {
+	t.Parallel()
+	app := newChaosApp(t, newTruth(), "127.0.0.83", nil)
+	text := chaosConfig("http://"+app.address, "", "1h", "1h")
+	text = strings.Replace(text, "query_ttl   =", "hot_entries = 2000\n    query_ttl   =", 1)
+	config := configFile(t, t.TempDir(), text+`
+domain "*" {
+  backends = [backend.users.local]
+  cache {
+    storage     = "memory"
+    hot_entries = 2000
+  }
+}
+`)
+	s := serveChaos(t, config)
+	invent := func(from, to int) {
+		t.Helper()
+		var wg sync.WaitGroup
+		const conns, depth = 4, 64
+		for n := range conns {
+			wg.Go(func() {
+				c, err := net.Dial("tcp", s.address("ejabberd"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				in, reply := bufio.NewReader(c), make([]byte, 4*depth)
+				for i := from + n*depth; i < to; i += conns * depth {
+					var b strings.Builder
+					for j := i; j < i+depth; j++ {
+						b.WriteString(frame([...]string{
+							fmt.Sprintf("auth:someone%d:still.example:wrong%d", j, j),
+							fmt.Sprintf("isuser:someone%d:invented%d.example", j, j),
+							fmt.Sprintf("auth:someone%d:invented%d.example:wrong", j, j),
+							fmt.Sprintf("isuser:someone%d:still.example", j),
+						}[j%4]))
+					}
+					_ = c.SetDeadline(time.Now().Add(patience))
+					if _, err := io.WriteString(c, b.String()); err != nil {
+						t.Error(err)
+						return
+					}
+					if _, err := io.ReadFull(in, reply); err != nil {
+						t.Error(err)
+						return
+					}
+					for j := range depth {
+						if answer := reply[4*j+3]; answer != 0 && answer != 2 {
+							t.Errorf("stranger %d was answered %d", i+j, answer)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	many := chaosTimes(t, 50_000, 1_000_000)
+	invent(0, many/5)
+	early := usageOf(t, s.cmd.Process.Pid)
+	invent(many/5, many)
+	late := usageOf(t, s.cmd.Process.Pid)
+	t.Logf("%d MiB after %d strangers, %d MiB after %d", early.resident>>10, many/5, late.resident>>10, many)
+	if grown := late.resident - early.resident; grown > early.resident/3+16<<10 {
+		t.Errorf("%d KiB more after %d strangers more; %d KiB before", grown, many*4/5, early.resident)
+	}
+	if late.files > early.files+4 {
+		t.Errorf("%d descriptors, there were %d", late.files, early.files)
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// badPeer is what a peer does that means no good, or nothing; it ends by itself.
+type badPeer func(random *rand.Rand, c net.Conn)
+
+// badPeers of every protocol.
+func badPeers() map[string]badPeer {
+	half := []string{
+		frame("auth:joe:still.example:secret")[:12], "auth:joe:still.example:sec", fields("joe", "secret")[:9],
+		"get joe@st", "40:mailbox jo", "VERSION\t1\t1\nCPID\t1\nAUTH\t1\tPLAIN\tserv",
+	}
+	any := func(r *rand.Rand) string { return half[r.IntN(len(half))] }
+	send := func(c net.Conn, text string) { _, _ = io.WriteString(c, text) }
+	return map[string]badPeer{
+		"slow-loris": func(r *rand.Rand, c net.Conn) {
+			for _, b := range []byte(any(r)) {
+				if _, err := c.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond) // the slowness itself
+			}
+		},
+		"half frame": func(r *rand.Rand, c net.Conn) { send(c, any(r)) },
+		"reset": func(r *rand.Rand, c net.Conn) {
+			send(c, frame("auth:joe:still.example:x")+any(r))
+			if t, ok := c.(*net.TCPConn); ok {
+				_ = t.SetLinger(0)
+			}
+		},
+		"64 KiB": func(r *rand.Rand, c net.Conn) {
+			send(c, "\xff\xff"+strings.Repeat("x", 65535)+strings.Repeat("y", 1<<16)+"\n65535:"+strings.Repeat("z", 65535)+",")
+			_, _ = io.Copy(io.Discard, io.LimitReader(c, 100))
+		},
+		"NULs": func(r *rand.Rand, c net.Conn) {
+			send(c, frame("auth:joe\x00:still.example:secret")+strings.Repeat("\x00", 5000)+"\nauth:joe:still.example:\x00\n")
+			_, _ = io.Copy(io.Discard, io.LimitReader(c, 100))
+		},
+		"noise": func(r *rand.Rand, c net.Conn) {
+			b := make([]byte, r.IntN(5000))
+			for i := range b {
+				b[i] = byte(r.UintN(256))
+			}
+			_, _ = c.Write(b)
+			_, _ = io.Copy(io.Discard, io.LimitReader(c, 100))
+		},
+		"never reads": func(r *rand.Rand, c net.Conn) {
+			question := bytes.Repeat([]byte(frame("auth:joe:still.example:x")), 1000)
+			for range 20 {
+				if _, err := c.Write(question); err != nil {
+					return
+				}
+			}
+		},
+	}
+}
+
+// Peers that misbehave in every way on every front, all at once, do not disturb those that do
+// not, and leave nothing behind.
+func TestChaosPeers(t *testing.T) {
+	t.Parallel()
+	app := newChaosApp(t, newTruth(), "127.0.0.84", nil)
+	c, s, _ := chaosServer(t, app, "http://"+app.address, "")
+	before := usageOf(t, s.cmd.Process.Pid)
+	fronts := chaosFronts(s.address)
+	random := rand.New(rand.NewPCG(c.seed, 99))
+	for range chaosTimes(t, 2, 40) {
+		var wg sync.WaitGroup
+		for _, peer := range badPeers() {
+			for _, f := range fronts {
+				own := rand.New(rand.NewPCG(random.Uint64(), 1))
+				wg.Go(func() {
+					conn, err := f.connect()
+					if err != nil {
+						t.Errorf("%s: %v", f.name, err)
+						return
+					}
+					defer conn.Close()
+					_ = conn.SetDeadline(time.Now().Add(time.Second))
+					peer(own, conn)
+				})
+			}
+		}
+		wg.Wait()
+		c.answered(10)
+	}
+	c.stop()
+	waitFor(t, "nothing to be left behind", func() bool { return usageOf(t, s.cmd.Process.Pid).near(before) })
+}
+
+// Ten thousand connections at once, of which each is answered.
+func TestChaosConnections(t *testing.T) {
+	const many = 10_000
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Cur < many+2000 {
+		was := limit
+		limit.Cur, limit.Max = many+2000, max(limit.Max, many+2000)
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatalf("the test needs %d file descriptors: %v", limit.Cur, err)
+		}
+		t.Cleanup(func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) })
+	}
+	s, _ := usersServer(t)
+	address := s.address("generic")
+	before := usageOf(t, s.cmd.Process.Pid)
+	conns := make([]net.Conn, many)
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for part := range 50 {
+		wg.Go(func() {
+			for i := part; i < many; i += 50 {
+				c, err := net.DialTimeout("tcp", address, patience)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conns[i] = c
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	ask := func(part int) {
+		for i := part; i < many; i += 50 {
+			c := conns[i]
+			_ = c.SetDeadline(time.Now().Add(2 * patience))
+			password, want := "secret", "1\n"
+			if i%3 == 0 {
+				password, want = fmt.Sprint("wrong", i%30), "0\n"
+			}
+			if _, err := fmt.Fprintf(c, "auth:joe:dom.example:%s\n", password); err != nil {
+				t.Error(err)
+				return
+			}
+			reply := make([]byte, 2)
+			if _, err := io.ReadFull(c, reply); err != nil || string(reply) != want {
+				t.Errorf("connection %d was answered %q, %v; want %q", i, reply, err, want)
+				return
+			}
+		}
+	}
+	for part := range 50 {
+		wg.Go(func() { ask(part) })
+	}
+	wg.Wait()
+	full := usageOf(t, s.cmd.Process.Pid)
+	t.Logf("%d connections were answered %v after the first; %d KiB each", many,
+		time.Since(begun).Round(time.Millisecond), (full.resident-before.resident)/many)
+	for i, c := range conns {
+		_ = c.Close()
+		conns[i] = nil
+	}
+	waitFor(t, "the connections to be gone", func() bool { return usageOf(t, s.cmd.Process.Pid).files <= before.files+4 })
+}
