@@ -95,6 +95,7 @@ domain "still.example" {
   backends = [backend.users.local]
   cache { storage = "memory" }
 }
+limit { enabled = false } # wrong passwords are half of the questions
 `, url, more, query, verify)
 	return b.String()
 }
