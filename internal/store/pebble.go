@@ -35,6 +35,7 @@ type Pebble struct {
 	log *slog.Logger
 
 	failed atomic.Pointer[string]
+	broken chan struct{} // closed when it has failed
 	dirty  atomic.Bool
 
 	mu     sync.RWMutex // held for writing while the store closes
@@ -52,11 +53,12 @@ func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
 }
 
 func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {
-	p = &Pebble{log: log, stop: make(chan struct{}), done: make(chan struct{})}
+	p = &Pebble{log: log, broken: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	opts := &pebble.Options{
 		FS:                 fs,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             pebbleLog{p},
+		EventListener:      p.listener(),
 		MemTableSize:       4 << 20,
 		CacheSize:          8 << 20,
 		WALBytesPerSync:    512 << 10,
@@ -66,22 +68,37 @@ func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) 
 		// Most questions about strangers end at the filter, without a read.
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	defer p.recovered(&err)
-	if p.db, err = pebble.Open(dir, opts); err != nil {
-		if locked(err) {
-			return nil, fmt.Errorf("open store %s: %w: stop the other postern first, or give this one its own data_dir", dir, ErrLocked)
-		}
-		return nil, fmt.Errorf("open store %s: %w: %s", dir, err, cure)
+	opened := make(chan error, 1)
+	go func() { opened <- p.open(dir, opts) }()
+	select {
+	case err = <-opened:
+	case <-p.broken: // pebble may wait for ever for a goroutine that has ended
+		err = fmt.Errorf("open store %s: %w: %s: %s", dir, ErrFailed, p.Failed(), cure)
 	}
-	if err := p.checkFormat(); err != nil {
-		if p.failed.Load() != nil { // its locks may be held for ever
-			return nil, fmt.Errorf("open store %s: %w: %s", dir, err, cure)
-		}
-		_ = p.db.Close()
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	if err != nil {
+		return nil, err
 	}
 	go p.syncer()
 	return p, nil
+}
+
+func (p *Pebble) open(dir string, opts *pebble.Options) (err error) {
+	defer p.recovered(&err)
+	if p.db, err = pebble.Open(dir, opts); err != nil {
+		if locked(err) {
+			return fmt.Errorf("open store %s: %w: stop the other postern first, or give this one its own data_dir", dir, ErrLocked)
+		}
+		return fmt.Errorf("open store %s: %w: %s", dir, err, cure)
+	}
+	err = p.checkFormat()
+	if err == nil {
+		return nil
+	}
+	if p.failed.Load() == nil { // else its locks may be held for ever
+		_ = p.db.Close()
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return fmt.Errorf("open store %s: %w: %s", dir, err, cure)
 }
 
 // cure is what to do about a store that cannot be opened.
@@ -299,6 +316,7 @@ func (p *Pebble) recovered(err *error) {
 
 func (p *Pebble) fail(why string) {
 	if p.failed.CompareAndSwap(nil, &why) {
+		close(p.broken)
 		p.log.Error("store has failed: the cache works from memory until postern is restarted", "cure", cure, "err", why)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // pebbleLog routes pebble's log. Its Fatalf must not end the process: authentication goes
@@ -27,6 +29,18 @@ func (l pebbleLog) Fatalf(format string, args ...any) {
 		panic(fatal{text})
 	}
 	runtime.Goexit()
+}
+
+// listener hears of what pebble does not tell its caller. What fails in the background it would
+// try again at once, for ever, and a damaged file would end the process.
+func (p *Pebble) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			p.fail(err.Error())
+			runtime.Goexit() // its work stays marked as under way, so that it is not begun again
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) { p.fail(info.Details.Error()) },
+	}
 }
 
 // inOurCall reports whether a method of Pebble is on the stack.
