@@ -133,7 +133,7 @@ func TestChaosDiskFull(t *testing.T) {
 	f.right(20)
 	file := fill(t, dir)
 	waitFor(t, "the store fails", func() bool {
-		f.right(20)
+		f.right(500)
 		return f.store() != ""
 	})
 	f.right(20)
@@ -237,7 +237,7 @@ func TestChaosStoreDamaged(t *testing.T) {
 			return b
 		}, true},
 		"table, empty":       {"*.sst", func([]byte) []byte { return nil }, true},
-		"manifest, flipped":  {"MANIFEST-*", func(b []byte) []byte { b[len(b)/2] ^= 0x55; return b }, true},
+		"manifest, flipped":  {"MANIFEST-*", func(b []byte) []byte { b[9] ^= 0x55; return b }, true},
 		"log, torn":          {"*.log", func(b []byte) []byte { return b[:len(b)*2/3] }, false},
 		"log, zeros":         {"*.log", func(b []byte) []byte { clear(b[len(b)/2:]); return b }, false},
 		"log, flipped early": {"*.log", func(b []byte) []byte { b[len(b)/8] ^= 0x55; return b }, false},

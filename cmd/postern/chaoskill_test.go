@@ -92,24 +92,22 @@ func TestChaosKill(t *testing.T) {
 	wg.Go(func() { writes.register(d, &over) })
 	defer func() { over.Store(true); wg.Wait() }()
 	checked := 0
-	for i := range chaosTimes(t, 10, 100) {
+	for done := 0; done < chaosTimes(t, 10, 100) && !t.Failed(); done += 5 {
 		c.lossy.Store(true)
-		c.fault(fmt.Sprintf("kill %d", i), func() {
-			d.killed()
-			if i%3 == 2 { // what is remembered must serve, and nothing that was refused
-				app.down()
+		c.fault(fmt.Sprintf("kill %d", done), func() {
+			for i := range 5 {
+				d.killed()
+				if i == 3 { // what is remembered must serve, and nothing that was refused
+					app.down()
+				}
+				d.start()
+				c.answered(3)
 			}
-			d.start()
-		}, func() { c.answered(5) }, func() {
-			if i%3 == 2 {
-				app.up()
-			}
-			c.lossy.Store(false)
-		})
+		}, app.up, func() { c.lossy.Store(false) })
 		checked = writes.check(t, d.address("ejabberd"), checked)
-		if t.Failed() {
-			return
-		}
+	}
+	if t.Failed() {
+		return
 	}
 	over.Store(true)
 	wg.Wait()
