@@ -250,36 +250,11 @@ func TestChaosStoreDamaged(t *testing.T) {
 			})
 			f.restart() // so that tables are made of the log
 			f.right(10)
-			written := func() (size int64) {
-				logs, _ := filepath.Glob(filepath.Join(dataDirOf(f.config), "store", "*.log"))
-				for _, file := range logs {
-					if info, err := os.Stat(file); err == nil {
-						size += info.Size()
-					}
-				}
-				return size
-			}
-			waitFor(t, "the log is written", func() bool { return written() > 1000 })
+			store := filepath.Join(dataDirOf(f.config), "store")
+			waitFor(t, "the log is written", func() bool { return sizeOf(store, "*.log") > 1000 })
 			kill(t, f.s.cmd.Process.Pid)
 			<-f.s.ended
-			found := false
-			files, err := filepath.Glob(filepath.Join(dataDirOf(f.config), "store", damage.files))
-			if err != nil || len(files) == 0 {
-				t.Fatalf("no files %s: %v", damage.files, err)
-			}
-			for _, file := range files {
-				data, err := os.ReadFile(file)
-				if err != nil || len(data) == 0 {
-					continue
-				}
-				found = true
-				if err := os.WriteFile(file, damage.do(data), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if !found {
-				t.Fatalf("all files %s are empty", damage.files)
-			}
+			rewrite(t, store, damage.files, damage.do)
 			f.s = serveChaos(t, f.config)
 			f.logins()
 			f.right(10)
@@ -291,5 +266,34 @@ func TestChaosStoreDamaged(t *testing.T) {
 				f.tells("check disk space and the disk itself", "move the directory away")
 			}
 		})
+	}
+}
+
+// sizeOf is the size of all files of a name.
+func sizeOf(dir, name string) (size int64) {
+	files, _ := filepath.Glob(filepath.Join(dir, name))
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
+}
+
+// rewrite changes all files of a name that hold something.
+func rewrite(t *testing.T, dir, name string, change func([]byte) []byte) {
+	t.Helper()
+	if sizeOf(dir, name) == 0 {
+		t.Fatalf("there are no files %s, or they are empty", name)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, name))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err == nil && len(data) > 0 {
+			err = os.WriteFile(file, change(data), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

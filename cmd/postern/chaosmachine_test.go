@@ -66,56 +66,11 @@ domain "*" {
 }
 `)
 	s := serveChaos(t, config)
-	invent := func(from, to int) {
-		t.Helper()
-		var wg sync.WaitGroup
-		const conns, depth = 4, 64
-		for n := range conns {
-			wg.Go(func() {
-				c, err := net.Dial("tcp", s.address("ejabberd"))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer c.Close()
-				in, reply := bufio.NewReader(c), make([]byte, 4*depth)
-				for i := from + n*depth; i < to; i += conns * depth {
-					var b strings.Builder
-					for j := i; j < i+depth; j++ {
-						question := fmt.Sprintf("isuser:someone%d:invented%d.example", j, j)
-						switch j % 64 { // few logins, of which each costs a hash
-						case 0:
-							question = fmt.Sprintf("auth:someone%d:still.example:wrong%d", j, j)
-						case 1:
-							question = fmt.Sprintf("auth:someone%d:invented%d.example:wrong", j, j)
-						case 2, 3, 4, 5, 6, 7, 8, 9:
-							question = fmt.Sprintf("isuser:someone%d:still.example", j)
-						}
-						b.WriteString(frame(question))
-					}
-					_ = c.SetDeadline(time.Now().Add(patience))
-					if _, err := io.WriteString(c, b.String()); err != nil {
-						t.Error(err)
-						return
-					}
-					if _, err := io.ReadFull(in, reply); err != nil {
-						t.Error(err)
-						return
-					}
-					for j := range depth {
-						if answer := reply[4*j+3]; answer != 0 && answer != 2 {
-							t.Errorf("stranger %d was answered %d", i+j, answer)
-						}
-					}
-				}
-			})
-		}
-		wg.Wait()
-	}
 	many := chaosTimes(t, 50_000, 1_000_000)
-	invent(0, many/5)
+	address := s.address("ejabberd")
+	invent(t, address, 0, many/5)
 	early := usageOf(t, s.cmd.Process.Pid)
-	invent(many/5, many)
+	invent(t, address, many/5, many)
 	late := usageOf(t, s.cmd.Process.Pid)
 	t.Logf("%d MiB after %d strangers, %d MiB after %d", early.resident>>10, many/5, late.resident>>10, many)
 	if grown := late.resident - early.resident; grown > early.resident/3+16<<10 {
@@ -124,4 +79,57 @@ domain "*" {
 	if late.files > early.files+4 {
 		t.Errorf("%d descriptors, there were %d", late.files, early.files)
 	}
+}
+
+// stranger is a question about somebody who is not there. Few are logins, of which each costs a
+// hash.
+func stranger(i int) string {
+	switch i % 64 {
+	case 0:
+		return fmt.Sprintf("auth:someone%d:still.example:wrong%d", i, i)
+	case 1:
+		return fmt.Sprintf("auth:someone%d:invented%d.example:wrong", i, i)
+	case 2, 3, 4, 5, 6, 7, 8, 9:
+		return fmt.Sprintf("isuser:someone%d:still.example", i)
+	}
+	return fmt.Sprintf("isuser:someone%d:invented%d.example", i, i)
+}
+
+// invent asks for strangers on a few connections, many at once; nobody must be there.
+func invent(t *testing.T, address string, from, to int) {
+	t.Helper()
+	const conns, depth = 4, 64
+	var wg sync.WaitGroup
+	for n := range conns {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			in, reply := bufio.NewReader(c), make([]byte, 4*depth)
+			for i := from + n*depth; i < to; i += conns * depth {
+				var b strings.Builder
+				for j := range depth {
+					b.WriteString(frame(stranger(i + j)))
+				}
+				_ = c.SetDeadline(time.Now().Add(patience))
+				_, err := io.WriteString(c, b.String())
+				if err == nil {
+					_, err = io.ReadFull(in, reply)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for j := range depth {
+					if answer := reply[4*j+3]; answer != 0 && answer != 2 {
+						t.Errorf("stranger %d was answered %d", i+j, answer)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -103,18 +103,7 @@ func TestChaosPeers(t *testing.T) {
 // Ten thousand connections at once, of which each is answered.
 func TestChaosConnections(t *testing.T) {
 	const many = 10_000
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	if limit.Cur < many+2000 {
-		was := limit
-		limit.Cur, limit.Max = many+2000, max(limit.Max, many+2000)
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-			t.Fatalf("the test needs %d file descriptors: %v", limit.Cur, err)
-		}
-		t.Cleanup(func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) })
-	}
+	allowFiles(t, many+2000)
 	s, _ := usersServer(t)
 	address := s.address("generic")
 	before := usageOf(t, s.cmd.Process.Pid)
@@ -144,27 +133,8 @@ func TestChaosConnections(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	ask := func(part int) {
-		for i := part; i < many; i += 50 {
-			c := conns[i]
-			_ = c.SetDeadline(time.Now().Add(2 * patience))
-			password, want := "secret", "1\n"
-			if i%3 == 0 {
-				password, want = fmt.Sprint("wrong", i%9), "0\n"
-			}
-			if _, err := fmt.Fprintf(c, "auth:joe:dom.example:%s\n", password); err != nil {
-				t.Error(err)
-				return
-			}
-			reply := make([]byte, 2)
-			if _, err := io.ReadFull(c, reply); err != nil || string(reply) != want {
-				t.Errorf("connection %d was answered %q, %v; want %q", i, reply, err, want)
-				return
-			}
-		}
-	}
 	for part := range 50 {
-		wg.Go(func() { ask(part) })
+		wg.Go(func() { askAll(t, conns, part, 50) })
 	}
 	wg.Wait()
 	full := usageOf(t, s.cmd.Process.Pid)
@@ -175,4 +145,43 @@ func TestChaosConnections(t *testing.T) {
 		conns[i] = nil
 	}
 	waitFor(t, "the connections to be gone", func() bool { return usageOf(t, s.cmd.Process.Pid).files <= before.files+4 })
+}
+
+// askAll puts a question on every step-th of some connections, one after the other.
+func askAll(t *testing.T, conns []net.Conn, first, step int) {
+	for i := first; i < len(conns); i += step {
+		c := conns[i]
+		_ = c.SetDeadline(time.Now().Add(2 * patience))
+		password, want := "secret", "1\n"
+		if i%3 == 0 {
+			password, want = fmt.Sprint("wrong", i%9), "0\n"
+		}
+		reply := make([]byte, 2)
+		_, err := fmt.Fprintf(c, "auth:joe:dom.example:%s\n", password)
+		if err == nil {
+			_, err = io.ReadFull(c, reply)
+		}
+		if err != nil || string(reply) != want {
+			t.Errorf("connection %d was answered %q, %v; want %q", i, reply, err, want)
+			return
+		}
+	}
+}
+
+// allowFiles lets this process and those that it starts open so many files.
+func allowFiles(t *testing.T, files uint64) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Cur >= files {
+		return
+	}
+	was := limit
+	limit.Cur, limit.Max = files, max(limit.Max, files)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatalf("the test needs %d file descriptors: %v", files, err)
+	}
+	t.Cleanup(func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) })
 }
