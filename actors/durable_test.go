@@ -45,16 +45,20 @@ func TestRefusalLasts(t *testing.T) {
 			g.change("new")
 			r.clock.advance(2 * time.Hour)
 			told := r.start("joe", "good")
-			through := <-held.syncs
-			if u := onDiskOf(t, disk, "joe"); u != nil && len(u.Verifiers) > 0 {
-				t.Error("what waits to be synced still has the verifier")
-			}
 			select {
+			case through := <-held.syncs:
+				if u := onDiskOf(t, disk, "joe"); u != nil && len(u.Verifiers) > 0 {
+					t.Error("what waits to be synced still has the verifier")
+				}
+				select {
+				case a := <-told:
+					t.Errorf("answered %v (%v) before the refusal was on disk", a.Verdict, a.Source)
+				default:
+				}
+				close(through)
 			case a := <-told:
-				t.Errorf("answered %v (%v) before the refusal was on disk", a.Verdict, a.Source)
-			default:
+				t.Fatalf("answered %v (%v) without a sync", a.Verdict, a.Source)
 			}
-			close(through)
 			r.want(<-told, deny, fromBackend)
 		})
 	}
