@@ -27,6 +27,9 @@ for pair in $unpacked; do
 	[ -d "$cache/${pair%%:*}" ] || packed="$packed $pair"
 done
 
+# Exim does not start without the user that its package makes.
+exim_user() { id Debian-exim >/dev/null 2>&1 || echo " Debian-exim"; }
+
 # The libraries that Exim lacks here.
 exim="$cache/exim4/usr/sbin/exim4"
 exim_libraries() {
@@ -34,9 +37,9 @@ exim_libraries() {
 	dpkg-deb -f "$cache"/exim4/*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ ]*\).*/ \1/p' | tr -d '\n'
 }
 
-if [ -n "$missing$packed$(exim_libraries)" ]; then
+if [ -n "$missing$packed$(exim_libraries)$(exim_user)" ]; then
 	if ! command -v apt-get >/dev/null 2>&1; then
-		echo "setup: apt-get is not here; install by hand:$missing$(exim_libraries); unpack in $cache:$packed" >&2
+		echo "setup: apt-get is not here; install by hand:$missing$(exim_libraries); unpack in $cache:$packed; user to make:$(exim_user)" >&2
 		exit 1
 	fi
 	sudo=""
@@ -61,6 +64,7 @@ if [ -n "$missing$packed$(exim_libraries)" ]; then
 		mv "$new" "$cache/${pair%%:*}"
 	done
 	chmod 0755 "$exim" # not setuid
+	[ -z "$(exim_user)" ] || $sudo useradd --system --user-group --no-create-home --shell /usr/sbin/nologin Debian-exim
 	missing="$missing$(exim_libraries)"
 	[ -z "$missing" ] || echo "installing:$missing"
 	# shellcheck disable=SC2086

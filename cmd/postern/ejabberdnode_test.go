@@ -67,7 +67,7 @@ func startEjabberdNode(t *testing.T, config string) *ejabberd {
 		// Debian's script changes to the user ejabberd, who may not read the test's directory, and
 		// lets nobody but root do so. The copy stays the user it is; all else is as it was.
 		"ejabberdctl": strings.Replace(readText(ctl), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1),
-		"ctl": fmt.Sprintf("#!/bin/sh\nexport HOME=%[1]s ERL_DIST_PORT=%[2]d ERL_OPTIONS='-setcookie test'\n"+
+		"ctl": fmt.Sprintf("#!/bin/sh\nexport LC_ALL=C.UTF-8 HOME=%[1]s ERL_DIST_PORT=%[2]d ERL_OPTIONS='-setcookie test'\n"+
 			"exec %[1]s/ejabberdctl --node %[3]s --config-dir %[1]s --logs %[1]s --spool %[1]s \"$@\"\n", dir, distribution, node),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
@@ -77,7 +77,7 @@ func startEjabberdNode(t *testing.T, config string) *ejabberd {
 	cmd := exec.Command(erl, "-noinput", "-sname", node, "-setcookie", "test",
 		"-erl_epmd_port", strconv.Itoa(distribution), "-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}",
 		"-mnesia", "dir", `"`+filepath.Join(dir, "spool")+`"`, "-s", "ejabberd")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "EJABBERD_CONFIG_PATH="+e.config, "EJABBERD_LOG_PATH="+e.log,
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "HOME="+dir, "EJABBERD_CONFIG_PATH="+e.config, "EJABBERD_LOG_PATH="+e.log,
 		"ERL_LIBS=/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu", "ERL_CRASH_DUMP=/dev/null")
 	var out outBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
