@@ -69,6 +69,9 @@ func takeOwnership(ctx context.Context, dir string, fd int) (*os.File, error) {
 		err = callControl(ctx, filepath.Join(dir, controlSocket), "/v1/yield", controlRequest{}, &reply)
 		if err == nil && !reply.Yields || time.Now().After(end) {
 			_ = lock.Close()
+			if reply.PID == 0 {
+				return nil, fmt.Errorf("another postern holds %s and does not answer: stop it first", lock.Name())
+			}
 			return nil, fmt.Errorf("another postern (process %d) owns the data directory %s: stop it first", reply.PID, dir)
 		}
 	}

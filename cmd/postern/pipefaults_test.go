@@ -81,6 +81,31 @@ func TestOwnerRecovers(t *testing.T) {
 	})
 }
 
+// A pipe whose configuration keeps its broker from starting does not keep a daemon with a sound one
+// from the data directory.
+func TestDaemonBesideABrokenPipe(t *testing.T) {
+	config, data := pipeUsers(t, "")
+	sound := configFile(t, data, pipeConfig)
+	p := start(t, "pipe", "--protocol", "ejabberd", "--config", config)
+	p.send(frame("auth:joe:dom.example:secret"))
+	p.expect("\x00\x02\x00\x01")
+	if err := os.WriteFile(config, []byte("domain {\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, ownerOf(t, data))
+	p.logged("ended at once")
+	serve(t, "--config", sound)
+	waitFor(t, "a yes", func() bool {
+		p.send(frame("auth:joe:dom.example:secret"))
+		_ = p.out.SetReadDeadline(time.Now().Add(patience))
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(p.out, got); err != nil {
+			t.Fatal(err)
+		}
+		return string(got) == "\x00\x02\x00\x01"
+	})
+}
+
 // Faults of the command line do not end a pipe either; a protocol that is not known is told by
 // what the peer says.
 func TestPipeMisspelt(t *testing.T) {

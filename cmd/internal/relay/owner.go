@@ -48,13 +48,18 @@ func (o *Owner) ensure(log *slog.Logger) {
 			o.attempts++
 			pause := min(ownerPause<<min(o.attempts-1, 8), ownerPauseMost)
 			o.notUntil = time.Now().Add(pause)
-			// The lock stays with us meanwhile, so that the others do not try the same.
+			// The lock stays with us meanwhile, so that the others do not try the same at once.
 			log.Error("the broker that was to serve ended at once; its own log says why", "err", err, "again_in", pause)
 		default:
 			return // it is starting
 		}
 	}
 	if time.Now().Before(o.notUntil) {
+		return
+	}
+	if o.held != nil {
+		// Before the next attempt a daemon gets its chance: its configuration may be another one.
+		o.letGo()
 		return
 	}
 	if err := o.lock(); err != nil {
@@ -71,9 +76,6 @@ func (o *Owner) ensure(log *slog.Logger) {
 }
 
 func (o *Owner) lock() error {
-	if o.held != nil {
-		return nil
-	}
 	f, err := os.OpenFile(o.Lock, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -112,6 +114,10 @@ func (o *Owner) start() error {
 // serving takes note that an owner serves, or has: the lock is not ours any more.
 func (o *Owner) serving() {
 	o.attempts, o.ended = 0, nil
+	o.letGo()
+}
+
+func (o *Owner) letGo() {
 	if o.held != nil {
 		_ = o.held.Close()
 		o.held = nil
