@@ -100,30 +100,9 @@ func TestWithheld(t *testing.T) {
 // drive runs a flow whose secret is that of hashA if key is keyA.
 func drive(t *testing.T, f *Flow, u *User, key Key, now Time, ran bool, backend func(known bool) Outcome) (a auth.Answer, asked int) {
 	t.Helper()
-	rules := defaults()
-	step := f.Start(u, rules, now)
-	for answers := 0; ; {
-		if step.Answered {
-			a = step.Answer
-			answers++
-		}
-		switch step.Do {
-		case Nothing:
-			if answers != 1 {
-				t.Fatalf("%d answers", answers)
-			}
-			return a, asked
-		case Ask:
-			asked++
-			step = f.Asked(u, backend(step.Known), auth.SourceLimitBudget, rules, now)
-		case Compare:
-			match := ""
-			if ran && key == keyA {
-				match = hashA
-			}
-			step = f.Compared(u, match, step.Hashes, ran, rules, now)
-		case Hash:
-			step = f.WasHashed(u, "made")
-		}
+	w := work{rules: defaults(), ran: ran, backend: backend, source: auth.SourceLimitBudget, made: "made"}
+	if key == keyA {
+		w.matches = hashA
 	}
+	return w.run(t, f, u, now)
 }

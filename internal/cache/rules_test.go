@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -96,13 +97,21 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// login runs one flow to its end, doing its work at once.
-func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *Rules, now Time) (a auth.Answer, asked bool) {
+// work is what a flow meets on its way.
+type work struct {
+	rules   *Rules
+	matches string // the hash of the secret
+	ran     bool   // comparisons are made
+	backend func(known bool) Outcome
+	source  auth.Source // of an answer that is not the backend's
+	made    string      // the hash that is made
+}
+
+// run brings a flow to its end, doing its work at once.
+func (w *work) run(t *testing.T, f *Flow, u *User, now Time) (a auth.Answer, asked int) {
 	t.Helper()
-	f := NewFlow(key)
-	step := f.Start(u, r, now)
-	answers := 0
-	for {
+	step := f.Start(u, w.rules, now)
+	for answers := 0; ; {
 		if step.Answered {
 			a = step.Answer
 			answers++
@@ -114,20 +123,27 @@ func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *R
 			}
 			return a, asked
 		case Ask:
-			asked = true
-			step = f.Asked(u, backend, auth.SourceBackend, r, now)
+			asked++
+			step = f.Asked(u, w.backend(step.Known), w.source, w.rules, now)
 		case Compare:
 			match := ""
-			for _, h := range step.Hashes {
-				if h == matches {
-					match = h
-				}
+			if w.ran && slices.Contains(step.Hashes, w.matches) {
+				match = w.matches
 			}
-			step = f.Compared(u, match, step.Hashes, true, r, now)
+			step = f.Compared(u, match, step.Hashes, w.ran, w.rules, now)
 		case Hash:
-			step = f.WasHashed(u, "made-"+string('0'+rune(key[0])))
+			step = f.WasHashed(u, w.made)
 		}
 	}
+}
+
+// login runs the flow of a login whose secret has that key and matches that hash.
+func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *Rules, now Time) (a auth.Answer, asked bool) {
+	t.Helper()
+	w := work{rules: r, matches: matches, ran: true, backend: func(bool) Outcome { return backend },
+		source: auth.SourceBackend, made: "made-" + string('0'+rune(key[0]))}
+	a, n := w.run(t, NewFlow(key), u, now)
+	return a, n > 0
 }
 
 func TestAcceptedWritesAndKeepsFirst(t *testing.T) {
