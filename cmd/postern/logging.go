@@ -13,8 +13,9 @@ import (
 	"postern/internal/config"
 )
 
-// flushLogEvery is how long an unremarkable line may wait in memory. Warnings and errors
-// are written at once, with all that came before them.
+// flushLogEvery is how long an unremarkable line may wait in memory. Errors are written at
+// once, with all that came before them, and so is a warning but in a storm: of an overload's
+// refusals each is a warning, and a system call for each would feed it.
 const flushLogEvery = 100 * time.Millisecond
 
 // logBuffer is how much is gathered for one write.
@@ -31,6 +32,7 @@ type logSink struct {
 	file io.WriteCloser // nil without path
 	buf  []byte
 	torn bool      // the last write ended within a line
+	left time.Time // when the last write was
 	seen time.Time // when the file was last found to stand at path
 	stop chan struct{}
 	done chan struct{}
@@ -65,11 +67,22 @@ func (s *logSink) Flush() {
 	s.flush()
 }
 
+// flushUnlessJust writes what is in memory, but leaves it to the flusher when something was
+// written within its time.
+func (s *logSink) flushUnlessJust() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.left) >= flushLogEvery {
+		s.flush()
+	}
+}
+
 func (s *logSink) flush() {
 	if len(s.buf) == 0 {
 		return
 	}
-	s.follow(time.Now())
+	s.left = time.Now()
+	s.follow(s.left)
 	lines := s.buf
 	if s.buf = s.buf[:0]; cap(s.buf) > 2*logBuffer {
 		s.buf = nil
@@ -151,8 +164,8 @@ func (s *logSink) flusher() {
 	}
 }
 
-// liveHandler writes as its sink is configured at that moment, and flushes the sink after a
-// warning or error.
+// liveHandler writes as its sink is configured at that moment, and sees that warnings and errors
+// do not wait in it.
 type liveHandler struct {
 	sink   *logSink
 	derive func(slog.Handler) slog.Handler // nil, or what WithAttrs and WithGroup add
@@ -182,8 +195,11 @@ func (h liveHandler) Enabled(ctx context.Context, l slog.Level) bool {
 // Handle implements slog.Handler.
 func (h liveHandler) Handle(ctx context.Context, r slog.Record) error {
 	err := h.current().Handle(ctx, r)
-	if r.Level >= slog.LevelWarn {
+	switch {
+	case r.Level >= slog.LevelError:
 		h.sink.Flush()
+	case r.Level >= slog.LevelWarn:
+		h.sink.flushUnlessJust()
 	}
 	return err
 }

@@ -190,7 +190,8 @@ func TestLogSinkReopens(t *testing.T) {
 	}
 }
 
-// Warnings and errors are written at once, with all that came before them.
+// Warnings and errors are written at once, with all that came before them; of many warnings in
+// a moment the first.
 func TestLogWritesWarningsAtOnce(t *testing.T) {
 	for name, derive := range map[string]func(*slog.Logger) *slog.Logger{
 		"logger":     func(l *slog.Logger) *slog.Logger { return l },
@@ -208,7 +209,18 @@ func TestLogWritesWarningsAtOnce(t *testing.T) {
 		if got := d.String(); !strings.Contains(got, "msg=first") || !strings.Contains(got, "msg=second") {
 			t.Errorf("%s: after a warning there is %q", name, got)
 		}
+		const storm = 1000
+		for range storm {
+			log.Warn("third")
+		}
+		log.Error("fourth")
+		if got := d.String(); !strings.Contains(got, "msg=fourth") {
+			t.Errorf("%s: after an error there is %q", name, got)
+		}
 		sink.Close()
+		if n := len(d.writes); n > storm/2 {
+			t.Errorf("%s: %d warnings took %d writes", name, storm, n)
+		}
 	}
 }
 
