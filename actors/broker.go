@@ -77,7 +77,8 @@ type Broker struct {
 	backends  map[*backendRef]struct{} // likewise
 	listeners []*listener
 	conns     map[*conn]struct{}
-	stopping  bool // Stop has begun
+	scores    map[string]*scores // of fronts, by name; none is ever removed
+	stopping  bool               // Stop has begun
 	burials   sync.WaitGroup
 	connSeq   atomic.Uint64
 	idle      sync.WaitGroup // reader and accept goroutines
@@ -97,8 +98,8 @@ func Start(o Options) (*Broker, error) {
 		hashing:  newHashPool(runtime.GOMAXPROCS(0), hashQueue, o.Log),
 		domains:  make(map[*domain]struct{}, len(o.Config.Domains)),
 		backends: make(map[*backendRef]struct{}, len(o.Config.Backends)),
-		conns:    make(map[*conn]struct{}),
-		sweeper:  make(chan struct{}), swept: make(chan struct{}),
+		conns:    make(map[*conn]struct{}), scores: make(map[string]*scores),
+		sweeper: make(chan struct{}), swept: make(chan struct{}),
 	}
 	b.sys.inject = o.inject
 	b.ctx, b.cancel = context.WithCancel(context.Background())

@@ -153,13 +153,22 @@ func (b *Broker) CacheStats(ctx context.Context) (map[string]ShardStats, error) 
 	defer cancel()
 	b.shape.RLock()
 	defer b.shape.RUnlock()
-	domains := b.serving()
+	return shardStats(ctx, b.serving())
+}
+
+// shardStats sums what the shards of each domain tell before ctx ends.
+func shardStats(ctx context.Context, domains map[string]*domain) (map[string]ShardStats, error) {
 	all := make(map[string]ShardStats, len(domains))
 	var errs []error
 	for name, d := range domains {
 		var sum ShardStats
 		for _, ref := range d.shards {
-			errs = append(errs, ref.in(ctx, func(s *shard) { sum.add(s.stats()) }))
+			told := make(chan ShardStats, 1) // a shard may have its turn when nobody waits any more
+			if err := ref.in(ctx, func(s *shard) { told <- s.stats() }); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			sum.add(<-told)
 		}
 		all[name] = sum
 	}

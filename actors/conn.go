@@ -62,6 +62,7 @@ type front struct {
 	frameTimeout  time.Duration
 	writeTimeout  time.Duration
 	pipeline      int
+	scores        *scores
 }
 
 // busy reports whether a request is under way. Safe for any goroutine.
@@ -120,7 +121,7 @@ func (c *conn) encodeNext() {
 		if call == nil || !call.Done() || c.encoded == c.last.Load() {
 			return
 		}
-		call.log(c.broker.log)
+		c.note(call)
 		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, call.answer)
 		c.leave(slot, call)
 	}
@@ -136,7 +137,7 @@ func (c *conn) encodeReady() {
 			continue
 		}
 		if call.Req.Op != auth.OpNone { // else it is the codec's own
-			call.log(c.broker.log)
+			c.note(call)
 		}
 		if c.loose.HangsUp(&call.Req, call.answer) {
 			c.hanging = true
@@ -145,6 +146,12 @@ func (c *conn) encodeReady() {
 		}
 		c.leave(slot, call)
 	}
+}
+
+// note counts and logs a decision.
+func (c *conn) note(call *Call) {
+	c.front.scores.note(call)
+	call.log(c.broker.log)
 }
 
 // leave frees the slot of a call whose answer has been encoded.

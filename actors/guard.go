@@ -50,6 +50,7 @@ type actorStats struct {
 	log      *slog.Logger
 	box      atomic.Pointer[mailbox]
 	restarts atomic.Int64
+	all      *atomic.Int64 // restarts of the whole system
 }
 
 var (
@@ -165,6 +166,7 @@ func (m *mailbox) InvokeSystemMessage(message any) {
 	}
 	if _, ok := message.(*actor.Restart); ok {
 		m.stats.restarts.Add(1)
+		m.stats.all.Add(1)
 	}
 	defer func() {
 		if reason := recover(); reason != nil {

@@ -66,13 +66,13 @@ func (l listenerActor) Receive(ctx actor.Context) {
 }
 
 // newFront derives what connections share from a listener's block.
-func newFront(cfg config.Listener) *front {
+func (b *Broker) newFront(cfg config.Listener) *front {
 	return &front{
 		name: cfg.Name, protocol: wire.Protocol(cfg.Protocol),
 		options:       wire.Options{MaxFrame: cfg.MaxFrame, BinaryAnswers: cfg.BinaryAnswers},
 		defaultDomain: cfg.DefaultDomain,
 		deadline:      cfg.Deadline, idleTimeout: cfg.IdleTimeout, frameTimeout: cfg.FrameTimeout,
-		writeTimeout: cfg.WriteTimeout, pipeline: cfg.Pipeline,
+		writeTimeout: cfg.WriteTimeout, pipeline: cfg.Pipeline, scores: b.scoresOf(cfg.Name),
 	}
 }
 
@@ -85,7 +85,7 @@ func (b *Broker) Listen(cfg config.Listener, socket net.Listener) error {
 	l := &listener{
 		name: b.sys.unused("listener:" + cfg.Name), cfg: cfg, broker: b, socket: socket, slots: newCapacity(cfg.MaxConnections),
 	}
-	l.front.Store(newFront(cfg))
+	l.front.Store(b.newFront(cfg))
 	b.mu.Lock()
 	b.listeners = append(b.listeners, l)
 	b.mu.Unlock()
@@ -191,6 +191,6 @@ func (b *Broker) Pipe(cfg config.Listener, in io.Reader, out io.Writer) error {
 	if _, ok := codec.(wire.Unordered); ok {
 		return fmt.Errorf("protocol %s needs a socket: it hangs up for an answer", cfg.Protocol)
 	}
-	b.serve(nil, newFront(cfg), in, out, nil)
+	b.serve(nil, b.newFront(cfg), in, out, nil)
 	return nil
 }

@@ -241,7 +241,7 @@ func names[T any, K comparable](d config.Delta[T], key func(T) K) map[K]bool {
 func (p *plan) switchListeners() {
 	for _, c := range p.changes.Listeners.Changed {
 		if l := p.listenerOf(c.Old); l != nil {
-			l.front.Store(newFront(c.New))
+			l.front.Store(p.newFront(c.New))
 			l.slots.set(c.New.MaxConnections)
 			p.mu.Lock()
 			l.cfg = c.New

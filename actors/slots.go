@@ -44,6 +44,7 @@ type backendRef struct {
 	waiting []*ask       // for a slot; for the actor's goroutine only
 	looks   atomic.Int32 // questions about itself under way
 
+	asked    asked
 	withheld atomic.Int64 // questions that were not put for want of a budget
 	delay    atomic.Int64 // by which it slowed logins from here down when last asked
 	outages  nag
@@ -67,6 +68,7 @@ func (s *slots) Receive(ctx actor.Context) {
 	case *actor.Started:
 		s.abandon() // whom the one before did not come to
 		s.state = backend.NewBreaker(s.breaker)
+		s.asked.open.Store(false)
 		s.purse = newPurse(s.backendRef)
 	case *ask:
 		s.onAsk(m)
@@ -81,6 +83,7 @@ func (s *slots) Receive(ctx actor.Context) {
 	case *actor.Restarting, *actor.Stopping, *actor.Stopped:
 		s.abandon()
 	}
+	s.asked.waiting.Store(int32(len(s.waiting)))
 }
 
 // abandon fails the questions that wait.
@@ -159,11 +162,12 @@ func (r *backendRef) run(a *ask) {
 	}
 }
 
-// report logs what an administrator must see of a backend's answer.
+// report counts a backend's answer, and logs what an administrator must see of it.
 func (r *backendRef) report(a *ask, result backend.Result, took time.Duration) {
 	if a.quiet != nil {
 		return
 	}
+	r.asked.note(result.Class, took)
 	if a.call.Trace != nil {
 		note := result.Class.String() + " in " + took.Round(time.Microsecond).String()
 		if result.Err != nil {
@@ -194,6 +198,7 @@ func (s *slots) tell(class backend.Class) {
 	was := s.state.Open()
 	s.state.Report(class, time.Now())
 	if open := s.state.Open(); open != was {
+		s.asked.open.Store(open)
 		s.log.Warn("breaker changed", "backend", s.name, "open", open)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -22,6 +23,8 @@ type system struct {
 
 	mu    sync.Mutex
 	stats map[string]*actorStats // by name, for Tree; connections are counted, not listed
+
+	restarts atomic.Int64 // of all actors, listed or not
 
 	// inject, set by tests only, panics or not before a message is handled.
 	inject func(name string, message any)
@@ -58,7 +61,7 @@ func (s *system) close() {
 
 // props describes an actor made by produce whose queue holds limit messages.
 func (s *system) props(name string, limit int, listed bool, produce func() actor.Actor, more ...actor.PropsOption) *actor.Props {
-	stats := &actorStats{name: name, log: s.log}
+	stats := &actorStats{name: name, log: s.log, all: &s.restarts}
 	if listed {
 		s.mu.Lock()
 		s.stats[name] = stats

@@ -143,6 +143,7 @@ func TestSecretsStayInside(t *testing.T) {
 	daemon.signal(syscall.SIGUSR1)
 	daemon.eventually("tree", func() bool { return strings.Contains(daemon.log.String(), "msg=tree") })
 	daemon.signal(syscall.SIGHUP)
+	s.saw("metrics", daemon.metrics().text)
 	s.process("the daemon", daemon.cmd.Process.Pid)
 	if code := daemon.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit status %d", code)

@@ -29,7 +29,7 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 	totp := "  token \"totp\" {\n    seed    = file(\"" + secret + ".seed\")\n    secrets = [file(\"" + secret + ".totp\")]\n  }\n"
 	write(t, secret+".seed", canarySeed)
 	write(t, secret+".totp", canaryTOTP)
-	w.config = configFile(t, w.data, usersConfig+
+	w.config = configFile(t, w.data, metricsBlock+usersConfig+
 		"listen \"hasty\" {\n  protocol = \"generic\"\n  address  = \"127.0.0.1:0\"\n  deadline = \"400ms\"\n}\n"+
 		"backend \"json\" \"app\" {\n"+remote(w.app.URL, "")+
 		"backend \"json\" \"narrow\" {\n"+remote(w.app.URL, "  slots = 1\n  queue = 0\n")+

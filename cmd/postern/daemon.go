@@ -24,6 +24,7 @@ type daemon struct {
 	store   atomic.Pointer[store.Pebble] // nil if it could not be opened, or no domain needs it
 	trouble atomic.Pointer[string]       // why the store could not be opened; nil if it could
 	reloads *reloader                    // nil for commands, which read the configuration once
+	metrics *metricsServer               // nil if none are served
 	yield   func()                       // ends an owner that relays have started; nil for others
 
 	notify   *systemd.Notifier // nil: there is nobody to notify

@@ -14,7 +14,6 @@ import (
 type origin struct {
 	file    string // absolute; empty: the built-in one
 	started time.Time
-	loaded  time.Time // when the configuration in force was read
 }
 
 // info tells what runs, and what a reload would change. Nothing changes by being asked.
@@ -26,7 +25,7 @@ func (c *controlServer) info(context.Context, controlRequest) (any, error) {
 	}
 	defer r.mu.Unlock()
 	out := doctor.Info{
-		Version: version, PID: os.Getpid(), Started: r.origin.started, Config: r.origin.file, Loaded: r.origin.loaded,
+		Version: version, PID: os.Getpid(), Started: r.origin.started, Config: r.origin.file, Loaded: r.state.Load().loaded,
 		ForPipes: d.yield != nil, Listeners: []string{}, Pending: []string{},
 	}
 	for _, l := range d.cfg.Listeners {

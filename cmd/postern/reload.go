@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/actors"
@@ -28,17 +29,25 @@ type reloader struct {
 	sink *logSink
 
 	origin origin // under mu
+	state  atomic.Pointer[reloadState]
 
 	mu     sync.Mutex // one reload at a time
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
+// reloadState is how the last reload went.
+type reloadState struct {
+	loaded time.Time // when the configuration in force was read
+	failed bool      // what came later was refused
+}
+
 // newReloader makes a reloader of the file that the flags name, wherever the process goes from
 // here. Until ready is called, reloads wait.
 func (a *app) newReloader(ctx context.Context, sink *logSink) (*reloader, error) {
 	now := time.Now()
-	r := &reloader{sink: sink, origin: origin{started: now, loaded: now}}
+	r := &reloader{sink: sink, origin: origin{started: now}}
+	r.state.Store(&reloadState{loaded: now})
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.mu.Lock()
 	if a.embedded {
@@ -102,7 +111,12 @@ func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
 	defer context.AfterFunc(r.ctx, cancel)()
-	begun := time.Now()
+	begun, was := time.Now(), r.state.Load()
+	defer func() {
+		if err != nil {
+			r.state.Store(&reloadState{was.loaded, true})
+		}
+	}()
 	cfg, err := r.load(func(w config.Problem) { reply.Warnings = append(reply.Warnings, w.String()) })
 	if err != nil {
 		d.log.Error("configuration is invalid; the old one stays in force", "err", err)
@@ -113,7 +127,7 @@ func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 		d.log.Error("configuration could not be reloaded; the old one stays in force", "err", err)
 		return reply, fmt.Errorf("%w: %w", errKept, err)
 	}
-	r.origin.loaded = begun
+	r.state.Store(&reloadState{loaded: begun})
 	for _, w := range reply.Warnings {
 		d.log.Warn("configuration", "warning", w)
 	}
@@ -122,7 +136,7 @@ func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 		reply.Note += ": nothing has changed"
 	}
 	d.log.Info("configuration reloaded", "listeners", count(changes.Listeners), "backends", count(changes.Backends),
-		"domains", count(changes.Domains), "log", changes.Log, "drain_timeout", changes.DrainTimeout,
+		"domains", count(changes.Domains), "log", changes.Log, "drain_timeout", changes.DrainTimeout, "metrics", changes.Metrics,
 		"took", time.Since(begun).Round(time.Microsecond))
 	return reply, nil
 }
@@ -154,21 +168,18 @@ func (d *daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 			undo = append(undo, func() { _ = logFile.Close() })
 		}
 	}
-	next := actors.Reload{Config: cfg, Sockets: make(map[string]net.Listener)}
-	for _, l := range changes.Listeners.Added {
-		socket, err := list[slices.IndexFunc(list, func(e endpoint) bool { return e.Name == l.Name })].open()
-		if err != nil {
-			return changes, err
-		}
-		undo = append(undo, func() { _ = socket.Close() })
-		next.Sockets[l.Name] = socket
+	next := actors.Reload{Config: cfg}
+	if next.Sockets, err = openChanged(changes.Listeners, list, &undo); err != nil {
+		return changes, err
 	}
-	for _, c := range changes.Listeners.Changed {
-		back, err := chown(c)
-		if err != nil {
+	var metrics net.Listener
+	if changes.Metrics {
+		if metrics, err = openMetrics(cfg); err != nil {
 			return changes, err
 		}
-		undo = append(undo, back)
+		if metrics != nil {
+			undo = append(undo, func() { _ = metrics.Close() })
+		}
 	}
 	opened := d.openStore(cfg)
 	if opened != nil {
@@ -182,7 +193,33 @@ func (d *daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 		d.store.Store(opened)
 	}
 	d.adopt(cfg, changes, next.Sockets, logFile)
+	if changes.Metrics {
+		d.metrics.close()
+		d.metrics = serveMetrics(d, metrics)
+	}
 	return changes, nil
+}
+
+// openChanged opens the sockets of new listeners and gives those that stay their new modes. What
+// it did is taken back by what it adds to undo.
+func openChanged(d config.Delta[config.Listener], list []endpoint, undo *[]func()) (map[string]net.Listener, error) {
+	sockets := make(map[string]net.Listener)
+	for _, l := range d.Added {
+		socket, err := list[slices.IndexFunc(list, func(e endpoint) bool { return e.Name == l.Name })].open()
+		if err != nil {
+			return nil, err
+		}
+		*undo = append(*undo, func() { _ = socket.Close() })
+		sockets[l.Name] = socket
+	}
+	for _, c := range d.Changed {
+		back, err := chown(c)
+		if err != nil {
+			return nil, err
+		}
+		*undo = append(*undo, back)
+	}
+	return sockets, nil
 }
 
 // adopt ends a reload that can fail no more.
@@ -216,6 +253,9 @@ func describeChanges(c config.Changes) []string {
 	}
 	if c.DrainTimeout {
 		lines = append(lines, "drain_timeout changed")
+	}
+	if c.Metrics {
+		lines = append(lines, "metrics changed")
 	}
 	if c.Log {
 		lines = append(lines, "log changed")

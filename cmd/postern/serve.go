@@ -121,6 +121,16 @@ func (a *app) run(ctx context.Context, d *daemon, cfg *config.Config, o serveOpt
 	if err != nil {
 		return err
 	}
+	metrics, err := openMetrics(cfg)
+	if err != nil && o.forRelays { // nobody would see why no pipe is answered
+		d.log.Error("metrics are not served", "err", err)
+	} else if err != nil {
+		closeAll(sockets)
+		return err
+	}
+	if metrics != nil {
+		defer metrics.Close()
+	}
 	if err := d.start(cfg); err != nil {
 		closeAll(sockets)
 		return err
@@ -131,6 +141,7 @@ func (a *app) run(ctx context.Context, d *daemon, cfg *config.Config, o serveOpt
 		return err
 	}
 	server := serveControl(d, control)
+	d.metrics = serveMetrics(d, metrics)
 	if err = a.open(ctx, d, o, list, sockets); err == nil {
 		sink.Flush()
 		d.notify.Ready(d.status())
@@ -145,6 +156,7 @@ func (a *app) run(ctx context.Context, d *daemon, cfg *config.Config, o serveOpt
 		d.notify.Stopping("answering what is in flight")
 	}
 	server.close()
+	d.metrics.close()
 	d.stop(context.WithoutCancel(ctx))
 	return err
 }

@@ -30,6 +30,9 @@ var operationNames = [...]string{
 	OpIsDomain: "isdomain",
 }
 
+// Operations is how many operations there are, OpNone among them.
+const Operations = len(operationNames)
+
 // String returns the operation's word as it stands on the wire.
 func (o Operation) String() string {
 	if int(o) < len(operationNames) {
@@ -84,6 +87,9 @@ const (
 	// Unsupported means that the backend does not have this operation.
 	Unsupported
 )
+
+// Verdicts is how many verdicts there are.
+const Verdicts = int(Unsupported) + 1
 
 // String returns the verdict's word for logs.
 func (v Verdict) String() string {
@@ -142,6 +148,9 @@ var sourceNames = [...]string{
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
 	"limit-user", "limit-address", "limit-budget",
 }
+
+// Sources is how many sources there are.
+const Sources = len(sourceNames)
 
 // String returns the source's word for logs and metrics.
 func (s Source) String() string {

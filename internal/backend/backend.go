@@ -31,7 +31,10 @@ const (
 	Unsure
 )
 
-// String returns the class's word for logs.
+// Classes is how many classes there are.
+const Classes = int(Unsure) + 1
+
+// String returns the class's word for logs and metrics.
 func (c Class) String() string {
 	switch c {
 	case Accepted:

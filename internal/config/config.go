@@ -216,6 +216,7 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 	}
 	cfg.Registry = p.registry(s)
 	cfg.Registry.Limit = limit
+	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
 	p.afterwards(s, cfg, used)
 	return cfg

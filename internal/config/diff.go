@@ -11,6 +11,7 @@ type Changes struct {
 	Registry     bool
 	DataDir      bool
 	DrainTimeout bool
+	Metrics      bool
 	Log          bool
 }
 
@@ -29,7 +30,7 @@ func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Change
 
 // Empty reports whether the two configurations are one.
 func (c Changes) Empty() bool {
-	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Log
+	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Metrics && !c.Log
 }
 
 // Diff compares two validated configurations. Backends and domains are known by their names.
@@ -40,6 +41,7 @@ func Diff(old, now *Config) Changes {
 	c := Changes{
 		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
 		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
+		Metrics:  old.Metrics != now.Metrics,
 		Backends: diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
 		Domains:  diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),
 	}

@@ -57,7 +57,7 @@ func toldAll(c Changes) string {
 	list := told("listener", c.Listeners, func(l Listener) string { return l.Name })
 	list = append(list, told("backend", c.Backends, func(b Backend) string { return b.String() })...)
 	list = append(list, told("domain", c.Domains, func(d Domain) string { return d.Name })...)
-	for name, is := range map[string]bool{"data_dir": c.DataDir, "drain_timeout": c.DrainTimeout, "log": c.Log, "registry": c.Registry} {
+	for name, is := range map[string]bool{"data_dir": c.DataDir, "drain_timeout": c.DrainTimeout, "log": c.Log, "metrics": c.Metrics, "registry": c.Registry} {
 		if is {
 			list = append(list, name)
 		}
@@ -90,6 +90,7 @@ func TestDiff(t *testing.T) {
 		"names exchanged": {src: swap(`listen "mux"`, `listen "any"`, `listen "any"`, `listen "mux"`),
 			want: "+listener mux, -listener any, ~listener any from mux"},
 		"registry": {src: diffBase + "registry { idle = \"1h\" }\n", want: "registry"},
+		"metrics":  {src: diffBase + "metrics { address = \"127.0.0.1:23669\" }\n", want: "metrics"},
 		"the rest": {src: swap("/srv/postern", "/srv/other") + "drain_timeout = \"3s\"\nlog { level = \"debug\" }\n", want: "data_dir, drain_timeout, log, -listener mux, +listener mux, ~backend users.local"},
 	}
 	parseWith := func(src, secret string) *Config {

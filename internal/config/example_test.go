@@ -123,7 +123,7 @@ var exampleOnly = []string{
 	"backend nextcloud admin_user", "backend nextcloud admin_password",
 	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent",
 	"backend json url", "backend json ca_file", "backend json user_agent",
-	"domain backends", "domain auth_domain", "domain token totp seed", "domain token totp secrets", "log file",
+	"domain backends", "domain auth_domain", "domain token totp seed", "domain token totp secrets", "log file", "metrics address",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
 	"domain roster ejabberd include", "domain roster ejabberd exclude",
 	"domain roster prosody groups_file", "domain roster prosody include", "domain roster prosody exclude",

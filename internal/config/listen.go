@@ -125,6 +125,25 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 	return out
 }
 
+// metrics decodes the metrics block, which may be nil, into an address.
+func (p *parser) metrics(s *section, cfg *Config) string {
+	if s == nil {
+		return ""
+	}
+	v, ok := s.text("address")
+	if !ok {
+		if !s.has("address") {
+			p.complain(s.header, "the block has no address", `add address = "127.0.0.1:23669"`)
+		}
+		return ""
+	}
+	network, address, ok := p.address(v, s.at("address"), cfg.DataDir)
+	if ok && network != "tcp" {
+		p.complain(s.at("address"), "metrics are served at host:port only", `write it as in "127.0.0.1:23669"`)
+	}
+	return address
+}
+
 // protocolOf returns the protocol that a listener names or is named after.
 func (p *parser) protocolOf(s *section) protocol {
 	name, at := s.labels[0], s.label

@@ -44,7 +44,7 @@ var specs = []spec{
 	{
 		path:   "",
 		attrs:  []string{"data_dir", "drain_timeout"},
-		blocks: []string{"listen", "backend", "domain", "registry", "limit", "log"},
+		blocks: []string{"listen", "backend", "domain", "registry", "limit", "metrics", "log"},
 	},
 	{path: "limit", attrs: limitAttrs},
 	{
@@ -91,6 +91,7 @@ var specs = []spec{
 		path: "domain roster prosody", labels: []string{"kind"},
 		attrs: append([]string{"groups_file", "reload"}, rosterAttrs...),
 	},
+	{path: "metrics", attrs: []string{"address"}},
 	{path: "log", attrs: []string{"level", "format", "file"}},
 }
 

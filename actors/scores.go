@@ -1,0 +1,94 @@
+package actors
+
+import (
+	"sync/atomic"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// histogramBounds are the upper bounds of a histogram's buckets: from an answer out of memory to
+// the longest deadline.
+var histogramBounds = [...]time.Duration{
+	100 * time.Microsecond, time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond,
+	250 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second,
+}
+
+// histogram counts durations. It is safe for concurrent use.
+type histogram struct {
+	counts [len(histogramBounds) + 1]atomic.Uint64 // the last is for what is longer than all bounds
+	sum    atomic.Int64
+}
+
+func (h *histogram) observe(took time.Duration) {
+	i := 0
+	for i < len(histogramBounds) && took > histogramBounds[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(took))
+}
+
+// Histogram is how long things took: how many there were, in all, and up to each bound.
+type Histogram struct {
+	Count uint64
+	Sum   time.Duration
+	UpTo  map[time.Duration]uint64 // cumulative
+}
+
+func (h *histogram) read() Histogram {
+	out := Histogram{UpTo: make(map[time.Duration]uint64, len(histogramBounds)), Sum: time.Duration(h.sum.Load())}
+	for i := range h.counts {
+		out.Count += h.counts[i].Load()
+		if i < len(histogramBounds) {
+			out.UpTo[histogramBounds[i]] = out.Count
+		}
+	}
+	return out
+}
+
+// scores counts the decisions of one front. It lives as long as the broker, whatever becomes of
+// the listener, so that no count is lost by a reload.
+type scores struct {
+	decisions [auth.Operations][auth.Verdicts][auth.Sources]atomic.Uint64
+	took      histogram
+}
+
+func (s *scores) note(c *Call) {
+	a := &c.answer
+	s.decisions[c.Req.Op][a.Verdict][a.Source].Add(1)
+	s.took.observe(c.took)
+}
+
+// Decisions is how often a front gave one answer.
+type Decisions struct {
+	Op      auth.Operation
+	Verdict auth.Verdict
+	Source  auth.Source
+	Count   uint64
+}
+
+func (s *scores) read() (list []Decisions) {
+	for op := range s.decisions {
+		for verdict := range s.decisions[op] {
+			for source := range s.decisions[op][verdict] {
+				if n := s.decisions[op][verdict][source].Load(); n > 0 {
+					list = append(list, Decisions{auth.Operation(op), auth.Verdict(verdict), auth.Source(source), n})
+				}
+			}
+		}
+	}
+	return list
+}
+
+// scoresOf returns the scores of a front, by the name of its listener.
+func (b *Broker) scoresOf(front string) *scores {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.scores[front]
+	if t == nil {
+		t = new(scores)
+		b.scores[front] = t
+	}
+	return t
+}
