@@ -43,7 +43,7 @@ func (s *socketmap) Decode(buf []byte, req *auth.Request) (int, Event) {
 		return len(buf), Broken
 	}
 	start, whole := digits+1, digits+1+size+1
-	if size > s.max {
+	if whole > s.max {
 		s.skip = whole
 		return s.Decode(buf, req)
 	}
