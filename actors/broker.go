@@ -80,7 +80,8 @@ type Broker struct {
 	scores    map[string]*scores // of fronts, by name; none is ever removed
 	stopping  bool               // Stop has begun
 	burials   sync.WaitGroup
-	connSeq   atomic.Uint64
+	connSeq   atomic.Uint64 // connections since the start
+	seatSeq   atomic.Uint64
 	idle      sync.WaitGroup // reader and accept goroutines
 	sweeps    atomic.Uint64  // rounds of the sweeper
 	sweeper   chan struct{}

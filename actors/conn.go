@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"postern/internal/auth"
 	"postern/wire"
 )
@@ -21,6 +19,7 @@ const burst = 4096
 // restart, writes every answer that is ready and next in order.
 type conn struct {
 	broker *Broker
+	seat   *seat
 	from   *listener // nil for pipes
 	front  *front    // of the time at which it began
 	codec  wire.Codec
@@ -29,7 +28,6 @@ type conn struct {
 	out    io.Writer
 	net    net.Conn // nil for pipes
 	since  time.Time
-	pid    *actor.PID
 
 	// ring[n%len] is the n-th request, from its admission until its answer is encoded. Where
 	// answers may overtake each other, a request takes any slot that is free.
@@ -38,7 +36,6 @@ type conn struct {
 	next    atomic.Uint64 // number of answers written: the request whose turn is next
 	last    atomic.Uint64 // number of requests admitted
 	eof     atomic.Bool   // no request follows
-	waking  atomic.Bool
 	lost    atomic.Bool   // the peer does not take answers any more
 	hungUp  atomic.Bool   // the end of the connection was the answer to a request
 	flushed chan struct{} // closed when every answer has left
@@ -75,25 +72,7 @@ func (c *conn) ending() bool {
 }
 
 // answered implements asker: it wakes the actor, once for any number of answers.
-func (c *conn) answered(*Call) { c.wake() }
-
-func (c *conn) wake() {
-	if c.waking.CompareAndSwap(false, true) {
-		c.broker.sys.Root.Send(c.pid, wakeMessage)
-	}
-}
-
-// connActor writes a connection's answers.
-type connActor struct{ *conn }
-
-// Receive implements actor.Actor.
-func (a connActor) Receive(ctx actor.Context) {
-	switch ctx.Message().(type) {
-	case *actor.Started, *wake:
-		a.waking.Store(false)
-		a.flush()
-	}
-}
+func (c *conn) answered(*Call) { c.seat.wake() }
 
 // flush writes all answers that are ready and have their turn, one write per burst.
 func (c *conn) flush() {
@@ -248,7 +227,7 @@ func (c *conn) admit(call *Call, event wire.Event) {
 		c.eof.Store(true) // the answer's wake-up is the last one needed
 	}
 	if call.Done() { // before flush could see it
-		c.wake()
+		c.seat.wake()
 	}
 	switch {
 	case ready:

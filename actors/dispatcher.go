@@ -12,51 +12,24 @@ const parked = 256
 // dispatcher runs actors on goroutines that are kept, not made anew for each
 // wake-up: a fresh goroutine must grow its stack through the library's frames every
 // time, which costs five times the hop itself.
-type dispatcher struct {
-	idle  chan func()
-	slots chan struct{}
-	done  chan struct{}
-}
+type dispatcher struct{ *parking[func()] }
 
-var _ actor.Dispatcher = (*dispatcher)(nil)
+var _ actor.Dispatcher = dispatcher{}
 
-func newDispatcher() *dispatcher {
-	return &dispatcher{
-		idle:  make(chan func()),
-		slots: make(chan struct{}, parked),
-		done:  make(chan struct{}),
-	}
-}
+func newDispatcher() dispatcher { return dispatcher{newParking[func()](parked)} }
 
 // Schedule hands fn to a parked goroutine, or starts one.
-func (d *dispatcher) Schedule(fn func()) {
-	select {
-	case d.idle <- fn:
-	default:
+func (d dispatcher) Schedule(fn func()) {
+	if !d.offer(fn) {
 		go d.work(fn)
 	}
 }
 
 // Throughput implements actor.Dispatcher.
-func (d *dispatcher) Throughput() int { return throughput }
+func (d dispatcher) Throughput() int { return throughput }
 
-func (d *dispatcher) work(fn func()) {
-	fn()
-	select {
-	case d.slots <- struct{}{}:
-	default:
-		return // enough goroutines are parked
-	}
-	defer func() { <-d.slots }()
-	for {
-		select {
-		case fn = <-d.idle:
-			fn()
-		case <-d.done:
-			return
-		}
+func (d dispatcher) work(fn func()) {
+	for ok := true; ok; fn, ok = d.wait() {
+		fn()
 	}
 }
-
-// close lets the parked goroutines go. Schedule keeps working without them.
-func (d *dispatcher) close() { close(d.done) }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +34,7 @@ type listener struct {
 	pid       *actor.PID
 	accepting atomic.Bool
 	slots     *capacity // of connections
+	seats     *parking[net.Conn]
 	closed    atomic.Bool
 	gone      atomic.Bool // taken away by a reload: its connections end
 }
@@ -43,6 +43,7 @@ type listener struct {
 func (l *listener) close() {
 	if !l.closed.Swap(true) {
 		_ = l.socket.Close()
+		l.seats.close()
 	}
 }
 
@@ -84,6 +85,7 @@ func (b *Broker) Listen(cfg config.Listener, socket net.Listener) error {
 	}
 	l := &listener{
 		name: b.sys.unused("listener:" + cfg.Name), cfg: cfg, broker: b, socket: socket, slots: newCapacity(cfg.MaxConnections),
+		seats: newParking[net.Conn](parkedSeats),
 	}
 	l.front.Store(b.newFront(cfg))
 	b.mu.Lock()
@@ -118,19 +120,17 @@ func (l *listener) accept() {
 			continue
 		}
 		pause = 0
-		l.broker.idle.Add(1)
 		l.broker.arriving.Add(1)
-		go func() {
-			defer l.broker.idle.Done()
-			defer l.slots.leave()
-			l.broker.serve(l, l.front.Load(), socket, socket, socket)
-		}()
+		if !l.seats.offer(socket) {
+			l.broker.idle.Add(1)
+			go l.attend(socket)
+		}
 	}
 }
 
 // serve runs one connection to its end, on the caller's goroutine.
-func (b *Broker) serve(from *listener, f *front, in io.Reader, out io.Writer, socket net.Conn) {
-	c := b.join(from, f, in, out, socket)
+func (b *Broker) serve(s *seat, from *listener, f *front, in io.Reader, out io.Writer, socket net.Conn) {
+	c := b.join(s, from, f, in, out, socket)
 	if socket != nil {
 		b.arriving.Add(-1)
 	}
@@ -146,11 +146,11 @@ func (b *Broker) serve(from *listener, f *front, in io.Reader, out io.Writer, so
 	b.mu.Lock()
 	delete(b.conns, c)
 	b.mu.Unlock()
-	b.sys.Root.Stop(c.pid)
+	s.conn.Store(nil)
 }
 
 // join makes a connection of the broker, or nil if that is not possible.
-func (b *Broker) join(from *listener, f *front, in io.Reader, out io.Writer, socket net.Conn) *conn {
+func (b *Broker) join(s *seat, from *listener, f *front, in io.Reader, out io.Writer, socket net.Conn) *conn {
 	codec, err := wire.New(f.protocol, f.options)
 	if err != nil { // checked before, see Listen and Pipe
 		b.log.Error("connection refused", "front", f.name, "err", err)
@@ -161,20 +161,13 @@ func (b *Broker) join(from *listener, f *front, in io.Reader, out io.Writer, soc
 		depth = 1
 	}
 	c := &conn{
-		broker: b, from: from, front: f, codec: codec, in: in, out: out, net: socket, since: time.Now(),
+		broker: b, seat: s, from: from, front: f, codec: codec, in: in, out: out, net: socket, since: time.Now(),
 		ring: make([]atomic.Pointer[Call], depth), credits: make(chan struct{}, depth),
 		flushed: make(chan struct{}),
 	}
 	c.loose, _ = codec.(wire.Unordered)
-	name := "conn:" + f.name + ":" + strconv.FormatUint(b.connSeq.Add(1), 10)
-	c.pid = b.sys.NewLocalPID(name)
-	if _, err := b.sys.spawnRoot(name, connQueue, false, func() actor.Actor { return connActor{c} }); err != nil {
-		b.log.Error("connection refused", "front", f.name, "err", err)
-		if socket != nil {
-			_ = socket.Close()
-		}
-		return nil
-	}
+	s.conn.Store(c)
+	b.connSeq.Add(1)
 	b.mu.Lock()
 	b.conns[c] = struct{}{}
 	b.mu.Unlock()
@@ -191,6 +184,12 @@ func (b *Broker) Pipe(cfg config.Listener, in io.Reader, out io.Writer) error {
 	if _, ok := codec.(wire.Unordered); ok {
 		return fmt.Errorf("protocol %s needs a socket: it hangs up for an answer", cfg.Protocol)
 	}
-	b.serve(nil, b.newFront(cfg), in, out, nil)
+	f := b.newFront(cfg)
+	s, err := b.newSeat(f.name)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	b.serve(s, nil, f, in, out, nil)
 	return nil
 }

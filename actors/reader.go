@@ -3,6 +3,7 @@ package actors
 import (
 	"bytes"
 	"io"
+	"net"
 	"time"
 
 	"postern/wire"
@@ -30,6 +31,7 @@ type reader struct {
 	begun      bool // bytes of the next request have come
 	timed      bool // the read deadline is that of the request that has begun
 	limited    bool // there is a read deadline
+	spent      bool // the one request was all the input
 	call       *Call
 }
 
@@ -52,10 +54,11 @@ func (c *conn) greet() bool {
 
 // read serves the connection until its end; it returns when every answer has left.
 func (c *conn) read() {
-	r := &reader{conn: c, buf: make([]byte, smallBuffer)}
+	r := &reader{conn: c, buf: c.seat.input}
 	broken := r.loop()
+	clear(c.seat.input) // it may wait for long, and held passwords
 	if !c.eof.Swap(true) {
-		c.wake()
+		c.seat.wake()
 	}
 	<-c.flushed
 	if c.net != nil {
@@ -74,7 +77,7 @@ func (r *reader) loop() (leftover bool) {
 	for {
 		more, end := r.decode()
 		if end || r.hungUp.Load() {
-			return true
+			return !r.spent
 		}
 		if !more {
 			continue
@@ -97,6 +100,7 @@ func (r *reader) decode() (more, end bool) {
 	switch event {
 	case wire.Ask, wire.Refuse, wire.RefuseBroken, wire.Reply:
 		r.call, r.begun, r.timed = nil, false, false
+		r.spent = r.codec.OneShot() && event != wire.RefuseBroken && r.drained()
 		r.conn.admit(call, event)
 		return false, event == wire.RefuseBroken || r.codec.OneShot()
 	case wire.Note:
@@ -110,13 +114,18 @@ func (r *reader) decode() (more, end bool) {
 	return n == 0 || r.start == r.end, false
 }
 
+// drained reports whether a close cannot destroy the answer on its way: the peer has sent nothing
+// that was not read, and what it may send yet does no harm on a Unix socket, unlike TCP.
+func (r *reader) drained() bool {
+	_, local := r.net.(*net.UnixConn)
+	return local && r.start == r.end && r.end < len(r.buf) // else the last read may have left something
+}
+
 // fill reads more input.
 func (r *reader) fill() error {
 	if r.start == r.end {
 		r.start, r.end = 0, 0
-		if len(r.buf) > smallBuffer {
-			r.buf = make([]byte, smallBuffer)
-		}
+		r.buf = r.seat.input
 	} else if r.start > 0 && r.end == len(r.buf) {
 		r.end = copy(r.buf, r.buf[r.start:r.end])
 		r.start = 0

@@ -18,7 +18,7 @@ import (
 type system struct {
 	*actor.ActorSystem
 	log      *slog.Logger
-	pool     *dispatcher
+	pool     dispatcher
 	strategy *strategy
 
 	mu    sync.Mutex
