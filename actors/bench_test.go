@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -55,14 +56,39 @@ func BenchmarkServe(b *testing.B) {
 	}
 }
 
-// BenchmarkOneShot is a login from the hot tier by the protocol of saslauthd: a connection for
-// each, from 16 clients.
+// BenchmarkOneShot is a login from the hot tier by the protocol of saslauthd, a connection for
+// each, from 16 clients; beside it is the ceiling, a server that only accepts, reads, writes and closes.
 func BenchmarkOneShot(b *testing.B) {
-	r := newRig(b, nil)
-	address := r.listenOn("unix", listenerBlock("saslauthd"))
-	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+	b.Run("broker", func(b *testing.B) {
+		r := newRig(b, nil)
+		address := r.listenOn("unix", listenerBlock("saslauthd"))
+		r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+		oneShots(b, address)
+	})
+	b.Run("echo", func(b *testing.B) {
+		l, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				go func() {
+					_, _ = c.Read(make([]byte, 1024))
+					_, _ = c.Write([]byte("\x00\x0aOK success"))
+					_ = c.Close()
+				}()
+			}
+		}()
+		oneShots(b, l.Addr().String())
+	})
+}
+
+// oneShots logs in once per connection.
+func oneShots(b *testing.B, address string) {
 	b.ReportAllocs()
 	b.SetParallelism(8)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		answer := make([]byte, 64)
 		for pb.Next() {

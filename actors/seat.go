@@ -9,7 +9,7 @@ import (
 )
 
 // parkedSeats is how many seats a listener keeps for connections to come.
-const parkedSeats = 64
+const parkedSeats = 128
 
 // seat is what serves a connection: a goroutine that reads, and an actor that writes. Where
 // every question comes on a connection of its own, starting and stopping them would cost as
