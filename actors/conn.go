@@ -13,10 +13,10 @@ import (
 // burst is how many bytes of answers are gathered into one write.
 const burst = 4096
 
-// conn is one connection: a reader goroutine that decodes and admits, and an actor that
-// writes the answers, in the order of the requests if the protocol wants it. What they share is the ring of requests
-// in flight, which also outlives a restart of the actor: any wake-up, even the first after a
-// restart, writes every answer that is ready and next in order.
+// conn is one connection: the goroutine of its seat decodes and admits, and the actor of its seat
+// writes the answers, in the order of the requests if the protocol wants it. What they share is the
+// ring of requests in flight, which also outlives a restart of the actor: any wake-up, even the
+// first after a restart, writes every answer that is ready and next in order.
 type conn struct {
 	broker *Broker
 	seat   *seat

@@ -23,7 +23,7 @@ const (
 	lingerDrain = 250 * time.Millisecond // when the peer has nothing to say that counts
 )
 
-// reader decodes one connection's input. It is the connection's own goroutine.
+// reader decodes one connection's input, on the goroutine of its seat.
 type reader struct {
 	*conn
 	buf        []byte

@@ -12,10 +12,10 @@ import (
 const parkedSeats = 128
 
 // seat is what serves a connection: a goroutine that reads, and an actor that writes. Where
-// every question comes on a connection of its own, starting and stopping them would cost as
-// much as the answer; so a seat serves one connection after another. All that a connection
-// is stands in its conn. What comes too late for one, such as the wake-up of an answer that has been
-// written by another, finds nothing to do for the next.
+// every question comes on a connection of its own, starting and stopping the two would cost as
+// much as the answer; so a seat serves one connection after another. All that belongs to a
+// connection stands in its conn, and a call knows its conn: what comes late for one that has
+// ended is no more than a wake-up for the one after it, which is always harmless.
 type seat struct {
 	broker *Broker
 	pid    *actor.PID
