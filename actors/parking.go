@@ -27,16 +27,15 @@ func (p *parking[T]) offer(work T) bool {
 // wait returns the next piece of work. It is false if the goroutine is to end: enough others
 // wait, or the parking is closed.
 func (p *parking[T]) wait() (work T, ok bool) {
-	defer p.waiting.Add(-1)
-	if p.waiting.Add(1) > p.most {
-		return work, false
+	if p.waiting.Add(1) <= p.most {
+		select {
+		case work = <-p.work:
+			ok = true
+		case <-p.done:
+		}
 	}
-	select {
-	case work = <-p.work:
-		return work, true
-	case <-p.done:
-		return work, false
-	}
+	p.waiting.Add(-1)
+	return work, ok
 }
 
 // close lets the goroutines go that wait.
