@@ -29,7 +29,8 @@ func (d dispatcher) Schedule(fn func()) {
 func (d dispatcher) Throughput() int { return throughput }
 
 func (d dispatcher) work(fn func()) {
-	for ok := true; ok; fn, ok = d.wait() {
+	at := make(chan func(), 1)
+	for ok := true; ok; fn, ok = d.wait(at) {
 		fn()
 	}
 }

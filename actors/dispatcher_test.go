@@ -55,7 +55,7 @@ func TestDispatcherNeverWaits(t *testing.T) {
 	base := runtime.NumGoroutine()
 	burst()
 	eventually(t, "the surplus to go", func() bool { return runtime.NumGoroutine()-base <= parked })
-	eventually(t, "the others to stay", func() bool { return d.waiting.Load() == parked })
+	eventually(t, "the others to stay", func() bool { return d.parked() == parked })
 	burst()
 	d.close()
 	goleak.VerifyNone(t, before)

@@ -77,7 +77,8 @@ func (l *listener) attend(socket net.Conn) {
 		return
 	}
 	defer s.close()
-	for ok := true; ok; socket, ok = l.seats.wait() {
+	at := make(chan net.Conn, 1)
+	for ok := true; ok; socket, ok = l.seats.wait(at) {
 		b.serve(s, l, l.front.Load(), socket, socket, socket)
 		l.slots.leave()
 		if s.worn() {

@@ -28,7 +28,7 @@ func (r *rig) seated() (n int) {
 func (r *rig) waiting() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return int(r.listeners[0].seats.waiting.Load())
+	return r.listeners[0].seats.parked()
 }
 
 // oneShot asks for a login by the protocol of saslauthd and returns the two letters of the answer.
