@@ -262,12 +262,32 @@ func TestKeptConnections(t *testing.T) {
 	}
 }
 
-// TestNoProxy: the environment cannot send passwords elsewhere. (Package net/http reads
-// it once per process, so a test with a proxy would prove nothing.)
-func TestNoProxy(t *testing.T) {
-	for _, k := range everyHTTP() {
-		if client(k.connect(t, HTTPOptions{URL: "http://h/"})).transport.Proxy != nil {
-			t.Errorf("%s: a proxy may be used", k.name)
+// TestAddress: passwords go where the URL says, whatever proxy the environment names, and the
+// server is told the name as package net/http writes it.
+func TestAddress(t *testing.T) {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
+		t.Setenv(name, "http://127.0.0.1:9/")
+	}
+	for _, c := range []struct{ url, address, host string }{
+		{"http://h/", "h:80", "h"},
+		{"https://h", "h:443", "h"},
+		{"http://h:8080/x", "h:8080", "h:8080"},
+		{"http://h:/x", "h:80", "h:"},
+		{"https://[2001:db8::1]/", "[2001:db8::1]:443", "[2001:db8::1]"},
+		{"http://[fe80::1%25eth0]:81/", "[fe80::1%eth0]:81", "[fe80::1]:81"},
+		{"https://b\u00fccher.example:444/", "xn--bcher-kva.example:444", "xn--bcher-kva.example:444"},
+	} {
+		for _, k := range everyHTTP() {
+			b, dialled := k.connect(t, HTTPOptions{URL: c.url, UserAgent: "agent/1 (x)"}), ""
+			client(b).dial = func(_ context.Context, _, address string) (net.Conn, error) {
+				dialled = address
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			}
+			ask(t, b, auth.OpAuth)
+			head := string(client(b).head)
+			if want := "Host: " + c.host + "\r\nUser-Agent: agent/1 (x)\r\n"; dialled != c.address || head != want {
+				t.Errorf("%s: %s: dialled %s, header %q; want %s, %q", k.name, c.url, dialled, head, c.address, want)
+			}
 		}
 	}
 }
@@ -276,7 +296,7 @@ func TestHTTPOptions(t *testing.T) {
 	for _, k := range kinds() {
 		for _, o := range []HTTPOptions{
 			{}, {URL: "/x"}, {URL: "ftp://h/"}, {URL: "http://"}, {URL: "https://joe:" + canary + "@h/"},
-			{URL: "https://h/\x7f"}, {URL: "https://h/", CAFile: "/nonexistent"}, {URL: "https://h/", CAFile: "http_test.go"},
+			{URL: "https://h/\x7f"}, {URL: "https://h/", CAFile: "/nonexistent"}, {URL: "https://h/", CAFile: "http_test.go"}, {URL: "https://h/", UserAgent: "a\r\nX: " + canary},
 		} {
 			b, err := k.make(o)
 			if err == nil || b != nil || strings.Contains(fmt.Sprint(err), canary) {

@@ -10,12 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // HTTPOptions shape the client of a backend that is reached by HTTP. Zero durations
@@ -29,7 +30,8 @@ type HTTPOptions struct {
 	MaxResponse    int64         // bytes of an answer's body
 	Connections    int           // idle ones kept, usually the backend's slots
 
-	// For an administrator's tool; both may be nil. Dial takes the place of a plain dialer.
+	// For an administrator's tool; both may be nil. Dial takes the place of a plain dialer; only
+	// connections with a socket in sight (syscall.Conn) are kept for another question.
 	// Observe is told of every answer before it is judged; what it is given is on loan.
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	Observe func(Observation)
@@ -49,16 +51,23 @@ const maxHeader = 64 << 10
 // body holds a password; it asks twice only when the first question never left. It is
 // safe for concurrent use.
 type httpClient struct {
-	options   HTTPOptions
-	transport *http.Transport
-	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	options HTTPOptions
+	target  string // path and query of the URL, escaped
+	head    []byte // the lines that are in the header of every request
+	address string // host and port
+	secure  *tls.Config
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	links   links
 }
+
+// field is a line of a request's header.
+type field struct{ name, value string }
 
 // call is what is sent to a server.
 type call struct {
 	method string
-	target string
-	header http.Header
+	target string // path and query, escaped
+	header []field
 	body   []byte
 }
 
@@ -77,6 +86,9 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil {
 		return nil, errors.New("url must be an absolute http or https URL without user name and password")
 	}
+	if !fits(o.UserAgent) {
+		return nil, errors.New("user_agent must be one line of text")
+	}
 	roots, err := LoadRoots(o.CAFile)
 	if err != nil {
 		return nil, err
@@ -93,28 +105,40 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	if o.Connections <= 0 {
 		o.Connections = 32
 	}
-	c := &httpClient{options: o, dial: (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext}
-	if o.Dial != nil {
-		c.dial = o.Dial
+	c := &httpClient{options: o, target: u.RequestURI(), links: links{most: o.Connections}}
+	if c.address, c.head, err = prepare(u, o.UserAgent); err != nil {
+		return nil, err
 	}
-	c.transport = &http.Transport{
-		Proxy: nil,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := c.dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &meteredConn{Conn: conn}, nil
-		},
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    o.ConnectTimeout,
-		MaxIdleConns:           o.Connections,
-		MaxIdleConnsPerHost:    o.Connections,
-		IdleConnTimeout:        90 * time.Second,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
+	if c.dial = o.Dial; c.dial == nil {
+		c.dial = (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext
+	}
+	if u.Scheme == "https" {
+		host, _, _ := net.SplitHostPort(c.address)
+		c.secure = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: host,
+			ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	}
 	return c, nil
+}
+
+// prepare returns where to connect to, and the lines that package net/http puts into the header of
+// every request to a server.
+func prepare(u *url.URL, agent string) (address string, head []byte, err error) {
+	host, err := httpguts.PunycodeHostPort(u.Host)
+	if err != nil {
+		return "", nil, fmt.Errorf("url: the server's name: %w", err)
+	}
+	ascii := url.URL{Host: host}
+	port := ascii.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	var b bytes.Buffer
+	req := http.Request{Method: http.MethodGet, URL: u, Header: http.Header{"User-Agent": {agent}}}
+	if err := req.Write(&b); err != nil {
+		return "", nil, fmt.Errorf("url: %w", err)
+	}
+	_, head, _ = bytes.Cut(b.Bytes(), []byte("\r\n"))
+	return net.JoinHostPort(ascii.Hostname(), port), bytes.TrimSuffix(head, []byte("\r\n")), nil
 }
 
 // LoadRoots reads the certificate authorities of a PEM file; nil, for the file "", means the
@@ -134,75 +158,7 @@ func LoadRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// close ends idle connections.
-func (c *httpClient) close() { c.transport.CloseIdleConnections() }
-
-// post sends body; see do.
-func (c *httpClient) post(ctx context.Context, target string, header http.Header, body []byte) (reply, error) {
-	return c.do(ctx, call{http.MethodPost, target, header, body})
-}
-
-// do sends a request and returns the answer, whatever its status. An error means that
-// there was none that is whole; it names the cause without quoting the answer, which
-// might repeat what was sent.
-func (c *httpClient) do(ctx context.Context, q call) (reply, error) {
-	if end, ok := ctx.Deadline(); !ok || time.Until(end) > c.options.Timeout {
-		limited, cancel := context.WithTimeout(ctx, c.options.Timeout)
-		defer cancel()
-		ctx = limited
-	}
-	answer, unsent, err := c.attempt(ctx, q)
-	if unsent && ctx.Err() == nil {
-		answer, _, err = c.attempt(ctx, q)
-	}
-	if err != nil {
-		return reply{}, describe(ctx, err)
-	}
-	return answer, nil
-}
-
-// errTooLong means that an answer was not read to its end.
-var errTooLong = errors.New("the answer is too long; raise max_response if it is a shared roster")
-
-// attempt is one request. unsent reports that it failed on a kept connection before a
-// single byte of it was written, so that the server cannot have seen it.
-func (c *httpClient) attempt(ctx context.Context, q call) (r reply, unsent bool, err error) {
-	var used sentMark
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: used.got})
-	req, err := http.NewRequestWithContext(ctx, q.method, q.target, bytes.NewReader(q.body))
-	if err != nil {
-		return reply{}, false, errors.New("the request cannot be built; check url")
-	}
-	// Package net/http must not ask again by rules of its own, as it would without a body: a
-	// login that fails twice counts twice.
-	req.GetBody = nil
-	if len(q.body) == 0 {
-		req.Body = io.NopCloser(strings.NewReader(""))
-	}
-	req.Header = q.header.Clone()
-	req.Header.Set("User-Agent", c.options.UserAgent)
-	// RoundTrip and not Client.Do: no redirects, no cookies.
-	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
-		return reply{}, used.nothingSent(), err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, c.options.MaxResponse+1))
-	if err == nil && int64(len(data)) > c.options.MaxResponse {
-		err = errTooLong
-	}
-	r = reply{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data,
-		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1"}
-	if c.options.Observe != nil {
-		c.options.Observe(Observation{resp.StatusCode, resp.Header, data})
-	}
-	if err != nil && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusInternalServerError {
-		r.body, r.cut, err = nil, true, nil // the status alone decides
-	}
-	return r, false, err
-}
-
-// describe turns an error of package net/http into one for the log. What the server
+// describe turns an error of an exchange into one for the log. What the server
 // sent is never quoted.
 func describe(ctx context.Context, err error) error {
 	var (
@@ -213,7 +169,7 @@ func describe(ctx context.Context, err error) error {
 		timeout net.Error
 	)
 	switch {
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, errTooLong), errors.Is(err, errUnbuilt):
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("nobody waits for the answer any more: %w", context.Canceled)
@@ -221,7 +177,7 @@ func describe(ctx context.Context, err error) error {
 		return fmt.Errorf("cannot connect: %w", dial)
 	case errors.As(err, &verify):
 		return fmt.Errorf("the server's certificate is not trusted (ca_file can name a private authority): %w", verify)
-	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+	case errors.As(err, &record):
 		return errors.New("the server does not speak TLS at this port; check url")
 	case errors.As(err, &alert):
 		return fmt.Errorf("the server refused the TLS handshake: %w", alert)

@@ -14,7 +14,10 @@ import (
 
 // jsonAPI asks a web application through the JSON API of kongo2002's script
 // (PROTOCOLS 3.11 and 4.2).
-type jsonAPI struct{ client *httpClient }
+type jsonAPI struct {
+	client *httpClient
+	base   string // path of the URL without a slash at its end
+}
 
 // NewJSON returns a backend that posts to o.URL/login and o.URL/exists. It answers auth
 // and isuser. Errors say what to correct in the options.
@@ -27,7 +30,7 @@ func NewJSON(o HTTPOptions) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &jsonAPI{client}, nil
+	return &jsonAPI{client, strings.TrimSuffix(client.target, "/")}, nil
 }
 
 // Close implements Backend.
@@ -60,9 +63,9 @@ func (j *jsonAPI) Ask(ctx context.Context, q Query) Result {
 	if err != nil {
 		return Result{Class: Outage, Err: errors.New("the question cannot be written as JSON")}
 	}
-	answer, err := j.client.post(ctx, j.client.options.URL+path, http.Header{
-		"Content-Type": {"application/json"},
-		"Accept":       {"application/json"},
+	answer, err := j.client.post(ctx, j.base+path, []field{
+		{"Content-Type", "application/json"},
+		{"Accept", "application/json"},
 	}, body)
 	if err != nil {
 		return Result{Class: Outage, Err: err}

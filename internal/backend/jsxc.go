@@ -67,11 +67,10 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 		params = append(params, param{"password", password})
 	}
 	body := encodeForm(params)
-	answer, err := j.client.post(ctx, j.client.options.URL, http.Header{
-		"Content-Type": {"application/x-www-form-urlencoded"},
-		"Accept":       {"application/json"},
-		// The key is spelled as the server's documentation does; HTTP does not care.
-		signatureHeader: {"sha1=" + sign(j.secret, body)},
+	answer, err := j.client.post(ctx, j.client.target, []field{
+		{"Content-Type", "application/x-www-form-urlencoded"},
+		{"Accept", "application/json"},
+		{signatureHeader, "sha1=" + sign(j.secret, body)},
 	}, body)
 	if err != nil {
 		return Result{Class: Outage, Err: err}

@@ -41,7 +41,7 @@ const (
 type nextcloud struct {
 	client   *httpClient
 	options  NextcloudOptions
-	base     string // URL without a slash at its end
+	base     string // path of the URL without a slash at its end
 	now      func() time.Time
 	accounts *accounts
 	service  *service // nil without a service account
@@ -75,7 +75,7 @@ func NewNextcloud(o NextcloudOptions) (Backend, error) {
 	if o.MaxMembers <= 0 {
 		o.MaxMembers = 10000
 	}
-	n := &nextcloud{client: client, options: o, base: o.URL, now: time.Now, accounts: newAccounts(maxAccounts)}
+	n := &nextcloud{client: client, options: o, base: strings.TrimSuffix(client.target, "/"), now: time.Now, accounts: newAccounts(maxAccounts)}
 	if o.AdminUser != "" {
 		n.service = &service{}
 	}

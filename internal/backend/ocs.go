@@ -40,13 +40,13 @@ func (n *nextcloud) ask(ctx context.Context, method, path, authorization string,
 	if strings.Contains(path, "?") {
 		separator = "&"
 	}
-	header := http.Header{"Accept": {"application/json"}, "OCS-APIRequest": {"true"}}
+	q := call{method: method, target: n.base + "/ocs/v2.php/" + path + separator + "format=json",
+		header: []field{{"Accept", "application/json"}, {"OCS-APIRequest", "true"}}}
 	if authorization != "" {
-		header.Set("Authorization", authorization)
+		q.header = append(q.header, field{"Authorization", authorization})
 	}
-	q := call{method: method, target: n.base + "/ocs/v2.php/" + path + separator + "format=json", header: header}
 	if form != nil {
-		header.Set("Content-Type", "application/x-www-form-urlencoded")
+		q.header = append(q.header, field{"Content-Type", "application/x-www-form-urlencoded"})
 		q.body = encodeForm(form)
 	}
 	r, err := n.client.do(ctx, q)

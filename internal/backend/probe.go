@@ -54,7 +54,7 @@ type ThrottleState struct {
 
 // Status implements Prober.
 func (n *nextcloud) Status(ctx context.Context) (s ServerStatus, err error) {
-	r, err := n.client.do(ctx, call{method: http.MethodGet, target: n.base + "/status.php", header: http.Header{"Accept": {"application/json"}}})
+	r, err := n.client.do(ctx, call{method: http.MethodGet, target: n.base + "/status.php", header: []field{{"Accept", "application/json"}}})
 	if err != nil {
 		return s, err
 	}
