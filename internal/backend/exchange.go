@@ -177,9 +177,17 @@ func fits(s string) bool {
 // errTooLong means that an answer was not read to its end.
 var errTooLong = errors.New("the answer is too long; raise max_response if it is a shared roster")
 
-// receive reads an answer, without those before it that only inform. A response with an error is
-// one whose body was not read to its end; it must not be closed, since that would read on.
+// receive reads an answer. A response with an error is one whose body was not read to its end.
 func (l *link) receive(most int64) (resp *http.Response, data []byte, err error) {
+	if resp, data, err = l.read(most); err != nil && l.in.err != nil {
+		err = l.in.err // which the parser may have taken for the end of a line
+	}
+	return resp, data, err
+}
+
+// read skips answers that only inform. It does not close a body, since that would read on to its
+// end.
+func (l *link) read(most int64) (resp *http.Response, data []byte, err error) {
 	for l.in.left = maxHeader; ; {
 		if resp, err = http.ReadResponse(l.br, nil); err != nil {
 			return nil, nil, err

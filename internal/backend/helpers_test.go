@@ -10,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"postern/internal/auth"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // canary is the password and API secret of these tests; no error may hold it.
 const canary = "cAnArY4secretsNobodyMayRead"

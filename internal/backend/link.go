@@ -22,10 +22,11 @@ func (w *wire) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// bounded reads no more than left bytes.
+// bounded reads no more than left bytes, and remembers why it could not.
 type bounded struct {
 	from io.Reader
 	left int64
+	err  error // but io.EOF
 }
 
 var errHeaderTooLong = errors.New("the answer's header is too long")
@@ -36,6 +37,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.from.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
 	return n, err
 }
 
