@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"postern/internal/auth"
 )
@@ -22,6 +24,7 @@ const signatureHeader = "X-JSXC-SIGNATURE"
 type jsxc struct {
 	client *httpClient
 	secret auth.Secret
+	signer *signer
 }
 
 // NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, whose
@@ -35,7 +38,7 @@ func NewJSXC(o HTTPOptions, secret auth.Secret) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &jsxc{client, secret}, nil
+	return &jsxc{client, secret, newSigner(secret)}, nil
 }
 
 // Close implements Backend.
@@ -70,7 +73,7 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 	answer, err := j.client.post(ctx, j.client.target, []field{
 		{"Content-Type", "application/x-www-form-urlencoded"},
 		{"Accept", "application/json"},
-		{signatureHeader, "sha1=" + sign(j.secret, body)},
+		{signatureHeader, j.signer.sign(body)},
 	}, body)
 	if err != nil {
 		return Result{Class: Outage, Err: err}
@@ -83,23 +86,33 @@ type param struct{ name, value string }
 
 // encodeForm encodes fields for application/x-www-form-urlencoded, in their order.
 func encodeForm(params []param) []byte {
-	var b strings.Builder
+	b := make([]byte, 0, 256)
 	for i, p := range params {
 		if i > 0 {
-			b.WriteByte('&')
+			b = append(b, '&')
 		}
-		b.WriteString(url.QueryEscape(p.name))
-		b.WriteByte('=')
-		b.WriteString(url.QueryEscape(p.value))
+		b = append(append(b, url.QueryEscape(p.name)...), '=')
+		b = append(b, url.QueryEscape(p.value)...)
 	}
-	return []byte(b.String())
+	return b
 }
 
-// sign is the HMAC-SHA1 of a body in lower-case hexadecimal.
-func sign(secret auth.Secret, body []byte) string {
-	mac := hmac.New(sha1.New, []byte(secret.Reveal()))
+// signer signs with one secret. Keying costs more than a signature, hence the pool. It is safe
+// for concurrent use.
+type signer struct{ macs sync.Pool }
+
+func newSigner(secret auth.Secret) *signer {
+	key := []byte(secret.Reveal())
+	return &signer{sync.Pool{New: func() any { return hmac.New(sha1.New, key) }}}
+}
+
+// sign returns the HMAC-SHA1 of a body in lower-case hexadecimal, behind its name.
+func (s *signer) sign(body []byte) string {
+	mac := s.macs.Get().(hash.Hash)
+	defer s.macs.Put(mac)
+	mac.Reset()
 	mac.Write(body)
-	return hex.EncodeToString(mac.Sum(nil))
+	return "sha1=" + hex.EncodeToString(mac.Sum(nil))
 }
 
 // classifyJSXC gives every answer of the JSXC app its meaning (PROTOCOLS 4.1, and

@@ -75,7 +75,7 @@ func TestJSXCRequests(t *testing.T) {
 			if string(body) != v.Body {
 				t.Errorf("body\n got %s\nwant %s", body, v.Body)
 			}
-			if got := "sha1=" + sign(auth.NewSecret(v.Secret), body); got != v.HeaderValue || v.HeaderName != signatureHeader {
+			if got := newSigner(auth.NewSecret(v.Secret)).sign(body); got != v.HeaderValue || v.HeaderName != signatureHeader {
 				t.Errorf("%s: %s, want %s", signatureHeader, got, v.HeaderValue)
 			}
 			if !verifies(v.Secret, string(body), v.HeaderValue) {

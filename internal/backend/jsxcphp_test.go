@@ -44,7 +44,7 @@ func TestJSXCSignatureByPHP(t *testing.T) {
 			form = append(form, param{p[0], p[1]})
 		}
 		body := encodeForm(form)
-		asked = append(asked, question{v.Secret, string(body), "sha1=" + sign(auth.NewSecret(v.Secret), body)})
+		asked = append(asked, question{v.Secret, string(body), newSigner(auth.NewSecret(v.Secret)).sign(body)})
 		valid, params = append(valid, true), append(params, form)
 	}
 	for _, v := range jsxcVectors(t, "verify") {
@@ -76,7 +76,7 @@ func TestJSXCSignatureByPHP(t *testing.T) {
 		t.Fatalf("php answered %d of %d: %v: %s", len(answers), len(asked), err, out)
 	}
 	for i, a := range answers {
-		if ours := sign(auth.NewSecret(asked[i].Secret), []byte(asked[i].Body)); a.SHA1 != ours {
+		if ours := newSigner(auth.NewSecret(asked[i].Secret)).sign([]byte(asked[i].Body)); "sha1="+a.SHA1 != ours {
 			t.Errorf("%q: PHP signs %s, we %s", asked[i].Body, a.SHA1, ours)
 		}
 		if a.Valid != valid[i] {

@@ -33,8 +33,8 @@ type Signed interface {
 
 // Forged implements Signed.
 func (j *jsxc) Forged(ctx context.Context, q Query) Result {
-	other := &jsxc{j.client, auth.NewSecret("not " + j.secret.Reveal())}
-	return other.Ask(ctx, q)
+	secret := auth.NewSecret("not " + j.secret.Reveal())
+	return (&jsxc{j.client, secret, newSigner(secret)}).Ask(ctx, q)
 }
 
 // ServerStatus is what a Nextcloud says of itself in status.php.
