@@ -157,7 +157,7 @@ func (r *backendRef) run(a *ask) {
 	ctx, cancel := context.WithDeadline(r.broker.ctx, a.deadline)
 	defer cancel()
 	result = r.backend.Ask(ctx, a.query)
-	if result.Class == backend.Outage && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if result.Class == backend.Outage && !time.Now().Before(a.deadline) { // the backend may be ahead of ctx's timer
 		source = auth.SourceDeadline
 	}
 }
@@ -215,9 +215,11 @@ func (s *slots) onLooked(l *looked) {
 func (s *slots) next() {
 	kept := s.waiting[:0]
 	for i, a := range s.waiting {
+		if s.running.Load() >= s.slots {
+			kept = append(kept, s.waiting[i:]...)
+			break
+		}
 		switch {
-		case s.running.Load() >= s.slots:
-			kept = append(kept, s.waiting[i])
 		case a.call.Done(): // nobody waits for it any more
 			a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceDeadline, true)
 		case !s.admits(a):
