@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -163,31 +162,6 @@ func TestEnded(t *testing.T) {
 		if _, err := client.post(t.Context(), "/", nil, nil); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// TestResumption: the second handshake is a short one.
-func TestResumption(t *testing.T) {
-	var resumed atomic.Int32
-	server := newKeptServer(t, "", true)
-	server.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.TLS.DidResume {
-			resumed.Add(1)
-		}
-	})
-	server.Config.SetKeepAlivesEnabled(false)
-	c, err := newHTTPClient(HTTPOptions{URL: server.URL, CAFile: server.ca})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	for range 3 {
-		if r, err := c.post(t.Context(), "/", nil, nil); err != nil || r.status != 200 {
-			t.Fatalf("HTTP %d, %v", r.status, err)
-		}
-	}
-	if resumed.Load() != 2 {
-		t.Errorf("%d of 2 handshakes were short", resumed.Load())
 	}
 }
 

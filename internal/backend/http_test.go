@@ -218,25 +218,6 @@ func TestConnectionRefused(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
-	for _, k := range everyHTTP() {
-		server := newKeptServer(t, k.yes, true)
-		ca := server.ca
-		r := ask(t, k.connect(t, HTTPOptions{URL: server.URL}), auth.OpAuth)
-		if r.Class != Outage || !strings.Contains(r.Err.Error(), "not trusted") || !strings.Contains(r.Err.Error(), "ca_file") {
-			t.Errorf("%s: unknown authority: %s, %v", k.name, r.Class, r.Err)
-		}
-		if r = ask(t, k.connect(t, HTTPOptions{URL: server.URL, CAFile: ca}), auth.OpAuth); r.Class != Accepted {
-			t.Errorf("%s: with ca_file: %s, %v", k.name, r.Class, r.Err)
-		}
-		plain := serve(t, canned(200, k.yes))
-		r = ask(t, k.connect(t, HTTPOptions{URL: strings.Replace(plain.URL, "http:", "https:", 1), CAFile: ca}), auth.OpAuth)
-		if r.Class != Outage || !strings.Contains(r.Err.Error(), "does not speak TLS") {
-			t.Errorf("%s: plain server: %s, %v", k.name, r.Class, r.Err)
-		}
-	}
-}
-
 // TestKeptConnections counts the connections of 20 questions, over HTTP and after
 // errors.
 func TestKeptConnections(t *testing.T) {

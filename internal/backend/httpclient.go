@@ -162,10 +162,9 @@ func LoadRoots(file string) (*x509.CertPool, error) {
 // sent is never quoted.
 func describe(ctx context.Context, err error) error {
 	var (
-		dial    *net.OpError
+		network *net.OpError
 		verify  *tls.CertificateVerificationError
 		record  tls.RecordHeaderError
-		alert   tls.AlertError
 		timeout net.Error
 	)
 	switch {
@@ -173,14 +172,14 @@ func describe(ctx context.Context, err error) error {
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("nobody waits for the answer any more: %w", context.Canceled)
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return fmt.Errorf("cannot connect: %w", dial)
+	case errors.As(err, &network) && network.Op == "dial":
+		return fmt.Errorf("cannot connect: %w", network)
 	case errors.As(err, &verify):
 		return fmt.Errorf("the server's certificate is not trusted (ca_file can name a private authority): %w", verify)
 	case errors.As(err, &record):
 		return errors.New("the server does not speak TLS at this port; check url")
-	case errors.As(err, &alert):
-		return fmt.Errorf("the server refused the TLS handshake: %w", alert)
+	case network != nil && network.Op == "remote error": // an alert of TLS
+		return fmt.Errorf("the server refused the TLS handshake: %w", network.Err)
 	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
