@@ -126,7 +126,7 @@ func (c *httpClient) exchange(l *link, q call) (r reply, clean bool, err error) 
 // maxSpare is how much room for requests a connection keeps, in bytes.
 const maxSpare = 16 << 10
 
-// send writes a request at once. The password does not stay behind.
+// send writes a request at once, and wipes the room that it took.
 func (l *link) send(q call, head []byte) error {
 	b, err := q.append(l.out[:0], head)
 	if err == nil {
