@@ -80,15 +80,20 @@ func TestCountsOfABackend(t *testing.T) {
 	})
 	address := r.listen(listenerBlock("generic"))
 	c := r.dial(address)
-	if _, err := io.WriteString(c, "auth:slow:dom.example:good\nauth:ann:dom.example:good\nauth:bob:dom.example:good\n"); err != nil {
-		t.Fatal(err)
-	}
 	is := func(busy, waiting int, open bool) func() bool {
 		return func() bool {
 			b := r.counted().Backends[rigBackend]
 			return b.Slots == 1 && b.Busy == busy && b.Waiting == waiting && b.Open == open
 		}
 	}
+	ask := func(lines string) {
+		if _, err := io.WriteString(c, lines); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask("auth:slow:dom.example:good\n")
+	eventually(t, "one at the backend", is(1, 0, false))
+	ask("auth:ann:dom.example:good\nauth:bob:dom.example:good\n")
 	eventually(t, "one at the backend and two waiting", is(1, 2, false))
 	if n := r.counted().InFlight; n != 3 {
 		t.Errorf("%d in flight", n)
