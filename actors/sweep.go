@@ -51,10 +51,21 @@ func (b *Broker) sweepOnce(now time.Time) {
 	}
 	b.mu.Unlock()
 	for _, c := range conns {
-		for i := range c.ring {
-			if call := c.ring[i].Load(); call != nil && now.After(call.Deadline) {
-				call.Fail(auth.SourceDeadline)
-			}
+		c.sweep(now)
+	}
+}
+
+// sweep looks at those slots of the ring that are in use.
+func (c *conn) sweep(now time.Time) {
+	size := uint64(len(c.ring))
+	from := c.next.Load()
+	to := min(c.last.Load(), from+size)
+	if c.loose != nil { // any may be
+		from, to = 0, size
+	}
+	for ; from < to; from++ {
+		if call := c.ring[from%size].Load(); call != nil && now.After(call.Deadline) {
+			call.Fail(auth.SourceDeadline)
 		}
 	}
 }
