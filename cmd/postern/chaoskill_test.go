@@ -69,8 +69,8 @@ func (r *registrar) check(t *testing.T, address string, from int) int {
 	r.mu.Unlock()
 	c := connect(t, address)
 	for _, name := range acked {
-		_ = c.SetDeadline(time.Now().Add(chaosLate))
-		say(t, c, frame("auth:"+name+":still.example:"+name), "\x00\x02\x00\x01")
+		_ = c.SetDeadline(time.Now().Add(patience))
+		insist(t, c, "auth:"+name+":still.example:"+name, "\x00\x02\x00\x01")
 	}
 	return from + len(acked)
 }
