@@ -7,7 +7,8 @@ PATH="$PATH:/usr/sbin:/sbin"
 programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd prosody:prosody
 	lua5.2:lua5.2 luacheck:lua-check php:php-cli
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
-	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount"
+	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
+	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs"
 
 # Packages that are not installed but unpacked here, where the tests find them: Exim's conflicts
 # with Postfix's, and only the heavy one has the dovecot authenticator; of Prosody's community

@@ -66,7 +66,7 @@ func (d *daemon) start(cfg *config.Config) error {
 // openStore opens the store if a domain wants one and it is not open. One that cannot be opened is
 // not fatal.
 func (d *daemon) openStore(cfg *config.Config) *store.Pebble {
-	if d.store.Load() != nil || !needsStore(cfg) {
+	if d.store.Load() != nil || !cfg.NeedsStore() {
 		return nil
 	}
 	p, err := store.OpenPebble(storeDir(cfg), d.log)
@@ -98,20 +98,6 @@ func (d *daemon) storeFailed() string {
 
 // withoutStore is what a store that cannot be opened comes to.
 const withoutStore = "cache works from memory only, and registered domains are not known, until postern is restarted"
-
-// needsStore reports whether something is to be kept on disk. An open store serves registered
-// domains too, whoever asked for it.
-func needsStore(cfg *config.Config) bool {
-	if cfg.Registry.Declared {
-		return true
-	}
-	for _, d := range cfg.Domains {
-		if d.Cache.Storage == config.StorageDisk || d.Roster != nil {
-			return true
-		}
-	}
-	return false
-}
 
 // stop answers what is in flight, at most for the configured time, and ends everything.
 func (d *daemon) stop(ctx context.Context) {

@@ -194,7 +194,7 @@ func registryCall(ctx context.Context, cfg *config.Config, path string, r contro
 			return reply, err
 		}
 		return reply, nil
-	case views[path] == nil && !needsStore(cfg):
+	case views[path] == nil && !cfg.NeedsStore():
 		return reply, errNotKept
 	}
 	lock, err := takeOwnership(ctx, cfg.DataDir, 0)

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"postern/internal/config"
 )
@@ -139,5 +141,20 @@ func storeDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "st
 // controlSocket is the file in a data directory on which its owner takes commands.
 const controlSocket = "control.sock"
 
-// controlPath is the control socket of a running daemon.
-func controlPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, controlSocket) }
+// controlPath is the control socket of a running daemon: in its data directory or, if that is on
+// a read-only disk and nobody is there, where one that was started since has taken it.
+func controlPath(cfg *config.Config) string {
+	own := filepath.Join(cfg.DataDir, controlSocket)
+	if !errors.Is(unix.Access(cfg.DataDir, unix.W_OK), unix.EROFS) {
+		return own
+	}
+	if c, err := net.Dial("unix", own); err == nil {
+		_ = c.Close()
+		return own
+	}
+	dir, err := relayDir(cfg)
+	if err != nil {
+		return own
+	}
+	return filepath.Join(dir, controlSocket)
+}

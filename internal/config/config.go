@@ -242,6 +242,14 @@ func (p *parser) afterwards(s *section, cfg *Config, used map[BackendRef]bool) {
 	}
 }
 
+// NeedsStore reports whether something is to be kept on disk. An open store serves registered
+// domains too, whoever asked for it.
+func (c *Config) NeedsStore() bool {
+	return c.Registry.Declared || slices.ContainsFunc(c.Domains, func(d Domain) bool {
+		return d.Cache.Storage == StorageDisk || d.Roster != nil
+	})
+}
+
 // backend returns the backend of that name, or nil.
 func (c *Config) backend(ref BackendRef) *Backend {
 	for i := range c.Backends {

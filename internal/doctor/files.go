@@ -184,15 +184,14 @@ func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 	return fine("the limit %s is %d", whose, limit)
 }
 
-// storage is the chain of the disk cache; it is empty if no domain uses one.
+// storage is the chain of what is kept on disk; it is empty if nothing is. A daemon tells of its
+// store though the disk cannot be written: it has to be restarted when that can be.
 func (e *Env) storage(cfg *config.Config, dir string, d *Daemon) Chain {
 	c := Chain{Hop: "store"}
-	for _, domain := range cfg.Domains {
-		if domain.Cache.Storage == config.StorageDisk {
-			c.Steps = []Step{
-				{Check: "writable", Run: func(context.Context) []Outcome { return e.writable(cfg.DataDir) }},
-				{Check: "open", Run: func(context.Context) []Outcome { return e.store(dir, d) }},
-			}
+	if cfg.NeedsStore() {
+		c.Steps = []Step{
+			{Check: "writable", Run: func(context.Context) []Outcome { return e.writable(cfg.DataDir) }},
+			{Check: "open", Alone: d.Info != nil, Run: func(context.Context) []Outcome { return e.store(dir, d) }},
 		}
 	}
 	return c
@@ -236,7 +235,7 @@ func (e *Env) store(dir string, d *Daemon) []Outcome {
 	}
 	if err := e.OpenDisk(dir); err != nil {
 		return fail(fmt.Sprintf("the store cannot be opened: %v", err),
-			"end what uses it; if it is damaged, move "+dir+" away: it holds only what postern can learn again")
+			"end what uses it; if it is damaged, move "+dir+" away: logins fill it again, and registered domains come back with a list of `postern domain export`")
 	}
 	return fine("%s can be opened", dir)
 }

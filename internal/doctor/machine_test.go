@@ -82,6 +82,10 @@ func TestFindings(t *testing.T) {
 			want{"store", "writable", Failure, "read-only file system", "ReadWritePaths="}},
 		"failed store": {func(m *machine) { m.subject.Daemon.Info.StoreFailed = "disk full" }, 0,
 			want{"store", "open", Failure, "disk full", "restart postern"}},
+		"failed store on a read-only disk": {func(m *machine) {
+			m.Probe = func(string) error { return syscall.EROFS }
+			m.subject.Daemon.Info.StoreFailed = "disk full"
+		}, 1, want{"store", "open", Failure, "disk full", "restart postern"}},
 		"daemon without store": {func(m *machine) { m.subject.Daemon.Info.Store = false }, 0,
 			want{"store", "open", Failure, "works from memory", "log says why"}},
 		"damaged store": {func(m *machine) { alone(m); m.OpenDisk = func(string) error { return errDisk } }, 1,
@@ -197,6 +201,26 @@ domain "example.org" { backends = [backend.users.local] }`
 	want{"listener.ejabberd", "address", Skipped, "systemd opens", ""}.expect(t, r)
 	if bad(r) != 0 {
 		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// A store is looked at though it is only needed for registered domains, or for shared rosters.
+func TestStoreWithoutDiskCache(t *testing.T) {
+	for name, more := range map[string]string{"registry": "}\nregistry {}", "roster": "roster \"ejabberd\" {\n ejabberdctl = \"/usr/sbin/ejabberdctl\"\n }\n}"} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			m.texts[conf] = `
+backend "jsxc" "cloud" {
+  url    = "https://cloud.example.org/"
+  secret = "0123456789012345678901234567890123456789"
+}
+domain "example.org" {
+  backends = [backend.jsxc.cloud]
+  cache { storage = "memory" }
+  ` + more
+			m.subject.Daemon.Info.StoreFailed = "disk full"
+			want{"store", "open", Failure, "disk full", "restart postern"}.expect(t, m.report(t))
+		})
 	}
 }
 

@@ -103,7 +103,8 @@ func (p *Pebble) open(dir string, opts *pebble.Options) (err error) {
 
 // cure is what to do about a store that cannot be opened.
 const cure = "check disk space and the disk itself, then restart postern; if the files are damaged, " +
-	"stop postern and move the directory away: the cache fills again with logins"
+	"stop postern and move the directory away: the cache fills again with logins, and registered " +
+	"domains come back with a list of `postern domain export`"
 
 // locked recognises pebble's error for a directory that another process has locked.
 func locked(err error) bool {
