@@ -15,10 +15,12 @@ type nag struct {
 	held atomic.Int64
 }
 
-// due reports whether to complain now, and how many complaints were held back before.
+// due reports whether to complain now, and how many complaints were held back before. A clock that
+// was set back since the last one must not silence it for as long.
 func (n *nag) due(now time.Time) (held int64, ok bool) {
 	next := n.next.Load()
-	if now.UnixNano() < next || !n.next.CompareAndSwap(next, now.Add(nagEvery).UnixNano()) {
+	wait := time.Duration(next - now.UnixNano())
+	if wait > 0 && wait <= nagEvery || !n.next.CompareAndSwap(next, now.Add(nagEvery).UnixNano()) {
 		n.held.Add(1)
 		return 0, false
 	}

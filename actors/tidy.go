@@ -39,8 +39,12 @@ func (b *Broker) tidy() {
 	live := 0
 	for t, d := range b.awake() {
 		live++
+		used := d.used.Load()
+		if used > now.UnixNano() && d.used.CompareAndSwap(used, now.UnixNano()) { // the clock was set back
+			used = now.UnixNano()
+		}
 		if !d.held() {
-			idle = append(idle, candidate{t, d.used.Load()})
+			idle = append(idle, candidate{t, used})
 		}
 	}
 	slices.SortFunc(idle, func(a, b candidate) int { return cmp.Compare(a.used, b.used) })
