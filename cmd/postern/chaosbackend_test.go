@@ -8,16 +8,16 @@ import (
 )
 
 // chaosServer starts a daemon with all fronts, and clients on them and on two pipes.
-func chaosServer(t *testing.T, app *chaosApp, url string, more string) (*chaos, *server, string) {
+func chaosServer(t *testing.T, app *chaosApp, text string) (*chaos, *server) {
 	t.Helper()
-	config := configFile(t, t.TempDir(), chaosConfig(url, more, "500ms", chaosVerify.String()))
+	config := configFile(t, t.TempDir(), text)
 	ok(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", config)
 	s := serveChaos(t, config)
 	fronts := chaosFronts(s.address)
 	for _, f := range []*chaosFront{ejabberdFront(), genericFront()} {
 		fronts = append(fronts, f.over(start(t, "pipe", "--protocol", f.name, "--config", config)))
 	}
-	return newChaos(t, app.truth, chaosVerify, fronts), s, config
+	return newChaos(t, app.truth, chaosVerify, fronts), s
 }
 
 // The backend in every kind of fault, again and again: nobody gets a wrong answer, every
@@ -25,7 +25,7 @@ func chaosServer(t *testing.T, app *chaosApp, url string, more string) (*chaos, 
 func TestChaosBackend(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newTruth(), "127.0.0.77", nil)
-	c, s, _ := chaosServer(t, app, "http://"+app.address, "")
+	c, s := chaosServer(t, app, chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String()))
 	before := usageOf(t, s.cmd.Process.Pid)
 	right := httpReply(200)
 	modes := app.modes()
@@ -76,7 +76,7 @@ func TestChaosCertificate(t *testing.T) {
 	ca := newChaosCA(t)
 	good, expired := ca.issue(t, "127.0.0.78", time.Hour), ca.issue(t, "127.0.0.78", -time.Hour)
 	app := newChaosApp(t, newTruth(), "127.0.0.78", good)
-	c, s, _ := chaosServer(t, app, "https://"+app.address, "ca_file = \""+ca.file+"\"")
+	c, s := chaosServer(t, app, chaosConfig("https://"+app.address, "ca_file = \""+ca.file+"\"", "500ms", chaosVerify.String()))
 	for range chaosTimes(t, 1, 10) {
 		c.fault("an expired certificate", func() { app.certs.Store(expired); app.becomes(lastReply) },
 			func() { c.answered(20) }, func() { app.certs.Store(good); app.becomes(httpReply(200)) })

@@ -64,8 +64,7 @@ func newDiskFault(t *testing.T, dir string) *diskFault {
 	t.Helper()
 	app := newChaosApp(t, newTruth(), "127.0.0.81", nil)
 	text := strings.Replace(chaosConfig("http://"+app.address, "", "1h", "1h"), "unix:mux", "unix:"+filepath.Join(t.TempDir(), "mux"), 1)
-	text = strings.ReplaceAll(text, fmt.Sprintf("%q", chaosDeadline), fmt.Sprintf("%q", patience)) // each answer is to be exact
-	f := &diskFault{t: t, app: app, config: configFile(t, dir, text)}
+	f := &diskFault{t: t, app: app, config: configFile(t, dir, patiently(text))}
 	f.s = serveChaos(t, f.config)
 	return f
 }
@@ -147,7 +146,7 @@ func TestChaosDiskFull(t *testing.T) {
 	f.right(20)
 	file := fill(t, dir)
 	waitFor(t, "the store fails", func() bool {
-		f.right(500)
+		f.right(200)
 		return f.store() != ""
 	})
 	f.right(20)

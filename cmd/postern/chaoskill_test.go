@@ -81,7 +81,7 @@ func (r *registrar) check(t *testing.T, address string, from int) int {
 func TestChaosKill(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newTruth(), "127.0.0.79", nil)
-	d := &chaosDaemon{t: t, config: configFile(t, t.TempDir(), chaosConfig("http://"+app.address, "", "1h", "1h"))}
+	d := &chaosDaemon{t: t, config: configFile(t, t.TempDir(), patiently(chaosConfig("http://"+app.address, "", "1h", "1h")))}
 	ok(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", d.config)
 	d.start()
 	fronts := append(chaosFronts(d.address), ejabberdFront().over(start(t, "pipe", "--protocol", "ejabberd", "--config", d.config)))
@@ -121,7 +121,7 @@ func TestChaosKill(t *testing.T) {
 func TestChaosHup(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newTruth(), "127.0.0.80", nil)
-	c, s, _ := chaosServer(t, app, "http://"+app.address, "")
+	c, s := chaosServer(t, app, patiently(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
 	before := usageOf(t, s.cmd.Process.Pid)
 	for range chaosTimes(t, 200, 5000) {
 		s.signal(syscall.SIGHUP)

@@ -72,7 +72,7 @@ func badPeers() map[string]badPeer {
 func TestChaosPeers(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newTruth(), "127.0.0.84", nil)
-	c, s, _ := chaosServer(t, app, "http://"+app.address, "")
+	c, s := chaosServer(t, app, patiently(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
 	before := usageOf(t, s.cmd.Process.Pid)
 	fronts := chaosFronts(s.address)
 	random := rand.New(rand.NewPCG(c.seed, 99))
