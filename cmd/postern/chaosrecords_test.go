@@ -162,7 +162,7 @@ func TestChaosKillRecords(t *testing.T) {
 	}
 	var answered, moved atomic.Int64
 	kills, random := 0, rand.New(rand.NewPCG(seed, 99))
-	for kills < chaosTimes(t, 10, 100) && !t.Failed() {
+	for kills < chaosTimes(t, 5, 100) && !t.Failed() {
 		var over atomic.Bool
 		var wg sync.WaitGroup
 		for _, k := range clerks {
