@@ -2,9 +2,12 @@ package actors
 
 import (
 	"context"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"golang.org/x/sys/unix"
 
 	"postern/internal/auth"
 )
@@ -16,16 +19,20 @@ const drainPoll = 5 * time.Millisecond
 // waited for: who has just been let in has a question on its way.
 const youth = 100 * time.Millisecond
 
-// Drain ends the broker's work in order: it stops accepting, lets those who have just connected
-// ask, refuses new requests as unavailable, and waits until every request in flight has its answer or ctx ends. Then it
+// Drain ends the broker's work in order: it stops accepting when whom the kernel has let in is in,
+// lets those who have just connected ask, refuses new requests as unavailable, and waits until every request in flight has its answer or ctx ends. Then it
 // closes the connections. It reports whether all was answered. Stop must follow.
 func (b *Broker) Drain(ctx context.Context) bool {
-	b.closeListeners()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for begun := time.Now(); b.expecting() && time.Since(begun) < youth && ctx.Err() == nil; {
-		<-tick.C
+	while := func(waits func() bool) {
+		for begun := time.Now(); waits() && time.Since(begun) < youth && ctx.Err() == nil; {
+			<-tick.C
+		}
 	}
+	while(b.queued)
+	b.closeListeners()
+	while(b.expecting)
 	b.draining.Store(true)
 	clean := true
 	for b.inFlight.Load() > 0 && clean {
@@ -37,6 +44,28 @@ func (b *Broker) Drain(ctx context.Context) bool {
 	}
 	b.closeConns()
 	return clean
+}
+
+// queued reports whether the kernel holds connections for a listener: it would reset them, with
+// the questions that they have asked, when the socket is closed.
+func (b *Broker) queued() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.listeners, func(l *listener) bool {
+		socket, ok := l.socket.(syscall.Conn)
+		if !ok || l.closed.Load() {
+			return false
+		}
+		raw, err := socket.SyscallConn()
+		if err != nil {
+			return false
+		}
+		ready := 0
+		err = raw.Control(func(fd uintptr) {
+			ready, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		})
+		return err == nil && ready > 0
+	})
 }
 
 // expecting reports whether a connection may be about to ask its first question.

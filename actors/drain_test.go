@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -260,4 +262,41 @@ func TestDrainHearsTheYoung(t *testing.T) {
 	ended(t, young, "")
 	ended(t, silent, "")
 	answeredWithin(t, 3*time.Second, "Drain", func() { <-done })
+}
+
+// slowListener is a socket whose connections are accepted once somebody has looked for them.
+type slowListener struct {
+	*net.TCPListener
+	once   sync.Once
+	looked chan struct{}
+}
+
+func (l *slowListener) Accept() (net.Conn, error) {
+	<-l.looked
+	return l.TCPListener.Accept()
+}
+
+func (l *slowListener) SyscallConn() (syscall.RawConn, error) {
+	defer l.once.Do(func() { close(l.looked) })
+	return l.TCPListener.SyscallConn()
+}
+
+// Who was let in by the kernel before the drain, and not yet by us, is answered like anyone else.
+func TestDrainHearsTheQueue(t *testing.T) {
+	r := newRig(t, nil)
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &slowListener{TCPListener: socket.(*net.TCPListener), looked: make(chan struct{})}
+	if err := r.Listen(listenerBlock("generic"), l); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.once.Do(func() { close(l.looked) }) })
+	c := r.dial(socket.Addr().String())
+	if _, err := io.WriteString(c, yes.frame("generic")); err != nil {
+		t.Fatal(err)
+	}
+	answeredWithin(t, 3*time.Second, "Drain", func() { r.Drain(context.Background()) })
+	ended(t, c, "1\n")
 }

@@ -58,7 +58,11 @@ type diskFault struct {
 	config string
 	s      *server
 	users  int
+	long   string // what every user's name ends with
 }
+
+// name is that of the n-th user.
+func (f *diskFault) name(n int) string { return fmt.Sprintf("d%d%s", n, f.long) }
 
 func newDiskFault(t *testing.T, dir string) *diskFault {
 	t.Helper()
@@ -78,7 +82,7 @@ func (f *diskFault) right(n int) {
 		for range min(n, 10) {
 			n--
 			f.users++
-			id := fmt.Sprintf("d%d", f.users)
+			id := f.name(f.users)
 			login := "auth:" + id + ":app.example:"
 			text += frame(login+chaosPassword(id+"@app.example", 0)) + frame(login+"wrong") +
 				frame("isuser:"+id+":app.example") + frame("isuser:nobody:app.example")
@@ -94,7 +98,7 @@ func (f *diskFault) logins() {
 	f.t.Helper()
 	c := connect(f.t, f.s.address("ejabberd"))
 	for i := range min(f.users, 40) {
-		id := fmt.Sprintf("d%d", i+1)
+		id := f.name(i + 1)
 		_ = c.SetDeadline(time.Now().Add(patience))
 		say(f.t, c, frame("auth:"+id+":app.example:"+chaosPassword(id+"@app.example", 0))+frame("auth:"+id+":app.example:wrong"),
 			"\x00\x02\x00\x01\x00\x02\x00\x00")
@@ -143,6 +147,7 @@ func TestChaosDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t, 24)
 	f := newDiskFault(t, dir)
+	f.long = strings.Repeat("x", 800) // the log has some MiB ahead that it need not ask for
 	f.right(20)
 	file := fill(t, dir)
 	waitFor(t, "the store fails", func() bool {
