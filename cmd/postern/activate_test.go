@@ -59,7 +59,7 @@ func socketActivate(t *testing.T, names string, addresses []string, args ...stri
 // The real systemd passes sockets: by the protocols' names and by xcauth's, without a listen
 // block and with one, and over TCP and a Unix socket.
 func TestSocketActivation(t *testing.T) {
-	d := socketDialects()
+	d := dialects()
 	mux := filepath.Join(t.TempDir(), "mux")
 	a := []string{freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t), mux, freeAddress(t)}
 	config := activatedUsers(t, "listen \"late\" {\n  protocol = \"socketmap\"\n  address = \"systemd:tables\"\n}\n")

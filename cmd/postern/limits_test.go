@@ -23,22 +23,12 @@ func limited(t *testing.T, protocol, limits string, app http.HandlerFunc) (addre
 	return s.address(protocol), s
 }
 
-// socketDialects adds the protocols that no pipe speaks.
-func socketDialects() map[string]dialect {
-	all := dialects()
-	all["socketmap"] = dialect{
-		yes: netstring("mailbox joe@dom.example"), isYes: netstring("OK OK"), isCannot: netstring("TEMP try again later"),
-		half: netstring("mailbox joe@dom.example")[:20],
-	}
-	return all
-}
-
 func netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
 
 // A request that has begun must end within frame_timeout, however it trickles in. A connection
 // that has not begun one may wait.
 func TestFrameTimeout(t *testing.T) {
-	for protocol, d := range socketDialects() {
+	for protocol, d := range dialects() {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			address, _ := limited(t, protocol, "frame_timeout = \"300ms\"", always(200, jsonYes))
@@ -167,7 +157,7 @@ func TestPipelineLimit(t *testing.T) {
 
 // A listener's deadline bounds the wait for a backend that hangs; the shortest default is 4 s.
 func TestDeadline(t *testing.T) {
-	for protocol, d := range socketDialects() {
+	for protocol, d := range dialects() {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			hang := make(chan struct{})

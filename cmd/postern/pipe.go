@@ -141,15 +141,9 @@ func pipeDefaults(protocol string) (config.Listener, error) {
 	if protocol == string(wire.Dovecot) {
 		return config.Listener{}, errors.New("--protocol dovecot is for sockets only: add listen \"dovecot\" to the configuration of `postern serve`")
 	}
-	cfg, problems := config.Default(os.TempDir())
-	if problems.Failed() {
-		return config.Listener{}, problems.Err()
-	}
-	for _, l := range cfg.Listeners {
-		if l.Protocol == protocol {
-			l.DefaultDomain = ""
-			return l, nil
-		}
+	l, known := config.DefaultListener(protocol)
+	if known && l.Protocol == protocol && protocol != string(wire.Relay) { // nor a name of xcauth's units
+		return l, nil
 	}
 	return config.Listener{}, fmt.Errorf("--protocol %q is not one of ejabberd, generic, saslauthd, tcp_table and socketmap: name the one that your server speaks", protocol)
 }

@@ -62,6 +62,11 @@ func dialects() map[string]dialect {
 			isYes: "200 OK\n", isNo: "500 no such user\n", isNonsense: "500 malformed request\n",
 			isCannot: "400 temporarily unavailable\n", half: "get joe@dom.example",
 		},
+		"socketmap": {
+			yes: netstring("mailbox joe@dom.example"), no: netstring("mailbox ann@dom.example"), nonsense: netstring("nonsense joe"),
+			isYes: netstring("OK OK"), isNo: netstring("NOTFOUND "), isNonsense: netstring("PERM not supported"),
+			isCannot: netstring("TEMP try again later"), half: "23:mailbox joe@dom.exam",
+		},
 	}
 }
 
