@@ -262,15 +262,13 @@ func (r *rig) journey(w *seasons, jumps []time.Duration) {
 		w.jump(jump / 24)
 		asked(2)
 		w.down.Store(false)
-		eventually(r.t, "the backend's return", func() bool {
-			w.jump(0)
-			return r.auth(fmt.Sprint("fresh", i), "first").Verdict == allow
-		})
+		eventually(r.t, "the backend's return", func() bool { return r.auth(fmt.Sprint("fresh", i), "first").Verdict == allow })
 		phase.Add(1)
 		asked(2)
 		if w.jump(16 * time.Minute); r.ask(joe("first")).Verdict != allow {
 			r.t.Errorf("after a jump by %v and 16 minutes somebody is still locked out", jump)
 		}
+		asked(2) // no answer has two jumps on its way
 		if r.t.Failed() {
 			return
 		}

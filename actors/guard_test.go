@@ -115,7 +115,7 @@ func newGuardRig(t *testing.T, limit int, c *carrier) *guardRig {
 	t.Cleanup(func() {
 		g.stopped()
 		g.close()
-		goleak.VerifyNone(t, append(libraryTimers, before)...)
+		goleak.VerifyNone(t, append(othersGoroutines, before)...)
 	})
 	return g
 }

@@ -18,7 +18,7 @@ func newTestPool(t *testing.T, workers, queue int) (*hashPool, *syncBuffer) {
 	before := goleak.IgnoreCurrent()
 	log := new(syncBuffer)
 	p := newHashPool(workers, queue, slog.New(slog.NewTextHandler(log, nil)))
-	t.Cleanup(func() { goleak.VerifyNone(t, append(libraryTimers, before)...) })
+	t.Cleanup(func() { goleak.VerifyNone(t, append(othersGoroutines, before)...) })
 	return p, log
 }
 

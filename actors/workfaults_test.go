@@ -159,7 +159,7 @@ func TestStartFails(t *testing.T) {
 			t.Errorf("%s: started all the same", name)
 		}
 	}
-	goleak.VerifyNone(t, append(libraryTimers, before)...)
+	goleak.VerifyNone(t, append(othersGoroutines, before)...)
 }
 
 // TestLibraryLog: of what the actor library logs, warnings and errors are kept, without the
