@@ -20,8 +20,9 @@ const drainPoll = 5 * time.Millisecond
 const youth = 100 * time.Millisecond
 
 // Drain ends the broker's work in order: it stops accepting when whom the kernel has let in is in,
-// lets those who have just connected ask, refuses new requests as unavailable, and waits until every request in flight has its answer or ctx ends. Then it
-// closes the connections. It reports whether all was answered. Stop must follow.
+// lets those who have just connected ask, refuses new requests as unavailable, and waits until
+// every request in flight has its answer or ctx ends. Then it closes the connections. It reports
+// whether all was answered. Stop must follow.
 func (b *Broker) Drain(ctx context.Context) bool {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
