@@ -68,7 +68,7 @@ func newDiskFault(t *testing.T, dir string) *diskFault {
 	t.Helper()
 	app := newChaosApp(t, newTruth(), "127.0.0.81", nil)
 	text := strings.Replace(chaosConfig("http://"+app.address, "", "1h", "1h"), "unix:mux", "unix:"+filepath.Join(t.TempDir(), "mux"), 1)
-	f := &diskFault{t: t, app: app, config: configFile(t, dir, patiently(text))}
+	f := &diskFault{t: t, app: app, config: configFile(t, dir, patiently(metricsBlock+text))}
 	f.s = serveChaos(t, f.config)
 	return f
 }
@@ -128,10 +128,21 @@ func (f *diskFault) diagnosed(hop, check string, parts ...string) {
 	found(f.t, diagnosis(f.t, 2, "--config", f.config), hop, check, doctor.Failure, parts...)
 }
 
-// store tells what cache stats says of the store.
+// store tells what cache stats says of the store. The metric must say the same.
 func (f *diskFault) store() string {
 	f.t.Helper()
-	return decode[cacheStats](f.t, ok(f.t, "", "cache", "stats", "--config", f.config)).StoreFailed
+	stats := func() string {
+		return decode[cacheStats](f.t, ok(f.t, "", "cache", "stats", "--config", f.config)).StoreFailed
+	}
+	why := stats()
+	up := f.s.metrics().value("store_up")
+	if why == "" && up == "0" { // it failed in between
+		why = stats()
+	}
+	if want := map[bool]string{true: "1", false: "0"}[why == ""]; up != want {
+		f.t.Errorf("store_up is %q, but cache stats says %q", up, why)
+	}
+	return why
 }
 
 func (f *diskFault) restart() {
