@@ -198,6 +198,10 @@ func registryCall(ctx context.Context, cfg *config.Config, path string, r contro
 		return reply, errNotKept
 	}
 	lock, err := takeOwnership(ctx, cfg.DataDir, 0)
+	if errors.Is(err, errOwned) { // a daemon has started since
+		err = callControl(ctx, controlPath(cfg), path, r, &reply)
+		return reply, err
+	}
 	if err != nil {
 		return reply, err
 	}

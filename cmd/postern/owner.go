@@ -45,6 +45,9 @@ func (a *app) ownerCommand(cfg *config.Config, dir string) ([]string, error) {
 	return append(command, "--config", file), err
 }
 
+// errOwned means that a daemon owns a data directory and keeps it.
+var errOwned = errors.New("stop it first")
+
 // takeOwnership takes the lock of a directory, so that there is one process that serves its store and its
 // relays. fd is the descriptor on which a relay hands it over, or 0. An owner that relays have
 // started yields to us; a daemon does not.
@@ -72,7 +75,7 @@ func takeOwnership(ctx context.Context, dir string, fd int) (*os.File, error) {
 			if reply.PID == 0 {
 				return nil, fmt.Errorf("another postern holds %s and does not answer: stop it first", lock.Name())
 			}
-			return nil, fmt.Errorf("another postern (process %d) owns the data directory %s: stop it first", reply.PID, dir)
+			return nil, fmt.Errorf("another postern (process %d) owns the data directory %s: %w", reply.PID, dir, errOwned)
 		}
 	}
 	syscall.CloseOnExec(int(lock.Fd()))
