@@ -57,13 +57,23 @@ type listenerActor struct{ *listener }
 func (l listenerActor) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
-		if l.accepting.CompareAndSwap(false, true) {
-			l.broker.idle.Add(1)
+		if l.accepting.CompareAndSwap(false, true) && l.broker.goesOn() {
 			go l.accept()
 		}
 	case *acceptFailed:
 		panic(m.reason)
 	}
+}
+
+// goesOn reports whether Stop has yet to begin, and then has it wait for one more goroutine.
+func (b *Broker) goesOn() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopping {
+		return false
+	}
+	b.idle.Add(1)
+	return true
 }
 
 // newFront derives what connections share from a listener's block.
