@@ -53,7 +53,7 @@ func (p *purse) now() limit.Time { return limit.At(p.broker.clock()) }
 // allows decides whether a question may be put now.
 func (p *purse) allows(a *ask) limit.Decision {
 	p.look()
-	if a.known || a.query.Op != auth.OpAuth {
+	if !a.unproven() {
 		return limit.PassFree
 	}
 	now := p.now()
@@ -65,6 +65,9 @@ func (p *purse) allows(a *ask) limit.Decision {
 	}
 	return d
 }
+
+// unproven reports whether a question may come to a refusal that counts against us.
+func (a *ask) unproven() bool { return a.query.Op == auth.OpAuth && !a.known }
 
 // tell logs when the budget is used up and when it is not any more.
 func (p *purse) tell(now limit.Time) {

@@ -214,6 +214,7 @@ func (s *slots) onLooked(l *looked) {
 // next gives free slots to those who wait.
 func (s *slots) next() {
 	kept := s.waiting[:0]
+	waits := false // for the budget
 	for i, a := range s.waiting {
 		if s.running.Load() >= s.slots {
 			kept = append(kept, s.waiting[i:]...)
@@ -222,8 +223,11 @@ func (s *slots) next() {
 		switch {
 		case a.call.Done(): // nobody waits for it any more
 			a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceDeadline, true)
+		case waits && a.unproven(): // whatever the password: not even looked at, there may be many
+			kept = append(kept, a)
 		case !s.admits(a):
 			kept = append(kept, a)
+			waits = true
 		}
 	}
 	clear(s.waiting[len(kept):])

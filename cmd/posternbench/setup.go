@@ -49,7 +49,7 @@ func configText(dir, address, cloud, level string) string {
 	for _, wait := range []string{"0", "20"} {
 		web("jsxc", "jsxc"+wait, "/"+wait, signed+"queue = 1024")
 		web("json", "json"+wait, "/"+wait, "queue = 1024")
-		web("nextcloud", "nextcloud"+wait, "/"+wait, "queue = 1024")
+		web("nextcloud", "nextcloud"+wait, "/"+wait, "queue = 1024\n  refusal_budget = 0")
 		for _, kind := range []string{"jsxc", "json", "nextcloud"} {
 			fmt.Fprintf(&b, "domain \"%s%s.bench\" {\n  backends = [backend.%s.%[1]s%[2]s]\n  cache { storage = \"none\" }\n}\n", kind, wait, kind)
 		}
