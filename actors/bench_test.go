@@ -110,9 +110,10 @@ func oneShots(b *testing.B, address string) {
 func BenchmarkDecisionLine(b *testing.B) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	call := &Call{Received: time.Now(), front: "bench", ID: auth.Identity{User: "joe", Domain: "dom.example"}, took: time.Millisecond}
+	to := decisions(log, "bench", auth.OpAuth, auth.Allow, auth.SourceHot)
 	b.ReportAllocs()
 	for b.Loop() {
-		call.log(log)
+		call.log(to)
 	}
 }
 

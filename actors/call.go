@@ -147,33 +147,33 @@ func (c *Call) join(w *Call) bool {
 	}
 }
 
+// decisions is the part of a log for the lines of decisions that are alike but for whom they are
+// about, so that what they have in common is written once.
+func decisions(l *slog.Logger, front string, op auth.Operation, v auth.Verdict, s auth.Source) slog.Handler {
+	return l.Handler().WithAttrs([]slog.Attr{
+		slog.String("front", front),
+		slog.String("op", op.String()),
+		slog.String("verdict", v.String()),
+		slog.String("source", s.String()),
+	})
+}
+
 // log writes the one line of a decision.
-func (c *Call) log(l *slog.Logger) {
+func (c *Call) log(to slog.Handler) {
 	level := slog.LevelInfo
 	switch c.answer.Source {
 	case auth.SourceOverload, auth.SourceDeadline, auth.SourcePanic:
 		level = slog.LevelWarn
 	}
 	ctx := context.Background()
-	if !l.Enabled(ctx, level) {
+	if !to.Enabled(ctx, level) {
 		return
 	}
-	// Not by l.LogAttrs, which looks up the caller's place in the source for every line.
+	// Not by a Logger, which looks up the caller's place in the source for every line.
 	line := slog.NewRecord(c.Received.Add(c.took), level, "decision", 0)
-	attrs := [8]slog.Attr{
-		slog.String("front", c.front),
-		slog.String("op", c.Req.Op.String()),
-		slog.String("domain", c.ID.Domain),
-		slog.String("user", c.ID.User),
-		slog.String("verdict", c.answer.Verdict.String()),
-		slog.String("source", c.answer.Source.String()),
-		slog.Duration("took", c.took),
-	}
-	n := 7
+	line.AddAttrs(slog.String("domain", c.ID.Domain), slog.String("user", c.ID.User), slog.Duration("took", c.took))
 	if c.Req.Client != "" {
-		attrs[n] = slog.String("client", c.Req.Client)
-		n++
+		line.AddAttrs(slog.String("client", c.Req.Client))
 	}
-	line.AddAttrs(attrs[:n]...)
-	_ = l.Handler().Handle(ctx, line)
+	_ = to.Handle(ctx, line)
 }

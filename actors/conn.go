@@ -129,8 +129,7 @@ func (c *conn) encodeReady() {
 
 // note counts and logs a decision.
 func (c *conn) note(call *Call) {
-	c.front.scores.note(call)
-	call.log(c.broker.log)
+	call.log(c.front.scores.note(call))
 }
 
 // leave frees the slot of a call whose answer has been encoded.

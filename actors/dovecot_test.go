@@ -103,7 +103,7 @@ func TestDovecotOvertakes(t *testing.T) {
 			d.expect("CONT\t4\tUGFzc3dvcmQ6")
 			d.say("CONT\t4\tZ29vZA==\n")
 			d.expect("OK\t4\tuser=joe")
-			if !strings.Contains(r.log.String(), "user=held verdict=allow source=backend") || !strings.Contains(r.log.String(), "client=192.0.2.7") {
+			if !strings.Contains(r.log.String(), "verdict=allow source=backend domain=dom.example user=held") || !strings.Contains(r.log.String(), "client=192.0.2.7") {
 				t.Errorf("the log does not tell: %s", r.log.String())
 			}
 		})
@@ -204,7 +204,9 @@ func TestDovecotHangsUp(t *testing.T) {
 		d.say(plainLogin(1, "joe", "good"))
 		d.expect("OK\t1\tuser=joe")
 	}
-	eventually(t, "the log", func() bool { return strings.Count(r.log.String(), "user=down verdict=unavailable") == 4 })
+	eventually(t, "the log", func() bool {
+		return strings.Count(r.log.String(), "verdict=unavailable source=backend domain=dom.example user=down") == 4
+	})
 }
 
 // TestDovecotCannotTell: whatever keeps postern from knowing is said as such.

@@ -45,6 +45,6 @@ func (b *Broker) Ask(ctx context.Context, req auth.Request, patience time.Durati
 		call.Fail(auth.SourceStopping)
 		<-p.done
 	}
-	call.log(b.log)
+	call.log(decisions(b.log, call.front, call.Req.Op, call.answer.Verdict, call.answer.Source))
 	return Probe{Answer: call.answer, Took: call.took, Steps: call.Trace.Steps()}
 }

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -50,14 +51,31 @@ func (h *histogram) read() Histogram {
 // scores counts the decisions of one front. It lives as long as the broker, whatever becomes of
 // the listener, so that no count is lost by a reload.
 type scores struct {
-	decisions [auth.Operations][auth.Verdicts][auth.Sources]atomic.Uint64
+	front     string
+	log       *slog.Logger
+	decisions [auth.Operations][auth.Verdicts][auth.Sources]score
 	took      histogram
 }
 
-func (s *scores) note(c *Call) {
+// score is that of one kind of decision.
+type score struct {
+	count atomic.Uint64
+	lines atomic.Pointer[slog.Handler] // where they are logged; nil before the first
+}
+
+// note counts a decision and returns where to log it.
+func (s *scores) note(c *Call) slog.Handler {
 	a := &c.answer
-	s.decisions[c.Req.Op][a.Verdict][a.Source].Add(1)
 	s.took.observe(c.took)
+	score := &s.decisions[c.Req.Op][a.Verdict][a.Source]
+	score.count.Add(1)
+	lines := score.lines.Load()
+	if lines == nil {
+		made := decisions(s.log, s.front, c.Req.Op, a.Verdict, a.Source)
+		lines = &made
+		score.lines.Store(lines)
+	}
+	return *lines
 }
 
 // Decisions is how often a front gave one answer.
@@ -72,7 +90,7 @@ func (s *scores) read() (list []Decisions) {
 	for op := range s.decisions {
 		for verdict := range s.decisions[op] {
 			for source := range s.decisions[op][verdict] {
-				if n := s.decisions[op][verdict][source].Load(); n > 0 {
+				if n := s.decisions[op][verdict][source].count.Load(); n > 0 {
 					list = append(list, Decisions{auth.Operation(op), auth.Verdict(verdict), auth.Source(source), n})
 				}
 			}
@@ -87,7 +105,7 @@ func (b *Broker) scoresOf(front string) *scores {
 	defer b.mu.Unlock()
 	t := b.scores[front]
 	if t == nil {
-		t = new(scores)
+		t = &scores{front: front, log: b.log}
 		b.scores[front] = t
 	}
 	return t

@@ -65,7 +65,7 @@ func TestDropInSpeaksEveryType(t *testing.T) {
 			t.Errorf("%s %v: %q, status %d, want %q\n%s", c.name, c.flags, rest, code, c.want, p.log.String())
 		}
 	}
-	fileSays(t, filepath.Join(w.dir, "log", "xcauth.log"), "user=joe verdict=allow source=cache")
+	fileSays(t, filepath.Join(w.dir, "log", "xcauth.log"), "verdict=allow source=cache domain=")
 }
 
 // TestDropInTests: the one-shot tests print what xcauth prints, whatever the answer, and end with
@@ -308,7 +308,7 @@ func TestEjabberdAuth(t *testing.T) {
 	p.expect("\x00\x02\x00\x01")
 	p.send(frame("auth:joe:dom.example:wrong") + frame("isuser:joe:dom.example"))
 	p.expect("\x00\x02\x00\x00\x00\x02\x00\x01")
-	fileSays(t, filepath.Join(log, "extauth.log"), "user=joe verdict=allow source=backend")
+	fileSays(t, filepath.Join(log, "extauth.log"), "verdict=allow source=backend domain=")
 	p.finish()
 	r := runCommand(t, "", called(t, "ejabberd-auth"), "--help")
 	if r.code != 0 || !strings.Contains(r.out, "[URL]") {

@@ -169,14 +169,23 @@ func (s *logSink) flusher() {
 type liveHandler struct {
 	sink   *logSink
 	derive func(slog.Handler) slog.Handler // nil, or what WithAttrs and WithGroup add
+	last   *atomic.Pointer[derived]        // nil without derive
 }
 
+// derived is what became of a sink's handler.
+type derived struct{ from, to *slog.Handler }
+
 func (h liveHandler) current() slog.Handler {
-	now := *h.sink.handler.Load()
-	if h.derive != nil {
-		now = h.derive(now)
+	now := h.sink.handler.Load()
+	if h.derive == nil {
+		return *now
 	}
-	return now
+	if last := h.last.Load(); last != nil && last.from == now {
+		return *last.to
+	}
+	to := h.derive(*now)
+	h.last.Store(&derived{now, &to})
+	return to
 }
 
 func (h liveHandler) with(more func(slog.Handler) slog.Handler) slog.Handler {
@@ -184,7 +193,7 @@ func (h liveHandler) with(more func(slog.Handler) slog.Handler) slog.Handler {
 	if before := h.derive; before != nil {
 		derive = func(now slog.Handler) slog.Handler { return more(before(now)) }
 	}
-	return liveHandler{h.sink, derive}
+	return liveHandler{h.sink, derive, new(atomic.Pointer[derived])}
 }
 
 // Enabled implements slog.Handler.

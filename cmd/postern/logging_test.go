@@ -248,3 +248,23 @@ func TestLogLevelsAndFormats(t *testing.T) {
 		}
 	}
 }
+
+// What was derived from a logger writes as the log is configured at that moment, too.
+func TestLogDerivedIsReconfigured(t *testing.T) {
+	d := &disk{room: -1}
+	log, sink, err := newLogger(config.Log{Level: "info", Format: "text"}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	derived := log.With("a", 1).WithGroup("g")
+	derived.Info("first", "b", 2)
+	sink.configure(config.Log{Level: "warn", Format: "json"})
+	derived.Info("second", "b", 2)
+	derived.Warn("third", "b", 2)
+	sink.Close()
+	got := d.String()
+	if !strings.Contains(got, "msg=first a=1 g.b=2\n") || strings.Contains(got, "second") ||
+		!strings.Contains(got, `"msg":"third","a":1,"g":{"b":2}}`) {
+		t.Errorf("written: %s", got)
+	}
+}

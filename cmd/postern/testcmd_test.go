@@ -127,7 +127,7 @@ func TestQuestionSources(t *testing.T) {
 	}
 	// The daemon logs these questions like any other.
 	s.eventually("decision", func() bool {
-		return strings.Contains(s.log.String(), "front=control op=auth domain=jsxc.example user=joe verdict=allow source=token")
+		return strings.Contains(s.log.String(), "front=control op=auth verdict=allow source=token domain=jsxc.example user=joe")
 	})
 }
 
