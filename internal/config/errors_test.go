@@ -278,3 +278,17 @@ func TestManyProblems(t *testing.T) {
 		t.Errorf("order: %s", got)
 	}
 }
+
+// A file that is no configuration has a fault for each byte: a few are told, and at once.
+func TestComplaintsAboutAnotherFile(t *testing.T) {
+	binary := strings.Repeat("\x03", 200_000)
+	_, problems := Parse("/bin/true", []byte(binary), testEnv(t))
+	if n := len(problems); n != maxSyntax+1 || !strings.Contains(problems[n-1].Message, "199981 further faults") {
+		t.Errorf("%d problems, the last is %s", n, problems[n-1])
+	}
+	list := "domain \"*\" {\n  backends = [" + strings.Repeat("x, ", 20_000) + "]\n}\n"
+	_, problems = Parse("/etc/postern/config.hcl", []byte(list), testEnv(t))
+	if n := len(problems); n < 20_000 || problems[0].Source == "" || problems[n-1].Source != "" {
+		t.Errorf("%d problems, the last is %s", n, problems[n-1])
+	}
+}

@@ -124,12 +124,21 @@ func (p *parser) report(s Severity, at hcl.Range, message, cure string) {
 	})
 }
 
+// maxSyntax bounds complaints about syntax: a file that is no configuration at all has one for
+// every byte.
+const maxSyntax = 20
+
 // syntax records what the parser of HCL complains about.
 func (p *parser) syntax(diags hcl.Diagnostics) {
-	for _, d := range diags {
+	for i, d := range diags {
 		at := hcl.Range{}
 		if d.Subject != nil {
 			at = *d.Subject
+		}
+		if i == maxSyntax {
+			p.complain(at, fmt.Sprintf("syntax: there are %d further faults from here on", len(diags)-i),
+				"is this the right file? the faults before may have caused them")
+			return
 		}
 		p.complain(at, "syntax: "+lowerFirst(d.Summary), lowerFirst(ownWords(d.Detail)))
 	}
@@ -154,11 +163,18 @@ func lowerFirst(s string) string {
 	return string(s[0]+'a'-'A') + s[1:]
 }
 
-// maxShown bounds a quoted line, in runes.
-const maxShown = 160
+// maxShown bounds a quoted line, in runes, and maxQuoted the problems that quote one: to look
+// for secrets in a long line once for each of its faults takes long.
+const (
+	maxShown  = 160
+	maxQuoted = 100
+)
 
 // snippet returns the line at a place, fit to be shown, and the marker under it.
 func (p *parser) snippet(at hcl.Range) (source, marker string) {
+	if len(p.problems) >= maxQuoted {
+		return "", ""
+	}
 	line, offset, ok := p.line(at)
 	if !ok {
 		return "", ""
