@@ -203,8 +203,10 @@ func connect(t *testing.T, address string) net.Conn {
 // say writes to a connection and compares what comes back.
 func say(t *testing.T, c net.Conn, text, want string) {
 	t.Helper()
-	if _, err := io.WriteString(c, text); err != nil {
-		t.Fatal(err)
+	if text != "" { // even writing nothing fails where the peer has answered and gone
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
 	}
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
