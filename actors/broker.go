@@ -83,7 +83,8 @@ type Broker struct {
 	connSeq   atomic.Uint64 // connections since the start
 	seatSeq   atomic.Uint64
 	idle      sync.WaitGroup // reader and accept goroutines
-	sweeps    atomic.Uint64  // rounds of the sweeper
+	pruning   atomic.Bool
+	sweeps    atomic.Uint64 // rounds of the sweeper
 	sweeper   chan struct{}
 	swept     chan struct{}
 }

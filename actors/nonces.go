@@ -23,18 +23,28 @@ func nonceOps(n token.Nonce) []store.Op {
 // could still be presented. Every worker learns all of them: which user a nonce was of is not
 // stored, and they are few.
 func (b *Broker) restoreNonces() {
-	b.scanNonces(func(n token.Nonce) {
+	restore := func(n token.Nonce) {
 		for _, r := range b.replays {
 			r.restore(n)
 		}
-	})
+	}
+	for b.scanNonces(restore) { // a look ends where it has removed enough
+	}
 }
 
-// scanNonces calls live for each stored nonce that still counts and removes the others.
-func (b *Broker) scanNonces(live func(token.Nonce)) {
+// pruneNonces removes all stored nonces that do not count any more, a bounded number at a time.
+func (b *Broker) pruneNonces() {
+	defer b.pruning.Store(false)
+	for b.ctx.Err() == nil && b.scanNonces(func(token.Nonce) {}) {
+	}
+}
+
+// scanNonces calls live for each stored nonce that still counts and removes the others, up to a
+// number of them; more reports that there may be more.
+func (b *Broker) scanNonces(live func(token.Nonce)) (more bool) {
 	disk := b.disk.Load()
 	if disk == nil {
-		return
+		return false
 	}
 	now := b.clock()
 	var gone []store.Op
@@ -58,13 +68,14 @@ func (b *Broker) scanNonces(live func(token.Nonce)) {
 	if err != nil {
 		b.log.Error("stored tokens could not be read", "err", err)
 	}
+	return err == nil && len(gone) == maxPruned
 }
 
-// maxPruned bounds the work of one look through the stored nonces.
+// maxPruned bounds what one look through the stored nonces removes.
 const maxPruned = 10000
 
 // pruneEvery is how often expired nonces are removed from disk.
-const pruneEvery = 5 * time.Minute
+const pruneEvery = time.Minute
 
 // userHash chooses the worker of a user.
 func (b *Broker) userHash(id auth.Identity) uint64 { return maphash.String(b.seed, id.User) }

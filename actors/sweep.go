@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"postern/internal/auth"
-	"postern/internal/token"
 )
 
 // sweepEvery is how exactly deadlines are kept.
@@ -36,7 +35,9 @@ func (b *Broker) sweep() {
 		}
 		if now.Sub(pruned) > pruneEvery {
 			pruned = now
-			b.scanNonces(func(token.Nonce) {})
+			if b.pruning.CompareAndSwap(false, true) {
+				b.aside(b.pruneNonces) // a slow disk must not delay those who are late
+			}
 		}
 	}
 }

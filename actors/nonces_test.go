@@ -1,0 +1,55 @@
+package actors
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+	"postern/internal/token"
+)
+
+// stale fills a store with nonces that count no more, before any other in the order of the keys:
+// more than one look removes.
+func stale(t *testing.T, disk store.Store) {
+	t.Helper()
+	var ops []store.Op
+	for i := range uint32(2*maxPruned + 5) {
+		n := token.Nonce{Expires: 1}
+		binary.BigEndian.PutUint32(n.ID[:], i)
+		ops = append(ops, nonceOps(n)...)
+	}
+	if err := disk.Apply(ops, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func storedNonces(t *testing.T, disk store.Store) (n int) {
+	t.Helper()
+	if err := disk.Scan([]byte(store.Nonces), func(_, _ []byte) bool { n++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestStaleNonces: however many nonces have expired, a restart remembers each that counts, and
+// all others are removed, at the start as well as later.
+func TestStaleNonces(t *testing.T) {
+	l := newLineage(t)
+	r := l.next(outage)
+	used := r.totpToken("joe")
+	r.want(r.auth("joe", used), allow, auth.SourceToken)
+	stale(t, l.disk)
+	r = l.next(outage)
+	if a := r.auth("joe", used); a.Verdict == allow {
+		t.Errorf("a used token was answered %v (%v) after a restart", a.Verdict, a.Source)
+	}
+	if n := storedNonces(t, l.disk); n != 1 {
+		t.Errorf("%d nonces are stored after the start", n)
+	}
+	stale(t, l.disk)
+	r.pruneNonces()
+	if n := storedNonces(t, l.disk); n != 1 {
+		t.Errorf("%d nonces are stored in the end", n)
+	}
+}
