@@ -1,0 +1,105 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatVersion is the layout of keys and values as a whole; each value has a version of
+// its own besides.
+const formatVersion = 1
+
+// ErrLocked is wrapped by OpenPebble when another process owns the store.
+var ErrLocked = errors.New("store is in use by another process")
+
+// OpenPebble opens or creates the store in dir, a directory of its own. The error wraps
+// ErrLocked if another process has it open.
+func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
+	return openPebble(dir, log, vfs.Default)
+}
+
+func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {
+	p = &Pebble{log: log, broken: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
+	opts := &pebble.Options{
+		FS:                 fs,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             pebbleLog{p},
+		EventListener:      p.listener(),
+		MemTableSize:       4 << 20,
+		CacheSize:          8 << 20,
+		WALBytesPerSync:    512 << 10,
+		MaxOpenFiles:       256,
+	}
+	for i := range opts.Levels {
+		// Most questions about strangers end at the filter, without a read.
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- p.open(dir, opts) }()
+	select {
+	case err = <-opened:
+	case <-p.broken: // pebble may wait for ever for a goroutine that has ended
+		err = fmt.Errorf("open store %s: %w: %s: %s", dir, ErrFailed, p.Failed(), cure)
+	}
+	if err != nil {
+		return nil, err
+	}
+	go p.syncer()
+	return p, nil
+}
+
+func (p *Pebble) open(dir string, opts *pebble.Options) (err error) {
+	defer p.recovered(&err)
+	if p.db, err = pebble.Open(dir, opts); err != nil {
+		if locked(err) {
+			return fmt.Errorf("open store %s: %w: stop the other postern first, or give this one its own data_dir", dir, ErrLocked)
+		}
+		return fmt.Errorf("open store %s: %w: %s", dir, err, cure)
+	}
+	err = p.checkFormat()
+	if err == nil {
+		return nil
+	}
+	if p.failed.Load() == nil { // else its locks may be held for ever
+		_ = p.db.Close()
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return fmt.Errorf("open store %s: %w: %s", dir, err, cure)
+}
+
+// cure is what to do about a store that cannot be opened.
+const cure = "check disk space and the disk itself, then restart postern; if the files are damaged, " +
+	"stop postern and move the directory away: the cache fills again with logins, and registered " +
+	"domains come back with a list of `postern domain export`"
+
+// locked recognises pebble's error for a directory that another process has locked.
+func locked(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "lock held by current process") ||
+		strings.Contains(text, "resource temporarily unavailable")
+}
+
+func (p *Pebble) checkFormat() error {
+	key := []byte(Meta + "format")
+	v, err := p.Get(key)
+	if errors.Is(err, ErrNotFound) {
+		return p.Apply([]Op{{key, []byte{formatVersion}}}, true)
+	}
+	if err == nil {
+		err = knownFormat(v)
+	}
+	return err
+}
+
+func knownFormat(v []byte) error {
+	if len(v) != 1 || v[0] != formatVersion {
+		return fmt.Errorf("format %v is not known to this version of postern: install a newer one, or move the directory away to start with an empty cache", v)
+	}
+	return nil
+}
