@@ -31,6 +31,26 @@ func (f FrontCounts) decided(op auth.Operation, v auth.Verdict, s auth.Source) (
 	return n
 }
 
+// TestHistogram: a duration counts in the bucket of the least bound that it does not exceed, and in
+// all above; one beyond all bounds only in the whole.
+func TestHistogram(t *testing.T) {
+	var h histogram
+	for _, took := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, 30 * time.Second, time.Hour} {
+		h.observe(took)
+	}
+	got := h.read()
+	if got.Count != 5 || got.Sum != time.Hour+30*time.Second+2*time.Millisecond+1 {
+		t.Errorf("%d in %v", got.Count, got.Sum)
+	}
+	for bound, want := range map[time.Duration]uint64{
+		100 * time.Microsecond: 1, time.Millisecond: 2, 5 * time.Millisecond: 3, 10 * time.Second: 3, 30 * time.Second: 4,
+	} {
+		if got.UpTo[bound] != want {
+			t.Errorf("%d took up to %v, want %d", got.UpTo[bound], bound, want)
+		}
+	}
+}
+
 // TestCounts: every answer of a front is counted once, by what it was, and what came of each
 // question to a backend.
 func TestCounts(t *testing.T) {

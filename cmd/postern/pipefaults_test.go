@@ -70,12 +70,18 @@ func TestOwnerRecovers(t *testing.T) {
 	if err := os.WriteFile(config, []byte(sound), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "a yes", func() bool {
+	p.untilYes()
+}
+
+// untilYes asks for joe's login again and again until it is answered yes. No question may be lost.
+func (p *process) untilYes() {
+	p.t.Helper()
+	waitFor(p.t, "a yes", func() bool {
 		p.send(frame("auth:joe:dom.example:secret"))
 		_ = p.out.SetReadDeadline(time.Now().Add(patience))
 		got := make([]byte, 4)
 		if _, err := io.ReadFull(p.out, got); err != nil {
-			t.Fatal(err)
+			p.t.Fatal(err)
 		}
 		return string(got) == "\x00\x02\x00\x01"
 	})
@@ -95,15 +101,7 @@ func TestDaemonBesideABrokenPipe(t *testing.T) {
 	kill(t, ownerOf(t, data))
 	p.logged("ended at once")
 	serve(t, "--config", sound)
-	waitFor(t, "a yes", func() bool {
-		p.send(frame("auth:joe:dom.example:secret"))
-		_ = p.out.SetReadDeadline(time.Now().Add(patience))
-		got := make([]byte, 4)
-		if _, err := io.ReadFull(p.out, got); err != nil {
-			t.Fatal(err)
-		}
-		return string(got) == "\x00\x02\x00\x01"
-	})
+	p.untilYes()
 }
 
 // Faults of the command line do not end a pipe either; a protocol that is not known is told by
