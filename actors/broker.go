@@ -77,8 +77,8 @@ type Broker struct {
 	backends  map[*backendRef]struct{} // likewise
 	listeners []*listener
 	conns     map[*conn]struct{}
-	scores    map[string]*scores // of fronts, by name; none is ever removed
-	stopping  bool               // Stop has begun
+	counters  map[string]*counters // of fronts, by name; none is ever removed
+	stopping  bool                 // Stop has begun
 	burials   sync.WaitGroup
 	connSeq   atomic.Uint64 // connections since the start
 	seatSeq   atomic.Uint64
@@ -100,7 +100,7 @@ func Start(o Options) (*Broker, error) {
 		hashing:  newHashPool(runtime.GOMAXPROCS(0), hashQueue, o.Log),
 		domains:  make(map[*domain]struct{}, len(o.Config.Domains)),
 		backends: make(map[*backendRef]struct{}, len(o.Config.Backends)),
-		conns:    make(map[*conn]struct{}), scores: make(map[string]*scores),
+		conns:    make(map[*conn]struct{}), counters: make(map[string]*counters),
 		sweeper: make(chan struct{}), swept: make(chan struct{}),
 	}
 	b.sys.inject = o.inject

@@ -132,7 +132,7 @@ func TestDecisionLine(t *testing.T) {
 		call := &Call{Req: login("joe", "hunter2"), ID: auth.Identity{User: "joe", Domain: "dom.example"}, front: "mux", Received: time.Now()}
 		call.Req.Client = "192.0.2.1"
 		call.Answer(c.answer)
-		front := &scores{front: "mux", log: slog.New(slog.NewTextHandler(log, nil))}
+		front := &counters{front: "mux", log: slog.New(slog.NewTextHandler(log, nil))}
 		call.log(front.note(call))
 		for _, want := range []string{"level=" + c.level, "front=mux", "op=auth", "domain=dom.example", "user=joe", "took=", "client=192.0.2.1",
 			"verdict=" + c.answer.Verdict.String(), "source=" + c.answer.Source.String()} {

@@ -59,7 +59,7 @@ type front struct {
 	frameTimeout  time.Duration
 	writeTimeout  time.Duration
 	pipeline      int
-	scores        *scores
+	counters      *counters
 }
 
 // busy reports whether a request is under way. Safe for any goroutine.
@@ -129,7 +129,7 @@ func (c *conn) encodeReady() {
 
 // note counts and logs a decision.
 func (c *conn) note(call *Call) {
-	call.log(c.front.scores.note(call))
+	call.log(c.front.counters.note(call))
 }
 
 // leave frees the slot of a call whose answer has been encoded.

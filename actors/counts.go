@@ -72,10 +72,10 @@ func (b *Broker) Counts(ctx context.Context) (c Counts, err error) {
 	c.Connections, c.ConnectionsEver = b.Connections()
 	c.InFlight, c.Restarts = b.inFlight.Load(), b.sys.restarts.Load()
 	b.mu.Lock()
-	scores := maps.Clone(b.scores)
+	counters := maps.Clone(b.counters)
 	b.mu.Unlock()
-	c.Fronts = make(map[string]FrontCounts, len(scores))
-	for name, t := range scores {
+	c.Fronts = make(map[string]FrontCounts, len(counters))
+	for name, t := range counters {
 		c.Fronts[name] = FrontCounts{t.read(), t.took.read()}
 	}
 	c.Registered, c.Live = len(*b.tenants.names.Load()), len(b.awake())

@@ -83,7 +83,7 @@ func (b *Broker) newFront(cfg config.Listener) *front {
 		options:       wire.Options{MaxFrame: cfg.MaxFrame, BinaryAnswers: cfg.BinaryAnswers},
 		defaultDomain: cfg.DefaultDomain,
 		deadline:      cfg.Deadline, idleTimeout: cfg.IdleTimeout, frameTimeout: cfg.FrameTimeout,
-		writeTimeout: cfg.WriteTimeout, pipeline: cfg.Pipeline, scores: b.scoresOf(cfg.Name),
+		writeTimeout: cfg.WriteTimeout, pipeline: cfg.Pipeline, counters: b.countersOf(cfg.Name),
 	}
 }
 

@@ -48,32 +48,32 @@ func (h *histogram) read() Histogram {
 	return out
 }
 
-// scores counts the decisions of one front. It lives as long as the broker, whatever becomes of
+// counters counts the decisions of one front. It lives as long as the broker, whatever becomes of
 // the listener, so that no count is lost by a reload.
-type scores struct {
+type counters struct {
 	front     string
 	log       *slog.Logger
-	decisions [auth.Operations][auth.Verdicts][auth.Sources]score
+	decisions [auth.Operations][auth.Verdicts][auth.Sources]decisionCount
 	took      histogram
 }
 
-// score is that of one kind of decision.
-type score struct {
+// decisionCount counts one kind of decision.
+type decisionCount struct {
 	count atomic.Uint64
 	lines atomic.Pointer[slog.Handler] // where they are logged; nil before the first
 }
 
 // note counts a decision and returns where to log it.
-func (s *scores) note(c *Call) slog.Handler {
+func (s *counters) note(c *Call) slog.Handler {
 	a := &c.answer
 	s.took.observe(c.took)
-	score := &s.decisions[c.Req.Op][a.Verdict][a.Source]
-	score.count.Add(1)
-	lines := score.lines.Load()
+	n := &s.decisions[c.Req.Op][a.Verdict][a.Source]
+	n.count.Add(1)
+	lines := n.lines.Load()
 	if lines == nil {
 		made := decisions(s.log, s.front, c.Req.Op, a.Verdict, a.Source)
 		lines = &made
-		score.lines.Store(lines)
+		n.lines.Store(lines)
 	}
 	return *lines
 }
@@ -86,7 +86,7 @@ type Decisions struct {
 	Count   uint64
 }
 
-func (s *scores) read() (list []Decisions) {
+func (s *counters) read() (list []Decisions) {
 	for op := range s.decisions {
 		for verdict := range s.decisions[op] {
 			for source := range s.decisions[op][verdict] {
@@ -99,14 +99,14 @@ func (s *scores) read() (list []Decisions) {
 	return list
 }
 
-// scoresOf returns the scores of a front, by the name of its listener.
-func (b *Broker) scoresOf(front string) *scores {
+// countersOf returns the counters of a front, by the name of its listener.
+func (b *Broker) countersOf(front string) *counters {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := b.scores[front]
+	t := b.counters[front]
 	if t == nil {
-		t = &scores{front: front, log: b.log}
-		b.scores[front] = t
+		t = &counters{front: front, log: b.log}
+		b.counters[front] = t
 	}
 	return t
 }
