@@ -181,6 +181,17 @@ func (a *chaosApp) modes() map[string]appMode {
 			return false
 		},
 		"hang": func(net.Conn, string) bool { return a.pause(time.Minute) },
+		"after the deadline": func(c net.Conn, body string) bool {
+			return a.pause(chaosDeadline+chaosDeadline/4) && writeReply(c, 200, len(body), body)
+		},
+		"a second answer unasked": func(c net.Conn, body string) bool {
+			var b strings.Builder
+			for _, text := range []string{body, jsonYes} {
+				fmt.Fprintf(&b, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+			}
+			_, err := io.WriteString(c, b.String())
+			return err == nil
+		},
 		"a byte per second": func(c net.Conn, body string) bool {
 			for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n" + body) {
 				if _, err := c.Write([]byte{b}); err != nil || !a.pause(time.Second) {
