@@ -69,6 +69,30 @@ func echoLines(c net.Conn) {
 	}
 }
 
+// serveRelay is the ceiling of whatever asks a web server for its clients: it puts the same question
+// for every line, by http.Client on the goroutine of its connection, and does nothing else.
+func serveRelay(url string) {
+	web := newHTTPAsker(url)
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	serve(l, func(c net.Conn) {
+		in := bufio.NewReaderSize(c, 4096)
+		for {
+			if _, err := in.ReadSlice('\n'); err != nil {
+				return
+			}
+			answer := "1\n"
+			if web.login() != nil {
+				answer = "0\n"
+			}
+			if _, err := io.WriteString(c, answer); err != nil {
+				return
+			}
+		}
+	})
+	fmt.Println(l.Addr())
+	untilTerminated()
+}
+
 // echoSaslauthd reads what comes first, which is the request, and answers.
 func echoSaslauthd(c net.Conn) {
 	buf := make([]byte, 1024)

@@ -40,6 +40,9 @@ func main() {
 		case "cloud":
 			serveCloud()
 			return
+		case "relay":
+			serveRelay(args[1])
+			return
 		case "soak":
 			args, run = args[1:], soak
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"time"
 
 	"postern/internal/auth"
@@ -13,6 +12,7 @@ import (
 type path struct {
 	name    string
 	beside  string // the path that Ratio compares with
+	along   string // of a ceiling: is measured wherever this one is
 	speech  *speech
 	server  *child
 	address string
@@ -151,15 +151,15 @@ func (b *bench) ceilings() []*path {
 		p.server = b.echo
 	}
 	for _, wait := range []string{"0", "20"} {
-		transport := &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 2000}
-		a := &httpAsker{&http.Client{Transport: transport}, "http://" + b.cloud.addr + "/" + wait}
+		a := newHTTPAsker(b.cloudURL(wait))
 		list = append(list, &path{name: "http.Client " + wait + " ms", asker: func() asker { return a }})
 	}
 	slow := *list[len(list)-1]
-	slow.name, slow.atOnce = "64 http.Clients 20 ms", slots
+	slow.name, slow.along, slow.atOnce = "64 http.Clients 20 ms", slow.name, slots
 	list = append(list, &slow)
 	for _, p := range list {
 		p.beside = p.name
 	}
-	return list
+	return append(list, &path{name: "bare relay 0 ms", beside: "http.Client 0 ms", along: "http.Client 0 ms", speech: generic,
+		server: b.relay, address: b.relay.addr, ask: fixed("relay.bench", "password"), want: "1\n"})
 }

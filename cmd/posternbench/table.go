@@ -137,6 +137,8 @@ func (t *table) judge() {
 	}
 	if r := t.of("jsxc 0 ms", cell{"closed", 128}); r.Rate > 0 {
 		t.atLeast("jsxc 0 ms, 128 connections: of an http.Client loop", r.Ratio, "", 0.7)
+		t.atLeast("jsxc 0 ms, 128 connections: of a bare relay by http.Client",
+			r.Rate/t.of("bare relay 0 ms", cell{"closed", 128}).Rate, "", 0.9)
 	}
 	t.queue()
 	for _, peer := range []struct {
