@@ -54,6 +54,7 @@ const doctorConfig = `
 listen "generic" { address = "127.0.0.1:0" }
 backend "users" "local" {}
 domain "dom.example" { backends = [backend.users.local] }
+metrics { address = "127.0.0.1:0" }
 `
 
 // A daemon that is well is said to be: all is ok, and the exit status 0.
@@ -67,6 +68,7 @@ func TestDoctorHealthy(t *testing.T) {
 	found(t, r, "daemon", "version", doctor.OK, version)
 	found(t, r, "daemon", "loaded", doctor.OK, "that of the file")
 	found(t, r, "listener.generic", "address", doctor.OK, "served at")
+	found(t, r, "metrics", "address", doctor.OK, "served at")
 	found(t, r, "store", "open", doctor.OK, "in use by the daemon")
 	found(t, r, "backend.users.local", "file", doctor.OK, "can be read")
 	if now := s.log.String(); now != before {
@@ -90,6 +92,10 @@ func TestDoctorReload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	write(strings.Replace(text, "metrics { address = \"127.0.0.1:0\" }", "", 1))
+	ok(t, "", "reload", "--config", config)
+	write(text)
+	found(t, diagnosis(t, 2, "--config", config), "metrics", "address", doctor.Failure, "does not serve", "postern reload")
 	write(text + "domain \"new.example\" { backends = [backend.users.local] }\nlisten \"ejabberd\" { address = \"127.0.0.1:0\" }\n")
 	r := diagnosis(t, 2, "--config", config)
 	found(t, r, "daemon", "loaded", doctor.Warning, "domain new.example added", "postern reload")

@@ -26,7 +26,7 @@ func (c *controlServer) info(context.Context, controlRequest) (any, error) {
 	defer r.mu.Unlock()
 	out := doctor.Info{
 		Version: version, PID: os.Getpid(), Started: r.origin.started, Config: r.origin.file, Loaded: r.state.Load().loaded,
-		ForPipes: d.yield != nil, Listeners: []string{}, Pending: []string{},
+		ForPipes: d.yield != nil, Listeners: []string{}, Pending: []string{}, Metrics: d.metrics.at(),
 	}
 	for _, l := range d.cfg.Listeners {
 		out.Listeners = append(out.Listeners, l.Name)

@@ -25,8 +25,9 @@ const (
 
 // metricsServer serves /metrics of a daemon.
 type metricsServer struct {
-	server *http.Server
-	done   chan struct{}
+	server  *http.Server
+	address string // as configured
+	done    chan struct{}
 }
 
 // openMetrics opens the address of a configuration's metrics; it is nil where there is none.
@@ -50,7 +51,7 @@ func serveMetrics(d *daemon, socket net.Listener) *metricsServer {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: quiet, EnableOpenMetrics: true, MaxRequestsInFlight: metricsReaders,
 	}))
-	s := &metricsServer{done: make(chan struct{}), server: &http.Server{
+	s := &metricsServer{address: d.cfg.Metrics, done: make(chan struct{}), server: &http.Server{
 		Handler: mux, ReadTimeout: metricsTimeout, WriteTimeout: metricsTimeout, MaxHeaderBytes: 16 << 10, ErrorLog: quiet,
 	}}
 	d.log.Info("serving metrics", "address", socket.Addr().String())
@@ -61,6 +62,19 @@ func serveMetrics(d *daemon, socket net.Listener) *metricsServer {
 		}
 	}()
 	return s
+}
+
+// at is where the metrics are served; it is empty where they are not.
+func (s *metricsServer) at() string {
+	if s == nil {
+		return ""
+	}
+	select {
+	case <-s.done:
+		return ""
+	default:
+		return s.address
+	}
 }
 
 func (s *metricsServer) close() {

@@ -31,6 +31,7 @@ type Info struct {
 	Loaded      time.Time `json:"loaded"` // when the configuration in force was read
 	ForPipes    bool      `json:"for_pipes"`
 	Listeners   []string  `json:"listeners"`    // names of those that are served
+	Metrics     string    `json:"metrics"`      // where they are served; empty: nowhere
 	Pending     []string  `json:"pending"`      // what a reload would change
 	Unloadable  string    `json:"unloadable"`   // why a reload would fail
 	Store       bool      `json:"store"`        // it has a store on disk

@@ -45,6 +45,7 @@ domain "example.org" {
     secrets = [file("/etc/postern/secret")]
   }
 }
+metrics { address = "127.0.0.1:23669" }
 log { file = "/var/log/postern/postern.log" }
 `
 
@@ -96,7 +97,7 @@ func newMachine() *machine {
 	now := time.Date(2030, 5, 17, 12, 0, 0, 0, time.UTC)
 	m.subject.Daemon = &Daemon{Info: &Info{
 		Version: "1.2", PID: 4711, Started: now, Config: m.subject.File, Loaded: now,
-		Listeners: []string{"ejabberd", "dovecot", "saslauthd"}, Store: true,
+		Listeners: []string{"ejabberd", "dovecot", "saslauthd"}, Metrics: "127.0.0.1:23669", Store: true,
 	}}
 	m.Env = &Env{
 		Now: func() time.Time { return now }, UID: posternUID, Stat: m.stat, ReadFile: m.read,

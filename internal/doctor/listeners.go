@@ -26,12 +26,28 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 		c.Steps = append(c.Steps, Step{Check: "address", Alone: true, Run: func(ctx context.Context) []Outcome { return e.address(ctx, &l, d) }})
 		out = append(out, c)
 	}
+	if cfg.Metrics != "" {
+		out = append(out, Chain{"metrics", []Step{{Check: "address", Alone: true, Run: func(context.Context) []Outcome { return e.metrics(cfg, d) }}}})
+	}
 	if blind := blind(cfg); len(blind) > 0 {
 		out = append(out, Chain{"clients", []Step{{Check: "addresses", Run: func(context.Context) []Outcome {
 			return fine("not told by these listeners, so that limits there count users only: %s", strings.Join(blind, ", "))
 		}}}})
 	}
 	return out
+}
+
+// metrics tells whether the metrics are served, or could be.
+func (e *Env) metrics(cfg *config.Config, d *Daemon) []Outcome {
+	switch {
+	case d.Info != nil && !d.Info.ForPipes && d.Info.Metrics == cfg.Metrics:
+		return fine("served at http://%s/metrics", cfg.Metrics)
+	case d.Info != nil && !d.Info.ForPipes:
+		return fail("the daemon does not serve them", "postern reload; if that changes nothing, its log says why they are no longer served: systemctl restart postern")
+	case d.Err != nil:
+		return skip("not tried, because a daemon may be listening", "")
+	}
+	return e.freePort("tcp", cfg.Metrics)
 }
 
 // socketGroup looks at who is meant to reach a Unix socket.
@@ -84,25 +100,25 @@ func (e *Env) address(ctx context.Context, l *config.Listener, d *Daemon) []Outc
 	case l.Network == "unix":
 		return e.freePath(ctx, l)
 	}
-	return e.freePort(l)
+	return e.freePort(l.Network, l.Address)
 }
 
 // freePort binds and closes a port on which nobody should be listening.
-func (e *Env) freePort(l *config.Listener) []Outcome {
-	s, err := e.Listen(l.Network, l.Address)
+func (e *Env) freePort(network, address string) []Outcome {
+	s, err := e.Listen(network, address)
 	if err == nil {
 		_ = s.Close()
-		return fine("%s is free", l.Address)
+		return fine("%s is free", address)
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fail("another program listens on "+l.Address, "see which one with ss -ltnp, and stop it, or choose another address; a socket unit of postern's own is well")
+		return fail("another program listens on "+address, "see which one with ss -ltnp, and stop it, or choose another address; a socket unit of postern's own is well")
 	case errors.Is(err, syscall.EACCES):
-		return fail("this user may not listen on "+l.Address, "use a port above 1023, or a socket unit of systemd")
+		return fail("this user may not listen on "+address, "use a port above 1023, or a socket unit of systemd")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fail("this machine does not have the address "+l.Address, "correct the address in the listen block")
+		return fail("this machine does not have the address "+address, "correct the address in its block")
 	}
-	return fail(fmt.Sprintf("nobody could listen on %s: %v", l.Address, errors.Unwrap(err)), "correct the address in the listen block")
+	return fail(fmt.Sprintf("nobody could listen on %s: %v", address, errors.Unwrap(err)), "correct the address in its block")
 }
 
 // freePath looks at a socket file on which nobody should be listening.

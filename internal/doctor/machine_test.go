@@ -110,9 +110,20 @@ func TestFindings(t *testing.T) {
 			want{"daemon", "loaded", Failure, "cannot read it", "correct it"}},
 		"unserved listener": {func(m *machine) { m.subject.Daemon.Info.Listeners = []string{"dovecot", "saslauthd"} }, 0,
 			want{"listener.ejabberd", "address", Failure, "does not serve", "postern reload"}},
-		"port in use":   {listening(syscall.EADDRINUSE), 2, want{"listener.ejabberd", "address", Failure, "another program listens on 127.0.0.1:23662", "ss -ltnp"}},
-		"low port":      {listening(syscall.EACCES), 2, want{"listener.ejabberd", "address", Failure, "may not listen", "above 1023"}},
-		"wrong address": {listening(syscall.EADDRNOTAVAIL), 2, want{"listener.ejabberd", "address", Failure, "does not have the address", "correct"}},
+		"unserved metrics": {func(m *machine) { m.subject.Daemon.Info.Metrics = "" }, 0,
+			want{"metrics", "address", Failure, "does not serve", "postern reload"}},
+		"port of metrics in use": {func(m *machine) {
+			alone(m)
+			m.Listen = func(network, address string) (net.Listener, error) {
+				if address != "127.0.0.1:23669" {
+					return silentListener{}, nil
+				}
+				return nil, &net.OpError{Op: "listen", Net: network, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+			}
+		}, 1, want{"metrics", "address", Failure, "another program listens on 127.0.0.1:23669", "ss -ltnp"}},
+		"port in use":   {listening(syscall.EADDRINUSE), 3, want{"listener.ejabberd", "address", Failure, "another program listens on 127.0.0.1:23662", "ss -ltnp"}},
+		"low port":      {listening(syscall.EACCES), 3, want{"listener.ejabberd", "address", Failure, "may not listen", "above 1023"}},
+		"wrong address": {listening(syscall.EADDRNOTAVAIL), 3, want{"listener.ejabberd", "address", Failure, "does not have the address", "correct"}},
 		"no such group": {func(m *machine) { m.replace(conf, `"sasl"`, `"sals"`) }, 0,
 			want{"listener.saslauthd", "group", Failure, "no group sals", "groupadd"}},
 		"socket for all": {func(m *machine) { m.replace(conf, `group   = "sasl"`, `mode = "0666"`) }, 0,
