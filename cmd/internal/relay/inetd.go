@@ -41,8 +41,9 @@ func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Du
 		return fmt.Errorf("standard input: %w", err)
 	}
 	slots := make(chan struct{}, inetdMost)
-	last := new(atomic.Int64) // when the number of connections changed
-	last.Store(time.Now().UnixNano())
+	begun := time.Now()
+	var last atomic.Int64 // when the number of connections changed: nanoseconds since begun, whatever the clock is set to
+	changed := func() { last.Store(int64(time.Since(begun))) }
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
@@ -53,10 +54,10 @@ func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Du
 				<-slots
 				return
 			}
-			last.Store(time.Now().UnixNano())
+			changed()
 			go func() {
 				serveConn(ctx, conn, options())
-				last.Store(time.Now().UnixNano())
+				changed()
 				<-slots
 			}()
 		}
@@ -69,9 +70,9 @@ func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Du
 			waiting = false
 		case <-accepting:
 			waiting = false
-		case now := <-tick.C:
+		case <-tick.C:
 			// One slot is held by the accept that waits.
-			waiting = len(slots) > 1 || now.UnixNano()-last.Load() < int64(idle)
+			waiting = len(slots) > 1 || time.Since(begun)-time.Duration(last.Load()) < idle
 		}
 	}
 	_ = l.Close()
