@@ -284,6 +284,9 @@ func (b *Broker) takeAway(l *listener) {
 		}
 	}
 	b.mu.Unlock()
-	b.sys.Root.Stop(l.pid)
-	b.sys.forget(l.name)
+	stopped := b.sys.Root.StopFuture(l.pid)
+	b.aside(func() { // its name is taken until then; a listener of the same block may come at once
+		_ = stopped.Wait()
+		b.sys.forget(l.name)
+	})
 }

@@ -2,9 +2,11 @@ package actors
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,4 +194,25 @@ func TestReloadListeners(t *testing.T) {
 	if r.listenerOf(config.Listener{Name: "renamed", Address: stays.Address}) == nil {
 		t.Error("the renamed listener is not found")
 	}
+}
+
+// TestReloadMovesListener: a listener that gets another address, time and again, is served there
+// at once, although the one before it is still on its way out.
+func TestReloadMovesListener(t *testing.T) {
+	r := newRig(t, nil)
+	joe, is := yes.frame("generic"), yes.reply("generic")
+	for i := range 100 {
+		l := listenerBlock("generic")
+		l.Address = fmt.Sprint("127.0.0.1:", 1+i) // as config sees it
+		sockets := r.reload(func(c *config.Config) { c.Listeners = []config.Listener{l} })
+		roundTripText(t, r.dial(sockets["generic"].Addr().String()), joe, is)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := r.Alive(ctx); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the last listener only", func() bool {
+		return len(slices.DeleteFunc(r.actors(), func(name string) bool { return !strings.HasPrefix(name, "listener:") })) == 1
+	})
 }

@@ -85,6 +85,7 @@ func (s *system) props(name string, limit int, listed bool, produce func() actor
 func (s *system) spawnRoot(name string, limit int, listed bool, produce func() actor.Actor) (*actor.PID, error) {
 	pid, err := s.Root.SpawnNamed(s.props(name, limit, listed, produce, actor.WithGuardian(s.strategy)), name)
 	if err != nil {
+		s.forget(name) // else it would be waited for as one that is alive
 		return nil, fmt.Errorf("start actor %s: %w", name, err)
 	}
 	return pid, nil
