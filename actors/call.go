@@ -85,13 +85,15 @@ func (c *Call) Answer(a auth.Answer) bool {
 
 // passOn gives this call's answer to one that waited for it. A call that ran out of time
 // knows nothing: one that has time left for a backend is asked again for itself, as is one from
-// another address than that of which there is too much.
+// another address than that of which there is too much. The router has it as if it had just
+// come, so that limits hold for it, too; since nobody waits for it, it may wait again.
 func (c *Call) passOn(w *Call) {
 	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
 		time.Until(w.Deadline) > 2*graceTime(w.Deadline.Sub(w.Received)) ||
 		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client {
 		if d := w.domain.Load(); d != nil { // nil: answered meanwhile
-			d.enter(w)
+			w.stage = stageMissed
+			w.broker.sys.Root.Send(d.router, w)
 		}
 		return
 	}

@@ -174,10 +174,7 @@ func TestAddressIsNotCoalesced(t *testing.T) {
 		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
 	}
 	// Both have to wait for the hash of joe's other password to be compared.
-	block := make(chan struct{})
-	for range 64 {
-		r.hashing.submit(hashJob{run: func() { <-block }, failed: func() {}}, true)
-	}
+	release := r.busyHashing()
 	var wg sync.WaitGroup
 	answers := make([]auth.Answer, 2)
 	wg.Add(2)
@@ -195,10 +192,57 @@ func TestAddressIsNotCoalesced(t *testing.T) {
 		return err == nil && stats["dom.example"].Missed == 8
 	})
 	r.calm()
-	close(block)
+	release()
 	wg.Wait()
 	r.want(answers[0], deny, byAddress)
 	r.want(answers[1], allow, fromBackend)
+}
+
+// TestTwoLimitedAddresses: what one address that is limited asks is not asked for another one that
+// is limited as well, however many of its requests waited for the answer.
+func TestTwoLimitedAddresses(t *testing.T) {
+	const bad, worse = "198.51.100.7", "198.51.100.8"
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	r.stop()
+	r = newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	for i := range 6 {
+		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
+		r.asks(1, from(worse, login(fmt.Sprint("other", i), "spring")), deny, fromBackend)
+	}
+	release := r.busyHashing()
+	before := r.fake.asked.Load()
+	first := make(chan auth.Answer, 1)
+	go func() { first <- r.ask(from(bad, login("joe", "guess"))) }()
+	eventually(t, "the comparison", func() bool { return r.stats().Compares == 1 })
+	missed := r.stats().Missed
+	others := make(chan auth.Answer, 8)
+	for range cap(others) {
+		go func() { others <- r.ask(from(worse, login("joe", "guess"))) }()
+	}
+	eventually(t, "the other requests", func() bool { return r.stats().Missed == missed+uint64(cap(others)) })
+	r.calm()
+	release()
+	r.want(<-first, deny, byAddress)
+	for range cap(others) {
+		if a := <-others; a.Verdict != deny || a.Source != byAddress {
+			t.Errorf("a request from the other address was answered %v (%v)", a.Verdict, a.Source)
+		}
+	}
+	if n := r.fake.asked.Load() - before; n != 0 {
+		t.Errorf("the backend was asked %d times for addresses that are limited", n)
+	}
+}
+
+// busyHashing has every worker of the hashing pool wait for release.
+func (r *rig) busyHashing() (release func()) {
+	block := make(chan struct{})
+	for range 64 {
+		r.hashing.submit(hashJob{run: func() { <-block }, failed: func() {}}, true)
+	}
+	return func() { close(block) }
 }
 
 // TestParallelGuesses: those that come all at once get no further than those that come one
