@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -58,5 +60,39 @@ func TestBreakerForgivesOurselves(t *testing.T) {
 				t.Errorf("the backend was asked %d times of 5", n)
 			}
 		})
+	}
+}
+
+// TestBreakerOfTheNext: a backend that hangs takes all the time of its users; the next one of their
+// domain is not blamed for that, and serves another domain.
+func TestBreakerOfTheNext(t *testing.T) {
+	second := &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
+		if err := ctx.Err(); err != nil {
+			return backend.Result{Class: backend.Outage, Err: err}
+		}
+		return goodPassword(q)
+	}}
+	r := newRig(t, func(s *setup) {
+		s.fake.ask = hang
+		s.more = map[string]*fakeBackend{"second": second}
+		next := s.cfg.Backends[0]
+		next.Name, next.BreakerFailures, next.BreakerCooldown = "second", 2, time.Hour
+		s.cfg.Backends = append(s.cfg.Backends, next)
+		other := s.cfg.Domains[0]
+		other.Name, other.Backends = "other.example", []config.BackendRef{next.BackendRef}
+		s.cfg.Domains[0].Backends = append(s.cfg.Domains[0].Backends, next.BackendRef)
+		s.cfg.Domains = append(s.cfg.Domains, other)
+	})
+	for i := range 3 {
+		if p := r.Ask(context.Background(), login(fmt.Sprint("user", i), "good"), 200*time.Millisecond); p.Answer.Verdict != cannot {
+			t.Errorf("behind a backend that hangs the answer is %v (%v)", p.Answer.Verdict, p.Answer.Source)
+		}
+	}
+	r.calm()
+	q := login("joe", "good")
+	q.Domain = "other.example"
+	r.want(r.ask(q), allow, fromBackend)
+	if n := second.asked.Load(); n != 1 {
+		t.Errorf("the second backend was asked %d times, in time only once", n)
 	}
 }

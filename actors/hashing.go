@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -72,7 +73,8 @@ func (p *hashPool) submit(job hashJob, urgent bool) bool {
 	return true
 }
 
-// run does fn on the pool and waits for it; it is the backend.Hashing of the users backend.
+// run does fn on the pool and waits for it; it is the backend.Hashing of the users backend. When ctx
+// ends first the processors were busy.
 func (p *hashPool) run(ctx context.Context, fn func()) error {
 	done := make(chan struct{})
 	job := hashJob{run: func() {
@@ -86,12 +88,14 @@ func (p *hashPool) run(ctx context.Context, fn func()) error {
 	}
 	select {
 	case <-done:
-		return ctx.Err()
 	case <-ctx.Done():
-		return ctx.Err()
 	case <-p.stop:
 		return errHashBusy
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", errHashBusy, err)
+	}
+	return nil
 }
 
 var _ backend.Hashing = (*hashPool)(nil).run

@@ -94,6 +94,8 @@ func (s *slots) abandon() {
 
 func (s *slots) onAsk(a *ask) {
 	switch {
+	case !time.Now().Before(a.deadline): // others took its time; a question that fails for that would be held against this backend
+		a.finish(backend.Result{Class: backend.Outage, Err: errNoSlot}, auth.SourceDeadline, false)
 	case a.quiet != nil && s.running.Load() > s.slots/2:
 		a.Fail(auth.SourceOverload)
 	case s.running.Load() < s.slots && s.admits(a):
