@@ -245,6 +245,18 @@ func (r *rig) busyHashing() (release func()) {
 	return func() { close(block) }
 }
 
+// TestLimitOfNamesakes: wrong passwords of a user in one domain of the fallback tell nothing of his
+// namesake in another.
+func TestLimitOfNamesakes(t *testing.T) {
+	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = "*"; limited(s) })
+	for i := range 4 {
+		r.want(r.ask(at("a.example", "info", fmt.Sprint("bad", i))), deny, fromBackend)
+		r.calm()
+	}
+	r.want(r.ask(at("a.example", "info", "good")), deny, byUser)
+	r.want(r.ask(at("b.example", "info", "good")), allow, fromBackend)
+}
+
 // TestParallelGuesses: those that come all at once get no further than those that come one
 // after the other.
 func TestParallelGuesses(t *testing.T) {

@@ -77,5 +77,13 @@ const maxPruned = 10000
 // pruneEvery is how often expired nonces are removed from disk.
 const pruneEvery = time.Minute
 
-// userHash chooses the worker of a user.
-func (b *Broker) userHash(id auth.Identity) uint64 { return maphash.String(b.seed, id.User) }
+// userHash chooses the worker of a user, and stands for the user where limits are kept: those of one
+// name in two domains that share a block are two.
+func (b *Broker) userHash(id auth.Identity) uint64 {
+	var h maphash.Hash
+	h.SetSeed(b.seed)
+	_, _ = h.WriteString(id.User)
+	_ = h.WriteByte(0)
+	_, _ = h.WriteString(id.Domain)
+	return h.Sum64()
+}
