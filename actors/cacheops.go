@@ -90,7 +90,7 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 	defer done()
 	var stored error
 	err = d.shardOf(b.userHash(id)).in(ctx, func(s *shard) {
-		// The entry stays, empty: it tells that a login now at the backend is not to be remembered.
+		s.epoch++ // a login now at the backend is not to be remembered
 		user := s.users.get(id)
 		user.Forget()
 		s.users.place(id, user)
@@ -136,6 +136,7 @@ func (b *Broker) forget(ctx context.Context, domains []*domain, prefix []byte, m
 		for _, ref := range d.shards {
 			var stored error
 			err := ref.in(ctx, func(s *shard) {
+				s.epoch++
 				s.users.drop(match)
 				if disk := b.disk.Load(); disk != nil {
 					stored = disk.DeletePrefix(prefix)

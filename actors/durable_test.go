@@ -1,11 +1,15 @@
 package actors
 
 import (
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/backend"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -62,6 +66,75 @@ func TestRefusalLasts(t *testing.T) {
 			r.want(<-told, deny, fromBackend)
 		})
 	}
+}
+
+// TestChangeLasts: who is told that an account was changed or removed is told so when it is on disk
+// that its password is remembered no more.
+func TestChangeLasts(t *testing.T) {
+	for _, op := range []auth.Operation{auth.OpSetPass, auth.OpRemoveUser} {
+		t.Run(op.String(), func(t *testing.T) {
+			disk := openStore(t)
+			held := &heldStore{disk, make(chan chan struct{})}
+			r := newRig(t, func(s *setup) {
+				onDisk(s, held)
+				s.fake.ask = verdictOf(backend.Result{Class: backend.Accepted})
+			})
+			r.want(r.auth("joe", "good"), allow, fromBackend)
+			r.hashed("joe", 1)
+			req := login("joe", "new")
+			if req.Op = op; op == auth.OpRemoveUser {
+				req.Secret = auth.Secret{}
+			}
+			told := make(chan auth.Answer, 1)
+			go func() { told <- r.ask(req) }()
+			select {
+			case through := <-held.syncs:
+				if u := onDiskOf(t, disk, "joe"); u != nil && len(u.Verifiers) > 0 {
+					t.Error("what waits to be synced still has the verifier")
+				}
+				close(through)
+			case a := <-told:
+				t.Fatalf("answered %v (%v) without a sync", a.Verdict, a.Source)
+			}
+			r.want(<-told, allow, fromBackend)
+		})
+	}
+}
+
+// TestRefusalBehindFullJournal: while the disk stalls, and as many wait for it as may, nobody is told
+// that a remembered password is refused, for a crash would bring it back.
+func TestRefusalBehindFullJournal(t *testing.T) {
+	g, disk := newRegime("good"), openStore(t)
+	held := &heldStore{disk, make(chan chan struct{})}
+	r := newRig(t, func(s *setup) { onDisk(s, held); g.use(s) })
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	g.change("new")
+	r.clock.advance(2 * time.Hour)
+	journal := r.disk.Load().journal
+	journal.Apply(nil, func(error) {})
+	stalled := <-held.syncs
+	var waits sync.WaitGroup
+	for full := new(atomic.Bool); !full.Load(); {
+		waits.Add(1)
+		journal.Apply(nil, func(err error) {
+			full.CompareAndSwap(false, errors.Is(err, store.ErrBusy))
+			waits.Done()
+		})
+	}
+	r.want(r.auth("joe", "good"), cannot, auth.SourceOverload)
+	close(stalled)
+	through := make(chan struct{})
+	go func() { waits.Wait(); close(through) }()
+	for stalls := true; stalls; {
+		select {
+		case sync := <-held.syncs:
+			close(sync)
+		case <-through:
+			stalls = false
+		}
+	}
+	r.want(r.auth("joe", "good"), deny, auth.SourceRefusedBefore)
 }
 
 // TestWrongPasswordKeepsHashes: a wrong password takes the hashes from disk only until it is

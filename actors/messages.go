@@ -30,6 +30,7 @@ type task struct {
 	known bool // the backend has accepted this secret before
 	short bool // a backend was not asked, for want of a budget
 	shard *shardRef
+	epoch uint64 // of the shard, when the first backend was asked
 	tries int
 
 	params *params     // those with which it began, held

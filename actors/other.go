@@ -18,21 +18,22 @@ func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source 
 	case backend.Unsupported:
 		a.Verdict, a.Source = auth.Unsupported, auth.SourceUnsupported
 	}
+	lasting := false
 	switch {
 	case c.Req.Op == auth.OpIsUser:
 		a = s.afterIsUser(t, user, r, a, now)
 	case c.Req.Op.Changes():
-		s.afterChange(c, user, r.Class)
+		lasting = s.afterChange(t, user, r.Class)
 	}
 	s.note(c, a)
-	s.finish(t, a)
+	s.deliver(t, cache.Step{Answer: a, Lasting: lasting})
 }
 
 func (s *shard) afterIsUser(t *task, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
 	id, rules := t.call.ID, &s.params.Load().rules
 	switch r.Class {
 	case backend.Accepted, backend.Refused:
-		if s.outdated(t) {
+		if s.outdated(t) || t.epoch != s.epoch {
 			return a
 		}
 		if user.SetExists(r.Class == backend.Accepted, rules, now) {
@@ -53,17 +54,32 @@ func (s *shard) afterIsUser(t *task, user *cache.User, r backend.Result, a auth.
 	return a
 }
 
-// afterChange keeps the cache true to a user that was changed at its backend.
-func (s *shard) afterChange(c *Call, user *cache.User, class backend.Class) {
+// afterChange keeps the cache and the limits true to a user that was changed at its backend.
+// lasting reports that a crash must not bring back what was remembered, once somebody was told.
+func (s *shard) afterChange(t *task, user *cache.User, class backend.Class) (lasting bool) {
+	c := t.call
 	switch class {
 	case backend.Accepted:
 		user.Forget()
+		s.lift(t)
 	case backend.Refused, backend.Unsupported:
-		return
+		return false
 	default:
 		// Whether it was carried out is not known: every password must be verified again.
 		user.Doubt()
 	}
+	s.epoch++
 	s.users.save(c.ID, user)
 	s.users.place(c.ID, user)
+	return true
+}
+
+// lift has the limits forget what they hold against a user, since a password that was wrong may be
+// right now. It comes before all that is asked after the change's answer.
+func (s *shard) lift(t *task) {
+	hash := t.call.hash
+	s.broker.sys.Root.Send(s.router, newLimitOp(func(g *limiter) { g.users.Forget(hash) }))
+	for _, h := range t.params.hops {
+		h.backend.send(newLimitOp(func(p *purse) { p.budget.Forget(hash) }))
+	}
 }

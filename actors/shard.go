@@ -20,6 +20,12 @@ type shardRef struct {
 	*domain
 	pid  *actor.PID
 	left map[string]*shardRef // names whose users live elsewhere by now; for the shard's goroutine only
+
+	// epoch counts what befell accounts of the shard other than by their logins, for its goroutine
+	// only: what a backend was asked before is no news after. It is no time, since one millisecond
+	// holds both a change and a login, and clocks are set back; and it is not the user's, who may
+	// have been forgotten meanwhile.
+	epoch uint64
 }
 
 func (s *shardRef) send(message any) { s.broker.sys.Root.Send(s.pid, message) }
@@ -129,7 +135,7 @@ func (s *shard) begin(c *Call) {
 		}
 	}()
 	if c.Req.Op != auth.OpAuth {
-		s.askNext(t)
+		s.askFirst(t)
 		return
 	}
 	t.flow = cache.NewFlow(c.Key)
@@ -159,7 +165,7 @@ func (s *shard) apply(t *task, user *cache.User, step cache.Step) {
 		t.end()
 	case cache.Ask:
 		t.chain, t.hop, t.known, t.short = backend.NewChain(c.Req.Op), 0, step.Known, false
-		s.askNext(t)
+		s.askFirst(t)
 	case cache.Compare:
 		s.compare(t, step.Hashes, !step.Answered)
 	case cache.Hash:
@@ -212,6 +218,12 @@ func (s *shard) hash(t *task) {
 	if !s.broker.hashing.submit(job, false) {
 		job.failed()
 	}
+}
+
+// askFirst puts the task's question to the first backend of the domain.
+func (s *shard) askFirst(t *task) {
+	t.epoch = s.epoch
+	s.askNext(t)
 }
 
 // askNext puts the task's question to the next backend of the domain.
@@ -269,6 +281,9 @@ func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
 	if t.flow != nil {
 		if s.outdated(t) {
 			t.flow.Outdate()
+		}
+		if t.epoch != s.epoch {
+			t.flow.Supersede()
 		}
 		outcome, source := outcomeOf(result.Class, f.busy), f.source
 		if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {

@@ -28,7 +28,7 @@ func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now
 func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 	step := answer(auth.Allow, auth.SourceBackend)
 	f.phase = phaseEnd
-	if r.Off || f.outdated || u.changes != f.changes {
+	if r.Off || f.outdated || f.superseded {
 		return step
 	}
 	if past := u.refusal(f.key); past != nil {
@@ -114,6 +114,7 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 		return step
 	}
 	step.Save = u.dropKeyed(f.key) && r.Hashed
+	f.fleeting = f.superseded && u.refusal(f.key) == nil
 	u.refuse(f.key, r, now)
 	// A hash not yet tried may be this secret's too: until that is known, the refusal is
 	// not forgotten, however short its lifetime, and such hashes are not on disk.
@@ -121,6 +122,7 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 		f.phase, step.Do, step.Save = phaseDrop, Compare, r.Hashed
 		u.refusal(f.key).settling++
 	}
+	f.relent(u)
 	step.Lasting = step.Save // a crash must not bring back what somebody was told is refused
 	return step
 }

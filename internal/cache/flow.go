@@ -59,11 +59,12 @@ type Flow struct {
 	phase   phase
 	tried   []string // hashes that are known not to match
 	started Time     // when the backend was asked
-	changes uint64   // of the user, at that time
 	busy    auth.Answer
 	bar     *auth.Answer // of a secret that the cache does not know, in place of asking
 
-	outdated bool // see Outdate
+	outdated   bool // see Outdate
+	superseded bool // see Supersede
+	fleeting   bool // its refusal is not to last
 }
 
 type phase uint8
@@ -127,7 +128,7 @@ func (f *Flow) ask(u *User, now Time) Step {
 	if f.bar != nil && !known {
 		return f.unasked(u)
 	}
-	f.phase, f.started, f.changes = phaseAsked, now, u.changes
+	f.phase, f.started = phaseAsked, now
 	return Step{Do: Ask, Known: known}
 }
 
@@ -175,6 +176,7 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 		f.phase = phaseEnd
 		f.dropMatch(u, match, hashes, ran)
 		u.settled(f.key)
+		f.relent(u)
 		return Step{Save: r.Hashed}
 	}
 	return Step{}
@@ -229,6 +231,18 @@ func (f *Flow) learn(u *User, match string) (dropped bool) {
 // Outdate tells that the question was put under another configuration: an acceptance is
 // answered, but not remembered, while a refusal counts as ever.
 func (f *Flow) Outdate() { f.outdated = true }
+
+// Supersede tells that accounts were changed, or forgotten, after the question was put: the answer
+// may be of a password that was exchanged meanwhile. It is given, but what was accepted is not
+// remembered, and what was refused is forgotten, but not held against the secret.
+func (f *Flow) Supersede() { f.superseded = true }
+
+// relent takes back a refusal that is not to last, unless it is still needed.
+func (f *Flow) relent(u *User) {
+	if past := u.refusal(f.key); f.fleeting && past != nil && past.settling == 0 {
+		u.pardon(f.key)
+	}
+}
 
 func answer(v auth.Verdict, s auth.Source) Step {
 	return answered(auth.Answer{Verdict: v, Source: s})

@@ -11,7 +11,8 @@ import (
 
 // model drives flows in random order against a backend whose mind it knows, and checks
 // the promise of DESIGN at every answer: never yes for a secret that the backend has
-// refused since it last accepted it, and never yes past a lifetime.
+// refused since it last accepted it, never yes past a lifetime, and never yes from memory for what
+// was asked before the account was changed.
 type model struct {
 	t     *testing.T
 	rng   *rand.Rand
@@ -24,6 +25,7 @@ type model struct {
 	yes   map[int]event // when the backend last accepted a secret
 	no    map[int]event
 	open  []*pending
+	epoch int // changes of the account
 	allow map[auth.Source]int
 }
 
@@ -36,6 +38,7 @@ type pending struct {
 	flow   *Flow
 	secret int
 	step   Step
+	epoch  int  // when the backend was asked
 	done   bool // answered
 }
 
@@ -67,8 +70,18 @@ func (m *model) take(p *pending, step Step) {
 		}
 		return
 	}
+	if step.Do == Ask {
+		p.epoch = m.epoch
+	}
 	p.step = step
 	m.open = append(m.open, p)
+}
+
+// change changes the account: no password is good until the backend, asked after that, says so.
+func (m *model) change() {
+	m.user.Forget()
+	m.epoch++
+	clear(m.yes)
 }
 
 // restart replaces the user by what the disk would give back.
@@ -165,6 +178,9 @@ func (m *model) work() {
 	case Ask:
 		outcome := m.mode
 		m.seq++
+		if p.epoch != m.epoch {
+			p.flow.Supersede()
+		}
 		if outcome == Withheld {
 			if outcome = Accepted; !step.Known {
 				m.take(p, p.flow.Asked(m.user, Withheld, auth.SourceLimitBudget, &m.rules, m.now))
@@ -173,7 +189,9 @@ func (m *model) work() {
 		}
 		if outcome == Accepted {
 			if m.valid[p.secret] {
-				m.yes[p.secret] = event{m.seq, m.now}
+				if p.epoch == m.epoch { // else it may have been before the change
+					m.yes[p.secret] = event{m.seq, m.now}
+				}
 			} else {
 				outcome = Refused
 				m.no[p.secret] = event{m.seq, m.now}
@@ -212,6 +230,8 @@ func TestPromise(t *testing.T) {
 				m.now += Time(m.rng.Int64N(int64(time.Hour/time.Millisecond)) * []int64{1, 30, 100}[m.rng.IntN(3)])
 			case n < 63:
 				m.restart()
+			case n < 65:
+				m.change()
 			default:
 				if len(m.open) > 0 {
 					m.work()

@@ -84,11 +84,6 @@ type User struct {
 	Verifiers []Verifier
 	Refusals  []Refusal
 	Exists    Existence
-
-	// changes counts the changes of the account: an acceptance that was asked for before the
-	// last one may be of a password that is not valid any more. It is no time, since one
-	// millisecond holds both a change and a login, and clocks are set back.
-	changes uint64
 }
 
 // Worthless reports whether forgetting the user would lose nothing but refusals: such
@@ -96,7 +91,7 @@ type User struct {
 func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget() { *u = User{changes: u.changes + 1} }
+func (u *User) Forget() { *u = User{} }
 
 // keyed returns the verifier whose secret is key.
 func (u *User) keyed(key Key) *Verifier {
@@ -255,7 +250,6 @@ func (u *User) SetExists(yes bool, r *Rules, now Time) (changed bool) {
 // Doubt makes everything be asked again at its next use, as after a change of which nobody
 // knows whether it was made.
 func (u *User) Doubt() {
-	u.changes++
 	for i := range u.Verifiers {
 		u.Verifiers[i].Stale = true
 	}

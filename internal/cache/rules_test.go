@@ -289,6 +289,7 @@ func TestAcceptanceOlderThanChange(t *testing.T) {
 		old := NewFlow(keyA)
 		old.Start(u, rules, base)
 		change(u)
+		old.Supersede()
 		step := old.Asked(u, Accepted, auth.SourceBackend, rules, base)
 		if step.Answer.Verdict != auth.Allow || step.Do != Nothing || len(u.Verifiers) != 0 {
 			t.Errorf("%s: answered %v, remembered %+v", name, step.Answer.Verdict, u.Verifiers)
@@ -299,6 +300,40 @@ func TestAcceptanceOlderThanChange(t *testing.T) {
 		login(t, u, keyB, "", Accepted, rules, base)
 		if a, asked := login(t, u, keyB, "", Refused, rules, after(5*time.Second)); asked || a.Verdict != auth.Allow {
 			t.Errorf("%s: the new password was answered %v, asked %v", name, a.Verdict, asked)
+		}
+	}
+}
+
+// A refusal that was asked for before the account was changed takes away what it must, and is not
+// held against the secret, which may be the new one; but one that came in between is.
+func TestRefusalOlderThanChange(t *testing.T) {
+	for _, hashes := range []bool{false, true} {
+		for _, since := range []bool{false, true} {
+			u, rules := &User{}, defaults()
+			old := NewFlow(keyA)
+			old.Start(u, rules, base)
+			u.Forget()
+			if hashes {
+				u.Verifiers = []Verifier{{Hash: hashB, First: base, Verified: base, Used: base}}
+			}
+			u.Verifiers = append(u.Verifiers, Verifier{Key: keyA, First: base, Verified: base, Used: base})
+			if since {
+				u.refuse(keyA, rules, base)
+			}
+			old.Supersede()
+			step := old.Asked(u, Refused, auth.SourceBackend, rules, base)
+			if step.Answer.Verdict != auth.Deny || u.keyed(keyA) != nil || (step.Do == Compare) != hashes {
+				t.Errorf("hashes %v: %+v, remembered %+v", hashes, step, u.Verifiers)
+			}
+			if hashes {
+				if u.refusal(keyA) == nil {
+					t.Error("the refusal is forgotten before the hashes were looked through")
+				}
+				old.Compared(u, "", step.Hashes, true, rules, base)
+			}
+			if held := u.refusal(keyA) != nil; held != since {
+				t.Errorf("hashes %v: the refusal is held against the secret: %v, want %v", hashes, held, since)
+			}
 		}
 	}
 }
