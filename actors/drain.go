@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"syscall"
 	"time"
@@ -119,6 +120,8 @@ func (b *Broker) Stop() {
 	b.draining.Store(true)
 	b.closeConns()
 	b.cancel()
+	within(stopPatience, b.awaitChange)
+	b.closeListeners() // those that the change began
 	b.mu.Lock()
 	b.stopping = true
 	b.mu.Unlock()
@@ -127,15 +130,16 @@ func (b *Broker) Stop() {
 	within(stopPatience, b.idle.Wait)
 	b.hashing.close()
 	var waits []func() error
-	pids := make([]*actor.PID, 0, len(b.domains)+len(b.backends)+len(b.listeners))
-	for d := range b.domains {
+	domains, backends, listeners := b.parts()
+	pids := make([]*actor.PID, 0, len(domains)+len(backends)+len(listeners))
+	for _, d := range domains {
 		d.unwatch()
 		pids = append(pids, d.supervisor)
 	}
-	for r := range b.backends {
+	for _, r := range backends {
 		pids = append(pids, r.pid)
 	}
-	for _, l := range b.listeners {
+	for _, l := range listeners {
 		pids = append(pids, l.pid)
 	}
 	for _, pid := range pids {
@@ -149,10 +153,10 @@ func (b *Broker) Stop() {
 	if disk := b.disk.Load(); disk != nil {
 		disk.journal.Close()
 	}
-	for d := range b.domains {
+	for _, d := range domains {
 		d.roster.close()
 	}
-	for r := range b.backends {
+	for _, r := range backends {
 		// A question takes a moment to end with b.ctx, and Close must not run beside it.
 		for end := time.Now().Add(stopPatience); r.running.Load()+r.looks.Load() > 0 && time.Now().Before(end); {
 			time.Sleep(drainPoll)
@@ -162,6 +166,20 @@ func (b *Broker) Stop() {
 	close(b.sweeper)
 	<-b.swept
 	b.sys.close()
+}
+
+// awaitChange waits for the end of a reload or a change of the registered domains. What it makes
+// is Stop's to close, and none begins after it: draining is looked at under the same lock.
+func (b *Broker) awaitChange() {
+	b.reloading.Lock()
+	defer b.reloading.Unlock()
+}
+
+// parts lists what has actors.
+func (b *Broker) parts() (domains []*domain, backends []*backendRef, listeners []*listener) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.domains)), slices.Collect(maps.Keys(b.backends)), slices.Clone(b.listeners)
 }
 
 func (b *Broker) failInFlight() {

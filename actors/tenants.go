@@ -101,11 +101,18 @@ func (b *Broker) await(t *tenant, c *Call) {
 	}
 }
 
-// wake starts a tenant that was marked as busy, on a goroutine of its own.
-func (b *Broker) wake(t *tenant) {
-	if !b.aside(func() { b.release(t, b.revive(t)) }) {
-		b.release(t, errStopping)
+// wake starts a tenant that was marked as busy, on a goroutine of its own, and returns what will
+// bring the outcome.
+func (b *Broker) wake(t *tenant) <-chan error {
+	woken := make(chan error, 1)
+	end := func(err error) {
+		b.release(t, err)
+		woken <- err
 	}
+	if !b.aside(func() { end(b.revive(t)) }) {
+		end(errStopping)
+	}
+	return woken
 }
 
 // release ends what kept a tenant's calls waiting: they go on, or cannot be answered.
@@ -249,16 +256,19 @@ func (b *Broker) awaken(ctx context.Context, name string) error {
 		begin := !t.busy && !t.gone && t.live.Load() == nil
 		t.busy = t.busy || begin
 		t.mu.Unlock()
+		var woken <-chan error
+		var again <-chan time.Time
 		if begin {
-			err := b.revive(t)
-			b.release(t, err)
+			woken = b.wake(t)
+		} else {
+			again = time.After(time.Millisecond)
+		}
+		select {
+		case err := <-woken:
 			if err != nil {
 				return err
 			}
-			continue
-		}
-		select {
-		case <-time.After(time.Millisecond):
+		case <-again:
 		case <-ctx.Done():
 			return ErrBusy
 		case <-b.ctx.Done():

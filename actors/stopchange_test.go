@@ -1,0 +1,81 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/registry"
+)
+
+// TestStopBesideChange: what an administrator has begun when the broker stops ends before that
+// goes on: the backend that it makes is closed, and nothing is changed that is being taken down.
+func TestStopBesideChange(t *testing.T) {
+	for name, change := range map[string]func(*rig) error{
+		"a domain is changed": func(r *rig) error {
+			r.register(tenancy("awake.example", "new"))
+			return nil
+		},
+		"a domain is looked at": func(r *rig) error {
+			_, err := r.CachedUser(context.Background(), auth.Identity{User: "joe", Domain: "asleep.example"})
+			return err
+		},
+		"a backend comes by a reload": func(r *rig) error {
+			_, err := r.tryReload(func(c *config.Config) {
+				more := c.Backends[0]
+				more.Name = "more"
+				c.Backends = append(c.Backends, more)
+				c.Listeners = append(c.Listeners, listenerBlock("generic"))
+			})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r *rig
+			stopped, begun := make(chan struct{}), make(chan struct{})
+			armed := false
+			r, _, _ = newEstate(t, func(s *setup) {
+				made := s.made
+				s.made = func(c config.Backend) *fakeBackend {
+					if armed {
+						close(begun)
+						<-r.ctx.Done()
+						select {
+						case <-stopped:
+							t.Error("the broker stopped beside the change")
+						case <-time.After(50 * time.Millisecond): // far more than Stop takes
+						}
+					}
+					return made(c)
+				}
+			}, "awake.example", "asleep.example")
+			r.want(r.at("awake.example", "joe", "good"), allow, fromBackend)
+			armed = true
+			go func() {
+				defer close(stopped)
+				<-begun
+				r.stop()
+			}()
+			if err := change(r); err != nil && !errors.Is(err, errStopping) {
+				t.Error(err)
+			}
+			<-stopped
+		})
+	}
+}
+
+// TestNoChangeAfterStop: a change of the registered domains that comes late is refused.
+func TestNoChangeAfterStop(t *testing.T) {
+	r, _, _ := newEstate(t, nil, "a.example")
+	r.stop()
+	err := r.Registry(func(*registry.Registry) ([]registry.Record, []string, error) { panic("asked") })
+	if !errors.Is(err, errStopping) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := r.CachedUser(context.Background(), auth.Identity{User: "joe", Domain: "a.example"}); !errors.Is(err, errStopping) {
+		t.Errorf("a look at the cache: %v", err)
+	}
+}
