@@ -50,6 +50,22 @@ func (s *shardRef) in(ctx context.Context, do func(*shard)) error {
 	}
 }
 
+// fetch runs do in a shard and returns what it tells. It goes through a channel: a shard may have
+// its turn when nobody waits any more.
+func fetch[T any](ctx context.Context, s *shardRef, do func(*shard) T) (told T, err error) {
+	answer := make(chan T, 1)
+	if err := s.in(ctx, func(s *shard) { answer <- do(s) }); err != nil {
+		return told, err
+	}
+	return <-answer, nil
+}
+
+// change runs do, which may fail, in a shard and waits for it.
+func (s *shardRef) change(ctx context.Context, do func(*shard) error) error {
+	failed, err := fetch(ctx, s, do)
+	return errors.Join(err, failed)
+}
+
 // look returns the domain that answers for a name, with its actors started if it is a tenant
 // without, and keeps everything in its place until done is called.
 func (b *Broker) look(ctx context.Context, name string) (d *domain, done func(), err error) {
@@ -71,14 +87,13 @@ func (b *Broker) look(ctx context.Context, name string) (d *domain, done func(),
 }
 
 // CachedUser returns a copy of what the cache holds of a user.
-func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (user cache.User, err error) {
+func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (cache.User, error) {
 	d, done, err := b.look(ctx, id.Domain)
 	if err != nil {
-		return user, err
+		return cache.User{}, err
 	}
 	defer done()
-	err = d.shardOf(b.userHash(id)).in(ctx, func(s *shard) { user = s.users.get(id).Clone() })
-	return user, err
+	return fetch(ctx, d.shardOf(b.userHash(id)), func(s *shard) cache.User { return s.users.get(id).Clone() })
 }
 
 // ForgetUser removes a user from the cache, in memory and on disk.
@@ -88,17 +103,16 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 		return err
 	}
 	defer done()
-	var stored error
-	err = d.shardOf(b.userHash(id)).in(ctx, func(s *shard) {
+	return d.shardOf(b.userHash(id)).change(ctx, func(s *shard) error {
 		s.epoch++ // a login now at the backend is not to be remembered
 		user := s.users.get(id)
 		user.Forget()
 		s.users.place(id, user)
 		if disk := b.disk.Load(); disk != nil {
-			stored = disk.Apply([]store.Op{{Key: CredentialKey(id)}}, true)
+			return disk.Apply([]store.Op{{Key: CredentialKey(id)}}, true)
 		}
+		return nil
 	})
-	return errors.Join(err, stored)
 }
 
 // ForgetDomain removes the users of a domain from the cache.
@@ -134,15 +148,14 @@ func (b *Broker) forget(ctx context.Context, domains []*domain, prefix []byte, m
 	var errs []error
 	for _, d := range domains {
 		for _, ref := range d.shards {
-			var stored error
-			err := ref.in(ctx, func(s *shard) {
+			errs = append(errs, ref.change(ctx, func(s *shard) error {
 				s.epoch++
 				s.users.drop(match)
 				if disk := b.disk.Load(); disk != nil {
-					stored = disk.DeletePrefix(prefix)
+					return disk.DeletePrefix(prefix)
 				}
-			})
-			errs = append(errs, err, stored)
+				return nil
+			}))
 		}
 	}
 	return errors.Join(errs...)
@@ -164,12 +177,12 @@ func shardStats(ctx context.Context, domains map[string]*domain) (map[string]Sha
 	for name, d := range domains {
 		var sum ShardStats
 		for _, ref := range d.shards {
-			told := make(chan ShardStats, 1) // a shard may have its turn when nobody waits any more
-			if err := ref.in(ctx, func(s *shard) { told <- s.stats() }); err != nil {
+			told, err := fetch(ctx, ref, (*shard).stats)
+			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			sum.add(<-told)
+			sum.add(told)
 		}
 		all[name] = sum
 	}
