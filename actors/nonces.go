@@ -19,56 +19,70 @@ func nonceOps(n token.Nonce) []store.Op {
 	return []store.Op{{Key: append([]byte(store.Nonces), n.ID[:]...), Value: value}}
 }
 
+// nonceOf reads a stored nonce.
+func nonceOf(key, value []byte) (n token.Nonce, ok bool) {
+	id := key[len(store.Nonces):]
+	if len(value) != 9 || value[0] != nonceVersion || len(id) != len(n.ID) {
+		return n, false
+	}
+	copy(n.ID[:], id)
+	n.Expires = int64(binary.BigEndian.Uint64(value[1:]))
+	return n, true
+}
+
 // restoreNonces brings back, after a restart of the process, the single-use tokens that
 // could still be presented. Every worker learns all of them: which user a nonce was of is not
-// stored, and they are few.
+// stored, and they are few. The others are removed after that, so that a disk which cannot be
+// written keeps none from being restored.
 func (b *Broker) restoreNonces() {
-	restore := func(n token.Nonce) {
-		for _, r := range b.replays {
-			r.restore(n)
-		}
-	}
-	for b.scanNonces(restore) { // a look ends where it has removed enough
-	}
-}
-
-// pruneNonces removes all stored nonces that do not count any more, a bounded number at a time.
-func (b *Broker) pruneNonces() {
-	defer b.pruning.Store(false)
-	for b.ctx.Err() == nil && b.scanNonces(func(token.Nonce) {}) {
-	}
-}
-
-// scanNonces calls live for each stored nonce that still counts and removes the others, up to a
-// number of them; more reports that there may be more.
-func (b *Broker) scanNonces(live func(token.Nonce)) (more bool) {
-	disk := b.disk.Load()
-	if disk == nil {
-		return false
-	}
-	now := b.clock()
-	var gone []store.Op
-	err := disk.Scan([]byte(store.Nonces), func(key, value []byte) bool {
-		var n token.Nonce
-		id := key[len(store.Nonces):]
-		if len(value) == 9 && value[0] == nonceVersion && len(id) == len(n.ID) {
-			copy(n.ID[:], id)
-			n.Expires = int64(binary.BigEndian.Uint64(value[1:]))
-			if now.Unix() < n.Expires {
-				live(n)
-				return true
+	now := b.clock().Unix()
+	err := b.disk.Load().Scan([]byte(store.Nonces), func(key, value []byte) bool {
+		if n, ok := nonceOf(key, value); ok && now < n.Expires {
+			for _, r := range b.replays {
+				r.restore(n)
 			}
 		}
-		gone = append(gone, store.Op{Key: append([]byte(nil), key...)})
-		return len(gone) < maxPruned
+		return true
 	})
-	if err == nil && len(gone) > 0 {
-		err = disk.Apply(gone, false)
-	}
 	if err != nil {
 		b.log.Error("stored tokens could not be read", "err", err)
 	}
-	return err == nil && len(gone) == maxPruned
+	b.removeNonces()
+}
+
+// pruneNonces removes the stored nonces that do not count any more.
+func (b *Broker) pruneNonces() {
+	defer b.pruning.Store(false)
+	b.removeNonces()
+}
+
+// removeNonces removes all stored nonces that do not count any more, a bounded number at a time.
+func (b *Broker) removeNonces() {
+	disk := b.disk.Load()
+	if disk == nil {
+		return
+	}
+	for more := true; more && b.ctx.Err() == nil; {
+		gone, err := staleNonces(disk, b.clock().Unix())
+		if err == nil && len(gone) > 0 {
+			err = disk.Apply(gone, false)
+		}
+		if err != nil {
+			b.log.Error("expired tokens could not be removed", "err", err)
+		}
+		more = err == nil && len(gone) == maxPruned
+	}
+}
+
+// staleNonces lists the removal of the first stored nonces that do not count any more.
+func staleNonces(disk store.Store, now int64) (gone []store.Op, err error) {
+	err = disk.Scan([]byte(store.Nonces), func(key, value []byte) bool {
+		if n, ok := nonceOf(key, value); !ok || now >= n.Expires {
+			gone = append(gone, store.Op{Key: append([]byte(nil), key...)})
+		}
+		return len(gone) < maxPruned
+	})
+	return gone, err
 }
 
 // maxPruned bounds what one look through the stored nonces removes.

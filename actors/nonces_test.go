@@ -2,6 +2,7 @@ package actors
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"postern/internal/auth"
@@ -51,5 +52,26 @@ func TestStaleNonces(t *testing.T) {
 	r.pruneNonces()
 	if n := storedNonces(t, l.disk); n != 1 {
 		t.Errorf("%d nonces are stored in the end", n)
+	}
+}
+
+// TestRestoredFromASickStore: a used token stays used though the expired ones before it cannot be
+// removed.
+func TestRestoredFromASickStore(t *testing.T) {
+	l := newLineage(t)
+	disk := &sick{Store: l.disk}
+	l.disk = disk
+	r := l.next(outage)
+	used := r.totpToken("joe")
+	r.want(r.auth("joe", used), allow, auth.SourceToken)
+	stale(t, l.disk)
+	r.stop()
+	disk.ill.Store(true)
+	r = l.next(outage)
+	if a := r.auth("joe", used); a.Verdict == allow {
+		t.Errorf("a used token was answered %v (%v) after a restart", a.Verdict, a.Source)
+	}
+	if !strings.Contains(r.log.String(), "expired tokens could not be removed") {
+		t.Errorf("the log does not say so: %s", r.log)
 	}
 }
