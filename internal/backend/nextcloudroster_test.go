@@ -136,3 +136,29 @@ func TestNextcloudRosterBounds(t *testing.T) {
 		t.Errorf("without pages: %v, %v after %d questions", r.Class, r.Err, asked)
 	}
 }
+
+// TestNextcloudGarbledRoster: what is no list is not taken for an empty one, which would take the
+// user out of every group.
+func TestNextcloudGarbledRoster(t *testing.T) {
+	for _, c := range []struct{ path, data string }{
+		{"/groups", `{"groups":null}`}, {"/groups", `{"groups":""}`}, {"/groups", `{}`}, {"/groups", `{"groups":[null]}`},
+		{"/users/details", `{"users":null}`}, {"/users/details", `{}`},
+		{"/users", `{"users":null}`}, {"/users", `{"users":7}`}, {"/users", `{}`},
+	} {
+		s, n := cloud(t, asAdmin("lead"))
+		s.Change(func(state *ocstest.State) {
+			state.NoDetails = c.path == "/users"
+			state.Users[1].Groups = []string{"chess"}
+			state.Instead = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, c.path) {
+					return false
+				}
+				canned(http.StatusOK, envelope("200", `"OK"`, c.data))(w, r)
+				return true
+			}
+		})
+		if r := put(t, n, auth.OpRoster, "joe", ""); r.Class != Outage {
+			t.Errorf("%s answers %s: %v, %v, %s", c.path, c.data, r.Class, r.Err, r.Body)
+		}
+	}
+}

@@ -156,6 +156,8 @@ func texts(raw json.RawMessage) ([]string, bool) {
 		for _, item := range fields {
 			items = append(items, item)
 		}
+	} else if items == nil { // null is no list
+		return nil, false
 	}
 	out := make([]string, 0, len(items))
 	for _, item := range items {
