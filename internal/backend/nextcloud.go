@@ -139,7 +139,7 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 	for i, name := range tried {
 		id, r := n.try(ctx, name, q.Secret)
 		switch {
-		case r.Class == Accepted && !n.options.AcceptOtherID && !among(id, names):
+		case r.Known && !n.options.AcceptOtherID && !among(id, names):
 			answer.Err = errOtherID
 			return answer
 		case r.Class == Accepted:
@@ -149,6 +149,10 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 		case r.Class == Refused:
 			answer.Err = r.Err
 			answer.Attempts++
+			if r.Known { // and disabled: nobody else is to say yes
+				answer.Known = true
+				return answer
+			}
 		case i > 0:
 			// One of the names was refused, perhaps rightly: no cache may serve in grace.
 			return Result{Class: Misconfigured, Attempts: i, Err: fmt.Errorf("the password was refused under one login name, and under the next: %w", r.Err)}

@@ -82,6 +82,38 @@ func TestNextcloudAnswers(t *testing.T) {
 	}
 }
 
+// TestNextcloudDisabled: an account that the server shows to be disabled ends a chain, unless it
+// is another's.
+func TestNextcloudDisabled(t *testing.T) {
+	for name, c := range map[string]struct {
+		login, id string // that the server knows, and its account
+		attempts  int
+		known     bool
+		says      string
+	}{
+		"under the first name":  {"joe", "joe", 1, true, "disabled"},
+		"under the second name": {"joe@dom.example", "Joe", 2, true, "disabled"},
+		"another's":             {"joe", "eve", 0, false, "another name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if login, _, _ := r.BasicAuth(); login == c.login {
+					canned(http.StatusOK, envelope("200", `"OK"`, `{"id":"`+c.id+`","enabled":false}`))(w, r)
+					return
+				}
+				canned(http.StatusUnauthorized, envelope("997", `""`, `[]`))(w, r)
+			})
+			r := put(t, cloudAt(t, server.URL, nil, NextcloudOptions{}), auth.OpAuth, "joe", canary, both...)
+			if r.Class != Refused || r.Known != c.known || r.Attempts != c.attempts || !says(r, c.says) {
+				t.Errorf("%v known=%t after %d attempts, %v; want known=%t after %d, %q", r.Class, r.Known, r.Attempts, r.Err, c.known, c.attempts, c.says)
+			}
+			if chain := NewChain(auth.OpAuth); chain.Add(r) != c.known {
+				t.Errorf("the next backend is asked: %t", c.known)
+			}
+		})
+	}
+}
+
 // TestNextcloudStates are the answers of a whole server.
 func TestNextcloudStates(t *testing.T) {
 	for name, c := range map[string]struct {
