@@ -24,7 +24,8 @@ type users struct {
 	file    *UsersFile
 	cost    int
 	hashing Hashing
-	dummy   string // compared with the passwords of unknown users
+	dummy   string                           // compared with the passwords of unknown users
+	match   func(hash, password string) bool // passhash.Match
 }
 
 // NewUsers returns a backend for a users file, which need not exist yet. It answers
@@ -41,7 +42,7 @@ func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &users{file, o.Cost, hashing, fmt.Sprintf("$2b$%02d%s", o.Cost, dummyHash)}, nil
+	return &users{file, o.Cost, hashing, fmt.Sprintf("$2b$%02d%s", o.Cost, dummyHash), passhash.Match}, nil
 }
 
 // Close implements Backend.
@@ -92,18 +93,19 @@ func answer(yes, known bool) Result {
 	return Result{Class: Refused, Known: known, Absent: !known}
 }
 
-// check compares a password. An unknown user costs as much time as a known one, for
-// the time would tell who exists.
+// check compares a password. An unknown user costs as much time as a known one, and a password
+// that is too long or too short as much as any other: the time would tell who exists, and whose
+// password is long.
 func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry, known bool) Result {
 	hash := entry.hash
 	if !known {
 		hash = u.dummy
 	}
-	match := false
-	if err := u.hashing(ctx, func() { match = passhash.Match(hash, secret.Reveal()) }); err != nil {
+	fit, match := passhash.Fit(hash, secret.Reveal()), false
+	if err := u.hashing(ctx, func() { match = u.match(fit, secret.Reveal()) }); err != nil {
 		return Result{Class: Outage, Known: known, Err: fmt.Errorf("no time to hash the password: %w", err)}
 	}
-	return answer(known && match, known)
+	return answer(known && match && fit == hash, known)
 }
 
 // write registers a user or sets a password. Users who are in the way, or missing, are

@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -116,6 +118,32 @@ func TestDummyHash(t *testing.T) {
 	u.dummy = hashed(t, canary)
 	if r := askAs(t, b, auth.OpAuth, "ann", canary); r.Class != Refused {
 		t.Errorf("an unknown user whose password fits the dummy hash: %s", r.Class)
+	}
+}
+
+// TestUsersCostAlike: whoever is asked about, and however long the password and the guess are,
+// each login costs one computation of bcrypt.
+func TestUsersCostAlike(t *testing.T) {
+	short, long := strings.Repeat("p", 72), strings.Repeat("p", 73)
+	sum := sha256.Sum256([]byte(long))
+	inner := base64.StdEncoding.EncodeToString(sum[:]) // what bcrypt is given for long, and no password
+	b, _ := newUsers(t, "short@dom.example:"+hashed(t, short)+"\nlong@dom.example:"+hashed(t, long)+"\n", (&direct{}).run)
+	computed := 0
+	b.(*users).match = func(hash, password string) bool {
+		if strings.HasPrefix(hash, "sha256:") == (len(password) > 72) { // or Match does not compute
+			computed++
+		}
+		return passhash.Match(hash, password)
+	}
+	for _, user := range []string{"short", "long", "nobody"} {
+		for _, guess := range []string{"p", short, long, long + "p", inner} {
+			computed = 0
+			want := answer(user == "short" && guess == short || user == "long" && guess == long, user != "nobody")
+			r := askAs(t, b, auth.OpAuth, user, guess)
+			if r.Class != want.Class || r.Known != want.Known || r.Absent != want.Absent || computed != 1 {
+				t.Errorf("%s, %d bytes: %+v after %d computations, want %+v", user, len(guess), r, computed, want)
+			}
+		}
 	}
 }
 

@@ -76,6 +76,17 @@ func Match(hash, password string) bool {
 	return bcrypt.CompareHashAndPassword([]byte(plain), []byte(password)) == nil
 }
 
+// Fit returns hash as if it were of a password as long as this one, so that Match computes, at
+// the same cost, where it would tell by its speed that the lengths differ. Unless that is hash
+// itself, the outcome means nothing.
+func Fit(hash, password string) string {
+	plain := strings.TrimPrefix(hash, longPrefix)
+	if len(password) > maxPlain {
+		return longPrefix + plain
+	}
+	return plain
+}
+
 // Check reports whether hash is well formed and of a cost that may be computed.
 // x/crypto's own check accepts $2x$ (a faulty implementation's mark), a cost of "+4" and
 // any byte after the cost, and ignores what follows the 60th character, so it is not

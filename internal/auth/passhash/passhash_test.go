@@ -161,3 +161,27 @@ func TestCheck(t *testing.T) {
 		t.Error("the good hash does not match, so the cases say nothing")
 	}
 }
+
+// TestFit: Match computes with a hash that was made fit, and a fitting one stays as it is.
+func TestFit(t *testing.T) {
+	short, long := strings.Repeat("x", 72), strings.Repeat("x", 73)
+	of := func(password string) string {
+		hash, err := New(password, MinCost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hash
+	}
+	for _, password := range []string{"secret", short, long} {
+		if hash := of(password); Fit(hash, password) != hash {
+			t.Errorf("%d bytes: %q became %q", len(password), hash, Fit(hash, password))
+		}
+	}
+	// That it has computed shows where the outcome, which means nothing, is true.
+	if hash := of(long); !Match(Fit(hash, shorten(long)), shorten(long)) {
+		t.Error("nothing was computed for a short password and the hash of a long one")
+	}
+	if hash := of(shorten(long)); !Match(Fit(hash, long), long) {
+		t.Error("nothing was computed for a long password and the hash of a short one")
+	}
+}
