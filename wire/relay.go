@@ -72,7 +72,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 	}
 	frame := buf[4:n]
 	op := auth.Operation(frame[1])
-	if frame[0] != relayVersion || op == auth.OpNone || op > auth.OpRoster {
+	if frame[0] != relayVersion || op == auth.OpNone || int(op) >= auth.Operations {
 		return len(buf), Broken
 	}
 	patience := time.Duration(binary.BigEndian.Uint32(frame[2:])) * time.Millisecond

@@ -14,6 +14,7 @@ func relayRequests() []auth.Request {
 		{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("a:b\n\x01c"), Patience: 9 * time.Second},
 		{Op: auth.OpAuth, User: "josé", Secret: auth.NewSecret("x"), Service: "imap", Client: "192.0.2.1", Patience: time.Millisecond},
 		{Op: auth.OpIsUser, User: "joe", Domain: "dom.example", Patience: time.Second},
+		{Op: auth.OpIsDomain, Domain: "dom.example", Patience: time.Second},
 		{Op: auth.OpSetPass, User: "joe", Domain: "dom.example", Secret: auth.NewSecret(strings.Repeat("x", auth.MaxSecret)), Patience: time.Second},
 		{Op: auth.OpRoster, User: strings.Repeat("u", auth.MaxName), Domain: strings.Repeat("d", auth.MaxName), Patience: time.Hour},
 	}
@@ -66,19 +67,22 @@ func TestRelayRefuses(t *testing.T) {
 		b[at] = to
 		return b
 	}
-	bad := auth.Request{Op: auth.OpAuth, User: "j@e", Domain: "d", Secret: auth.NewSecret("x")}
+	asked := func(r auth.Request) []byte { return AppendRelayRequest(nil, &r, time.Second) }
 	for name, c := range map[string]struct {
 		frame []byte
 		want  Event
 	}{
 		"other version":     {change(4, 2), Broken},
 		"no operation":      {change(5, 0), Broken},
-		"unknown operation": {change(5, byte(auth.OpRoster)+1), Broken},
+		"unknown operation": {change(5, byte(auth.Operations)), Broken},
 		"field too long":    {change(11, 0xff), Broken},
 		"field too short":   {change(11, 1), Broken},
 		"frame too long":    {[]byte{0xff, 0, 0, 0}, Broken},
 		"frame too short":   {[]byte{0, 0, 0, 3}, Broken},
-		"bad name":          {AppendRelayRequest(nil, &bad, time.Second), Refuse},
+		"bad name":          {asked(auth.Request{Op: auth.OpAuth, User: "j@e", Domain: "d", Secret: auth.NewSecret("x")}), Refuse},
+		"no user":           {asked(auth.Request{Op: auth.OpIsUser, Domain: "d"}), Refuse},
+		"user of a domain":  {asked(auth.Request{Op: auth.OpIsDomain, User: "joe", Domain: "d"}), Refuse},
+		"no domain":         {asked(auth.Request{Op: auth.OpIsDomain}), Refuse},
 		"cut":               {good[:len(good)-1], More},
 	} {
 		var req auth.Request
@@ -133,7 +137,7 @@ func TestRelayGreeting(t *testing.T) {
 }
 
 func FuzzRelay(f *testing.F) {
-	for _, r := range relayRequests()[:3] {
+	for _, r := range relayRequests()[:4] {
 		f.Add(AppendRelayRequest(nil, &r, r.Patience))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

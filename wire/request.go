@@ -69,7 +69,7 @@ func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
 // empty domain stands for the listener's default: a caller whose protocol does not
 // have that refuses it first.
 func fill(req *auth.Request, r auth.Request, secret []byte) Event {
-	if auth.CheckUser(r.User) != nil || r.Domain != "" && auth.CheckDomain(r.Domain) != nil {
+	if !named(&r) {
 		return refuse(req, r.Op)
 	}
 	if r.Op.NeedsSecret() {
@@ -81,6 +81,14 @@ func fill(req *auth.Request, r auth.Request, secret []byte) Event {
 	}
 	*req = r
 	return Ask
+}
+
+// named reports whether the names of r are those that its operation is about.
+func named(r *auth.Request) bool {
+	if r.Op == auth.OpIsDomain {
+		return r.User == "" && auth.CheckDomain(r.Domain) == nil
+	}
+	return auth.CheckUser(r.User) == nil && (r.Domain == "" || auth.CheckDomain(r.Domain) == nil)
 }
 
 // ownString copies b to a block of memory of its own. Go packs strings of less than

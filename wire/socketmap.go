@@ -84,12 +84,7 @@ func (s *socketmap) decodeQuery(query []byte, req *auth.Request) Event {
 	case found && string(name) == "mailbox":
 		return s.decodeMailbox(key, req)
 	case found && string(name) == "domain":
-		domain := string(key)
-		if auth.CheckDomain(domain) != nil {
-			return refuse(req, auth.OpIsDomain)
-		}
-		*req = auth.Request{Op: auth.OpIsDomain, Domain: domain}
-		return Ask
+		return fill(req, auth.Request{Op: auth.OpIsDomain, Domain: string(key)}, nil)
 	}
 	return refuse(req, auth.OpNone)
 }
