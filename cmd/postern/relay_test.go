@@ -147,6 +147,44 @@ domain "dom.example" { backends = [backend.json.app] }
 	p.expect("\x00\x02\x00\x01")
 }
 
+// Whether a domain is served is asked of the broker as all else is: Postfix bounces mail to a
+// domain of its own that was "not found".
+func TestPipeAsksAboutDomains(t *testing.T) {
+	config, _ := pipeUsers(t, "")
+	input := netstring("domain dom.example") + netstring("domain DOM.example") + netstring("domain other.example")
+	want := netstring("OK OK") + netstring("OK OK") + netstring("NOTFOUND ")
+	for _, broker := range []string{"started by the pipe", "daemon"} {
+		if broker == "daemon" {
+			serve(t, "--config", config)
+		}
+		if r := command(t, input, "pipe", "--protocol", "socketmap", "--config", config); r.out != want || r.code != 0 {
+			t.Errorf("%s: answered %q, exit status %d, want %q", broker, r.out, r.code, want)
+		}
+	}
+}
+
+// A copy that reads no configuration knows no default domain; its listener does.
+func TestRelayListenerDefaultDomain(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "relay.sock")
+	config, data := pipeUsers(t, `
+listen "relay" {
+  address        = "unix:`+socket+`"
+  default_domain = "dom.example"
+}
+`)
+	serve(t, "--config", config)
+	for _, c := range []struct{ socket, secret, want string }{
+		{socket, "secret", frame("OK success")},
+		{socket, "wrong", frame("NO authentication failed")},
+		{filepath.Join(data, relaySocket), "secret", frame("NO authentication failed")}, // of no domain
+	} {
+		r := command(t, fields("joe", c.secret, "imap", ""), "pipe", "--protocol", "saslauthd", "--socket", c.socket)
+		if r.out != c.want || r.code != 0 {
+			t.Errorf("%s at %s: answered %q, exit status %d, want %q", c.secret, c.socket, r.out, r.code, c.want)
+		}
+	}
+}
+
 // released builds postern and postern-relay as they are installed, once, and returns postern's
 // path.
 var released = sync.OnceValues(func() (string, error) {

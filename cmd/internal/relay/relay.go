@@ -138,11 +138,8 @@ func (r *relay) take(d decoded, ok bool) {
 		r.eof = true
 		return
 	}
-	if !d.refused {
-		id, err := d.req.Identity(r.DefaultDomain)
-		if d.refused = err != nil; !d.refused {
-			d.req.Domain = id.Domain
-		}
+	if d.req.Domain == "" {
+		d.req.Domain = r.DefaultDomain // if there is none, that of the daemon's listener counts
 	}
 	r.queue.add(d.req, d.refused, time.Now().Add(r.Deadline))
 	r.eof = r.eof || d.last
