@@ -29,7 +29,7 @@ type logSink struct {
 
 	mu   sync.Mutex
 	path string         // empty: out is used
-	file io.WriteCloser // nil without path
+	file io.WriteCloser // nil without path, and until it could be opened: out is used
 	buf  []byte
 	torn bool      // the last write ended within a line
 	left time.Time // when the last write was
@@ -38,14 +38,13 @@ type logSink struct {
 	done chan struct{}
 }
 
-// newLogSink writes to path, or to out if path is empty.
+// newLogSink writes to path, or to out if path is empty. With an error it is of use, too: it
+// writes to out until Reopen can open path.
 func newLogSink(path string, out io.Writer) (*logSink, error) {
 	s := &logSink{path: path, out: out, stop: make(chan struct{}), done: make(chan struct{})}
-	if err := s.Reopen(); err != nil {
-		return nil, err
-	}
+	err := s.Reopen()
 	go s.flusher()
-	return s, nil
+	return s, err
 }
 
 // Write implements io.Writer. It takes one line, and never fails: what cannot be written is
@@ -224,14 +223,11 @@ func (h liveHandler) WithGroup(name string) slog.Handler {
 }
 
 // newLogger makes the process's log as the configuration says; out is used when it names no
-// file.
+// file. An error is about that file, see newLogSink.
 func newLogger(cfg config.Log, out io.Writer) (*slog.Logger, *logSink, error) {
 	sink, err := newLogSink(cfg.File, out)
-	if err != nil {
-		return nil, nil, err
-	}
 	sink.configure(cfg)
-	return slog.New(liveHandler{sink: sink}), sink, nil
+	return slog.New(liveHandler{sink: sink}), sink, err
 }
 
 // configure sets level and format.

@@ -150,15 +150,21 @@ func pipeDefaults(protocol string) (config.Listener, error) {
 
 // pipeLog is where a pipe logs. Standard error is the log only if it is not where the protocol
 // goes: on a pseudo-terminal both are one line to the peer, and a log line there would be taken
-// for an answer.
+// for an answer. It is the log, too, where the file of the log block cannot be opened.
 func (a *app) pipeLog(cfg *config.Config, dir string) string {
-	switch {
-	case cfg.Log.File != "":
-		return cfg.Log.File
-	case sameFile(a.out, a.err):
-		return filepath.Join(dir, "pipe.log")
+	place := relay.Stderr
+	if sameFile(a.out, a.err) {
+		place = filepath.Join(dir, "pipe.log")
 	}
-	return relay.Stderr
+	file, err := openLog(cfg.Log.File)
+	switch {
+	case err != nil:
+		relay.OpenLog(place).Error("the log stands here instead", "err", err)
+	case file != nil:
+		_ = file.Close()
+		return cfg.Log.File
+	}
+	return place
 }
 
 // sameFile reports whether two descriptors lead to the same place, or that cannot be told.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -8,9 +9,56 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// A log file that the pipe's user cannot write costs no login. The log says so where it stands
+// without the file, and the broker's goes there once it can.
+func TestPipeWithoutItsLogFile(t *testing.T) {
+	for name, startPipe := range map[string]func(*testing.T, ...string) *process{"streams": start, "terminal": startOnTerminal} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "logs", "postern.log")
+		if err := os.WriteFile(filepath.Dir(file), nil, 0o600); err != nil { // root may write whatever is a file
+			t.Fatal(err)
+		}
+		config, data := pipeUsers(t, "log { file = \""+file+"\" }\n")
+		p := startPipe(t, "pipe", "--protocol", "generic", "--config", config)
+		p.send("auth:joe:dom.example:secret\n")
+		p.expect("1")
+		waitFor(t, name+": complaints of pipe and broker", func() bool {
+			log := p.log.String() + readText(filepath.Join(data, "pipe.log"))
+			return strings.Count(log, "level=ERROR msg=\"the log stands here instead\"") == 2 && strings.Count(log, file) == 2
+		})
+		if err := errors.Join(os.Remove(filepath.Dir(file)), os.Mkdir(filepath.Dir(file), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(ownerOf(t, data), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		fileSays(t, file, "log file reopened")
+	}
+}
+
+// Nor does a pipe.log that cannot be written.
+func TestPipeWithoutItsOwnLog(t *testing.T) {
+	config, data := pipeUsers(t, "")
+	if err := os.Mkdir(filepath.Join(data, "pipe.log"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
+	p.send("auth:joe:dom.example:secret\n")
+	p.expect("1\r\n")
+}
+
+// A daemon is started by somebody who sees that it refuses.
+func TestServeWithoutItsLogFile(t *testing.T) {
+	config := configFile(t, t.TempDir(), usersConfig+"log { file = \"/dev/null/postern.log\" }\n")
+	if r := command(t, "", "serve", "--config", config); r.code == 0 || !strings.Contains(r.err, "correct its path in the log block") {
+		t.Errorf("exit status %d\n%s", r.code, r.err)
+	}
+}
 
 // A broken configuration is mended: the same process, which has answered "cannot tell", answers.
 func TestPipeRecovers(t *testing.T) {

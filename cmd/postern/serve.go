@@ -64,10 +64,13 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		o.relayDir = cfg.DataDir
 	}
 	log, sink, err := newLogger(cfg.Log, a.err)
-	if err != nil {
+	defer sink.Close()
+	if err != nil && !o.forRelays {
 		return err
 	}
-	defer sink.Close()
+	if err != nil { // who logs in must not suffer
+		log.Error("the log stands here instead", "err", err)
+	}
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
 	}

@@ -69,7 +69,7 @@ func (o *Owner) ensure(log *slog.Logger) {
 		}
 		return
 	}
-	if err := o.start(); err != nil {
+	if err := o.start(log); err != nil {
 		o.notUntil = time.Now().Add(ownerPause)
 		log.Error("no broker can be started", "err", err)
 	}
@@ -88,10 +88,13 @@ func (o *Owner) lock() error {
 	return nil
 }
 
-func (o *Owner) start() error {
+func (o *Owner) start(log *slog.Logger) error {
 	out, err := openLogFile(o.Log)
-	if err != nil {
-		return fmt.Errorf("log of the broker: %w", err)
+	if err != nil { // who logs in must not suffer
+		log.Error("the broker starts without a log", "err", err)
+		if out, err = openLogFile(Nowhere); err != nil {
+			return fmt.Errorf("log of the broker: %w", err)
+		}
 	}
 	if out != os.Stderr {
 		defer out.Close()
