@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // inetd starts a pipe whose standard streams are all one socket, as inetd does.
@@ -96,4 +98,46 @@ func TestInetdRelay(t *testing.T) {
 	inetd(t, l, "pipe", "--protocol", "generic", "--socket", filepath.Join(dataDirOf(config), relaySocket))
 	say(t, connect(t, l.Addr().String()), "auth:joe:dom.example:secret\n", "1\n")
 	s.eventually("a decision", func() bool { return strings.Contains(s.log.String(), "front=pipe op=auth") })
+}
+
+// A listening standard input is accepted from again when descriptors were short for a while: as
+// long as the process stays, nobody else does it.
+func TestInetdOutOfDescriptors(t *testing.T) {
+	_, config := usersServer(t)
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct{ flag, value, answer string }{
+		{"--socket", filepath.Join(dataDirOf(config), relaySocket), "1\n"},
+		{"--config", "/none/x.hcl", "0\n"},
+	} {
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &process{t: t, cmd: exec.Command(binary, "pipe", "--protocol", "generic", c.flag, c.value), ended: make(chan struct{})}
+		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = f, f, &p.log
+		p.run()
+		_ = f.Close()
+		first := connect(t, l.Addr().String())
+		say(t, first, "isuser:joe:dom.example\n", c.answer)
+		limit := func(new *unix.Rlimit) (old unix.Rlimit) {
+			if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, new, &old); err != nil {
+				t.Fatal(err)
+			}
+			return old
+		}
+		before := limit(nil)
+		limit(&unix.Rlimit{Max: before.Max})
+		second := connect(t, l.Addr().String())
+		p.logged("cannot accept connections")
+		limit(&before)
+		say(t, second, "isuser:joe:dom.example\n", c.answer)
+		say(t, first, "isuser:joe:dom.example\n", c.answer)
+		p.signal(syscall.SIGTERM)
+		_, _ = first.Close(), second.Close()
+		p.exit()
+	}
 }

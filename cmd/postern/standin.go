@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -96,9 +97,10 @@ func (s *standIn) listen() error {
 	if err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
+	connections := relay.Acceptor{Listener: l, Log: s.log}
 	go func() {
 		for {
-			c, err := l.Accept()
+			c, err := connections.Next(context.Background())
 			if err != nil {
 				return
 			}

@@ -2,8 +2,10 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync/atomic"
@@ -14,11 +16,13 @@ import (
 
 // Bounds of a listening standard input.
 const (
-	inetdIdle  = time.Minute      // without a connection before inetd gets it back
-	inetdMost  = 4096             // connections
-	lingerTime = 2 * time.Second  // for what a peer says after its last answer
-	lingerMost = 64 << 10         // bytes of it
-	writeWait  = 10 * time.Second // for a peer that does not read
+	inetdIdle     = time.Minute           // without a connection before inetd gets it back
+	inetdMost     = 4096                  // connections
+	acceptPause   = 50 * time.Millisecond // after a failure to accept
+	acceptSilence = time.Minute           // between two log lines about it
+	lingerTime    = 2 * time.Second       // for what a peer says after its last answer
+	lingerMost    = 64 << 10              // bytes of it
+	writeWait     = 10 * time.Second      // for a peer that does not read
 )
 
 // Listens reports whether a stream is a socket that accepts connections: inetd's "wait" style.
@@ -40,6 +44,7 @@ func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Du
 	if err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
+	connections := Acceptor{Listener: l, Log: options().Log}
 	slots := make(chan struct{}, inetdMost)
 	begun := time.Now()
 	var last atomic.Int64 // when the number of connections changed: nanoseconds since begun, whatever the clock is set to
@@ -49,7 +54,7 @@ func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Du
 		defer close(accepting)
 		for {
 			slots <- struct{}{}
-			conn, err := l.Accept()
+			conn, err := connections.Next(ctx)
 			if err != nil {
 				<-slots
 				return
@@ -81,6 +86,35 @@ func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Du
 		slots <- struct{}{}
 	}
 	return nil
+}
+
+// Acceptor takes connections from a listener whatever else fails, such as for want of
+// descriptors: while this process stays, inetd does not listen. It is for one goroutine.
+type Acceptor struct {
+	Listener net.Listener
+	Log      *slog.Logger
+
+	said time.Time // when a failure was last logged
+}
+
+// Next waits for a connection. It fails when the listener is closed, or nobody can be accepted
+// and ctx ends.
+func (a *Acceptor) Next(ctx context.Context) (net.Conn, error) {
+	for {
+		conn, err := a.Listener.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return conn, err
+		}
+		if time.Since(a.said) >= acceptSilence {
+			a.said = time.Now()
+			a.Log.Error("cannot accept connections; trying again", "err", err)
+		}
+		select {
+		case <-time.After(acceptPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // serveConn relays for one connection, and closes it so that the last answer arrives.
