@@ -175,7 +175,8 @@ func configuredDomains(cfg *config.Config) []configuredDomain {
 	return list
 }
 
-// errNotKept is returned without a daemon, when none would look for what is registered.
+// errNotKept is returned without a daemon, also to imports, when none would look for what is
+// registered.
 var errNotKept = errors.New("nothing is kept on disk by this configuration, so a daemon would not see registered domains: add a registry {} block")
 
 // registryCall carries out a command of the registry by the running daemon, or on the store when

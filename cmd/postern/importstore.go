@@ -87,6 +87,9 @@ func (m *importer) domains(data *xcauth.Data) error {
 		m.counts.Domains.Imported++
 		fresh = append(fresh, r)
 	}
+	if len(fresh) > 0 && !m.cfg.NeedsStore() {
+		return errNotKept
+	}
 	if m.dry || m.store == nil || len(fresh) == 0 {
 		return nil
 	}
