@@ -92,8 +92,22 @@ func (e *Env) extauth(file, command string) []Outcome {
 		return fail(file+": extauth_program is not there: "+program, "install it, or correct the path; a program that cannot start ends external authentication on all of ejabberd's hosts")
 	case err == nil && (f.Mode.IsDir() || f.Mode.Perm()&0o111 == 0):
 		return fail(file+": extauth_program cannot be executed: "+program, "chmod 755 "+program)
-	case filepath.Base(program) == "postern" && (len(words) < 2 || words[1] != "pipe"):
+	case filepath.Base(program) == "postern" && subcommand(words[1:]) != "pipe":
 		return fail(file+": extauth_program starts postern, but not its pipe", `write "`+program+` pipe --protocol ejabberd"`)
 	}
 	return nil
+}
+
+// subcommand is the first word of postern's command line that is neither a flag nor the value of
+// one. Of the flags that may stand before it, one has no value.
+func subcommand(words []string) string {
+	for i := 0; i < len(words); i++ {
+		switch flag := words[i]; {
+		case !strings.HasPrefix(flag, "-"):
+			return flag
+		case flag != "--embedded" && !strings.Contains(flag, "="):
+			i++
+		}
+	}
+	return ""
 }
