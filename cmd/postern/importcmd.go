@@ -36,13 +36,14 @@ brings the cached passwords, so that users log in even while Nextcloud is down, 
 was told of shared rosters. Stop postern first; xcauth's files are only read.
 
 Databases of xcauth before version 2 are Berkeley DB files: give the output of db_dump (package
-db-util) for each with --dump. Which of them it is shows in the records.
+db-util) for each with --dump, all in one run, since their domains are in the configuration
+that it writes. Which of them it is shows in the records.
 
 A second run changes nothing: rows are imported once, and what postern has learnt since counts
 for more. Rows that cannot be used are listed and left out.`,
 		Example: `  postern import xcauth --out /etc/postern/config.hcl --dry-run
   postern import xcauth --conf /etc/xcauth.conf --out /etc/postern/config.hcl
-  db_dump -p /var/lib/xcauth/user-cache.db | postern import xcauth --dump -`,
+  postern import xcauth --dump domains.dump --dump cache.dump --dump rosters.dump --out /etc/postern/config.hcl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.out != "" && cmd.Flags().Changed("config") {
@@ -125,7 +126,7 @@ func (a *app) readSources(ctx context.Context, o importOptions, settings *xcauth
 	}
 	for _, old := range []string{settings.DomainDB, settings.CacheDB, settings.RosterDB} {
 		if old != "" && !absent(old) {
-			return fmt.Errorf("%s is a Berkeley DB file of xcauth before version 2: run `db_dump -p %[1]s > FILE` (package db-util) and give --dump FILE, for each of domain-db, cache-db and shared-roster-db", old)
+			return fmt.Errorf("%s is a Berkeley DB file of xcauth before version 2: run `db_dump -p %[1]s > FILE` (package db-util) for each of domain-db, cache-db and shared-roster-db, and give all of them to one import, each with --dump FILE", old)
 		}
 	}
 	if o.out == "" {
