@@ -119,8 +119,8 @@ func TestExistenceBesideChange(t *testing.T) {
 	}
 }
 
-// TestRefusalBesideChange: a password that was tried, and refused, before it was set is not held to
-// be wrong when it has been.
+// TestRefusalBesideChange: a password that was tried before it was set, and is refused, is not held
+// to be wrong when it has been, neither while that refusal is on its way nor after it.
 func TestRefusalBesideChange(t *testing.T) {
 	held := newGate()
 	r := newRig(t, func(s *setup) {
@@ -137,6 +137,7 @@ func TestRefusalBesideChange(t *testing.T) {
 	req := login("joe", "new")
 	req.Op = auth.OpSetPass
 	r.want(r.ask(req), allow, fromBackend)
+	r.want(r.auth("joe", "new"), allow, fromBackend)
 	held.open()
 	r.want(<-old, deny, fromBackend)
 	r.want(r.auth("joe", "new"), allow, fromBackend)

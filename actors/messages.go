@@ -121,6 +121,12 @@ type landed struct {
 	refused bool
 }
 
+// changed tells the router that a user was changed, or perhaps was.
+type changed struct {
+	user uint64
+	done bool // for certain
+}
+
 // tick is the time for periodic work.
 type tick struct{}
 

@@ -54,14 +54,17 @@ func (s *shard) afterIsUser(t *task, user *cache.User, r backend.Result, a auth.
 	return a
 }
 
-// afterChange keeps the cache and the limits true to a user that was changed at its backend.
+// afterChange keeps cache, router and limits true to a user that was changed at its backend, before
+// anything that is asked after the change's answer: a password that was wrong may be right now.
 // lasting reports that a crash must not bring back what was remembered, once somebody was told.
 func (s *shard) afterChange(t *task, user *cache.User, class backend.Class) (lasting bool) {
 	c := t.call
 	switch class {
 	case backend.Accepted:
 		user.Forget()
-		s.lift(t)
+		for _, h := range t.params.hops {
+			h.backend.send(newLimitOp(func(p *purse) { p.budget.Forget(c.hash) }))
+		}
 	case backend.Refused, backend.Unsupported:
 		return false
 	default:
@@ -69,17 +72,8 @@ func (s *shard) afterChange(t *task, user *cache.User, class backend.Class) (las
 		user.Doubt()
 	}
 	s.epoch++
+	s.broker.sys.Root.Send(s.router, &changed{user: c.hash, done: class == backend.Accepted})
 	s.users.save(c.ID, user)
 	s.users.place(c.ID, user)
 	return true
-}
-
-// lift has the limits forget what they hold against a user, since a password that was wrong may be
-// right now. It comes before all that is asked after the change's answer.
-func (s *shard) lift(t *task) {
-	hash := t.call.hash
-	s.broker.sys.Root.Send(s.router, newLimitOp(func(g *limiter) { g.users.Forget(hash) }))
-	for _, h := range t.params.hops {
-		h.backend.send(newLimitOp(func(p *purse) { p.budget.Forget(hash) }))
-	}
 }

@@ -34,6 +34,11 @@ func (r *router) Receive(ctx actor.Context) {
 			delete(r.flights, m.key)
 		}
 		r.limiter.landed(m.call, m.refused)
+	case *changed:
+		clear(r.flights) // whoever asks from now on is not to have an answer from before
+		if m.done {
+			r.limiter.users.Forget(m.user)
+		}
 	case *limitOp[*limiter]:
 		m.run(r.limiter)
 	}
