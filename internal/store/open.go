@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -18,10 +19,29 @@ const formatVersion = 1
 // ErrLocked is wrapped by OpenPebble when another process owns the store.
 var ErrLocked = errors.New("store is in use by another process")
 
-// OpenPebble opens or creates the store in dir, a directory of its own. The error wraps
-// ErrLocked if another process has it open.
+// OpenPebble opens or creates the store in dir, a directory of its own that nobody else may look
+// into. The error wraps ErrLocked if another process has it open.
 func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
-	return openPebble(dir, log, vfs.Default)
+	readable := seclude(dir)
+	p, err := openPebble(dir, log, vfs.Default)
+	if err == nil && readable != nil {
+		log.Warn("other users may be able to read the store, with its secrets: chmod 0700 its directory", "err", readable)
+	}
+	return p, err
+}
+
+// seclude makes the directory of a store one for its owner only, since pebble makes directories
+// and files that all can read. What keeps it from that is no obstacle to opening the store: if it
+// is for pebble, too, pebble says so.
+func seclude(dir string) error {
+	if os.MkdirAll(dir, 0o700) != nil {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
 }
 
 func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -128,6 +129,28 @@ func TestPebbleLocked(t *testing.T) {
 	open(t, dir)
 	if _, err := OpenPebble(dir, quiet()); !errors.Is(err, ErrLocked) {
 		t.Errorf("second open: %v", err)
+	}
+}
+
+// Nobody else looks into a store, be it new or of a time when all could.
+func TestPebbleIsSecluded(t *testing.T) {
+	leaks(t)
+	defer syscall.Umask(syscall.Umask(0o022))
+	for name, before := range map[string]os.FileMode{"new": 0, "open to all": 0o755, "open to the group": 0o710, "secluded": 0o700} {
+		dir := filepath.Join(t.TempDir(), "store")
+		if before != 0 {
+			if err := os.Mkdir(dir, before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open(t, dir)
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode != 0o700 {
+			t.Errorf("%s: mode %04o", name, mode)
+		}
 	}
 }
 
