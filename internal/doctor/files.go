@@ -190,11 +190,25 @@ func (e *Env) storage(cfg *config.Config, dir string, d *Daemon) Chain {
 	c := Chain{Hop: "store"}
 	if cfg.NeedsStore() {
 		c.Steps = []Step{
+			{Check: "mode", Alone: true, Run: func(context.Context) []Outcome { return e.storeMode(dir) }},
 			{Check: "writable", Run: func(context.Context) []Outcome { return e.writable(cfg.DataDir) }},
 			{Check: "open", Alone: d.Info != nil, Run: func(context.Context) []Outcome { return e.store(dir, d) }},
 		}
 	}
 	return c
+}
+
+// storeMode looks for who else may read the secrets of registered domains, and password hashes.
+func (e *Env) storeMode(dir string) []Outcome {
+	f, err := e.Stat(dir)
+	if err != nil {
+		return nil // it is not there, or the next checks tell why it cannot be looked at
+	}
+	if f.Mode.Perm()&0o077 != 0 {
+		return fail(fmt.Sprintf("other users may look into %s (mode %04o), which holds secrets of domains and password hashes", dir, f.Mode.Perm()),
+			"chmod 0700 "+dir)
+	}
+	return fine("%s has mode %04o", dir, f.Mode.Perm())
 }
 
 // writable writes, and only as the owner: a file that root made would lock the owner out.
