@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strings"
 
@@ -68,11 +67,7 @@ func either(ctx context.Context, cfg *config.Config, path string, req controlReq
 	if _, err := os.Stat(storeDir(cfg)); errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing was ever remembered
 	}
-	p, err := store.OpenPebble(storeDir(cfg), slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	return errors.Join(direct(p), p.Close())
+	return withStore(ctx, cfg, path, req, reply, direct)
 }
 
 func (a *app) print(v any) error {

@@ -32,26 +32,21 @@ type daemon struct {
 	unserved atomic.Int64      // of these
 }
 
-// startDaemon starts a daemon that listens nowhere, for a command's questions.
-func startDaemon(cfg *config.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{log: log}
-	if err := d.start(cfg); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
 // start opens the store and starts the broker. A store that cannot be opened is not fatal: the
 // cache then lives in memory only.
 func (d *daemon) start(cfg *config.Config) error {
-	d.cfg = cfg
-	log := d.log
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		d.without("data directory cannot be made; nothing will be kept on disk", err)
 	} else if p := d.openStore(cfg); p != nil {
 		d.store.Store(p)
 	}
-	options := actors.Options{Config: cfg, Backend: newBackend, Log: log}
+	return d.startBroker(cfg)
+}
+
+// startBroker starts the broker on what there is.
+func (d *daemon) startBroker(cfg *config.Config) error {
+	d.cfg = cfg
+	options := actors.Options{Config: cfg, Backend: newBackend, Log: d.log}
 	if p := d.store.Load(); p != nil {
 		options.Store = p
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -198,28 +197,17 @@ func registryCall(ctx context.Context, cfg *config.Config, path string, r contro
 	case views[path] == nil && !cfg.NeedsStore():
 		return reply, errNotKept
 	}
-	lock, err := takeOwnership(ctx, cfg.DataDir, 0)
-	if errors.Is(err, errOwned) { // a daemon has started since
-		err = callControl(ctx, controlPath(cfg), path, r, &reply)
-		return reply, err
-	}
-	if err != nil {
-		return reply, err
-	}
-	defer lock.Close()
-	p, err := store.OpenPebble(storeDir(cfg), slog.New(slog.DiscardHandler))
-	if err != nil {
-		return reply, fmt.Errorf("the registered domains are in the store: %w", err)
-	}
-	reg := registry.New(p)
-	if look := views[path]; look != nil {
-		var records []registry.Record
-		records, err = look(r, reg)
-		reply.show(records, r.Secrets)
-	} else {
-		_, _, err = edits[path](r, &reply)(reg)
-	}
-	return reply, errors.Join(err, p.Close())
+	err = withStore(ctx, cfg, path, r, &reply, func(p *store.Pebble) error {
+		reg := registry.New(p)
+		if look := views[path]; look != nil {
+			records, err := look(r, reg)
+			reply.show(records, r.Secrets)
+			return err
+		}
+		_, _, err := edits[path](r, &reply)(reg)
+		return err
+	})
+	return reply, err
 }
 
 // listRegistered lists the registered domains, and those of the configuration.

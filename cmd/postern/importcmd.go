@@ -151,18 +151,12 @@ func (a *app) importData(ctx context.Context, cfg *config.Config, data *xcauth.D
 		}
 		return m.all(data)
 	}
-	lock, err := takeOwnership(ctx, cfg.DataDir, 0)
-	if err != nil {
-		return m.counts, err
-	}
-	defer lock.Close()
-	p, err := store.OpenPebble(storeDir(cfg), slog.New(slog.DiscardHandler))
-	if err != nil {
-		return m.counts, err
-	}
-	m.store = p
-	counts, err := m.all(data)
-	return counts, errors.Join(err, p.Close(), ownAlike(cfg.DataDir))
+	err := ownStore(ctx, cfg, func(p *store.Pebble) (err error) {
+		m.store = p
+		_, err = m.all(data)
+		return err
+	})
+	return m.counts, err
 }
 
 // all imports everything.

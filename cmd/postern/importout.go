@@ -9,8 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
 
 	"postern/internal/auth"
 	"postern/internal/config"
@@ -150,29 +148,4 @@ func serviceUser() (uid, gid int, found bool) {
 	uid, errU := strconv.Atoi(u.Uid)
 	gid, errG := strconv.Atoi(u.Gid)
 	return uid, gid, errU == nil && errG == nil
-}
-
-// ownAlike gives what root has written into a data directory to the directory's owner, or to the
-// daemon's user where that is root: for the daemon that runs as that user.
-func ownAlike(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil || os.Geteuid() != 0 {
-		return err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	uid, gid := int(stat.Uid), int(stat.Gid)
-	if uid == 0 {
-		if uid, gid, ok = serviceUser(); !ok {
-			return nil
-		}
-	}
-	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || strings.HasSuffix(path, ".sock") {
-			return err
-		}
-		return os.Lchown(path, uid, gid)
-	})
 }

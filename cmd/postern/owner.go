@@ -52,9 +52,6 @@ var errOwned = errors.New("stop it first")
 // relays. fd is the descriptor on which a relay hands it over, or 0. An owner that relays have
 // started yields to us; a daemon does not.
 func takeOwnership(ctx context.Context, dir string, fd int) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
 	lock, err := openLock(dir, fd)
 	if err != nil {
 		return nil, err
@@ -85,11 +82,30 @@ func takeOwnership(ctx context.Context, dir string, fd int) (*os.File, error) {
 	return lock, nil
 }
 
+// tryOwnership takes the lock of a directory if nobody holds it at this moment.
+func tryOwnership(dir string) (*os.File, error) {
+	lock, err := openLock(dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	return lock, nil
+}
+
 func openLock(dir string, fd int) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
 	if fd == 0 {
-		lock, err := os.OpenFile(filepath.Join(dir, ownerLock), os.O_RDWR|os.O_CREATE, 0o600)
+		lock, err := os.OpenFile(filepath.Join(dir, ownerLock), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("data directory: %w: make it writable for the user that postern runs as", err)
+		}
+		if uid, gid, found := heir(dir); found {
+			_ = lock.Chown(uid, gid) // at once: whatever becomes of us, the daemon must be able to start
 		}
 		return lock, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -121,14 +120,14 @@ func (a *app) rosterPlan(ctx context.Context, cfg *config.Config, args []string)
 
 // withBroker does something with a broker of its own, since no daemon runs.
 func withBroker(ctx context.Context, cfg *config.Config, do func(context.Context, *actors.Broker) error) error {
-	d, err := startDaemon(cfg, slog.New(slog.DiscardHandler))
+	d, err := startDirect(cfg)
 	if err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, rosterPatience)
 	defer cancel()
 	err = do(limited, d.broker)
-	d.stop(ctx)
+	d.stopDirect(ctx)
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -96,12 +95,12 @@ func (a *app) put(ctx context.Context, cfg *config.Config, req auth.Request, dir
 
 // askDirectly starts a broker for one question.
 func askDirectly(ctx context.Context, cfg *config.Config, req auth.Request) (askReply, error) {
-	d, err := startDaemon(cfg, slog.New(slog.DiscardHandler))
+	d, err := startDirect(cfg)
 	if err != nil {
 		return askReply{}, err
 	}
 	reply := askBroker(ctx, d.broker, req)
-	d.stop(ctx)
+	d.stopDirect(ctx)
 	return reply, nil
 }
 

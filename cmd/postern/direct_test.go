@@ -1,0 +1,105 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// foreign makes the data directory another user's, as far as we may: only root can give files
+// away. It returns what finds the files below that are not that user's.
+func foreign(t *testing.T, dir string) (strangers func() []string) {
+	t.Helper()
+	uid, gid := 4711, 4712
+	if os.Getuid() != 0 {
+		uid, gid = os.Getuid(), os.Getgid()
+	}
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	return func() (found []string) {
+		t.Helper()
+		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := entry.Info()
+			if err != nil {
+				return err
+			}
+			if stat := info.Sys().(*syscall.Stat_t); int(stat.Uid) != uid || int(stat.Gid) != gid {
+				found = append(found, path)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+}
+
+// What an administrator's command makes in the data directory is its owner's, or the daemon that
+// runs as that user could not start, or not open its store.
+func TestDirectCommandsLeaveNothingOfTheirs(t *testing.T) {
+	const add = "domain add one.example --backend users"
+	for name, c := range map[string]struct {
+		before []string // commands that have run already
+		args   string
+		code   int
+	}{
+		"domain add":     {nil, add, 0},
+		"domain list":    {[]string{add}, "domain list", 0},
+		"domain refused": {nil, "domain remove none.example", 1},
+		"test":           {nil, "test isuser joe@dom.example", 1},
+		"test --direct":  {[]string{add}, "test --direct isuser joe@one.example", 1},
+		"cache flush":    {[]string{add}, "cache flush", 0},
+		"forget":         {[]string{add}, "forget joe@dom.example", 0},
+		"roster plan":    {nil, "roster plan dom.example", 1},
+		"roster refresh": {[]string{add}, "roster refresh", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			config := configFile(t, dir, "registry {}\n"+usersBase)
+			strangers := foreign(t, dir)
+			for _, line := range c.before {
+				ok(t, "", append(strings.Fields(line), "--config", config)...)
+			}
+			if r := command(t, "", append(strings.Fields(c.args), "--config", config)...); r.code != c.code {
+				t.Fatalf("exit status %d\n%s%s", r.code, r.out, r.err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "store")); err != nil {
+				t.Fatal(err)
+			}
+			if found := strangers(); found != nil {
+				t.Errorf("not the owner's: %v", found)
+			}
+		})
+	}
+}
+
+// What a command did not make stays whose it is, and links do not lead it out of the directory.
+func TestDirectCommandsTouchNothingElse(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	config := configFile(t, dir, "registry {}\n"+usersBase)
+	foreign(t, dir)
+	mkdir(t, filepath.Join(dir, "store"))
+	for _, d := range []string{dir, outside} {
+		write(t, filepath.Join(d, "secret"), "an administrator's")
+	}
+	link(t, outside, filepath.Join(dir, "store", "link"))
+	ok(t, "", "domain", "add", "one.example", "--backend", "users", "--config", config)
+	for _, path := range []string{filepath.Join(dir, "secret"), outside, filepath.Join(outside, "secret")} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stat := info.Sys().(*syscall.Stat_t); int(stat.Uid) != os.Getuid() {
+			t.Errorf("%s was given to %d", path, stat.Uid)
+		}
+	}
+}
