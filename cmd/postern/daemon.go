@@ -33,12 +33,13 @@ type daemon struct {
 }
 
 // start opens the store and starts the broker. A store that cannot be opened is not fatal: the
-// cache then lives in memory only.
-func (d *daemon) start(cfg *config.Config) error {
+// cache then lives in memory only. For one that a command has for its question we wait, until ctx
+// ends at most.
+func (d *daemon) start(ctx context.Context, cfg *config.Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		d.without("data directory cannot be made; nothing will be kept on disk", err)
-	} else if p := d.openStore(cfg); p != nil {
-		d.store.Store(p)
+	} else {
+		d.store.Store(d.openStore(cfg, whenFree(ctx)))
 	}
 	return d.startBroker(cfg)
 }
@@ -58,13 +59,43 @@ func (d *daemon) startBroker(cfg *config.Config) error {
 	return nil
 }
 
+// Times of the wait for a store.
+const (
+	storeWait = askPatience + 5*time.Second // longer than a command has it for one question
+	storePoll = 50 * time.Millisecond
+)
+
+// opener is store.OpenPebble, or does it with patience.
+type opener = func(dir string, log *slog.Logger) (*store.Pebble, error)
+
+// whenFree opens a store when the process that has it ends, if it does so soon.
+func whenFree(ctx context.Context) opener {
+	return func(dir string, log *slog.Logger) (*store.Pebble, error) {
+		ctx, cancel := context.WithTimeout(ctx, storeWait)
+		defer cancel()
+		for first := true; ; first = false {
+			p, err := store.OpenPebble(dir, log)
+			if !errors.Is(err, store.ErrLocked) || ctx.Err() != nil {
+				return p, err
+			}
+			if first {
+				log.Warn("another process has the store: waiting for its end", "at_most", storeWait)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(storePoll):
+			}
+		}
+	}
+}
+
 // openStore opens the store if a domain wants one and it is not open. One that cannot be opened is
 // not fatal.
-func (d *daemon) openStore(cfg *config.Config) *store.Pebble {
+func (d *daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
 	if d.store.Load() != nil || !cfg.NeedsStore() {
 		return nil
 	}
-	p, err := store.OpenPebble(storeDir(cfg), d.log)
+	p, err := open(storeDir(cfg), d.log)
 	if err != nil {
 		d.without(withoutStore, err)
 		return nil

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"postern/actors"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -49,7 +52,7 @@ func startDirect(cfg *config.Config) (*daemon, error) {
 	d := &daemon{log: slog.New(slog.DiscardHandler)}
 	// Who starts now waits until what is made here can be used by all who may.
 	if lock, err := tryOwnership(cfg.DataDir); err == nil {
-		d.store.Store(d.openStore(cfg))
+		d.store.Store(d.openStore(cfg, store.OpenPebble))
 		_ = ownAlike(cfg)
 		_ = lock.Close()
 	}
@@ -64,6 +67,58 @@ func (d *daemon) stopDirect(ctx context.Context) {
 	d.stop(ctx)
 	if d.store.Load() != nil {
 		_ = ownAlike(d.cfg) // the daemon could do without: it makes all files that it writes to anew
+	}
+}
+
+// rosterPatience bounds a roster command that runs without a daemon.
+const rosterPatience = 10 * time.Minute
+
+// errStarted ends what is done without a daemon when one starts.
+var errStarted = errors.New("a daemon has started")
+
+// withBroker has the daemon do something or, when none runs, does it with a broker of its own.
+// That may take long: a daemon that starts meanwhile needs the store, and does it in our place.
+func withBroker(ctx context.Context, cfg *config.Config, path string, req controlRequest, reply any, do func(context.Context, *actors.Broker) error) error {
+	err := callControl(ctx, controlPath(cfg), path, req, reply)
+	if !errors.Is(err, errNoDaemon) {
+		return err
+	}
+	d, err := startDirect(cfg)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, rosterPatience)
+	defer cancel()
+	limited, giveWay := context.WithCancelCause(limited)
+	go func() {
+		if listensAt(limited, controlPath(cfg)) {
+			giveWay(errStarted)
+		}
+	}()
+	err = do(limited, d.broker)
+	started := errors.Is(context.Cause(limited), errStarted)
+	giveWay(nil)
+	d.stopDirect(ctx)
+	if err != nil && started {
+		return callControl(ctx, controlPath(cfg), path, req, reply)
+	}
+	return err
+}
+
+// listensAt waits until somebody listens on a socket; it is false if ctx ends before.
+func listensAt(ctx context.Context, path string) bool {
+	tick := time.NewTicker(storePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			if c, err := net.Dial("unix", path); err == nil {
+				_ = c.Close()
+				return true
+			}
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"postern/actors"
 	"postern/internal/config"
+	"postern/internal/store"
 )
 
 // reloadPatience is how long a reload waits for what the one before it removed.
@@ -181,7 +182,7 @@ func (d *daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 			undo = append(undo, func() { _ = metrics.Close() })
 		}
 	}
-	opened := d.openStore(cfg)
+	opened := d.openStore(cfg, store.OpenPebble) // logins do not wait for a reload
 	if opened != nil {
 		next.Store = opened
 		undo = append(undo, func() { _ = opened.Close() })

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,9 +16,6 @@ import (
 	"postern/internal/roster"
 	"postern/internal/store"
 )
-
-// rosterPatience bounds a roster command that runs without a daemon.
-const rosterPatience = 10 * time.Minute
 
 func newRoster(a *app) *cobra.Command {
 	command := func(use, short string, args cobra.PositionalArgs, do func(context.Context, *config.Config, []string) error) *cobra.Command {
@@ -98,13 +94,13 @@ func (a *app) rosterPlan(ctx context.Context, cfg *config.Config, args []string)
 		return err
 	}
 	var reply rosterPlanReply
-	err = callControl(ctx, controlPath(cfg), "/v1/roster/plan", controlRequest{User: id.User, Domain: id.Domain}, &reply)
-	if errors.Is(err, errNoDaemon) {
-		err = withBroker(ctx, cfg, func(ctx context.Context, b *actors.Broker) (err error) {
-			reply, err = planRoster(ctx, b, id.Domain, id.User)
-			return err
-		})
-	}
+	err = withBroker(ctx, cfg, "/v1/roster/plan", controlRequest{User: id.User, Domain: id.Domain}, &reply, func(ctx context.Context, b *actors.Broker) (err error) {
+		reply, err = planRoster(ctx, b, id.Domain, id.User)
+		if errors.Is(context.Cause(ctx), errStarted) { // which left users out
+			err = errStarted
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -116,19 +112,6 @@ func (a *app) rosterPlan(ctx context.Context, cfg *config.Config, args []string)
 		fmt.Fprintf(a.out, "# not told by the backend: %s\n", strings.Join(reply.Unasked, ", "))
 	}
 	return nil
-}
-
-// withBroker does something with a broker of its own, since no daemon runs.
-func withBroker(ctx context.Context, cfg *config.Config, do func(context.Context, *actors.Broker) error) error {
-	d, err := startDirect(cfg)
-	if err != nil {
-		return err
-	}
-	limited, cancel := context.WithTimeout(ctx, rosterPatience)
-	defer cancel()
-	err = do(limited, d.broker)
-	d.stopDirect(ctx)
-	return err
 }
 
 // rosterUser is what is known of a user's shared roster.
@@ -241,13 +224,10 @@ func (a *app) rosterForgetGroup(ctx context.Context, cfg *config.Config, args []
 		return fmt.Errorf("%q is no group: write GROUP@DOMAIN", args[0])
 	}
 	var reply rosterCount
-	err = callControl(ctx, controlPath(cfg), "/v1/roster/forget-group", controlRequest{Group: name, Domain: domain}, &reply)
-	if errors.Is(err, errNoDaemon) {
-		err = withBroker(ctx, cfg, func(ctx context.Context, b *actors.Broker) (err error) {
-			reply.Count, err = b.ForgetGroup(ctx, name, domain)
-			return err
-		})
-	}
+	err = withBroker(ctx, cfg, "/v1/roster/forget-group", controlRequest{Group: name, Domain: domain}, &reply, func(ctx context.Context, b *actors.Broker) (err error) {
+		reply.Count, err = b.ForgetGroup(ctx, name, domain)
+		return err
+	})
 	if err != nil {
 		return err
 	}

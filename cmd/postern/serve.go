@@ -134,7 +134,10 @@ func (a *app) run(ctx context.Context, d *daemon, cfg *config.Config, o serveOpt
 	if metrics != nil {
 		defer metrics.Close()
 	}
-	if err := d.start(cfg); err != nil {
+	starting, started := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT) // which handle sees, too
+	err = d.start(starting, cfg)
+	started()
+	if err != nil {
 		closeAll(sockets)
 		return err
 	}

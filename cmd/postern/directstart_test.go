@@ -1,0 +1,91 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/store"
+)
+
+const waitsForStore = "another process has the store"
+
+// keepsStore ends what a test began with a daemon that found its store in use: the daemon must
+// have it now, though it is not restarted.
+func keepsStore(t *testing.T, daemon *process, config string) {
+	t.Helper()
+	daemon.logged("msg=ready")
+	if log := daemon.log.String(); strings.Contains(log, "from memory only") {
+		t.Errorf("the daemon goes without its store:\n%s", log)
+	}
+	if stats := ok(t, "", "cache", "stats", "--config", config); strings.Contains(stats, "store_failed") {
+		t.Errorf("cache stats of the daemon: %s", stats)
+	}
+}
+
+// A daemon that starts while a command has the store for its question gets it in the end.
+func TestDaemonWaitsForAQuestion(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	app := newWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		_, _ = io.WriteString(w, jsonYes)
+	})
+	config := configFile(t, t.TempDir(), `
+backend "json" "app" { url = "`+app.URL+`" }
+domain "app.example" { backends = [backend.json.app] }
+`)
+	question := start(t, "test", "--direct", "isuser", "joe@app.example", "--config", config)
+	waitFor(t, "the backend is asked", func() bool { return app.asked.Load() > 0 })
+	daemon := start(t, "serve", "--config", config)
+	daemon.logged(waitsForStore)
+	close(release)
+	if out, code := question.finish(); code != 0 {
+		t.Errorf("the question: exit status %d, %s", code, out)
+	}
+	keepsStore(t, daemon, config)
+}
+
+// What takes a command long is left to a daemon that starts meanwhile.
+func TestDaemonTakesARosterOver(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	program, _ := rosterScript(t)
+	config := c.rosterConfig(t, `roster "ejabberd" { ejabberdctl = "`+program+`" }`)
+	c.team("Team", 0, 2)
+	answers := *c.serve.Load()
+	release := make(chan struct{})
+	defer close(release)
+	c.becomes(func(http.ResponseWriter, *http.Request) { <-release })
+	plan := start(t, "roster", "plan", "user0@dom.example", "--config", config)
+	waitFor(t, "the backend is asked", func() bool { return c.asked.Load() > 0 })
+	c.becomes(answers)
+	daemon := start(t, "serve", "--config", config)
+	if out, code := plan.finish(); code != 0 || !strings.Contains(out, "Name of user0") {
+		t.Errorf("the plan: exit status %d\n%s", code, out)
+	}
+	keepsStore(t, daemon, config)
+}
+
+// A daemon that waits for its store ends when it is told to.
+func TestDaemonEndsWhileItWaits(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p, err := store.OpenPebble(filepath.Join(dir, "store"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	daemon := start(t, "serve", "--config", configFile(t, dir, usersBase))
+	daemon.logged(waitsForStore)
+	told := time.Now()
+	daemon.signal(syscall.SIGTERM)
+	if code := daemon.exit(); code != 0 || time.Since(told) > storeWait/2 {
+		t.Errorf("ended after %v with status %d", time.Since(told), code)
+	}
+}
