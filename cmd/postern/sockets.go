@@ -146,11 +146,15 @@ func checkStale(path string) error {
 		return fmt.Errorf("%s exists and is not a socket: move it away or choose another address", path)
 	}
 	c, err := net.DialTimeout("unix", path, dialPatience)
-	if err == nil {
+	switch {
+	case err == nil:
 		_ = c.Close()
 		return fmt.Errorf("somebody listens on %s already: stop that program first", path)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist): // by now
+		return nil
 	}
-	return nil
+	// A busy owner, or one that we may not ask, is still there.
+	return fmt.Errorf("somebody may be listening on %s: %w: stop that program first, or remove the file if there is none", path, err)
 }
 
 // ownership resolves names or numbers; -1 keeps what the process has.

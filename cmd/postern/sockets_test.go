@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -93,6 +94,8 @@ func TestSocketReplaces(t *testing.T) {
 		"no folder":   {func(t *testing.T, path string) { remove(t, filepath.Dir(path)) }, ""},
 		"stale":       {staleSocket, ""},
 		"live":        {func(t *testing.T, path string) { listenHere(t, path, 0o600, "", "") }, "stop that program first"},
+		"busy":        {busySocket, "remove the file if there is none"},
+		"datagrams":   {datagramSocket, "remove the file if there is none"},
 		"file":        {func(t *testing.T, path string) { write(t, path, "precious") }, "move it away"},
 		"empty file":  {func(t *testing.T, path string) { write(t, path, "") }, "move it away"},
 		"folder":      {func(t *testing.T, path string) { mkdir(t, path) }, "move it away"},
@@ -136,6 +139,36 @@ func staleSocket(t *testing.T, path string) {
 	}
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
+}
+
+// busySocket has an owner that lives, but whose queue is full.
+func busySocket(t *testing.T, path string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+}
+
+// datagramSocket has an owner that lives, but to whom one cannot connect.
+func datagramSocket(t *testing.T, path string) {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
 }
 
 func write(t *testing.T, path, text string) {

@@ -135,11 +135,16 @@ func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 	case f.Mode&fs.ModeSocket == 0:
 		return fail(l.Address+" exists and is not a socket", "move it away, or choose another address")
 	}
-	if c, err := e.Dial(ctx, "unix", l.Address); err == nil {
+	c, err := e.Dial(ctx, "unix", l.Address)
+	switch {
+	case err == nil:
 		_ = c.Close()
 		return fail("another program listens on "+l.Address, "stop it (saslauthd?), or choose another address")
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return fine("%s is left from before, and will be replaced", l.Address)
 	}
-	return fine("%s is left from before, and will be replaced", l.Address)
+	return fail(fmt.Sprintf("another program may be listening on %s: %v", l.Address, err),
+		"stop it (saslauthd?), or choose another address; if there is none, remove the file")
 }
 
 // blind lists the listeners whose protocols do not tell their clients' addresses.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -143,6 +144,10 @@ func TestFindings(t *testing.T) {
 			m.files["/run/saslauthd/mux"] = file(fs.ModeSocket|0o660, 0, saslGID)
 			m.Dial = dials
 		}, 1, want{"listener.saslauthd", "address", Failure, "another program listens on /run/saslauthd/mux", "saslauthd?"}},
+		"busy listener": {otherSocket(syscall.EAGAIN), 1,
+			want{"listener.saslauthd", "address", Failure, "may be listening on /run/saslauthd/mux", "remove the file"}},
+		"listener of somebody else": {otherSocket(syscall.EACCES), 1,
+			want{"listener.saslauthd", "address", Failure, "permission denied", "stop it"}},
 		"no directory of the socket": {func(m *machine) { alone(m); delete(m.files, "/run/saslauthd") }, 1,
 			want{"listener.saslauthd", "address", Warning, "/run/saslauthd is not there", "make it"}},
 		"readable hashes": {func(m *machine) { m.files[dataDir+"/users"] = file(0o644, posternUID, posternUID) }, 0,
@@ -201,6 +206,24 @@ func listening(err error) func(m *machine) {
 			return nil, &net.OpError{Op: "listen", Net: network, Err: os.NewSyscallError("bind", err)}
 		}
 	}
+}
+
+// otherSocket leaves a socket file that nobody can connect to.
+func otherSocket(err error) func(m *machine) {
+	return func(m *machine) {
+		alone(m)
+		m.files["/run/saslauthd/mux"] = file(fs.ModeSocket|0o660, 0, saslGID)
+		m.Dial = func(_ context.Context, network, _ string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", err)}
+		}
+	}
+}
+
+// A socket file on which nobody listens is no obstacle.
+func TestSocketOfBefore(t *testing.T) {
+	m := newMachine()
+	otherSocket(syscall.ECONNREFUSED)(m)
+	want{"listener.saslauthd", "address", OK, "will be replaced", ""}.expect(t, m.report(t))
 }
 
 // Nothing is wrong without a daemon where nobody listens before it is asked.
