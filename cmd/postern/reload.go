@@ -58,7 +58,7 @@ func (a *app) newReloader(ctx context.Context, sink *logSink) (*reloader, error)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	again := &app{stdio: a.stdio, configFile: file}
+	again := &app{stdio: a.stdio, configFile: file, again: true}
 	r.load, r.origin.file = again.load, file
 	return r, nil
 }

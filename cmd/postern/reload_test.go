@@ -146,6 +146,63 @@ func TestReloadInvalidConfig(t *testing.T) {
 	s.hup(`msg="configuration reloaded"`) // and what is valid again is taken
 }
 
+// TestReloadMeetsAFIFO: a reload waits for nobody who may write into what should be a file, and so
+// keeps neither the next reload nor the end waiting.
+func TestReloadMeetsAFIFO(t *testing.T) {
+	for _, name := range []string{"secret", "config.hcl"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			secret := filepath.Join(dir, "secret")
+			write(t, secret, "api-secret\n")
+			r := reloadServer(t, oneList+usersBase+`
+backend "jsxc" "cloud" {
+  url    = "`+deadURL(t)+`"
+  secret = file("`+secret+`")
+}
+domain "cloud.example" { backends = [backend.jsxc.cloud] }
+`)
+			path := map[string]string{"secret": secret, "config.hcl": r.file}[name]
+			remove(t, path)
+			if err := syscall.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r.hup("it is not a regular file")
+			if got := exchange(t, r.address("generic"), joeLine); got != "1\n" {
+				t.Errorf("answered %q", got)
+			}
+			if code := r.stop(syscall.SIGTERM); code != 0 {
+				t.Errorf("ended with status %d", code)
+			}
+		})
+	}
+}
+
+// A configuration may come through a pipe, to a daemon, too.
+func TestServeReadsAPipe(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/dev/stdin", "/dev/fd/3", "/proc/self/fd/3"} {
+		text := fmt.Sprintf("data_dir = %q\n", t.TempDir()) + oneList + usersBase
+		config, w := pipe(t)
+		p := startWith(t, []*os.File{config}, "serve", "--config", path)
+		into := w
+		if path == "/dev/stdin" {
+			into = p.in
+		}
+		_, _ = config.Close(), into.SetWriteDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(into, text); err != nil {
+			t.Fatal(err)
+		}
+		_ = into.Close()
+		p.logged("msg=ready")
+		p.signal(syscall.SIGHUP)
+		p.logged("the old one stays in force")
+		p.signal(syscall.SIGTERM)
+		if code := p.exit(); code != 0 {
+			t.Errorf("%s: exit status %d", path, code)
+		}
+	}
+}
+
 // TestReloadLog: level, format and file of the log follow the configuration.
 func TestReloadLog(t *testing.T) {
 	s := reloadServer(t, oneList+usersBase)

@@ -23,6 +23,7 @@ type app struct {
 	configFile string
 	embedded   bool
 	dataDir    string
+	again      bool // the configuration is read by a daemon that runs on it
 }
 
 // newRoot builds the command line.
@@ -119,7 +120,11 @@ func (a *app) load(warn func(config.Problem)) (*config.Config, error) {
 		if _, err := os.Stat(a.configFile); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("there is no configuration %s: name one with --config FILE, or try the built-in one with --embedded", a.configFile)
 		}
-		cfg, problems = config.Load(a.configFile)
+		read := config.Load
+		if a.again {
+			read = config.LoadAgain
+		}
+		cfg, problems = read(a.configFile)
 	}
 	if problems.Failed() && a.embedded {
 		return nil, fmt.Errorf("the built-in configuration does not work with --data-dir %q: choose another one: %w", a.dataDir, problems.Err())

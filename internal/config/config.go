@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -45,18 +46,44 @@ type Env struct {
 // OSEnv is the Env of the running process.
 func OSEnv() Env {
 	return Env{
-		ReadFile:  func(name string) ([]byte, error) { return readBounded(name, maxInclude) },
+		ReadFile:  func(name string) ([]byte, error) { return readRegular(name, maxInclude) },
 		LookupEnv: os.LookupEnv,
 		Stat:      os.Stat,
 	}
 }
 
+// errIrregular is returned for a FIFO, a device or a socket.
+var errIrregular = errors.New("it is not a regular file")
+
+// readRegular reads a file that a running daemon may read at any time, so it must neither wait
+// for whom a FIFO waits for, nor be told something else at every reading.
+func readRegular(name string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() { // of which reading tells
+		return nil, errIrregular
+	}
+	return readAll(f, limit)
+}
+
+// readBounded reads a file of any kind, such as a pipe, to its end.
 func readBounded(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	return readAll(f, limit)
+}
+
+func readAll(f *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
@@ -94,9 +121,15 @@ func (e Env) mode(name string) fs.FileMode {
 }
 
 // Load reads and parses the configuration at path with the environment of the
-// process. The Config is nil if a Problem is an error; see Parse.
-func Load(path string) (*Config, Problems) {
-	src, err := readBounded(path, maxSource)
+// process. The Config is nil if a Problem is an error; see Parse. A pipe is read to its end.
+func Load(path string) (*Config, Problems) { return load(path, readBounded) }
+
+// LoadAgain is Load for a process that must go on whatever path has become: it reads regular
+// files only, and waits for nobody.
+func LoadAgain(path string) (*Config, Problems) { return load(path, readRegular) }
+
+func load(path string, read func(name string, limit int64) ([]byte, error)) (*Config, Problems) {
+	src, err := read(path, maxSource)
 	if err == nil {
 		return Parse(path, src, OSEnv())
 	}

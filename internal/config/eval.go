@@ -128,6 +128,8 @@ func (p *parser) fromFile(e *hclsyntax.FunctionCallExpr, arg value) (value, bool
 			cure = "create the file or correct the path; a relative path starts at the configuration's directory"
 		case errors.Is(err, fs.ErrPermission):
 			cure = "let the user that postern runs as read it (chown, or chmod 0640 and its group)"
+		case errors.Is(err, errIrregular):
+			cure = "put the text in a regular file: it is read again at every reload"
 		}
 		p.complain(e.Range(), fmt.Sprintf("cannot read %s: %v", named(arg, "file"), cause(err)), cure)
 		return value{}, false

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,6 +36,43 @@ func TestLoad(t *testing.T) {
 	write(filepath.Join(dir, "s"), "one\n", 0o604)
 	if cfg, problems = Load(path); cfg == nil || problems.Count(Warning) != 2 {
 		t.Errorf("world-readable secrets: %s", render(problems))
+	}
+}
+
+// What is read while a daemon runs must be a file: nobody may ever write into a FIFO. A pipe is
+// good for the configuration itself, and once.
+func TestLoadIrregular(t *testing.T) {
+	dir := t.TempDir()
+	fifo, path := filepath.Join(dir, "fifo"), filepath.Join(dir, "config.hcl")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{fifo, "/dev/zero"} {
+		if cfg, problems := LoadAgain(file); cfg != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "not a regular file") {
+			t.Errorf("%s, read again: %+v", file, problems)
+		}
+		src := "backend \"jsxc\" \"c\" {\n" + okURL + "secret = file(\"" + file + "\")\nca_file = \"" + file + "\"\n}\n" +
+			"domain \"*\" { backends = [backend.jsxc.c] }\n"
+		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, problems := Load(path)
+		if cfg != nil || problems.Count(Error) != 2 || !strings.Contains(problems[0].Message, "not a regular file") ||
+			!strings.Contains(problems[1].Message, "not a regular file") {
+			t.Errorf("%s, in file() and ca_file: %s", file, render(problems))
+		}
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = w.WriteString("backend \"users\" \"u\" {}\ndomain \"*\" { backends = [backend.users.u] }\n")
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if cfg, problems := Load(fmt.Sprintf("/dev/fd/%d", r.Fd())); cfg == nil {
+		t.Errorf("a pipe: %s", render(problems))
 	}
 }
 
