@@ -70,7 +70,7 @@ func takeOwnership(ctx context.Context, dir string, fd int) (*os.File, error) {
 		if err == nil && !reply.Yields || time.Now().After(end) {
 			_ = lock.Close()
 			if reply.PID == 0 {
-				return nil, fmt.Errorf("another postern holds %s and does not answer: stop it first", lock.Name())
+				return nil, fmt.Errorf("another postern holds %s and does not answer: stop the other postern first", lock.Name())
 			}
 			return nil, fmt.Errorf("another postern (process %d) owns the data directory %s: %w", reply.PID, dir, errOwned)
 		}
