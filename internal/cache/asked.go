@@ -32,9 +32,10 @@ func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 		return step
 	}
 	if past := u.refusal(f.key); past != nil {
-		if past.At >= f.started {
-			// It was refused after this question was put: which of the two is the
-			// backend's last word nobody knows, so nothing is remembered.
+		if past.number > f.before || u != f.asked {
+			// It was refused after this question was put, or may have been, if the user was out
+			// of memory meanwhile: which of the two is the backend's last word nobody knows, so
+			// nothing is remembered.
 			return step
 		}
 		u.pardon(f.key)

@@ -55,12 +55,13 @@ type Step struct {
 // of the work it wanted. It holds no secret. It is used by one goroutine at a time, and
 // the User may be another at each call (reloaded, or forgotten meanwhile).
 type Flow struct {
-	key     Key
-	phase   phase
-	tried   []string // hashes that are known not to match
-	started Time     // when the backend was asked
-	busy    auth.Answer
-	bar     *auth.Answer // of a secret that the cache does not know, in place of asking
+	key    Key
+	phase  phase
+	tried  []string // hashes that are known not to match
+	asked  *User    // as he was in memory when the backend was asked
+	before uint64   // his refusals until then
+	busy   auth.Answer
+	bar    *auth.Answer // of a secret that the cache does not know, in place of asking
 
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
@@ -128,7 +129,7 @@ func (f *Flow) ask(u *User, now Time) Step {
 	if f.bar != nil && !known {
 		return f.unasked(u)
 	}
-	f.phase, f.started = phaseAsked, now
+	f.phase, f.asked, f.before = phaseAsked, u, u.refused
 	return Step{Do: Ask, Known: known}
 }
 

@@ -69,6 +69,9 @@ type Refusal struct {
 	At  Time
 
 	settling int // comparisons under way that may find a verifier of this secret
+
+	// number is that of the user's refusals, in their order. It is no time, since clocks are set back.
+	number uint64
 }
 
 // Existence is what the backend last said to isuser.
@@ -84,6 +87,8 @@ type User struct {
 	Verifiers []Verifier
 	Refusals  []Refusal
 	Exists    Existence
+
+	refused uint64 // so many refusals came since the user is in memory
 }
 
 // Worthless reports whether forgetting the user would lose nothing but refusals: such
@@ -91,7 +96,7 @@ type User struct {
 func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget() { *u = User{} }
+func (u *User) Forget() { *u = User{refused: u.refused} }
 
 // keyed returns the verifier whose secret is key.
 func (u *User) keyed(key Key) *Verifier {
@@ -144,8 +149,9 @@ func (u *User) refusal(key Key) *Refusal {
 }
 
 func (u *User) refuse(key Key, r *Rules, now Time) {
+	u.refused++
 	if f := u.refusal(key); f != nil {
-		f.At = now
+		f.At, f.number = now, u.refused
 		return
 	}
 	if len(u.Refusals) >= r.Refusals {
@@ -156,7 +162,7 @@ func (u *User) refuse(key Key, r *Rules, now Time) {
 			}
 		}
 	}
-	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now})
+	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now, number: u.refused})
 }
 
 func (u *User) pardon(key Key) {

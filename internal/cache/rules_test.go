@@ -268,16 +268,41 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
-// An acceptance that was asked for before a refusal came is answered, but not remembered.
+// An acceptance that was asked for before a refusal came is answered, but not remembered, whatever
+// the clock is set to meanwhile, and though the user was out of memory.
 func TestAcceptanceOlderThanRefusal(t *testing.T) {
-	u, rules := &User{}, defaults()
-	slow, quick := NewFlow(keyA), NewFlow(keyA)
-	slow.Start(u, rules, base)
-	quick.Start(u, rules, base)
-	quick.Asked(u, Refused, auth.SourceBackend, rules, after(time.Second))
-	step := slow.Asked(u, Accepted, auth.SourceBackend, rules, after(2*time.Second))
-	if step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
-		t.Errorf("answered %v, remembered %+v", step.Answer.Verdict, u.Verifiers)
+	for name, c := range map[string]struct {
+		refusedAt time.Duration
+		evicted   bool
+	}{
+		"later": {time.Second, false}, "within the same millisecond": {0, false},
+		"the clock set back": {-time.Hour, false}, "evicted": {time.Second, true},
+	} {
+		u, rules := &User{}, defaults()
+		login(t, u, keyB, "", Refused, rules, base)
+		slow, quick := NewFlow(keyA), NewFlow(keyA)
+		slow.Start(u, rules, base)
+		quick.Start(u, rules, base)
+		if c.evicted {
+			u = &User{}
+		}
+		quick.Asked(u, Refused, auth.SourceBackend, rules, after(c.refusedAt))
+		step := slow.Asked(u, Accepted, auth.SourceBackend, rules, after(2*time.Second))
+		if step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
+			t.Errorf("%s: answered %v, remembered %+v", name, step.Answer.Verdict, u.Verifiers)
+		}
+	}
+}
+
+// An acceptance that was asked for after a refusal came pardons it, however the clock jumps.
+func TestAcceptanceYoungerThanRefusal(t *testing.T) {
+	for _, at := range []time.Duration{6 * time.Minute, 0, -time.Hour} {
+		u, rules := &User{}, defaults()
+		rules.Refused = 0
+		login(t, u, keyA, "", Refused, rules, base)
+		if a, _ := login(t, u, keyA, "", Accepted, rules, after(at)); a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+			t.Errorf("%v after the refusal: answered %v, remembered %+v", at, a.Verdict, u.Verifiers)
+		}
 	}
 }
 
