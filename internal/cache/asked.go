@@ -115,15 +115,16 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 		return step
 	}
 	step.Save = u.dropKeyed(f.key) && r.Hashed
-	f.fleeting = f.superseded && u.refusal(f.key) == nil
+	past := u.refusal(f.key)
+	muted := f.superseded && (past == nil || past.muted)
 	u.refuse(f.key, r, now)
+	u.refusal(f.key).muted = muted
 	// A hash not yet tried may be this secret's too: until that is known, the refusal is
 	// not forgotten, however short its lifetime, and such hashes are not on disk.
 	if step.Hashes = f.unknown(u, func(*Verifier) bool { return true }); len(step.Hashes) > 0 {
 		f.phase, step.Do, step.Save = phaseDrop, Compare, r.Hashed
 		u.refusal(f.key).settling++
 	}
-	f.relent(u)
 	step.Lasting = step.Save // a crash must not bring back what somebody was told is refused
 	return step
 }

@@ -65,7 +65,6 @@ type Flow struct {
 
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
-	fleeting   bool // its refusal is not to last
 }
 
 type phase uint8
@@ -91,7 +90,7 @@ func (u *User) Hot(key Key, r *Rules, now Time) (step Step, ok bool) {
 	if r.Off {
 		return step, false
 	}
-	if f := u.refusal(key); f != nil {
+	if f := u.refusal(key); f != nil && !f.muted {
 		if f.At.within(r.Refused, now) {
 			return answer(auth.Deny, auth.SourceRefusedBefore), true
 		}
@@ -177,7 +176,6 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 		f.phase = phaseEnd
 		f.dropMatch(u, match, hashes, ran)
 		u.settled(f.key)
-		f.relent(u)
 		return Step{Save: r.Hashed}
 	}
 	return Step{}
@@ -237,13 +235,6 @@ func (f *Flow) Outdate() { f.outdated = true }
 // may be of a password that was exchanged meanwhile. It is given, but what was accepted is not
 // remembered, and what was refused is forgotten, but not held against the secret.
 func (f *Flow) Supersede() { f.superseded = true }
-
-// relent takes back a refusal that is not to last, unless it is still needed.
-func (f *Flow) relent(u *User) {
-	if past := u.refusal(f.key); f.fleeting && past != nil && past.settling == 0 {
-		u.pardon(f.key)
-	}
-}
 
 func answer(v auth.Verdict, s auth.Source) Step {
 	return answered(auth.Answer{Verdict: v, Source: s})

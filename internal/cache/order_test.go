@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -95,9 +96,63 @@ func TestRefusalOlderThanChange(t *testing.T) {
 				}
 				old.Compared(u, "", step.Hashes, true, rules, base)
 			}
-			if held := u.refusal(keyA) != nil; held != since {
+			if _, held := u.Hot(keyA, rules, base); held != since {
 				t.Errorf("hashes %v: the refusal is held against the secret: %v, want %v", hashes, held, since)
 			}
+		}
+	}
+}
+
+// Though a refusal from before a change is not held against the secret, an acceptance from before
+// that refusal came is not remembered; one from after it is.
+func TestAcceptanceOlderThanMutedRefusal(t *testing.T) {
+	u, rules := &User{}, defaults()
+	old, slow := NewFlow(keyA), NewFlow(keyA)
+	old.Start(u, rules, base)
+	u.Forget()
+	old.Supersede()
+	slow.Start(u, rules, base)
+	old.Asked(u, Refused, auth.SourceBackend, rules, base)
+	slow.Asked(u, Accepted, auth.SourceBackend, rules, base)
+	if len(u.Verifiers) != 0 {
+		t.Errorf("remembered %+v", u.Verifiers)
+	}
+	older := NewFlow(keyA)
+	older.Start(u, rules, base)
+	older.Supersede()
+	older.Asked(u, Refused, auth.SourceBackend, rules, base)
+	if a, asked := login(t, u, keyA, "", Accepted, rules, base); !asked || a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+		t.Errorf("answered %v, asked %v, remembered %+v", a.Verdict, asked, u.Verifiers)
+	}
+}
+
+// What another login has refused after the change stays held against the secret, in whatever order
+// the two are refused and have looked through the hashes.
+func TestRefusalBesideMutedOne(t *testing.T) {
+	for order := range 4 {
+		u, rules := &User{Verifiers: []Verifier{{Hash: hashB, First: base, Verified: base, Used: base}}}, defaults()
+		old, own := NewFlow(keyA), NewFlow(keyA)
+		flows := []*Flow{old, own}
+		for _, f := range flows {
+			f.Start(u, rules, base)
+			f.Compared(u, "", []string{hashB}, false, rules, base)
+		}
+		old.Supersede()
+		if order&1 != 0 {
+			slices.Reverse(flows)
+		}
+		hashes := make(map[*Flow][]string)
+		for _, f := range flows {
+			hashes[f] = f.Asked(u, Refused, auth.SourceBackend, rules, base).Hashes
+		}
+		if order&2 != 0 {
+			slices.Reverse(flows)
+		}
+		for _, f := range flows {
+			f.Compared(u, "", hashes[f], true, rules, base)
+		}
+		if _, held := u.Hot(keyA, rules, base); !held {
+			t.Errorf("order %d: the refusal is not held against the secret", order)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ type pending struct {
 	step   Step
 	epoch  int  // when the backend was asked
 	done   bool // answered
+
+	decided *event // what the backend made of the question, at that time, if its answer is on its way
+	outcome Outcome
 }
 
 func (m *model) key(secret int) Key { return Key{1, byte(secret)} }
@@ -92,6 +96,8 @@ func (m *model) restart() {
 			return // a restart then may lose a refusal: see DESIGN, updates never delay answers
 		}
 	}
+	// The answers to what is at the backend never come.
+	m.open = slices.DeleteFunc(m.open, func(p *pending) bool { return p.step.Do == Ask })
 	u := new(User)
 	if rec != nil {
 		// passhash.Check refuses the model's hashes, so Decode is not used here.
@@ -176,29 +182,48 @@ func (m *model) work() {
 		}
 		m.take(p, p.flow.WasHashed(m.user, hash))
 	case Ask:
-		outcome := m.mode
-		m.seq++
-		if p.epoch != m.epoch {
-			p.flow.Supersede()
+		if p.decided == nil { // answers come in any order
+			m.decide(p)
+			m.open = append(m.open, p)
+			return
 		}
-		if outcome == Withheld {
-			if outcome = Accepted; !step.Known {
-				m.take(p, p.flow.Asked(m.user, Withheld, auth.SourceLimitBudget, &m.rules, m.now))
-				return
-			}
-		}
-		if outcome == Accepted {
-			if m.valid[p.secret] {
-				if p.epoch == m.epoch { // else it may have been before the change
-					m.yes[p.secret] = event{m.seq, m.now}
-				}
-			} else {
-				outcome = Refused
-				m.no[p.secret] = event{m.seq, m.now}
-			}
-		}
-		m.take(p, p.flow.Asked(m.user, outcome, auth.SourceBackend, &m.rules, m.now))
+		m.deliver(p)
 	}
+}
+
+// decide has the backend make up its mind.
+func (m *model) decide(p *pending) {
+	m.seq++
+	p.decided, p.outcome = &event{m.seq, m.now}, m.mode
+	if p.outcome == Withheld && p.step.Known {
+		p.outcome = Accepted
+	}
+	if p.outcome == Accepted && !m.valid[p.secret] {
+		p.outcome = Refused
+	}
+}
+
+// deliver brings the backend's answer, and notes what is known by it.
+func (m *model) deliver(p *pending) {
+	m.t.Helper()
+	at, source := *p.decided, auth.SourceBackend
+	p.decided = nil
+	switch p.outcome {
+	case Accepted:
+		if p.epoch == m.epoch { // else it may have been before the change
+			m.yes[p.secret] = event{max(at.seq, m.yes[p.secret].seq), m.now}
+		}
+	case Refused:
+		if at.seq > m.no[p.secret].seq {
+			m.no[p.secret] = event{at.seq, m.now}
+		}
+	case Withheld:
+		source = auth.SourceLimitBudget
+	}
+	if p.epoch != m.epoch {
+		p.flow.Supersede()
+	}
+	m.take(p, p.flow.Asked(m.user, p.outcome, source, &m.rules, m.now))
 }
 
 func TestPromise(t *testing.T) {

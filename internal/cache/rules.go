@@ -72,6 +72,8 @@ type Refusal struct {
 
 	// number is that of the user's refusals, in their order. It is no time, since clocks are set back.
 	number uint64
+	// muted: it is not held against the secret, but tells an acceptance from before it.
+	muted bool
 }
 
 // Existence is what the backend last said to isuser.
