@@ -3,9 +3,11 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -22,6 +24,9 @@ var ErrLocked = errors.New("store is in use by another process")
 // OpenPebble opens or creates the store in dir, a directory of its own that nobody else may look
 // into. The error wraps ErrLocked if another process has it open.
 func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
+	if err := foreignLink(dir); err != nil {
+		return nil, err
+	}
 	readable := seclude(dir)
 	p, err := openPebble(dir, log, vfs.Default)
 	if err == nil && readable != nil {
@@ -30,18 +35,42 @@ func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
 	return p, err
 }
 
+// foreignLink keeps root from writing wherever another user, to whom the data directory belongs,
+// leads it.
+func foreignLink(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 {
+		return fmt.Errorf("%s is a symbolic link that root did not make, so it is not followed: run this as the user that postern runs as, or chown -h root it", dir)
+	}
+	return nil
+}
+
 // seclude makes the directory of a store one for its owner only, since pebble makes directories
 // and files that all can read. What keeps it from that is no obstacle to opening the store: if it
-// is for pebble, too, pebble says so.
+// is for pebble, too, pebble says so. It follows no link.
 func seclude(dir string) error {
 	if os.MkdirAll(dir, 0o700) != nil {
 		return nil
 	}
-	info, err := os.Stat(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, syscall.ENOTDIR) { // a link, perhaps to a larger disk
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&0o077 == 0 {
+			return err
+		}
+		return errors.New("it is a symbolic link, which is not followed")
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil || info.Mode().Perm()&0o077 == 0 {
 		return err
 	}
-	return os.Chmod(dir, 0o700)
+	return f.Chmod(0o700)
 }
 
 func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -150,6 +151,37 @@ func TestPebbleIsSecluded(t *testing.T) {
 		}
 		if mode := info.Mode().Perm(); mode != 0o700 {
 			t.Errorf("%s: mode %04o", name, mode)
+		}
+	}
+}
+
+// TestPebbleBehindLink: a store may be elsewhere by a link, whose target is left as it is; but root
+// follows none that another user has made.
+func TestPebbleBehindLink(t *testing.T) {
+	leaks(t)
+	for name, uid := range map[string]int{"of this user": os.Geteuid(), "of another user": 4711} {
+		target, link := t.TempDir(), filepath.Join(t.TempDir(), "store")
+		if err := errors.Join(os.Chmod(target, 0o755), os.Symlink(target, link)); err != nil {
+			t.Fatal(err)
+		}
+		foreign := uid != os.Geteuid() && os.Lchown(link, uid, uid) == nil // as root only
+		log := new(strings.Builder)
+		p, err := OpenPebble(link, slog.New(slog.NewTextHandler(log, nil)))
+		if err == nil {
+			err = p.Close()
+		}
+		if (err != nil) != foreign || !foreign && !strings.Contains(log.String(), "symbolic link") {
+			t.Errorf("%s: %v, %s", name, err, log)
+		}
+		info, err := os.Stat(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: what it leads to has mode %04o now", name, info.Mode().Perm())
+		}
+		if there, _ := os.ReadDir(target); foreign && len(there) > 0 {
+			t.Errorf("%s: %v was written to where it leads", name, there)
 		}
 	}
 }
