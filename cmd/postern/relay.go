@@ -27,7 +27,7 @@ const longestSocket = 107
 // here is the longest of any protocol.
 func relayFront(dir string) config.Listener {
 	return config.Listener{
-		Name: config.PipeListener, Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, relaySocket), Mode: 0o600,
+		Name: config.PipeListener, Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, relaySocket),
 		Deadline: 30 * time.Second, FrameTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second,
 		Pipeline: 256, MaxConnections: 16384,
 	}
@@ -36,9 +36,9 @@ func relayFront(dir string) config.Listener {
 // listenRelays serves relays on the private socket of a directory.
 func (d *daemon) listenRelays(dir string) error {
 	front := relayFront(dir)
-	socket, err := openSocket(front)
+	socket, err := listenPrivate(front.Address)
 	if err != nil {
-		return err
+		return fmt.Errorf("socket for pipes: %w", err)
 	}
 	if err := d.broker.Listen(front, socket); err != nil {
 		return errors.Join(err, socket.Close())

@@ -197,7 +197,7 @@ func (a *app) open(ctx context.Context, d *daemon, o serveOptions, list []endpoi
 // directory.
 func openControl(dir string) (*unixListener, error) {
 	path := filepath.Join(dir, controlSocket)
-	l, err := listenUnix(path, 0o600, "", "")
+	l, err := listenPrivate(path)
 	if errors.Is(err, syscall.EINVAL) {
 		return nil, fmt.Errorf("control socket: the path %s is too long for a socket: choose a shorter data_dir", path)
 	}

@@ -114,6 +114,21 @@ func listenUnix(path string, mode fs.FileMode, owner, group string) (*unixListen
 	return &unixListener{UnixListener: l, path: path, own: own}, nil
 }
 
+// listenPrivate listens on a socket of a directory whose lock this process holds: one that is there
+// was left behind, by whatever user, so that perhaps we may not even ask whether somebody listens.
+func listenPrivate(path string) (*unixListener, error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := listenUnix(path, 0o600, "", "")
+	if err == nil {
+		deepen(l.UnixListener)
+	}
+	return l, err
+}
+
 func publish(temp, path string, mode fs.FileMode, uid, gid int) (fs.FileInfo, error) {
 	if uid != -1 || gid != -1 {
 		if err := os.Chown(temp, uid, gid); err != nil {

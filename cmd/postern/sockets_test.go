@@ -130,6 +130,22 @@ func TestSocketReplaces(t *testing.T) {
 	}
 }
 
+// TestServeOverLeftovers: the sockets of a data directory whose lock is free are nobody's, whatever
+// asking them comes to: that of another user's process cannot even be asked.
+func TestServeOverLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	config := configFile(t, dir, oneList+usersBase)
+	for _, name := range []string{controlSocket, relaySocket} {
+		datagramSocket(t, filepath.Join(dir, name)) // connecting fails, but not for want of a listener
+	}
+	serve(t, "--config", config)
+	ok(t, "", "cache", "stats", "--config", config)
+	write(t, filepath.Join(dir, "precious"), "x")
+	if _, err := listenPrivate(filepath.Join(dir, "precious")); err == nil {
+		t.Error("a file was taken for a socket")
+	}
+}
+
 // staleSocket leaves a socket file behind, as a killed process does.
 func staleSocket(t *testing.T, path string) {
 	t.Helper()
