@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -12,8 +13,10 @@ import (
 )
 
 // TestStopBesideChange: what an administrator has begun when the broker stops ends before that
-// goes on: the backend that it makes is closed, and nothing is changed that is being taken down.
+// goes on: the backend that it makes is closed, as is a listener, and nothing is changed that is
+// being taken down.
 func TestStopBesideChange(t *testing.T) {
+	var late net.Listener
 	for name, change := range map[string]func(*rig) error{
 		"a domain is changed": func(r *rig) error {
 			r.register(tenancy("awake.example", "new"))
@@ -24,12 +27,13 @@ func TestStopBesideChange(t *testing.T) {
 			return err
 		},
 		"a backend comes by a reload": func(r *rig) error {
-			_, err := r.tryReload(func(c *config.Config) {
+			sockets, err := r.tryReload(func(c *config.Config) {
 				more := c.Backends[0]
 				more.Name = "more"
 				c.Backends = append(c.Backends, more)
 				c.Listeners = append(c.Listeners, listenerBlock("generic"))
 			})
+			late = sockets["generic"]
 			return err
 		},
 	} {
@@ -64,6 +68,9 @@ func TestStopBesideChange(t *testing.T) {
 			}
 			<-stopped
 		})
+	}
+	if late == nil || !errors.Is(late.Close(), net.ErrClosed) {
+		t.Error("the listener that came is open")
 	}
 }
 
