@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -194,8 +195,10 @@ func describe(ctx context.Context, err error) error {
 func redirectError(status int, location, secret string) error {
 	host := "another address"
 	u, err := url.Parse(location)
-	if err == nil && u.Hostname() != "" && len(u.Host) < 256 && (secret == "" || !strings.Contains(u.Host, secret)) {
-		host = fmt.Sprintf("%q", u.Host)
+	if err == nil && u.Hostname() != "" && (secret == "" || !strings.Contains(u.Host, secret)) {
+		if quoted := strconv.Quote(u.Host); len(quoted) < 256 { // which may be four times as long
+			host = quoted
+		}
 	}
 	return fmt.Errorf("redirect (HTTP %d) to %s, which is not followed because the request holds a password; "+
 		"put the final address into url", status, host)
