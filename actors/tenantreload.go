@@ -1,6 +1,10 @@
 package actors
 
-import "postern/internal/config"
+import (
+	"reflect"
+
+	"postern/internal/config"
+)
 
 // yieldTenants takes the tenants out of use that get a block in the configuration, and has those
 // that lose theirs wait for its end. Their users have been handed over.
@@ -25,13 +29,13 @@ func (p *plan) yieldTenants(now *table) {
 	}
 }
 
-// retune ends the domains of tenants that got a block, and puts a changed registry block into
-// effect for the others.
+// retune ends the domains of tenants that got a block, and puts changed rules of the cache, and
+// limits, into effect for the others.
 func (p *plan) retune(was config.Registry) {
 	for _, t := range p.retiring {
 		p.part(t, false)
 	}
-	if was.Cache == p.Config.Registry.Cache {
+	if now := p.Config.Registry; was.Cache == now.Cache && reflect.DeepEqual(was.Limit, now.Limit) {
 		return
 	}
 	for name, t := range *p.tenants.names.Load() {
@@ -51,7 +55,7 @@ func (p *plan) retune(was config.Registry) {
 			err = p.alter(t, record)
 		}
 		if err != nil {
-			p.log.Error("registered domain keeps its former cache rules", "domain", name, "err", err)
+			p.log.Error("registered domain keeps its former rules", "domain", name, "err", err)
 		}
 	}
 }

@@ -257,3 +257,19 @@ func TestTenantReloadStorm(t *testing.T) {
 	close(end)
 	wg.Wait()
 }
+
+// TestTenantReloadLimits: limits that change alone hold for the domains that are registered, too.
+func TestTenantReloadLimits(t *testing.T) {
+	r, _, _ := newEstate(t, nil, "awake.example", "asleep.example")
+	r.want(r.at("awake.example", "joe", "good"), allow, fromBackend)
+	r.reload(func(c *config.Config) {
+		c.Registry.Limit = config.Limit{UserRefusals: 2, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
+	})
+	for _, domain := range []string{"awake.example", "asleep.example"} {
+		for i := range 2 {
+			r.want(r.at(domain, "joe", fmt.Sprint("bad", i)), deny, fromBackend)
+			r.calm()
+		}
+		r.want(r.at(domain, "joe", "bad"), deny, byUser)
+	}
+}
