@@ -47,8 +47,14 @@ func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result 
 	slices.Sort(groups)
 	people := make(map[string]*contact)
 	for _, group := range slices.Compact(groups) {
+		if strings.Trim(group, ".") == "" { // no path could hold it
+			continue
+		}
 		if r, ok := n.members(ctx, group, people); !ok {
 			return r
+		}
+		if !people[id].among(group) { // then others are missing, too
+			return outage("the members of a group of the user's lack the user")
 		}
 	}
 	body, err := json.Marshal(map[string]any{
@@ -71,9 +77,6 @@ func groupPath(group string) string {
 
 // members adds a group's members to the people.
 func (n *nextcloud) members(ctx context.Context, group string, people map[string]*contact) (r Result, ok bool) {
-	if strings.Trim(group, ".") == "" { // no path could hold it
-		return Result{}, true
-	}
 	for offset := 0; ; offset += rosterPage {
 		a, r, ok := n.asService(ctx, http.MethodGet, fmt.Sprintf("%s/details?limit=%d&offset=%d", groupPath(group), rosterPage, offset), nil, true)
 		switch {
@@ -95,9 +98,9 @@ func (n *nextcloud) members(ctx context.Context, group string, people map[string
 		if len(people) > n.options.MaxMembers {
 			return Result{Class: Misconfigured, Err: errRosterSize}, false
 		}
-		// Members that ceased to exist are missing from their page, so the last one is known
-		// by being much too short, and a server that knows no pages by bringing nobody new.
-		if len(page) <= rosterPage/2 || !fresh {
+		// Members that ceased to exist are missing from their page, however many, so only an empty
+		// one is the last; a server that knows no pages is known by bringing nobody new.
+		if !fresh {
 			return Result{}, true
 		}
 	}
@@ -139,11 +142,16 @@ func join(people map[string]*contact, m member, group string) bool {
 	if c.Name == "" {
 		c.Name = m.name
 	}
-	if n := len(c.Groups); n > 0 && c.Groups[n-1] == group {
+	if c.among(group) {
 		return false
 	}
 	c.Groups = append(c.Groups, group)
 	return true
+}
+
+// among reports whether a person, who may be nil, is in the group that is being collected.
+func (c *contact) among(group string) bool {
+	return c != nil && len(c.Groups) > 0 && c.Groups[len(c.Groups)-1] == group
 }
 
 // parseMembers reads {users: {uid: {displayname, ...}}}. Accounts named 0, 1, 2, ... make a

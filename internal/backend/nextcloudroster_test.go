@@ -82,8 +82,8 @@ func TestNextcloudPages(t *testing.T) {
 		group             string
 		size, gone, pages int
 	}{
-		{"staff", 2, 0, 1}, {"staff", rosterPage, 0, 2}, {"staff", 2*rosterPage + 50, 0, 3}, {"staff", 3 * rosterPage, rosterPage / 4, 4},
-		{"a b", 3, 0, 1}, {"50% + a/b & ü?#", 3, 0, 1}, {"2024", 3, 0, 1}, {"..", 0, 0, 0},
+		{"staff", 2, 0, 2}, {"staff", rosterPage, 0, 2}, {"staff", 2*rosterPage + 50, 0, 4}, {"staff", 3 * rosterPage, rosterPage / 4, 4},
+		{"staff", 3 * rosterPage, rosterPage - 1, 4}, {"a b", 3, 0, 2}, {"50% + a/b & ü?#", 3, 0, 2}, {"2024", 3, 0, 2}, {"..", 0, 0, 0},
 	} {
 		s, n := crowd(t, c.group, max(c.size, 1), c.gone, asAdmin("boss"))
 		s.Requests()
@@ -138,11 +138,12 @@ func TestNextcloudRosterBounds(t *testing.T) {
 }
 
 // TestNextcloudGarbledRoster: what is no list is not taken for an empty one, which would take the
-// user out of every group.
+// user out of every group; nor is one in which the user himself is missing.
 func TestNextcloudGarbledRoster(t *testing.T) {
 	for _, c := range []struct{ path, data string }{
 		{"/groups", `{"groups":null}`}, {"/groups", `{"groups":""}`}, {"/groups", `{}`}, {"/groups", `{"groups":[null]}`},
-		{"/users/details", `{"users":null}`}, {"/users/details", `{}`},
+		{"/users/details", `{"users":null}`}, {"/users/details", `{}`}, {"/users/details", `{"users":[]}`},
+		{"/users/details", `{"users":{"jane":{"displayname":"Jane"}}}`}, {"/users", `{"users":["jane"]}`},
 		{"/users", `{"users":null}`}, {"/users", `{"users":7}`}, {"/users", `{}`},
 	} {
 		s, n := cloud(t, asAdmin("lead"))
