@@ -1,8 +1,6 @@
 package actors
 
 import (
-	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -16,7 +14,7 @@ import (
 // Bounds and pauses of shared rosters.
 const (
 	rosterQueue   = 1024  // notes on their way to the actor
-	rosterWaiting = 4096  // users that wait for a run
+	rosterWaiting = 4096  // users that wait for a run, and as many that were refused
 	rosterSeen    = 65536 // users of whom the last question is remembered
 	rosterTries   = 20    // runs that may fail for a user before only the next login counts
 	rosterFirst   = 5 * time.Second
@@ -132,8 +130,9 @@ func (n *rosterNote) Fail(why auth.Source) {
 
 // rosterDone tells the actor how a run went.
 type rosterDone struct {
-	again []auth.Identity // to be asked about again
-	fault bool            // something could not answer: not before a pause
+	batch []auth.Identity // those it was for
+	again []auth.Identity // those of them to be asked about again
+	fault bool            // something could not answer: no run before a pause
 }
 
 // rosterActor collects users and starts runs. It waits for nothing.
@@ -141,8 +140,10 @@ type rosterActor struct {
 	*rosterRef
 	seen    *simplelru.LRU[auth.Identity, time.Time]
 	waiting []auth.Identity
+	due     int // so many of them, the first, have waited long enough
 	waits   map[auth.Identity]bool
-	tries   map[auth.Identity]int
+	held    map[auth.Identity]bool // who comes back later
+	tries   map[auth.Identity]int  // runs in a row that failed for a user
 	timer   *time.Timer
 	armed   bool
 	running bool
@@ -150,7 +151,7 @@ type rosterActor struct {
 }
 
 func newRosterActor(r *rosterRef) *rosterActor {
-	a := &rosterActor{rosterRef: r, waits: map[auth.Identity]bool{}, tries: map[auth.Identity]int{}}
+	a := &rosterActor{rosterRef: r, waits: map[auth.Identity]bool{}, held: map[auth.Identity]bool{}, tries: map[auth.Identity]int{}}
 	a.seen, _ = simplelru.NewLRU[auth.Identity, time.Time](rosterSeen, nil)
 	return a
 }
@@ -161,10 +162,12 @@ func (a *rosterActor) Receive(ctx actor.Context) {
 	case *rosterNote:
 		a.onNote(m)
 	case *tick:
-		a.armed = false
+		a.armed, a.due = false, len(a.waiting)
 		a.start()
 	case *rosterDone:
 		a.onDone(m)
+	case *rosterLater:
+		a.onLater(m)
 	case *actor.Restarting, *actor.Stopping:
 		if a.timer != nil {
 			a.timer.Stop()
@@ -179,7 +182,7 @@ func (a *rosterActor) onNote(n *rosterNote) {
 	}
 	now := a.broker.clock()
 	for _, id := range n.ids {
-		if last, ok := a.seen.Get(id); ok && now.Sub(last) < rules.interval && !n.urgent || a.waits[id] {
+		if last, ok := a.seen.Get(id); ok && now.Sub(last) < rules.interval && !n.urgent || a.waits[id] || a.held[id] && !n.urgent {
 			continue
 		}
 		if len(a.waiting) >= rosterWaiting {
@@ -196,6 +199,7 @@ func (a *rosterActor) onNote(n *rosterNote) {
 }
 
 func (a *rosterActor) wait(id auth.Identity) {
+	delete(a.held, id)
 	if !a.waits[id] {
 		a.waits[id] = true
 		a.waiting = append(a.waiting, id)
@@ -218,15 +222,18 @@ func (a *rosterActor) start() {
 		return
 	}
 	var batch, rest []auth.Identity
-	for _, id := range a.waiting {
+	due := 0
+	for i, id := range a.waiting {
 		if id.Domain == a.waiting[0].Domain {
 			batch = append(batch, id)
 			delete(a.waits, id)
-		} else {
-			rest = append(rest, id)
+			continue
+		}
+		if rest = append(rest, id); i < a.due {
+			due++
 		}
 	}
-	a.waiting, a.running = rest, true
+	a.waiting, a.due, a.running = rest, due, true
 	ref := a.rosterRef
 	a.broker.sys.pool.Schedule(func() { ref.run(batch) })
 }
@@ -235,31 +242,30 @@ func (a *rosterActor) onDone(m *rosterDone) {
 	a.running = false
 	rules := a.params.Load().roster
 	if rules == nil { // a reload has switched it off
-		a.waiting = nil
-		clear(a.waits)
-		clear(a.tries)
+		a.off()
 		return
 	}
-	pause := rules.window
+	again := a.judge(m)
 	if m.fault {
-		pause = min(a.first<<min(a.faults, 20), rosterMost)
-		pause = pause/2 + rand.N(pause/2+1)
-		a.faults++
-	} else {
-		a.faults = 0
-		clear(a.tries)
-	}
-	for _, id := range m.again {
-		if a.tries[id]++; a.tries[id] < rosterTries && len(a.waiting) < rosterWaiting {
+		for _, id := range again {
 			a.wait(id)
-			continue
 		}
-		delete(a.tries, id)
-		a.seen.Remove(id)
+		a.arm(rosterPause(a.first, a.faults))
+		a.faults++
+		return
 	}
-	if len(m.again) > 0 {
-		a.log.LogAttrs(a.broker.ctx, slog.LevelDebug, "shared rosters: some are tried again",
-			slog.String("domain", a.name), slog.Int("users", len(m.again)), slog.Duration("pause", pause))
+	a.faults = 0
+	a.hold(again)
+	if a.due > 0 { // of other domains, who waited along
+		a.start()
+		return
 	}
-	a.arm(pause)
+	a.arm(rules.window)
+}
+
+func (a *rosterActor) off() {
+	a.waiting, a.due = nil, 0
+	clear(a.waits)
+	clear(a.held)
+	clear(a.tries)
 }

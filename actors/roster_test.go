@@ -28,10 +28,12 @@ type fakeEjabberd struct {
 	members map[string]map[string]bool
 	fail    func(n int) bool // nil, or says which command fails
 	n       int
+	foreign string         // the end of the names of hosts that are not served
+	refused map[string]int // commands, by host
 }
 
 func newEjabberd(t *testing.T) *fakeEjabberd {
-	e := &fakeEjabberd{count: map[string]int{}, members: map[string]map[string]bool{}}
+	e := &fakeEjabberd{count: map[string]int{}, members: map[string]map[string]bool{}, refused: map[string]int{}}
 	e.Server = httptest.NewServer(http.HandlerFunc(e.serve))
 	t.Cleanup(e.Close)
 	return e
@@ -45,6 +47,11 @@ func (e *fakeEjabberd) serve(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	if e.n++; e.fail != nil && e.fail(e.n) {
 		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	if e.foreign != "" && strings.HasSuffix(args.Host, e.foreign) {
+		e.refused[args.Host]++
+		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
 	e.count[command]++

@@ -77,7 +77,7 @@ func (r *rosterRef) close() {
 
 // run brings the rosters of users of one domain up to date, on a goroutine of its own.
 func (r *rosterRef) run(batch []auth.Identity) {
-	done := &rosterDone{again: batch, fault: true}
+	done := &rosterDone{batch: batch, again: batch, fault: true}
 	defer func() { r.send(done) }()
 	t, err := r.take(r.broker.ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func (r *rosterRef) run(batch []auth.Identity) {
 	begun := time.Now()
 	state := t.state(batch[0].Domain)
 	wanted, again, err := t.gather(r.broker.ctx, state, batch, false)
-	steps := 0
+	fault, steps := len(again) > 0, 0
 	if err == nil && !wanted.Empty() {
 		var plan *roster.Plan
 		if plan, err = roster.NewPlan(wanted); err == nil {
@@ -106,9 +106,10 @@ func (r *rosterRef) run(batch []auth.Identity) {
 		}
 		if err != nil {
 			again = batch
+			fault = fault || !errors.Is(err, roster.ErrRefused) // which is one by a server in order
 		}
 	}
-	done.again, done.fault = again, len(again) > 0
+	done.again, done.fault = again, fault
 	r.report(state.Domain, wanted, len(batch), steps, time.Since(begun), err)
 }
 
