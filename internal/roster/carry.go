@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"postern/internal/auth"
 	"postern/internal/store"
@@ -112,7 +113,7 @@ func Preview(ctx context.Context, p *Plan, server Server) (steps []Step) {
 // NewRemoval plans to take every member out of a group and to forget it. Users who were given
 // the group have their next answer carried out anew.
 func NewRemoval(s State, group string) (*Plan, error) {
-	p := &Plan{state: s, users: map[auth.Identity]*User{}, groups: map[string]*Group{}}
+	p := &Plan{state: s, users: map[auth.Identity]*User{}, groups: map[string]*Group{}, removed: group}
 	if err := p.group(group); err != nil {
 		return nil, err
 	}
@@ -126,10 +127,8 @@ func NewRemoval(s State, group string) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		if i := len(u.Groups); i > 0 {
-			if u.Groups = without(u.Groups, group); len(u.Groups) < i {
-				p.forgotten = append(p.forgotten, id)
-			}
+		if slices.Contains(u.Groups, group) {
+			p.forgotten = append(p.forgotten, id)
 		}
 	}
 	return p, nil

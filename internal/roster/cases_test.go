@@ -2,8 +2,12 @@ package roster
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/auth"
 )
@@ -89,5 +93,97 @@ func TestUnlistedMember(t *testing.T) {
 	want := Step{Command: UserDel, User: "x", Host: "other.example", Group: "G", Home: "d.example"}
 	if !slices.Contains(fake.steps, want) || slices.ContainsFunc(fake.steps, func(s Step) bool { return s.Command == UserAdd }) {
 		t.Errorf("steps %v", fake.steps)
+	}
+}
+
+// Somebody else's answer changes a group, and the change is undone at the backend: the answer
+// that a member was given before is not passed over, however it comes again.
+func TestGroupChangedByOthers(t *testing.T) {
+	all := "u1: G; u2: G; u3: G"
+	type login struct{ user, document string }
+	for _, c := range []struct {
+		name   string
+		logins []login
+		want   []string
+	}{
+		{"member taken out and put back", []login{
+			{"u1", all}, {"u2", all}, {"u3", all}, {"u1", "u1: G; u2: G"}, {"u2", all},
+		}, []string{"u1", "u2", "u3"}},
+		{"the member logs in", []login{
+			{"u1", all}, {"u2", all}, {"u3", all}, {"u1", "u1: G; u2: G"}, {"u3", all},
+		}, []string{"u1", "u2", "u3"}},
+		{"member by mistake", []login{
+			{"u1", all}, {"u2", all}, {"u2", all + "; evil: G"}, {"u1", all},
+		}, []string{"u1", "u2", "u3"}},
+		{"member left by the own answer and came back", []login{
+			{"u1", all}, {"u2", all}, {"u3", all}, {"u3", "u3:"}, {"u1", all},
+		}, []string{"u1", "u2", "u3"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var want []string
+			for _, u := range c.want {
+				want = append(want, u+"@d.example")
+			}
+			fake, path := newFake(), filepath.Join(t.TempDir(), "groups")
+			prosody := NewGroupsFile(path, []string{"true"}, 10*time.Second)
+			one, two := State{newMemory(), "d.example"}, State{newMemory(), "d.example"}
+			for _, l := range c.logins {
+				if err := logsIn(NewServer(fake), one, &Filter{}, l.user, document(l.document)); err != nil {
+					t.Fatal(err)
+				}
+				if err := logsIn(prosody, two, &Filter{}, l.user, document(l.document)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := fake.groups["G@d.example"]; !slices.Equal(got, want) {
+				t.Errorf("ejabberd has %v, want %v", got, want)
+			}
+			if text, _ := os.ReadFile(path); string(text) != "[G]\n"+strings.Join(want, "\n")+"\n" {
+				t.Errorf("Prosody has\n%s", text)
+			}
+		})
+	}
+}
+
+// In one run, a later answer overrules an earlier one, which then comes again as it was.
+func TestOverruledAnswerComesAgain(t *testing.T) {
+	for _, c := range []struct{ name, before, first, second string }{
+		{"group without a member", "u1: G; u2: G", "u1: G; u2: G; u3: G", "u2: G; u1: G"},
+		{"group with one more", "u1: G; u2: G", "u1: G; u2: G; u3: G", "u2: G; u1: G; u3: G; u4: G"},
+		{"own leave", "u1: G; u2: G", "u1: G; u2: G; u3: G", "u2:"},
+		{"name", "u1=A; u2=B", "u1=C; u2=B", "u1=D; u2=B"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fake, state := newFake(), State{newMemory(), "d.example"}
+			for _, user := range []string{"u1", "u2"} {
+				if err := logsIn(NewServer(fake), state, &Filter{}, user, document(c.before)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w := NewWanted(state, &Filter{})
+			for i, text := range []string{c.first, c.second} {
+				doc := []byte(document(text))
+				a, err := Parse(doc, "d.example")
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.Hash = HashOf(doc, &Filter{})
+				w.Add(auth.Identity{User: []string{"u1", "u2"}[i], Domain: "d.example"}, a)
+			}
+			p, err := NewPlan(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := NewServer(fake).Carry(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			count := len(fake.steps)
+			if err := logsIn(NewServer(fake), state, &Filter{}, "u1", document(c.first)); err != nil {
+				t.Fatal(err)
+			}
+			if len(fake.steps) == count {
+				t.Errorf("the answer was passed over: groups %v, names %v", fake.groups, fake.names)
+			}
+		})
 	}
 }

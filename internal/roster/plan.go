@@ -57,7 +57,8 @@ type Plan struct {
 	groups map[string]*Group       // nil: not known
 	logins []*login
 
-	forgotten []auth.Identity // users whose group was removed for good
+	removed   string          // the group that is removed for good
+	forgotten []auth.Identity // users who were given it
 
 	tasks   []task
 	at      int
@@ -94,7 +95,14 @@ func NewPlan(w *Wanted) (*Plan, error) {
 		if err := p.group(group); err != nil {
 			return nil, err
 		}
-		p.tasks = append(p.tasks, newGroupTask(p, group, w.member[group]))
+		t := newGroupTask(p, group, w.member[group])
+		p.tasks = append(p.tasks, t)
+		if t.over {
+			continue
+		}
+		if err := p.members(group, t.wanted); err != nil {
+			return nil, err
+		}
 	}
 	for _, l := range p.logins {
 		u, err := p.user(l.id)
@@ -106,6 +114,9 @@ func NewPlan(w *Wanted) (*Plan, error) {
 				continue
 			}
 			if err := p.group(group); err != nil {
+				return nil, err
+			}
+			if err := p.members(group, nil); err != nil {
 				return nil, err
 			}
 			p.tasks = append(p.tasks, &leaveTask{p: p, id: l.id, group: group})
@@ -135,6 +146,34 @@ func (p *Plan) group(name string) error {
 		p.groups[name] = &g
 	}
 	return err
+}
+
+// members loads the working copies of the records of a group's members, and of those it is to
+// have.
+func (p *Plan) members(group string, wanted []string) error {
+	var known []string
+	if g := p.groups[group]; g != nil {
+		known = g.Members
+	}
+	for _, address := range slices.Concat(known, wanted) {
+		if _, err := p.user(identity(address)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doubt forgets the answers of those whose group changes. What the answers said of it does not
+// hold any more: should the backend give one of them again, it must not be passed over.
+func (p *Plan) doubt(members []string) (ops []store.Op) {
+	for _, address := range members {
+		id := identity(address)
+		if u := p.users[id]; u != nil && u.Hash != (Hash{}) {
+			u.Hash = Hash{}
+			ops = append(ops, p.state.putUser(id, u))
+		}
+	}
+	return ops
 }
 
 // Next returns the next step and what must be durable before it is carried out; false when
@@ -180,11 +219,12 @@ func (p *Plan) Refuse() {
 func (p *Plan) Refused() int { return p.refused }
 
 // Finish returns what to write when no step is left. Answers of which something was refused
-// are not remembered, so that the next login tries again.
+// are not remembered, so that the next login tries again; nor are those that a later answer of
+// the plan has overruled.
 func (p *Plan) Finish() (ops []store.Op) {
 	for _, l := range p.logins {
 		u := p.users[l.id]
-		old := len(u.Groups)
+		hash, old := u.Hash, len(u.Groups)
 		for _, group := range l.given {
 			if g := p.groups[group]; g != nil {
 				u.Groups = with(u.Groups, group)
@@ -193,14 +233,15 @@ func (p *Plan) Finish() (ops []store.Op) {
 		if p.refused == 0 {
 			u.Hash = l.hash
 		}
-		if u.Hash != (Hash{}) || len(u.Groups) != old {
+		if u.Hash != hash || len(u.Groups) != old {
 			ops = append(ops, p.state.putUser(l.id, u))
 		}
 	}
 	for _, id := range p.forgotten {
 		if p.refused == 0 {
-			p.users[id].Hash = Hash{}
-			ops = append(ops, p.state.putUser(id, p.users[id]))
+			u := p.users[id]
+			u.Groups, u.Hash = without(u.Groups, p.removed), Hash{}
+			ops = append(ops, p.state.putUser(id, u))
 		}
 	}
 	return ops
@@ -222,9 +263,14 @@ func without(list []string, text string) []string {
 
 // member is the step that adds an address to a group or takes it out.
 func (p *Plan) member(c Command, address, group string) Step {
-	s := Step{Command: c, User: address, Group: group, Home: p.state.Domain}
+	id := identity(address)
+	return Step{Command: c, User: id.User, Host: id.Domain, Group: group, Home: p.state.Domain}
+}
+
+// identity is whom an address names.
+func identity(address string) auth.Identity {
 	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		s.User, s.Host = address[:i], address[i+1:]
+		return auth.Identity{User: address[:i], Domain: address[i+1:]}
 	}
-	return s
+	return auth.Identity{User: address}
 }

@@ -55,12 +55,12 @@ func (f *groupsFile) Prepare(s State) error {
 func (f *groupsFile) Carry(ctx context.Context, p *Plan) (steps int, err error) {
 	var ops []store.Op
 	for {
-		_, _, ok := p.Next() // what is to be written before a step is meant for servers that take single ones
+		_, before, ok := p.Next()
 		if !ok {
 			break
 		}
 		steps++
-		ops = append(ops, p.Done(nil)...)
+		ops = append(append(ops, before...), p.Done(nil)...)
 	}
 	ops = append(ops, p.Finish()...)
 	if steps > 0 {

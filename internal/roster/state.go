@@ -127,8 +127,8 @@ func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
 func (s State) Logins() (ids []auth.Identity, err error) {
 	users, _, err := s.All()
 	for address, u := range users {
-		if i := strings.LastIndexByte(address, '@'); u.Hash != (Hash{}) || len(u.Groups) > 0 {
-			ids = append(ids, auth.Identity{User: address[:i], Domain: address[i+1:]})
+		if u.Hash != (Hash{}) || len(u.Groups) > 0 {
+			ids = append(ids, identity(address))
 		}
 	}
 	slices.SortFunc(ids, func(a, b auth.Identity) int { return strings.Compare(a.String(), b.String()) })

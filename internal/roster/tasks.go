@@ -110,7 +110,8 @@ func (t *groupTask) before() []store.Op {
 	return t.open()
 }
 
-// open writes that the group has its old members, its new ones, or some of both.
+// open writes that the group has its old members, its new ones, or some of both, and that none
+// of their answers may be passed over.
 func (t *groupTask) open() (ops []store.Op) {
 	t.opened = true
 	var members []string
@@ -122,6 +123,7 @@ func (t *groupTask) open() (ops []store.Op) {
 	g := &Group{Members: slices.Compact(members), Unsure: true}
 	t.p.groups[t.name] = g
 	ops = append(ops, t.p.state.putGroup(t.name, g))
+	ops = append(ops, t.p.doubt(g.Members)...)
 	for _, l := range t.p.logins {
 		u := t.p.users[l.id]
 		if slices.Contains(l.given, t.name) && !slices.Contains(u.Groups, t.name) {
@@ -204,13 +206,24 @@ func (t *leaveTask) next() (Step, bool) {
 }
 
 // before marks the group, as for any change of its members.
-func (t *leaveTask) before() []store.Op {
+func (t *leaveTask) before() (ops []store.Op) {
 	g := t.p.groups[t.group]
-	if g == nil || g.Unsure {
+	if g == nil {
 		return nil
 	}
-	t.sure, g.Unsure = true, true
-	return []store.Op{t.p.state.putGroup(t.group, g)}
+	if !g.Unsure {
+		t.sure, g.Unsure = true, true
+		ops = append(ops, t.p.state.putGroup(t.group, g))
+	}
+	if !slices.Contains(g.Members, t.id.String()) {
+		return ops
+	}
+	for _, l := range t.p.logins { // an answer of this plan that gave the group to the user
+		if slices.Contains(l.given, t.group) {
+			l.hash = Hash{}
+		}
+	}
+	return append(ops, t.p.doubt(g.Members)...)
 }
 
 func (t *leaveTask) done([]string) (ops []store.Op) {

@@ -27,7 +27,7 @@ type Wanted struct {
 type login struct {
 	id    auth.Identity
 	given []string // groups, by that answer or a later one
-	hash  Hash
+	hash  Hash     // zero: a later answer says otherwise of a group of the user, or of the name
 }
 
 // NewWanted asks for nothing yet.
@@ -48,9 +48,16 @@ func (w *Wanted) Add(user auth.Identity, a Answer) {
 	}
 	w.last, w.given = a.Hash, map[auth.Identity][]string{}
 	order, members := w.gather(a)
+	overruled := map[auth.Identity]bool{}
 	for _, group := range order {
-		if _, seen := w.member[group]; !seen {
+		old, seen := w.member[group]
+		if !seen {
 			w.groups = append(w.groups, group)
+		}
+		if !sameMembers(old, members[group]) {
+			for _, id := range slices.Concat(old, members[group]) {
+				overruled[id] = true
+			}
 		}
 		w.member[group] = members[group]
 		for _, id := range members[group] {
@@ -58,19 +65,38 @@ func (w *Wanted) Add(user auth.Identity, a Answer) {
 		}
 	}
 	l.given = slices.Clone(w.given[user])
-	for _, earlier := range w.logins {
-		earlier.laterGiven(w.given[earlier.id])
-	}
 	for _, account := range a.Accounts {
 		if !account.Named {
 			continue
 		}
-		if _, seen := w.name[account.ID]; !seen {
+		old, seen := w.name[account.ID]
+		if !seen {
 			w.names = append(w.names, account.ID)
+		}
+		if old != account.Name {
+			overruled[account.ID] = true
 		}
 		w.name[account.ID] = account.Name
 	}
+	for _, earlier := range w.logins {
+		earlier.laterGiven(w.given[earlier.id])
+		if overruled[earlier.id] {
+			earlier.hash = Hash{}
+		}
+	}
 	w.logins = append(w.logins, l)
+}
+
+// sameMembers compares two lists in which each member stands once.
+func sameMembers(a, b []auth.Identity) bool {
+	if len(a) != len(b) || slices.Equal(a, b) {
+		return len(a) == len(b)
+	}
+	in := make(map[auth.Identity]bool, len(a))
+	for _, id := range a {
+		in[id] = true
+	}
+	return !slices.ContainsFunc(b, func(id auth.Identity) bool { return !in[id] })
 }
 
 // laterGiven notes that an answer puts a user into groups that the user's own, earlier one may
