@@ -36,35 +36,73 @@ type Erased struct {
 }
 
 // Erase returns the changes that remove a user from all domains' rosters, or, with an empty user
-// name, a domain with its users. A group that names one of them is forgotten wholly: before
-// anything is done to it again, its members are read from the XMPP server.
+// name, a domain with its users. A group that names one of them keeps its other members, and
+// their answers are compared once more: before anything is done to it again, its members are
+// read from the XMPP server.
 func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error) {
 	id = Login(id)
-	hit := func(address string) bool {
+	e := eraser{hit: func(address string) bool {
 		if id.User == "" {
 			return strings.HasSuffix(address, "@"+id.Domain)
 		}
 		return address == id.String()
-	}
+	}}
 	err = s.Scan([]byte(store.Roster), func(key, value []byte) bool {
 		domain, rest, _ := strings.Cut(string(key[len(store.Roster):]), "\x00")
 		kind, name, _ := strings.Cut(rest, "\x00")
 		gone := id.User == "" && domain == id.Domain
 		switch kind {
 		case "user":
-			if gone = gone || hit(name); gone {
-				n.Users++
-			}
+			e.user(State{Domain: domain}, name, value, gone)
 		case "group":
-			g, err := decodeGroup(value)
-			if gone = gone || err == nil && slices.ContainsFunc(g.Members, hit); gone {
-				n.Groups++
+			e.group(State{Domain: domain}, name, value, gone)
+		default:
+			if gone {
+				e.ops = append(e.ops, store.Op{Key: slices.Clone(key)})
 			}
-		}
-		if gone {
-			ops = append(ops, store.Op{Key: slices.Clone(key)})
 		}
 		return true
 	})
-	return ops, n, err
+	return e.ops, e.n, err
+}
+
+// eraser sees the records in the order of their keys, and so a domain's groups before its users.
+type eraser struct {
+	hit     func(address string) bool
+	ops     []store.Op
+	n       Erased
+	doubted map[string]bool // keys of users whose groups have lost a member
+}
+
+func (e *eraser) group(s State, name string, value []byte, gone bool) {
+	g, err := decodeGroup(value)
+	if !gone && (err != nil || !slices.ContainsFunc(g.Members, e.hit)) {
+		return
+	}
+	e.n.Groups++
+	g.Members, g.Unsure = slices.DeleteFunc(g.Members, e.hit), true
+	if gone || len(g.Members) == 0 {
+		e.ops = append(e.ops, store.Op{Key: s.groupKey(name)})
+		return
+	}
+	e.ops = append(e.ops, s.putGroup(name, &g))
+	if e.doubted == nil {
+		e.doubted = map[string]bool{}
+	}
+	for _, address := range g.Members {
+		e.doubted[string(s.userKey(identity(address)))] = true
+	}
+}
+
+func (e *eraser) user(s State, address string, value []byte, gone bool) {
+	key := append(s.Prefix(), "user\x00"+address...)
+	if gone || e.hit(address) {
+		e.n.Users++
+		e.ops = append(e.ops, store.Op{Key: key})
+		return
+	}
+	if u, err := decodeUser(value); err == nil && e.doubted[string(key)] && u.Hash != (Hash{}) {
+		u.Hash = Hash{}
+		e.ops = append(e.ops, store.Op{Key: key, Value: u.encode()})
+	}
 }
