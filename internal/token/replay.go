@@ -19,10 +19,10 @@ const defaultReplayNonces = 100_000
 // A Replay is not safe for concurrent use.
 type Replay struct {
 	max    int
-	used   map[[32]byte]int64   // nonce -> when it can be forgotten
-	due    map[int64][][32]byte // the same by time; a few steps at once
-	next   int64                // the earliest time in due
-	closed int64                // tokens that expire up to here are refused
+	count  int
+	steps  map[int64]map[[32]byte]struct{} // nonces, by when they can be forgotten: a few steps at once
+	next   int64                           // the earliest time in steps
+	closed int64                           // tokens that expire up to here are refused
 }
 
 // NewReplay returns an empty memory for at most limit nonces; 0 or less means 100000.
@@ -31,7 +31,7 @@ func NewReplay(limit int) *Replay {
 	if limit <= 0 {
 		limit = defaultReplayNonces
 	}
-	return &Replay{max: limit, used: map[[32]byte]int64{}, due: map[int64][][32]byte{}}
+	return &Replay{max: limit, steps: map[int64]map[[32]byte]struct{}{}}
 }
 
 // Use notes n, which Verify returned at the time now, and reports whether this is its
@@ -39,7 +39,7 @@ func NewReplay(limit int) *Replay {
 // be noted, so it must be refused all the same.
 func (r *Replay) Use(n Nonce, now time.Time) (fresh, full bool) {
 	r.forget(now.Unix())
-	_, seen := r.used[n.ID]
+	_, seen := r.find(n.ID)
 	switch {
 	case seen:
 		// Two steps may have one one-time password; then the token lives longer.
@@ -47,7 +47,7 @@ func (r *Replay) Use(n Nonce, now time.Time) (fresh, full bool) {
 		return false, false
 	case n.Expires <= max(r.closed, now.Unix()):
 		return false, false
-	case len(r.used) >= r.max:
+	case r.count >= r.max:
 		return false, true
 	}
 	r.keep(n)
@@ -57,7 +57,7 @@ func (r *Replay) Use(n Nonce, now time.Time) (fresh, full bool) {
 // Restore notes a nonce that was used before a restart. One that does not fit closes
 // its step and all earlier ones instead.
 func (r *Replay) Restore(n Nonce) {
-	if _, known := r.used[n.ID]; !known && len(r.used) >= r.max {
+	if _, known := r.find(n.ID); !known && r.count >= r.max {
 		r.closed = max(r.closed, n.Expires)
 		return
 	}
@@ -67,48 +67,67 @@ func (r *Replay) Restore(n Nonce) {
 // Snapshot returns the nonces that are still needed at the time now, in no order.
 func (r *Replay) Snapshot(now time.Time) []Nonce {
 	r.forget(now.Unix())
-	all := make([]Nonce, 0, len(r.used))
-	for id, expires := range r.used {
-		all = append(all, Nonce{id, expires})
+	all := make([]Nonce, 0, r.count)
+	for expires, ids := range r.steps {
+		for id := range ids {
+			all = append(all, Nonce{id, expires})
+		}
 	}
 	return all
 }
 
 // Len is the number of nonces held.
-func (r *Replay) Len() int { return len(r.used) }
+func (r *Replay) Len() int { return r.count }
+
+// find returns when a nonce can be forgotten.
+func (r *Replay) find(id [32]byte) (expires int64, known bool) {
+	for expires, ids := range r.steps {
+		if _, known := ids[id]; known {
+			return expires, true
+		}
+	}
+	return 0, false
+}
 
 // keep notes n, or that it has to be kept for longer.
 func (r *Replay) keep(n Nonce) {
-	if old, known := r.used[n.ID]; known && old >= n.Expires {
+	old, known := r.find(n.ID)
+	switch {
+	case known && old >= n.Expires:
 		return
+	case known:
+		delete(r.steps[old], n.ID)
+		r.count--
 	}
-	r.used[n.ID] = n.Expires
-	if len(r.due) == 0 || n.Expires < r.next {
+	if len(r.steps) == 0 || n.Expires < r.next {
 		r.next = n.Expires
 	}
-	r.due[n.Expires] = append(r.due[n.Expires], n.ID)
+	ids := r.steps[n.Expires]
+	if ids == nil {
+		ids = map[[32]byte]struct{}{}
+		r.steps[n.Expires] = ids
+	}
+	ids[n.ID] = struct{}{}
+	r.count++
 }
 
-// forget drops what has expired. It looks at more than one number only when a step has
-// ended.
+// forget drops what has expired, a step at once: a map from which single nonces were taken, for
+// hours, would grow to several times what it holds. It looks at more than one number only when
+// a step has ended.
 func (r *Replay) forget(now int64) {
-	if len(r.due) == 0 || now < r.next {
+	if len(r.steps) == 0 || now < r.next {
 		return
 	}
 	next := int64(0)
-	for expires, ids := range r.due {
+	for expires, ids := range r.steps {
 		if expires > now {
 			if next == 0 || expires < next {
 				next = expires
 			}
 			continue
 		}
-		for _, id := range ids {
-			if r.used[id] == expires { // else it is kept for longer
-				delete(r.used, id)
-			}
-		}
-		delete(r.due, expires)
+		r.count -= len(ids)
+		delete(r.steps, expires)
 		r.closed = max(r.closed, expires)
 	}
 	r.next = next

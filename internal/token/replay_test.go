@@ -58,12 +58,12 @@ func TestReplayForgets(t *testing.T) {
 		if fresh, full := r.Use(n, time.Unix(now, 0)); !fresh || full {
 			t.Fatalf("second %d: fresh %v, full %v", now, fresh, full)
 		}
-		if r.Len() > 90 || len(r.due) > 3 {
-			t.Fatalf("second %d: %d nonces in %d steps are held", now, r.Len(), len(r.due))
+		if r.Len() > 90 || len(r.steps) > 3 {
+			t.Fatalf("second %d: %d nonces in %d steps are held", now, r.Len(), len(r.steps))
 		}
 	}
-	if got := r.Snapshot(time.Unix(3100, 0)); len(got) != 0 || r.Len() != 0 || len(r.due) != 0 {
-		t.Errorf("%d nonces and %d steps left at the end", len(got), len(r.due))
+	if got := r.Snapshot(time.Unix(3100, 0)); len(got) != 0 || r.Len() != 0 || len(r.steps) != 0 {
+		t.Errorf("%d nonces and %d steps left at the end", len(got), len(r.steps))
 	}
 }
 
