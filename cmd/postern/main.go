@@ -7,7 +7,10 @@ import (
 	"os"
 )
 
-func main() { os.Exit(runAs(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr})) }
+func main() {
+	tuneMalloc()
+	os.Exit(runAs(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr}))
+}
 
 // runAs runs postern, or what it stands in for under the name that it was called by.
 func runAs(argv []string, io stdio) int {
