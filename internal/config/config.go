@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -154,9 +155,25 @@ func cause(err error) error {
 // Parse turns the text of a configuration into a Config with every default filled
 // in. filename stands in messages, is what relative paths of file() and ca_file
 // start from, and is looked at (env.Stat) for its permissions. The Config is nil if
-// any Problem is an error; warnings come with a Config. Parse never panics, and no
-// Problem holds a secret.
-func Parse(filename string, src []byte, env Env) (*Config, Problems) {
+// any Problem is an error; warnings come with a Config. Parse never panics, since a daemon
+// reads its configuration while it serves, and no Problem holds a secret.
+func Parse(filename string, src []byte, env Env) (cfg *Config, problems Problems) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			fault := fmt.Sprintf("%T", reason) // it may hold what the file says
+			if err, ok := reason.(runtime.Error); ok {
+				fault = err.Error()
+			}
+			cfg, problems = nil, Problems{{
+				Severity: Error, File: filename, Cure: "take back the last change, and please report the fault",
+				Message: "postern has a fault that this configuration meets: " + fault,
+			}}
+		}
+	}()
+	return parseFile(filename, src, env)
+}
+
+func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
 	p := &parser{file: filename, dir: sourceDir(filename), src: src, env: env}
 	if len(src) > maxSource {
 		p.complain(hcl.Range{}, "the configuration is too large", "is this the right file?")

@@ -139,6 +139,10 @@ func TestComplaintsAboutListeners(t *testing.T) {
 		{"name", listen(`address = "mail.example.org:1"`), Warning, 2, "in clear", "127.0.0.1"},
 		{"same address", second(`address = "127.0.0.1:01"`), Error, 8, `listener "ejabberd" has the same address`, "its own"},
 		{"same name", listen(okAddr) + "listen \"ejabberd\" { address = \"127.0.0.1:2\" }\n", Error, 7, "two listeners are named", "change one"},
+		{"same name, default domain", "listen \"ejabberd\" {\n" + okAddr + "}\nlisten \"ejabberd\" {\naddress = \"127.0.0.1:2\"\ndefault_domain = \"y.example\"\n}\n" +
+			domain(okRefs), Error, 4, "two listeners are named", "change one"},
+		{"same name, default domain first", "listen \"ejabberd\" {\n" + okAddr + "default_domain = \"y.example\"\n}\nlisten \"ejabberd\" { address = \"127.0.0.1:2\" }\n" +
+			domain(okRefs), Error, 5, "two listeners are named", "change one"},
 		{"metrics nowhere", "metrics {}\n" + base, Error, 1, "no address", "23669"},
 		{"metrics on a socket file", "metrics { address = \"unix:/x\" }\n" + base, Error, 1, "host:port only", "23669"},
 		{"metrics on a systemd socket", "metrics { address = \"systemd:x\" }\n" + base, Error, 1, "host:port only", "23669"},

@@ -30,7 +30,7 @@ func FuzzParse(f *testing.F) {
 	env := testEnv(f)
 	f.Fuzz(func(t *testing.T, before, after string) {
 		block := "\nbackend \"jsxc\" \"fuzz\" {\n  url = \"https://h/\"\n  secret = \"" + canary + "\"\n}\n"
-		cfg, problems := Parse("/etc/postern/readable.hcl", []byte(before+block+after), env)
+		cfg, problems := parseFile("/etc/postern/readable.hcl", []byte(before+block+after), env)
 		if out := render(problems); strings.Contains(out, canary) {
 			t.Fatalf("the secret is shown:\n%s", out)
 		}

@@ -253,7 +253,8 @@ func (p *parser) checkName(s *section) {
 
 // checkDefaultDomain warns about a default domain that nobody would answer for.
 func (p *parser) checkDefaultDomain(b *hclsyntax.Block, cfg *Config) {
-	if len(b.Labels) != 1 {
+	attr := b.Body.Attributes["default_domain"]
+	if len(b.Labels) != 1 || attr == nil { // there may be another block of that name
 		return
 	}
 	for i := range cfg.Listeners {
@@ -261,7 +262,7 @@ func (p *parser) checkDefaultDomain(b *hclsyntax.Block, cfg *Config) {
 		if l.Name != b.Labels[0] || l.DefaultDomain == "" || cfg.Registry.Declared || cfg.answersFor(l.DefaultDomain) {
 			continue
 		}
-		p.warn(b.Body.Attributes["default_domain"].Expr.Range(),
+		p.warn(attr.Expr.Range(),
 			fmt.Sprintf("no domain block answers for %q", clip(l.DefaultDomain)),
 			"add one, or correct default_domain; until then these logins are refused")
 	}

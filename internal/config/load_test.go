@@ -103,3 +103,15 @@ func TestLoadFails(t *testing.T) {
 		t.Errorf("a file named in file() may have any size: %v", err)
 	}
 }
+
+// A fault of ours ends no daemon that reads its configuration again, and shows nothing of it.
+func TestParseNeverPanics(t *testing.T) {
+	env := testEnv(t)
+	for _, reason := range []any{errors.New(canary), canary} {
+		env.ReadFile = func(string) ([]byte, error) { panic(reason) }
+		cfg, problems := Parse("/etc/postern/test.hcl", []byte("data_dir = file(\"x\")\n"+base), env)
+		if out := render(problems); cfg != nil || !problems.Failed() || !strings.Contains(out, "please report") || strings.Contains(out, canary) {
+			t.Errorf("%v, %s", cfg, out)
+		}
+	}
+}
