@@ -229,6 +229,8 @@ func (c *conn) admit(call *Call, event wire.Event) {
 		c.seat.wake()
 	}
 	switch {
+	case ready && call.Req.Base != "":
+		b.routeBoth(call, c.front.defaultDomain)
 	case ready:
 		b.route(call)
 	case event == wire.Ask: // answered

@@ -80,7 +80,7 @@ func (b *Broker) goesOn() bool {
 func (b *Broker) newFront(cfg config.Listener) *front {
 	return &front{
 		name: cfg.Name, protocol: wire.Protocol(cfg.Protocol),
-		options:       wire.Options{MaxFrame: cfg.MaxFrame, BinaryAnswers: cfg.BinaryAnswers},
+		options:       wire.Options{MaxFrame: cfg.MaxFrame, BinaryAnswers: cfg.BinaryAnswers, RecipientDelimiter: cfg.RecipientDelimiter},
 		defaultDomain: cfg.DefaultDomain,
 		deadline:      cfg.Deadline, idleTimeout: cfg.IdleTimeout, frameTimeout: cfg.FrameTimeout,
 		writeTimeout: cfg.WriteTimeout, pipeline: cfg.Pipeline, counters: b.countersOf(cfg.Name),

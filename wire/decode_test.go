@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -250,6 +251,32 @@ func TestPasswordIsNotKeptAlive(t *testing.T) {
 				t.Errorf("%s: a password of %d bytes is kept alive by the names", proto, len(password))
 			}
 			runtime.KeepAlive(req)
+		}
+	}
+}
+
+// TestRecipientDelimiter: the base of an address with an extension, as Postfix's own tables take
+// it off.
+func TestRecipientDelimiter(t *testing.T) {
+	for address, want := range map[string]struct{ delimiters, user, base string }{
+		"joe+news@dom":        {"+", "joe+news", "joe"},
+		"joe+a+b@dom":         {"+", "joe+a+b", "joe"},
+		"joe+@dom":            {"+", "joe+", "joe"},
+		"joe-a+b@dom":         {"+-", "joe-a+b", "joe"},
+		"joe+a-b@dom":         {"-", "joe+a-b", "joe+a"},
+		"joe@dom":             {"+", "joe", ""},
+		"+news@dom":           {"+", "+news", ""},
+		"joe+x@d+m":           {"", "joe+x", ""},
+		"joe@d+m":             {"+", "joe", ""},
+		"\"jo\\+e+news\"@dom": {"+", "jo+e+news", "jo"},
+	} {
+		for p, input := range map[Protocol]string{
+			TCPTable: "get " + address + "\n", Socketmap: fmt.Sprintf("%d:mailbox %s,", len("mailbox ")+len(address), address),
+		} {
+			got := steps(t, p, Options{RecipientDelimiter: want.delimiters}, []byte(input))
+			if len(got) != 1 || got[0].ev != Ask || got[0].req.User != want.user || got[0].req.Base != want.base {
+				t.Errorf("%s, %q: %+v, want user %q and base %q", p, address, got, want.user, want.base)
+			}
 		}
 	}
 }

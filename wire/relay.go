@@ -17,15 +17,16 @@ import (
 // living owner from a connection that a dying one never took.
 //
 // Request: 4-byte length of what follows; version byte; operation byte; 4 bytes, the
-// milliseconds that the asker has left; then user, domain, secret, service and client, each a
+// milliseconds that the asker has left; then user, domain, secret, service, client and base, each a
 // 2-byte length and bytes. Reply: 4-byte length of what follows; verdict byte; source byte;
 // body. Numbers are big-endian. Replies come in the order of the requests.
 const Relay Protocol = "relay"
 
 const (
-	relayVersion   = 1
+	relayVersion   = 2
+	relayTexts     = 6 // of a request
 	relayHeader    = 6 // of a request, after its length
-	relayMaxFrame  = 4 + relayHeader + 5*2 + 4*auth.MaxName + auth.MaxSecret
+	relayMaxFrame  = 4 + relayHeader + relayTexts*2 + (relayTexts-1)*auth.MaxName + auth.MaxSecret
 	relayMaxAnswer = 2 + 2<<20 // a roster is at most 1 MiB by default; leave room
 )
 
@@ -63,7 +64,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 		return 0, More
 	}
 	size := binary.BigEndian.Uint32(buf)
-	if size < relayHeader+5*2 || size > relayMaxFrame-4 {
+	if size < relayHeader+relayTexts*2 || size > relayMaxFrame-4 {
 		return len(buf), Broken
 	}
 	n = 4 + int(size)
@@ -76,7 +77,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 		return len(buf), Broken
 	}
 	patience := time.Duration(binary.BigEndian.Uint32(frame[2:])) * time.Millisecond
-	var text [5][]byte
+	var text [relayTexts][]byte
 	rest := frame[relayHeader:]
 	for i := range text {
 		if len(rest) < 2 || len(rest)-2 < int(binary.BigEndian.Uint16(rest)) {
@@ -90,7 +91,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 	}
 	return n, fill(req, auth.Request{
 		Op: op, User: string(text[0]), Domain: string(text[1]), Service: string(text[3]), Client: string(text[4]),
-		Patience: patience,
+		Base: string(text[5]), Patience: patience,
 	}, text[2])
 }
 
@@ -112,7 +113,7 @@ func AppendRelayRequest(dst []byte, r *auth.Request, patience time.Duration) []b
 	dst = append(dst, 0, 0, 0, 0, relayVersion, byte(r.Op))
 	ms := min(max(patience.Milliseconds(), 1), math.MaxUint32)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(ms))
-	for _, text := range [...]string{r.User, r.Domain, r.Secret.Reveal(), r.Service, r.Client} {
+	for _, text := range [relayTexts]string{r.User, r.Domain, r.Secret.Reveal(), r.Service, r.Client, r.Base} {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(text)))
 		dst = append(dst, text...)
 	}

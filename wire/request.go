@@ -88,6 +88,9 @@ func named(r *auth.Request) bool {
 	if r.Op == auth.OpIsDomain {
 		return r.User == "" && auth.CheckDomain(r.Domain) == nil
 	}
+	if r.Base != "" && auth.CheckUser(r.Base) != nil {
+		return false
+	}
 	return auth.CheckUser(r.User) == nil && (r.Domain == "" || auth.CheckDomain(r.Domain) == nil)
 }
 

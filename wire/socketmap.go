@@ -18,12 +18,15 @@ const (
 // KEY", answered with netstrings. Two names are served: mailbox, whose key is an address that
 // exists or not, and domain, whose key is a domain that is configured here or not.
 type socketmap struct {
+	address mailbox
 	max     int
 	skip    int    // bytes of an oversize netstring that are still to be dropped
 	scratch []byte // the address; it outlives a call only to be used again
 }
 
-func newSocketmap(o Options) *socketmap { return &socketmap{max: o.maxFrame(socketmapMaxFrame)} }
+func newSocketmap(o Options) *socketmap {
+	return &socketmap{address: mailbox{o.RecipientDelimiter}, max: o.maxFrame(socketmapMaxFrame)}
+}
 
 // Decode implements Codec. A netstring over the limit is dropped as it arrives and refused at
 // its end; anything that is no netstring ends the connection.
@@ -82,21 +85,12 @@ func (s *socketmap) decodeQuery(query []byte, req *auth.Request) Event {
 	name, key, found := bytes.Cut(query, []byte(" "))
 	switch {
 	case found && string(name) == "mailbox":
-		return s.decodeMailbox(key, req)
+		s.scratch = append(s.scratch[:0], key...)
+		return s.address.ask(s.scratch, req)
 	case found && string(name) == "domain":
 		return fill(req, auth.Request{Op: auth.OpIsDomain, Domain: string(key)}, nil)
 	}
 	return refuse(req, auth.OpNone)
-}
-
-func (s *socketmap) decodeMailbox(key []byte, req *auth.Request) Event {
-	s.scratch = append(s.scratch[:0], key...)
-	local, domain, ok := splitAddress(s.scratch)
-	if !ok {
-		return refuse(req, auth.OpIsUser)
-	}
-	both := string(s.scratch[:local+domain]) // one allocation for user and domain
-	return fill(req, auth.Request{Op: auth.OpIsUser, User: both[:local], Domain: both[local:]}, nil)
 }
 
 // AppendAnswer implements Codec. An OK without a space and a value would be "not found", and

@@ -14,11 +14,12 @@ const tcpTableMaxFrame = 8192
 // exists.
 type tcpTable struct {
 	lines   lineSplitter
+	address mailbox
 	scratch []byte // the decoded key; it outlives a call only to be used again
 }
 
 func newTCPTable(o Options) *tcpTable {
-	return &tcpTable{lines: lineSplitter{max: o.maxFrame(tcpTableMaxFrame)}}
+	return &tcpTable{lines: lineSplitter{max: o.maxFrame(tcpTableMaxFrame)}, address: mailbox{o.RecipientDelimiter}}
 }
 
 // Decode implements Codec.
@@ -47,12 +48,7 @@ func (t *tcpTable) decodeKey(key []byte, req *auth.Request) Event {
 	if !ok {
 		return refuse(req, auth.OpIsUser)
 	}
-	local, domain, ok := splitAddress(address)
-	if !ok {
-		return refuse(req, auth.OpIsUser)
-	}
-	both := string(address[:local+domain]) // one allocation for user and domain
-	return fill(req, auth.Request{Op: auth.OpIsUser, User: both[:local], Domain: both[local:]}, nil)
+	return t.address.ask(address, req)
 }
 
 // appendUncoded appends key with every %XX, of either case, replaced by its byte. It
@@ -91,46 +87,6 @@ func hexDigit(c byte) byte {
 		return c - 'A' + 10
 	}
 	return 255
-}
-
-// splitAddress rearranges address in place so that it begins with the user, unquoted,
-// followed by the domain, and returns their lengths. An '@' that remains in the user
-// is refused later, with the other bytes that no name may hold.
-func splitAddress(address []byte) (user, domain int, ok bool) {
-	at := bytes.LastIndexByte(address, '@')
-	if len(address) > 0 && address[0] == '"' {
-		user, at, ok = unquote(address)
-		if !ok {
-			return 0, 0, false
-		}
-	} else {
-		user = at
-	}
-	if at < 0 {
-		return 0, 0, false
-	}
-	domain = copy(address[user:], address[at+1:])
-	return user, domain, domain > 0
-}
-
-// unquote undoes the quoted-string form of a local part (RFC 5321 section 4.1.2) in
-// place: it returns the length of the content and the index of the '@' after the
-// closing quote.
-func unquote(address []byte) (size, at int, ok bool) {
-	for i := 1; i < len(address); i++ {
-		switch address[i] {
-		case '"':
-			at = i + 1
-			return size, at, at < len(address) && address[at] == '@'
-		case '\\':
-			if i++; i == len(address) {
-				return 0, 0, false
-			}
-		}
-		address[size] = address[i]
-		size++
-	}
-	return 0, 0, false
 }
 
 // AppendAnswer implements Codec. Postfix decodes %XX in every text and gives up on a

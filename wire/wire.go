@@ -95,6 +95,10 @@ type Options struct {
 	// BinaryAnswers makes the ejabberd codec say 0 where it would say 2, for peers
 	// that know 0 and 1 only (MongooseIM).
 	BinaryAnswers bool
+	// RecipientDelimiter has the characters of which the first one in a local part ends the
+	// user and begins an address extension (postconf(5), recipient_delimiter), for tcp_table
+	// and socketmap. Empty: there are no extensions.
+	RecipientDelimiter string
 	// Now tells the time to a codec that lets go of what its peer does not finish; nil means
 	// time.Now.
 	Now func() time.Time

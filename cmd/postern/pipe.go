@@ -121,7 +121,8 @@ func (a *app) pipeSettings(protocol, socket string) (relay.Settings, error) {
 func relaySettings(front config.Listener, log string) relay.Settings {
 	return relay.Settings{
 		Protocol: front.Protocol, DefaultDomain: front.DefaultDomain, Deadline: front.Deadline,
-		Pipeline: front.Pipeline, MaxFrame: front.MaxFrame, BinaryAnswers: front.BinaryAnswers, Log: log,
+		Pipeline: front.Pipeline, MaxFrame: front.MaxFrame, BinaryAnswers: front.BinaryAnswers,
+		Delimiter: front.RecipientDelimiter, Log: log,
 	}
 }
 

@@ -15,7 +15,10 @@ import (
 // shop.example, an application knows. It takes the application's address and a folder.
 const mailConfig = `
 listen "tcp_table" { address = "127.0.0.1:0" }
-listen "socketmap" { address = "127.0.0.1:0" }
+listen "socketmap" {
+  address             = "127.0.0.1:0"
+  recipient_delimiter = "+"
+}
 listen "saslauthd" {
   address        = "unix:%[2]s/mux"
   mode           = "0666"
@@ -185,6 +188,7 @@ func TestPostfixTables(t *testing.T) {
 	p := m.startPostfix("virtual_mailbox_domains = "+domains+"\n", map[string]string{
 		"tcp": "virtual_mailbox_maps=" + tables["tcp"], "socketmap": "virtual_mailbox_maps=" + tables["socketmap"],
 	})
+	extended := map[string]int{"tcp": 550, "socketmap": 250} // which has a recipient_delimiter
 	for name, table := range tables {
 		t.Run(name, func(t *testing.T) {
 			m.postmap(t, table, map[string]string{
@@ -198,7 +202,7 @@ func TestPostfixTables(t *testing.T) {
 			s := dialSMTP(t, p.ports[name])
 			for address, want := range map[string]int{
 				"joe@dom.example": 250, "JOE@DOM.example": 250, "josé@dom.example": 250, `"a b"@dom.example`: 250,
-				"nobody@dom.example": 550, "joe+x@dom.example": 550, "ann@shop.example": 451, "nobody@shop.example": 451,
+				"nobody@dom.example": 550, "joe+x@dom.example": extended[name], "nobody+x@dom.example": 550, "ann+x@shop.example": 451, "ann@shop.example": 451, "nobody@shop.example": 451,
 				"joe@elsewhere.example": 554,
 			} {
 				if got := s.recipient(address); got != want {

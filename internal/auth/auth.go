@@ -166,6 +166,7 @@ type Request struct {
 	Op      Operation
 	User    string
 	Domain  string // empty: the listener's default domain
+	Base    string // OpIsUser: of an address with an extension the user without it, who will do as well
 	Secret  Secret // password, new password or certificate; see Operation.NeedsSecret
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it

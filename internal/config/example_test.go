@@ -118,7 +118,7 @@ func TestEveryAttributeIsRead(t *testing.T) {
 // exampleOnly are the attributes whose value in the example is not the default, or
 // that have none; the example says so in words.
 var exampleOnly = []string{
-	"listen address", "listen default_domain", "listen owner", "listen group",
+	"listen address", "listen default_domain", "listen owner", "listen group", "listen recipient_delimiter",
 	"backend nextcloud url", "backend nextcloud ca_file", "backend nextcloud user_agent",
 	"backend nextcloud admin_user", "backend nextcloud admin_password",
 	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent",

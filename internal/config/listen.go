@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
@@ -121,8 +122,28 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 		}
 		out.DefaultDomain = domain
 	}
+	out.RecipientDelimiter = p.recipientDelimiter(s, proto.name)
 	p.endpoint(s, cfg, &out)
 	return out
+}
+
+// recipientDelimiter decodes the characters that begin an address extension.
+func (p *parser) recipientDelimiter(s *section, protocol string) string {
+	v, ok := s.text("recipient_delimiter")
+	if !ok {
+		return ""
+	}
+	at, text := s.at("recipient_delimiter"), v.AsString()
+	if protocol != "tcp_table" && protocol != "socketmap" {
+		p.complain(at, "recipient_delimiter is for the lookup tables tcp_table and socketmap only", "remove the line")
+	}
+	bad := strings.ContainsFunc(text, func(r rune) bool {
+		return r <= ' ' || r > '~' || r == '@' || r == '"' || r == '\\' || unicode.IsLetter(r) || unicode.IsDigit(r)
+	})
+	if bad || len(text) > 8 {
+		p.complain(at, "recipient_delimiter is not made of signs that can begin an address extension", `write it as in Postfix, such as "+" or "+-"`)
+	}
+	return text
 }
 
 // metrics decodes the metrics block, which may be nil, into an address.

@@ -52,7 +52,7 @@ var specs = []spec{
 		attrs: []string{
 			"protocol", "address", "mode", "owner", "group", "default_domain", "deadline",
 			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
-			"max_connections", "binary_answers",
+			"max_connections", "binary_answers", "recipient_delimiter",
 		},
 	},
 	{

@@ -40,6 +40,10 @@ type Listener struct {
 	Pipeline       int           // requests of one connection in flight before reading stops
 	MaxConnections int           // further ones wait in the kernel's queue
 	BinaryAnswers  bool          // ejabberd: never answer 2, for MongooseIM
+
+	// tcp_table and socketmap: the characters of which the first one in a local part begins an
+	// address extension, as in Postfix; empty: none does.
+	RecipientDelimiter string
 }
 
 // BackendRef names a backend as the configuration does: backend.KIND.NAME.

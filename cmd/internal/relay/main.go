@@ -23,6 +23,7 @@ type Settings struct {
 	Pipeline      int
 	MaxFrame      int
 	BinaryAnswers bool
+	Delimiter     string   // see wire.Options.RecipientDelimiter
 	Log           string   // see OpenLog
 	Lock          string   // empty: never start an owner
 	Owner         []string // its command
@@ -34,7 +35,7 @@ func (s *Settings) Args() []string {
 		"-log", s.Log, "-protocol", s.Protocol, "-socket", s.Socket, "-default-domain", s.DefaultDomain,
 		"-deadline", s.Deadline.String(), "-pipeline", strconv.Itoa(s.Pipeline),
 		"-max-frame", strconv.Itoa(s.MaxFrame), "-binary-answers=" + strconv.FormatBool(s.BinaryAnswers),
-		"-lock", s.Lock, "--",
+		"-recipient-delimiter", s.Delimiter, "-lock", s.Lock, "--",
 	}, s.Owner...)
 }
 
@@ -49,6 +50,7 @@ func Parse(args []string) (s Settings, err error) {
 	flags.IntVar(&s.Pipeline, "pipeline", 64, "requests under way at once")
 	flags.IntVar(&s.MaxFrame, "max-frame", 0, "bytes of a request")
 	flags.BoolVar(&s.BinaryAnswers, "binary-answers", false, "never answer 2")
+	flags.StringVar(&s.Delimiter, "recipient-delimiter", "", "begins the extension of an address")
 	flags.StringVar(&s.Log, "log", Stderr, "log file; empty: standard error; -: nowhere")
 	flags.StringVar(&s.Lock, "lock", "", "start the command that follows when nobody holds this lock")
 	err = flags.Parse(args)
@@ -81,7 +83,7 @@ func Main(s Settings) {
 func (s *Settings) options(log *slog.Logger) Options {
 	o := Options{
 		Protocol: wire.Protocol(s.Protocol), DefaultDomain: s.DefaultDomain,
-		Wire:     wire.Options{MaxFrame: s.MaxFrame, BinaryAnswers: s.BinaryAnswers},
+		Wire:     wire.Options{MaxFrame: s.MaxFrame, BinaryAnswers: s.BinaryAnswers, RecipientDelimiter: s.Delimiter},
 		Deadline: s.Deadline, Pipeline: s.Pipeline, Log: log, Socket: s.Socket,
 	}
 	if s.Lock != "" && len(s.Owner) > 0 {
