@@ -120,6 +120,9 @@ func Start(o Options) (*Broker, error) {
 		b.Stop()
 		return nil, err
 	}
+	if o.Store != nil && !o.Broken {
+		b.dropUnkept()
+	}
 	return b, nil
 }
 

@@ -41,6 +41,11 @@ func (d *daemon) start(ctx context.Context, cfg *config.Config) error {
 	} else {
 		d.store.Store(d.openStore(cfg, whenFree(ctx)))
 	}
+	if d.store.Load() == nil {
+		if err := store.Outdate(storeDir(cfg)); err != nil {
+			d.log.Error("store", "err", err)
+		}
+	}
 	return d.startBroker(cfg)
 }
 
@@ -101,6 +106,7 @@ func (d *daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
 		return nil
 	}
 	d.trouble.Store(nil)
+	d.handOver(cfg)
 	return p
 }
 
@@ -144,6 +150,16 @@ func (d *daemon) closeStore() {
 	}
 	if err := p.Close(); err != nil {
 		d.log.Error("store could not be closed", "err", err)
+	}
+	d.handOver(d.cfg)
+}
+
+// handOver gives the store to the data directory's owner, if we are root. When it has been opened,
+// that is enough for another daemon, which only reads the files that are there, should we be
+// killed.
+func (d *daemon) handOver(cfg *config.Config) {
+	if err := ownAlike(cfg); err != nil {
+		d.log.Error("store could not be given to the data directory's owner", "err", err)
 	}
 }
 

@@ -3,15 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"postern/actors"
@@ -53,21 +46,12 @@ func startDirect(cfg *config.Config) (*daemon, error) {
 	// Who starts now waits until what is made here can be used by all who may.
 	if lock, err := tryOwnership(cfg.DataDir); err == nil {
 		d.store.Store(d.openStore(cfg, store.OpenPebble))
-		_ = ownAlike(cfg)
 		_ = lock.Close()
 	}
 	if err := d.startBroker(cfg); err != nil {
 		return nil, err
 	}
 	return d, nil
-}
-
-// stopDirect ends a daemon of startDirect.
-func (d *daemon) stopDirect(ctx context.Context) {
-	d.stop(ctx)
-	if d.store.Load() != nil {
-		_ = ownAlike(d.cfg) // the daemon could do without: it makes all files that it writes to anew
-	}
 }
 
 // rosterPatience bounds a roster command that runs without a daemon.
@@ -98,7 +82,7 @@ func withBroker(ctx context.Context, cfg *config.Config, path string, req contro
 	err = do(limited, d.broker)
 	started := errors.Is(context.Cause(limited), errStarted)
 	giveWay(nil)
-	d.stopDirect(ctx)
+	d.stop(ctx)
 	if err != nil && started {
 		return callControl(ctx, controlPath(cfg), path, req, reply)
 	}
@@ -120,54 +104,4 @@ func listensAt(ctx context.Context, path string) bool {
 			}
 		}
 	}
-}
-
-// heir is to whom belongs what root makes in a data directory: to the directory's owner, or to
-// the daemon's user where that is root.
-func heir(dir string) (uid, gid int, found bool) {
-	info, err := os.Stat(dir)
-	if err != nil || os.Geteuid() != 0 {
-		return 0, 0, false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if ok && stat.Uid == 0 {
-		return serviceUser()
-	}
-	return int(stat.Uid), int(stat.Gid), ok
-}
-
-// ownAlike gives what root has made in a data directory to whom it belongs: for the daemon that
-// runs as that user. That user cannot lead it out of the directory by links.
-func ownAlike(cfg *config.Config) error {
-	uid, gid, found := heir(cfg.DataDir)
-	if !found {
-		return nil
-	}
-	root, err := os.OpenRoot(cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	made := []string{".", ownerLock, filepath.Base(storeDir(cfg))}
-	err = fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
-		top, _, _ := strings.Cut(path, "/")
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // a daemon has started
-			return nil
-		case err != nil:
-			return err
-		case slices.Contains(made, top):
-			err = root.Lchown(path, uid, gid)
-		case entry.IsDir():
-			return fs.SkipDir
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("the daemon may be unable to use what was written: %w: chown -R %d:%d %s", err, uid, gid, cfg.DataDir)
-	}
-	return nil
 }

@@ -103,3 +103,36 @@ func TestDirectCommandsTouchNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// A store that root has put on another disk by a link stays of use to root's commands, and to the
+// daemon.
+func TestDirectCommandsFollowRootsLink(t *testing.T) {
+	dir, disk := t.TempDir(), t.TempDir()
+	config := configFile(t, dir, "registry {}\n"+usersBase)
+	link(t, disk, filepath.Join(dir, "store"))
+	strangers := foreign(t, dir)
+	for _, name := range []string{"one.example", "two.example"} {
+		ok(t, "", "domain", "add", name, "--backend", "users", "--config", config)
+	}
+	if found := strangers(); len(found) > 1 || len(found) == 1 && filepath.Base(found[0]) != "store" {
+		t.Errorf("in the data directory, not the owner's: %v", found)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	err = filepath.WalkDir(disk, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && info.Sys().(*syscall.Stat_t).Uid != owner {
+			t.Errorf("%s is not the owner's", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -100,7 +100,7 @@ func askDirectly(ctx context.Context, cfg *config.Config, req auth.Request) (ask
 		return askReply{}, err
 	}
 	reply := askBroker(ctx, d.broker, req)
-	d.stopDirect(ctx)
+	d.stop(ctx)
 	return reply, nil
 }
 

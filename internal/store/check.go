@@ -6,12 +6,13 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // CheckPebble opens the store in dir, which must be there, without changing it, and closes it.
 // The error wraps ErrLocked if another process has it open.
 func CheckPebble(dir string) (err error) {
-	p := &Pebble{log: slog.New(slog.DiscardHandler)}
+	p := &Pebble{log: slog.New(slog.DiscardHandler), dir: dir, files: vfs.Default}
 	defer p.recovered(&err)
 	p.db, err = pebble.Open(dir, &pebble.Options{ReadOnly: true, Logger: pebbleLog{p}})
 	switch {

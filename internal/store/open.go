@@ -74,7 +74,7 @@ func seclude(dir string) error {
 }
 
 func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {
-	p = &Pebble{log: log, broken: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
+	p = &Pebble{log: log, dir: dir, files: fs, broken: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	opts := &pebble.Options{
 		FS:                 fs,
 		FormatMajorVersion: pebble.FormatNewest,
@@ -111,7 +111,9 @@ func (p *Pebble) open(dir string, opts *pebble.Options) (err error) {
 		}
 		return fmt.Errorf("open store %s: %w: %s", dir, err, cure)
 	}
-	err = p.checkFormat()
+	if err = p.checkFormat(); err == nil {
+		err = p.dropOutdated()
+	}
 	if err == nil {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // syncEvery is how long an unsynced change may wait for the disk.
@@ -21,8 +22,10 @@ var ErrFailed = errors.New("store has failed")
 
 // Pebble is the embedded store.
 type Pebble struct {
-	db  *pebble.DB
-	log *slog.Logger
+	db    *pebble.DB
+	log   *slog.Logger
+	dir   string
+	files vfs.FS
 
 	failed atomic.Pointer[string]
 	broken chan struct{} // closed when it has failed
@@ -108,6 +111,7 @@ func (p *Pebble) Apply(ops []Op, sync bool) (err error) {
 		p.dirty.Store(true)
 	}
 	if err != nil {
+		p.outdate()
 		return fmt.Errorf("write store: %w", err)
 	}
 	return nil
@@ -222,6 +226,7 @@ func (p *Pebble) recovered(err *error) {
 func (p *Pebble) fail(why string) {
 	if p.failed.CompareAndSwap(nil, &why) {
 		close(p.broken)
+		p.outdate()
 		p.log.Error("store has failed: the cache works from memory until postern is restarted", "cure", cure, "err", why)
 	}
 }

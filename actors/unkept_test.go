@@ -1,0 +1,61 @@
+package actors
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// TestUnkeptIsForgotten: what is on disk of users whose domain is kept in memory now is not used
+// when it is kept on disk again, for it misses what was learnt meanwhile.
+func TestUnkeptIsForgotten(t *testing.T) {
+	const block, fallback, registered = "dom.example", "any.example", "registered.example"
+	for name, c := range map[string]struct {
+		inMemory string
+		want     []string
+	}{
+		"all on disk": {"", []string{fallback, block, registered}},
+		"block":       {"dom.example", []string{fallback, registered}},
+		"fallback":    {"*", []string{block, registered}},
+		"registry":    {"registry", []string{fallback, block}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, disk := newEstate(t, func(s *setup) {
+				for _, name := range []string{block, fallback, registered} {
+					id := auth.Identity{User: "joe", Domain: name}
+					if err := s.store.Apply([]store.Op{{Key: CredentialKey(id), Value: []byte("x")}}, true); err != nil {
+						t.Fatal(err)
+					}
+				}
+				star := s.cfg.Domains[0]
+				star.Name = "*"
+				s.cfg.Domains = append(s.cfg.Domains, star)
+				for i := range s.cfg.Domains {
+					d := &s.cfg.Domains[i]
+					d.Cache.Storage = config.StorageDisk
+					if d.Name == c.inMemory {
+						d.Cache.Storage = config.StorageMemory
+					}
+				}
+				if s.cfg.Registry.Cache.Storage = config.StorageDisk; c.inMemory == "registry" {
+					s.cfg.Registry.Cache.Storage = config.StorageNone
+				}
+			}, registered)
+			kept := map[string]bool{}
+			if err := disk.Scan([]byte(store.Credentials), func(key, _ []byte) bool {
+				id, _ := CredentialOf(key)
+				kept[id.Domain] = true
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if names := slices.Sorted(maps.Keys(kept)); !slices.Equal(names, c.want) {
+				t.Errorf("kept are %v, want %v", names, c.want)
+			}
+		})
+	}
+}
