@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,18 +111,6 @@ func (s *logSink) Reopen() error {
 		s.move(path, f)
 	}
 	return err
-}
-
-// openLog opens a log file; it is nil without a path.
-func openLog(path string) (io.WriteCloser, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("log file: %w: correct its path in the log block, or make it writable", err)
-	}
-	return f, nil
 }
 
 // move writes to another file from here on; nil stands for out.

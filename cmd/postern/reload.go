@@ -86,14 +86,13 @@ type reloadReply struct {
 // reloadOn reloads at each signal. Those that come while a reload is under way are one.
 func (d *daemon) reloadOn(hups <-chan os.Signal) {
 	for range hups {
-		d.reopenLog(d.reloads.sink)
 		_, _ = d.reload(d.reloads.ctx) // it has been logged
 	}
 }
 
 // reload reads the configuration again and puts it in the place of the one in force, or says
-// why not. All that may fail is done before anything changes. It writes one line to the log,
-// besides those for listeners and warnings.
+// why not. All that may fail is done before anything changes. The log file is opened anew in any
+// case. It writes one line to the log, besides those for the log file, listeners and warnings.
 func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 	r := d.reloads
 	r.mu.Lock()
@@ -102,6 +101,7 @@ func (d *daemon) reload(ctx context.Context) (reply reloadReply, err error) {
 	if r.ctx.Err() != nil {
 		return reply, errors.New("postern is stopping")
 	}
+	d.reopenLog(r.sink)
 	if r.load == nil {
 		reply.Note = "the built-in configuration has nothing to reload"
 		d.log.Info(reply.Note)

@@ -149,7 +149,7 @@ func TestReloadInvalidConfig(t *testing.T) {
 // TestReloadMeetsAFIFO: a reload waits for nobody who may write into what should be a file, and so
 // keeps neither the next reload nor the end waiting.
 func TestReloadMeetsAFIFO(t *testing.T) {
-	for _, name := range []string{"secret", "config.hcl"} {
+	for _, name := range []string{"secret", "config.hcl", "log"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			secret := filepath.Join(dir, "secret")
@@ -161,12 +161,20 @@ backend "jsxc" "cloud" {
 }
 domain "cloud.example" { backends = [backend.jsxc.cloud] }
 `)
-			path := map[string]string{"secret": secret, "config.hcl": r.file}[name]
+			path, says := secret, "it is not a regular file"
+			switch name {
+			case "config.hcl":
+				path = r.file
+			case "log":
+				path, says = filepath.Join(dir, "log"), "a FIFO that nobody reads"
+				write(t, path, "")
+				r.write(oneList + usersBase + "log { file = \"" + path + "\" }\n")
+			}
 			remove(t, path)
 			if err := syscall.Mkfifo(path, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r.hup("it is not a regular file")
+			r.hup(says)
 			if got := exchange(t, r.address("generic"), joeLine); got != "1\n" {
 				t.Errorf("answered %q", got)
 			}
@@ -214,6 +222,11 @@ func TestReloadLog(t *testing.T) {
 	fileSays(t, file, `"msg":"configuration reloaded"`)
 	exchange(t, s.address("generic"), joeLine)
 	fileSays(t, file, `"verdict":"allow"`)
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	ok(t, "", "reload", "--config", s.file)
+	fileSays(t, file, "log file reopened")
 	if strings.Contains(s.log.String(), "verdict=allow") {
 		t.Error("the decision went to standard error")
 	}
@@ -224,6 +237,38 @@ func TestReloadLog(t *testing.T) {
 	s.hup(`msg="configuration reloaded"`)
 	if strings.Contains(s.log.String(), "verdict=allow") {
 		t.Error("a decision was logged at level error")
+	}
+}
+
+// TestReloadKeepsRefusedSocketMode: of a socket's new mode and group, the second of which the daemon
+// may not give, the first is taken back, too.
+func TestReloadKeepsRefusedSocketMode(t *testing.T) {
+	dir := t.TempDir()
+	block := "listen \"generic\" {\n address = \"unix:mux\"\n mode = \"%s\"\n group = \"%d\"\n}\n" + usersBase
+	foreign(t, dir)
+	r := &reloadable{dir: dir, file: configFile(t, dir, "")}
+	cmd := asOwner(t, dir, r.file)
+	own := os.Getgid()
+	if cmd.SysProcAttr != nil {
+		own = int(cmd.SysProcAttr.Credential.Gid)
+	}
+	r.server = &server{t: t}
+	r.write(fmt.Sprintf(block, "0660", own))
+	if err := os.Chmod(r.file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.server = serveCommand(t, cmd)
+	r.write(fmt.Sprintf(block, "0606", 4713))
+	if err := os.Chmod(r.file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.hup("set owner of socket")
+	info, err := os.Stat(filepath.Join(dir, "mux"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o660 {
+		t.Errorf("the socket's mode is %04o, want 0660", mode)
 	}
 }
 

@@ -14,7 +14,8 @@ func newReload(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon read its configuration again",
-		Long: `Has the same effect as SIGHUP to the daemon, and waits for it. What did not change keeps
+		Long: `Has the same effect as SIGHUP to the daemon, and waits for it. The log file is opened
+anew. What did not change keeps
 running, with its connections and its memory; what is not valid, or cannot be had, such as
 an address in use, leaves the old configuration in force as a whole. The file itself and its
 env() values are read by the daemon, from where it was started with.

@@ -63,6 +63,9 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if o.relayDir == "" {
 		o.relayDir = cfg.DataDir
 	}
+	if cfg.Log.File != "" { // which may be in the data directory
+		_ = os.MkdirAll(cfg.DataDir, 0o700)
+	}
 	log, sink, err := newLogger(cfg.Log, a.err)
 	defer sink.Close()
 	if err != nil && !o.forRelays {
@@ -239,6 +242,9 @@ func (d *daemon) handle(ctx context.Context, signals <-chan os.Signal, sink *log
 }
 
 func (d *daemon) reopenLog(sink *logSink) {
+	if d.cfg.Log.File == "" {
+		return
+	}
 	if err := sink.Reopen(); err != nil {
 		d.log.Error("log file could not be reopened; the old one stays in use", "err", err)
 		return

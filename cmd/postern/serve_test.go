@@ -284,3 +284,14 @@ func TestSignals(t *testing.T) {
 		t.Errorf("new log file: %v, %v", info, err)
 	}
 }
+
+// A log in a data directory that is not there yet is no obstacle to the first start.
+func TestFirstStartWithALogInTheDataDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, "serve", "--config", configFile(t, dir, oneList+usersBase+"log { file = \"own.log\" }\n"))
+	fileSays(t, filepath.Join(dir, "own.log"), "msg=ready")
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}

@@ -210,18 +210,20 @@ func chown(c config.Change[config.Listener]) (back func(), err error) {
 		return func() {}, nil
 	}
 	info, err := os.Stat(will.Address)
-	if err == nil {
-		err = setAccess(will.Address, will)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: %w", will.Name, err)
 	}
-	return func() {
+	back = func() {
 		_ = os.Chmod(will.Address, info.Mode().Perm())
 		if own, ok := info.Sys().(*syscall.Stat_t); ok {
 			_ = os.Chown(will.Address, int(own.Uid), int(own.Gid))
 		}
-	}, nil
+	}
+	if err := setAccess(will.Address, will); err != nil {
+		back() // the half that was done
+		return nil, fmt.Errorf("listener %q: %w", will.Name, err)
+	}
+	return back, nil
 }
 
 // setAccess sets mode and ownership of a socket file; those that are not configured are the

@@ -3,6 +3,7 @@ package relay
 import (
 	"log/slog"
 	"os"
+	"syscall"
 )
 
 // Places of a log that are not files.
@@ -44,5 +45,5 @@ func openLogFile(place string) (*os.File, error) {
 	case Nowhere:
 		place = os.DevNull
 	}
-	return os.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	return os.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o640) // a FIFO is not waited for
 }

@@ -3,9 +3,12 @@ package relay
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,5 +31,23 @@ func TestRunWithoutDaemon(t *testing.T) {
 		if err != nil || out.String() != want {
 			t.Errorf("%s answered %q, %v, want %q", question, out.String(), err, want)
 		}
+	}
+}
+
+// A log that is a FIFO which nobody reads costs its lines, not the questions.
+func TestLogIsAFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	OpenLog(path).Info("not waited for")
+	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	OpenLog(path).Info("waited for")
+	if said, err := io.ReadAll(reader); err != nil || !strings.Contains(string(said), `msg="waited for"`) || strings.Contains(string(said), "not") {
+		t.Errorf("the reader got %q, %v", said, err)
 	}
 }
