@@ -78,9 +78,7 @@ func (a *app) configText(out string, settings *xcauth.Options, data *xcauth.Data
 			w.DataDir = abs
 		}
 	}
-	if info, err := os.Stat(settings.Log); err == nil && info.IsDir() {
-		w.LogFile = filepath.Join(settings.Log, "xcauth.log")
-	}
+	// No log file: xcauth's directory is not the daemon's to write in.
 	return w.Config(settings, data.Domains), files
 }
 
