@@ -22,6 +22,7 @@ for pair in $programs; do
 done
 [ -f /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
+lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
 ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
 packed=""
 for pair in $unpacked; do

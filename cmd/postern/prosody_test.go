@@ -155,12 +155,12 @@ func overUnix(t *testing.T) (config, address string) {
 		`listen "ejabberd" { address = "unix:`+address+`" }`, 1)), address
 }
 
-// The real Prosody with our module, over both kinds of socket and both of its event loops:
+// The real Prosody with our module, over both kinds of socket and all of its event loops:
 // passwords with any byte that XMPP lets in, of any length, and none that is cut or split.
 func TestRealProsody(t *testing.T) {
 	long := strings.Repeat("eyJhbGciOiJIUzI1NiJ9.", 238) + "xy" // 5000 bytes, as of a token
 	accounts := map[string]string{"joe": "secret", "joe0": "a:b::c:", "joe1": "päss€", "joe2": long, "joe3": "sec ret "}
-	for name, loop := range map[string]string{"tcp": "epoll", "unix": "epoll", "tcp, select": "select", "unix, select": "select"} {
+	for name, loop := range map[string]string{"tcp": "epoll", "unix": "epoll", "tcp, select": "select", "unix, select": "select", "tcp, libevent": "event"} {
 		t.Run(name, func(t *testing.T) {
 			config, address := overUnix(t)
 			if strings.HasPrefix(name, "tcp") {
@@ -185,6 +185,9 @@ func TestRealProsody(t *testing.T) {
 				p.wantLogin("joe", password, "malformed-request")
 			}
 			p.wantLogin("jo:e", "secret", "malformed-request")
+			if loop == "event" { // prosodyctl turns the loop itself
+				p.control(t)
+			}
 		})
 	}
 }

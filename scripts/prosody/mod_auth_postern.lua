@@ -47,8 +47,10 @@ local unavailable = "postern cannot tell at the moment";
 
 local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
 
--- prosodyctl has no event loop of its own: there, the module turns it.
+-- prosodyctl has no event loop of its own: there, the module turns it. That of libevent turns
+-- until it is told to stop (network_backend = "event").
 local alone = prosody.process_type == "prosodyctl";
+local endless = find(server.get_backend(), "libevent", 1, true);
 
 -- A link is one place of the pool. link.attempt: a connection is being made; link.conn: it
 -- is there; neither: the place is empty. link.sent[first..last] are its requests in the order
@@ -283,7 +285,7 @@ local function ask(op, username, secret)
 	if #text > frame_most then return 0; end
 	local wait, wake;
 	if alone then
-		wake = function () end;
+		wake = function () if endless then server.setquitting("once"); end end;
 	elseif async.ready() then
 		wait, wake = async.waiter();
 	else
