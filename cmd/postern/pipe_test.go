@@ -95,6 +95,15 @@ func TestPipeLosesNothing(t *testing.T) {
 	}
 }
 
+// A pipe takes the extension off an address as the listener of its protocol does.
+func TestPipeKnowsExtensions(t *testing.T) {
+	config, _ := pipeUsers(t, "listen \"tcp_table\" {\n  address = \"127.0.0.1:0\"\n  recipient_delimiter = \"+\"\n}\n")
+	r := command(t, "get joe+news@dom.example\nget ann+news@dom.example\n", "pipe", "--protocol", "tcp_table", "--config", config)
+	if want := "200 OK\n500 no such user\n"; r.out != want || r.code != 0 {
+		t.Errorf("answered %q, exit status %d; want %q", r.out, r.code, want)
+	}
+}
+
 // A request that the end of the input cuts off is not answered and changes nothing.
 func TestPipeIgnoresHalfARequest(t *testing.T) {
 	for protocol, d := range dialects() {
