@@ -76,8 +76,8 @@ func relayDir(cfg *config.Config) (string, error) {
 
 // usableDir reports why pipes cannot meet in dir.
 func usableDir(dir string) error {
-	if path := filepath.Join(dir, relaySocket); len(path) > longestSocket {
-		return fmt.Errorf("the path %s is too long for a socket: choose a shorter data_dir", path)
+	if err := fitsSockets(dir); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -87,4 +87,15 @@ func usableDir(dir string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// fitsSockets reports that nobody could connect to the sockets of a directory. Who makes them is
+// not told: they get their names when they are there (listenUnix).
+func fitsSockets(dir string) error {
+	for _, name := range [...]string{relaySocket, controlSocket} {
+		if path := filepath.Join(dir, name); len(path) > longestSocket {
+			return fmt.Errorf("the path %s is too long for a socket: choose a shorter data_dir", path)
+		}
+	}
+	return nil
 }

@@ -261,3 +261,28 @@ func residentKiB(t *testing.T, pid int) int {
 	}
 	return kib
 }
+
+// Nobody could connect to the sockets of a data directory with a long path: the daemon says so, and
+// pipes meet elsewhere.
+func TestLongDataDirectory(t *testing.T) {
+	base, err := os.MkdirTemp("", "long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	for n := 94; n <= 100; n++ {
+		dir := filepath.Join(base, strings.Repeat("d", n-len(base)-1))
+		config := configFile(t, dir, pipeConfig)
+		ok(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
+		if n <= longestSocket-len("/control.sock") {
+			s := serve(t, "--config", config)
+			ok(t, "", "reload", "--config", config)
+			s.stop(syscall.SIGTERM)
+		} else if r := command(t, "", "serve", "--config", config); r.code != 1 || !strings.Contains(r.err, "too long for a socket: choose a shorter data_dir") {
+			t.Errorf("%d bytes: exit status %d\n%s", n, r.code, r.err)
+		}
+		if r := command(t, "auth:joe:dom.example:secret\n", "pipe", "--protocol", "generic", "--config", config); r.out != "1\n" || r.code != 0 {
+			t.Errorf("a pipe with %d bytes: answered %q, exit status %d\n%s", n, r.out, r.code, r.err)
+		}
+	}
+}

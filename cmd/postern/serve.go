@@ -199,11 +199,11 @@ func (a *app) open(ctx context.Context, d *daemon, o serveOptions, list []endpoi
 // openControl takes the control socket, which is also the sign that a daemon owns the data
 // directory.
 func openControl(dir string) (*unixListener, error) {
-	path := filepath.Join(dir, controlSocket)
-	l, err := listenPrivate(path)
-	if errors.Is(err, syscall.EINVAL) {
-		return nil, fmt.Errorf("control socket: the path %s is too long for a socket: choose a shorter data_dir", path)
+	err := fitsSockets(dir)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	l, err := listenPrivate(filepath.Join(dir, controlSocket))
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
