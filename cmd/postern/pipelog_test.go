@@ -200,8 +200,15 @@ func setEcho(t *testing.T, terminal *os.File, on bool) {
 // ends it with the test.
 func startOnTerminal(t *testing.T, args ...string) *process {
 	t.Helper()
+	return onTerminal(t, exec.Command(binary, args...), "")
+}
+
+// onTerminal is startOnTerminal with a command that becomes the pipe. The server writes asked before.
+func onTerminal(t *testing.T, cmd *exec.Cmd, asked string) *process {
+	t.Helper()
 	master, slave := terminal(t)
-	p := &process{t: t, cmd: exec.Command(binary, args...), in: master, out: master, ended: make(chan struct{})}
+	p := &process{t: t, cmd: cmd, in: master, out: master, ended: make(chan struct{})}
+	p.send(asked)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	p.run()

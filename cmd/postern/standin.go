@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"postern/cmd/internal/relay"
 	"postern/internal/auth"
@@ -29,6 +26,8 @@ const mendEvery = time.Second
 // reports no error any more, the process starts over as a working pipe and nobody notices.
 type standIn struct {
 	in       *os.File
+	arrivals *relay.Arrivals
+	punctual bool // the peer takes a late answer for another one
 	out      io.Writer
 	protocol string
 	codec    wire.Codec // nil until the protocol is known
@@ -43,7 +42,10 @@ type standIn struct {
 // standIn answers every question "cannot tell" until standard input ends or usable reports no
 // error.
 func (a *app) standIn(protocol string, cause error, usable func() error) error {
-	s := &standIn{in: a.in, out: a.out, protocol: protocol, log: a.standInLog(), usable: usable, restart: restartSelf}
+	s := &standIn{
+		in: a.in, arrivals: relay.NewArrivals(a.in), punctual: relay.OnTerminal(a.in, a.out),
+		out: a.out, protocol: protocol, log: a.standInLog(), usable: usable, restart: restartSelf,
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1)
@@ -83,6 +85,7 @@ func (s *standIn) say(cause error) {
 func (s *standIn) mend() {
 	err := s.usable()
 	if err == nil {
+		s.arrivals.HandOn() // the first start is too long ago to count from
 		err = s.restart()
 	}
 	if err != nil {
@@ -125,24 +128,18 @@ func (s *standIn) loop() error {
 			checked = time.Now()
 			s.mend()
 		}
-		ready, err := s.wait(mendEvery)
+		ready, err := s.arrivals.Wait(mendEvery)
 		if err != nil {
-			return err
+			return fmt.Errorf("wait for standard input: %w", err)
+		}
+		if ready && s.punctual && time.Since(s.arrivals.Since()) >= relay.LateAfter {
+			s.log.Error("a question is too old to be answered", "age", time.Since(s.arrivals.Since()))
+			return nil
 		}
 		if ready && s.take(s.in) {
 			return nil
 		}
 	}
-}
-
-// wait waits for input.
-func (s *standIn) wait(patience time.Duration) (ready bool, err error) {
-	fds := []unix.PollFd{{Fd: int32(s.in.Fd()), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, int(patience.Milliseconds()))
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		return false, fmt.Errorf("wait for standard input: %w", err)
-	}
-	return n > 0, nil
 }
 
 // take reads what has come and answers what is whole. It reports the end of the input.

@@ -14,8 +14,9 @@ import (
 func (r *relay) read(ctx context.Context, in io.Reader) {
 	defer close(r.input)
 	buf := make([]byte, 0, 4096)
+	var came time.Time
 	for {
-		var d decoded
+		d := decoded{came: came}
 		n, ev := r.codec.Decode(buf, &d.req)
 		buf = buf[:copy(buf, buf[n:])]
 		switch ev {
@@ -42,10 +43,19 @@ func (r *relay) read(ctx context.Context, in io.Reader) {
 		}
 		n, err := in.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
+		came = arrival(in)
 		if n == 0 && err != nil {
 			return
 		}
 	}
+}
+
+// arrival is a time after which all came that was just read.
+func arrival(in io.Reader) time.Time {
+	if watched, ok := in.(interface{ Since() time.Time }); ok {
+		return watched.Since()
+	}
+	return time.Now()
 }
 
 // replies reads the daemon's answers until the connection ends.

@@ -70,9 +70,12 @@ func Main(s Settings) {
 	defer stop()
 	options := func() Options { return s.options(log) }
 	var err error
-	if Listens(os.Stdin) {
+	switch {
+	case Listens(os.Stdin):
 		err = Serve(ctx, os.Stdin, options, inetdIdle)
-	} else {
+	case wire.Protocol(s.Protocol) == wire.Generic && OnTerminal(os.Stdin, os.Stdout):
+		err = Run(ctx, terminalInput{NewArrivals(os.Stdin)}, os.Stdout, options().punctual())
+	default:
 		err = Run(ctx, os.Stdin, os.Stdout, options())
 	}
 	if err != nil {

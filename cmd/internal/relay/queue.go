@@ -18,6 +18,7 @@ const absentPatience = 4 * time.Second
 type item struct {
 	req      auth.Request
 	deadline time.Time
+	late     time.Time // its answer must be written before; zero: whenever there is one
 	tries    int
 	sent     bool // to the daemon of the present connection
 	done     bool
@@ -36,8 +37,7 @@ type queue struct {
 }
 
 // add takes a request. One that nobody may be asked about is answered at once.
-func (q *queue) add(req auth.Request, refused bool, deadline time.Time) {
-	it := &item{req: req, deadline: deadline}
+func (q *queue) add(it *item, refused bool) {
 	if refused {
 		it.settle(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
 	}

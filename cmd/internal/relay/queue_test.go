@@ -16,7 +16,8 @@ var (
 func filled(ops ...auth.Operation) *queue {
 	q := &queue{}
 	for i, op := range ops {
-		q.add(auth.Request{Op: op, User: "joe", Domain: "d", Secret: auth.NewSecret("x")}, false, now.Add(time.Duration(i+1)*time.Second))
+		req := auth.Request{Op: op, User: "joe", Domain: "d", Secret: auth.NewSecret("x")}
+		q.add(&item{req: req, deadline: now.Add(time.Duration(i+1) * time.Second)}, false)
 	}
 	return q
 }
@@ -42,7 +43,7 @@ func same(t *testing.T, got []auth.Verdict, want ...auth.Verdict) {
 
 func TestQueueKeepsOrder(t *testing.T) {
 	q := filled(auth.OpAuth, auth.OpIsUser)
-	q.add(auth.Request{}, true, now)
+	q.add(&item{deadline: now}, true)
 	q.unsent()
 	same(t, verdicts(q.pop())) // the refused one waits for its turn
 	q.reply(allow)

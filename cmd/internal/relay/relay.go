@@ -21,6 +21,7 @@ type Options struct {
 	Wire          wire.Options
 	DefaultDomain string        // for logins that carry no domain
 	Deadline      time.Duration // every request is answered within it, also when nobody serves
+	LateAfter     time.Duration // the age of a request from which on Run ends rather than answer it; 0: none
 	Pipeline      int           // requests under way at once
 	Socket        string        // of the daemon
 	Owner         *Owner        // nil: nobody is started where no daemon runs
@@ -58,6 +59,7 @@ type relay struct {
 // decoded is one frame of the peer; the channel is closed at the end of its input.
 type decoded struct {
 	req     auth.Request
+	came    time.Time // at the earliest
 	refused bool
 	last    bool
 }
@@ -72,7 +74,8 @@ type event struct {
 }
 
 // Run serves the peer until in ends and every answer has been written, or ctx ends and what
-// is under way is answered.
+// is under way is answered. It fails when an answer is late where none must be, before it is
+// written.
 func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) error {
 	codec, err := wire.New(o.Protocol, o.Wire)
 	if err != nil {
@@ -141,7 +144,11 @@ func (r *relay) take(d decoded, ok bool) {
 	if d.req.Domain == "" {
 		d.req.Domain = r.DefaultDomain // if there is none, that of the daemon's listener counts
 	}
-	r.queue.add(d.req, d.refused, time.Now().Add(r.Deadline))
+	it := &item{req: d.req, deadline: time.Now().Add(r.Deadline)}
+	if r.LateAfter > 0 {
+		it.deadline, it.late = d.came.Add(r.Deadline), d.came.Add(r.LateAfter)
+	}
+	r.queue.add(it, d.refused)
 	r.eof = r.eof || d.last
 }
 
@@ -208,11 +215,15 @@ func (r *relay) send() {
 // answer writes what is answered and next in order.
 func (r *relay) answer() error {
 	var b []byte
-	for _, it := range r.queue.pop() {
+	ready := r.queue.pop()
+	for _, it := range ready {
 		b = r.codec.AppendAnswer(b, &it.req, it.answer)
 	}
 	if len(b) == 0 {
 		return nil
+	}
+	if late := ready[0].late; !late.IsZero() && !time.Now().Before(late) { // the first is the oldest
+		return errLate
 	}
 	if _, err := r.out.Write(b); err != nil {
 		return errors.Join(errors.New("the peer does not take its answers"), err)
