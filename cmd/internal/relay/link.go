@@ -86,6 +86,11 @@ func (r *relay) replies(ctx context.Context, conn net.Conn, number int) {
 
 // dialer finds the daemon whenever it is asked to.
 func (r *relay) dialer(ctx context.Context) {
+	if r.Owner != nil {
+		// This process may stay, for others who connect, and must not keep the lock of an owner
+		// that it started.
+		defer r.Owner.letGo()
+	}
 	for number := 1; ; number++ {
 		select {
 		case <-r.dial:
@@ -124,6 +129,8 @@ func (r *relay) connect(ctx context.Context, number int) net.Conn {
 		case errors.Is(err, wire.ErrRelay):
 			r.Log.Error("cannot relay", "err", err)
 			pause = relayPause
+		case ctx.Err() != nil: // nobody is left to serve for
+			return nil
 		case r.Owner != nil && !time.Now().Before(ownFrom):
 			failures := r.Owner.attempts
 			r.Owner.ensure(r.Log)
