@@ -114,6 +114,7 @@ func (a *app) pipeSettings(protocol, socket string) (relay.Settings, error) {
 	}
 	s := relaySettings(front, a.pipeLog(cfg, dir))
 	s.Socket, s.Lock = filepath.Join(dir, relaySocket), filepath.Join(dir, ownerLock)
+	s.Elsewhere = filepath.Join(runtimeStandIn(runtimeDir, cfg), relaySocket)
 	s.Owner, err = a.ownerCommand(cfg, dir)
 	return s, err
 }

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,25 +54,53 @@ func relayDir(cfg *config.Config) (string, error) {
 	if err == nil {
 		return cfg.DataDir, nil
 	}
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(cfg.DataDir))
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("postern-%d-%x", os.Getuid(), hash.Sum64()))
-	if mkdirErr := os.Mkdir(dir, 0o700); mkdirErr != nil && !errors.Is(mkdirErr, os.ErrExist) {
-		return "", errors.Join(fmt.Errorf("data directory: %w", err), mkdirErr)
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("postern-%d-%x", os.Getuid(), pathHash(cfg.DataDir)))
+	if standInErr := privateDir(dir); standInErr != nil {
+		return "", errors.Join(fmt.Errorf("data directory: %w", err), standInErr)
 	}
-	// The name can be guessed: it must be ours, and nobody else's to write in.
-	info, statErr := os.Lstat(dir)
-	if statErr != nil {
-		return "", errors.Join(fmt.Errorf("data directory: %w", err), statErr)
+	return dir, nil
+}
+
+// runtimeDir is what systemd gives the shipped unit (RuntimeDirectory=).
+var runtimeDir = "/run/postern"
+
+// runtimeStandIn is what stands in for a data directory below a service's runtime directory: it is
+// found by commands of other users, and from outside of the service's own /tmp.
+func runtimeStandIn(runtime string, cfg *config.Config) string {
+	return filepath.Join(runtime, fmt.Sprintf("data-%x", pathHash(cfg.DataDir)))
+}
+
+// standInDir is where commands find a daemon that cannot write its data directory.
+func standInDir(cfg *config.Config) (string, error) {
+	if given, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); given != "" {
+		if dir := runtimeStandIn(given, cfg); privateDir(dir) == nil {
+			return dir, nil
+		}
+	}
+	return relayDir(cfg)
+}
+
+func pathHash(path string) uint64 {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(filepath.Clean(path)))
+	return hash.Sum64()
+}
+
+// privateDir makes a directory in which pipes can meet. Its name can be guessed: it must be ours,
+// and nobody else's to write in.
+func privateDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() || int(stat.Uid) != os.Getuid() || info.Mode().Perm() != 0o700 {
-		return "", fmt.Errorf("data directory: %w; and %s, which would stand in for it, belongs to somebody else", err, dir)
+		return fmt.Errorf("%s, which would stand in for it, belongs to somebody else", dir)
 	}
-	if usableErr := usableDir(dir); usableErr != nil {
-		return "", errors.Join(fmt.Errorf("data directory: %w", err), usableErr)
-	}
-	return dir, nil
+	return usableDir(dir)
 }
 
 // usableDir reports why pipes cannot meet in dir.

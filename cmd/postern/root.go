@@ -146,15 +146,17 @@ func storeDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "st
 // controlSocket is the file in a data directory on which its owner takes commands.
 const controlSocket = "control.sock"
 
-// controlPath is the control socket of a running daemon: in its data directory or, if that is on
-// a read-only disk and nobody is there, where one that was started since has taken it.
+// controlPath is the control socket of a running daemon: in its data directory or, if nobody is
+// there, where one has taken it that cannot write there.
 func controlPath(cfg *config.Config) string {
 	own := filepath.Join(cfg.DataDir, controlSocket)
-	if !errors.Is(unix.Access(cfg.DataDir, unix.W_OK), unix.EROFS) {
+	if someoneAt(own) {
 		return own
 	}
-	if c, err := net.Dial("unix", own); err == nil {
-		_ = c.Close()
+	if service := filepath.Join(runtimeStandIn(runtimeDir, cfg), controlSocket); someoneAt(service) {
+		return service
+	}
+	if !errors.Is(unix.Access(cfg.DataDir, unix.W_OK), unix.EROFS) {
 		return own
 	}
 	dir, err := relayDir(cfg)
@@ -162,4 +164,14 @@ func controlPath(cfg *config.Config) string {
 		return own
 	}
 	return filepath.Join(dir, controlSocket)
+}
+
+// someoneAt reports whether somebody may listen on a socket, whom perhaps we may not ask.
+func someoneAt(path string) bool {
+	c, err := net.DialTimeout("unix", path, dialPatience)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) &&
+		!errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EINVAL)
 }

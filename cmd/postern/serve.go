@@ -89,8 +89,12 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 
 	lock, err := takeOwnership(ctx, o.relayDir, o.lockFD)
 	if errors.Is(err, syscall.EROFS) { // a disk with errors becomes so: who logs in must not suffer
-		log.Error("data directory cannot be written: pipes and commands find this daemon elsewhere; check the disk", "err", err)
-		if o.relayDir, err = relayDir(cfg); err == nil {
+		log.Error("data directory cannot be written: the sockets for pipes and commands stand elsewhere; "+readOnlyCure(cfg), "err", err)
+		elsewhere := standInDir
+		if o.forRelays { // pipes look for it there
+			elsewhere = relayDir
+		}
+		if o.relayDir, err = elsewhere(cfg); err == nil {
 			lock, err = takeOwnership(ctx, o.relayDir, o.lockFD)
 		}
 	}
@@ -112,6 +116,15 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		d.takeSockets()
 	}
 	return a.run(ctx, d, cfg, o, control, signals, hups, sink)
+}
+
+// readOnlyCure says what to do about a data directory on a read-only file system. In a service
+// it may be read-only for this process alone.
+func readOnlyCure(cfg *config.Config) string {
+	if os.Getenv("INVOCATION_ID") == "" && os.Getenv("NOTIFY_SOCKET") == "" {
+		return "check the disk"
+	}
+	return "check the disk, and whether the unit's sandbox lets postern write there (ReadWritePaths=" + cfg.DataDir + ")"
 }
 
 // run is the life of a daemon.

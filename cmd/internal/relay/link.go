@@ -115,17 +115,13 @@ func (r *relay) connect(ctx context.Context, number int) net.Conn {
 		ownFrom = ownFrom.Add(settle)
 	}
 	for pause := dialPause; ; pause = min(2*pause, dialPauseMost) {
-		conn, err := net.DialTimeout("unix", r.Socket, dialPatient)
-		if err == nil {
-			if err = greeted(conn); err == nil {
-				if r.Owner != nil {
-					r.Owner.serving()
-				}
-				return conn
-			}
-			_ = conn.Close()
-		}
+		conn, err := r.someone()
 		switch {
+		case err == nil:
+			if r.Owner != nil {
+				r.Owner.serving()
+			}
+			return conn
 		case errors.Is(err, wire.ErrRelay):
 			r.Log.Error("cannot relay", "err", err)
 			pause = relayPause
@@ -144,6 +140,29 @@ func (r *relay) connect(ctx context.Context, number int) net.Conn {
 			return nil
 		}
 	}
+}
+
+// someone connects to whoever serves.
+func (r *relay) someone() (net.Conn, error) {
+	conn, err := dial(r.Socket)
+	if err != nil && r.Elsewhere != "" && !errors.Is(err, wire.ErrRelay) {
+		if conn, err := dial(r.Elsewhere); err == nil {
+			return conn, nil
+		}
+	}
+	return conn, err
+}
+
+func dial(socket string) (net.Conn, error) {
+	conn, err := net.DialTimeout("unix", socket, dialPatient)
+	if err != nil {
+		return nil, err
+	}
+	if err := greeted(conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // greeted waits for the daemon's greeting: a daemon that dies may leave connections behind that

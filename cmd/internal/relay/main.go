@@ -18,6 +18,7 @@ import (
 type Settings struct {
 	Protocol      string
 	Socket        string // of the daemon or owner
+	Elsewhere     string // see Options
 	DefaultDomain string
 	Deadline      time.Duration
 	Pipeline      int
@@ -35,7 +36,7 @@ func (s *Settings) Args() []string {
 		"-log", s.Log, "-protocol", s.Protocol, "-socket", s.Socket, "-default-domain", s.DefaultDomain,
 		"-deadline", s.Deadline.String(), "-pipeline", strconv.Itoa(s.Pipeline),
 		"-max-frame", strconv.Itoa(s.MaxFrame), "-binary-answers=" + strconv.FormatBool(s.BinaryAnswers),
-		"-recipient-delimiter", s.Delimiter, "-lock", s.Lock, "--",
+		"-recipient-delimiter", s.Delimiter, "-lock", s.Lock, "-elsewhere", s.Elsewhere, "--",
 	}, s.Owner...)
 }
 
@@ -53,6 +54,7 @@ func Parse(args []string) (s Settings, err error) {
 	flags.StringVar(&s.Delimiter, "recipient-delimiter", "", "begins the extension of an address")
 	flags.StringVar(&s.Log, "log", Stderr, "log file; empty: standard error; -: nowhere")
 	flags.StringVar(&s.Lock, "lock", "", "start the command that follows when nobody holds this lock")
+	flags.StringVar(&s.Elsewhere, "elsewhere", "", "socket of a daemon that could not have the other one")
 	err = flags.Parse(args)
 	s.Owner = flags.Args()
 	return s, err
@@ -87,7 +89,7 @@ func (s *Settings) options(log *slog.Logger) Options {
 	o := Options{
 		Protocol: wire.Protocol(s.Protocol), DefaultDomain: s.DefaultDomain,
 		Wire:     wire.Options{MaxFrame: s.MaxFrame, BinaryAnswers: s.BinaryAnswers, RecipientDelimiter: s.Delimiter},
-		Deadline: s.Deadline, Pipeline: s.Pipeline, Log: log, Socket: s.Socket,
+		Deadline: s.Deadline, Pipeline: s.Pipeline, Log: log, Socket: s.Socket, Elsewhere: s.Elsewhere,
 	}
 	if s.Lock != "" && len(s.Owner) > 0 {
 		o.Owner = &Owner{Lock: s.Lock, Command: s.Owner, Log: s.Log}

@@ -23,7 +23,8 @@ type Options struct {
 	Deadline      time.Duration // every request is answered within it, also when nobody serves
 	LateAfter     time.Duration // the age of a request from which on Run ends rather than answer it; 0: none
 	Pipeline      int           // requests under way at once
-	Socket        string        // of the daemon
+	Socket        string        // of the daemon or owner
+	Elsewhere     string        // of a daemon that could not have the first one; empty: nowhere
 	Owner         *Owner        // nil: nobody is started where no daemon runs
 	Log           *slog.Logger
 }
