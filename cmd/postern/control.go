@@ -147,7 +147,7 @@ func askBroker(ctx context.Context, b *actors.Broker, req auth.Request) askReply
 }
 
 func (c *controlServer) reload(ctx context.Context, _ controlRequest) (any, error) {
-	return c.daemon.reload(ctx)
+	return c.daemon.reload(context.WithoutCancel(ctx)) // who asked may not wait for it
 }
 
 func (c *controlServer) show(ctx context.Context, r controlRequest) (any, error) {

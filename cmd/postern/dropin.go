@@ -107,6 +107,8 @@ type disguise struct {
 	name, usage string
 	protocol    string
 	prepare     func() (*config.Config, error) // writes the configuration
+	passing     bool                           // a run by hand, with a log of its own
+	rewritten   bool                           // by write, since it was last asked
 	warned      map[string]bool
 }
 
@@ -131,12 +133,15 @@ func (d *disguise) write(dataDir, text string) (*config.Config, error) {
 	if problems.Failed() {
 		return nil, fmt.Errorf("the settings make no valid configuration: %w", problems.Err())
 	}
-	if before, err := os.ReadFile(file); err != nil || !bytes.Equal(before, []byte(text)) {
-		if err := writePrivate(file, []byte(text)); err != nil {
-			return nil, fmt.Errorf("configuration for the broker: %w", err)
-		}
-	}
 	d.configFile = file
+	before, err := os.ReadFile(file)
+	if err == nil && (bytes.Equal(before, []byte(text)) || d.passing && sameButLog(file, before, cfg)) {
+		return cfg, nil
+	}
+	if err := writePrivate(file, []byte(text)); err != nil {
+		return nil, fmt.Errorf("configuration for the broker: %w", err)
+	}
+	d.rewritten = true
 	return cfg, nil
 }
 
@@ -189,7 +194,7 @@ func (d *disguise) standBy(err error) int {
 		if d.prepare == nil {
 			return err
 		}
-		_, err := d.prepare()
+		_, err := d.ready()
 		return err
 	}); err != nil {
 		return 1
@@ -200,7 +205,7 @@ func (d *disguise) standBy(err error) int {
 // pipe answers standard input.
 func (d *disguise) pipe() int {
 	leaveInherited(d.in)
-	if _, err := d.prepare(); err != nil {
+	if _, err := d.ready(); err != nil {
 		return d.standBy(err)
 	}
 	if err := d.app.pipe(d.protocol, ""); err != nil {
@@ -212,7 +217,7 @@ func (d *disguise) pipe() int {
 // serve answers on the sockets that systemd passes. Those whose name is no protocol speak that
 // of --type (PROTOCOLS 6.9).
 func (d *disguise) serve(kind string) int {
-	_, err := d.prepare()
+	_, err := d.ready()
 	if err == nil {
 		_ = os.Setenv("LISTEN_FDNAMES", xcauth.SocketNames(os.Getenv("LISTEN_FDNAMES"), passedSockets(), kind))
 		err = d.app.serve(context.Background(), serveOptions{})

@@ -50,7 +50,7 @@ func (a *app) xcauthConfig(o *xcauth.Options, d *disguise) (*config.Config, erro
 		DataDir: dir, Banner: "Made of xcauth's settings at each start: changes here are lost.",
 		Secret: func(_ string, secret auth.Secret) string { return xcauth.Quote(secret.Reveal()) },
 	}
-	if o.Interactive || o.Test != auth.OpNone {
+	if d.passing = o.Interactive || o.Test != auth.OpNone; d.passing {
 		settings.Debug = true
 	} else {
 		w.LogFile = d.logFile(o.Log, "xcauth.log")
@@ -98,7 +98,7 @@ func (a *app) importOnce(cfg *config.Config, data *xcauth.Data) error {
 // test makes one of xcauth's one-shot tests, and prints the answer as it does: True, False, or
 // the answer of the server, None without one. What cannot be told is False.
 func (d *disguise) test(o *xcauth.Options) int {
-	cfg, err := d.prepare()
+	cfg, err := d.ready()
 	if err != nil {
 		fmt.Fprintf(d.err, "%s: error: %v\n", d.name, err)
 		return 2
