@@ -18,7 +18,7 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// usersMode is the mode of the file: hashes are for postern alone.
+// usersMode is the mode of a new file: hashes are for postern alone.
 const usersMode = 0o600
 
 // change replaces the file by one with another line for id. decide is told whether the
@@ -119,9 +119,9 @@ func lockFile(ctx context.Context, path string, owner os.FileInfo) (unlock func(
 }
 
 // replaceFile puts data in the place of the file at path, so that a reader or a power
-// failure meets either the old or the new one. The new file belongs to whom owner
-// belongs.
-func replaceFile(path string, data []byte, owner os.FileInfo) (err error) {
+// failure meets either the old or the new one. The new file belongs to whom old belongs, which is
+// the old file, or its directory when there is none.
+func replaceFile(path string, data []byte, old os.FileInfo) (err error) {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, "."+strings.TrimPrefix(filepath.Base(path), ".")+".*.tmp")
 	if err != nil {
@@ -134,10 +134,10 @@ func replaceFile(path string, data []byte, owner os.FileInfo) (err error) {
 			err = fmt.Errorf("users file: %w", err)
 		}
 	}()
-	if err = temp.Chmod(usersMode); err != nil {
+	if err = giveTo(temp, old); err != nil {
 		return err
 	}
-	if err = giveTo(temp, owner); err != nil {
+	if err = temp.Chmod(modeFor(temp, old)); err != nil {
 		return err
 	}
 	if _, err = temp.Write(data); err != nil {
@@ -153,6 +153,21 @@ func replaceFile(path string, data []byte, owner os.FileInfo) (err error) {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// modeFor is the mode of a file that takes the place of another: the other's, so that the daemon
+// can read what is root's and open to its group only. No other group than that gets any right.
+func modeFor(file *os.File, old os.FileInfo) os.FileMode {
+	if !old.Mode().IsRegular() {
+		return usersMode
+	}
+	mode := old.Mode().Perm()
+	want, ok := old.Sys().(*syscall.Stat_t)
+	var have unix.Stat_t
+	if !ok || unix.Fstat(int(file.Fd()), &have) != nil || want.Gid != have.Gid {
+		mode &^= 0o070
+	}
+	return mode
 }
 
 // giveTo changes the owner of a file to that of another, if it is not so already.

@@ -136,6 +136,53 @@ func TestUsersFileOwner(t *testing.T) {
 	}
 }
 
+// TestUsersFileMode: who could read the file can read it after a change, and nobody else. A new one is
+// postern's alone.
+func TestUsersFileMode(t *testing.T) {
+	for _, mode := range []os.FileMode{0, 0o600, 0o640, 0o660, 0o644, 0o400} {
+		path := filepath.Join(t.TempDir(), "users")
+		want := mode
+		if mode == 0 {
+			want = 0o600
+		} else {
+			write(t, path, "")
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := openUsers(t, path).Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
+			t.Fatal(err)
+		}
+		if got := mustStat(t, path).Mode(); got != want {
+			t.Errorf("%v became %v, want %v", mode, got, want)
+		}
+	}
+	// A group that cannot be kept: what it might do, the new one may not.
+	path := filepath.Join(t.TempDir(), "users")
+	write(t, path, "")
+	old := mustStat(t, path)
+	stat := *old.Sys().(*syscall.Stat_t)
+	stat.Gid++
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if got := modeFor(file, fileInfo{old, 0o644, &stat}); got != 0o604 {
+		t.Errorf("with another group: %v", got)
+	}
+}
+
+// fileInfo is a file with another mode and owner than it has.
+type fileInfo struct {
+	os.FileInfo
+	mode os.FileMode
+	stat *syscall.Stat_t
+}
+
+func (f fileInfo) Mode() os.FileMode { return f.mode }
+func (f fileInfo) Sys() any          { return f.stat }
+
 // TestUsersFileLink: a symbolic link to the file stays one.
 func TestUsersFileLink(t *testing.T) {
 	dir := t.TempDir()
