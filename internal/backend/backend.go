@@ -26,8 +26,8 @@ const (
 	Misconfigured
 	// Unsupported: the backend does not have the operation.
 	Unsupported
-	// Unsure: the backend is well, but nobody lets postern look, so it cannot tell. What the
-	// cache knows of the user may serve.
+	// Unsure: the backend is well, but nobody lets postern look, or it does not have the user
+	// whose roster is asked for, so it cannot tell. What the cache knows of the user may serve.
 	Unsure
 )
 

@@ -170,8 +170,8 @@ func classifyComplaint(q Query, data json.RawMessage) Result {
 		return misconfigured("the server does not know the operation " + q.Op.String() + ": update its JSXC app")
 	case strings.Contains(msg, "find user") && q.Op != auth.OpRoster:
 		return Result{Class: Refused}
-	case strings.Contains(msg, "find user"):
-		return Result{Class: Outage, Err: errors.New("the server does not find the user")}
+	case strings.Contains(msg, "find user"): // who may be another backend's
+		return Result{Class: Unsure, Err: errors.New("the server does not find the user")}
 	}
 	return Result{Class: Outage, Err: errors.New("the server reports an error of its own; see its log")}
 }

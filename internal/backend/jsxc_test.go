@@ -163,7 +163,7 @@ func TestJSXCResponses(t *testing.T) {
 // verdict is a Result in the words of the vectors.
 func verdict(t *testing.T, r Result) string {
 	switch r.Class {
-	case Outage, Throttled, Misconfigured:
+	case Outage, Throttled, Misconfigured, Unsure:
 		return "unavailable"
 	case Refused:
 		return "no"
@@ -203,7 +203,7 @@ func TestJSXCComplaints(t *testing.T) {
 		{auth.OpRoster, "Unsupported operation", Misconfigured, "update"},
 		{auth.OpAuth, "Can't find user", Refused, ""},
 		{auth.OpIsUser, "Can't find user", Refused, ""},
-		{auth.OpRoster, "Can't find user", Outage, "does not find the user"},
+		{auth.OpRoster, "Can't find user", Unsure, "does not find the user"},
 		{auth.OpAuth, "SQLSTATE near " + canary, Outage, "its log"},
 		{auth.OpAuth, "", Outage, "its log"},
 	}

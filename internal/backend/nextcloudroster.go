@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"postern/internal/auth"
 )
 
 // rosterPage is how many members of a group are asked for at once. The server looks at each
@@ -25,8 +27,13 @@ type contact struct {
 // people from groups that they are in.
 var errRosterSize = errors.New("the user's groups have more members than max_members: raise it, or make smaller groups")
 
-// roster collects the members of a user's groups, the user among them, in the form of the
-// JSXC app's answer. The same groups give the same document.
+// tooLarge is the answer when the members of a group are too many, with those before.
+func tooLarge(group string) Result {
+	return Result{Class: Misconfigured, Err: fmt.Errorf("%w (at the group %.100q)", errRosterSize, group)}
+}
+
+// roster collects the members of a user's groups but the hidden ones, the user among them, in the
+// form of the JSXC app's answer. The same groups give the same document.
 func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result {
 	id, r := n.account(ctx, q, names)
 	if r.Class != Accepted {
@@ -47,7 +54,7 @@ func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result 
 	slices.Sort(groups)
 	people := make(map[string]*contact)
 	for _, group := range slices.Compact(groups) {
-		if strings.Trim(group, ".") == "" { // no path could hold it
+		if auth.HiddenGroup(group) || strings.Trim(group, ".") == "" { // no path could hold the latter
 			continue
 		}
 		if r, ok := n.members(ctx, group, people); !ok {
@@ -96,7 +103,7 @@ func (n *nextcloud) members(ctx context.Context, group string, people map[string
 			fresh = join(people, m, group) || fresh
 		}
 		if len(people) > n.options.MaxMembers {
-			return Result{Class: Misconfigured, Err: errRosterSize}, false
+			return tooLarge(group), false
 		}
 		// Members that ceased to exist are missing from their page, however many, so only an empty
 		// one is the last; a server that knows no pages is known by bringing nobody new.
@@ -124,7 +131,7 @@ func (n *nextcloud) memberNames(ctx context.Context, group string, people map[st
 		join(people, member{id: id}, group)
 	}
 	if len(people) > n.options.MaxMembers {
-		return Result{Class: Misconfigured, Err: errRosterSize}, false
+		return tooLarge(group), false
 	}
 	return Result{}, true
 }

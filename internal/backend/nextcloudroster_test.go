@@ -137,6 +137,38 @@ func TestNextcloudRosterBounds(t *testing.T) {
 	}
 }
 
+// TestNextcloudHidden: nobody is asked for the members of a group that is kept out of the rosters, and
+// they do not count. A roster that is too large says by which group.
+func TestNextcloudHidden(t *testing.T) {
+	o := asAdmin("boss")
+	o.MaxMembers = 3
+	s, n := crowd(t, "everybody\u200b", 500, 0, o)
+	s.Change(func(state *ocstest.State) {
+		joe := state.Users[1]
+		joe.Groups = append(joe.Groups, "chess")
+		state.Users = append(state.Users, &ocstest.User{ID: "jane", Groups: []string{"chess", "everybody\u200b"}})
+	})
+	s.Requests()
+	people := rosterOf(t, n, "joe")
+	for _, id := range []string{"joe", "jane"} {
+		if got := fmt.Sprint(people[id].Groups); got != "[chess]" {
+			t.Errorf("%s is in %s", id, got)
+		}
+	}
+	if _, told := people["7"]; told {
+		t.Errorf("members of the hidden group are told of: %v", people)
+	}
+	for _, request := range s.Requests() {
+		if strings.Contains(request, "everybody") {
+			t.Errorf("asked for the hidden group: %s", request)
+		}
+	}
+	_, n = crowd(t, "every body", 4, 0, o)
+	if r := put(t, n, auth.OpRoster, "joe", ""); r.Class != Misconfigured || !says(r, "max_members") || !says(r, `"every body"`) {
+		t.Errorf("too large: %v, %v", r.Class, r.Err)
+	}
+}
+
 // TestNextcloudGarbledRoster: what is no list is not taken for an empty one, which would take the
 // user out of every group; nor is one in which the user himself is missing.
 func TestNextcloudGarbledRoster(t *testing.T) {

@@ -8,10 +8,6 @@ import (
 	"postern/internal/auth"
 )
 
-// hidden at the end of a group's name is how a Nextcloud administrator keeps a large group
-// out of the rosters (PROTOCOLS 6, fact 6).
-const hidden = "\u200b"
-
 // kept are the categories that a group's name keeps (PROTOCOLS 6, fact 5).
 var kept = []*unicode.RangeTable{
 	unicode.Lu, unicode.Ll, unicode.Lm, unicode.Lo, unicode.Nd, unicode.Nl, unicode.No,
@@ -23,7 +19,7 @@ var kept = []*unicode.RangeTable{
 // It is false for a group to be ignored: a hidden one, and one of whose name nothing, or too
 // much, is left.
 func CleanGroup(raw string) (name string, ok bool) {
-	if strings.HasSuffix(raw, hidden) {
+	if auth.HiddenGroup(raw) {
 		return "", false
 	}
 	name = strings.Map(func(r rune) rune {
