@@ -159,7 +159,8 @@ func (m *importer) account(row *xcauth.Account, pending map[auth.Identity]*cache
 }
 
 // rosters imports what ejabberd was told. The hashes of answers are left behind: xcauth wrote
-// them before the work was done, so the first answer after the move is compared anew.
+// them before the work was done, so the first answer after the move is compared anew, and groups
+// are compared with what ejabberd has.
 func (m *importer) rosters(data *xcauth.Data) error {
 	for _, address := range slices.Sorted(maps.Keys(data.People)) {
 		p := data.People[address]
@@ -171,7 +172,7 @@ func (m *importer) rosters(data *xcauth.Data) error {
 	}
 	for _, g := range data.Groups {
 		err := m.adopt(&m.counts.Groups, g.Domain, func(s roster.State) ([]store.Op, error) {
-			return s.AdoptGroup(g.Name, roster.Group{Members: g.Members})
+			return s.AdoptGroup(g.Name, g.Members)
 		})
 		if err != nil {
 			return err

@@ -20,12 +20,20 @@ func (s State) AdoptUser(id auth.Identity, u User) ([]store.Op, error) {
 	return []store.Op{s.putUser(id, &u)}, nil
 }
 
-// AdoptGroup does the same for a group. g.Members are sorted.
-func (s State) AdoptGroup(name string, g Group) ([]store.Op, error) {
+// AdoptGroup does the same for a group with members as the other program has written them. They
+// may be there or not: xcauth noted them whether its commands had succeeded or failed. So the
+// server is asked before the group is next compared.
+func (s State) AdoptGroup(name string, members []string) ([]store.Op, error) {
 	_, err := s.Store.Get(s.groupKey(name))
 	if !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
+	g := Group{Unsure: true}
+	for _, address := range members {
+		g.Members = append(g.Members, fold(address))
+	}
+	slices.Sort(g.Members)
+	g.Members = slices.Compact(g.Members)
 	return []store.Op{s.putGroup(name, &g)}, nil
 }
 

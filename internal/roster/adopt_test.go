@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,17 +38,17 @@ func TestAdoptAndErase(t *testing.T) {
 	if u, err := one.User(Login(joe)); err != nil || !reflect.DeepEqual(u, told) {
 		t.Errorf("%+v, %v", u, err)
 	}
-	both := Group{Members: []string{"ann@two.example", "joe@one.example"}}
-	apply(one.AdoptGroup("Team", both))
-	if n := apply(one.AdoptGroup("Team", Group{})); n != 0 {
+	both := Group{Members: []string{"ann@two.example", "joe@one.example"}, Unsure: true}
+	apply(one.AdoptGroup("Team", []string{"Joe@one.example", "ann@two.example", "joe@one.example"}))
+	if n := apply(one.AdoptGroup("Team", nil)); n != 0 {
 		t.Errorf("what was known was changed %d times", n)
 	}
 	if g, known, err := one.Group("Team"); err != nil || !known || !reflect.DeepEqual(g, both) {
 		t.Errorf("%+v, %v, %v", g, known, err)
 	}
-	apply(one.AdoptGroup("Alone", Group{Members: []string{"joe@one.example"}}))
+	apply(one.AdoptGroup("Alone", []string{"joe@one.example"}))
 	apply(two.AdoptUser(ann, User{}))
-	apply(two.AdoptGroup("Far", Group{Members: []string{"x@three.example"}}))
+	apply(two.AdoptGroup("Far", []string{"x@three.example"}))
 
 	erase := func(id auth.Identity, want Erased) {
 		t.Helper()
@@ -126,4 +127,56 @@ func TestEraseLeavesTheOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What xcauth has noted of a group need not be what the server has. The first answer leads to what
+// is wanted all the same, whichever letter case was noted and however the server takes it.
+func TestAdoptedGroup(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		fold         string // the commands in which the server takes all letter cases for one
+		noted, there []string
+		want         []string
+		sure         bool // adopted by a version that believed it
+	}{
+		{"the commands of xcauth failed", "add del", []string{"ann", "bob"}, nil, []string{"ann", "bob"}, false},
+		{"somebody has left", "add del", []string{"ann", "bob", "eve"}, []string{"ann", "bob", "eve"}, []string{"ann", "bob"}, false},
+		{"noted as the backend has it", "add del", []string{"Ann", "bob"}, []string{"ann", "bob"}, []string{"ann", "bob"}, false},
+		{"kept as the backend has it", "", []string{"Ann", "bob"}, []string{"Ann", "bob"}, []string{"ann", "bob"}, false},
+		{"kept so once", "add del", []string{"Ann", "bob"}, []string{"Ann", "bob"}, []string{"Ann", "ann", "bob"}, false},
+		{"kept in both ways", "add del", []string{"Ann", "bob"}, []string{"Ann", "ann", "bob"}, []string{"Ann", "ann", "bob"}, false},
+		{"believed as the backend has it", "add del", []string{"Ann", "bob"}, []string{"ann", "bob"}, []string{"ann", "bob"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fake, state := newFake(), State{newMemory(), "d.example"}
+			fake.fold = map[Command]bool{UserAdd: strings.Contains(c.fold, "add"), UserDel: strings.Contains(c.fold, "del")}
+			fake.groups["G@d.example"] = addresses(c.there)
+			ops, err := state.AdoptGroup("G", addresses(c.noted))
+			if c.sure {
+				ops = []store.Op{state.putGroup("G", &Group{Members: addresses(c.noted)})}
+			}
+			if err == nil {
+				err = state.Store.Apply(ops, true)
+			}
+			if err == nil {
+				err = logsIn(NewServer(fake), state, &Filter{}, "ann", document("ann: G; bob: G"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fake.groups["G@d.example"]; !slices.Equal(got, addresses(c.want)) {
+				t.Errorf("the server has %q, want %q", got, c.want)
+			}
+			if g, known, err := state.Group("G"); err != nil || !known || g.Unsure || !slices.Equal(g.Members, addresses([]string{"ann", "bob"})) {
+				t.Errorf("known is %+v, %v, %v", g, known, err)
+			}
+		})
+	}
+}
+
+func addresses(users []string) (list []string) {
+	for _, user := range users {
+		list = append(list, user+"@d.example")
+	}
+	return list
 }

@@ -28,8 +28,8 @@ type Server interface {
 	// Prepare makes what the server needs before anybody logs in.
 	Prepare(s State) error
 	// Carry carries out a plan and writes what is known then. The number of steps is of
-	// those carried out. An error that wraps ErrRefused means that all others were; after any
-	// other error the plan must be made anew.
+	// those carried out. An error that wraps ErrRefused means that all others were, but for
+	// some that nobody misses; after any other error the plan must be made anew.
 	Carry(ctx context.Context, p *Plan) (steps int, err error)
 	// Members lists a group as the server has it.
 	Members(ctx context.Context, group, domain string) ([]string, error)
@@ -71,8 +71,9 @@ func (c commanded) Carry(ctx context.Context, p *Plan) (steps int, err error) {
 				return steps, err
 			}
 		case errors.Is(err, ErrRefused):
-			p.Refuse()
-			refused = err
+			if p.Refuse() {
+				refused = err
+			}
 		default:
 			return steps, err
 		}

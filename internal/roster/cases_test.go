@@ -187,3 +187,36 @@ func TestOverruledAnswerComesAgain(t *testing.T) {
 		})
 	}
 }
+
+// What the server refuses of a user of another domain holds nobody up but in memberships.
+func TestRefusedForeigners(t *testing.T) {
+	doc := document("u1=Ann: G; ext@mail.example=Guest: G")
+	for _, c := range []struct {
+		name    string
+		refuses func(Step) bool
+		missed  bool
+	}{
+		{"full name of a foreigner", func(s Step) bool { return s.Command == SetVCard && s.Host == "mail.example" }, false},
+		{"full name of a user", func(s Step) bool { return s.Command == SetVCard && s.Host == "d.example" }, true},
+		{"membership of a foreigner", func(s Step) bool { return s.Command == UserAdd && s.Host == "mail.example" }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fake, state := newFake(), State{newMemory(), "d.example"}
+			fake.fail = func(s Step) (error, error) {
+				if c.refuses(s) {
+					return ErrRefused, nil
+				}
+				return nil, nil
+			}
+			err := logsIn(NewServer(fake), state, &Filter{}, "u1", doc)
+			u, readErr := state.User(auth.Identity{User: "u1", Domain: "d.example"})
+			if errors.Is(err, ErrRefused) != c.missed || (u.Hash == Hash{}) != c.missed || readErr != nil {
+				t.Errorf("%v; known is %+v, %v", err, u, readErr)
+			}
+			count := len(fake.steps)
+			if _ = logsIn(NewServer(fake), state, &Filter{}, "u1", doc); (len(fake.steps) > count) != c.missed {
+				t.Errorf("%d commands once more", len(fake.steps)-count)
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -195,4 +196,60 @@ func TestGroupsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("[Team=[1]]\nu2@d.example=B\n", 4)
+}
+
+// Who could read the groups file can read the one that takes its place, or it keeps its place.
+func TestGroupsFileOwner(t *testing.T) {
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 { // only root can give files away
+		uid, gid = 4711, 4712
+	}
+	all := func(int, int) bool { return true }
+	for _, c := range []struct {
+		name   string
+		mode   os.FileMode
+		allows func(uid, gid int) bool // to be given to a file; -1: as it is
+		fails  bool
+	}{
+		{"both are kept", 0o640, all, false},
+		{"owner alone may read", 0o600, all, false},
+		{"group is not", 0o640, func(_, gid int) bool { return gid < 0 }, true},
+		{"group is not, but others may read", 0o644, func(_, gid int) bool { return gid < 0 }, false},
+		{"group is not, but only the owner may read", 0o600, func(_, gid int) bool { return gid < 0 }, false},
+		{"owner is not", 0o600, func(uid, _ int) bool { return uid < 0 }, true},
+		{"owner is not, but the group may read", 0o640, func(uid, _ int) bool { return uid < 0 }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "groups.txt")
+			if err := errors.Join(os.WriteFile(path, []byte("old"), 0o600), os.Chown(path, uid, gid), os.Chmod(path, c.mode)); err != nil {
+				t.Fatal(err)
+			}
+			f := NewGroupsFile(path, nil, time.Second).(*groupsFile)
+			var given [2]int
+			f.chown = func(file *os.File, uid, gid int) error {
+				if !c.allows(uid, gid) {
+					return os.ErrPermission
+				}
+				given = [2]int{uid, gid}
+				return file.Chown(uid, gid)
+			}
+			changed, err := f.write([]byte("new"))
+			text, _ := os.ReadFile(path)
+			if (err != nil) != c.fails || changed == c.fails || (string(text) == "old") != c.fails {
+				t.Errorf("the file holds %q, changed %t, %v", text, changed, err)
+			}
+			info, _ := os.Stat(path)
+			if info.Mode() != c.mode {
+				t.Errorf("mode %v, want %v", info.Mode(), c.mode)
+			}
+			owner := info.Sys().(*syscall.Stat_t)
+			if c.allows(uid, gid) && (int(owner.Uid) != uid || int(owner.Gid) != gid || given != [2]int{uid, gid}) {
+				t.Errorf("it belongs to %d:%d, want %d:%d", owner.Uid, owner.Gid, uid, gid)
+			}
+			if left, _ := os.ReadDir(dir); len(left) != 1 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
 }

@@ -81,6 +81,7 @@ type fakeServer struct {
 	steps  []Step
 	groups map[string][]string
 	names  map[string]string
+	fold   map[Command]bool                   // those that take all letter cases of a user for one
 	fail   func(s Step) (before, after error) // errors without, and in spite of, the change
 }
 
@@ -100,6 +101,9 @@ func (f *fakeServer) Do(_ context.Context, s Step) ([]string, error) {
 		}
 	}
 	member, key := s.User+"@"+s.Host, s.Group+"@"+s.Home
+	if f.fold[s.Command] {
+		member = strings.ToLower(member)
+	}
 	switch s.Command {
 	case SetVCard:
 		f.names[member] = s.Name

@@ -75,8 +75,8 @@ type task interface {
 	// done takes note that the step was carried out, with the answer of GetMembers, and
 	// lists what to write now.
 	done(members []string) []store.Op
-	// skip goes on without the step, which the server refused.
-	skip()
+	// skip goes on without the step, which the server refused; false if nobody misses it.
+	skip() (missed bool)
 }
 
 // NewPlan compares what is wanted with what is known.
@@ -209,13 +209,15 @@ func (p *Plan) unhash() (ops []store.Op) {
 func (p *Plan) Done(members []string) []store.Op { return p.tasks[p.at].done(members) }
 
 // Refuse takes note that the server does not take the last step; the plan goes on with those
-// that do not need it.
-func (p *Plan) Refuse() {
-	p.refused++
-	p.tasks[p.at].skip()
+// that do not need it. It is false for a step that nobody misses.
+func (p *Plan) Refuse() (missed bool) {
+	if missed = p.tasks[p.at].skip(); missed {
+		p.refused++
+	}
+	return missed
 }
 
-// Refused is how many steps were refused.
+// Refused is how many steps were refused that are missed.
 func (p *Plan) Refused() int { return p.refused }
 
 // Finish returns what to write when no step is left. Answers of which something was refused
@@ -274,3 +276,6 @@ func identity(address string) auth.Identity {
 	}
 	return auth.Identity{User: address}
 }
+
+// fold is an address in the letter case in which rosters know users.
+func fold(address string) string { return Login(identity(address)).String() }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"postern/internal/store"
@@ -23,12 +24,13 @@ type groupsFile struct {
 	path    string
 	reload  []string
 	timeout time.Duration
+	chown   func(file *os.File, uid, gid int) error
 }
 
 // NewGroupsFile returns a server whose groups stand in the file at path, and which is told of
 // a new one by the command reload.
 func NewGroupsFile(path string, reload []string, timeout time.Duration) Server {
-	return &groupsFile{path, reload, timeout}
+	return &groupsFile{path, reload, timeout, (*os.File).Chown}
 }
 
 // Close implements Server.
@@ -127,26 +129,60 @@ func fileAddress(address string) bool {
 }
 
 // write replaces the file if it has another content, so that a reader sees the old one or the
-// new one. The mode of the old one is kept.
+// new one. Who could read the old one can read the new one.
 func (f *groupsFile) write(text []byte) (changed bool, err error) {
 	if old, err := os.ReadFile(f.path); err == nil && bytes.Equal(old, text) {
 		return false, nil
-	}
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(f.path); err == nil {
-		mode = info.Mode().Perm()
 	}
 	temp, err := os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp")
 	if err != nil {
 		return false, fmt.Errorf("groups file: %w", err)
 	}
 	_, err = temp.Write(text)
-	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
+	err = errors.Join(err, f.share(temp), temp.Sync(), temp.Close())
 	if err == nil {
 		err = os.Rename(temp.Name(), f.path)
 	}
 	if err != nil {
 		return false, fmt.Errorf("groups file: %w", errors.Join(err, os.Remove(temp.Name())))
 	}
+	if err := syncDir(filepath.Dir(f.path)); err != nil {
+		return false, fmt.Errorf("groups file: %w", err)
+	}
 	return true, nil
+}
+
+// share gives a new file the owner, group and mode of the old one. Prosody reads it as the owner,
+// as one of the group or as one of the others: it is an error if it might not be able to any more.
+func (f *groupsFile) share(temp *os.File) error {
+	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return temp.Chmod(0o644)
+	}
+	if err != nil {
+		return err
+	}
+	mode := info.Mode().Perm()
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		err := f.chown(temp, int(owner.Uid), int(owner.Gid))
+		switch { // one of the two will do for Prosody
+		case err != nil && mode&0o040 != 0:
+			err = f.chown(temp, -1, int(owner.Gid))
+		case err != nil:
+			err = f.chown(temp, int(owner.Uid), -1)
+		}
+		if err != nil && mode&0o004 == 0 {
+			return fmt.Errorf("a new one could not be read by whom the old one can: put postern into its group, or let others read it: %w", err)
+		}
+	}
+	return temp.Chmod(mode)
+}
+
+// syncDir makes a rename in the directory last.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -38,7 +38,12 @@ func (t *nameTask) done([]string) []store.Op {
 	return []store.Op{t.p.state.putUser(t.id, u)}
 }
 
-func (t *nameTask) skip() { t.over = true }
+// skip misses the names of the domain's own users only. Others may be on no XMPP server at all,
+// such as guests of Nextcloud, whose names are their mail addresses.
+func (t *nameTask) skip() (missed bool) {
+	t.over = true
+	return t.id.Domain == t.p.state.Domain
+}
 
 // groupTask makes the members of a group those that are wanted. Of a group that is not known,
 // or not surely, the server is asked first.
@@ -71,16 +76,27 @@ func newGroupTask(p *Plan, name string, wanted []auth.Identity) *groupTask {
 // compare lists the additions and then the removals that lead from what is there.
 func (t *groupTask) compare(there []string, maybe ...string) {
 	have, want := set(there), set(t.wanted)
+	var removals []Step
+	for _, address := range slices.Concat(there, maybe) {
+		if want[address] {
+			continue
+		}
+		removal := t.p.member(UserDel, address, t.name)
+		if folded := fold(address); want[folded] {
+			// A member in another letter case. Where ejabberd keeps the two apart, it still
+			// tells clients, who do not, that the member is gone; where it does not, the member
+			// is. So this goes first, and the member is added after it, there already or not.
+			t.steps, have[folded] = append(t.steps, removal), false
+			continue
+		}
+		removals = append(removals, removal)
+	}
 	for _, address := range t.wanted {
 		if !have[address] {
 			t.steps = append(t.steps, t.p.member(UserAdd, address, t.name))
 		}
 	}
-	for _, address := range append(slices.Clone(there), maybe...) {
-		if !want[address] {
-			t.steps = append(t.steps, t.p.member(UserDel, address, t.name))
-		}
-	}
+	t.steps = append(t.steps, removals...)
 }
 
 func set(list []string) map[string]bool {
@@ -182,14 +198,15 @@ func (t *groupTask) close() []store.Op {
 	return []store.Op{t.p.state.putGroup(t.name, g)}
 }
 
-func (t *groupTask) skip() {
+func (t *groupTask) skip() (missed bool) {
 	t.refused = true
 	if len(t.ask) > 0 {
 		t.over = true
-		return
+		return true
 	}
 	t.steps = t.steps[1:]
 	t.over = len(t.steps) == 0
+	return true
 }
 
 // leaveTask takes a user out of a group that the user's own answer does not give any more.
@@ -239,4 +256,7 @@ func (t *leaveTask) done([]string) (ops []store.Op) {
 	return ops
 }
 
-func (t *leaveTask) skip() { t.over = true }
+func (t *leaveTask) skip() (missed bool) {
+	t.over = true
+	return true
+}

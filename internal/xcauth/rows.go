@@ -41,10 +41,11 @@ type Person struct {
 	Groups []string // of the user's own logins; sorted
 }
 
-// Group is what ejabberd was told of a group of a domain.
+// Group is what ejabberd was to be told of a group of a domain: xcauth noted it even if that
+// failed.
 type Group struct {
 	Name, Domain string
-	Members      []string // addresses, sorted
+	Members      []string // addresses as written, sorted
 }
 
 // Skipped is a row that cannot be used.
