@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -131,8 +133,9 @@ func (n *rosterNote) Fail(why auth.Source) {
 // rosterDone tells the actor how a run went.
 type rosterDone struct {
 	batch []auth.Identity // those it was for
-	again []auth.Identity // those of them to be asked about again
-	fault bool            // something could not answer: no run before a pause
+	asked int             // so many of them, the first, were asked about
+	again []auth.Identity // those of the asked to be asked about again
+	fault bool            // nobody was answered, or the XMPP server could not: no run before a pause
 }
 
 // rosterActor collects users and starts runs. It waits for nothing.
@@ -140,7 +143,8 @@ type rosterActor struct {
 	*rosterRef
 	seen    *simplelru.LRU[auth.Identity, time.Time]
 	waiting []auth.Identity
-	due     int // so many of them, the first, have waited long enough
+	due     int             // so many of them, the first, have waited long enough
+	backlog []auth.Identity // whom an administrator asked for when there was no room
 	waits   map[auth.Identity]bool
 	held    map[auth.Identity]bool // who comes back later
 	tries   map[auth.Identity]int  // runs in a row that failed for a user
@@ -185,9 +189,9 @@ func (a *rosterActor) onNote(n *rosterNote) {
 		if last, ok := a.seen.Get(id); ok && now.Sub(last) < rules.interval && !n.urgent || a.waits[id] || a.held[id] && !n.urgent {
 			continue
 		}
-		if len(a.waiting) >= rosterWaiting {
+		if len(a.waiting) >= rosterWaiting && !n.urgent {
 			n.Fail(auth.SourceOverload)
-			return
+			break
 		}
 		a.seen.Add(id, now)
 		a.wait(id)
@@ -200,15 +204,23 @@ func (a *rosterActor) onNote(n *rosterNote) {
 
 func (a *rosterActor) wait(id auth.Identity) {
 	delete(a.held, id)
-	if !a.waits[id] {
-		a.waits[id] = true
+	switch {
+	case a.waits[id]:
+	case len(a.waiting) >= rosterWaiting:
+		a.backlog = append(a.backlog, id)
+	default:
 		a.waiting = append(a.waiting, id)
 	}
+	a.waits[id] = true
 }
 
 // arm has the next run begin after a while, if somebody waits and no time is set.
 func (a *rosterActor) arm(after time.Duration) {
-	if a.armed || a.running || len(a.waiting) == 0 {
+	if a.armed || a.running {
+		return
+	}
+	a.refill()
+	if len(a.waiting) == 0 {
 		return
 	}
 	a.armed = true
@@ -216,7 +228,8 @@ func (a *rosterActor) arm(after time.Duration) {
 	a.timer = time.AfterFunc(after, func() { ref.send(tickMessage) })
 }
 
-// start runs for those who wait, all of one domain: the block "*" has many.
+// start runs for those who wait, all of one domain: the block "*" has many. Those who have failed
+// before come last, for some failures in a row end the questions of a run.
 func (a *rosterActor) start() {
 	if a.running || len(a.waiting) == 0 {
 		return
@@ -233,6 +246,7 @@ func (a *rosterActor) start() {
 			due++
 		}
 	}
+	slices.SortStableFunc(batch, func(x, y auth.Identity) int { return cmp.Compare(a.tries[x], a.tries[y]) })
 	a.waiting, a.due, a.running = rest, due, true
 	ref := a.rosterRef
 	a.broker.sys.pool.Schedule(func() { ref.run(batch) })
@@ -245,7 +259,10 @@ func (a *rosterActor) onDone(m *rosterDone) {
 		a.off()
 		return
 	}
-	again := a.judge(m)
+	again, unasked := a.judge(m)
+	for _, id := range unasked {
+		a.wait(id)
+	}
 	if m.fault {
 		for _, id := range again {
 			a.wait(id)
@@ -264,7 +281,7 @@ func (a *rosterActor) onDone(m *rosterDone) {
 }
 
 func (a *rosterActor) off() {
-	a.waiting, a.due = nil, 0
+	a.waiting, a.due, a.backlog = nil, 0, nil
 	clear(a.waits)
 	clear(a.held)
 	clear(a.tries)

@@ -8,21 +8,30 @@ import (
 	"postern/internal/auth"
 )
 
-// rosterLater brings users back of whom the XMPP server has refused something.
+// rosterLater brings users back of whom the XMPP server has refused something, or of whom the
+// backend told nothing while it told of others.
 type rosterLater struct{ ids []auth.Identity }
 
-// judge returns who of a run is tried again. The others are done, or left until they log in.
-func (a *rosterActor) judge(m *rosterDone) (again []auth.Identity) {
-	room := rosterWaiting - len(a.held)
-	if m.fault {
-		room = rosterWaiting - len(a.waiting)
+// judge returns who of a run is tried again, and who has not been tried yet. The others are done,
+// or left until they log in.
+func (a *rosterActor) judge(m *rosterDone) (again, unasked []auth.Identity) {
+	left, room := 0, rosterWaiting-len(a.waiting)
+	for _, id := range m.batch[m.asked:] {
+		if len(unasked) < room {
+			unasked = append(unasked, id)
+			continue
+		}
+		a.leave(id)
+		left++
+	}
+	if room -= len(unasked); !m.fault {
+		room = rosterWaiting - len(a.held)
 	}
 	failed := make(map[auth.Identity]bool, len(m.again))
 	for _, id := range m.again {
 		failed[id] = true
 	}
-	left := 0
-	for _, id := range m.batch {
+	for _, id := range m.batch[:m.asked] {
 		switch {
 		case !failed[id]:
 			delete(a.tries, id)
@@ -34,11 +43,11 @@ func (a *rosterActor) judge(m *rosterDone) (again []auth.Identity) {
 			left++
 		}
 	}
-	if len(failed) > 0 {
+	if len(failed) > 0 || len(unasked) > 0 {
 		a.log.LogAttrs(a.broker.ctx, slog.LevelDebug, "shared rosters: some are tried again", slog.String("domain", m.batch[0].Domain),
-			slog.Int("users", len(again)), slog.Int("left", left), slog.Bool("refused", !m.fault))
+			slog.Int("users", len(again)), slog.Int("unasked", len(unasked)), slog.Int("left", left), slog.Bool("fault", m.fault))
 	}
-	return again
+	return again, unasked
 }
 
 // leave lets only the next login of a user count.
@@ -47,8 +56,17 @@ func (a *rosterActor) leave(id auth.Identity) {
 	a.seen.Remove(id)
 }
 
-// hold keeps users back for a pause of their own. The XMPP server is in order: nobody else
-// waits for what it refuses them, and they take nobody's room.
+// refill lets in some of those for whom there was no room. Half of it is left to logins.
+func (a *rosterActor) refill() {
+	n := min(len(a.backlog), max(0, rosterWaiting/2-len(a.waiting)))
+	a.waiting = append(a.waiting, a.backlog[:n]...)
+	if a.backlog = a.backlog[n:]; len(a.backlog) == 0 {
+		a.backlog = nil
+	}
+}
+
+// hold keeps users back for a pause of their own. Backend and XMPP server are in order: nobody
+// else waits for what these users lack, and they take nobody's room.
 func (a *rosterActor) hold(ids []auth.Identity) {
 	least := rosterTries
 	var held []auth.Identity

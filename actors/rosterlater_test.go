@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"postern/internal/auth"
-	"postern/internal/backend"
 )
 
 func (e *fakeEjabberd) refusals(host string) int {
@@ -99,7 +98,7 @@ func TestRosterRefreshIsNotHeld(t *testing.T) {
 	r, e := foreignRig(t, func(*setup) {})
 	r.roster().first = time.Hour
 	r.want(r.at("m.mail.example", "user0", "good"), auth.Allow, auth.SourceBackend)
-	eventually(t, "the refusal", func() bool { return strings.Contains(r.log.String(), "refused=true") })
+	eventually(t, "the refusal", func() bool { return strings.Contains(r.log.String(), "fault=false") })
 	e.mu.Lock()
 	e.foreign = "" // the host is added
 	e.mu.Unlock()
@@ -109,19 +108,20 @@ func TestRosterRefreshIsNotHeld(t *testing.T) {
 	eventually(t, "the group", func() bool { return len(e.group("Team")) == 3 })
 }
 
-// A backend that is out of order stays a fault, also where the server refuses the rest.
+// A backend that goes out of order in a run is a fault in the next, also where the server refuses
+// the rest.
 func TestRosterRefusalHidesNoOutage(t *testing.T) {
 	r, _ := foreignRig(t, func(s *setup) {
 		s.cfg.Domains[0].Roster.Window = time.Hour // the test says when it is over
-		well := s.fake.ask
-		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
-			if q.Op == auth.OpRoster && q.User == "user1" {
-				return outage(ctx, q)
-			}
-			return well(ctx, q)
-		}
+		unanswered(s, "user1", "user2", "user3")
 	})
 	r.roster().first = time.Hour
-	r.runFor(auth.Identity{User: "user0", Domain: "m.mail.example"}, auth.Identity{User: "user1", Domain: "m.mail.example"})
-	eventually(t, "a fault", func() bool { return strings.Contains(r.log.String(), "users=2 left=0 refused=false") })
+	var ids []auth.Identity
+	for i := range 4 {
+		ids = append(ids, auth.Identity{User: fmt.Sprintf("user%d", i), Domain: "m.mail.example"})
+	}
+	r.runFor(ids...)
+	eventually(t, "the first run", func() bool { return strings.Contains(r.log.String(), "users=3 unasked=1 left=0 fault=false") })
+	r.roster().send(tickMessage)
+	eventually(t, "a fault", func() bool { return strings.Contains(r.log.String(), "users=1 unasked=0 left=0 fault=true") })
 }

@@ -52,10 +52,11 @@ func (b *Broker) PlanRoster(ctx context.Context, domain, user string) (plan Rost
 			return plan, err
 		}
 	}
-	wanted, unasked, err := t.gather(ctx, state, batch, true)
+	wanted, failed, asked, err := t.gather(ctx, state, batch, true)
 	if err != nil {
 		return plan, err
 	}
+	unasked := slices.Concat(failed, batch[asked:])
 	p, err := roster.NewPlan(wanted)
 	if err != nil {
 		return plan, err
@@ -64,7 +65,8 @@ func (b *Broker) PlanRoster(ctx context.Context, domain, user string) (plan Rost
 }
 
 // RefreshRoster forgets what is known of a domain, or of one user there, and rebuilds it. It
-// returns the number of users whose rosters are asked for now.
+// returns the number of users whose rosters are asked for from now on, in as many runs as it
+// takes.
 func (b *Broker) RefreshRoster(ctx context.Context, domain, user string) (users int, err error) {
 	r, err := b.rosterOf(domain)
 	if err != nil {

@@ -77,7 +77,7 @@ func (r *rosterRef) close() {
 
 // run brings the rosters of users of one domain up to date, on a goroutine of its own.
 func (r *rosterRef) run(batch []auth.Identity) {
-	done := &rosterDone{batch: batch, again: batch, fault: true}
+	done := &rosterDone{batch: batch, asked: len(batch), again: batch, fault: true}
 	defer func() { r.send(done) }()
 	t, err := r.take(r.broker.ctx)
 	if err != nil {
@@ -97,19 +97,19 @@ func (r *rosterRef) run(batch []auth.Identity) {
 	}
 	begun := time.Now()
 	state := t.state(batch[0].Domain)
-	wanted, again, err := t.gather(r.broker.ctx, state, batch, false)
-	fault, steps := len(again) > 0, 0
+	wanted, failed, asked, err := t.gather(r.broker.ctx, state, batch, false)
+	fault, steps := len(failed) == asked, 0
 	if err == nil && !wanted.Empty() {
 		var plan *roster.Plan
 		if plan, err = roster.NewPlan(wanted); err == nil {
 			steps, err = t.server.Carry(r.broker.ctx, plan)
 		}
 		if err != nil {
-			again = batch
+			failed = batch[:asked]
 			fault = fault || !errors.Is(err, roster.ErrRefused) // which is one by a server in order
 		}
 	}
-	done.again, done.fault = again, fault
+	done.asked, done.again, done.fault = asked, failed, fault
 	r.report(state.Domain, wanted, len(batch), steps, time.Since(begun), err)
 }
 
@@ -133,30 +133,33 @@ func (r *rosterRef) report(domain string, w *roster.Wanted, users, steps int, to
 		slog.Int("users", users), slog.Int("steps", steps), slog.Duration("took", took))
 }
 
-// gather asks about each user and folds the answers that are new; with all, the others too.
-// It stops when the backends are out of order: the users not asked about are returned.
-func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, again []auth.Identity, err error) {
+// gather asks about each user and folds the answers that are new; with all, the others too. It
+// stops when the backends are out of order. It returns of whom they could not tell, and how many
+// of the users, the first, they were asked about.
+func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, failed []auth.Identity, asked int, err error) {
 	w = roster.NewWanted(state, &r.filter)
 	outages, last := 0, roster.Answer{}
 	for i, id := range batch {
 		if outages >= outagesInRow || ctx.Err() != nil {
-			return w, append(again, batch[i:]...), nil
+			return w, failed, i, nil
 		}
 		document, aliases, err := r.question(ctx, id)
+		if err != nil {
+			r.log.Debug("shared roster not told", "domain", id.Domain, "user", id.User, "err", err)
+		}
 		switch {
 		case errors.Is(err, errNoGroups):
 			outages = 0
 			continue
 		case err != nil:
 			outages++
-			again = append(again, id)
-			r.log.Debug("shared roster not asked", "domain", id.Domain, "user", id.User, "err", err)
+			failed = append(failed, id)
 			continue
 		}
 		outages = 0
 		known, err := state.User(id)
 		if err != nil {
-			return w, batch, err
+			return w, batch, len(batch), err
 		}
 		hash := roster.HashOf(document, &r.filter)
 		if known.Hash == hash && !all {
@@ -177,11 +180,12 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 		w.Add(id, answer)
 		last = answer
 	}
-	return w, again, nil
+	return w, failed, len(batch), nil
 }
 
 // question asks the domain's backends in turn for a user's roster, and returns the document
-// and the domain's names at the backend that gave it.
+// and the domain's names at the backend that gave it. One that cannot answer ends it: it may be
+// the user's, and the groups that a later one gives would take the place of those that it gave.
 func (r *rosterTurn) question(ctx context.Context, id auth.Identity) (document []byte, aliases []string, err error) {
 	chain := backend.NewChain(auth.OpRoster)
 	for _, h := range r.params.hops {
@@ -192,18 +196,22 @@ func (r *rosterTurn) question(ctx context.Context, id auth.Identity) (document [
 		} else {
 			aliases = []string{q.Domain}
 		}
-		if chain.Add(r.askPatiently(ctx, h.backend, q)) {
+		result := r.askPatiently(ctx, h.backend, q)
+		switch result.Class {
+		case backend.Outage, backend.Throttled, backend.Misconfigured:
+			return nil, nil, result.Err
+		}
+		if chain.Add(result) {
 			break
 		}
 	}
-	result := chain.Result()
-	switch result.Class {
-	case backend.Accepted:
+	switch result := chain.Result(); {
+	case result.Class == backend.Accepted:
 		return result.Body, aliases, nil
-	case backend.Refused, backend.Unsupported:
-		return nil, nil, errNoGroups
+	case result.Err != nil:
+		return nil, nil, fmt.Errorf("%w: %w", errNoGroups, result.Err)
 	}
-	return nil, nil, result.Err
+	return nil, nil, errNoGroups
 }
 
 // A backend that is busy with logins is asked again after a moment, and after a minute of
