@@ -63,19 +63,6 @@ func (v *Verifier) fresh(r *Rules, now Time) bool {
 // grace reports whether a matching secret may be allowed while the backend cannot answer.
 func (v *Verifier) grace(r *Rules, now Time) bool { return v.Verified.within(r.Outage, now) }
 
-// Refusal is a secret that the backend has refused.
-type Refusal struct {
-	Key Key
-	At  Time
-
-	settling int // comparisons under way that may find a verifier of this secret
-
-	// number is that of the user's refusals, in their order. It is no time, since clocks are set back.
-	number uint64
-	// muted: it is not held against the secret, but tells an acceptance from before it.
-	muted bool
-}
-
 // Existence is what the backend last said to isuser.
 type Existence struct {
 	Known bool
@@ -138,53 +125,6 @@ func (u *User) dropKeyed(key Key) bool {
 		}
 	}
 	return false
-}
-
-// refusal returns what is remembered of a refusal of key, or nil.
-func (u *User) refusal(key Key) *Refusal {
-	for i := range u.Refusals {
-		if u.Refusals[i].Key == key {
-			return &u.Refusals[i]
-		}
-	}
-	return nil
-}
-
-func (u *User) refuse(key Key, r *Rules, now Time) {
-	u.refused++
-	if f := u.refusal(key); f != nil {
-		f.At, f.number = now, u.refused
-		return
-	}
-	if len(u.Refusals) >= r.Refusals {
-		for i := range u.Refusals {
-			if u.Refusals[i].settling == 0 {
-				u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
-				break
-			}
-		}
-	}
-	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now, number: u.refused})
-}
-
-func (u *User) pardon(key Key) {
-	for i, f := range u.Refusals {
-		if f.Key == key {
-			u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
-			return
-		}
-	}
-}
-
-func (u *User) settled(key Key) {
-	if f := u.refusal(key); f != nil && f.settling > 0 {
-		f.settling--
-	}
-}
-
-// settling reports whether a refused secret is being compared with the user's hashes.
-func (u *User) settling() bool {
-	return slices.ContainsFunc(u.Refusals, func(f Refusal) bool { return f.settling > 0 })
 }
 
 // add remembers a new secret and makes room for it by forgetting the one that was used
@@ -253,25 +193,6 @@ func (u *User) SetExists(yes bool, r *Rules, now Time) (changed bool) {
 	was := u.Exists
 	u.Exists = Existence{Known: true, Yes: yes, At: now}
 	return yes || was.Known && was.Yes
-}
-
-// Doubt makes everything be asked again at its next use, as after a change of which nobody
-// knows whether it was made.
-func (u *User) Doubt() {
-	for i := range u.Verifiers {
-		u.Verifiers[i].Stale = true
-	}
-	u.Refusals = slices.DeleteFunc(u.Refusals, func(f Refusal) bool { return f.settling == 0 })
-	u.Exists.Known = false
-}
-
-// Reconsider forgets refusals, as when other backends are asked from now on. Passwords that
-// were refused stay out of the cache all the same: only their being refused unasked ends.
-func (u *User) Reconsider() {
-	u.Refusals = slices.DeleteFunc(u.Refusals, func(f Refusal) bool { return f.settling == 0 })
-	if !u.Exists.Yes {
-		u.Exists = Existence{}
-	}
 }
 
 // Clone returns a copy that shares nothing with u.
