@@ -200,6 +200,14 @@ func TestTwoBackends(t *testing.T) {
 			if a := r.auth("joe", "good"); (a.Verdict == auth.Allow) != c.grace {
 				t.Errorf("joe of yesterday is answered %v (%v)", a.Verdict, a.Source)
 			}
+			// That nobody can tell any more makes nothing good that was refused.
+			refused := func(r backend.Result) bool { return r.Class == backend.Refused && !r.Absent }
+			later := c.verdict == auth.Allow || !refused(c.first) && !refused(c.second)
+			r.fake.ask, second.ask = outage, outage
+			r.clock.advance(2 * time.Hour)
+			if a := r.auth("joe", "good"); (a.Verdict == auth.Allow) != later {
+				t.Errorf("in an outage of both joe is answered %v (%v)", a.Verdict, a.Source)
+			}
 		})
 	}
 }

@@ -279,38 +279,9 @@ func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
 		s.count.Refusals++
 	}
 	if t.flow != nil {
-		if s.outdated(t) {
-			t.flow.Outdate()
-		}
-		if t.epoch != s.epoch {
-			t.flow.Supersede()
-		}
-		outcome, source := outcomeOf(result.Class, f.busy), f.source
-		if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {
-			outcome, source = cache.Withheld, auth.SourceLimitBudget
-		}
-		rules := &s.params.Load().rules
-		s.apply(t, user, t.flow.Asked(user, outcome, source, rules, now))
+		s.conclude(f, user, result, now)
 		return
 	}
 	s.finishOther(t, user, result, f.source, now)
 	t.end()
-}
-
-// outcomeOf is what a backend's answer means to the cache.
-func outcomeOf(c backend.Class, busy bool) cache.Outcome {
-	switch c {
-	case backend.Accepted:
-		return cache.Accepted
-	case backend.Refused:
-		return cache.Refused
-	case backend.Misconfigured:
-		return cache.Broken
-	case backend.Unsupported:
-		return cache.NotThere
-	}
-	if busy {
-		return cache.Busy
-	}
-	return cache.CannotAnswer
 }

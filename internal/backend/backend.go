@@ -73,6 +73,9 @@ type Result struct {
 	// Absent says that a refusal is no judgement on the password: the backend surely does
 	// not have this user.
 	Absent bool
+	// Suspect says that the password was refused, perhaps rightly, before the backend could not
+	// tell any more. The class is neither Accepted nor Refused.
+	Suspect bool
 	// Attempts is how many logins the server refused for this one question; 0: one, if the
 	// class is Refused.
 	Attempts int

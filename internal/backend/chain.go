@@ -31,7 +31,7 @@ func (c *Chain) Add(r Result) (decided bool) {
 		c.cause, c.any, c.refused = r, true, false
 		return true
 	}
-	if r.Class == Refused && c.op == auth.OpAuth && !r.Absent {
+	if c.op == auth.OpAuth && (r.Suspect || r.Class == Refused && !r.Absent) {
 		c.refused = true
 	}
 	if !c.any || weight(r.Class) > weight(c.cause.Class) {
@@ -53,6 +53,12 @@ func (c *Chain) Result() Result {
 // Refused reports whether a backend that may know the user has refused the password, whatever
 // the others said.
 func (c *Chain) Refused() bool { return c.refused || c.cause.Class == Refused }
+
+// Suspect reports whether a backend that may know the user has refused the password though the
+// chain's answer is neither yes nor no.
+func (c *Chain) Suspect() bool {
+	return c.refused && c.cause.Class != Accepted && c.cause.Class != Refused
+}
 
 // weight orders the answers that do not decide: a backend that might have said yes outweighs
 // those that said no.

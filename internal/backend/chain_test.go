@@ -18,7 +18,8 @@ var (
 	broken     = Result{Class: Misconfigured, Err: errors.New("misconfigured")}
 	notTheir   = Result{Class: Unsupported}
 	unsure     = Result{Class: Unsure, Err: errors.New("nobody may look")}
-	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir, unsure}
+	mixed      = Result{Class: Misconfigured, Suspect: true, Err: errors.New("no under one name, and under the next down")}
+	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir, unsure, mixed}
 )
 
 // TestChain tells what comes of answers in turn, and after which of them the chain ends.
@@ -55,6 +56,9 @@ func TestChain(t *testing.T) {
 		"outage, throttled":                  {auth.OpAuth, []Result{down, throttled}, false, Outage},
 		"misconfigured, throttled":           {auth.OpAuth, []Result{broken, throttled}, false, Throttled},
 		"no, misconfigured":                  {auth.OpAuth, []Result{no, broken}, false, Misconfigured},
+		"no to a name, outage: no grace":     {auth.OpAuth, []Result{mixed, down}, false, Misconfigured},
+		"outage, no to a name: no grace":     {auth.OpAuth, []Result{down, mixed}, false, Misconfigured},
+		"no to a name, yes":                  {auth.OpAuth, []Result{mixed, yes}, true, Accepted},
 		"unsupported":                        {auth.OpRoster, []Result{notTheir}, false, Unsupported},
 		"unsupported, no":                    {auth.OpAuth, []Result{notTheir, no}, false, Refused},
 		"no, unsupported":                    {auth.OpAuth, []Result{no, notTheir}, false, Refused},
@@ -107,15 +111,21 @@ func checkChain(t *testing.T, answers []Result) {
 			break
 		}
 	}
-	var accepted, known, cannot bool
+	var accepted, known, cannot, suspect bool
 	for _, r := range asked {
+		suspect = suspect || r.Suspect || r.Class == Refused && !r.Absent
 		accepted = accepted || r.Class == Accepted
 		known = known || r.Class == Refused && r.Known
 		cannot = cannot || r.Class == Outage || r.Class == Throttled || r.Class == Misconfigured ||
 			r.Class == Unsure
 	}
 	got := chain.Result()
+	decided := got.Class == Accepted || got.Class == Refused
 	switch {
+	case chain.Suspect() != (suspect && !decided):
+		t.Errorf("%v is suspect: %t", classes(asked), chain.Suspect())
+	case chain.Suspect() && got.Class != Misconfigured:
+		t.Errorf("%v may be served in grace: %v", classes(asked), got.Class)
 	case (got.Class == Accepted) != accepted:
 		t.Errorf("%v became %v", classes(asked), got.Class)
 	case got.Class == Refused && cannot && !known:

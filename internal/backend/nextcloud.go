@@ -155,7 +155,7 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 			}
 		case i > 0:
 			// One of the names was refused, perhaps rightly: no cache may serve in grace.
-			return Result{Class: Misconfigured, Attempts: i, Err: fmt.Errorf("the password was refused under one login name, and under the next: %w", r.Err)}
+			return Result{Class: Misconfigured, Suspect: true, Attempts: i, Err: fmt.Errorf("the password was refused under one login name, and under the next: %w", r.Err)}
 		default:
 			return r
 		}

@@ -198,7 +198,7 @@ func TestNextcloudRemembersTheRule(t *testing.T) {
 }
 
 // TestNextcloudGuessCutShort: a refusal under one name and no answer under the next is nothing
-// that a cache may serve in grace.
+// that a cache may serve in grace, and the password is suspect; without one it is not.
 func TestNextcloudGuessCutShort(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	s.Change(func(state *ocstest.State) {
@@ -211,8 +211,11 @@ func TestNextcloudGuessCutShort(t *testing.T) {
 			return true
 		}
 	})
-	if r := put(t, n, auth.OpAuth, "joe", "wrong", both...); r.Class != Misconfigured || !says(r, "HTTP 502") {
-		t.Errorf("%v, %v", r.Class, r.Err)
+	if r := put(t, n, auth.OpAuth, "ann", "wrong", both...); r.Class != Outage || r.Suspect {
+		t.Errorf("under no name: %v, suspect %t, %v", r.Class, r.Suspect, r.Err)
+	}
+	if r := put(t, n, auth.OpAuth, "joe", "wrong", both...); r.Class != Misconfigured || !r.Suspect || !says(r, "HTTP 502") {
+		t.Errorf("%v, suspect %t, %v", r.Class, r.Suspect, r.Err)
 	}
 }
 

@@ -12,6 +12,16 @@ func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now
 		return f.accepted(u, r, now)
 	case Refused:
 		return f.refused(u, r, now)
+	}
+	if f.suspect && !r.Off {
+		return f.suspected(u, outcome, source, r, now)
+	}
+	return f.undecided(u, outcome, source, r, now)
+}
+
+// undecided takes an answer that is neither yes nor no.
+func (f *Flow) undecided(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+	switch outcome {
 	case CannotAnswer, Busy:
 		return f.cannotAnswer(u, outcome, source, r, now)
 	case Withheld:
@@ -42,7 +52,7 @@ func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 	}
 	u.Exists = Existence{Known: true, Yes: true, At: now}
 	if v := u.keyed(f.key); v != nil {
-		v.Verified, v.Used, v.Stale = now, now, false
+		v.Verified, v.Used, v.Stale, v.Suspect = now, now, false, false
 		if v.Hash == "" && r.Hashed {
 			f.phase, step.Do = phaseHash, Hash
 			return step
@@ -115,10 +125,11 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 		return step
 	}
 	step.Save = u.dropKeyed(f.key) && r.Hashed
-	past := u.refusal(f.key)
-	muted := f.superseded && (past == nil || past.muted)
-	u.refuse(f.key, r, now)
-	u.refusal(f.key).muted = muted
+	counts := held
+	if f.superseded {
+		counts = muted
+	}
+	u.refuse(f.key, counts, r, now)
 	// A hash not yet tried may be this secret's too: until that is known, the refusal is
 	// not forgotten, however short its lifetime, and such hashes are not on disk.
 	if step.Hashes = f.unknown(u, func(*Verifier) bool { return true }); len(step.Hashes) > 0 {
@@ -133,18 +144,24 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 // made, each that might be it goes: losing a cached password costs a question, keeping a
 // refused one would break the promise.
 func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) {
-	gone := []string{match}
+	u.eachMatch(match, hashes, ran, func(i int) { u.drop(i) })
+}
+
+// eachMatch calls do for the verifier that a comparison has found. When it could not be made,
+// for each that might be the one.
+func (u *User) eachMatch(match string, hashes []string, ran bool, do func(i int)) {
+	found := []string{match}
 	if !ran {
-		gone = hashes
+		found = hashes
 	}
-	for _, h := range gone {
+	for _, h := range found {
 		if h == "" {
 			continue
 		}
-		// One whose secret has become known meanwhile is another's: this flow's own was
-		// dropped by key.
+		// One whose secret has become known meanwhile is another's: the flow's own was met
+		// by key.
 		if i := u.hashed(h); i >= 0 && (ran || u.Verifiers[i].Key == (Key{})) {
-			u.drop(i)
+			do(i)
 		}
 	}
 }

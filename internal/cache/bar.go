@@ -8,7 +8,9 @@ func (f *Flow) Bar(a auth.Answer) { f.bar = &a }
 
 // unasked looks for the verifier of a secret that may be asked about only if it has one.
 func (f *Flow) unasked(u *User) Step {
-	if hashes := f.unknown(u, func(*Verifier) bool { return true }); len(hashes) > 0 && u.refusal(f.key) == nil {
+	past := u.refusal(f.key)
+	hashes := f.unknown(u, func(*Verifier) bool { return true })
+	if len(hashes) > 0 && (past == nil || past.standing == suspected) {
 		f.phase = phaseKnown
 		return Step{Do: Compare, Hashes: hashes}
 	}
@@ -17,10 +19,12 @@ func (f *Flow) unasked(u *User) Step {
 }
 
 // doubt is told that a comparison in search of the secret could not be made: it may be known,
-// and that is no reason for a "no".
-func (f *Flow) doubt(hashes []string) {
+// and that is no reason for a "no". It reports whether a record has changed.
+func (f *Flow) doubt(u *User, hashes []string) (changed bool) {
 	f.tried = append(f.tried, hashes...)
 	f.bar = &auth.Answer{Verdict: auth.Unavailable, Source: f.bar.Source}
+	past := u.refusal(f.key)
+	return past != nil && past.standing == suspected && f.suspectMatch(u, "", hashes, false)
 }
 
 // withheld asks again if the secret turns out to be a known one. Once it has a bar it was

@@ -12,7 +12,8 @@ const (
 	Accepted
 	// Refused: the backend said no.
 	Refused
-	// Broken: the backend is misconfigured; nobody gets in by grace.
+	// Broken: the backend is misconfigured, or one has refused what another cannot tell about (see
+	// Suspect); nobody gets in by grace.
 	Broken
 	// Busy: too many requests wait for the backend. As CannotAnswer, but no hash is
 	// computed for it: work would only add to the load.
@@ -65,19 +66,22 @@ type Flow struct {
 
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
+	suspect    bool // see Suspect
+	search     bool // a verifier of the suspect secret may stand among those not yet tried
 }
 
 type phase uint8
 
 const (
-	phaseStart phase = iota
-	phaseFresh       // comparing with fresh verifiers, to answer without asking
-	phaseAsked       // the backend has the question
-	phaseKnown       // comparing with all verifiers, since only a known secret may be asked about
-	phaseGrace       // comparing with verifiers within the outage lifetime
-	phaseAdopt       // accepted: looking for the verifier this secret has
-	phaseHash        // accepted: hashing a new secret
-	phaseDrop        // refused: looking for the verifier to remove
+	phaseStart   phase = iota
+	phaseFresh         // comparing with fresh verifiers, to answer without asking
+	phaseAsked         // the backend has the question
+	phaseKnown         // comparing with all verifiers, since only a known secret may be asked about
+	phaseGrace         // comparing with verifiers within the outage lifetime
+	phaseAdopt         // accepted: looking for the verifier this secret has
+	phaseHash          // accepted: hashing a new secret
+	phaseDrop          // refused: looking for the verifier to remove
+	phaseSuspect       // suspected: looking for the verifier that is not to serve
 	phaseEnd
 )
 
@@ -90,7 +94,7 @@ func (u *User) Hot(key Key, r *Rules, now Time) (step Step, ok bool) {
 	if r.Off {
 		return step, false
 	}
-	if f := u.refusal(key); f != nil && !f.muted {
+	if f := u.refusal(key); f != nil && f.standing == held {
 		if f.At.within(r.Refused, now) {
 			return answer(auth.Deny, auth.SourceRefusedBefore), true
 		}
@@ -164,10 +168,10 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 	case phaseFresh:
 		return f.comparedFresh(u, match, r, now)
 	case phaseKnown:
-		if !ran {
-			f.doubt(hashes)
-		}
-		return f.comparedFresh(u, match, r, now)
+		changed := !ran && f.doubt(u, hashes)
+		step := f.comparedFresh(u, match, r, now)
+		step.Save = step.Save || changed
+		return step
 	case phaseGrace:
 		return f.comparedGrace(u, match, r, now)
 	case phaseAdopt:
@@ -177,6 +181,11 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 		f.dropMatch(u, match, hashes, ran)
 		u.settled(f.key)
 		return Step{Save: r.Hashed}
+	case phaseSuspect:
+		f.phase = phaseEnd
+		f.suspectMatch(u, match, hashes, ran)
+		u.settled(f.key)
+		return Step{Save: r.Hashed}
 	}
 	return Step{}
 }
@@ -184,15 +193,15 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 // comparedFresh allows by a hash, unless something else was learned of the secret while
 // the hash was computed.
 func (f *Flow) comparedFresh(u *User, match string, r *Rules, now Time) Step {
-	dropped := f.learn(u, match)
+	changed := f.learn(u, match)
 	step, ok := u.Hot(f.key, r, now)
 	if !ok {
 		step = f.ask(u, now)
-		step.Save = dropped
+		step.Save = changed
 		return step
 	}
 	f.phase = phaseEnd
-	step.Save = dropped
+	step.Save = changed
 	if step.Answer.Verdict == auth.Allow {
 		step.Answer.Source = auth.SourceCache
 	}
@@ -210,21 +219,24 @@ func (f *Flow) comparedGrace(u *User, match string, r *Rules, now Time) Step {
 }
 
 // learn notes that the verifier with the hash is the one of this secret, or drops it if the
-// secret was refused while the hash was computed.
-func (f *Flow) learn(u *User, match string) (dropped bool) {
+// secret was refused while the hash was computed. It reports whether a record has changed.
+func (f *Flow) learn(u *User, match string) (changed bool) {
 	i := -1
 	if match != "" {
 		i = u.hashed(match)
 	}
-	switch {
-	case i < 0:
-	case u.refusal(f.key) != nil:
+	if i < 0 {
+		return false
+	}
+	past := u.refusal(f.key)
+	if past != nil && past.standing != suspected {
 		u.drop(i)
 		return true
-	case u.keyed(f.key) == nil:
+	}
+	if u.keyed(f.key) == nil {
 		u.Verifiers[i].Key = f.key
 	}
-	return false
+	return past != nil && u.Verifiers[i].suspect()
 }
 
 // Outdate tells that the question was put under another configuration: an acceptance is

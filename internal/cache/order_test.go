@@ -83,7 +83,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 			}
 			u.Verifiers = append(u.Verifiers, Verifier{Key: keyA, First: base, Verified: base, Used: base})
 			if since {
-				u.refuse(keyA, rules, base)
+				u.refuse(keyA, held, rules, base)
 			}
 			old.Supersede()
 			step := old.Asked(u, Refused, auth.SourceBackend, rules, base)

@@ -21,31 +21,25 @@ const (
 var ErrRecord = errors.New("unreadable cache record")
 
 const (
-	flagStale  = 1 << 0
-	flagExists = 1 << 0
+	flagStale   = 1 << 0 // of a verifier
+	flagSuspect = 1 << 1 // of a verifier
+	flagExists  = 1 << 0 // of the record
 )
 
 // Encode returns the record of what is worth keeping of u on disk: verifiers with a hash
-// and a positive isuser answer. It returns nil if nothing is. While a refused secret is being
-// compared, hashes that may be its own are left out: a crash loses them rather than the refusal.
+// and a positive isuser answer. It returns nil if nothing is; see stored.
 //
 // Layout, version 1: version byte; flags byte; varint time of the isuser answer, if
 // flagged; uvarint number of verifiers; each a flags byte, a length byte and the hash, and
 // three varints: first verified, last verified and last used, in Unix milliseconds, the
 // latter two as differences to the first.
 func (u *User) Encode() []byte {
-	settling, n := u.settling(), 0
-	kept := func(v *Verifier) bool { return v.Hash != "" && (v.Key != (Key{}) || !settling) }
-	for i := range u.Verifiers {
-		if kept(&u.Verifiers[i]) {
-			n++
-		}
-	}
+	verifiers := u.stored()
 	yes := u.Exists.Known && u.Exists.Yes
-	if n == 0 && !yes {
+	if len(verifiers) == 0 && !yes {
 		return nil
 	}
-	b := make([]byte, 0, 16+n*96)
+	b := make([]byte, 0, 16+len(verifiers)*96)
 	b = append(b, recordVersion)
 	if yes {
 		b = append(b, flagExists)
@@ -53,15 +47,15 @@ func (u *User) Encode() []byte {
 	} else {
 		b = append(b, 0)
 	}
-	b = binary.AppendUvarint(b, uint64(n))
-	for i := range u.Verifiers {
-		v := &u.Verifiers[i]
-		if !kept(v) {
-			continue
-		}
+	b = binary.AppendUvarint(b, uint64(len(verifiers)))
+	for i := range verifiers {
+		v := &verifiers[i]
 		var flags byte
 		if v.Stale {
 			flags |= flagStale
+		}
+		if v.Suspect {
+			flags |= flagSuspect
 		}
 		b = append(b, flags, byte(len(v.Hash)))
 		b = append(b, v.Hash...)
@@ -70,6 +64,24 @@ func (u *User) Encode() []byte {
 		b = binary.AppendVarint(b, int64(v.Used-v.First))
 	}
 	return b
+}
+
+// stored lists the verifiers as a record has them. While a refused secret is being compared,
+// hashes that may be its own are left out: a crash loses them rather than the refusal. While a
+// suspected one is, they are suspect.
+func (u *User) stored() (list []Verifier) {
+	refused, suspect := u.settling()
+	list = make([]Verifier, 0, len(u.Verifiers))
+	for _, v := range u.Verifiers {
+		if v.Hash == "" || v.Key == (Key{}) && refused {
+			continue
+		}
+		if v.Key == (Key{}) && suspect {
+			v.suspect()
+		}
+		list = append(list, v)
+	}
+	return list
 }
 
 // Decode reads a record that Encode wrote. Hashes that passhash would not check are an
@@ -91,7 +103,7 @@ func Decode(record []byte) (*User, error) {
 		flags := d.byte()
 		hash := string(d.bytes(int(d.byte())))
 		first := Time(d.varint())
-		v := Verifier{Hash: hash, Stale: flags&flagStale != 0, First: first}
+		v := Verifier{Hash: hash, Stale: flags&flagStale != 0, Suspect: flags&flagSuspect != 0, First: first}
 		v.Verified = first + Time(d.varint())
 		v.Used = first + Time(d.varint())
 		if d.bad || passhash.Check(hash) != nil {

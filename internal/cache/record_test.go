@@ -18,7 +18,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		"two, one stale, and existence": {
 			Verifiers: []Verifier{
 				{Hash: hashA, First: 5, Verified: 4, Used: 3, Stale: true},
-				{Hash: hashB, First: 1_800_000_000_000, Verified: 1_800_000_000_001, Used: 1_900_000_000_000},
+				{Hash: hashB, Suspect: true, First: 1_800_000_000_000, Verified: 1_800_000_000_001, Used: 1_900_000_000_000},
 			},
 			Exists: Existence{Known: true, Yes: true, At: 77},
 		},
@@ -34,6 +34,25 @@ func TestRecordRoundTrip(t *testing.T) {
 				t.Errorf("got %+v, want %+v", *got, u)
 			}
 		})
+	}
+}
+
+// TestRecordOfBefore: a record that was written before there were suspect verifiers has none.
+func TestRecordOfBefore(t *testing.T) {
+	record := append([]byte{1, 1, 0x9a, 0x01, 2, 1, byte(len(hashA))}, hashA...)
+	record = append(record, 10, 1, 3)
+	record = append(append(record, 0, byte(len(hashB))), hashB...)
+	record = append(record, 2, 4, 6)
+	want := User{
+		Verifiers: []Verifier{{Hash: hashA, Stale: true, First: 5, Verified: 4, Used: 3}, {Hash: hashB, First: 1, Verified: 3, Used: 4}},
+		Exists:    Existence{Known: true, Yes: true, At: 77},
+	}
+	got, err := Decode(record)
+	if err != nil || !reflect.DeepEqual(*got, want) {
+		t.Fatalf("got %+v, %v, want %+v", got, err, want)
+	}
+	if !bytes.Equal(got.Encode(), record) {
+		t.Error("it is written in another way now")
 	}
 }
 
@@ -86,7 +105,7 @@ func TestRecordRefused(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add((&User{Verifiers: []Verifier{{Hash: hashA, First: 1, Verified: 2, Used: 3}}}).Encode())
-	f.Add((&User{Verifiers: []Verifier{{Hash: hashB, Stale: true}}, Exists: Existence{Known: true, Yes: true, At: 9}}).Encode())
+	f.Add((&User{Verifiers: []Verifier{{Hash: hashB, Stale: true, Suspect: true}}, Exists: Existence{Known: true, Yes: true, At: 9}}).Encode())
 	f.Add([]byte{recordVersion, 1, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, record []byte) {
 		u, err := Decode(record)

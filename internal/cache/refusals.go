@@ -10,10 +10,18 @@ type Refusal struct {
 	settling int // comparisons under way that may find a verifier of this secret
 
 	// number is that of the user's refusals, in their order. It is no time, since clocks are set back.
-	number uint64
-	// muted: it is not held against the secret, but tells an acceptance from before it.
-	muted bool
+	number   uint64
+	standing standing
 }
+
+// standing is what a refusal counts for.
+type standing uint8
+
+const (
+	held      standing = iota // the secret is refused unasked for a while
+	muted                     // only tells an acceptance from before it
+	suspected                 // as muted; one backend has refused the secret, and another cannot tell
+)
 
 // refusal returns what is remembered of a refusal of key, or nil.
 func (u *User) refusal(key Key) *Refusal {
@@ -25,10 +33,14 @@ func (u *User) refusal(key Key) *Refusal {
 	return nil
 }
 
-func (u *User) refuse(key Key, r *Rules, now Time) {
+// refuse remembers a refusal. One that counts for more already goes on doing so.
+func (u *User) refuse(key Key, s standing, r *Rules, now Time) {
 	u.refused++
 	if f := u.refusal(key); f != nil {
-		f.At, f.number = now, u.refused
+		f.number = u.refused
+		if s <= f.standing {
+			f.At, f.standing = now, s
+		}
 		return
 	}
 	if len(u.Refusals) >= r.Refusals {
@@ -39,7 +51,7 @@ func (u *User) refuse(key Key, r *Rules, now Time) {
 			}
 		}
 	}
-	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now, number: u.refused})
+	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now, number: u.refused, standing: s})
 }
 
 func (u *User) pardon(key Key) {
@@ -57,9 +69,15 @@ func (u *User) settled(key Key) {
 	}
 }
 
-// settling reports whether a refused secret is being compared with the user's hashes.
-func (u *User) settling() bool {
-	return slices.ContainsFunc(u.Refusals, func(f Refusal) bool { return f.settling > 0 })
+// settling reports whether a refused, or a suspected, secret is being compared with the user's
+// hashes.
+func (u *User) settling() (refused, suspect bool) {
+	for _, f := range u.Refusals {
+		if f.settling > 0 {
+			refused, suspect = refused || f.standing != suspected, suspect || f.standing == suspected
+		}
+	}
+	return refused, suspect
 }
 
 // Doubt makes everything be asked again at its next use, as after a change of which nobody

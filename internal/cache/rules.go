@@ -53,6 +53,8 @@ type Verifier struct {
 	Verified Time   // last verified by the backend
 	Used     Time   // last used
 	Stale    bool   // must be verified again at its next use
+	// Suspect: since it was last accepted, one backend has refused it and another could not tell.
+	Suspect bool
 }
 
 // fresh reports whether a matching secret may be allowed without asking.
@@ -61,7 +63,17 @@ func (v *Verifier) fresh(r *Rules, now Time) bool {
 }
 
 // grace reports whether a matching secret may be allowed while the backend cannot answer.
-func (v *Verifier) grace(r *Rules, now Time) bool { return v.Verified.within(r.Outage, now) }
+func (v *Verifier) grace(r *Rules, now Time) bool {
+	return !v.Suspect && v.Verified.within(r.Outage, now)
+}
+
+// suspect keeps a verifier from serving until the backend accepts its secret again, and reports
+// whether that changes it.
+func (v *Verifier) suspect() (changed bool) {
+	changed = !v.Suspect || !v.Stale
+	v.Suspect, v.Stale = true, true
+	return changed
+}
 
 // Existence is what the backend last said to isuser.
 type Existence struct {
@@ -176,7 +188,8 @@ func (u *User) IsUserGrace(r *Rules, now Time) (a auth.Answer, ok bool) {
 		return yes, u.Exists.Yes && u.Exists.At.within(r.Outage, now)
 	}
 	for i := range u.Verifiers {
-		if u.Verifiers[i].grace(r, now) {
+		// Also by one that is suspect: whatever his password is, the user was there.
+		if u.Verifiers[i].Verified.within(r.Outage, now) {
 			return yes, true
 		}
 	}
