@@ -38,18 +38,10 @@ func (f *Flow) undecided(u *User, outcome Outcome, source auth.Source, r *Rules,
 func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 	step := answer(auth.Allow, auth.SourceBackend)
 	f.phase = phaseEnd
-	if r.Off || f.outdated || f.superseded {
+	if r.Off || f.outdated || f.superseded || f.overtaken(u) {
 		return step
 	}
-	if past := u.refusal(f.key); past != nil {
-		if past.number > f.before || u != f.asked {
-			// It was refused after this question was put, or may have been, if the user was out
-			// of memory meanwhile: which of the two is the backend's last word nobody knows, so
-			// nothing is remembered.
-			return step
-		}
-		u.pardon(f.key)
-	}
+	u.pardon(f.key)
 	u.Exists = Existence{Known: true, Yes: true, At: now}
 	if v := u.keyed(f.key); v != nil {
 		v.Verified, v.Used, v.Stale, v.Suspect = now, now, false, false
@@ -68,6 +60,14 @@ func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 		return step
 	}
 	return f.newSecret(u, step, r)
+}
+
+// overtaken reports whether the secret was refused after this question was put, or may have been,
+// since the user was out of memory meanwhile, or a refusal of his is forgotten. Which of the two is
+// the backend's last word nobody knows, so an acceptance is not remembered.
+func (f *Flow) overtaken(u *User) bool {
+	past := u.refusal(f.key)
+	return u != f.asked || u.lost > f.before || past != nil && past.number > f.before
 }
 
 // newSecret settles a secret never seen before: the user's others must be verified again,

@@ -101,7 +101,7 @@ func (u *User) Hot(key Key, r *Rules, now Time) (step Step, ok bool) {
 		if f.settling > 0 {
 			return step, false
 		}
-		u.pardon(key)
+		f.standing = muted
 	}
 	if v := u.keyed(key); v != nil && v.fresh(r, now) {
 		v.Used = now

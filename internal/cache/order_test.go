@@ -9,28 +9,68 @@ import (
 )
 
 // An acceptance that was asked for before a refusal came is answered, but not remembered, whatever
-// the clock is set to meanwhile, and though the user was out of memory.
+// the clock is set to meanwhile, though the user was out of memory, and though the refusal itself is
+// forgotten by then.
 func TestAcceptanceOlderThanRefusal(t *testing.T) {
+	evict := func(_ *testing.T, u *User, _ *Rules) *User { return &User{} }
+	tried := func(t *testing.T, u *User, r *Rules) *User {
+		r.Refused = 0
+		login(t, u, keyA, "", CannotAnswer, r, base)
+		return u
+	}
+	crowd := func(t *testing.T, u *User, r *Rules) *User {
+		for i := range r.Refusals {
+			login(t, u, Key{1, byte(i)}, "", Refused, r, base)
+		}
+		return u
+	}
+	reconsider := func(_ *testing.T, u *User, _ *Rules) *User { u.Reconsider(); return u }
 	for name, c := range map[string]struct {
-		refusedAt time.Duration
-		evicted   bool
+		refusedAt     time.Duration
+		before, after func(*testing.T, *User, *Rules) *User // the refusal
 	}{
-		"later": {time.Second, false}, "within the same millisecond": {0, false},
-		"the clock set back": {-time.Hour, false}, "evicted": {time.Second, true},
+		"later":                            {time.Second, nil, nil},
+		"within the same millisecond":      {0, nil, nil},
+		"the clock set back":               {-time.Hour, nil, nil},
+		"evicted before the refusal":       {time.Second, evict, nil},
+		"evicted after the refusal":        {0, nil, evict},
+		"over at a third try":              {0, nil, tried},
+		"pushed out by others":             {0, nil, crowd},
+		"forgiven, since others are asked": {0, nil, reconsider},
 	} {
 		u, rules := &User{}, defaults()
 		login(t, u, keyB, "", Refused, rules, base)
 		slow, quick := NewFlow(keyA), NewFlow(keyA)
 		slow.Start(u, rules, base)
 		quick.Start(u, rules, base)
-		if c.evicted {
-			u = &User{}
+		if c.before != nil {
+			u = c.before(t, u, rules)
 		}
 		quick.Asked(u, Refused, auth.SourceBackend, rules, after(c.refusedAt))
+		if c.after != nil {
+			u = c.after(t, u, rules)
+		}
+		if past := u.refusal(keyA); c.after != nil && past != nil && past.standing == held {
+			t.Errorf("%s: the refusal still holds", name)
+		}
 		step := slow.Asked(u, Accepted, auth.SourceBackend, rules, after(2*time.Second))
 		if step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
 			t.Errorf("%s: answered %v, remembered %+v", name, step.Answer.Verdict, u.Verifiers)
 		}
+	}
+}
+
+// What became of another secret's refusal before the question was put is no reason not to remember
+// the answer.
+func TestAcceptanceBesideLostRefusal(t *testing.T) {
+	u, rules := &User{}, defaults()
+	rules.Refused, rules.Refusals = 0, 1
+	for i := range 3 {
+		login(t, u, Key{1, byte(i)}, "", Refused, rules, base)
+	}
+	login(t, u, Key{1, 2}, "", CannotAnswer, rules, base)
+	if a, _ := login(t, u, keyA, "", Accepted, rules, base); a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+		t.Errorf("answered %v, remembered %+v", a.Verdict, u.Verifiers)
 	}
 }
 

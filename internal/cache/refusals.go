@@ -1,7 +1,5 @@
 package cache
 
-import "slices"
-
 // Refusal is a secret that the backend has refused.
 type Refusal struct {
 	Key Key
@@ -46,7 +44,7 @@ func (u *User) refuse(key Key, s standing, r *Rules, now Time) {
 	if len(u.Refusals) >= r.Refusals {
 		for i := range u.Refusals {
 			if u.Refusals[i].settling == 0 {
-				u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
+				u.lose(i)
 				break
 			}
 		}
@@ -55,10 +53,26 @@ func (u *User) refuse(key Key, s standing, r *Rules, now Time) {
 }
 
 func (u *User) pardon(key Key) {
-	for i, f := range u.Refusals {
-		if f.Key == key {
-			u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
+	for i := range u.Refusals {
+		if u.Refusals[i].Key == key {
+			u.lose(i)
 			return
+		}
+	}
+}
+
+// lose forgets a refusal but for its number: an acceptance that was asked for before it may still
+// come.
+func (u *User) lose(i int) {
+	u.lost = max(u.lost, u.Refusals[i].number)
+	u.Refusals = append(u.Refusals[:i], u.Refusals[i+1:]...)
+}
+
+// reprieve forgets all refusals but those that are being compared with the user's hashes.
+func (u *User) reprieve() {
+	for i := len(u.Refusals) - 1; i >= 0; i-- {
+		if u.Refusals[i].settling == 0 {
+			u.lose(i)
 		}
 	}
 }
@@ -86,14 +100,14 @@ func (u *User) Doubt() {
 	for i := range u.Verifiers {
 		u.Verifiers[i].Stale = true
 	}
-	u.Refusals = slices.DeleteFunc(u.Refusals, func(f Refusal) bool { return f.settling == 0 })
+	u.reprieve()
 	u.Exists.Known = false
 }
 
 // Reconsider forgets refusals, as when other backends are asked from now on. Passwords that
 // were refused stay out of the cache all the same: only their being refused unasked ends.
 func (u *User) Reconsider() {
-	u.Refusals = slices.DeleteFunc(u.Refusals, func(f Refusal) bool { return f.settling == 0 })
+	u.reprieve()
 	if !u.Exists.Yes {
 		u.Exists = Existence{}
 	}

@@ -90,6 +90,7 @@ type User struct {
 	Exists    Existence
 
 	refused uint64 // so many refusals came since the user is in memory
+	lost    uint64 // the highest number of one that is forgotten
 }
 
 // Worthless reports whether forgetting the user would lose nothing but refusals: such
@@ -97,7 +98,7 @@ type User struct {
 func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget() { *u = User{refused: u.refused} }
+func (u *User) Forget() { *u = User{refused: u.refused, lost: u.refused} }
 
 // keyed returns the verifier whose secret is key.
 func (u *User) keyed(key Key) *Verifier {
