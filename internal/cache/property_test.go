@@ -3,7 +3,6 @@ package cache
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -26,7 +25,8 @@ type model struct {
 	yes   map[int]event // when the backend last accepted a secret
 	no    map[int]event
 	open  []*pending
-	epoch int // changes of the account
+	disk  []Verifier // what was last saved
+	epoch int        // changes of the account
 	allow map[auth.Source]int
 }
 
@@ -44,6 +44,7 @@ type pending struct {
 
 	decided *event // what the backend made of the question, at that time, if its answer is on its way
 	outcome Outcome
+	suspect bool // one of the backends has refused it
 }
 
 func (m *model) key(secret int) Key { return Key{1, byte(secret)} }
@@ -65,8 +66,11 @@ func (m *model) take(p *pending, step Step) {
 		p.done = true
 		m.check(p.secret, step.Answer)
 	}
-	if step.Save && m.rules.Hashed && m.rng.IntN(4) == 0 {
-		m.restart()
+	if step.Save && m.rules.Hashed {
+		m.disk = m.user.stored()
+		if m.rng.IntN(4) == 0 {
+			m.restart()
+		}
 	}
 	if step.Do == Nothing {
 		if !p.done {
@@ -84,32 +88,19 @@ func (m *model) take(p *pending, step Step) {
 // change changes the account: no password is good until the backend, asked after that, says so.
 func (m *model) change() {
 	m.user.Forget()
+	m.disk = nil
 	m.epoch++
 	clear(m.yes)
 }
 
-// restart replaces the user by what the disk would give back.
+// restart replaces the user by what the disk would give back, as when others have pushed him out of
+// memory: what was under way comes to an end all the same.
 func (m *model) restart() {
-	rec := m.user.Encode()
-	for _, f := range m.user.Refusals {
-		if f.settling > 0 {
-			return // a restart then may lose a refusal: see DESIGN, updates never delay answers
-		}
+	m.user = new(User)
+	for _, v := range m.disk { // passhash.Check refuses the model's hashes, so Decode is not used here
+		v.Key = Key{}
+		m.user.Verifiers = append(m.user.Verifiers, v)
 	}
-	// The answers to what is at the backend never come.
-	m.open = slices.DeleteFunc(m.open, func(p *pending) bool { return p.step.Do == Ask })
-	u := new(User)
-	if rec != nil {
-		// passhash.Check refuses the model's hashes, so Decode is not used here.
-		u.Exists = m.user.Exists
-		for _, v := range m.user.Verifiers {
-			if v.Hash != "" {
-				v.Key = Key{}
-				u.Verifiers = append(u.Verifiers, v)
-			}
-		}
-	}
-	m.user = u
 }
 
 func (m *model) check(secret int, a auth.Answer) {
@@ -148,8 +139,9 @@ func (m *model) limited(secret int, a auth.Answer) {
 	case auth.Unavailable:
 		return
 	}
+	past := m.user.refusal(m.key(secret))
 	for _, v := range m.user.Verifiers {
-		if v.Key == m.key(secret) || v.Key == (Key{}) && hashMatches(v.Hash, secret) && m.user.refusal(m.key(secret)) == nil {
+		if v.Key == m.key(secret) || v.Key == (Key{}) && hashMatches(v.Hash, secret) && (past == nil || past.standing == suspected) {
 			m.t.Fatalf("%v says no to a secret that the cache knows", a.Source)
 		}
 	}
@@ -201,6 +193,7 @@ func (m *model) decide(p *pending) {
 	if p.outcome == Accepted && !m.valid[p.secret] {
 		p.outcome = Refused
 	}
+	p.suspect = (p.outcome == Broken || p.outcome == Withheld) && m.rng.IntN(2) == 0
 }
 
 // deliver brings the backend's answer, and notes what is known by it.
@@ -213,12 +206,14 @@ func (m *model) deliver(p *pending) {
 		if p.epoch == m.epoch { // else it may have been before the change
 			m.yes[p.secret] = event{max(at.seq, m.yes[p.secret].seq), m.now}
 		}
-	case Refused:
-		if at.seq > m.no[p.secret].seq {
-			m.no[p.secret] = event{at.seq, m.now}
-		}
 	case Withheld:
 		source = auth.SourceLimitBudget
+	}
+	if p.suspect {
+		p.flow.Suspect()
+	}
+	if (p.outcome == Refused || p.suspect) && at.seq > m.no[p.secret].seq {
+		m.no[p.secret] = event{at.seq, m.now}
 	}
 	if p.epoch != m.epoch {
 		p.flow.Supersede()
@@ -235,7 +230,7 @@ func TestPromise(t *testing.T) {
 			rules: Rules{
 				Hashed: seed%2 == 0, Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour,
 				Refused: []time.Duration{0, 5 * time.Minute}[seed/2%2], Exists: time.Hour, Absent: time.Minute,
-				Secrets: 1 + int(seed%4), Refusals: 1 + int(seed%3),
+				Secrets: 1 + int(seed%4), Refusals: 1 + int(seed%7),
 			},
 		}
 		for range 400 {
@@ -261,6 +256,9 @@ func TestPromise(t *testing.T) {
 				if len(m.open) > 0 {
 					m.work()
 				}
+			}
+			for len(m.open) > 8 { // no question takes for ever
+				m.work()
 			}
 		}
 		for len(m.open) > 0 {
