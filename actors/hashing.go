@@ -10,8 +10,14 @@ import (
 	"postern/internal/backend"
 )
 
-// errHashBusy means that too much password work waits for the processors.
-var errHashBusy = errors.New("too many password hashes wait for a processor")
+// Why password work was not done. Neither tells anything of the backend that wanted it.
+var (
+	errHashBusy   = errors.New("too many password hashes wait for a processor")
+	errHashBroken = errors.New("the password could not be hashed; the log says why")
+)
+
+// ownFault reports whether an error is this machine's, not the backend's.
+func ownFault(err error) bool { return errors.Is(err, errHashBusy) || errors.Is(err, errHashBroken) }
 
 // hashPool is the machine's share of processors for password hashing: as many workers as
 // processors, with one short queue for logins and one for the bookkeeping after them. Half of
@@ -74,13 +80,14 @@ func (p *hashPool) submit(job hashJob, urgent bool) bool {
 }
 
 // run does fn on the pool and waits for it; it is the backend.Hashing of the users backend. When ctx
-// ends first the processors were busy.
+// ends first the processors were busy. When fn panics, what it would have found out is not known.
 func (p *hashPool) run(ctx context.Context, fn func()) error {
-	done := make(chan struct{})
+	done, ran := make(chan struct{}), false
 	job := hashJob{run: func() {
 		defer close(done)
 		if ctx.Err() == nil {
 			fn()
+			ran = true
 		}
 	}, failed: func() {}}
 	if !p.submit(job, true) {
@@ -94,6 +101,9 @@ func (p *hashPool) run(ctx context.Context, fn func()) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", errHashBusy, err)
+	}
+	if !ran { // done is closed, or ctx would have ended
+		return errHashBroken
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+	"postern/internal/backend"
+	"postern/internal/config"
 )
 
 func newTestPool(t *testing.T, workers, queue int) (*hashPool, *syncBuffer) {
@@ -86,6 +93,9 @@ func TestHashPoolRun(t *testing.T) {
 		return p.submit(hashJob{run: func() { panic("hunter2") }, failed: func() { close(failed) }}, true)
 	})
 	<-failed // the worker lives on
+	if err := p.run(context.Background(), func() { panic("hunter2") }); !errors.Is(err, errHashBroken) {
+		t.Errorf("after a panic: %v", err)
+	}
 	if err := p.run(context.Background(), func() {}); err != nil {
 		t.Error(err)
 	}
@@ -96,6 +106,58 @@ func TestHashPoolRun(t *testing.T) {
 	if text := log.String(); !strings.Contains(text, "password hashing panicked") || strings.Contains(text, "hunter2") {
 		t.Errorf("the log says %q", text)
 	}
+}
+
+// TestHashingPanics: a panic while a password is compared or hashed is neither a "no", nor a change
+// of the users file, nor a fault of the backend.
+func TestHashingPanics(t *testing.T) {
+	hash, err := passhash.New("good", passhash.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "users")
+	line := "joe@dom.example:" + hash + "\n"
+	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var panics atomic.Bool
+	cfg := rigConfig()
+	cfg.Backends[0].BreakerFailures = 1
+	r, err := Start(Options{
+		Config: cfg, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		Backend: func(_ config.Backend, hashing backend.Hashing) (backend.Backend, error) {
+			return backend.NewUsers(backend.UsersOptions{Path: path, Cost: passhash.MinCost}, func(ctx context.Context, run func()) error {
+				return hashing(ctx, func() {
+					if panics.Load() {
+						panic("as the test wants it")
+					}
+					run()
+				})
+			})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Stop()
+	ask := func(op auth.Operation, password string, want auth.Verdict) {
+		t.Helper()
+		req := auth.Request{Op: op, User: "joe", Domain: "dom.example", Secret: auth.NewSecret(password)}
+		if a := r.Ask(context.Background(), req, 4*time.Second).Answer; a.Verdict != want {
+			t.Errorf("%v of %s: answered %v (%v), want %v", op, password, a.Verdict, a.Source, want)
+		}
+	}
+	panics.Store(true)
+	ask(auth.OpAuth, "good", cannot)
+	ask(auth.OpSetPass, "better", cannot)
+	ask(auth.OpRemoveUser3, "good", cannot)
+	if now, err := os.ReadFile(path); err != nil || string(now) != line {
+		t.Errorf("the users file is %q, %v", now, err)
+	}
+	panics.Store(false)
+	ask(auth.OpAuth, "good", allow)
+	ask(auth.OpSetPass, "better", allow)
+	ask(auth.OpAuth, "better", allow)
 }
 
 // TestHashPoolEnd: every job that was taken runs or is failed, once, though the pool closes

@@ -149,8 +149,8 @@ func (r *backendRef) run(a *ask) {
 		r.running.Add(-1)
 		r.report(a, result, time.Since(begun))
 		class := result.Class
-		if errors.Is(result.Err, errHashBusy) || a.quiet != nil {
-			class = backend.Unsupported // our own processors were busy, or no login asked: that tells nothing of the backend
+		if ownFault(result.Err) || a.quiet != nil {
+			class = backend.Unsupported // our own fault, or no login asked: that tells nothing of the backend
 		}
 		r.send(&slotDone{class: class, attempts: result.Attempts, login: a.query.Op == auth.OpAuth,
 			counted: a.counted, user: a.call.hash, secret: secretOf(a.call.Key)})

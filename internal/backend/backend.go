@@ -94,6 +94,6 @@ type Backend interface {
 	Close() error
 }
 
-// Hashing runs CPU-heavy password work on the machine-wide pool: run is called, or an
-// error is returned when ctx ends or the pool is full.
+// Hashing runs CPU-heavy password work on the machine-wide pool: run has returned, or an error
+// is when ctx ends, the pool is full or run panics.
 type Hashing func(ctx context.Context, run func()) error

@@ -103,7 +103,7 @@ func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry,
 	}
 	fit, match := passhash.Fit(hash, secret.Reveal()), false
 	if err := u.hashing(ctx, func() { match = u.match(fit, secret.Reveal()) }); err != nil {
-		return Result{Class: Outage, Known: known, Err: fmt.Errorf("no time to hash the password: %w", err)}
+		return Result{Class: Outage, Known: known, Err: fmt.Errorf("the password was not compared: %w", err)}
 	}
 	return answer(known && match && fit == hash, known)
 }
@@ -120,8 +120,11 @@ func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool
 	if err == nil {
 		err = failed
 	}
+	if err == nil && hash == "" { // to the file that is a user to be left out
+		err = errors.New("there is no hash")
+	}
 	if err != nil {
-		return Result{Class: Outage, Known: known, Err: fmt.Errorf("no time to hash the password: %w", err)}
+		return Result{Class: Outage, Known: known, Err: fmt.Errorf("the password was not hashed: %w", err)}
 	}
 	if q.Op == auth.OpTryRegister {
 		return changed(u.file.Add(ctx, id, hash), true)

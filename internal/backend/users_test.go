@@ -167,6 +167,20 @@ func TestUsersBusy(t *testing.T) {
 	}
 }
 
+// TestUsersNoHash: a password without a hash changes nobody.
+func TestUsersNoHash(t *testing.T) {
+	b, path := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", func(context.Context, func()) error { return nil })
+	before, _ := os.ReadFile(path)
+	for op, user := range map[auth.Operation]string{auth.OpSetPass: "joe", auth.OpTryRegister: "ann"} {
+		if r := askAs(t, b, op, user, canary); r.Class != Outage {
+			t.Errorf("%s: %s, %v", op, r.Class, r.Err)
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("the file is %q, %v", after, err)
+	}
+}
+
 // TestUsersLateHash: a Hashing that gives up may still run the function later; its
 // outcome must not count. (The race detector watches.)
 func TestUsersLateHash(t *testing.T) {
