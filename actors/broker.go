@@ -63,7 +63,7 @@ type Broker struct {
 	shape     sync.RWMutex                  // held while the table changes, and by what walks through all of it
 	reloading sync.Mutex                    // one reload at a time
 	cfg       *config.Config                // in force; under reloading
-	leaving   []*domain                     // taken out of use by the last reload; under reloading
+	leaving   []*domain                     // taken out of use, the oldest first, and perhaps not stopped yet; under reloading
 
 	arriving atomic.Int64    // connections accepted that are not in conns yet
 	inFlight atomic.Int64    // calls admitted whose answer has not left

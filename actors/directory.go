@@ -59,7 +59,7 @@ func (b *Broker) acquire(name string) (*domain, *tenant) {
 
 // newDomain makes a domain whose actors are not started yet; path is that of its supervisor.
 func (b *Broker) newDomain(path, name string, p *params) *domain {
-	d := &domain{name: name, path: path, broker: b, log: b.log, gone: make(chan struct{})}
+	d := &domain{name: name, path: path, broker: b, log: b.log, stopped: make(chan struct{}), gone: make(chan struct{})}
 	d.router = b.sys.NewLocalPID(path + "/router")
 	d.ended = func() { b.aside(func() { b.bury(d) }) }
 	d.params.Store(p)
@@ -74,7 +74,8 @@ func (b *Broker) newDomain(path, name string, p *params) *domain {
 }
 
 // burialPatience is how long a domain that was taken out of use may be busy, far beyond every
-// deadline, before its actors are stopped all the same.
+// deadline, before its actors are stopped all the same, and then how long that may take before the
+// log speaks of it.
 const burialPatience = time.Minute
 
 // retireDomain takes out of use a domain that is in the table no more: its actors answer what
@@ -94,14 +95,14 @@ func (d *domain) unwatch() {
 	}
 }
 
-// bury stops the actors of a domain; the cache's write what is not on disk yet.
+// bury stops the actors of a domain; the cache's write what is not on disk yet. What has not
+// stopped when the broker stops is Stop's.
 func (b *Broker) bury(d *domain) {
 	d.buried.Do(func() {
 		d.unwatch()
-		for range attempts { // each at most 10 s, see the library
-			if b.sys.Root.StopFuture(d.supervisor).Wait() == nil {
-				break
-			}
+		b.sys.Root.Stop(d.supervisor)
+		if !b.awaitStopped(d) {
+			return
 		}
 		b.sys.forget(d.paths()...)
 		b.mu.Lock()
@@ -110,6 +111,27 @@ func (b *Broker) bury(d *domain) {
 		d.params.Load().retire()
 		close(d.gone)
 	})
+}
+
+// awaitStopped waits until the actors of a domain have stopped, however long the disk keeps them. It is
+// false if they do not before the broker stops, which waits no longer than for others.
+func (b *Broker) awaitStopped(d *domain) bool {
+	slow := time.AfterFunc(burialPatience, func() {
+		b.log.Error("the actors of a removed domain do not stop, as when the disk does not answer; until then its name is not served",
+			"domain", d.name)
+	})
+	defer slow.Stop()
+	select {
+	case <-d.stopped:
+		return true
+	case <-b.ctx.Done():
+	}
+	select {
+	case <-d.stopped:
+		return true
+	case <-time.After(stopPatience):
+		return false
+	}
 }
 
 // aside runs fn on a goroutine of its own, for which Stop waits. Once the broker stops, Stop

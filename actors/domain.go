@@ -43,7 +43,18 @@ type domain struct {
 
 	watchdog *time.Timer
 	buried   sync.Once
-	gone     chan struct{} // closed when the actors have stopped
+	stopped  chan struct{} // closed by the supervisor when all actors have stopped
+	gone     chan struct{} // closed when nothing of the domain is left
+}
+
+// over reports whether the actors of a domain that was taken out of use have stopped.
+func (d *domain) over() bool {
+	select {
+	case <-d.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // shardOf returns the shard that owns a user.
@@ -79,7 +90,7 @@ func (d *domain) start() error {
 	sys := d.broker.sys
 	ready := make(chan struct{})
 	pid, err := sys.spawnRoot(d.path, quietQueue, true, func() actor.Actor {
-		return &supervisor{ready: ready, children: d.children}
+		return &supervisor{ready: ready, stopped: d.stopped, children: d.children}
 	})
 	if err != nil {
 		return err
@@ -134,17 +145,26 @@ type child struct {
 	props *actor.Props
 }
 
-// supervisor starts its children and restarts them when they panic; it does nothing else.
+// supervisor starts its children, restarts them when they panic, and tells when they have stopped;
+// it does nothing else. A future of the library gives up after 10 s, and one that is made while the
+// children are stopping is told at once that they have.
 type supervisor struct {
 	ready    chan struct{} // closed after the first start
+	stopped  chan struct{} // closed at the end
 	children func() []child
 }
 
 // Receive implements actor.Actor.
 func (s *supervisor) Receive(ctx actor.Context) {
-	if _, ok := ctx.Message().(*actor.Started); !ok {
-		return
+	switch ctx.Message().(type) {
+	case *actor.Started:
+		s.start(ctx)
+	case *actor.Stopped:
+		close(s.stopped)
 	}
+}
+
+func (s *supervisor) start(ctx actor.Context) {
 	for _, c := range s.children() {
 		if _, err := ctx.SpawnNamed(c.props, c.name); err != nil {
 			panic(fmt.Errorf("start actor %s: %w", c.name, err))

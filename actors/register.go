@@ -36,7 +36,7 @@ func (b *Broker) addTenants(names []string) (added []*tenant) {
 	maps.Copy(next, all)
 	for _, name := range names {
 		if next[name] == nil {
-			t := &tenant{name: name, busy: true, last: b.tenants.leavingOf(name)}
+			t := &tenant{name: name, busy: true, last: b.leavingOf(name)}
 			next[name] = t
 			added = append(added, t)
 		}
@@ -47,16 +47,11 @@ func (b *Broker) addTenants(names []string) (added []*tenant) {
 	return added
 }
 
-func (n *tenants) leavingOf(name string) *domain {
-	n.leaving = slices.DeleteFunc(n.leaving, func(d *domain) bool {
-		select {
-		case <-d.gone:
-			return true
-		default:
-			return false
-		}
-	})
-	for _, d := range n.leaving {
+// leavingOf returns the domain of a name that was taken out of use and has not stopped; nil if
+// there is none.
+func (b *Broker) leavingOf(name string) *domain {
+	b.leaving = slices.DeleteFunc(b.leaving, (*domain).over)
+	for _, d := range slices.Backward(b.leaving) {
 		if d.name == name {
 			return d
 		}
@@ -65,20 +60,24 @@ func (n *tenants) leavingOf(name string) *domain {
 }
 
 // settle has the fallback forget, in memory, the users of new tenants, and lets these have
-// their calls. From addTenants on it remembers nothing new of them.
+// their calls. From addTenants on it remembers nothing new of them. A block that answers for one
+// of them keeps its records, and has what the fallback still hands on to it.
 func (b *Broker) settle(added []*tenant) {
-	star := b.table.Load().domains["*"]
-	if star != nil && len(added) > 0 {
+	now := b.table.Load()
+	if star := now.domains["*"]; star != nil && len(added) > 0 {
 		own := make(map[string]bool, len(added))
 		for _, t := range added {
 			own[t.name] = true
 		}
+		inherits := func(name string) bool { return own[name] && now.domains[name] == nil }
 		star.orderAll(func(_ int, s *shard) {
 			s.users.drop(func(id auth.Identity) bool { return own[id.Domain] })
-			maps.DeleteFunc(s.left, func(name string, _ *shardRef) bool { return own[name] })
+			maps.DeleteFunc(s.left, func(name string, _ *shardRef) bool { return inherits(name) })
 		})
 		for _, t := range added {
-			b.rekey(t.name, star.params.Load().disk, b.settings.Load().Registry.Cache.Storage == config.StorageDisk)
+			if inherits(t.name) {
+				b.rekey(t.name, star.params.Load().disk, b.settings.Load().Registry.Cache.Storage == config.StorageDisk)
+			}
 		}
 	}
 	b.open(added)
@@ -192,13 +191,15 @@ func (b *Broker) evict(t *tenant) {
 // part takes a tenant's domain out of use. Calls that wait find out who answers now.
 func (b *Broker) part(t *tenant, end bool) {
 	if d := b.lay(t, end); d != nil {
-		b.tenants.leaving = append(b.tenants.leaving, d)
 		b.retireDomain(d)
 	}
 	t.mu.Lock()
-	waiting := t.waiting
+	last, waiting := t.last, t.waiting
 	t.waiting = nil
 	t.mu.Unlock()
+	if last != nil && !last.over() { // also of one that had fallen asleep
+		b.leaving = append(b.leaving, last)
+	}
 	for _, c := range waiting {
 		b.dispatch(c)
 	}

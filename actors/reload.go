@@ -27,7 +27,8 @@ type Reload struct {
 // before anything changes, and an error means that nothing has; the sockets are then still the
 // caller's. What did not change keeps running: the actors of a domain live as long as its name
 // is configured, and only their parameters are exchanged. What is gone answers what it has
-// begun, which Reload does not wait for; the next reload does, as long as ctx lets it.
+// begun, which Reload does not wait for; the next reload does, as long as ctx lets it, also for
+// registered domains that were removed.
 func (b *Broker) Reload(ctx context.Context, r Reload) (config.Changes, error) {
 	b.reloading.Lock()
 	defer b.reloading.Unlock()
@@ -47,14 +48,14 @@ func (b *Broker) Reload(ctx context.Context, r Reload) (config.Changes, error) {
 	return changes, nil
 }
 
-// awaitLeaving waits for the domains that the last reload took out of use: until then one of
-// the same name would have a twin, and one that inherits users would miss what they learn.
+// awaitLeaving waits for the domains that were taken out of use before: until then one of the
+// same name would have a twin, and one that inherits users would miss what they learn.
 func (b *Broker) awaitLeaving(ctx context.Context) error {
 	for _, d := range b.leaving {
 		select {
 		case <-d.gone:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: domain %q, which the last reload removed, still answers requests: try again", ErrReload, d.name)
+			return fmt.Errorf("%w: domain %q was removed a moment ago and still answers requests: try again", ErrReload, d.name)
 		}
 	}
 	b.leaving = nil

@@ -32,8 +32,6 @@ type tenants struct {
 	lives    atomic.Uint64 // ever begun: tells their actors apart
 	tidying  atomic.Bool
 	faults   nag
-
-	leaving []*domain // taken out of use by a change; under reloading and shape
 }
 
 // tenant is a registered domain.

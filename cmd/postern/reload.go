@@ -18,7 +18,7 @@ import (
 	"postern/internal/store"
 )
 
-// reloadPatience is how long a reload waits for what the one before it removed.
+// reloadPatience is how long a reload waits for what was removed before it.
 const reloadPatience = 25 * time.Second
 
 // errKept ends a reload that changed nothing.
