@@ -60,6 +60,7 @@ type Broker struct {
 	tenants   tenants
 	settings  atomic.Pointer[config.Config] // of tenants: the configuration in force
 	disk      atomic.Pointer[disk]          // nil without a store
+	hidden    hidden                        // on disk
 	shape     sync.RWMutex                  // held while the table changes, and by what walks through all of it
 	reloading sync.Mutex                    // one reload at a time
 	cfg       *config.Config                // in force; under reloading

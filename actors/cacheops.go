@@ -115,52 +115,6 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 	})
 }
 
-// ForgetDomain removes the users of a domain from the cache.
-func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
-	d, done, err := b.look(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return b.forget(ctx, []*domain{d}, CredentialPrefix(name), func(id auth.Identity) bool { return id.Domain == name })
-}
-
-// Flush empties the cache of every domain.
-func (b *Broker) Flush(ctx context.Context) error {
-	b.shape.RLock()
-	defer b.shape.RUnlock()
-	if err := b.allQuiet(ctx); err != nil {
-		return err
-	}
-	var all []*domain
-	for _, d := range b.serving() {
-		all = append(all, d)
-	}
-	if disk := b.disk.Load(); disk != nil && len(all) == 0 {
-		return disk.DeletePrefix([]byte(store.Credentials))
-	}
-	return b.forget(ctx, all, []byte(store.Credentials), func(auth.Identity) bool { return true })
-}
-
-// forget removes users shard by shard, each from memory and then from disk: what a shard that
-// has not had its turn writes back meanwhile goes with its turn.
-func (b *Broker) forget(ctx context.Context, domains []*domain, prefix []byte, match func(auth.Identity) bool) error {
-	var errs []error
-	for _, d := range domains {
-		for _, ref := range d.shards {
-			errs = append(errs, ref.change(ctx, func(s *shard) error {
-				s.epoch++
-				s.users.drop(match)
-				if disk := b.disk.Load(); disk != nil {
-					return disk.DeletePrefix(prefix)
-				}
-				return nil
-			}))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // CacheStats sums what the shards of each domain count.
 func (b *Broker) CacheStats(ctx context.Context) (map[string]ShardStats, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -106,7 +106,7 @@ func (u *users) onDisk() *disk {
 }
 
 func (u *users) load(id auth.Identity) *cache.User {
-	if disk := u.onDisk(); disk != nil {
+	if disk := u.onDisk(); disk != nil && !u.broker.hidden.has(id) {
 		record, err := disk.Get(CredentialKey(id))
 		if err == nil {
 			var user *cache.User

@@ -289,27 +289,6 @@ func (b *Broker) awake() map[*tenant]*domain {
 	return list
 }
 
-// allQuiet waits until tenants that were stopped have written what only they knew. The caller
-// holds shape, so that none begins anew.
-func (b *Broker) allQuiet(ctx context.Context) error {
-	for _, t := range *b.tenants.names.Load() {
-		t.mu.Lock()
-		last := t.last
-		t.mu.Unlock()
-		if last == nil {
-			continue
-		}
-		select {
-		case <-last.gone:
-		case <-ctx.Done():
-			return ErrBusy
-		case <-b.ctx.Done():
-			return errStopping
-		}
-	}
-	return nil
-}
-
 // serving lists the domains that have actors and calls, by name.
 func (b *Broker) serving() map[string]*domain {
 	all := maps.Clone(b.table.Load().domains)

@@ -1,0 +1,109 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// slowDelete is a store that takes its time to delete many records, while it is slow, until it is
+// released.
+type slowDelete struct {
+	store.Store
+	slow    atomic.Bool
+	deletes atomic.Int64
+	reached chan struct{}
+	free    chan struct{}
+	release func() // once
+}
+
+func newSlowDelete(s store.Store) *slowDelete {
+	d := &slowDelete{Store: s, reached: make(chan struct{}, 1024), free: make(chan struct{})}
+	d.release = sync.OnceFunc(func() { d.slow.Store(false); close(d.free) })
+	return d
+}
+
+func (d *slowDelete) DeletePrefix(prefix []byte) error {
+	d.deletes.Add(1)
+	if d.slow.Load() {
+		d.reached <- struct{}{}
+		<-d.free
+	}
+	return d.Store.DeletePrefix(prefix)
+}
+
+// TestForgetBesideLogins: while many users are being forgotten, which is one step for the disk, a
+// domain that sleeps wakes up, others are registered, and nobody is remembered from his record.
+func TestForgetBesideLogins(t *testing.T) {
+	const first, second, asleep = "d0.example", "d1.example", "asleep.example"
+	for name, c := range map[string]struct {
+		forget func(*rig) error
+		awake  auth.Source // of who was known at the second domain
+		woken  auth.Source // of who was known at the one that sleeps
+	}{
+		"all":      {func(r *rig) error { return r.Flush(context.Background()) }, fromBackend, fromBackend},
+		"a domain": {func(r *rig) error { return r.ForgetDomain(context.Background(), first) }, hot, auth.SourceCache},
+	} {
+		t.Run(name, func(t *testing.T) {
+			names := []string{asleep}
+			for i := range 50 {
+				names = append(names, fmt.Sprintf("d%d.example", i))
+			}
+			var disk *slowDelete
+			r, _, _ := newEstate(t, func(s *setup) {
+				s.cfg.Registry.Cache.Storage = config.StorageDisk
+				disk = newSlowDelete(s.store)
+				s.store = disk
+			}, names...)
+			t.Cleanup(disk.release) // before the rig stops
+			for _, user := range []string{"joe", "ann"} {
+				for _, name := range names {
+					r.want(r.at(name, user, "good"), allow, fromBackend)
+					r.kept(name, user)
+				}
+			}
+			r.lull(asleep)
+			disk.slow.Store(true)
+			done := make(chan error, 1)
+			go func() { done <- c.forget(r) }()
+			<-disk.reached
+			r.want(r.at(asleep, "joe", "good"), allow, c.woken)
+			r.want(r.at(first, "joe", "good"), allow, fromBackend)
+			answeredWithin(t, 4*time.Second, "a change", func() { r.register(tenancy("new.example", "good")) })
+			r.want(r.at("new.example", "joe", "good"), allow, fromBackend)
+			disk.release()
+			if err := <-done; err != nil || disk.deletes.Load() != 1 {
+				t.Errorf("deleted %d times, %v", disk.deletes.Load(), err)
+			}
+			for domain, source := range map[string]auth.Source{first: fromBackend, second: c.awake, asleep: c.woken} {
+				r.want(r.at(domain, "ann", "good"), allow, source)
+			}
+			r.want(r.at(first, "joe", "good"), allow, hot) // learned meanwhile
+			r.want(r.at(asleep, "joe", "good"), allow, hot)
+		})
+	}
+}
+
+// TestFlushOfAStuckShard: a flush is not done while a shard still writes what it knows.
+func TestFlushOfAStuckShard(t *testing.T) {
+	r, disk := stuckTenant(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Flush(ctx); !errors.Is(err, ErrBusy) {
+		t.Errorf("Flush beside a shard that writes: %v", err)
+	}
+	disk.release()
+	if err := r.Flush(context.Background()); err != nil {
+		t.Error(err)
+	}
+	counted(t, disk, 0)
+	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
+}
