@@ -267,7 +267,7 @@ func (w *canaryWorld) pipes(s *spy, daemon bool) {
 	waitFor(w.t, "the end of the broker for pipes", func() bool { return !alive(owner) })
 	p = startOnTerminal(w.t, "pipe", "--protocol", "generic", "--config", w.config)
 	p.send("auth:joe:dom.example:" + canaryRight + "\n")
-	p.expect("1\r\n")
+	p.expect("1\n")
 	_ = p.in.Close()
 	p.exit()
 	fileSays(w.t, filepath.Join(w.data, "pipe.log"), "user=joe")

@@ -49,7 +49,7 @@ func TestPipeWithoutItsOwnLog(t *testing.T) {
 	}
 	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 	p.send("auth:joe:dom.example:secret\n")
-	p.expect("1\r\n")
+	p.expect("1\n")
 }
 
 // A daemon is started by somebody who sees that it refuses.

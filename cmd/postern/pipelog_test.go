@@ -222,11 +222,11 @@ func TestPipeOnATerminal(t *testing.T) {
 	config, data := noisy(t, "log { level = \"debug\" }\n")
 	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 	for _, q := range [][2]string{
-		{"auth:joe:dom.example:secret\n", "1\r\n"}, // the terminal makes CRLF of LF
-		{"auth:joe:dom.example:wrong\n", "0\r\n"},
-		{"auth:joe:away.example:secret\n", "0\r\n"},
-		{"nonsense\n", "0\r\n"},
-		{"isuser:joe:dom.example\n", "1\r\n"},
+		{"auth:joe:dom.example:secret\n", "1\n"}, // the terminal makes no CRLF of LF
+		{"auth:joe:dom.example:wrong\n", "0\n"},
+		{"auth:joe:away.example:secret\n", "0\n"},
+		{"nonsense\n", "0\n"},
+		{"isuser:joe:dom.example\n", "1\n"},
 	} {
 		p.send(q[0])
 		p.expect(q[1])
@@ -254,15 +254,15 @@ func TestRelayOnATerminal(t *testing.T) {
 	s := serve(t, "--config", config)
 	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n")
-	p.expect("1\r\n0\r\n")
+	p.expect("1\n0\n")
 	_ = s.cmd.Process.Kill()
 	<-s.ended
 	fileSays(t, filepath.Join(data, "pipe.log"), "the daemon is gone")
 	p.send("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n") // another broker takes over
-	p.expect("1\r\n0\r\n")
+	p.expect("1\n0\n")
 	serve(t, "--config", config)
 	p.send("auth:joe:dom.example:secret\n")
-	p.expect("1\r\n")
+	p.expect("1\n")
 	_ = p.in.Close()
 	if code := p.exit(); code != 0 {
 		t.Errorf("after a hang-up: exit status %d", code)
@@ -275,7 +275,7 @@ func TestPipeOnATerminalBroken(t *testing.T) {
 	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", filepath.Join(t.TempDir(), "none.hcl"))
 	for range 3 {
 		p.send("auth:joe:dom.example:secret\n")
-		p.expect("0\r\n")
+		p.expect("0\n")
 	}
 	p.send("\x04") // ^D
 	if code := p.exit(); code != 0 {

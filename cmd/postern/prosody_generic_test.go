@@ -83,12 +83,12 @@ func TestRealLpty(t *testing.T) {
 	_ = answers.SetReadDeadline(time.Now().Add(patience))
 	lines := bufio.NewReader(answers)
 	for _, q := range [][2]string{
-		{"auth:joe:dom.example:secret", "1++"}, // CR and LF
-		{"auth:joe:dom.example:wrong", "0++"},
-		{"auth:joe:away.example:secret", "0++"},
-		{"auth:joe:slow.example:secret", "0++"}, // within lpty's 5 s, while the backend says nothing
-		{"auth:joe:dom.example:wrong", "0++"},   // so that no answer is one question late
-		{"isuser:joe:dom.example", "1++"},
+		{"auth:joe:dom.example:secret", "1+"}, // LF alone
+		{"auth:joe:dom.example:wrong", "0+"},
+		{"auth:joe:away.example:secret", "0+"},
+		{"auth:joe:slow.example:secret", "0+"}, // within lpty's 5 s, while the backend says nothing
+		{"auth:joe:dom.example:wrong", "0+"},   // so that no answer is one question late
+		{"isuser:joe:dom.example", "1+"},
 		{"running", "running"},
 	} {
 		fmt.Fprintln(questions, q[0])
@@ -127,7 +127,7 @@ func TestPipeOnATerminalLeavesSockets(t *testing.T) {
 	p.run()
 	_, _, _, _ = l.Close(), socket.Close(), theirs.Close(), slave.Close()
 	p.send("auth:joe:dom.example:secret\n")
-	p.expect("1\r\n")
+	p.expect("1\n")
 	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
 		_ = c.Close()
 		t.Error("the port is still taken")

@@ -48,13 +48,16 @@ func (a *app) standIn(protocol string, cause error, usable func() error) error {
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1)
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGTTOU)
 	go func() {
 		<-signals
 		s.busy.Lock() // an answer that is owed leaves first
 		os.Exit(0)
 	}()
 	s.say(cause)
+	if s.punctual {
+		relay.WholeAnswers(a.out)
+	}
 	if relay.Listens(a.in) {
 		return s.listen()
 	}

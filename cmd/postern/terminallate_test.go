@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tooLate is when Prosody no longer waits for an answer on a pseudo-terminal, but takes it for that
@@ -45,7 +47,7 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			answer <- struct{}{}
 			p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 			p.send(question)
-			p.expect("1\r\n")
+			p.expect("1\n")
 			p.stopped(func() { p.send(question) })
 			return p
 		},
@@ -57,7 +59,7 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 		"unable, asked while stopped": func(t *testing.T, config string, _ <-chan struct{}, _ chan<- struct{}) *process {
 			p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", filepath.Join(filepath.Dir(config), "none.hcl"))
 			p.send(question)
-			p.expect("0\r\n")
+			p.expect("0\n")
 			p.stopped(func() { p.send(question) })
 			return p
 		},
@@ -84,5 +86,24 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 				t.Errorf("on the terminal: %q, %v", rest, err)
 			}
 		})
+	}
+}
+
+// An answer comes in one piece: who reads half of it would take the rest for the answer to its next
+// question.
+func TestPipeOnATerminalAnswersWhole(t *testing.T) {
+	config, _ := pipeUsers(t, "")
+	p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
+	answer := make([]byte, 100)
+	for i := range 4000 {
+		p.send("isuser:joe:dom.example\n")
+		_ = p.out.SetReadDeadline(time.Now().Add(patience))
+		if n, err := p.out.Read(answer); err != nil || string(answer[:n]) != "1\n" {
+			t.Fatalf("question %d: read %q, %v", i, answer[:n], err)
+		}
+	}
+	mode, err := unix.IoctlGetTermios(int(p.out.Fd()), unix.TCGETS)
+	if err != nil || mode.Oflag&unix.ONLCR != 0 {
+		t.Errorf("the terminal makes two characters of LF, %v", err)
 	}
 }

@@ -76,6 +76,8 @@ func Main(s Settings) {
 	case Listens(os.Stdin):
 		err = Serve(ctx, os.Stdin, options, inetdIdle)
 	case wire.Protocol(s.Protocol) == wire.Generic && OnTerminal(os.Stdin, os.Stdout):
+		signal.Ignore(syscall.SIGTTOU)
+		WholeAnswers(os.Stdout)
 		err = Run(ctx, terminalInput{NewArrivals(os.Stdin)}, os.Stdout, options().punctual())
 	default:
 		err = Run(ctx, os.Stdin, os.Stdout, options())

@@ -47,6 +47,24 @@ func isTerminal(f *os.File) bool {
 	return err == nil && found
 }
 
+// WholeAnswers keeps a server's terminal from making CRLF of LF. It does so in two pieces, and who
+// read the first alone would take the second for the answer to the next question. A terminal on
+// which somebody types stays as it is.
+func WholeAnswers(out *os.File) {
+	raw, err := out.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		mode, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		if err != nil || mode.Lflag&unix.ECHO != 0 || mode.Oflag&unix.ONLCR == 0 {
+			return
+		}
+		mode.Oflag &^= unix.ONLCR
+		_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, mode)
+	})
+}
+
 // Arrivals watches an input, so that it is known since when at the earliest what can be read from
 // it has been there. It is for one goroutine.
 type Arrivals struct {
