@@ -23,7 +23,7 @@ func seed(f *testing.F, p Protocol) {
 // bounds, advances, and leaves no more unread than MaxFrame allows; here, that the
 // events do not depend on how the input is cut, and that only what may be asked is.
 func checkDecode(t *testing.T, p Protocol, input []byte, cut, limit uint16) {
-	o := Options{MaxFrame: int(limit)}
+	o := Options{MaxFrame: int(limit), RecipientDelimiter: "+-"}
 	at := min(int(cut), len(input))
 	want := steps(t, p, o, input)
 	cuts := [][][]byte{{input[:at], input[at:]}}
@@ -66,6 +66,10 @@ func checkAsked(t *testing.T, p Protocol, req *auth.Request) {
 	if req.Op == auth.OpNone || req.Op == auth.OpCertAuth || req.Op == auth.OpRoster && p != Generic {
 		t.Fatalf("%v is no operation of %s", req.Op, p)
 	}
+	if req.Base != "" && (req.Op != auth.OpIsUser || auth.CheckUser(req.Base) != nil ||
+		strings.ContainsAny(req.Base, "+-") || !strings.HasPrefix(req.User, req.Base)) {
+		t.Fatalf("%q is no base of %q", req.Base, req.User)
+	}
 	if !plainText(req.Service) || !plainText(req.Client) {
 		t.Fatalf("service %q or client %q cannot be logged", req.Service, req.Client)
 	}
@@ -93,6 +97,7 @@ func FuzzTCPTable(f *testing.F) {
 
 func FuzzSocketmap(f *testing.F) {
 	seed(f, Socketmap)
+	f.Add([]byte("20:mailbox a+b-c@d.test,17:mailbox \"a \"+b@d,"), uint16(4), uint16(0))
 	f.Add([]byte("15:domain b\xc3\xbccher.example,9:domain a/,"), uint16(4), uint16(0))
 	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) { checkDecode(t, Socketmap, input, cut, limit) })
 }
