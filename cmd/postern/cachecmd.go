@@ -33,7 +33,11 @@ func newCache(a *app) *cobra.Command {
 			Use:   "cache",
 			Short: "Look into the cache, or make it forget",
 			Long: `Works through the running daemon's control socket, and directly on the data directory
-when no daemon runs.`,
+when no daemon runs.
+
+A password that is shown as stale is asked about at its next use, since another one was new after
+it; a suspect one, which one backend has refused while another could not tell, serves nobody
+during an outage either.`,
 			Example: `  postern cache show alice@example.org
   postern cache forget example.org`,
 		},

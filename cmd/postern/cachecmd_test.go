@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -8,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/auth"
+	"postern/internal/cache"
 )
 
 // cacheWorld is a daemon in front of a web application that knows every user by the password
@@ -182,5 +186,16 @@ func TestCacheErrors(t *testing.T) {
 	r := command(t, "", "cache", "flush", "--config", config)
 	if r.code != 1 || !strings.Contains(r.err, "stop the other postern") {
 		t.Errorf("while another process has the store: exit status %d, %q", r.code, r.err)
+	}
+}
+
+// What keeps a password from being used is shown.
+func TestCacheShowsDoubts(t *testing.T) {
+	for _, v := range []cache.Verifier{{}, {Stale: true}, {Stale: true, Suspect: true}} {
+		shown := describeUser(auth.Identity{User: "joe", Domain: "dom.example"}, &cache.User{Verifiers: []cache.Verifier{v}})
+		text, err := json.Marshal(shown)
+		if want := fmt.Sprintf(`"stale":%t,"suspect":%t`, v.Stale, v.Suspect); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s, %v; want %s", text, err, want)
+		}
 	}
 }

@@ -261,6 +261,7 @@ type cachedVerifier struct {
 	Verified time.Time `json:"last_verified"`
 	Used     time.Time `json:"last_used"`
 	Stale    bool      `json:"stale"`
+	Suspect  bool      `json:"suspect"`
 	OnDisk   bool      `json:"on_disk"`
 	InMemory bool      `json:"in_memory"`
 }
@@ -269,7 +270,7 @@ func describeUser(id auth.Identity, u *cache.User) cachedUser {
 	d := cachedUser{User: id.String(), Refused: len(u.Refusals), Exists: "unknown", Verifiers: []cachedVerifier{}}
 	for _, v := range u.Verifiers {
 		d.Verifiers = append(d.Verifiers, cachedVerifier{
-			First: v.First.Go().UTC(), Verified: v.Verified.Go().UTC(), Used: v.Used.Go().UTC(), Stale: v.Stale,
+			First: v.First.Go().UTC(), Verified: v.Verified.Go().UTC(), Used: v.Used.Go().UTC(), Stale: v.Stale, Suspect: v.Suspect,
 			OnDisk: v.Hash != "", InMemory: v.Key != (cache.Key{}),
 		})
 	}
