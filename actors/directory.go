@@ -113,8 +113,8 @@ func (b *Broker) bury(d *domain) {
 	})
 }
 
-// awaitStopped waits until the actors of a domain have stopped, however long the disk keeps them. It is
-// false if they do not before the broker stops, which waits no longer than for others.
+// awaitStopped waits until the actors of a domain have stopped, however long the disk keeps them.
+// It is false if they do not before the broker stops, or soon after.
 func (b *Broker) awaitStopped(d *domain) bool {
 	slow := time.AfterFunc(burialPatience, func() {
 		b.log.Error("the actors of a removed domain do not stop, as when the disk does not answer; until then its name is not served",
@@ -129,7 +129,7 @@ func (b *Broker) awaitStopped(d *domain) bool {
 	select {
 	case <-d.stopped:
 		return true
-	case <-time.After(stopPatience):
+	case <-time.After(2 * stopPatience): // as long as Stop waits for others
 		return false
 	}
 }

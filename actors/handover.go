@@ -205,8 +205,8 @@ func (s *shard) forwardResult(f *finished) bool {
 // outdated reports whether a task began under another configuration than the one in force.
 func (s *shard) outdated(t *task) bool { return t.params != s.params.Load() }
 
-// acquireParams takes hold of the parameters in force. The last are retired after the domain's actors
-// have stopped, which alone need them.
+// acquireParams takes hold of the parameters in force. The last are retired when the domain's
+// actors have stopped, who alone call it.
 func (d *domain) acquireParams() *params {
 	for {
 		if p := d.params.Load(); p.acquire() {
