@@ -65,6 +65,7 @@ func TestRosterUnansweredAreHeld(t *testing.T) {
 	e := newEjabberd(t)
 	var asked atomic.Int64
 	r := newRosterRig(t, e, func(s *setup) {
+		s.level = -4
 		s.fake.ask = teams(&asked, 3)
 		unanswered(s, "l0")
 	})
@@ -72,6 +73,7 @@ func TestRosterUnansweredAreHeld(t *testing.T) {
 	id := func(user string) auth.Identity { return auth.Identity{User: user, Domain: "dom.example"} }
 	r.runFor(id("user0"), id("l0"))
 	eventually(t, "the group", func() bool { return len(e.group("Team")) == 3 })
+	eventually(t, "a run without a fault", func() bool { return strings.Contains(r.log.String(), "users=1 unasked=0 left=0 fault=false") })
 	r.roster().send(&rosterNote{ref: r.roster(), ids: []auth.Identity{id("user1")}})
 	eventually(t, "a question about the next user", func() bool { return asked.Load() == 2 })
 }
