@@ -98,7 +98,7 @@ func TestSocketUnits(t *testing.T) {
 		}
 	}
 	u := settings(t, filepath.Join(unitDir, "postern.service"))
-	if !slices.Equal(u["Type"], []string{"notify"}) || u["WatchdogSec"] == nil || !slices.Equal(u["Before"], []string{"postfix.service exim4.service"}) || !slices.Equal(u["ExecStart"], []string{"/usr/bin/postern serve"}) {
+	if !slices.Equal(u["Type"], []string{"notify"}) || u["WatchdogSec"] == nil || !slices.Equal(u["Before"], []string{"postfix.service postfix@-.service exim4.service"}) || !slices.Equal(u["ExecStart"], []string{"/usr/bin/postern serve"}) {
 		t.Errorf("%v", u)
 	}
 }
