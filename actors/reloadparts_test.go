@@ -188,9 +188,7 @@ func TestReloadListeners(t *testing.T) {
 	if _, err := io.ReadFull(third, got); err != nil || string(got) != is {
 		t.Errorf("the third connection was answered %q, %v", got, err)
 	}
-	if slices.Contains(r.actors(), "listener:goes") {
-		t.Errorf("the actors are %q", r.actors())
-	}
+	eventually(t, "the end of the removed listener's actor", func() bool { return !slices.Contains(r.actors(), "listener:goes") })
 	if r.listenerOf(config.Listener{Name: "renamed", Address: stays.Address}) == nil {
 		t.Error("the renamed listener is not found")
 	}
