@@ -72,11 +72,14 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 				<-answer
 				_, _ = io.WriteString(w, jsonYes)
 			})
-			t.Cleanup(func() { close(answer) })
 			// What a configuration allows is too much for a terminal.
 			patient := strings.Replace(readText(relayConfig(t, app.URL)), `deadline = "1s"`, `deadline = "20s"`, 1)
 			config := filepath.Join(t.TempDir(), "config.hcl")
 			write(t, config, patient)
+			t.Cleanup(func() { // the pipe is not waited for by the broker that it started
+				waitFor(t, "the end of the broker", func() bool { return !owned(dataDirOf(config)) })
+			})
+			t.Cleanup(func() { close(answer) })
 			p := run(t, config, asked, answer)
 			if code := p.exit(); code != 0 {
 				t.Errorf("exit status %d", code)
