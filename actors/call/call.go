@@ -1,0 +1,156 @@
+// Package call is a request on its way: who asked, what is known of it so far, and its answer.
+package call
+
+import (
+	"sync/atomic"
+	"time"
+
+	"postern/actors/domain"
+	"postern/actors/slots"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/cache"
+)
+
+// States of a call's answer.
+const (
+	open uint32 = iota
+	answering
+	answered
+)
+
+// Asker is told, once, that the answer is there. It is called on any goroutine and must not block.
+type Asker interface {
+	Answered(*Call)
+}
+
+// Call is a request under way. It owns its answer: the first caller of Answer or Unavailable
+// decides, and later calls change nothing. It travels by pointer from actor to actor, without
+// envelope or future.
+type Call struct {
+	Req      auth.Request
+	ID       auth.Identity
+	Key      cache.Key // of ID and secret; zero for operations other than auth until it is needed
+	Hash     uint64    // of ID: chooses shard and token worker
+	Received time.Time
+	Deadline time.Time
+	Trace    *Trace // nil but for `postern test`
+	Front    string // name of the listener
+	Counted  bool   // as in flight: a draining broker waits for it
+	Asker    Asker
+
+	// Domain is the value of the domain by which the router has sent the call on.
+	Domain *domain.Domain
+	// Shard takes the call again if it waited for one that could not be answered. Set by the shard.
+	Shard *supervise.Ref
+
+	admission atomic.Pointer[supervise.RefCount] // of the router, held until the answer
+	state     atomic.Uint32
+	answer    auth.Answer
+	took      time.Duration
+
+	// Calls with the same question that wait for this one's answer: a stack that Answer
+	// closes. next links a call into the stack of another.
+	waiting atomic.Pointer[Call]
+	next    *Call
+}
+
+// closedStack marks a stack of waiting calls that takes no more.
+var closedStack = new(Call)
+
+var _ supervise.Request = (*Call)(nil)
+
+// Admit has the call release r, which the caller has acquired, when it is answered.
+func (c *Call) Admit(r *supervise.RefCount) {
+	c.admission.Store(r)
+	if c.state.Load() != open { // its answer may have come before it had something to release
+		c.Leave()
+	}
+}
+
+// Admission returns what Admit was given; nil once the call is answered.
+func (c *Call) Admission() *supervise.RefCount { return c.admission.Load() }
+
+// Leave releases what Admit was given, unless that is done.
+func (c *Call) Leave() {
+	if r := c.admission.Swap(nil); r != nil {
+		r.Release()
+	}
+}
+
+// Answer ends the call and reports whether it was the first to do so. It never blocks and
+// may be called from any goroutine.
+func (c *Call) Answer(a auth.Answer) bool {
+	if !c.state.CompareAndSwap(open, answering) {
+		return false
+	}
+	c.answer = a
+	c.took = time.Since(c.Received)
+	c.state.Store(answered)
+	c.Leave()
+	waiter := c.waiting.Swap(closedStack)
+	if c.Asker != nil {
+		c.Asker.Answered(c)
+	}
+	if a.Verdict == auth.Allow && c.Req.Op == auth.OpAuth && c.Domain != nil {
+		c.Domain.NoteLogin(c.ID)
+	}
+	for waiter != nil {
+		w := waiter
+		waiter, w.next = w.next, nil
+		c.passOn(w)
+	}
+	return true
+}
+
+// passOn gives this call's answer to one that waited for it. A call that ran out of time
+// knows nothing: one that has time left for a backend is asked again for itself, as is one from
+// another address if it was this one's address of which there is too much. The shard has it as if
+// it had just come, so that limits hold for it, too.
+func (c *Call) passOn(w *Call) {
+	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
+		time.Until(w.Deadline) > 2*GraceTime(w.Deadline.Sub(w.Received)) ||
+		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client {
+		w.Shard.Send(w)
+		return
+	}
+	a := c.answer
+	switch a.Source {
+	case auth.SourceDeadline, auth.SourcePanic, auth.SourceOverload, auth.SourceStopping,
+		auth.SourceLimitUser, auth.SourceLimitAddress, auth.SourceLimitBudget:
+	default:
+		a.Source = auth.SourceCoalesced
+	}
+	w.Trace.Add("coalesced", "an identical request was answered: "+a.Verdict.String())
+	w.Answer(a)
+}
+
+// GraceTime is the part of a request's time that is kept from the backend, so that the
+// cache can still serve in its place.
+func GraceTime(timeout time.Duration) time.Duration { return min(timeout/4, time.Second) }
+
+// Unavailable answers "temporary failure", and why.
+func (c *Call) Unavailable(why auth.Source) { c.Answer(auth.Answer{Source: why}) }
+
+// Fail implements supervise.Request.
+func (c *Call) Fail(why supervise.Reason) { c.Unavailable(slots.SourceOf(why)) }
+
+// Done reports whether the call has been answered.
+func (c *Call) Done() bool { return c.state.Load() == answered }
+
+// Result returns the answer of a call that is Done, and the time it took.
+func (c *Call) Result() (auth.Answer, time.Duration) { return c.answer, c.took }
+
+// Join makes w wait for c's answer. It is false once c has one.
+func (c *Call) Join(w *Call) bool {
+	for {
+		head := c.waiting.Load()
+		if head == closedStack {
+			return false
+		}
+		w.next = head
+		if c.waiting.CompareAndSwap(head, w) {
+			return true
+		}
+	}
+}

@@ -1,0 +1,187 @@
+// Package domain is what the configuration says of one domain, as a value that actors may share: a
+// reload makes another one and lets the old one end when its last user is done.
+package domain
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"postern/actors/slots"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/config"
+	"postern/internal/limit"
+	"postern/internal/roster"
+	"postern/internal/token"
+)
+
+// Domain is immutable. While its RefCount is held its backends are open: a task holds the Domain
+// with which it began, since it may be between two backends of the list.
+type Domain struct {
+	*supervise.RefCount
+	*Shared
+
+	Rules      cache.Rules
+	HashCost   int  // bcrypt cost of new verifiers
+	Disk       bool // users are remembered on disk
+	HotEntries int  // users held in memory, over all shards
+	JSXC       *token.JSXC
+	TOTP       *token.TOTP
+	Hops       []Hop
+	Logins     []string // rules for login names at the backends
+	Limits     Limits
+	Roster     *Roster // nil: shared rosters are not kept
+}
+
+// Hop is one backend of a domain under one of the domain's names there.
+type Hop struct {
+	Backend    *slots.Backend
+	AuthDomain string // empty: the request's own domain
+}
+
+// Shared is what all values of one name have in common, as long as the name is in use.
+type Shared struct {
+	Name    string         // canonical, or "*"
+	Rosters *supervise.Ref // handles LoginNote; nil for a name that has never had shared rosters
+
+	// Questions not asked because of a limit.
+	LimitedByUser, LimitedByAddress, LimitedByBudget atomic.Int64
+
+	UserLimitLog, AddressLimitLog supervise.LogThrottle
+}
+
+// LoginNote says that users have logged in, whose rosters are then to be brought up to date.
+type LoginNote struct {
+	IDs    []auth.Identity
+	Urgent bool // asked for by an administrator: the interval does not count
+	Lost   func(supervise.Reason)
+}
+
+var _ supervise.Request = (*LoginNote)(nil)
+
+// Fail implements supervise.Request. A note that is lost comes again with the user's next login.
+func (n *LoginNote) Fail(why supervise.Reason) {
+	if n.Lost != nil {
+		n.Lost(why)
+	}
+}
+
+// Limits are the limits on refused passwords.
+type Limits struct {
+	User, Address limit.Rules
+	Exempt        []netip.Prefix // client addresses without a limit
+}
+
+// addressAhead is how many questions from one address may be under way while it has no pause:
+// as many as a backend takes and lets wait by default, since many users may share an address.
+const addressAhead = 96
+
+func newLimits(cfg config.Limit) Limits {
+	rules := limit.Rules{Window: cfg.Window, First: cfg.FirstPause, Longest: cfg.LongestPause}
+	l := Limits{User: rules, Address: rules, Exempt: cfg.Exempt}
+	l.User.Refusals = cfg.UserRefusals
+	l.Address.Refusals, l.Address.Ahead = cfg.AddressRefusals, addressAhead
+	return l
+}
+
+// Roster is what the configuration says of shared rosters.
+type Roster struct {
+	Server   roster.Server
+	Filter   roster.Filter
+	Window   time.Duration // logins are gathered for so long
+	Interval time.Duration // a user is asked about at most so often
+}
+
+func newRoster(cfg *config.Roster) *Roster {
+	if cfg == nil {
+		return nil
+	}
+	r := &Roster{
+		Window: cfg.Window, Interval: cfg.MinInterval,
+		Filter: roster.Filter{Include: cfg.Include, Exclude: cfg.Exclude, MaxMembers: cfg.MaxMembers},
+	}
+	switch {
+	case cfg.Kind == config.RosterProsody:
+		r.Server = roster.NewGroupsFile(cfg.GroupsFile, cfg.Reload, cfg.Timeout)
+	case cfg.API != "":
+		r.Server = roster.NewServer(roster.NewEjabberdAPI(cfg.API, cfg.Token, cfg.Timeout))
+	default:
+		r.Server = roster.NewServer(roster.NewEjabberdctl(cfg.Ejabberdctl, cfg.Timeout))
+	}
+	return r
+}
+
+// maxRefusals is how many refused passwords of one user are remembered.
+const maxRefusals = 16
+
+// New makes the value of a domain block. It holds its backends until its own RefCount ends.
+func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, shared *Shared) (*Domain, error) {
+	d := &Domain{
+		Shared: shared, HashCost: cfg.Cache.BcryptCost, HotEntries: cfg.Cache.HotEntries, Disk: cfg.Cache.Storage == config.StorageDisk,
+		Logins: cfg.Login, Limits: newLimits(cfg.Limit),
+		Rules: cache.Rules{
+			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
+			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
+			Refused: cfg.Cache.RefusedTTL, Exists: cfg.Cache.ExistsTTL, Absent: cfg.Cache.AbsentTTL,
+			Secrets: cfg.Cache.Secrets, Refusals: maxRefusals,
+		},
+	}
+	var err error
+	if cfg.JSXC != nil {
+		if d.JSXC, err = token.NewJSXC(cfg.JSXC.Secrets); err != nil {
+			return nil, fmt.Errorf("domain %q: %w", cfg.Name, err)
+		}
+	}
+	if cfg.TOTP != nil {
+		if d.TOTP, err = token.NewTOTP(cfg.TOTP.Seed, cfg.TOTP.Secrets); err != nil {
+			return nil, fmt.Errorf("domain %q: %w", cfg.Name, err)
+		}
+	}
+	names := cfg.AuthDomains
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, ref := range cfg.Backends {
+		backends[ref].Acquire()
+		for _, name := range names {
+			d.Hops = append(d.Hops, Hop{backends[ref], name})
+		}
+	}
+	d.Roster = newRoster(cfg.Roster)
+	d.RefCount = supervise.NewRefCount(func() {
+		if d.Roster != nil {
+			d.Roster.Server.Close()
+		}
+		for _, ref := range cfg.Backends {
+			backends[ref].Release()
+		}
+	})
+	return d, nil
+}
+
+// MayBeToken reports whether a password might be a token.
+func (d *Domain) MayBeToken(secret auth.Secret) bool {
+	return d.JSXC != nil && token.LooksJSXC(secret.Reveal()) ||
+		d.TOTP != nil && token.LooksTOTP(secret.Reveal())
+}
+
+// HasTokens reports whether the domain knows tokens at all.
+func (d *Domain) HasTokens() bool { return d.JSXC != nil || d.TOTP != nil }
+
+// SameAuthority reports whether both ask the same backends in the same way. What was refused by
+// another authority says nothing about this one.
+func (d *Domain) SameAuthority(other *Domain) bool {
+	return slices.Equal(d.Hops, other.Hops) && slices.Equal(d.Logins, other.Logins)
+}
+
+// NoteLogin has the user's shared roster brought up to date, if the domain has shared rosters. It
+// never blocks.
+func (d *Domain) NoteLogin(id auth.Identity) {
+	if d.Roster != nil && d.Rosters != nil {
+		d.Rosters.Send(&LoginNote{IDs: []auth.Identity{roster.Login(id)}})
+	}
+}

@@ -1,0 +1,33 @@
+// Package env is what the actors need of the process they run in.
+package env
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"postern/actors/supervise"
+	"postern/internal/store"
+)
+
+// Env is passed by value. Its fields are set once, before the first actor starts.
+type Env struct {
+	System  *supervise.System
+	Log     *slog.Logger
+	Clock   func() time.Time // for tokens, cache and limits; tests move it
+	Context context.Context  // ends when backends and rosters must let go
+
+	disk *atomic.Pointer[store.WriteBehind]
+}
+
+// New returns the Env of a process, without a store.
+func New(ctx context.Context, system *supervise.System, log *slog.Logger, clock func() time.Time) Env {
+	return Env{System: system, Log: log, Clock: clock, Context: ctx, disk: new(atomic.Pointer[store.WriteBehind])}
+}
+
+// Disk returns where records are kept, or nil without a store. A reload may bring one.
+func (e Env) Disk() *store.WriteBehind { return e.disk.Load() }
+
+// SetDisk takes a store into use.
+func (e Env) SetDisk(w *store.WriteBehind) { e.disk.Store(w) }

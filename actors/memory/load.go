@@ -1,0 +1,112 @@
+package memory
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/store"
+)
+
+// load is the read of a user's record, on a goroutine of its own, so that no shard waits for the
+// disk. The first call that wants the record goes on from there: where nothing is stored of the
+// user its question goes straight to the backend, without another turn of the shard. Others wait
+// in the shard, which is woken only if there are any.
+type load struct {
+	shards *Shards
+	shard  *supervise.Ref
+	id     auth.Identity
+	disk   *store.WriteBehind
+	lead   *task // whose first step is decided beside the read; nil if there is none
+
+	user   atomic.Pointer[cache.User] // nil until it is read; from then on it is the shard's
+	wanted atomic.Bool                // an outcome waits in the shard
+
+	// For the shard's goroutine only.
+	waiting []*outcome
+	current *outcome // taken from waiting
+	tries   int
+}
+
+// read is the goroutine of a load.
+func (l *load) read() {
+	user := l.record()
+	lead, step := l.lead, cache.Step{}
+	if lead != nil {
+		step = lead.firstStep(user)
+	}
+	l.user.Store(user) // not to be touched from here on
+	if l.wanted.Load() {
+		l.shard.Send(&loaded{l})
+	}
+	switch {
+	case lead == nil:
+	case step.Answered || step.Save || step.Touched:
+		l.shard.Send(&outcome{task: lead, kind: decided, step: step})
+	case step.Do == cache.Ask:
+		lead.known = step.Known
+		backend, question := lead.question()
+		backend.Ref.Send(question)
+	case step.Do == cache.Compare:
+		lead.compare(step.Hashes, true)
+	default:
+		l.shard.Send(&outcome{task: lead, kind: decided, step: step})
+	}
+}
+
+// record reads and decodes. A record that makes no sense is as good as none: a question to the
+// backend makes a new one.
+func (l *load) record() (user *cache.User) {
+	log := l.shards.env.Log
+	defer func() {
+		if reason := recover(); reason != nil {
+			log.Error("cache record ignored: reading it panicked", "domain", l.id.Domain, "user", l.id.User, "panic", supervise.PanicText(reason))
+			user = new(cache.User)
+		}
+	}()
+	user, err := readRecord(l.disk, l.id)
+	if err != nil {
+		log.Warn("cache record ignored", "domain", l.id.Domain, "user", l.id.User, "err", err)
+	}
+	return user
+}
+
+// readRecord returns what is stored of a user, which may be nothing. It is never nil.
+func readRecord(disk *store.WriteBehind, id auth.Identity) (*cache.User, error) {
+	record, err := disk.Get(cache.RecordKey(id))
+	if err == nil {
+		var user *cache.User
+		if user, err = cache.Decode(record); err == nil {
+			return user, nil
+		}
+	}
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrFailed) { // which the store says once
+		err = nil
+	}
+	return new(cache.User), err
+}
+
+// loaded has the outcomes that wait for a record go on.
+type loaded struct{ *load }
+
+var _ supervise.Continuation = (*loaded)(nil)
+
+// Continues implements supervise.Continuation.
+func (*loaded) Continues() {}
+
+// Fail implements supervise.Request. It runs on the shard's goroutine, or after its end.
+func (l *loaded) Fail(why supervise.Reason) {
+	if l.current != nil {
+		l.current.Fail(why)
+		l.current = nil
+	}
+	if why == supervise.Panicked && l.tries < attempts+len(l.waiting) {
+		l.tries++
+		l.shard.Send(l)
+		return
+	}
+	supervise.FailAll(l.waiting, why)
+	l.waiting = nil
+}

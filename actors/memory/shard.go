@@ -1,0 +1,487 @@
+package memory
+
+import (
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/actors/call"
+	"postern/actors/domain"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/cache"
+	"postern/internal/store"
+)
+
+// flushEvery is how long a "last used" may be missing on disk.
+const flushEvery = 15 * time.Second
+
+// pruneAt is the smallest size at which a shard looks for flights that have ended without a word.
+const pruneAt = 256
+
+// shard is the actor that owns the memory of its users: all decisions about one user are
+// taken here, one after the other, by internal/cache. Reading, hashing and asking are done
+// elsewhere, and their outcomes come back as messages.
+type shard struct {
+	*Shards
+	self   *supervise.Ref
+	spaces map[string]*space // by the name of the block that answers: a domain, or "*"
+	loads  map[auth.Identity]*load
+
+	// flights are the questions under way: an identical one waits for its answer, so that a
+	// thousand phones that come back at once put one question.
+	flights map[cache.Key]*call.Call
+	prune   int // size at which flights is searched for calls that have ended
+
+	// epoch is bumped whenever an account changes for a reason other than a login: what a backend
+	// was asked before is no news after. It is no time, since one millisecond holds both a change
+	// and a login, and clocks are set back; and it is not the user's, whose record may have been
+	// out of memory meanwhile.
+	epoch uint64
+	timer *time.Timer
+}
+
+// flushTick is the message of a shard's timer.
+type flushTick struct{}
+
+// Receive implements actor.Actor.
+func (s *shard) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.arm()
+	case *call.Call:
+		s.onCall(m)
+	case *outcome:
+		s.onOutcome(m)
+	case *loaded:
+		s.onLoaded(m)
+	case *supervise.Op[*shard]:
+		m.Run(s)
+	case *flushTick:
+		s.onFlushTick()
+	case *actor.Restarting, *actor.Stopping:
+		for _, sp := range s.spaces {
+			sp.flush()
+		}
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+	}
+}
+
+func (s *shard) arm() {
+	self := s.self
+	s.timer = time.AfterFunc(flushEvery, func() { self.Send(&flushTick{}) })
+}
+
+// onFlushTick writes what is lazily written, and drops the memory of blocks that are gone: an
+// outcome that came late may have brought it back.
+func (s *shard) onFlushTick() {
+	for name, sp := range s.spaces {
+		sp.flush()
+		if !s.directory.Served(name) {
+			delete(s.spaces, name)
+		}
+	}
+	s.arm()
+}
+
+// space returns the memory of a domain's users.
+func (s *shard) space(d *domain.Domain) *space {
+	sp := s.spaces[d.Name]
+	switch {
+	case sp == nil:
+		sp = newSpace(s.Shards, d)
+		s.spaces[d.Name] = sp
+	case sp.domain != d:
+		sp.adapt(d)
+	}
+	return sp
+}
+
+// onCall answers from memory, lets the call wait for one with the same question, or begins a task.
+func (s *shard) onCall(c *call.Call) {
+	d := s.directory.Current(c.ID.Domain)
+	if d == nil || d != c.Domain { // the configuration has changed since the router saw it
+		s.directory.Reroute(c)
+		return
+	}
+	sp := s.space(d)
+	c.Shard = s.self
+	if s.answerHot(c, sp) {
+		return
+	}
+	if c.Req.Op.Changes() { // never joined: each is carried out
+		s.begin(c, d, sp)
+		return
+	}
+	if c.Key == (cache.Key{}) {
+		c.Key = s.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
+	}
+	if leader := s.flights[c.Key]; leader != nil && leader.Join(c) {
+		c.Trace.Add("cache", "waiting for an identical request")
+		return
+	}
+	if len(s.flights) >= s.prune {
+		s.pruneFlights()
+	}
+	s.flights[c.Key] = c
+	s.begin(c, d, sp)
+}
+
+// pruneFlights forgets calls that have ended without a word, as after a panic elsewhere.
+func (s *shard) pruneFlights() {
+	for key, c := range s.flights {
+		if c.Done() {
+			delete(s.flights, key)
+		}
+	}
+	s.prune = max(pruneAt, 2*len(s.flights))
+}
+
+// answerHot answers from memory, if it can.
+func (s *shard) answerHot(c *call.Call, sp *space) bool {
+	now := cache.At(s.env.Clock())
+	rules := &sp.domain.Rules
+	user := sp.get(c.ID)
+	if user != nil {
+		switch c.Req.Op {
+		case auth.OpAuth:
+			if step, ok := user.Hot(c.Key, rules, now); ok {
+				if step.Touched {
+					sp.touched[c.ID] = struct{}{}
+				}
+				s.answer(c, sp, step.Answer)
+				return true
+			}
+		case auth.OpIsUser:
+			if a, ok := user.IsUser(rules, now); ok {
+				s.answer(c, sp, a)
+				return true
+			}
+		}
+	}
+	sp.count.Missed++
+	if c.Trace != nil {
+		if user == nil {
+			user = new(cache.User)
+		}
+		c.Trace.Add("cache", user.Missed(c.Key))
+	}
+	return false
+}
+
+func (s *shard) answer(c *call.Call, sp *space, a auth.Answer) {
+	s.note(c, sp, a)
+	c.Answer(a)
+}
+
+// note counts an answer of the cache or of a limit.
+func (s *shard) note(c *call.Call, sp *space, a auth.Answer) {
+	sp.note(a)
+	if c.Trace != nil {
+		c.Trace.Add("cache", a.Verdict.String()+" ("+a.Source.String()+")")
+	}
+}
+
+// begin starts the task of a call that memory could not answer.
+func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
+	router := c.Admission()
+	if router == nil || !router.Join() {
+		return // c has been answered
+	}
+	if !d.Acquire() { // replaced a moment ago
+		router.Release()
+		s.directory.Reroute(c)
+		return
+	}
+	t := &task{
+		shards: s.Shards, shard: s.self, call: c, domain: d, router: router,
+		chain: backend.NewChain(c.Req.Op), epoch: s.epoch,
+	}
+	o := &outcome{task: t, kind: started}
+	if c.Req.Op == auth.OpAuth {
+		t.login = cache.NewLogin(c.Key)
+		t.limitWith(sp.limits)
+	}
+	if user := s.user(o, sp); user != nil {
+		s.handle(o, d, sp, user)
+	}
+}
+
+// user returns the record of an outcome's user. It is nil if the record has to be read: the outcome
+// then comes again.
+func (s *shard) user(o *outcome, sp *space) *cache.User {
+	id := o.call.ID
+	if user := sp.get(id); user != nil {
+		return user
+	}
+	disk := sp.disk()
+	if disk == nil {
+		return new(cache.User)
+	}
+	l := s.loads[id]
+	if l == nil {
+		l = &load{shards: s.Shards, shard: s.self, id: id, disk: disk}
+		s.loads[id] = l
+		if o.kind == started {
+			l.lead = o.task
+		} else {
+			l.wanted.Store(true)
+			l.waiting = append(l.waiting, o)
+		}
+		s.env.System.Go(l.read)
+		return nil
+	}
+	l.wanted.Store(true)
+	if user := l.user.Load(); user != nil { // read, but nothing has brought it here yet
+		s.install(l, sp, user)
+		return user
+	}
+	l.waiting = append(l.waiting, o)
+	return nil
+}
+
+// install takes a record that was read into memory.
+func (s *shard) install(l *load, sp *space, user *cache.User) {
+	delete(s.loads, l.id)
+	sp.place(l.id, user)
+}
+
+// onLoaded has the outcomes go on that have waited for a record.
+func (s *shard) onLoaded(l *loaded) {
+	if s.loads[l.id] == l.load { // else it was forgotten meanwhile, and is read again
+		d := s.directory.Current(l.id.Domain)
+		if d == nil {
+			delete(s.loads, l.id)
+		} else {
+			s.install(l.load, s.space(d), l.user.Load())
+		}
+	}
+	for len(l.waiting) > 0 {
+		l.current, l.waiting = l.waiting[0], l.waiting[1:]
+		s.onOutcome(l.current)
+		l.current = nil
+	}
+}
+
+// onOutcome takes what came of a task's work. It is handled by the rules in force, whatever they
+// were when the task began.
+func (s *shard) onOutcome(o *outcome) {
+	d := s.directory.Current(o.call.ID.Domain)
+	if d == nil { // nobody answers for the name any more, but what is stored must stay true
+		d = o.domain
+	}
+	sp := s.space(d)
+	if user := s.user(o, sp); user != nil {
+		s.handle(o, d, sp, user)
+	}
+}
+
+// handle goes on with a task, whose user's record is at hand.
+func (s *shard) handle(o *outcome, d *domain.Domain, sp *space, user *cache.User) {
+	t := o.task
+	now := cache.At(s.env.Clock())
+	switch o.kind {
+	case started:
+		s.apply(t, d, sp, user, t.firstStep(user))
+	case decided:
+		s.apply(t, d, sp, user, o.step)
+	case compared:
+		sp.count.Compares++
+		s.apply(t, d, sp, user, t.login.Compared(user, o.match, o.hashes, o.ran, &d.Rules, now))
+	case hashed:
+		sp.count.Hashes++
+		s.apply(t, d, sp, user, t.login.Hashed(user, o.hash))
+	case asked:
+		sp.count.BackendAsked++
+		s.onAsked(o, d, sp, user, now)
+	}
+}
+
+// apply carries out what was decided.
+func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, step cache.Step) {
+	c := t.call
+	if step.Save {
+		sp.save(c.ID, user)
+	}
+	if step.Touched {
+		sp.touched[c.ID] = struct{}{}
+	}
+	sp.place(c.ID, user)
+	if step.Answered {
+		s.note(c, sp, step.Answer)
+		s.finish(t, sp, step.Answer, step.Lasting)
+	}
+	switch step.Do {
+	case cache.Nothing:
+		t.end()
+	case cache.Ask:
+		t.chain, t.hop, t.known, t.short, t.epoch = backend.NewChain(c.Req.Op), 0, step.Known, false, s.epoch
+		s.ask(t)
+	case cache.Compare:
+		t.compare(step.Hashes, !step.Answered)
+	case cache.Hash:
+		t.makeHash(d.HashCost)
+	}
+}
+
+// ask puts the task's question to the backend whose turn it is.
+func (s *shard) ask(t *task) {
+	backend, question := t.question()
+	s.self.Forward(backend.Ref, question)
+}
+
+// onAsked takes a backend's answer: the next backend of the chain, or the end of it.
+func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.User, now cache.Time) {
+	t := o.task
+	t.short = t.short || o.reply.Source == auth.SourceLimitBudget
+	if !t.chain.Add(o.reply.Result) && t.hop+1 < len(t.domain.Hops) {
+		t.hop++
+		s.ask(t)
+		return
+	}
+	result := t.chain.Result()
+	if result.Class == backend.Refused {
+		sp.count.Refusals++
+	}
+	if t.login != nil {
+		s.concludeLogin(o, d, sp, user, result, now)
+		return
+	}
+	s.concludeOther(t, d, sp, user, result, o.reply.Source, now)
+	t.end()
+}
+
+// concludeLogin gives a login what all its backends came to.
+func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now cache.Time) {
+	t := o.task
+	if d != t.domain {
+		t.login.Outdate()
+	}
+	if t.epoch != s.epoch {
+		t.login.Supersede()
+	}
+	if t.chain.Suspect() {
+		t.login.Suspect()
+	}
+	meaning, source := meaningOf(result.Class, o.reply.Busy), o.reply.Source
+	if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {
+		meaning, source = cache.Withheld, auth.SourceLimitBudget
+	}
+	s.apply(t, d, sp, user, t.login.Asked(user, meaning, source, &d.Rules, now))
+}
+
+// meaningOf is what a backend's answer means to the cache.
+func meaningOf(c backend.Class, busy bool) cache.Outcome {
+	switch c {
+	case backend.Accepted:
+		return cache.Accepted
+	case backend.Refused:
+		return cache.Refused
+	case backend.Misconfigured:
+		return cache.Broken
+	case backend.Unsupported:
+		return cache.NotThere
+	}
+	if busy {
+		return cache.Busy
+	}
+	return cache.CannotAnswer
+}
+
+// concludeOther ends the operations other than auth.
+func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, source auth.Source, now cache.Time) {
+	a := auth.Answer{Source: source, Body: r.Body}
+	switch r.Class {
+	case backend.Accepted:
+		a.Verdict = auth.Allow
+	case backend.Refused:
+		a.Verdict = auth.Deny
+	case backend.Unsupported:
+		a.Verdict, a.Source = auth.Unsupported, auth.SourceUnsupported
+	}
+	lasting := false
+	switch op := t.call.Req.Op; {
+	case op == auth.OpIsUser:
+		a = s.afterIsUser(t, d, sp, user, r, a, now)
+	case op.Changes():
+		lasting = s.afterChange(t, sp, user, r.Class)
+	}
+	s.note(t.call, sp, a)
+	s.finish(t, sp, a, lasting)
+}
+
+func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
+	id, rules := t.call.ID, &d.Rules
+	switch r.Class {
+	case backend.Accepted, backend.Refused:
+		if d != t.domain || t.epoch != s.epoch {
+			return a
+		}
+		if user.SetExists(r.Class == backend.Accepted, rules, now) {
+			sp.save(id, user)
+		}
+		sp.place(id, user)
+	case backend.Outage, backend.Throttled:
+		if grace, ok := user.IsUserGrace(rules, now); ok {
+			return grace
+		}
+	case backend.Unsure:
+		// No backend can be asked: a user that logged in within the outage lifetime is there.
+		if known, ok := user.IsUserGrace(rules, now); ok {
+			known.Source = auth.SourceCache
+			return known
+		}
+	}
+	return a
+}
+
+// afterChange keeps cache and limits true to a user that was changed at its backend, before
+// anything that is asked after the change's answer: a password that was wrong may be right now.
+// lasting reports that a crash must not bring back what was remembered, once the peer was answered.
+func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.Class) (lasting bool) {
+	c := t.call
+	switch class {
+	case backend.Accepted:
+		user.Forget()
+		sp.limits.Forget(c.Hash)
+		for _, h := range t.domain.Hops {
+			h.Backend.ForgetRefusals(c.Hash)
+		}
+	case backend.Refused, backend.Unsupported:
+		return false
+	default:
+		// Whether it was carried out is not known: every password must be verified again.
+		user.Doubt()
+	}
+	s.epoch++
+	clear(s.flights) // later questions must not have an answer from before
+	sp.save(c.ID, user)
+	sp.place(c.ID, user)
+	return true
+}
+
+// finish answers a task's call. A lasting answer leaves when what was saved is on disk. A disk that
+// fails keeps no answer waiting; one that only stalls is a temporary failure for those who find no
+// more room to wait.
+func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
+	c := t.call
+	if s.flights[c.Key] == c {
+		delete(s.flights, c.Key)
+	}
+	t.landed(sp.limits, t.login != nil && t.chain.Refused())
+	disk := sp.disk()
+	if !lasting || disk == nil || s.failing.Load() {
+		c.Answer(a)
+		return
+	}
+	disk.Flush(func(err error) {
+		if errors.Is(err, store.ErrBusy) {
+			a = auth.Answer{Source: auth.SourceOverload}
+		}
+		c.Answer(a)
+	})
+}

@@ -1,0 +1,313 @@
+// Package memory is what postern remembers of users: the cache's records, the refusals that limit
+// guessing, and the questions that are under way. It is divided into shards by a hash of domain and
+// user; a shard is an actor and the only owner of what it holds. Domains have no memory of their
+// own: a reload changes what the shards are told, and hands nothing over.
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/actors/call"
+	"postern/actors/domain"
+	"postern/actors/env"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/limit"
+)
+
+// mailboxLimit bounds the queue of a shard. What one domain may have under way is bounded by its
+// router.
+const mailboxLimit = 1 << 16
+
+// hashQueue bounds the password work that waits for a processor, per urgency.
+const hashQueue = 512
+
+// Directory finds the domain that answers for a name.
+type Directory interface {
+	// Current returns the value in force; nil if nobody answers, or it is not known yet.
+	Current(name string) *domain.Domain
+	// Served reports whether a domain block, or a registered domain, is in use.
+	Served(block string) bool
+	// Reroute sends a call once more to the router of its domain.
+	Reroute(*call.Call)
+}
+
+// Shards is the memory of the whole process.
+type Shards struct {
+	Hashing   *HashPool
+	Addresses *Addresses
+
+	env       env.Env
+	directory Directory
+	keyer     *cache.Keyer
+	seed      maphash.Seed
+	refs      []*supervise.Ref
+	failing   atomic.Bool // the last write to disk failed
+}
+
+// Start starts n shards, and as many workers for password hashes.
+func Start(e env.Env, n int, directory Directory) (*Shards, error) {
+	p := &Shards{
+		Hashing: NewHashPool(n, hashQueue, e.Log), Addresses: newAddresses(),
+		env: e, directory: directory, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(), refs: make([]*supervise.Ref, n),
+	}
+	for i := range p.refs {
+		var err error
+		p.refs[i], err = e.System.Spawn(fmt.Sprintf("cache%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
+			return &shard{
+				Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
+				flights: make(map[cache.Key]*call.Call), prune: pruneAt,
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Ref returns the shard that owns a user, by Hash.
+func (p *Shards) Ref(hash uint64) *supervise.Ref { return p.refs[hash%uint64(len(p.refs))] }
+
+// Refs returns all shards.
+func (p *Shards) Refs() []*supervise.Ref { return p.refs }
+
+// Hash chooses the shard of a user, and stands for the user where limits are kept: those of one
+// name in two domains that share a block are two.
+func (p *Shards) Hash(id auth.Identity) uint64 {
+	var h maphash.Hash
+	h.SetSeed(p.seed)
+	_, _ = h.WriteString(id.User)
+	_ = h.WriteByte(0)
+	_, _ = h.WriteString(id.Domain)
+	return h.Sum64()
+}
+
+// Key stands for a login's secret.
+func (p *Shards) Key(id auth.Identity, secret auth.Secret) cache.Key {
+	return p.keyer.Key(auth.OpAuth, id, secret)
+}
+
+// answers reports whether a block answers for a name, or none does.
+func (p *Shards) answers(block, name string) bool {
+	d := p.directory.Current(name)
+	return d == nil || d.Name == block
+}
+
+// StoreWritten takes the outcome of each write to disk. A store that fails degrades the cache to
+// this process's memory; it is said once, and again when it recovers.
+func (p *Shards) StoreWritten(err error) {
+	if was := p.failing.Swap(err != nil); was == (err != nil) {
+		return
+	}
+	if err != nil {
+		p.env.Log.Error("cache cannot be written; logins are remembered in memory only", "err", err)
+	} else {
+		p.env.Log.Info("cache can be written again")
+	}
+}
+
+// each runs do in every shard, and waits until all have had their turn.
+func (p *Shards) each(ctx context.Context, do func(*shard)) error {
+	ops := make([]*supervise.Op[*shard], len(p.refs))
+	for i, ref := range p.refs {
+		ops[i] = supervise.Do(ref, do)
+	}
+	for _, op := range ops {
+		select {
+		case <-op.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", supervise.ErrBusy, ctx.Err())
+		}
+		if !op.Ran() {
+			return supervise.ErrStopped
+		}
+	}
+	return nil
+}
+
+// Drop forgets, in memory, the users of a block for whom match holds.
+func (p *Shards) Drop(ctx context.Context, block string, match func(auth.Identity) bool) error {
+	return p.each(ctx, func(s *shard) {
+		if sp := s.spaces[block]; sp != nil {
+			sp.drop(match)
+		}
+		s.voidLoads(match)
+	})
+}
+
+// DropBlock forgets, in memory, a block that is not served any more, or sleeps. What only memory
+// knew is written to disk; keyed MACs and refusals are forgotten.
+func (p *Shards) DropBlock(block string) {
+	for _, ref := range p.refs {
+		supervise.Do(ref, func(s *shard) {
+			if sp := s.spaces[block]; sp != nil {
+				sp.flush()
+				delete(s.spaces, block)
+			}
+			s.voidLoads(func(id auth.Identity) bool { return block == "*" || id.Domain == block })
+		})
+	}
+}
+
+// Settle returns when every shard has seen the configuration in force.
+func (p *Shards) Settle(ctx context.Context) error { return p.each(ctx, func(*shard) {}) }
+
+// voidLoads has the records that are being read for matching users read once more.
+func (s *shard) voidLoads(match func(auth.Identity) bool) {
+	for id := range s.loads {
+		if match(id) {
+			delete(s.loads, id)
+		}
+	}
+}
+
+// Forget removes the users for whom match holds, whose records have a common prefix, from memory
+// and disk. Until they are gone from disk their records are hidden, so that no shard reads again
+// what it has forgotten. What a shard writes after its turn is new: where that is deleted with the
+// rest, a backend is asked once more. When it fails, some shards may have forgotten already.
+func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, prefix []byte) error {
+	disk := p.env.Disk()
+	if disk != nil {
+		defer disk.Hide(prefix)()
+	}
+	err := p.each(ctx, func(s *shard) {
+		s.epoch++ // a login now at the backend is not to be remembered
+		for _, sp := range s.spaces {
+			sp.drop(match)
+		}
+		s.voidLoads(match)
+	})
+	if err != nil || disk == nil {
+		return err
+	}
+	return disk.DeletePrefix(prefix)
+}
+
+// ForgetUser removes a user from the cache, in memory and on disk.
+func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
+	disk := p.env.Disk()
+	err := supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) {
+		s.epoch++
+		same := func(other auth.Identity) bool { return other == id }
+		for _, sp := range s.spaces {
+			sp.drop(same)
+		}
+		s.voidLoads(same)
+		if disk != nil {
+			disk.Put(cache.RecordKey(id), nil)
+		}
+	})
+	if err != nil || disk == nil {
+		return err
+	}
+	durable := make(chan error, 1)
+	disk.Flush(func(err error) { durable <- err })
+	return <-durable
+}
+
+// CachedUser returns a copy of what is remembered of a user.
+func (p *Shards) CachedUser(ctx context.Context, id auth.Identity) (user cache.User, err error) {
+	found := false
+	err = supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) {
+		d := p.directory.Current(id.Domain)
+		if d == nil || s.spaces[d.Name] == nil {
+			return
+		}
+		if u := s.spaces[d.Name].get(id); u != nil {
+			user, found = u.Clone(), true
+		}
+	})
+	if err != nil {
+		return cache.User{}, err
+	}
+	disk := p.env.Disk()
+	if d := p.directory.Current(id.Domain); found || disk == nil || d != nil && !d.Disk {
+		return user, nil
+	}
+	stored, err := readRecord(disk, id)
+	return *stored, err
+}
+
+// Stats returns what the shards count, by the name of the block. The error says that some did not
+// answer before ctx ended.
+func (p *Shards) Stats(ctx context.Context) (map[string]Stats, error) {
+	all := make(map[string]Stats)
+	var errs []error
+	for _, ref := range p.refs {
+		part := make(map[string]Stats)
+		if err := supervise.Ask(ctx, ref, func(s *shard) {
+			for name, sp := range s.spaces {
+				part[name] = sp.stats()
+			}
+		}); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for name, stats := range part {
+			sum := all[name]
+			sum.Add(stats)
+			all[name] = sum
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// LimitedUsers returns the users of each block that are limited, at most most of each shard, and
+// how many have refusals, but no pause.
+func (p *Shards) LimitedUsers(ctx context.Context, most int) (limited map[string][]limit.State, watched map[string]int, err error) {
+	limited, watched = make(map[string][]limit.State), make(map[string]int)
+	var errs []error
+	for _, ref := range p.refs {
+		part, counts := make(map[string][]limit.State), make(map[string]int)
+		if err := supervise.Ask(ctx, ref, func(s *shard) {
+			now := limit.At(p.env.Clock())
+			for name, sp := range s.spaces {
+				counts[name], _ = sp.limits.Len()
+				part[name] = sp.limits.Limited(most, &sp.domain.Limits.User, now)
+			}
+		}); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for name, states := range part {
+			limited[name] = append(limited[name], states...)
+			watched[name] += counts[name]
+		}
+	}
+	return limited, watched, errors.Join(errs...)
+}
+
+// UserLimit returns what the limits know of a user.
+func (p *Shards) UserLimit(ctx context.Context, id auth.Identity) (state limit.State, err error) {
+	hash := p.Hash(id)
+	err = supervise.Ask(ctx, p.Ref(hash), func(s *shard) {
+		if d := p.directory.Current(id.Domain); d != nil {
+			state = s.space(d).limits.Show(hash, &d.Limits.User, limit.At(p.env.Clock()))
+		}
+	})
+	if err != nil {
+		return limit.State{}, err
+	}
+	return state, nil
+}
+
+// ForgetUserLimit has a user's passwords asked about again, whatever was refused.
+func (p *Shards) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
+	hash := p.Hash(id)
+	return supervise.Ask(ctx, p.Ref(hash), func(s *shard) {
+		for _, sp := range s.spaces {
+			sp.limits.Forget(hash)
+		}
+	})
+}
+
+// Prune forgets what is remembered of addresses by domains that are not served any more.
+func (p *Shards) Prune() { p.Addresses.prune(p.directory.Served) }

@@ -1,0 +1,143 @@
+// Package router admits calls, one actor for each domain that is in use. A router bounds what its
+// domain may have under way, so that no domain starves another, and sends each call on its way: to a
+// token worker if the password may be a token, else to the shard that owns the user. It keeps no
+// record of users, so a reload, a change of the registered domains, and the start and end of a
+// router hand nothing over.
+package router
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/actors/call"
+	"postern/actors/domain"
+	"postern/actors/rosters"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+)
+
+// Bounds of one domain.
+const (
+	mailboxLimit = 4096
+	maxUnderWay  = 1 << 14 // calls without an answer; most of them wait for a backend
+)
+
+// Router is a domain block, or a registered domain, in use.
+type Router struct {
+	*domain.Shared
+	table *Table
+	ref   *supervise.Ref
+
+	// calls counts the calls from the moment they are sent here until they are answered, and the
+	// tasks that go on after that. When it ends, the actor is stopped.
+	calls    *supervise.RefCount
+	domain   atomic.Pointer[domain.Domain] // in force; nil while a registered domain is read
+	used     atomic.Int64                  // registered only: when a call came last, in Unix nanoseconds
+	static   bool                          // of the configuration file
+	roster   *rosters.Roster               // static only
+}
+
+// Domain returns the value in force; nil if it is not known yet.
+func (r *Router) Domain() *domain.Domain { return r.domain.Load() }
+
+// admit sends a call to the router. It is false if the router is about to end: another one may
+// have taken its place in the table.
+func (r *Router) admit(run *supervise.Runner, c *call.Call) bool {
+	if !r.calls.Acquire() {
+		return false
+	}
+	if !r.static {
+		r.touch(c.Received)
+	}
+	c.Admit(r.calls)
+	if run == nil {
+		r.ref.Send(c)
+	} else {
+		r.ref.SendBy(run, c)
+	}
+	return true
+}
+
+// touch notes that a call came. Of two at the same moment either will do.
+func (r *Router) touch(at time.Time) {
+	if n := at.UnixNano(); n > r.used.Load() {
+		r.used.Store(n)
+	}
+}
+
+// retire lets no call in any more, and ends the router when the last one is done.
+func (r *Router) retire() { r.calls.Retire() }
+
+// replace puts a value in force. The one before ends when its last task is done.
+func (r *Router) replace(d *domain.Domain) {
+	if was := r.domain.Swap(d); was != nil {
+		was.Retire()
+	}
+}
+
+// resolved brings the outcome of reading a registered domain.
+type resolved struct{ err error }
+
+// router is the actor.
+type router struct {
+	*Router
+	self    *supervise.Ref
+	waiting []*call.Call // for the value of a registered domain
+}
+
+// Receive implements actor.Actor.
+func (r *router) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *call.Call:
+		r.onCall(m)
+	case *resolved:
+		r.onResolved(m)
+	case *actor.Restarting:
+		supervise.FailAll(r.waiting, supervise.Panicked)
+	case *actor.Stopping:
+		supervise.FailAll(r.waiting, supervise.Stopped)
+	}
+}
+
+func (r *router) onCall(c *call.Call) {
+	d := r.domain.Load()
+	switch {
+	case r.calls.Holders() > maxUnderWay:
+		c.Unavailable(auth.SourceOverload)
+		return
+	case d == nil && len(r.waiting) >= mailboxLimit:
+		c.Unavailable(auth.SourceOverload)
+		return
+	case d == nil:
+		c.Trace.Add("domain", "registered; it is read from the store")
+		r.waiting = append(r.waiting, c)
+		return
+	}
+	c.Domain = d
+	if c.Req.Op == auth.OpAuth && d.HasTokens() {
+		if d.MayBeToken(c.Req.Secret) {
+			r.self.Forward(r.table.tokens(c.Hash), c)
+			return
+		}
+		c.Trace.Add("token", "not a token")
+	}
+	r.self.Forward(r.table.shards.Ref(c.Hash), c)
+}
+
+// onResolved lets the calls go on that have waited for the domain's value.
+func (r *router) onResolved(m *resolved) {
+	waiting := r.waiting
+	r.waiting = nil
+	for _, c := range waiting {
+		switch {
+		case m.err == nil:
+			r.onCall(c)
+		case m.err == errGone:
+			r.table.Reroute(c)
+		default:
+			c.Unavailable(auth.SourceConfig)
+		}
+	}
+}

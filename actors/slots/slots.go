@@ -1,0 +1,392 @@
+// Package slots bounds what a backend is asked at once. Each backend has one actor: it admits as
+// many questions as there are slots, lets a few wait, asks none while the circuit breaker is open,
+// and keeps the budget of refused passwords that the backend bears from this address. The questions
+// themselves run on goroutines of the actor system's pool, so the actor never waits.
+package slots
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/actors/env"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/auth/passhash"
+	"postern/internal/backend"
+	"postern/internal/config"
+	"postern/internal/limit"
+)
+
+// Why a question did not reach its backend.
+var (
+	errNoSlot  = errors.New("no slot became free in time: the backend is slower than its users ask")
+	errBreaker = errors.New("the backend did not answer several times and is left alone for a while")
+)
+
+// expireEvery is how often a backend's queue is searched for questions past their deadline.
+const expireEvery = 25 * time.Millisecond
+
+// mailboxLimit bounds the mailbox of a backend's actor. The queue for a slot is shorter and comes
+// after it.
+const mailboxLimit = 4096
+
+// Question is put to a backend. It is answered exactly once, by a call of Reply.
+type Question struct {
+	Query    backend.Query
+	Deadline time.Time
+
+	// Known says that the backend has accepted this secret before, so that no refusal is likely.
+	Known bool
+	// Background marks a question that no login waits for. It yields to those of logins, and
+	// neither the breaker nor the log hears of its outcome.
+	Background bool
+	// User and Secret tell accounts and secrets apart where refusals are counted.
+	User, Secret uint64
+
+	// Reply takes the answer, on any goroutine, and must not block.
+	Reply func(Reply)
+	// Abandoned, if set, reports whether the answer is of no use any more.
+	Abandoned func() bool
+	// Trace, if set, records a step for `postern test`.
+	Trace func(stage, note string)
+
+	counted bool // in the budget, as under way
+}
+
+// Reply is what came of a question.
+type Reply struct {
+	Result backend.Result
+	Source auth.Source // of a verdict that is unavailable
+	Busy   bool        // the backend was not asked, since too many others wait
+}
+
+var _ supervise.Request = (*Question)(nil)
+
+// SourceOf returns the source of an answer that the actor system could not bring about.
+func SourceOf(why supervise.Reason) auth.Source {
+	switch why {
+	case supervise.Panicked:
+		return auth.SourcePanic
+	case supervise.Overloaded:
+		return auth.SourceOverload
+	}
+	return auth.SourceStopping
+}
+
+// Fail implements supervise.Request: a backend that cannot take the question is an outage to the
+// cache, which may still serve.
+func (q *Question) Fail(why supervise.Reason) { q.busy(SourceOf(why)) }
+
+func (q *Question) busy(source auth.Source) {
+	q.Reply(Reply{Result: backend.Result{Class: backend.Outage}, Source: source, Busy: true})
+}
+
+// outage answers that the backend was not asked, and why.
+func (q *Question) outage(err error, source auth.Source) {
+	q.Reply(Reply{Result: backend.Result{Class: backend.Outage, Err: err}, Source: source})
+}
+
+func (q *Question) trace(stage, note string) {
+	if q.Trace != nil {
+		q.Trace(stage, note)
+	}
+}
+
+// unproven reports whether the question may come to a refusal that counts against this address.
+func (q *Question) unproven() bool { return q.Query.Op == auth.OpAuth && !q.Known }
+
+// Backend is a backend with its slots, as the other actors see it. It outlives restarts of its
+// actor. It is in use as long as a domain holds its RefCount, and closed at the end.
+type Backend struct {
+	*supervise.RefCount
+	Name  string // backend.KIND.NAME
+	Ref   *supervise.Ref
+	slots int32
+	queue int
+
+	env     env.Env
+	backend backend.Backend
+	breaker backend.BreakerOptions
+	rules   limit.BudgetRules
+	// maxDelay is the longest time by which the backend may slow logins from here; 0: any.
+	maxDelay time.Duration
+
+	running atomic.Int32 // slots in use, also across a restart
+	probes  atomic.Int32 // questions about itself under way
+	waiting []*Question  // for a slot; only the actor's goroutine touches it
+
+	counts   counts
+	withheld atomic.Int64 // questions that were not put for want of a budget
+	delay    atomic.Int64 // by which it slowed logins from here when last asked
+	outages  supervise.LogThrottle
+	faults   supervise.LogThrottle
+}
+
+// New starts the actor of a backend. ended is called when the last holder of the Backend has let it
+// go: its Close is then due.
+func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
+	b := &Backend{
+		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be,
+		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay,
+		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
+		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
+	}
+	b.counts.init(cfg.BackendRef.String())
+	b.RefCount = supervise.NewRefCount(func() { ended(b) })
+	var err error
+	b.Ref, err = e.System.Spawn(b.Name, mailboxLimit, func(*supervise.Ref) actor.Actor { return &slots{Backend: b} })
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: %w", cfg.BackendRef, err)
+	}
+	return b, nil
+}
+
+// Close stops the actor, waits at most timeout for questions under way, and closes the backend.
+func (b *Backend) Close(timeout time.Duration) {
+	b.Ref.Stop()
+	<-b.Ref.Stopped()
+	// A question takes a moment to end with its context, and Close must not run beside it.
+	for end := time.Now().Add(timeout); b.running.Load()+b.probes.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(closePoll)
+	}
+	if err := b.backend.Close(); err != nil {
+		b.env.Log.Warn("backend could not be closed", "backend", b.Name, "err", err)
+	}
+}
+
+const closePoll = 5 * time.Millisecond
+
+// String describes the backend's slots in one line, for the log of SIGUSR1.
+func (b *Backend) String() string {
+	return fmt.Sprintf("%s slots=%d/%d withheld=%d slowed=%v", b.Name, b.running.Load(), b.slots,
+		b.withheld.Load(), time.Duration(b.delay.Load()))
+}
+
+// ask runs one question, on a goroutine of its own.
+func (b *Backend) ask(q *Question) {
+	begun := time.Now()
+	source := auth.SourceBackend
+	result := backend.Result{Class: backend.Outage, Err: errors.New("the backend's code panicked")}
+	defer func() {
+		if reason := recover(); reason != nil {
+			b.env.Log.Error("backend panicked", "backend", b.Name, "panic", supervise.PanicText(reason))
+		}
+		b.running.Add(-1)
+		b.report(q, result, time.Since(begun))
+		class := result.Class
+		if passhash.NotDone(result.Err) || q.Background {
+			class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
+		}
+		b.Ref.Send(&slotDone{class: class, attempts: result.Attempts, login: q.Query.Op == auth.OpAuth,
+			counted: q.counted, user: q.User, secret: q.Secret})
+		q.Reply(Reply{Result: result, Source: source})
+	}()
+	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
+	defer cancel()
+	result = b.backend.Ask(ctx, q.Query)
+	if result.Class == backend.Outage && !time.Now().Before(q.Deadline) { // the backend may be ahead of ctx's timer
+		source = auth.SourceDeadline
+	}
+}
+
+// report counts a backend's answer, and logs what an administrator must see of it.
+func (b *Backend) report(q *Question, result backend.Result, took time.Duration) {
+	if q.Background {
+		return
+	}
+	b.counts.note(result.Class, took)
+	if q.Trace != nil {
+		note := result.Class.String() + " in " + took.Round(time.Microsecond).String()
+		if result.Err != nil {
+			note += ": " + result.Err.Error()
+		}
+		q.Trace(b.Name, note)
+	}
+	switch result.Class {
+	case backend.Misconfigured:
+		if held, ok := b.faults.Due(time.Now()); ok {
+			b.env.Log.Error("backend is misconfigured", "backend", b.Name, "domain", q.Query.Domain, "err", result.Err, "alike", held)
+		}
+	case backend.Outage, backend.Throttled:
+		if held, ok := b.outages.Due(time.Now()); ok {
+			b.env.Log.Warn("backend cannot answer", "backend", b.Name, "class", result.Class.String(), "took", took, "err", result.Err, "alike", held)
+		}
+	}
+}
+
+// slotDone reports to a backend's actor that a slot is free again.
+type slotDone struct {
+	class        backend.Class
+	attempts     int  // see backend.Result
+	login        bool // a password was asked about
+	counted      bool // see Question
+	user, secret uint64
+}
+
+// expire is the message of the queue's timer.
+type expire struct{}
+
+// slots is the actor of one backend.
+type slots struct {
+	*Backend
+	state  *backend.Breaker
+	budget *budget
+	armed  bool
+}
+
+// Receive implements actor.Actor.
+func (s *slots) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.abandon() // those that waited at a former life of the actor
+		s.state = backend.NewBreaker(s.breaker)
+		s.counts.open.Store(false)
+		s.budget = newBudget(s.Backend)
+	case *Question:
+		s.onQuestion(m)
+	case *slotDone:
+		s.onDone(m)
+	case *throttleProbe:
+		s.onThrottleProbe(m)
+	case *supervise.Op[*budget]:
+		m.Run(s.budget)
+	case *expire:
+		s.onExpire()
+	case *actor.Restarting, *actor.Stopping, *actor.Stopped:
+		s.abandon()
+	}
+	s.counts.waiting.Store(int32(len(s.waiting)))
+}
+
+// abandon fails the questions that wait.
+func (s *slots) abandon() {
+	supervise.FailAll(s.waiting, supervise.Panicked)
+	s.waiting = nil
+}
+
+func (s *slots) onQuestion(q *Question) {
+	switch {
+	case !time.Now().Before(q.Deadline): // spent elsewhere: an outage after asking would be held against this backend
+		q.outage(errNoSlot, auth.SourceDeadline)
+	case q.Background && s.running.Load() > s.slots/2:
+		q.busy(auth.SourceOverload)
+	case s.running.Load() < s.slots && s.admits(q):
+	case len(s.waiting) >= s.queue:
+		q.busy(auth.SourceOverload)
+	default:
+		q.trace(s.Name, "waiting for a slot")
+		s.waiting = append(s.waiting, q)
+		s.arm()
+	}
+}
+
+// admits asks the backend, or answers in its place. It is false for a question that has to wait
+// because of others that are under way.
+func (s *slots) admits(q *Question) bool {
+	switch s.budget.allows(q) {
+	case limit.Wait:
+		return false
+	case limit.Barred:
+		q.trace(s.Name, errWithheld.Error())
+		q.outage(errWithheld, auth.SourceLimitBudget)
+	default:
+		s.start(q)
+	}
+	return true
+}
+
+// start asks the backend, unless its breaker is open.
+func (s *slots) start(q *Question) {
+	if !s.state.Allow(time.Now()) {
+		if q.counted {
+			s.budget.refusals.Landed()
+		}
+		q.outage(errBreaker, auth.SourceBackend)
+		return
+	}
+	s.running.Add(1)
+	b := s.Backend
+	s.env.System.Go(func() { b.ask(q) })
+}
+
+func (s *slots) onDone(d *slotDone) {
+	s.reportClass(d.class)
+	s.budget.settle(d)
+	s.next()
+}
+
+// reportClass gives a class to the breaker, and logs a change of the breaker.
+func (s *slots) reportClass(class backend.Class) {
+	was := s.state.Open()
+	s.state.Report(class, time.Now())
+	if open := s.state.Open(); open != was {
+		s.counts.open.Store(open)
+		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", open)
+	}
+}
+
+// onThrottleProbe leaves a backend alone that slows logins from here for too long.
+func (s *slots) onThrottleProbe(p *throttleProbe) {
+	if s.budget.onThrottleProbe(p) {
+		s.reportClass(backend.Throttled)
+	}
+	s.next()
+}
+
+// next gives free slots to the questions that wait.
+func (s *slots) next() {
+	kept := s.waiting[:0]
+	waits := false // for the budget
+	for i, q := range s.waiting {
+		if s.running.Load() >= s.slots {
+			kept = append(kept, s.waiting[i:]...)
+			break
+		}
+		switch {
+		case q.Abandoned != nil && q.Abandoned():
+			q.Reply(Reply{Result: backend.Result{Class: backend.Outage, Err: errNoSlot}, Source: auth.SourceDeadline, Busy: true})
+		case waits && q.unproven(): // whatever the password: not even looked at, there may be many
+			kept = append(kept, q)
+		case !s.admits(q):
+			kept = append(kept, q)
+			waits = true
+		}
+	}
+	clear(s.waiting[len(kept):])
+	if s.waiting = kept; len(kept) == 0 {
+		s.waiting = nil
+	}
+}
+
+// onExpire ends what has waited until its deadline, early enough for the cache to serve in grace.
+func (s *slots) onExpire() {
+	s.armed = false
+	now := time.Now()
+	kept := s.waiting[:0]
+	for _, q := range s.waiting {
+		if now.Before(q.Deadline) {
+			kept = append(kept, q)
+			continue
+		}
+		q.outage(errNoSlot, auth.SourceDeadline)
+	}
+	clear(s.waiting[len(kept):])
+	s.waiting = kept
+	s.next()
+	s.arm()
+}
+
+func (s *slots) arm() {
+	if s.armed || len(s.waiting) == 0 {
+		return
+	}
+	s.armed = true
+	ref := s.Ref
+	time.AfterFunc(expireEvery, func() { ref.Send(&expire{}) })
+}

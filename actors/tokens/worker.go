@@ -1,0 +1,117 @@
+// Package tokens verifies time-limited tokens, offline, and keeps what single-use tokens were used.
+package tokens
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/actors/call"
+	"postern/actors/env"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/internal/store"
+	"postern/internal/token"
+)
+
+// mailboxLimit bounds the queue of a worker. What one domain may have under way is bounded by its
+// router.
+const mailboxLimit = 1 << 16
+
+// Workers are the token workers of the process. A user's tokens are always verified by the same one.
+type Workers struct {
+	env    env.Env
+	refs   []*supervise.Ref
+	memory []*usedTokens // of each worker: it outlives restarts of its actor
+}
+
+// Start starts n workers. A call that brings no token is sent on to next.
+func Start(e env.Env, n int, next func(hash uint64) *supervise.Ref) (*Workers, error) {
+	w := &Workers{env: e}
+	for i := range n {
+		used := newUsedTokens()
+		ref, err := e.System.Spawn(fmt.Sprintf("token%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
+			return &worker{env: e, self: self, used: used, next: next}
+		})
+		if err != nil {
+			return nil, err
+		}
+		w.refs, w.memory = append(w.refs, ref), append(w.memory, used)
+	}
+	return w, nil
+}
+
+// Ref returns the worker of a user.
+func (w *Workers) Ref(hash uint64) *supervise.Ref { return w.refs[hash%uint64(len(w.refs))] }
+
+// Refs returns all workers.
+func (w *Workers) Refs() []*supervise.Ref { return w.refs }
+
+// worker is the actor of a share of the users.
+type worker struct {
+	env  env.Env
+	self *supervise.Ref
+	used *usedTokens
+	next func(hash uint64) *supervise.Ref
+}
+
+// Receive implements actor.Actor.
+func (w *worker) Receive(ctx actor.Context) {
+	if c, ok := ctx.Message().(*call.Call); ok {
+		w.onCall(c)
+	}
+}
+
+func (w *worker) onCall(c *call.Call) {
+	text, now, d := c.Req.Secret.Reveal(), w.env.Clock(), c.Domain
+	if d.JSXC != nil && token.LooksJSXC(text) {
+		status := d.JSXC.Verify(c.ID, text, now)
+		c.Trace.Add("token", "jsxc: "+status.String())
+		if status == token.Valid {
+			c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+			return
+		}
+	}
+	if d.TOTP != nil && token.LooksTOTP(text) {
+		status, nonce := d.TOTP.Verify(c.ID, text, now)
+		c.Trace.Add("token", "totp: "+status.String())
+		if status == token.Valid {
+			w.useOnce(c, nonce)
+			return
+		}
+	}
+	// It only looked like a token: it is a password like any other.
+	w.self.Forward(w.next(c.Hash), c)
+}
+
+// useOnce answers a valid single-use token. The nonce is remembered in memory at once, so
+// that the same token is refused from here on, and on disk before the answer, so that a
+// restart of the process does not open it again.
+func (w *worker) useOnce(c *call.Call, nonce token.Nonce) {
+	fresh, full := w.used.use(nonce, w.env.Clock())
+	disk := w.env.Disk()
+	switch {
+	case full:
+		w.env.Log.Error("memory of used tokens is full; refusing single-use tokens for a moment", "domain", c.Domain.Name)
+		c.Unavailable(auth.SourceOverload)
+	case !fresh:
+		c.Trace.Add("token", "totp: already used")
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken})
+	case c.Domain.Disk && disk != nil:
+		log := w.env.Log
+		disk.Put(nonceRecord(nonce))
+		disk.Flush(func(err error) {
+			if errors.Is(err, store.ErrBusy) {
+				c.Unavailable(auth.SourceOverload)
+				return
+			}
+			if err != nil {
+				log.Error("used token could not be stored; it could be used again if postern restarts within its window", "err", err)
+			}
+			c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+		})
+	default:
+		c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+	}
+}
