@@ -1,4 +1,4 @@
-package actors
+package rosters
 
 import (
 	"context"
@@ -18,91 +18,80 @@ const outagesInRow = 2
 // errNoGroups means that no backend of the domain knows groups.
 var errNoGroups = errors.New("no backend of the domain has shared rosters of this user")
 
-// rosterTurn is the right to talk to the XMPP server, with the rules in force: whoever has it
-// releases it.
-type rosterTurn struct {
-	*rosterRef
-	*rosterRules
-	params *params // held
-	disk   *disk
+// session is the right to talk to the XMPP server, with the rules in force. It must be released.
+type session struct {
+	*Roster
+	domain *domain.Domain // held
+	rules  *domain.Roster
+	store  store.Store
 }
 
-// take waits for the turn.
-func (r *rosterRef) take(ctx context.Context) (*rosterTurn, error) {
+// begin waits for its turn. The error wraps ErrNone, or is errNoStore.
+func (r *Roster) begin(ctx context.Context) (*session, error) {
 	select {
-	case r.turn <- struct{}{}:
+	case r.server <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("another run for the shared rosters of %s is under way: try again: %w", r.name, ctx.Err())
+		return nil, fmt.Errorf("another run for the shared rosters of %s is under way: try again: %w", r.Name, ctx.Err())
 	}
-	t := &rosterTurn{rosterRef: r, disk: r.broker.disk.Load()}
-	for t.params = r.domain.params.Load(); !t.params.acquire(); t.params = r.domain.params.Load() {
-		if r.retired() {
-			<-r.turn
-			return nil, fmt.Errorf("%s: %w", r.name, ErrUnknownDomain)
-		}
+	t := &session{Roster: r}
+	for t.domain = r.current(); t.domain != nil && !t.domain.Acquire(); t.domain = r.current() {
+		// It was replaced a moment ago.
 	}
-	t.rosterRules = t.params.roster
+	if t.domain == nil {
+		<-r.server
+		return nil, fmt.Errorf("%s: %w", r.Name, ErrNone)
+	}
+	t.rules = t.domain.Roster
+	disk := r.env.Disk()
 	switch {
-	case t.rosterRules == nil:
+	case t.rules == nil:
 		t.release()
-		return nil, fmt.Errorf("%s: %w", r.name, ErrNoRoster)
-	case t.disk == nil:
+		return nil, fmt.Errorf("%s: %w", r.Name, ErrNone)
+	case disk == nil:
 		t.release()
 		return nil, errNoStore
 	}
+	t.store = disk.Store()
 	return t, nil
 }
 
-// errNoStore means that there is nothing to remember shared rosters with.
-var errNoStore = errors.New("shared rosters need the store, which could not be opened: see the log")
-
-func (t *rosterTurn) release() {
-	t.params.release()
-	<-t.turn
+func (t *session) release() {
+	t.domain.Release()
+	<-t.server
 }
 
-func (t *rosterTurn) state(domain string) roster.State {
-	return roster.State{Store: t.disk, Domain: domain}
-}
-
-// close ends what is under way, which ends with the broker's context, and lets no run follow.
-func (r *rosterRef) close() {
-	select {
-	case r.turn <- struct{}{}:
-		r.domain.params.Load().roster.close()
-	case <-time.After(stopPatience):
-		r.log.Error("shared rosters did not end in time", "domain", r.name)
-	}
+func (t *session) state(domain string) roster.State {
+	return roster.State{Store: t.store, Domain: domain}
 }
 
 // run brings the rosters of users of one domain up to date, on a goroutine of its own.
-func (r *rosterRef) run(batch []auth.Identity) {
-	done := &rosterDone{batch: batch, asked: len(batch), again: batch, fault: true}
-	defer func() { r.send(done) }()
-	t, err := r.take(r.broker.ctx)
+func (r *Roster) run(batch []auth.Identity) {
+	done := &runDone{batch: batch, asked: len(batch), again: batch, fault: true}
+	defer func() { r.Ref.Send(done) }()
+	t, err := r.begin(r.env.Context)
 	if err != nil {
-		if held, ok := r.storage.due(time.Now()); ok && errors.Is(err, errNoStore) {
-			r.log.Error("shared rosters are off", "domain", r.name, "err", err, "alike", held)
+		if held, ok := r.storage.Due(time.Now()); ok && errors.Is(err, errNoStore) {
+			r.env.Log.Error("shared rosters are off", "domain", r.Name, "err", err, "alike", held)
 		}
 		return
 	}
 	defer t.release()
 	defer func() {
 		if reason := recover(); reason != nil {
-			r.log.Error("a run for shared rosters panicked", "domain", r.name, "panic", panicText(reason))
+			r.env.Log.Error("a run for shared rosters panicked", "domain", r.Name, "panic", supervise.PanicText(reason))
 		}
 	}()
-	if r.broker.ctx.Err() != nil {
+	if r.env.Context.Err() != nil {
 		return
 	}
 	begun := time.Now()
 	state := t.state(batch[0].Domain)
-	wanted, failed, asked, err := t.gather(r.broker.ctx, state, batch, false)
+	wanted, failed, asked, err := t.gather(r.env.Context, state, batch, false)
 	fault, steps := len(failed) == asked, 0
 	if err == nil && !wanted.Empty() {
 		var plan *roster.Plan
 		if plan, err = roster.NewPlan(wanted); err == nil {
-			steps, err = t.server.Carry(r.broker.ctx, plan)
+			steps, err = t.rules.Server.Carry(r.env.Context, plan)
 		}
 		if err != nil {
 			failed = batch[:asked]
@@ -114,30 +103,30 @@ func (r *rosterRef) run(batch []auth.Identity) {
 }
 
 // report says what a run did, and complains seldom.
-func (r *rosterRef) report(domain string, w *roster.Wanted, users, steps int, took time.Duration, err error) {
-	if err != nil && r.broker.ctx.Err() == nil {
-		if held, ok := r.failures.due(time.Now()); ok {
-			r.log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", held)
+func (r *Roster) report(domain string, w *roster.Wanted, users, steps int, took time.Duration, err error) {
+	if err != nil && r.env.Context.Err() == nil {
+		if held, ok := r.failures.Due(time.Now()); ok {
+			r.env.Log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", held)
 		}
 	}
 	if w != nil && len(w.Oversize) > 0 {
-		if held, ok := r.odd.due(time.Now()); ok {
-			r.log.Warn("shared rosters: groups of more than max_members were ignored", "domain", domain, "groups", len(w.Oversize), "first", w.Oversize[0], "alike", held)
+		if held, ok := r.odd.Due(time.Now()); ok {
+			r.env.Log.Warn("shared rosters: groups of more than max_members were ignored", "domain", domain, "groups", len(w.Oversize), "first", w.Oversize[0], "alike", held)
 		}
 	}
 	level := slog.LevelDebug
 	if steps > 0 {
 		level = slog.LevelInfo
 	}
-	r.log.LogAttrs(r.broker.ctx, level, "shared rosters", slog.String("domain", domain),
+	r.env.Log.LogAttrs(r.env.Context, level, "shared rosters", slog.String("domain", domain),
 		slog.Int("users", users), slog.Int("steps", steps), slog.Duration("took", took))
 }
 
 // gather asks about each user and folds the answers that are new; with all, the others too. It
 // stops when the backends are out of order. It returns of whom they could not tell, and how many
 // of the users, the first, they were asked about.
-func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, failed []auth.Identity, asked int, err error) {
-	w = roster.NewWanted(state, &r.filter)
+func (r *session) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, failed []auth.Identity, asked int, err error) {
+	w = roster.NewWanted(state, &r.rules.Filter)
 	outages, last := 0, roster.Answer{}
 	for i, id := range batch {
 		if outages >= outagesInRow || ctx.Err() != nil {
@@ -145,7 +134,7 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 		}
 		document, aliases, err := r.question(ctx, id)
 		if err != nil {
-			r.log.Debug("shared roster not told", "domain", id.Domain, "user", id.User, "err", err)
+			r.env.Log.Debug("shared roster not told", "domain", id.Domain, "user", id.User, "err", err)
 		}
 		switch {
 		case errors.Is(err, errNoGroups):
@@ -161,7 +150,7 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 		if err != nil {
 			return w, batch, len(batch), err
 		}
-		hash := roster.HashOf(document, &r.filter)
+		hash := roster.HashOf(document, &r.rules.Filter)
 		if known.Hash == hash && !all {
 			continue
 		}
@@ -171,8 +160,8 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 		}
 		answer, err := roster.Parse(document, id.Domain, aliases...)
 		if err != nil {
-			if held, ok := r.odd.due(time.Now()); ok {
-				r.log.Warn("shared roster of the backend makes no sense", "domain", id.Domain, "user", id.User, "err", err, "alike", held)
+			if held, ok := r.odd.Due(time.Now()); ok {
+				r.env.Log.Warn("shared roster of the backend makes no sense", "domain", id.Domain, "user", id.User, "err", err, "alike", held)
 			}
 			continue
 		}
@@ -186,17 +175,17 @@ func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []aut
 // question asks the domain's backends in turn for a user's roster, and returns the document
 // and the domain's names at the backend that gave it. One that cannot answer ends it: it may be
 // the user's, and the groups that a later one gives would take the place of those that it gave.
-func (r *rosterTurn) question(ctx context.Context, id auth.Identity) (document []byte, aliases []string, err error) {
+func (r *session) question(ctx context.Context, id auth.Identity) (document []byte, aliases []string, err error) {
 	chain := backend.NewChain(auth.OpRoster)
-	for _, h := range r.params.hops {
-		q := backend.Query{Op: auth.OpRoster, User: id.User, Domain: h.authDomain}
+	for _, h := range r.domain.Hops {
+		q := backend.Query{Op: auth.OpRoster, User: id.User, Domain: h.AuthDomain}
 		aliases = nil
 		if q.Domain == "" {
 			q.Domain = id.Domain
 		} else {
 			aliases = []string{q.Domain}
 		}
-		result := r.askPatiently(ctx, h.backend, q)
+		result := r.askPatiently(ctx, h.Backend, q)
 		switch result.Class {
 		case backend.Outage, backend.Throttled, backend.Misconfigured:
 			return nil, nil, result.Err
@@ -225,7 +214,7 @@ const (
 var errBusyBackend = errors.New("the backend is busy with logins")
 
 // askPatiently puts a question when the backend has room for it.
-func (r *rosterRef) askPatiently(ctx context.Context, b *backendRef, q backend.Query) (result backend.Result) {
+func (r *Roster) askPatiently(ctx context.Context, b *slots.Backend, q backend.Query) (result backend.Result) {
 	for range busyTries {
 		result = r.askHop(ctx, b, q)
 		if result.Class != backend.Outage || result.Err != nil {
@@ -242,13 +231,13 @@ func (r *rosterRef) askPatiently(ctx context.Context, b *backendRef, q backend.Q
 }
 
 // askHop puts a question to a backend's slots and waits for the answer.
-func (r *rosterRef) askHop(ctx context.Context, b *backendRef, q backend.Query) backend.Result {
+func (r *Roster) askHop(ctx context.Context, b *slots.Backend, q backend.Query) backend.Result {
 	answer := make(chan backend.Result, 1)
-	b.send(&ask{
-		task: &task{call: new(Call)}, query: q, deadline: time.Now().Add(r.patience),
-		quiet: func(result backend.Result) {
+	b.Ref.Send(&slots.Question{
+		Query: q, Deadline: time.Now().Add(r.askTimeout), Background: true,
+		Reply: func(reply slots.Reply) {
 			select {
-			case answer <- result:
+			case answer <- reply.Result:
 			default:
 			}
 		},
