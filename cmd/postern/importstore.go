@@ -165,7 +165,7 @@ func (m *importer) rosters(data *xcauth.Data) error {
 	for _, address := range slices.Sorted(maps.Keys(data.RosterUsers)) {
 		p := data.RosterUsers[address]
 		u := roster.User{Named: p.Named, Name: p.Name, Groups: p.Groups}
-		err := m.adopt(&m.counts.People, p.ID.Domain, func(s roster.State) ([]store.Op, error) { return s.ImportUser(p.ID, u) })
+		err := m.adopt(&m.counts.RosterUsers, p.ID.Domain, func(s roster.State) ([]store.Op, error) { return s.ImportUser(p.ID, u) })
 		if err != nil {
 			return err
 		}
