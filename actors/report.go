@@ -15,10 +15,10 @@ import (
 	"postern/actors/slots"
 	"postern/internal/auth"
 	"postern/internal/cache"
-	"postern/internal/clock"
 	"postern/internal/config"
 	"postern/internal/limit"
 	"postern/internal/store"
+	"postern/internal/unixtime"
 )
 
 // Counts is how the broker stands at the moment, for metrics. Of backends and domains it has those
@@ -157,7 +157,7 @@ func (b *Broker) Limits(ctx context.Context) (map[string]DomainLimits, map[strin
 	domains, backends := make(map[string]DomainLimits), make(map[string]slots.Budget)
 	users, watched, err := b.shards.LimitedUsers(ctx, maxListed)
 	errs := []error{err}
-	now := clock.At(b.env.Clock())
+	now := unixtime.At(b.env.Clock())
 	for name, d := range b.table.Domains(false) {
 		l := DomainLimits{WatchedUsers: watched[name], LimitedUsers: limitedList(users[name])}
 		addresses, n := b.shards.Addresses.List(name, maxListed, &d.Limits.Address, now)
@@ -190,7 +190,7 @@ func (b *Broker) AddressLimit(address string) map[string]Limited {
 	all := make(map[string]Limited)
 	for name, d := range b.table.Domains(false) {
 		if from, ok := limit.Network(address, d.Limits.Exempt); ok {
-			state := b.shards.Addresses.Show(name, from, &d.Limits.Address, clock.At(b.env.Clock()))
+			state := b.shards.Addresses.Show(name, from, &d.Limits.Address, unixtime.At(b.env.Clock()))
 			all[name] = limitedOf(from.String(), state)
 		}
 	}

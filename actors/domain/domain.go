@@ -84,7 +84,7 @@ func newLimits(cfg config.Limit) Limits {
 	rules := limit.Rules{Window: cfg.Window, First: cfg.FirstPause, Longest: cfg.LongestPause}
 	l := Limits{User: rules, Address: rules, Exempt: cfg.Exempt}
 	l.User.Refusals = cfg.UserRefusals
-	l.Address.Refusals, l.Address.Ahead = cfg.AddressRefusals, addressAhead
+	l.Address.Refusals, l.Address.InFlight = cfg.AddressRefusals, addressAhead
 	return l
 }
 

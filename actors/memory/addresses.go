@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/cache"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // secretOf is what tells refused secrets apart: a part of the keyed MAC of user and secret.
@@ -51,19 +52,19 @@ func (a *Addresses) with(domain string, from netip.Prefix, do func(*limit.Table[
 	do(t)
 }
 
-func (a *Addresses) ask(domain string, from netip.Prefix, secret uint64, r *limit.Rules, now, end limit.Time) (d limit.Decision) {
+func (a *Addresses) ask(domain string, from netip.Prefix, secret uint64, r *limit.Rules, now, end unixtime.Time) (d limit.Decision) {
 	if r.Refusals <= 0 {
-		return limit.PassFree
+		return limit.PassUncounted
 	}
-	a.with(domain, from, func(t *limit.Table[netip.Prefix]) { d = t.Ask(from, secret, r, now, end) })
+	a.with(domain, from, func(t *limit.Table[netip.Prefix]) { d = t.Admit(from, secret, r, now, end) })
 	return d
 }
 
-func (a *Addresses) landed(domain string, from netip.Prefix, r *limit.Rules, now limit.Time) {
-	a.with(domain, from, func(t *limit.Table[netip.Prefix]) { t.Landed(from, r, now) })
+func (a *Addresses) landed(domain string, from netip.Prefix, r *limit.Rules, now unixtime.Time) {
+	a.with(domain, from, func(t *limit.Table[netip.Prefix]) { t.Done(from, r, now) })
 }
 
-func (a *Addresses) refused(domain string, from netip.Prefix, secret uint64, r *limit.Rules, now limit.Time) (begins bool) {
+func (a *Addresses) refused(domain string, from netip.Prefix, secret uint64, r *limit.Rules, now unixtime.Time) (begins bool) {
 	if r.Refusals <= 0 {
 		return false
 	}
@@ -72,8 +73,8 @@ func (a *Addresses) refused(domain string, from netip.Prefix, secret uint64, r *
 }
 
 // Show returns what is known of a network in a domain.
-func (a *Addresses) Show(domain string, from netip.Prefix, r *limit.Rules, now limit.Time) (s limit.State) {
-	a.with(domain, from, func(t *limit.Table[netip.Prefix]) { s = t.Show(from, r, now) })
+func (a *Addresses) Show(domain string, from netip.Prefix, r *limit.Rules, now unixtime.Time) (s limit.State) {
+	a.with(domain, from, func(t *limit.Table[netip.Prefix]) { s = t.State(from, r, now) })
 	return s
 }
 
@@ -90,7 +91,7 @@ func (a *Addresses) Forget(from netip.Prefix) {
 
 // List returns the networks of a domain that are limited, at most most of each part, and how many
 // have refusals, but no pause.
-func (a *Addresses) List(domain string, most int, r *limit.Rules, now limit.Time) (limited []limit.State, watched int) {
+func (a *Addresses) List(domain string, most int, r *limit.Rules, now unixtime.Time) (limited []limit.State, watched int) {
 	for i := range a.parts {
 		a.parts[i].mu.Lock()
 		if t := a.parts[i].tables[domain]; t != nil {

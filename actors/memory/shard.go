@@ -13,6 +13,7 @@ import (
 	"postern/internal/backend"
 	"postern/internal/cache"
 	"postern/internal/store"
+	"postern/internal/unixtime"
 )
 
 // flushEvery is how long a "last used" may be missing on disk.
@@ -143,7 +144,7 @@ func (s *shard) pruneFlights() {
 
 // answerHot answers from memory, if it can.
 func (s *shard) answerHot(c *call.Call, sp *space) bool {
-	now := cache.At(s.env.Clock())
+	now := unixtime.At(s.env.Clock())
 	rules := &sp.domain.Rules
 	user := sp.get(c.ID)
 	if user != nil {
@@ -168,7 +169,7 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 		if user == nil {
 			user = new(cache.User)
 		}
-		c.Trace.Add("cache", user.Missed(c.Key))
+		c.Trace.Add("cache", user.MissReason(c.Key))
 	}
 	return false
 }
@@ -283,7 +284,7 @@ func (s *shard) onOutcome(o *outcome) {
 // handle goes on with a task, whose user's record is at hand.
 func (s *shard) handle(o *outcome, d *domain.Domain, sp *space, user *cache.User) {
 	t := o.task
-	now := cache.At(s.env.Clock())
+	now := unixtime.At(s.env.Clock())
 	switch o.kind {
 	case started:
 		s.apply(t, d, sp, user, t.firstStep(user))
@@ -335,7 +336,7 @@ func (s *shard) ask(t *task) {
 }
 
 // onAsked takes a backend's answer: the next backend of the chain, or the end of it.
-func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.User, now cache.Time) {
+func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.User, now unixtime.Time) {
 	t := o.task
 	t.short = t.short || o.reply.Source == auth.SourceLimitBudget
 	if !t.chain.Add(o.reply.Result) && t.hop+1 < len(t.domain.Hops) {
@@ -356,7 +357,7 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 }
 
 // concludeLogin gives a login what all its backends came to.
-func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now cache.Time) {
+func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now unixtime.Time) {
 	t := o.task
 	if d != t.domain {
 		t.login.Outdate()
@@ -371,7 +372,7 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {
 		meaning, source = cache.Withheld, auth.SourceLimitBudget
 	}
-	s.apply(t, d, sp, user, t.login.Asked(user, meaning, source, &d.Rules, now))
+	s.apply(t, d, sp, user, t.login.BackendAnswered(user, meaning, source, &d.Rules, now))
 }
 
 // meaningOf is what a backend's answer means to the cache.
@@ -382,9 +383,9 @@ func meaningOf(c backend.Class, busy bool) cache.Outcome {
 	case backend.Refused:
 		return cache.Refused
 	case backend.Misconfigured:
-		return cache.Broken
+		return cache.Misconfigured
 	case backend.Unsupported:
-		return cache.NotThere
+		return cache.Unsupported
 	}
 	if busy {
 		return cache.Busy
@@ -393,7 +394,7 @@ func meaningOf(c backend.Class, busy bool) cache.Outcome {
 }
 
 // concludeOther ends the operations other than auth.
-func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, source auth.Source, now cache.Time) {
+func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, source auth.Source, now unixtime.Time) {
 	a := auth.Answer{Source: source, Body: r.Body}
 	switch r.Class {
 	case backend.Accepted:
@@ -414,7 +415,7 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 	s.finish(t, sp, a, lasting)
 }
 
-func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
+func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, a auth.Answer, now unixtime.Time) auth.Answer {
 	id, rules := t.call.ID, &d.Rules
 	switch r.Class {
 	case backend.Accepted, backend.Refused:
@@ -455,7 +456,7 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 		return false
 	default:
 		// Whether it was carried out is not known: every password must be verified again.
-		user.Doubt()
+		user.Invalidate()
 	}
 	s.epoch++
 	clear(s.flights) // later questions must not have an answer from before

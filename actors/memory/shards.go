@@ -20,6 +20,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // mailboxLimit bounds the queue of a shard. What one domain may have under way is bounded by its
@@ -76,8 +77,16 @@ func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 // Ref returns the shard that owns a user, by Hash.
 func (p *Shards) Ref(hash uint64) *supervise.Ref { return p.refs[hash%uint64(len(p.refs))] }
 
-// Refs returns all shards.
-func (p *Shards) Refs() []*supervise.Ref { return p.refs }
+// Stop ends the shards, which put what is only lazily written on its way to the disk. Hashing must be
+// closed before.
+func (p *Shards) Stop() {
+	for _, ref := range p.refs {
+		if ref != nil {
+			ref.Stop()
+			<-ref.Stopped()
+		}
+	}
+}
 
 // Hash chooses the shard of a user, and stands for the user where limits are kept: those of one
 // name in two domains that share a block are two.
@@ -268,7 +277,7 @@ func (p *Shards) LimitedUsers(ctx context.Context, most int) (limited map[string
 	for _, ref := range p.refs {
 		part, counts := make(map[string][]limit.State), make(map[string]int)
 		if err := supervise.Ask(ctx, ref, func(s *shard) {
-			now := limit.At(p.env.Clock())
+			now := unixtime.At(p.env.Clock())
 			for name, sp := range s.spaces {
 				counts[name], _ = sp.limits.Len()
 				part[name] = sp.limits.Limited(most, &sp.domain.Limits.User, now)
@@ -290,7 +299,7 @@ func (p *Shards) UserLimit(ctx context.Context, id auth.Identity) (state limit.S
 	hash := p.Hash(id)
 	err = supervise.Ask(ctx, p.Ref(hash), func(s *shard) {
 		if d := p.directory.Current(id.Domain); d != nil {
-			state = s.space(d).limits.Show(hash, &d.Limits.User, limit.At(p.env.Clock()))
+			state = s.space(d).limits.State(hash, &d.Limits.User, unixtime.At(p.env.Clock()))
 		}
 	})
 	if err != nil {

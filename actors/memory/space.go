@@ -52,7 +52,7 @@ func (sp *space) adapt(d *domain.Domain) {
 	if !d.SameAuthority(was) {
 		for _, list := range sp.lists() {
 			for _, user := range list.Values() {
-				user.Reconsider()
+				user.ForgetRefusals()
 			}
 		}
 	}
@@ -77,7 +77,7 @@ func (sp *space) get(id auth.Identity) *cache.User {
 
 // place puts a user into the list where it belongs now.
 func (sp *space) place(id auth.Identity, user *cache.User) {
-	if user.Worthless() {
+	if user.Disposable() {
 		if sp.known.Contains(id) {
 			delete(sp.touched, id)
 			sp.known.Remove(id)

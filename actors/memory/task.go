@@ -12,6 +12,7 @@ import (
 	"postern/internal/backend"
 	"postern/internal/cache"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // attempts is how often an outcome is taken up again after a panic.
@@ -91,7 +92,7 @@ func (o *outcome) Fail(why supervise.Reason) {
 // firstStep is what a login or an isuser question comes to, given the user's record. Together with
 // no other answer than Ask it needs no shard.
 func (t *task) firstStep(user *cache.User) cache.Step {
-	now := cache.At(t.shards.env.Clock())
+	now := unixtime.At(t.shards.env.Clock())
 	switch {
 	case t.login != nil:
 		return t.login.Start(user, &t.domain.Rules, now)
@@ -113,7 +114,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	q := &slots.Question{
 		Query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret, Logins: t.domain.Logins},
 		Deadline: c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received))),
-		Known:    t.known, User: c.Hash, Secret: secretOf(c.Key),
+		Known:    t.known, User: c.Hash, Secret: c.Key.Fingerprint(),
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r}) },
 		Abandoned: c.Done,
 	}
@@ -168,11 +169,11 @@ func (t *task) makeHash(cost int) {
 // and has the cache give their answer to a secret that it does not know.
 func (t *task) limitWith(users *limit.Table[uint64]) {
 	c, l := t.call, &t.domain.Limits
-	now := limit.At(t.shards.env.Clock())
-	end := limit.At(t.shards.env.Clock().Add(time.Until(c.Deadline)))
-	secret := secretOf(c.Key)
+	now := unixtime.At(t.shards.env.Clock())
+	end := unixtime.At(t.shards.env.Clock().Add(time.Until(c.Deadline)))
+	secret := c.Key.Fingerprint()
 	var limited bool
-	t.heldUser, limited = t.limited(users.Ask(c.Hash, secret, &l.User, now, end), auth.SourceLimitUser)
+	t.heldUser, limited = t.limited(users.Admit(c.Hash, secret, &l.User, now, end), auth.SourceLimitUser)
 	if limited {
 		return
 	}
@@ -188,11 +189,11 @@ func (t *task) limited(d limit.Decision, source auth.Source) (counts, limited bo
 	case limit.Pass:
 		return true, false
 	case limit.Wait:
-		t.login.Barred(auth.Answer{Verdict: auth.Unavailable, Source: source})
+		t.login.RequireKnown(auth.Answer{Verdict: auth.Unavailable, Source: source})
 		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure while others are being asked about ("+source.String()+")")
 		return false, true
-	case limit.Barred:
-		t.login.Barred(auth.Answer{Verdict: auth.Deny, Source: source})
+	case limit.Blocked:
+		t.login.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: source})
 		t.call.Trace.Add("limit", "unless the cache knows the password, it is refused: there were too many wrong ones ("+source.String()+")")
 		return false, true
 	}
@@ -205,10 +206,10 @@ func (t *task) landed(users *limit.Table[uint64], refused bool) {
 		return
 	}
 	c, l, env := t.call, &t.domain.Limits, t.shards.env
-	now := limit.At(env.Clock())
+	now := unixtime.At(env.Clock())
 	from, known := limit.Network(c.Req.Client, l.Exempt)
 	if t.heldUser {
-		users.Landed(c.Hash, &l.User, now)
+		users.Done(c.Hash, &l.User, now)
 	}
 	if t.heldAddress && known {
 		t.shards.Addresses.landed(t.domain.Name, from, &l.Address, now)
@@ -217,7 +218,7 @@ func (t *task) landed(users *limit.Table[uint64], refused bool) {
 	if !refused {
 		return
 	}
-	secret := secretOf(c.Key)
+	secret := c.Key.Fingerprint()
 	if users.Refused(c.Hash, secret, c.ID.String(), &l.User, now) {
 		if held, ok := t.domain.UserLimitLog.Due(time.Now()); ok {
 			env.Log.Warn("user limited: too many wrong passwords; those that the cache does not know are refused for a while",

@@ -7,9 +7,13 @@ import (
 	"log/slog"
 	"time"
 
+	"postern/actors/domain"
+	"postern/actors/slots"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/roster"
+	"postern/internal/store"
 )
 
 // outagesInRow ends the questions of a run: the backend is asked again after a pause.
@@ -86,12 +90,12 @@ func (r *Roster) run(batch []auth.Identity) {
 	}
 	begun := time.Now()
 	state := t.state(batch[0].Domain)
-	wanted, failed, asked, err := t.gather(r.env.Context, state, batch, false)
+	desired, failed, asked, err := t.gather(r.env.Context, state, batch, false)
 	fault, steps := len(failed) == asked, 0
-	if err == nil && !wanted.Empty() {
+	if err == nil && !desired.Empty() {
 		var plan *roster.Plan
-		if plan, err = roster.NewPlan(wanted); err == nil {
-			steps, err = t.rules.Server.Carry(r.env.Context, plan)
+		if plan, err = roster.NewPlan(desired); err == nil {
+			steps, err = t.rules.Server.Apply(r.env.Context, plan)
 		}
 		if err != nil {
 			failed = batch[:asked]
@@ -99,11 +103,11 @@ func (r *Roster) run(batch []auth.Identity) {
 		}
 	}
 	done.asked, done.again, done.fault = asked, failed, fault
-	r.report(state.Domain, wanted, len(batch), steps, time.Since(begun), err)
+	r.report(state.Domain, desired, len(batch), steps, time.Since(begun), err)
 }
 
 // report says what a run did, and complains seldom.
-func (r *Roster) report(domain string, w *roster.Wanted, users, steps int, took time.Duration, err error) {
+func (r *Roster) report(domain string, w *roster.Desired, users, steps int, took time.Duration, err error) {
 	if err != nil && r.env.Context.Err() == nil {
 		if held, ok := r.failures.Due(time.Now()); ok {
 			r.env.Log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", held)
@@ -125,8 +129,8 @@ func (r *Roster) report(domain string, w *roster.Wanted, users, steps int, took 
 // gather asks about each user and folds the answers that are new; with all, the others too. It
 // stops when the backends are out of order. It returns of whom they could not tell, and how many
 // of the users, the first, they were asked about.
-func (r *session) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, failed []auth.Identity, asked int, err error) {
-	w = roster.NewWanted(state, &r.rules.Filter)
+func (r *session) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Desired, failed []auth.Identity, asked int, err error) {
+	w = roster.NewDesired(state, &r.rules.Filter)
 	outages, last := 0, roster.Answer{}
 	for i, id := range batch {
 		if outages >= outagesInRow || ctx.Err() != nil {

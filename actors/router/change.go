@@ -22,9 +22,9 @@ const stopTimeout = 5 * time.Second
 // change is another state of the table.
 type change struct {
 	after storage
-	names []string             // that another domain may answer for, or whose users may be kept elsewhere
-	all   bool                 // so may every name
-	gone  []string             // blocks, and registered domains, that are not served any more
+	names []string               // that another domain may answer for, or whose users may be kept elsewhere
+	all   bool                   // so may every name
+	gone  []string               // blocks, and registered domains, that are not served any more
 	swap  func() (old []*Router) // puts the state in force; under Table.mu. The routers returned are retired
 }
 
@@ -116,7 +116,7 @@ func (t *Table) purge(disk *store.WriteBehind, c change, without, with storage) 
 // stored lists the names of which there are records on disk.
 func (t *Table) stored(disk *store.WriteBehind) (names []string) {
 	err := disk.Store().Scan([]byte(store.Credentials), func(key, _ []byte) bool {
-		if id, ok := cache.RecordOf(key); ok && (len(names) == 0 || names[len(names)-1] != id.Domain) {
+		if id, ok := cache.RecordIdentity(key); ok && (len(names) == 0 || names[len(names)-1] != id.Domain) {
 			names = append(names, id.Domain)
 		}
 		return true

@@ -32,11 +32,11 @@ type Router struct {
 
 	// calls counts the calls from the moment they are sent here until they are answered, and the
 	// tasks that go on after that. When it ends, the actor is stopped.
-	calls    *supervise.RefCount
-	domain   atomic.Pointer[domain.Domain] // in force; nil while a registered domain is read
-	used     atomic.Int64                  // registered only: when a call came last, in Unix nanoseconds
-	static   bool                          // of the configuration file
-	roster   *rosters.Roster               // static only
+	calls  *supervise.RefCount
+	domain atomic.Pointer[domain.Domain] // in force; nil while a registered domain is read
+	used   atomic.Int64                  // registered only: when a call came last, in Unix nanoseconds
+	static bool                          // of the configuration file
+	roster *rosters.Roster               // static only
 }
 
 // Domain returns the value in force; nil if it is not known yet.

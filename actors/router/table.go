@@ -363,6 +363,9 @@ func (t *Table) Stop() {
 			r.roster.Close(stopTimeout)
 		}
 	}
+	for _, r := range routers {
+		r.replace(nil) // closes its connection to an XMPP server
+	}
 	for _, b := range backends {
 		b.Close(stopTimeout)
 	}

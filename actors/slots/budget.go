@@ -8,6 +8,7 @@ import (
 	"postern/actors/supervise"
 	"postern/internal/backend"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // errWithheld is why a question is not put to a backend that would take a further refusal amiss.
@@ -32,9 +33,9 @@ type budget struct {
 	refusals *limit.Budget
 	spent    bool // it has been logged
 	probing  bool
-	probed   limit.Time // when the last probe began
-	news     uint64     // refusals, ever
-	known    uint64     // those before the last probe
+	probed   unixtime.Time // when the last probe began
+	news     uint64        // refusals, ever
+	known    uint64        // those before the last probe
 }
 
 // throttleProbe brings what a backend said of itself.
@@ -48,18 +49,18 @@ func newBudget(b *Backend) *budget {
 	return &budget{Backend: b, refusals: limit.NewBudget(b.rules)}
 }
 
-func (b *budget) now() limit.Time { return limit.At(b.env.Clock()) }
+func (b *budget) now() unixtime.Time { return unixtime.At(b.env.Clock()) }
 
 // allows decides whether a question may be put now.
 func (b *budget) allows(q *Question) limit.Decision {
 	b.probe()
 	if !q.unproven() {
-		return limit.PassFree
+		return limit.PassUncounted
 	}
 	now := b.now()
-	d := b.refusals.Ask(q.Secret, now)
+	d := b.refusals.Admit(q.Secret, now)
 	q.counted = d == limit.Pass
-	if d == limit.Barred {
+	if d == limit.Blocked {
 		b.withheld.Add(1)
 		b.log(now)
 	}
@@ -67,9 +68,9 @@ func (b *budget) allows(q *Question) limit.Decision {
 }
 
 // log says when the budget is used up and when it is not any more.
-func (b *budget) log(now limit.Time) {
-	s := b.refusals.Show(now)
-	spent := b.refusals.Active() && s.Refusals >= s.Most
+func (b *budget) log(now unixtime.Time) {
+	s := b.refusals.State(now)
+	spent := b.refusals.Active() && s.Refusals >= s.Limit
 	if spent == b.spent {
 		return
 	}
@@ -88,7 +89,7 @@ func (b *budget) settle(d *slotDone) {
 		return
 	}
 	if d.counted {
-		b.refusals.Landed()
+		b.refusals.Done()
 	}
 	refusals := d.attempts
 	if d.class == backend.Refused {
@@ -141,7 +142,7 @@ func (b *budget) onThrottleProbe(p *throttleProbe) (slow bool) {
 		b.env.Log.Debug("backend did not say how it treats logins from here", "backend", b.Name, "err", p.err)
 		return false
 	}
-	if was := b.refusals.Show(b.now()).Exempt; was != p.state.Exempt {
+	if was := b.refusals.State(b.now()).Exempt; was != p.state.Exempt {
 		b.env.Log.Info("backend says whether it counts wrong passwords from here", "backend", b.Name, "exempt", p.state.Exempt)
 	}
 	delay := p.state.Delay
@@ -166,8 +167,8 @@ type Budget struct {
 // Budget returns how the backend's budget stands.
 func (b *Backend) Budget(ctx context.Context) (stands Budget, err error) {
 	err = supervise.Ask(ctx, b.Ref, func(x *budget) {
-		s := x.refusals.Show(x.now())
-		stands = Budget{s.Refusals, s.Most, s.Exempt, time.Duration(b.delay.Load()), b.withheld.Load()}
+		s := x.refusals.State(x.now())
+		stands = Budget{s.Refusals, s.Limit, s.Exempt, time.Duration(b.delay.Load()), b.withheld.Load()}
 	})
 	if err != nil {
 		return Budget{}, err

@@ -292,7 +292,7 @@ func (s *slots) admits(q *Question) bool {
 	switch s.budget.allows(q) {
 	case limit.Wait:
 		return false
-	case limit.Barred:
+	case limit.Blocked:
 		q.trace(s.Name, errWithheld.Error())
 		q.outage(errWithheld, auth.SourceLimitBudget)
 	default:
@@ -305,7 +305,7 @@ func (s *slots) admits(q *Question) bool {
 func (s *slots) start(q *Question) {
 	if !s.state.Allow(time.Now()) {
 		if q.counted {
-			s.budget.refusals.Landed()
+			s.budget.refusals.Done()
 		}
 		q.outage(errBreaker, auth.SourceBackend)
 		return

@@ -45,8 +45,13 @@ func Start(e env.Env, n int, next func(hash uint64) *supervise.Ref) (*Workers, e
 // Ref returns the worker of a user.
 func (w *Workers) Ref(hash uint64) *supervise.Ref { return w.refs[hash%uint64(len(w.refs))] }
 
-// Refs returns all workers.
-func (w *Workers) Refs() []*supervise.Ref { return w.refs }
+// Stop ends the workers.
+func (w *Workers) Stop() {
+	for _, ref := range w.refs {
+		ref.Stop()
+		<-ref.Stopped()
+	}
+}
 
 // worker is the actor of a share of the users.
 type worker struct {
