@@ -99,7 +99,6 @@ type setup struct {
 	clock  *clock
 	inject func(string, any)
 	level  slog.Level
-	broken bool
 }
 
 var rigBackend = config.BackendRef{Kind: "json", Name: "fake"}
@@ -144,7 +143,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	r := &rig{t: t, fake: s.fake, clock: s.clock, log: &syncBuffer{}, cfg: s.cfg}
 	var err error
 	r.Broker, err = Start(Options{
-		Config: s.cfg, Store: s.store, Clock: r.clock.now, Broken: s.broken, inject: s.inject,
+		Config: s.cfg, Store: s.store, Clock: r.clock.now, inject: s.inject,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
 		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) {
 			if fakes[c.Name] == nil && s.made != nil {
