@@ -1,0 +1,66 @@
+package supervise
+
+import "sync/atomic"
+
+// inlineMessages is how many messages a Runner handles before it leaves the rest to the pool.
+const inlineMessages = 32
+
+// Runner lets a goroutine, such as a connection's reader, run the actors to which it sends:
+// this spares it the wake-up of another goroutine. It runs one mailbox after another, never one
+// within another, and at most 32 messages in a row. The zero value is ready. It belongs to one
+// goroutine; only Notify may be called by others.
+type Runner struct {
+	later     []*mailbox // made due while another was run
+	next      int        // the first of them that was not run
+	running   bool
+	left      int
+	attention atomic.Uint32
+}
+
+// run runs a mailbox, and then those that this makes due.
+func (r *Runner) run(m *mailbox) {
+	if r.running {
+		r.later = append(r.later, m)
+		return
+	}
+	r.running, r.left = true, inlineMessages
+	defer r.end()
+	m.run(r)
+	for r.left > 0 && r.next < len(r.later) {
+		m = r.later[r.next]
+		r.next++
+		m.run(r)
+	}
+}
+
+// end leaves the rest to the pool, also after a panic.
+func (r *Runner) end() {
+	for _, m := range r.later[r.next:] {
+		m.handOver()
+	}
+	clear(r.later)
+	r.later, r.next, r.running = r.later[:0], 0, false
+}
+
+// What a Runner's owner does about what others have for it.
+const (
+	away      uint32 = iota // it must be woken up
+	attending               // it looks by itself before it waits
+	notified                // the same, and there is something
+)
+
+// Attend says that the owner will call Settle before it waits for anything: until then Notify
+// takes the place of a wake-up.
+func (r *Runner) Attend() { r.attention.Store(attending) }
+
+// Notify, which any goroutine may call, says that there is something for the owner. It is false
+// if the owner does not attend: then it must be woken up.
+func (r *Runner) Notify() bool {
+	return r.attention.Load() != away &&
+		(r.attention.CompareAndSwap(attending, notified) || r.attention.Load() == notified)
+}
+
+// Settle ends what Attend began. It reports whether Notify was called.
+func (r *Runner) Settle() bool {
+	return r.attention.Load() != away && r.attention.Swap(away) == notified
+}
