@@ -1,30 +1,29 @@
-// Package actors decides when: who runs, who waits, who is restarted, and by which moment a
-// request has its answer. What is decided stands in internal/.
 package actors
 
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
+	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"postern/actors/call"
+	"postern/actors/env"
+	"postern/actors/front"
+	"postern/actors/memory"
+	"postern/actors/metrics"
+	"postern/actors/router"
+	"postern/actors/supervise"
+	"postern/actors/tokens"
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
-	"postern/internal/token"
 )
-
-// hashQueue bounds the password work that waits for a processor, per urgency.
-const hashQueue = 512
-
-// journalLimit bounds the single-use tokens that wait for the disk.
-const journalLimit = 1024
 
 // Options are what a broker is made of.
 type Options struct {
@@ -34,10 +33,7 @@ type Options struct {
 	// Store may be nil: nothing is kept on disk then.
 	Store store.Store
 	Log   *slog.Logger
-	// Broken makes a broker that answers every question "cannot tell": what stands in for one
-	// whose configuration is not usable.
-	Broken bool
-	// Clock tells the time for tokens and cache; nil means time.Now.
+	// Clock returns the time for tokens, cache and limits; nil means time.Now.
 	Clock func() time.Time
 
 	inject func(actor string, message any) // tests: panic before a message is handled
@@ -45,139 +41,75 @@ type Options struct {
 
 // Broker is a running set of domains, backends and listeners.
 type Broker struct {
-	sys     *system
-	log     *slog.Logger
-	clock   func() time.Time
-	keyer   *cache.Keyer
-	seed    maphash.Seed
-	broken  bool
-	make    func(config.Backend, backend.Hashing) (backend.Backend, error)
-	hashing *hashPool
-	width   int       // workers of one kind in a domain
-	replays []*replay // one for each of them
+	env       env.Env
+	cancel    context.CancelFunc // of env.Context
+	gate      call.Gate
+	table     *router.Table
+	shards    *memory.Shards
+	tokens    *tokens.Workers
+	front     *front.Server
+	decisions *metrics.Decisions
+	sweeper   sweeper
 
-	table     atomic.Pointer[table]
-	tenants   tenants
-	settings  atomic.Pointer[config.Config] // of tenants: the configuration in force
-	disk      atomic.Pointer[disk]          // nil without a store
-	hidden    hidden                        // on disk
-	shape     sync.RWMutex                  // held while the table changes, and by what walks through all of it
-	reloading sync.Mutex                    // one reload at a time
-	cfg       *config.Config                // in force; under reloading
-	leaving   []*domain                     // taken out of use, the oldest first, and perhaps not stopped yet; under reloading
-
-	arriving atomic.Int64    // connections accepted that are not in conns yet
-	inFlight atomic.Int64    // calls admitted whose answer has not left
-	draining atomic.Bool     // new requests are refused
-	closing  atomic.Bool     // connections end
-	ctx      context.Context // ends when the backends must let go
-	cancel   context.CancelFunc
-
-	mu        sync.Mutex
-	domains   map[*domain]struct{}     // those with actors, also while they are taken out of use
-	backends  map[*backendRef]struct{} // likewise
-	listeners []*listener
-	conns     map[*conn]struct{}
-	counters  map[string]*counters // of fronts, by name; none is ever removed
-	stopping  bool                 // Stop has begun
-	burials   sync.WaitGroup
-	connSeq   atomic.Uint64 // connections since the start
-	seatSeq   atomic.Uint64
-	idle      sync.WaitGroup // reader and accept goroutines
-	pruning   atomic.Bool
-	sweeps    atomic.Uint64 // rounds of the sweeper
-	sweeper   chan struct{}
-	swept     chan struct{}
+	reloading sync.Mutex     // one reload at a time
+	cfg       *config.Config // of the listeners in force; under reloading
 }
 
-// Start builds the actors of a configuration. Nothing listens yet: see Listen and Pipe.
+// Start starts the actors of a configuration. Nothing listens yet: see Listen.
 func Start(o Options) (*Broker, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	system := supervise.NewSystem(supervise.Options{Log: o.Log, Inject: o.inject})
 	b := &Broker{
-		sys: newSystem(o.Log), log: o.Log, clock: o.Clock, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(),
-		broken: o.Broken, make: o.Backend, width: runtime.GOMAXPROCS(0),
-		hashing:  newHashPool(runtime.GOMAXPROCS(0), hashQueue, o.Log),
-		domains:  make(map[*domain]struct{}, len(o.Config.Domains)),
-		backends: make(map[*backendRef]struct{}, len(o.Config.Backends)),
-		conns:    make(map[*conn]struct{}), counters: make(map[string]*counters),
-		sweeper: make(chan struct{}), swept: make(chan struct{}),
+		env: env.New(ctx, system, o.Log, o.Clock), cancel: cancel, decisions: metrics.NewDecisions(),
+		cfg: &config.Config{Registry: o.Config.Registry},
 	}
-	b.sys.inject = o.inject
-	b.ctx, b.cancel = context.WithCancel(context.Background())
-	for range b.width {
-		b.replays = append(b.replays, &replay{used: token.NewReplay(maxNonces)})
-	}
-	b.table.Store(new(table))
-	b.settings.Store(o.Config)
-	b.tenants.names.Store(new(map[string]*tenant))
-	b.tenants.starts = make(chan struct{}, startsAtOnce)
-	if o.Store != nil {
-		b.open(b.openDisk(o.Store))
-	}
-	go b.sweep()
-	if err := b.build(o.Config); err != nil {
+	b.table = router.NewTable(b.env, func(c config.Backend) (backend.Backend, error) { return o.Backend(c, b.shards.Hashing.Run) })
+	if err := b.start(o); err != nil {
 		b.Stop()
 		return nil, err
 	}
-	if o.Store != nil && !o.Broken {
-		b.dropUnkept()
-	}
+	b.cfg = o.Config
 	return b, nil
 }
 
-func (b *Broker) build(cfg *config.Config) error {
-	t := &table{
-		domains:  make(map[string]*domain, len(cfg.Domains)),
-		backends: make(map[config.BackendRef]*backendRef, len(cfg.Backends)),
+func (b *Broker) start(o Options) (err error) {
+	width := runtime.GOMAXPROCS(0)
+	if b.shards, err = memory.Start(b.env, width, b.table); err != nil {
+		return err
 	}
-	for _, c := range cfg.Backends {
-		ref, err := b.newBackend(c)
-		if err != nil {
-			return err
-		}
-		t.backends[c.BackendRef] = ref
+	if b.tokens, err = tokens.Start(b.env, width, b.shards.Ref); err != nil {
+		return err
 	}
-	for _, c := range cfg.Domains {
-		p, err := newParams(c, t.backends)
-		if err != nil {
-			return err
-		}
-		d := b.newDomain("domain:"+c.Name, c.Name, p)
-		if err := d.start(); err != nil {
-			return err
-		}
-		d.prepareRoster()
-		t.domains[d.name] = d
+	b.table.Connect(b.shards, b.tokens.Ref)
+	b.front = front.NewServer(b.env, dispatcher{b}, &b.gate, b.decisions)
+	b.sweeper.start(b)
+	if o.Store != nil {
+		b.env.SetDisk(b.openDisk(o.Store))
+		b.tokens.Restore()
 	}
-	b.cfg = cfg
-	b.table.Store(t)
-	return nil
+	return b.table.Start(o.Config)
 }
 
-// enter counts a call as in flight, unless the broker drains: what comes then is refused at
-// once and is not waited for.
-func (b *Broker) enter() bool {
-	b.inFlight.Add(1)
-	if b.draining.Load() {
-		b.inFlight.Add(-1)
-		return false
-	}
-	return true
+// openDisk has a store written to on a goroutine of its own.
+func (b *Broker) openDisk(s store.Store) *store.WriteBehind {
+	return store.NewWriteBehind(s, b.shards.StoreWritten)
 }
 
-// admit prepares a call of which Req, Received, Deadline and asker are set, and sends it on
-// its way.
-func (b *Broker) admit(c *Call, defaultDomain string) {
-	if b.prepare(c, defaultDomain) {
-		b.route(c)
-	}
+// Listen starts to accept on a socket that the caller has opened and that the broker closes
+// at its end.
+func (b *Broker) Listen(cfg config.Listener, socket net.Listener) error {
+	return b.front.Listen(cfg, socket)
 }
 
-// prepare finds out whom a call is about. It is false if the call cannot be asked, or need not:
-// then it has its answer.
-func (b *Broker) prepare(c *Call, defaultDomain string) bool {
+// dispatcher sends calls on their way. It implements front.Router.
+type dispatcher struct{ *Broker }
+
+// Prepare finds out what a call is about. It is false if the call cannot be asked, or need not
+// be: then it has its answer.
+func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 	if c.Req.Op == auth.OpIsDomain {
 		c.Answer(b.isDomain(c))
 		return false
@@ -194,103 +126,167 @@ func (b *Broker) prepare(c *Call, defaultDomain string) bool {
 	}
 	c.ID = id
 	if c.Req.Op == auth.OpAuth {
-		c.Key = b.keyer.Key(auth.OpAuth, id, c.Req.Secret)
+		c.Key = b.shards.Key(id, c.Req.Secret)
 	}
-	c.hash = b.userHash(id)
+	c.Hash = b.shards.Hash(id)
 	return true
 }
 
-// isDomain tells whether a domain is served here, which nobody need be asked about.
-func (b *Broker) isDomain(c *Call) auth.Answer {
-	a := auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain}
+// isDomain answers whether a domain is served here, which needs no backend.
+func (b dispatcher) isDomain(c *call.Call) auth.Answer {
 	domain, err := auth.FoldDomain(c.Req.Domain)
 	switch {
-	case b.broken:
-		a = auth.Answer{Source: auth.SourceConfig}
 	case err != nil:
-		a.Source = auth.SourceMalformed
-	case !b.serves(domain) && b.unsure():
-		a = auth.Answer{Source: auth.SourceConfig}
-	case b.serves(domain):
+		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed}
+	case b.table.Serves(domain):
 		c.ID.Domain = domain
-		a = auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}
+		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}
+	case b.table.RegistryLost():
+		return auth.Answer{Source: auth.SourceConfig}
 	}
-	return a
+	return auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain}
 }
 
-// serves reports whether anybody answers for a name. It starts nobody.
-func (b *Broker) serves(name string) bool {
-	d, t := b.find(name)
-	return d != nil || t != nil
+// Route sends a call to the router of its domain, unless the broker drains.
+func (b dispatcher) Route(run *supervise.Runner, c *call.Call) {
+	if b.gate.Draining() {
+		c.Unavailable(auth.SourceDraining)
+		return
+	}
+	b.table.Dispatch(run, c)
 }
 
-// unsure reports whether there are registered domains, perhaps, that cannot be read: of who
-// does not stand in the file nobody can then tell that he is not served.
-func (b *Broker) unsure() bool {
-	return b.tenants.registry.Load() == nil && b.settings.Load().Registry.Declared
+// Probe is a question put from within the process, with the record of its way.
+type Probe struct {
+	Answer auth.Answer
+	Took   time.Duration
+	Steps  []call.TraceStep
 }
 
-// route sends a call into its domain, unless none is to be sent.
-func (b *Broker) route(c *Call) {
-	if b.draining.Load() {
-		c.Fail(auth.SourceDraining)
-		return
-	}
-	if b.broken {
-		c.Fail(auth.SourceConfig)
-		return
-	}
-	b.dispatch(c)
-}
+// probe is the asker of a call without a connection.
+type probe struct{ done chan struct{} }
 
-// dispatch sends a call into its domain, of which it takes hold until it is answered.
-func (b *Broker) dispatch(c *Call) {
-	d, t := b.acquire(c.ID.Domain)
-	if d == nil && t != nil {
-		b.await(t, c)
-		return
+// Answered implements call.Asker.
+func (p *probe) Answered(*call.Call) { close(p.done) }
+
+// Ask puts one request as a connection would, waits for its answer at most timeout, and
+// returns each step of its way. The answer is never missing: at the end of timeout, or of
+// ctx, it is a temporary failure.
+func (b *Broker) Ask(ctx context.Context, req auth.Request, timeout time.Duration) Probe {
+	p := &probe{done: make(chan struct{})}
+	now := time.Now()
+	c := &call.Call{Req: req, Received: now, Deadline: now.Add(timeout), Trace: call.NewTrace(), Asker: p, Front: "control"}
+	c.Counted = b.gate.Enter()
+	if c.Counted {
+		defer b.gate.Leave(1)
 	}
-	if d == nil && b.unsure() {
-		c.Trace.Add("domain", "not configured; whether it is registered cannot be told, see the log")
-		c.Fail(auth.SourceConfig)
-		return
+	if d := (dispatcher{b}); d.Prepare(c, "") {
+		d.Route(nil, c)
 	}
-	if d == nil {
-		c.Trace.Add("domain", "not configured or registered, and there is no fallback domain \"*\"")
-		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain})
-		return
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		c.Unavailable(auth.SourceDeadline)
+		<-p.done
+	case <-ctx.Done():
+		c.Unavailable(auth.SourceStopping)
+		<-p.done
 	}
-	if t != nil {
-		d.touch(c.Received)
-	}
-	c.domain.Store(d)
-	if c.state.Load() != open { // its answer may have come before it had something to let go of
-		c.letGo()
-		return
-	}
-	d.enter(c)
+	c.Log(b.env.Log)
+	answer, took := c.Result()
+	return Probe{Answer: answer, Took: took, Steps: c.Trace.Steps()}
 }
 
 // Connections is the number of connections: open now, and since the start.
-func (b *Broker) Connections() (open int, ever uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.conns), b.connSeq.Load()
-}
+func (b *Broker) Connections() (open int, ever uint64) { return b.front.Connections() }
 
 // Tree describes the actors, their queues, restarts and what is in flight, one line each.
 func (b *Broker) Tree() []string {
 	conns, _ := b.Connections()
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	lines := []string{fmt.Sprintf("broker inflight=%d connections=%d goroutines=%d draining=%t",
-		b.inFlight.Load(), conns, runtime.NumGoroutine(), b.draining.Load())}
-	for r := range b.backends {
-		lines = append(lines, fmt.Sprintf("%s slots=%d/%d withheld=%d slowed=%v", r.name, r.running.Load(), r.slots,
-			r.withheld.Load(), time.Duration(r.delay.Load())))
+		b.gate.InFlight(), conns, runtime.NumGoroutine(), b.gate.Draining())}
+	return slices.Concat(lines, b.table.Describe(), b.env.System.Tree())
+}
+
+// sweepEvery is how exactly deadlines are kept.
+const sweepEvery = 20 * time.Millisecond
+
+// pruneEvery is how often what has expired is removed from disk and memory.
+const pruneEvery = time.Minute
+
+// sweeper does what is periodic: it ends every call that is past its deadline, whatever happened to
+// it, the backstop behind everything else, and starts the clearing up. There is one per process.
+type sweeper struct {
+	rounds  atomic.Uint64
+	tidying atomic.Bool
+	pruning atomic.Bool
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+func (s *sweeper) start(b *Broker) {
+	s.stop, s.stopped = make(chan struct{}), make(chan struct{})
+	go s.run(b)
+}
+
+func (s *sweeper) run(b *Broker) {
+	defer close(s.stopped)
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	tidied := time.Now()
+	pruned := tidied
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		s.rounds.Add(1)
+		now := time.Now()
+		if b.gate.InFlight() > 0 {
+			b.front.Sweep(now)
+		}
+		if now.Sub(tidied) >= b.table.TidyPause(sweepEvery) && s.tidying.CompareAndSwap(false, true) {
+			tidied = now
+			b.table.Go(func() { defer s.tidying.Store(false); b.table.Tidy() })
+		}
+		if now.Sub(pruned) > pruneEvery && s.pruning.CompareAndSwap(false, true) {
+			pruned = now
+			b.table.Go(func() { // a slow disk must not delay those who are late
+				defer s.pruning.Store(false)
+				b.tokens.Prune()
+				b.shards.Prune()
+			})
+		}
 	}
-	for d := range b.domains {
-		lines = append(lines, fmt.Sprintf("domain:%s limits user=%d address=%d budget=%d", d.name, d.byUser.Load(), d.byAddress.Load(), d.byBudget.Load()))
+}
+
+// end ends the sweeper, if it was started.
+func (s *sweeper) end() {
+	if s.stop != nil {
+		close(s.stop)
+		<-s.stopped
 	}
-	return append(lines, b.sys.Tree()...)
+}
+
+// Alive waits until every listed actor has handled all that was in its queue, and the sweeper
+// has kept its time. The error names those that did not before ctx ended. No backend is asked: its
+// outage is no fault of postern's.
+func (b *Broker) Alive(ctx context.Context) error {
+	swept := b.sweeper.rounds.Load()
+	if err := b.env.System.Alive(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for b.sweeper.rounds.Load() == swept {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("no sign of life from sweeper: %w", ctx.Err())
+		}
+	}
+	return nil
 }

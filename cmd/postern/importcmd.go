@@ -185,7 +185,7 @@ func (a *app) importReport(c importCounts, data *xcauth.Data, dry bool) {
 		n       counted
 		without string
 	}{
-		{"passwords", c.Passwords, "a cache on disk"}, {"roster users", c.People, "a roster block"},
+		{"passwords", c.Passwords, "a cache on disk"}, {"roster users", c.RosterUsers, "a roster block"},
 		{"roster groups", c.Groups, "a roster block"},
 	} {
 		fmt.Fprintf(a.out, "%s: %d found, %d %s, %d known already, %d too old, %d of domains without %s\n",

@@ -1,0 +1,271 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/actors/domain"
+	"postern/actors/memory"
+	"postern/actors/rosters"
+	"postern/actors/router"
+	"postern/actors/slots"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/clock"
+	"postern/internal/config"
+	"postern/internal/limit"
+	"postern/internal/store"
+)
+
+// Counts is how the broker stands at the moment, for metrics. Of backends and domains it has those
+// of the configuration: registered ones may be many.
+type Counts struct {
+	Connections     int    // open
+	ConnectionsEver uint64 // since the start
+	InFlight        int64  // requests admitted whose answer has not left
+	Restarts        int64  // of actors that panicked
+	Registered      int    // domains that are registered
+	Live            int    // of these, that are in use
+	Backends        map[config.BackendRef]slots.Counts
+	Domains         map[string]memory.Stats
+}
+
+// Counts returns the counts. The error says that a part of the cache did not answer before ctx
+// ended; the others are there all the same.
+func (b *Broker) Counts(ctx context.Context) (c Counts, err error) {
+	c.Connections, c.ConnectionsEver = b.Connections()
+	c.InFlight, c.Restarts = b.gate.InFlight(), b.env.System.Restarts()
+	c.Registered, c.Live = b.table.Registered()
+	c.Backends = make(map[config.BackendRef]slots.Counts)
+	for name, be := range b.table.Backends() {
+		c.Backends[name] = be.Counts()
+	}
+	c.Domains, err = b.stats(ctx, b.table.Domains(false))
+	return c, err
+}
+
+// Collect sends what was counted since the start: decisions of listeners, answers of backends. It
+// implements prometheus.Collector together with Describe.
+func (b *Broker) Collect(out chan<- prometheus.Metric) {
+	b.decisions.Collect(out)
+	for _, be := range b.table.Backends() {
+		be.Collect(out)
+	}
+}
+
+// stats sums what the shards count of domains.
+func (b *Broker) stats(ctx context.Context, domains map[string]*domain.Domain) (map[string]memory.Stats, error) {
+	all, err := b.shards.Stats(ctx)
+	stats := make(map[string]memory.Stats, len(domains))
+	for name := range domains {
+		stats[name] = all[name]
+	}
+	return stats, err
+}
+
+// opTimeout bounds the wait for actors.
+const opTimeout = 5 * time.Second
+
+// CacheStats sums what the shards count of each domain in use.
+func (b *Broker) CacheStats(ctx context.Context) (map[string]memory.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	return b.stats(ctx, b.table.Domains(true))
+}
+
+// known returns an error that wraps router.ErrUnknownDomain if no domain answers for a name.
+func (b *Broker) known(name string) error {
+	if !b.table.Serves(name) {
+		return fmt.Errorf("%s: %w", name, router.ErrUnknownDomain)
+	}
+	return nil
+}
+
+// CachedUser returns a copy of what the cache holds of a user.
+func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (cache.User, error) {
+	if err := b.known(id.Domain); err != nil {
+		return cache.User{}, err
+	}
+	return b.shards.CachedUser(ctx, id)
+}
+
+// ForgetUser removes a user from the cache, in memory and on disk.
+func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
+	if err := b.known(id.Domain); err != nil {
+		return err
+	}
+	return b.shards.ForgetUser(ctx, id)
+}
+
+// ForgetDomain removes the users of a domain from the cache.
+func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
+	if err := b.known(name); err != nil {
+		return err
+	}
+	return b.shards.Forget(ctx, func(id auth.Identity) bool { return id.Domain == name }, cache.RecordPrefix(name))
+}
+
+// Flush empties the cache of every domain.
+func (b *Broker) Flush(ctx context.Context) error {
+	return b.shards.Forget(ctx, func(auth.Identity) bool { return true }, []byte(store.Credentials))
+}
+
+// Limited is what is known of a user or a client address.
+type Limited struct {
+	Name     string     `json:"name"`
+	Refusals int        `json:"refusals"`        // of different passwords, within the window
+	Pauses   int        `json:"pauses"`          // in a row
+	Until    *time.Time `json:"until,omitempty"` // no password that the cache does not know is asked about before
+}
+
+func limitedOf(name string, s limit.State) Limited {
+	l := Limited{Name: name, Refusals: s.Refusals, Pauses: s.Pauses}
+	if s.Until != 0 {
+		at := s.Until.Go().UTC()
+		l.Until = &at
+	}
+	return l
+}
+
+func limitedList(states []limit.State) []Limited {
+	list := make([]Limited, 0, len(states))
+	for _, s := range states[:min(len(states), maxListed)] {
+		list = append(list, limitedOf(s.Name, s))
+	}
+	return list
+}
+
+// DomainLimits is what a domain's limits have come to.
+type DomainLimits struct {
+	WatchedUsers     int       `json:"watched_users"` // with refusals, but without a pause
+	LimitedUsers     []Limited `json:"limited_users"`
+	WatchedAddresses int       `json:"watched_addresses"`
+	LimitedAddresses []Limited `json:"limited_addresses"`
+}
+
+// maxListed bounds the lists of Limits.
+const maxListed = 100
+
+// Limits returns what the limits of each domain and backend have come to.
+func (b *Broker) Limits(ctx context.Context) (map[string]DomainLimits, map[string]slots.Budget, error) {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	domains, backends := make(map[string]DomainLimits), make(map[string]slots.Budget)
+	users, watched, err := b.shards.LimitedUsers(ctx, maxListed)
+	errs := []error{err}
+	now := clock.At(b.env.Clock())
+	for name, d := range b.table.Domains(false) {
+		l := DomainLimits{WatchedUsers: watched[name], LimitedUsers: limitedList(users[name])}
+		addresses, n := b.shards.Addresses.List(name, maxListed, &d.Limits.Address, now)
+		l.WatchedAddresses, l.LimitedAddresses = n, limitedList(addresses)
+		domains[name] = l
+	}
+	for _, be := range b.table.Backends() {
+		l, err := be.Budget(ctx)
+		if errs = append(errs, err); err == nil {
+			backends[be.Name] = l
+		}
+	}
+	return domains, backends, errors.Join(errs...)
+}
+
+// UserLimit returns what the limits know of a user.
+func (b *Broker) UserLimit(ctx context.Context, id auth.Identity) (Limited, error) {
+	if err := b.known(id.Domain); err != nil {
+		return Limited{}, err
+	}
+	state, err := b.shards.UserLimit(ctx, id)
+	if err != nil {
+		return Limited{}, err
+	}
+	return limitedOf(id.String(), state), nil
+}
+
+// AddressLimit returns what the limits of each domain know of a client's address.
+func (b *Broker) AddressLimit(address string) map[string]Limited {
+	all := make(map[string]Limited)
+	for name, d := range b.table.Domains(false) {
+		if from, ok := limit.Network(address, d.Limits.Exempt); ok {
+			state := b.shards.Addresses.Show(name, from, &d.Limits.Address, clock.At(b.env.Clock()))
+			all[name] = limitedOf(from.String(), state)
+		}
+	}
+	return all
+}
+
+// ForgetUserLimit has a user's passwords asked about again, whatever was refused.
+func (b *Broker) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
+	if err := b.known(id.Domain); err != nil {
+		return err
+	}
+	errs := []error{b.shards.ForgetUserLimit(ctx, id)}
+	if d := b.table.Current(id.Domain); d != nil {
+		for _, h := range d.Hops {
+			errs = append(errs, h.Backend.ForgetRefusals(b.shards.Hash(id)).Wait(ctx))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ForgetAddressLimit forgets what was refused to a client's address.
+func (b *Broker) ForgetAddressLimit(address string) error {
+	from, ok := limit.Network(address, nil)
+	if !ok {
+		return fmt.Errorf("%q is not an address", address)
+	}
+	b.shards.Addresses.Forget(from)
+	return nil
+}
+
+// PlanRoster lists what a run for the users of a domain whose rosters are known, or for one
+// user, would do. Nothing is changed.
+func (b *Broker) PlanRoster(ctx context.Context, domain, user string) (rosters.Plan, error) {
+	r, err := b.table.RosterOf(domain)
+	if err != nil {
+		return rosters.Plan{}, err
+	}
+	return r.Plan(ctx, domain, user)
+}
+
+// RefreshRoster forgets what is known of a domain, or of one user there, and rebuilds it. It
+// returns the number of users whose rosters are asked for from now on.
+func (b *Broker) RefreshRoster(ctx context.Context, domain, user string) (users int, err error) {
+	r, err := b.table.RosterOf(domain)
+	if err != nil {
+		return 0, err
+	}
+	return r.Refresh(ctx, domain, user)
+}
+
+// RefreshRosters does the same for every domain with shared rosters that has a name.
+func (b *Broker) RefreshRosters(ctx context.Context) (users int, err error) {
+	var errs []error
+	for _, r := range b.table.Rosters() {
+		if r.Name != "*" {
+			n, err := r.Refresh(ctx, r.Name, "")
+			users += n
+			errs = append(errs, err)
+		}
+	}
+	return users, errors.Join(errs...)
+}
+
+// ForgetGroup takes every member out of a group at the XMPP server and forgets it, as
+// rosters.Roster.ForgetGroup says.
+func (b *Broker) ForgetGroup(ctx context.Context, group, domain string) (steps int, err error) {
+	r, err := b.table.RosterOf(domain)
+	if err != nil {
+		return 0, err
+	}
+	return r.ForgetGroup(ctx, group, domain)
+}
+
+// QuietRosters runs do while no domain talks to its XMPP server, so that no run under way brings
+// back what do removes.
+func (b *Broker) QuietRosters(ctx context.Context, do func() error) error {
+	return rosters.Quiet(ctx, b.table.Rosters(), do)
+}

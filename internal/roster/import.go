@@ -1,0 +1,116 @@
+package roster
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+)
+
+// ImportUser returns the changes that take over what another program has told the XMPP server of
+// a user; none if something is known already. u.Groups are sorted.
+func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
+	id = Login(id)
+	_, err := s.Store.Get(s.userKey(id))
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	return []store.Op{s.putUser(id, &u)}, nil
+}
+
+// ImportGroup does the same for a group with members as the other program has written them. They
+// may be there or not: xcauth noted them whether its commands had succeeded or failed. So the
+// server is asked before the group is next compared.
+func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
+	_, err := s.Store.Get(s.groupKey(name))
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	g := Group{Dirty: true}
+	for _, address := range members {
+		g.Members = append(g.Members, fold(address))
+	}
+	slices.Sort(g.Members)
+	g.Members = slices.Compact(g.Members)
+	return []store.Op{s.putGroup(name, &g)}, nil
+}
+
+// Erased counts what Erase removes.
+type Erased struct {
+	Users  int // records of users
+	Groups int // that name one of them
+}
+
+// Erase returns the changes that remove a user from all domains' rosters, or, with an empty user
+// name, a domain with its users. A group that names one of them keeps its other members, and
+// their answers are compared once more: before anything is done to it again, its members are
+// read from the XMPP server.
+func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error) {
+	id = Login(id)
+	e := eraser{hit: func(address string) bool {
+		if id.User == "" {
+			return strings.HasSuffix(address, "@"+id.Domain)
+		}
+		return address == id.String()
+	}}
+	err = s.Scan([]byte(store.Roster), func(key, value []byte) bool {
+		domain, rest, _ := strings.Cut(string(key[len(store.Roster):]), "\x00")
+		kind, name, _ := strings.Cut(rest, "\x00")
+		gone := id.User == "" && domain == id.Domain
+		switch kind {
+		case "user":
+			e.user(State{Domain: domain}, name, value, gone)
+		case "group":
+			e.group(State{Domain: domain}, name, value, gone)
+		default:
+			if gone {
+				e.ops = append(e.ops, store.Op{Key: slices.Clone(key)})
+			}
+		}
+		return true
+	})
+	return e.ops, e.n, err
+}
+
+// eraser sees the records in the order of their keys, and so a domain's groups before its users.
+type eraser struct {
+	hit     func(address string) bool
+	ops     []store.Op
+	n       Erased
+	doubted map[string]bool // keys of users whose groups have lost a member
+}
+
+func (e *eraser) group(s State, name string, value []byte, gone bool) {
+	g, err := decodeGroup(value)
+	if !gone && (err != nil || !slices.ContainsFunc(g.Members, e.hit)) {
+		return
+	}
+	e.n.Groups++
+	g.Members, g.Dirty = slices.DeleteFunc(g.Members, e.hit), true
+	if gone || len(g.Members) == 0 {
+		e.ops = append(e.ops, store.Op{Key: s.groupKey(name)})
+		return
+	}
+	e.ops = append(e.ops, s.putGroup(name, &g))
+	if e.doubted == nil {
+		e.doubted = map[string]bool{}
+	}
+	for _, address := range g.Members {
+		e.doubted[string(s.userKey(identity(address)))] = true
+	}
+}
+
+func (e *eraser) user(s State, address string, value []byte, gone bool) {
+	key := append(s.Prefix(), "user\x00"+address...)
+	if gone || e.hit(address) {
+		e.n.Users++
+		e.ops = append(e.ops, store.Op{Key: key})
+		return
+	}
+	if u, err := decodeUser(value); err == nil && e.doubted[string(key)] && u.Hash != (Hash{}) {
+		u.Hash = Hash{}
+		e.ops = append(e.ops, store.Op{Key: key, Value: u.encode()})
+	}
+}
