@@ -1,0 +1,163 @@
+package front
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"postern/actors/call"
+	"postern/actors/supervise"
+	"postern/internal/config"
+	"postern/wire"
+)
+
+// mailboxLimit bounds the queues of listeners and connections. Their messages are wake-ups, of which
+// one at a time is under way.
+const mailboxLimit = 64
+
+// idleWorkers is how many workers a listener keeps for connections to come.
+const idleWorkers = 128
+
+// Pauses of a listener whose Accept fails, as when file descriptors run out.
+const (
+	acceptPause    = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+)
+
+// params are what the connections of a listener have in common. Those that begin after a reload have
+// others.
+type params struct {
+	config.Listener
+	ledger *call.Ledger
+}
+
+func (s *Server) newParams(cfg config.Listener) *params {
+	return &params{cfg, call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log)}
+}
+
+// newCodec returns the codec of a connection.
+func (p *params) newCodec() (wire.Codec, error) {
+	return wire.New(wire.Protocol(p.Protocol), wire.Options{
+		MaxFrame: p.MaxFrame, BinaryAnswers: p.BinaryAnswers, RecipientDelimiter: p.RecipientDelimiter,
+	})
+}
+
+// listener is one endpoint. It outlives restarts of its actor: the socket stays open.
+type listener struct {
+	server    *Server
+	socket    net.Listener
+	ref       *supervise.Ref
+	params    atomic.Pointer[params] // of new connections
+	limit     *connLimit
+	workers   *supervise.IdleWorkers[net.Conn]
+	accepting atomic.Bool
+	closed    atomic.Bool
+	removed   atomic.Bool // by a reload: its connections end
+}
+
+func (s *Server) newListener(cfg config.Listener, socket net.Listener) (*listener, error) {
+	p := s.newParams(cfg)
+	if _, err := p.newCodec(); err != nil {
+		return nil, err
+	}
+	l := &listener{
+		server: s, socket: socket, limit: newConnLimit(cfg.MaxConnections),
+		workers: supervise.NewIdleWorkers[net.Conn](idleWorkers),
+	}
+	l.params.Store(p)
+	return l, nil
+}
+
+// start starts the actor.
+func (l *listener) start() (err error) {
+	system := l.server.env.System
+	name := system.FreeName("listener:" + l.params.Load().Name) // one that was removed may be on its way out
+	l.ref, err = system.Spawn(name, mailboxLimit, func(self *supervise.Ref) actor.Actor { return &listenerActor{l, self} })
+	return err
+}
+
+// close closes the socket; connections stay. Server.mu is held.
+func (l *listener) close() {
+	if !l.closed.Swap(true) {
+		_ = l.socket.Close()
+		l.workers.Close()
+	}
+}
+
+// accept takes connections until the socket is closed.
+func (l *listener) accept(self *supervise.Ref) {
+	defer l.server.goroutines.Done()
+	defer func() {
+		l.accepting.Store(false)
+		if reason := recover(); reason != nil {
+			self.Send(&acceptFailed{reason})
+		}
+	}()
+	pause := time.Duration(0)
+	for {
+		l.limit.enter()
+		socket, err := l.socket.Accept()
+		if err != nil {
+			l.limit.leave()
+			if l.closed.Load() || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			pause = min(max(2*pause, acceptPause), maxAcceptPause)
+			l.server.env.Log.Error("connection could not be accepted; trying again", "listener", l.params.Load().Name, "pause", pause, "err", err)
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		l.server.arriving.Add(1)
+		if !l.workers.Offer(socket) {
+			l.server.goroutines.Add(1)
+			go l.serve(socket)
+		}
+	}
+}
+
+// serve starts a worker, which serves a connection and then others.
+func (l *listener) serve(socket net.Conn) {
+	defer l.server.goroutines.Done()
+	w, err := l.server.newWorker(l.params.Load().Name)
+	if err != nil {
+		l.server.env.Log.Error("connection refused", "front", l.params.Load().Name, "err", err)
+		_ = socket.Close()
+		l.server.arriving.Add(-1)
+		l.limit.leave()
+		return
+	}
+	defer w.ref.Stop()
+	at := make(chan net.Conn, 1)
+	for ok := true; ok; socket, ok = l.workers.Wait(at) {
+		w.serve(l, socket)
+		l.limit.leave()
+		if w.worn() {
+			return
+		}
+	}
+}
+
+// acceptFailed tells the actor that its accept goroutine panicked.
+type acceptFailed struct{ reason any }
+
+// listenerActor keeps an accept goroutine running.
+type listenerActor struct {
+	*listener
+	self *supervise.Ref
+}
+
+// Receive implements actor.Actor.
+func (l *listenerActor) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		if l.accepting.CompareAndSwap(false, true) && l.server.begin() {
+			go l.accept(l.self)
+		}
+	case *acceptFailed:
+		panic(m.reason)
+	}
+}

@@ -1,0 +1,233 @@
+package front
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"postern/actors/call"
+	"postern/actors/supervise"
+	"postern/internal/auth"
+	"postern/wire"
+)
+
+// Sizes of a connection's input buffer. Idle connections keep the small one.
+const (
+	smallBuffer = 1 << 10
+	growBuffer  = 4
+)
+
+// Bounds on what is read and dropped from a peer after its last answer, so that a close does
+// not destroy the answer on its way (a close with unread input resets the connection).
+const (
+	lingerBytes = 64 << 10
+	lingerTime  = 2 * time.Second
+	lingerDrain = 250 * time.Millisecond // when the connection ends from this side
+)
+
+// reader decodes one connection's input, on the goroutine of its worker.
+type reader struct {
+	*conn
+	buf        []byte
+	start, end int
+	begun      bool // bytes of the next request have come
+	timed      bool // the read deadline is that of the request that has begun
+	limited    bool // there is a read deadline
+	spent      bool // the one request was all the input
+	call       *call.Call
+}
+
+func newReader(c *conn) *reader { return &reader{conn: c, buf: c.worker.input} }
+
+// read serves the connection until its end; it returns when every answer has left.
+func (r *reader) read() {
+	r.worker.runner.Attend()
+	leftover := r.loop()
+	clear(r.worker.input) // it may wait for long, and held passwords
+	r.worker.settle(!r.readClosed.Swap(true))
+	<-r.flushed
+	r.close(leftover)
+}
+
+// loop reads and admits until the input ends. It reports whether input may be left over.
+func (r *reader) loop() (leftover bool) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			r.server.env.Log.Error("reader panicked; closing its connection", "front", r.params.Name, "panic", supervise.PanicText(reason))
+			leftover = true
+		}
+	}()
+	for {
+		more, end := r.decode()
+		if end || r.hungUp.Load() {
+			return !r.spent
+		}
+		if !more {
+			continue
+		}
+		if err := r.fill(); err != nil {
+			return false
+		}
+	}
+}
+
+// decode takes one frame from the buffer. more asks for input; end says that no request
+// follows.
+func (r *reader) decode() (more, end bool) {
+	if r.call == nil {
+		r.call = new(call.Call)
+	}
+	n, event := r.codec.Decode(r.buf[r.start:r.end], &r.call.Req)
+	r.start += n
+	call := r.call
+	switch event {
+	case wire.Ask, wire.Refuse, wire.RefuseBroken, wire.Reply:
+		r.call, r.begun, r.timed = nil, false, false
+		r.spent = r.codec.OneShot() && event != wire.RefuseBroken && r.drained()
+		r.admit(call, event)
+		return false, event == wire.RefuseBroken || r.codec.OneShot()
+	case wire.Note:
+		r.begun, r.timed = false, false
+		return false, false
+	case wire.Quit, wire.Broken:
+		return false, true
+	}
+	// What the codec dropped of an over-long request counts as well.
+	r.begun = r.begun || n > 0 || r.end > r.start
+	return n == 0 || r.start == r.end, false
+}
+
+// drained reports whether a close cannot destroy the answer on its way: the peer has sent nothing
+// that was not read, and what it may send yet does no harm on a Unix socket, unlike TCP.
+func (r *reader) drained() bool {
+	_, local := r.socket.(*net.UnixConn)
+	return local && r.start == r.end && r.end < len(r.buf) // else the last read may have left something
+}
+
+// admit takes a decoded request into the ring and sends it on its way, or answers it there and then
+// if it was refused, or answered, by the codec. It waits while the ring is full, so that the peer is
+// slowed down by its own unread answers.
+func (r *reader) admit(c *call.Call, event wire.Event) {
+	r.awaitRoom()
+	c.Received = time.Now()
+	timeout := r.params.Deadline
+	if c.Req.Patience > 0 {
+		timeout = min(timeout, c.Req.Patience)
+	}
+	c.Deadline = c.Received.Add(timeout)
+	c.Asker, c.Front = r.conn, r.params.Name
+	c.Counted = r.server.gate.Enter()
+	// In the ring it may be answered, and then logged, at any time.
+	ready := event == wire.Ask && r.server.router.Prepare(c, r.params.DefaultDomain)
+	n := r.admitted.Load()
+	r.slot(n).Store(c)
+	r.admitted.Store(n + 1)
+	if r.codec.OneShot() {
+		r.readClosed.Store(true) // the answer's wake-up is the last one needed
+	}
+	switch {
+	case ready && c.Req.Base != "":
+		r.routeSubaddress(c)
+	case ready:
+		r.server.router.Route(&r.worker.runner, c)
+	case event == wire.Ask: // answered
+	case event == wire.Reply:
+		c.Answer(auth.Answer{Body: r.unordered.Reply()})
+	default:
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
+	}
+}
+
+// awaitRoom waits until a slot of the ring is free.
+func (r *reader) awaitRoom() {
+	full := func() bool { return r.admitted.Load()-r.written.Load() == uint64(len(r.ring)) }
+	if !full() {
+		return
+	}
+	r.worker.settle(false)
+	for full() {
+		<-r.room
+	}
+	r.worker.runner.Attend()
+}
+
+// slot is where the n-th request belongs. Only the reader fills slots, and it has waited for room:
+// so one is free.
+func (r *reader) slot(n uint64) *atomic.Pointer[call.Call] {
+	slot := &r.ring[n%uint64(len(r.ring))]
+	for r.unordered != nil && slot.Load() != nil {
+		n++
+		slot = &r.ring[n%uint64(len(r.ring))]
+	}
+	return slot
+}
+
+// fill reads more input.
+func (r *reader) fill() error {
+	if r.start == r.end {
+		r.start, r.end = 0, 0
+		r.buf = r.worker.input
+	} else if r.start > 0 && r.end == len(r.buf) {
+		r.end = copy(r.buf, r.buf[r.start:r.end])
+		r.start = 0
+	} else if r.end == len(r.buf) {
+		r.buf = append(bytes.Clone(r.buf), make([]byte, (growBuffer-1)*len(r.buf))...)
+	}
+	r.worker.settle(false)
+	r.arm()
+	n, err := r.socket.Read(r.buf[r.end:])
+	r.worker.runner.Attend()
+	r.end += n
+	if n > 0 {
+		return nil // an error comes again
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+// arm sets the read deadline: one for the rest of a request that has begun, counted from its
+// beginning, and one between requests.
+func (r *reader) arm() {
+	timeout := r.params.IdleTimeout
+	switch {
+	case r.begun && r.timed:
+		return
+	case r.begun:
+		timeout = r.params.FrameTimeout
+	case timeout == 0 && !r.limited:
+		return
+	}
+	r.timed, r.limited = r.begun, timeout > 0
+	at := time.Time{}
+	if timeout > 0 {
+		at = time.Now().Add(timeout)
+	}
+	_ = r.socket.SetReadDeadline(at)
+	if r.ending() || r.hungUp.Load() { // their deadline must not be taken back
+		r.endReading()
+	}
+}
+
+// close ends the connection so that the last answers arrive: it shuts down writing, drops
+// what the peer still sends, and closes.
+func (r *reader) close(leftover bool) {
+	defer r.socket.Close()
+	half, ok := r.socket.(interface{ CloseWrite() error })
+	switch {
+	case !ok:
+		return
+	case r.hungUp.Load(): // writing is shut down
+	case r.peerGone.Load() || !leftover && !r.ending() || half.CloseWrite() != nil:
+		return
+	}
+	limit := lingerTime
+	if r.ending() {
+		limit = lingerDrain
+	}
+	_ = r.socket.SetReadDeadline(time.Now().Add(limit))
+	_, _ = io.CopyN(io.Discard, r.socket, lingerBytes)
+}

@@ -1,0 +1,61 @@
+package front
+
+import (
+	"sync/atomic"
+	"time"
+
+	"postern/actors/call"
+	"postern/internal/auth"
+)
+
+// subaddress is the question about an address with an extension, such as alice+news: it exists if
+// there is a user of that whole name, or one of the name before the delimiter. Both are asked
+// about at once, and the caches remember each by itself.
+type subaddress struct {
+	outer *call.Call // in the ring of its connection, which logs and counts it
+	whole call.Call
+	base  call.Call
+	left  atomic.Int32 // answers that are missing
+	timer *time.Timer  // the backstop of the halves, as Sweep is that of the outer call
+}
+
+// routeSubaddress sends both halves of a call whose request has a base on their ways.
+func (r *reader) routeSubaddress(c *call.Call) {
+	q := &subaddress{outer: c}
+	q.left.Store(2)
+	halves := [...]*call.Call{&q.whole, &q.base}
+	for _, half := range halves {
+		half.Req, half.Received, half.Deadline = c.Req, c.Received, c.Deadline
+		half.Asker, half.Front = q, c.Front
+		half.Req.Base = ""
+	}
+	q.base.Req.User = c.Req.Base
+	q.timer = time.AfterFunc(time.Hour, func() {
+		q.whole.Unavailable(auth.SourceDeadline)
+		q.base.Unavailable(auth.SourceDeadline)
+	})
+	q.timer.Reset(time.Until(c.Deadline)) // not before q.timer is set
+	for _, half := range halves {
+		if r.server.router.Prepare(half, r.params.DefaultDomain) {
+			r.server.router.Route(&r.worker.runner, half)
+		}
+	}
+}
+
+// Answered implements call.Asker.
+func (q *subaddress) Answered(half *call.Call) {
+	answer, _ := half.Result()
+	last := q.left.Add(-1) == 0
+	if answer.Verdict == auth.Allow {
+		q.outer.Answer(answer)
+	} else if last {
+		answer, _ = q.base.Result()
+		if answer.Verdict == auth.Deny {
+			answer, _ = q.whole.Result()
+		}
+		q.outer.Answer(answer)
+	}
+	if last {
+		q.timer.Stop()
+	}
+}
