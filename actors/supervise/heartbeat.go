@@ -34,7 +34,7 @@ func (h *heartbeat) beat() {
 // Alive waits until every listed actor has handled all that was in its queue. The error names
 // those that had not when ctx ended.
 func (s *System) Alive(ctx context.Context) error {
-	refs := s.refs()
+	refs := s.Refs()
 	ready := make(chan string, len(refs))
 	missing := make(map[string]struct{}, len(refs))
 	for _, r := range refs {

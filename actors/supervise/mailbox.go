@@ -51,6 +51,13 @@ func (m *mailbox) UserMessageCount() int {
 	return m.user.len()
 }
 
+// isSuspended reports whether the actor waits for its restart.
+func (m *mailbox) isSuspended() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.suspended
+}
+
 // PostUserMessage implements actor.Mailbox.
 func (m *mailbox) PostUserMessage(message any) { m.post(message, nil) }
 

@@ -131,8 +131,8 @@ func (s *System) unlist(r *Ref) {
 	}
 }
 
-// refs are the listed actors.
-func (s *System) refs() []*Ref {
+// Refs are the listed actors.
+func (s *System) Refs() []*Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.listed))
@@ -155,12 +155,16 @@ func (s *System) Restarts() int64 { return s.restarts.Load() }
 // Tree describes every listed actor in a line of its own, sorted by name: the length of its
 // queue and its restarts. A slash in a name indents the line.
 func (s *System) Tree() []string {
-	refs := s.refs()
+	refs := s.Refs()
 	slices.SortFunc(refs, func(a, b *Ref) int { return strings.Compare(a.name, b.name) })
 	lines := make([]string, 0, len(refs))
 	for _, r := range refs {
-		lines = append(lines, fmt.Sprintf("%s%s queued=%d restarts=%d",
-			strings.Repeat("  ", strings.Count(r.name, "/")), r.name, r.Queued(), r.Restarts()))
+		state := ""
+		if r.box.isSuspended() {
+			state = " restarting"
+		}
+		lines = append(lines, fmt.Sprintf("%s%s%s queued=%d restarts=%d",
+			strings.Repeat("  ", strings.Count(r.name, "/")), r.name, state, r.Queued(), r.Restarts()))
 	}
 	return lines
 }
