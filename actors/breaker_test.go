@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/auth/passhash"
 	"postern/internal/backend"
 	"postern/internal/config"
 )
@@ -45,7 +46,7 @@ func TestBreaker(t *testing.T) {
 // that a backend does not have an operation, is no outage of it.
 func TestBreakerForgivesOurselves(t *testing.T) {
 	for name, answer := range map[string]backend.Result{
-		"unsupported": {Class: backend.Unsupported}, "busy processors": {Class: backend.Outage, Err: errHashBusy},
+		"unsupported": {Class: backend.Unsupported}, "busy processors": {Class: backend.Outage, Err: passhash.ErrBusy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(s *setup) {

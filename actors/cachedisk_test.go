@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/memory"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
@@ -160,7 +161,7 @@ func TestRefusalReachesTheDisk(t *testing.T) {
 func TestEviction(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
-	shards := len(r.table.Load().domains["dom.example"].shards)
+	shards := r.width()
 	for i := range 40 * shards {
 		r.want(r.auth(fmt.Sprint("user", i), "good"), allow, fromBackend)
 		r.hashed(fmt.Sprint("user", i), 1)
@@ -187,7 +188,7 @@ func TestEvictionKeepsLastUsed(t *testing.T) {
 	r.hashed("joe", 1)
 	r.clock.advance(50 * minute)
 	r.want(r.auth("joe", "good"), allow, hot)
-	for i := range 40 * len(r.table.Load().domains["dom.example"].shards) {
+	for i := range 40 * r.width() {
 		r.want(r.ask(isUser(fmt.Sprint("user", i))), allow, fromBackend)
 	}
 	r.clock.advance(50 * minute)
@@ -195,7 +196,7 @@ func TestEvictionKeepsLastUsed(t *testing.T) {
 }
 
 // stats are those of the rig's domain.
-func (r *rig) stats() ShardStats {
+func (r *rig) stats() memory.Stats {
 	r.t.Helper()
 	all, err := r.CacheStats(context.Background())
 	if err != nil {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"testing"
 
+	"postern/actors/memory"
+	"postern/actors/router"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
@@ -43,7 +46,7 @@ func TestChangesReachTheCache(t *testing.T) {
 						want = c.down
 					}
 					r.want(r.auth("joe", "good"), want.Verdict, want.Source)
-					if u := onDiskOf(t, r.disk.Load().Store, "joe"); down && (u == nil) != (c.class == backend.Accepted) {
+					if u := onDiskOf(t, r.env.Disk().Store, "joe"); down && (u == nil) != (c.class == backend.Accepted) {
 						t.Errorf("on disk is %+v", u)
 					}
 				})
@@ -118,38 +121,30 @@ func TestCacheAdministration(t *testing.T) {
 }
 
 func TestCacheAdministrationErrors(t *testing.T) {
-	h := newHold()
-	r := newRig(t, func(s *setup) {
-		s.inject = func(name string, message any) {
-			if _, ok := message.(*tick); ok && name == "domain:dom.example/cache0" {
-				close(h.reached)
-				<-h.release
-			}
-		}
-	})
+	f := new(faults)
+	r := newRig(t, func(s *setup) { s.inject = f.inject })
 	ctx := context.Background()
 	stranger := auth.Identity{User: "joe", Domain: "elsewhere.example"}
 	_, err := r.CachedUser(ctx, stranger)
 	for name, err := range map[string]error{
 		"CachedUser": err, "ForgetUser": r.ForgetUser(ctx, stranger), "ForgetDomain": r.ForgetDomain(ctx, stranger.Domain),
 	} {
-		if !errors.Is(err, ErrUnknownDomain) {
+		if !errors.Is(err, router.ErrUnknownDomain) {
 			t.Errorf("%s of an unknown domain: %v", name, err)
 		}
 	}
-	r.table.Load().domains["dom.example"].shards[0].send(tickMessage)
-	<-h.reached
+	release := r.stuck(f, "cache0")
 	over, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := r.Flush(over); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
+	if err := r.Flush(over); !errors.Is(err, supervise.ErrBusy) || !errors.Is(err, context.Canceled) {
 		t.Errorf("Flush of a shard that does not answer: %v", err)
 	}
-	close(h.release)
+	release()
 	if err := r.Flush(ctx); err != nil {
 		t.Error(err)
 	}
 	r.stop()
-	if err := r.Flush(ctx); !errors.Is(err, ErrBusy) {
+	if err := r.Flush(ctx); !errors.Is(err, supervise.ErrStopped) {
 		t.Errorf("Flush after the end: %v", err)
 	}
 }
@@ -168,7 +163,7 @@ func TestCacheStats(t *testing.T) {
 	g.always(backend.Outage)
 	r.auth("joe", "good") // asked, grace
 	got := r.stats()
-	want := ShardStats{Users: 1, Strangers: 1, Hot: 1, Missed: 4, Hashes: 1, BackendAsked: 4, Graces: 1, Refusals: 2, RefusedBefore: 1}
+	want := memory.Stats{Users: 1, Strangers: 1, Hot: 1, Missed: 4, Hashes: 1, BackendAsked: 4, Graces: 1, Refusals: 2, RefusedBefore: 1}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -63,7 +63,7 @@ func TestChaosPanics(t *testing.T) {
 	}
 	raging.Store(false)
 	eventually(t, "recovery", r.recovered)
-	eventually(t, "the last answer", func() bool { return r.inFlight.Load() == 0 })
+	eventually(t, "the last answer", func() bool { return r.gate.InFlight() == 0 })
 	for i := range users {
 		user := fmt.Sprint("user", i)
 		eventually(t, "a login", func() bool { return r.auth(user, "good").Verdict == auth.Allow })

@@ -119,7 +119,7 @@ func TestChangeIsNotRepeated(t *testing.T) {
 			t.Errorf("%v: the backend was asked %d times", op, n-int64(i))
 		}
 	}
-	if n := r.table.Load().backends[config.BackendRef{Kind: "json", Name: "second"}].backend.(*fakeBackend).asked.Load(); n != 0 {
+	if n := second.asked.Load(); n != 0 {
 		t.Errorf("the second backend was asked %d times", n)
 	}
 }
@@ -135,7 +135,7 @@ func TestWaitersShareFailure(t *testing.T) {
 	answers := r.crowd(20, login("joe", "good"))
 	r.routed(f, 20)
 	g.reached(t, 1)
-	f.arm("/cache", askResult, attempts+1)
+	f.arm("cache", "outcome", attempts+1)
 	g.open()
 	if count := tally(answers); count["unavailable panic"] != 20 {
 		t.Errorf("answers: %v", count)

@@ -111,7 +111,7 @@ func TestRefusalBehindFullJournal(t *testing.T) {
 	r.hashed("joe", 1)
 	g.change("new")
 	r.clock.advance(2 * time.Hour)
-	journal := r.disk.Load().journal
+	journal := r.env.Disk().journal
 	journal.Apply(nil, func(error) {})
 	stalled := <-held.syncs
 	var waits sync.WaitGroup

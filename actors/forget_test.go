@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/store"
@@ -97,7 +98,7 @@ func TestFlushOfAStuckShard(t *testing.T) {
 	r, disk := stuckTenant(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := r.Flush(ctx); !errors.Is(err, ErrBusy) {
+	if err := r.Flush(ctx); !errors.Is(err, supervise.ErrBusy) {
 		t.Errorf("Flush beside a shard that writes: %v", err)
 	}
 	disk.release()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
@@ -257,6 +259,49 @@ func (r *rig) want(a auth.Answer, v auth.Verdict, s auth.Source) {
 	if a.Verdict != v || a.Source != s {
 		r.t.Errorf("answered %v (%v), want %v (%v)", a.Verdict, a.Source, v, s)
 	}
+}
+
+// tick is a message that actors ignore: a test recognises it where messages are injected.
+type tick struct{}
+
+var tickMessage = new(tick)
+
+// injected is the panic of a test.
+type injected string
+
+// hold is where a test holds something up.
+type hold struct{ reached, release chan struct{} }
+
+func newHold() *hold { return &hold{make(chan struct{}), make(chan struct{})} }
+
+// attempts is how often the outcome of a task is taken up: once, and again after three panics.
+const attempts = 3
+
+// ref returns the actor of a name.
+func (r *rig) ref(name string) *supervise.Ref {
+	r.t.Helper()
+	for _, ref := range r.env.System.Refs() {
+		if ref.Name() == name {
+			return ref
+		}
+	}
+	r.t.Fatalf("there is no actor %s", name)
+	return nil
+}
+
+// router is the router of the rig's domain.
+func (r *rig) router() *supervise.Ref { return r.ref("domain:dom.example") }
+
+// shards is how many shards there are.
+func (r *rig) width() int { return runtime.GOMAXPROCS(0) }
+
+// stuck holds up an actor until release is called.
+func (r *rig) stuck(f *faults, name string) (release func()) {
+	h := newHold()
+	f.holdUp(name, h)
+	r.ref(name).Send(tickMessage)
+	<-h.reached
+	return func() { close(h.release) }
 }
 
 // syncBuffer is a log that a test reads while it is written.

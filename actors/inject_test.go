@@ -1,7 +1,9 @@
 package actors
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ type faults struct {
 	plan map[string]int // "actor kind" -> panics still to come
 	seen map[string]int // "actor kind" -> messages
 	made int            // panics so far
+	held map[string]*hold
 }
 
 // matches reports whether an actor's name contains a text, whose last letter $ stands for the
@@ -30,6 +33,16 @@ func (f *faults) arm(actor, kind string, times int) {
 		f.plan = make(map[string]int)
 	}
 	f.plan[actor+" "+kind] += times
+}
+
+// holdUp has an actor wait at the next tick.
+func (f *faults) holdUp(actor string, h *hold) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.held == nil {
+		f.held = make(map[string]*hold)
+	}
+	f.held[actor] = h
 }
 
 // left is how many planned panics have not happened.
@@ -57,6 +70,13 @@ func (f *faults) count(actor, kind string) (n int) {
 func (f *faults) inject(name string, message any) {
 	kind := kindOf(message)
 	f.mu.Lock()
+	if h := f.held[name]; h != nil && message == tickMessage {
+		delete(f.held, name)
+		f.mu.Unlock()
+		close(h.reached)
+		<-h.release
+		return
+	}
 	defer f.mu.Unlock()
 	if f.seen == nil {
 		f.seen = make(map[string]int)
@@ -72,28 +92,11 @@ func (f *faults) inject(name string, message any) {
 	}
 }
 
-// kindOf names a message: a call at its stage, a result of some work, or its type.
+// kindOf names a message: its type, without the package.
 func kindOf(message any) string {
-	switch m := message.(type) {
-	case *Call:
-		return fmt.Sprint("call", m.stage)
-	case *finished:
-		return fmt.Sprint("finished", m.do)
-	}
 	_, name, _ := strings.Cut(fmt.Sprintf("%T", message), ".")
 	return name
 }
-
-// Kinds of calls, by stage, and of results, by what was done.
-const (
-	callToken  = "call0"
-	callHot    = "call1"
-	callMissed = "call2"
-	callSlow   = "call3"
-	compResult = "finished1"
-	askResult  = "finished2"
-	hashResult = "finished3"
-)
 
 // restarts sums the restarts of the actors whose names match, as Tree shows them.
 func (r *rig) restarts(actor string) (sum int) {
@@ -116,37 +119,25 @@ func (r *rig) restarts(actor string) (sum int) {
 // after Start, so that a fault planned from here on does not hit that.
 func (r *rig) settled(f *faults) {
 	r.t.Helper()
-	eventually(r.t, "the start of every actor", func() bool {
-		r.sys.mu.Lock()
-		defer r.sys.mu.Unlock()
-		return f.count("", "Started") >= len(r.sys.stats)
-	})
+	eventually(r.t, "the start of every actor", func() bool { return f.count("", "Started") >= len(r.env.System.Refs()) })
 }
 
-// routed waits until the router has dealt with n calls.
+// routed waits until the shards have dealt with n calls.
 func (r *rig) routed(f *faults, n int) {
 	r.t.Helper()
-	eventually(r.t, "all requests at the router", func() bool { return f.count("/router", callMissed) == n })
-	ticks := f.count("/router", "tick")
-	r.sys.Root.Send(r.table.Load().domains["dom.example"].router, tickMessage) // stands behind the last of them
-	eventually(r.t, "the router's leisure", func() bool { return f.count("/router", "tick") > ticks })
+	eventually(r.t, "all requests at the shards", func() bool { return f.count("cache", "Call") == n })
+	if err := r.shards.Settle(context.Background()); err != nil { // stands behind the last of them
+		r.t.Fatal(err)
+	}
 }
 
 // recovered reports whether no listed actor waits for its restart.
 func (r *rig) recovered() bool {
-	r.sys.mu.Lock()
-	defer r.sys.mu.Unlock()
-	for _, s := range r.sys.stats {
-		if box := s.box.Load(); box != nil && box.suspended.Load() {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(r.Tree(), func(line string) bool { return strings.Contains(line, " restarting ") })
 }
 
 // over reports whether every planned panic has happened and its actor has been restarted: for a
-// moment after a panic the actor does not yet look as if it waited. It is for faults that do not
-// restart a supervisor, which would start its children's count anew.
+// moment after a panic the actor does not yet look as if it waited.
 func (r *rig) over(f *faults) bool {
 	f.mu.Lock()
 	made := f.made
@@ -154,20 +145,15 @@ func (r *rig) over(f *faults) bool {
 	return f.left() == 0 && r.restarts("") >= made && r.recovered()
 }
 
-// hasty makes restarts come soon after one another.
-func (r *rig) hasty() {
-	r.sys.strategy.first, r.sys.strategy.most = 100*time.Microsecond, time.Millisecond
-}
-
-// answeredWithin fails the test if f takes longer than patience: for what would otherwise
+// answeredWithin fails the test if f takes longer than timeout: for what would otherwise
 // hang for ever.
-func answeredWithin(t *testing.T, patience time.Duration, what string, f func()) {
+func answeredWithin(t *testing.T, timeout time.Duration, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("%s takes more than %v", what, patience)
+	case <-time.After(timeout):
+		t.Fatalf("%s takes more than %v", what, timeout)
 	}
 }

@@ -37,13 +37,9 @@ func (r *rig) asks(n int64, req auth.Request, v auth.Verdict, s auth.Source) {
 // calm waits until every router and backend has handled what was on its way to it.
 func (r *rig) calm() {
 	r.t.Helper()
-	for range 2 { // what a shard tells the router, and what a backend tells itself
-		for _, d := range r.table.Load().domains {
-			for _, s := range d.shards {
-				if err := s.in(context.Background(), func(*shard) {}); err != nil {
-					r.t.Fatal(err)
-				}
-			}
+	for range 2 { // what a backend tells a shard, and what it tells itself
+		if err := r.shards.Settle(context.Background()); err != nil {
+			r.t.Fatal(err)
 		}
 		if _, _, err := r.Limits(context.Background()); err != nil {
 			r.t.Fatal(err)
@@ -240,7 +236,7 @@ func TestTwoLimitedAddresses(t *testing.T) {
 func (r *rig) busyHashing() (release func()) {
 	block := make(chan struct{})
 	for range 64 {
-		r.hashing.submit(hashJob{run: func() { <-block }, failed: func() {}}, true)
+		go func() { _ = r.shards.Hashing.Run(context.Background(), func() { <-block }) }()
 	}
 	return func() { close(block) }
 }

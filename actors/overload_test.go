@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"postern/actors/supervise"
 	"postern/internal/auth"
 )
 
@@ -45,7 +47,7 @@ func TestOverload(t *testing.T) {
 		waiting = append(waiting, r.start(fmt.Sprint("early", i), "good"))
 	}
 	g.reached(t, slots)
-	eventually(t, "a full queue", func() bool { return r.inFlight.Load() == slots+queue && r.quiet() })
+	eventually(t, "a full queue", func() bool { return r.gate.InFlight() == slots+queue && r.quiet() })
 	begun := time.Now()
 	count := r.flood(excess, excess) // within the patience of those who wait
 	if count[auth.SourceOverload] != excess {
@@ -63,14 +65,7 @@ func TestOverload(t *testing.T) {
 
 // quiet reports whether no listed actor has a message in its queue.
 func (r *rig) quiet() bool {
-	r.sys.mu.Lock()
-	defer r.sys.mu.Unlock()
-	for _, s := range r.sys.stats {
-		if box := s.box.Load(); box != nil && box.queued.Load() > 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(r.env.System.Refs(), func(ref *supervise.Ref) bool { return ref.Queued() > 0 })
 }
 
 // TestOverloadKeepsMemoryFlat: ten times the refused requests need no more memory, as nothing
@@ -105,20 +100,12 @@ func TestOverloadKeepsMemoryFlat(t *testing.T) {
 
 // TestFullMailboxes: the queues before the backend's are bounded too.
 func TestFullMailboxes(t *testing.T) {
-	h := newHold()
-	r := newRig(t, func(s *setup) {
-		s.inject = func(name string, message any) {
-			if _, ok := message.(*tick); ok && name == "domain:dom.example/router" {
-				close(h.reached)
-				<-h.release
-			}
-		}
-	})
-	r.sys.Root.Send(r.table.Load().domains["dom.example"].router, tickMessage)
-	<-h.reached
+	f := new(faults)
+	r := newRig(t, func(s *setup) { s.inject = f.inject })
+	release := r.stuck(f, "domain:dom.example")
 	var refused atomic.Int64
 	var wg sync.WaitGroup
-	for i := range routerQueue + 500 {
+	for i := range 4096 + 500 {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -128,6 +115,6 @@ func TestFullMailboxes(t *testing.T) {
 		}()
 	}
 	eventually(t, "refusals", func() bool { return refused.Load() >= 450 }) // the bound is not exact to the last sender
-	close(h.release)
+	release()
 	wg.Wait()
 }

@@ -41,7 +41,7 @@ func TestOneLoginForManyConnections(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	eventually(t, "all logins to be under way", func() bool { return r.inFlight.Load() == n })
+	eventually(t, "all logins to be under way", func() bool { return r.gate.InFlight() == n })
 	g.open()
 	for i, c := range conns {
 		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "1\n" {

@@ -179,7 +179,7 @@ func TestRosterRefreshOfMany(t *testing.T) {
 			return backend.Result{Class: backend.Unsupported}
 		}
 	})
-	disk := r.disk.Load()
+	disk := r.env.Disk()
 	state := roster.State{Store: disk, Domain: "dom.example"}
 	var ops []store.Op
 	for i := range users {

@@ -93,7 +93,7 @@ func TestStorm(t *testing.T) {
 			known := r.weather(address, 8, requests/8)
 			weather.raging.Store(false)
 			eventually(t, "recovery", r.recovered)
-			eventually(t, "the last answer", func() bool { return r.inFlight.Load() == 0 })
+			eventually(t, "the last answer", func() bool { return r.gate.InFlight() == 0 })
 			eventually(t, "a login", func() bool { return r.auth("user0", "good").Verdict == auth.Allow })
 			for i := range 20 {
 				if a := r.auth(fmt.Sprint("user", i), "good"); a.Verdict != auth.Allow {

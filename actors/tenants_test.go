@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/router"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
@@ -175,7 +176,7 @@ func TestTenantSet(t *testing.T) {
 func TestTenantWithoutStore(t *testing.T) {
 	r := newRig(t, nil)
 	err := r.Registry(func(*registry.Registry) ([]registry.Record, []string, error) { panic("asked") })
-	if !errors.Is(err, ErrNoRegistry) {
+	if !errors.Is(err, router.ErrNoRegistry) {
 		t.Errorf("got %v", err)
 	}
 	r.want(r.auth("joe", "good"), allow, fromBackend)

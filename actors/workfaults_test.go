@@ -194,6 +194,6 @@ func TestPeerGoesAway(t *testing.T) {
 	_ = c.(*net.TCPConn).SetLinger(0) // a reset
 	_ = c.Close()
 	g.open()
-	eventually(t, "the end of the connection", func() bool { return r.open() == 0 && r.inFlight.Load() == 0 })
+	eventually(t, "the end of the connection", func() bool { return r.open() == 0 && r.gate.InFlight() == 0 })
 	r.want(r.auth("joe", "good"), allow, hot)
 }
