@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/supervise"
 	"postern/internal/auth"
 )
 
@@ -42,12 +43,12 @@ func TestAlive(t *testing.T) {
 // An actor that hangs is named, whichever it is, and however many pulses it has missed; what
 // hung for a moment only is forgiven.
 func TestAliveNamesWhoHangs(t *testing.T) {
-	for _, actor := range []string{"domain:dom.example/router", "domain:dom.example/cache", "backend."} {
+	for _, actor := range []string{"domain:dom.example", "cache", "backend."} {
 		t.Run(actor, func(t *testing.T) {
 			hung, release := make(chan struct{}, 64), make(chan struct{})
 			r := newRig(t, func(s *setup) {
 				s.inject = func(name string, message any) {
-					if _, ok := message.(request); ok && strings.HasPrefix(name, actor) {
+					if _, ok := message.(supervise.Request); ok && strings.HasPrefix(name, actor) {
 						hung <- struct{}{} // has room
 						<-release
 					}
@@ -74,7 +75,7 @@ func TestAliveNamesWhoHangs(t *testing.T) {
 func TestAliveThroughRestarts(t *testing.T) {
 	f := new(faults)
 	r := newRig(t, func(s *setup) { s.inject = f.inject })
-	f.arm("router$", callMissed, 1)
+	f.arm("domain:dom.example$", "Call", 1)
 	r.auth("joe", "good")
 	if err := r.alive(5 * time.Second); err != nil || f.left() != 0 {
 		t.Errorf("%v, %d panics to come", err, f.left())

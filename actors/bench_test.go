@@ -2,16 +2,14 @@ package actors
 
 import (
 	"bufio"
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"postern/actors/call"
 	"postern/internal/auth"
 )
 
@@ -106,17 +104,6 @@ func oneShots(b *testing.B, address string) {
 	})
 }
 
-// BenchmarkDecisionLine is the line of a login in the log.
-func BenchmarkDecisionLine(b *testing.B) {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	call := &Call{Received: time.Now(), front: "bench", ID: auth.Identity{User: "joe", Domain: "dom.example"}, took: time.Millisecond}
-	to := decisions(log, "bench", auth.OpAuth, auth.Allow, auth.SourceHot)
-	b.ReportAllocs()
-	for b.Loop() {
-		call.log(to)
-	}
-}
-
 // BenchmarkRouterHop is one login through router and cache, without a connection.
 func BenchmarkRouterHop(b *testing.B) {
 	r := newRig(b, func(s *setup) { s.level = 100 })
@@ -126,9 +113,10 @@ func BenchmarkRouterHop(b *testing.B) {
 	for b.Loop() {
 		done := &probe{make(chan struct{})}
 		now := time.Now()
-		call := &Call{Req: req, Received: now, Deadline: now.Add(time.Second), asker: done, broker: r.Broker, front: "bench"}
-		r.admit(call, "")
+		c := &call.Call{Req: req, Received: now, Deadline: now.Add(time.Second), Asker: done, Front: "bench"}
+		if d := (dispatcher{r.Broker}); d.Prepare(c, "") {
+			d.Route(nil, c)
+		}
 		<-done.done
 	}
-	_ = context.Background()
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// Clock returns the time for tokens, cache and limits; nil means time.Now.
 	Clock func() time.Time
 
-	inject func(actor string, message any) // tests: panic before a message is handled
+	kernel supervise.Options // tests: faults, and pauses before restarts
 }
 
 // Broker is a running set of domains, backends and listeners.
@@ -61,7 +61,8 @@ func Start(o Options) (*Broker, error) {
 		o.Clock = time.Now
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	system := supervise.NewSystem(supervise.Options{Log: o.Log, Inject: o.inject})
+	o.kernel.Log = o.Log
+	system := supervise.NewSystem(o.kernel)
 	b := &Broker{
 		env: env.New(ctx, system, o.Log, o.Clock), cancel: cancel, decisions: metrics.NewDecisions(),
 		cfg: &config.Config{Registry: o.Config.Registry},

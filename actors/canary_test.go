@@ -13,9 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/call"
+	"postern/actors/slots"
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/cache"
 	"postern/internal/config"
 )
 
@@ -135,7 +136,6 @@ func TestCanaryInPanics(t *testing.T) {
 			return backend.Result{Class: backend.Accepted}
 		}
 	})
-	a.hasty()
 	for _, user := range []string{"text", "error", "query"} {
 		a.want(a.auth(user, canary), auth.Unavailable, auth.SourceBackend)
 	}
@@ -144,18 +144,14 @@ func TestCanaryInPanics(t *testing.T) {
 		a.auth("joe", canary)
 		eventually(t, "recovery", a.recovered)
 	}
-	call := &Call{Req: login("joe", canary), broker: a.Broker}
-	work := &task{call: call, flow: cache.NewLogin(cache.Key{}), shard: a.table.Load().domains["dom.example"].shards[0]}
-	question := &ask{task: work, query: backend.Query{User: "joe", Secret: call.Req.Secret}}
-	reported := &actorStats{name: "canary", log: a.Broker.log}
-	for _, reason := range []any{canary, errors.New(canary), call, call.Req, question, &finished{task: work}, []byte(canary)} {
-		reported.panicked(reason)
-		a.hashing.submit(hashJob{run: func() { panic(reason) }, failed: func() {}}, true)
+	c := &call.Call{Req: login("joe", canary)}
+	question := &slots.Question{Query: backend.Query{User: "joe", Secret: c.Req.Secret}}
+	for _, reason := range []any{canary, errors.New(canary), c, c.Req, question, []byte(canary)} {
+		_ = a.shards.Hashing.Run(context.Background(), func() { panic(reason) })
 	}
-	a.look(call.Req, &call.Req, question.query, question)
-	_ = a.Pipe(listenerBlock("generic"), readerThatPanics{strings.NewReader("auth:joe:dom.example:" + canary)}, io.Discard)
-	eventually(t, "the panics of the pool", func() bool { return strings.Count(a.log.String(), "password hashing panicked") == 7 })
-	a.check("actor panicked", "backend panicked", "reader panicked")
+	a.look(c, c.Req, &c.Req, question.Query, question)
+	eventually(t, "the panics of the pool", func() bool { return strings.Count(a.log.String(), "password hashing panicked") == 6 })
+	a.check("actor panicked", "backend panicked")
 }
 
 // TestCanaryInTrouble: overload, deadlines, a store that fails, a peer that is gone, and
@@ -191,14 +187,12 @@ func TestCanaryInTrouble(t *testing.T) {
 	_ = gone.Close()
 	eventually(t, "the end of the connection", func() bool { return a.open() == 0 })
 	g.open()
-	d := a.table.Load().domains["dom.example"]
+	refs := a.env.System.Refs()
 	a.stop()
-	for _, stage := range []uint8{stageToken, stageHot, stageMissed, stageSlow} { // dead letters
-		call := &Call{Req: login("joe", canary), stage: stage, broker: a.Broker}
-		a.sys.Root.Send(d.router, call)
-		d.shards[0].send(call)
-		a.table.Load().backends[rigBackend].send(&ask{task: &task{call: call, shard: d.shards[0]}, query: backend.Query{Secret: call.Req.Secret}})
-		eventually(t, "the answer to a dead letter", call.Done)
+	for _, ref := range refs { // dead letters
+		c := &call.Call{Req: login("joe", canary)}
+		ref.Send(c)
+		eventually(t, "the answer to a dead letter", c.Done)
 	}
 	a.check("source=overload", "source=deadline", "cache cannot be written", "breaker changed")
 }
@@ -209,8 +203,8 @@ func TestCanaryInConfiguration(t *testing.T) {
 		s.cfg.Domains[0].JSXC = &config.JSXCToken{Secrets: []auth.Secret{auth.NewSecret(canary)}, TTL: time.Hour}
 		s.cfg.Backends[0].Secret = auth.NewSecret(canary)
 	})
-	d := a.table.Load().domains["dom.example"]
-	a.look(a.cfg.Backends, a.cfg.Domains, d.params.Load().jsxc, d.params.Load().totp)
+	d := a.table.Domains(false)["dom.example"]
+	a.look(a.cfg.Backends, a.cfg.Domains, d, d.JSXC, d.TOTP)
 	_, err := Start(Options{Config: &config.Config{Domains: []config.Domain{{Name: "bad.example", TOTP: &config.TOTPToken{
 		Seed: auth.NewSecret(canary), Secrets: []auth.Secret{auth.NewSecret(canary)}}}}}, Log: slog.New(slog.DiscardHandler)})
 	if err == nil {

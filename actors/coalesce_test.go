@@ -103,13 +103,14 @@ func TestNotJoined(t *testing.T) {
 
 // TestChangeIsNotRepeated: a change of which nobody knows whether it was made is made once.
 func TestChangeIsNotRepeated(t *testing.T) {
+	second := new(fakeBackend)
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = outage
-		second := s.cfg.Backends[0]
-		second.Name = "second"
-		s.cfg.Backends = append(s.cfg.Backends, second)
-		s.cfg.Domains[0].Backends = append(s.cfg.Domains[0].Backends, second.BackendRef)
-		s.more = map[string]*fakeBackend{"second": {}}
+		block := s.cfg.Backends[0]
+		block.Name = "second"
+		s.cfg.Backends = append(s.cfg.Backends, block)
+		s.cfg.Domains[0].Backends = append(s.cfg.Domains[0].Backends, block.BackendRef)
+		s.more = map[string]*fakeBackend{"second": second}
 	})
 	for i, op := range []auth.Operation{auth.OpSetPass, auth.OpTryRegister, auth.OpRemoveUser, auth.OpRemoveUser3} {
 		req := login("joe", "new")
@@ -164,5 +165,33 @@ func TestTokenForMany(t *testing.T) {
 				t.Errorf("the backend was asked %d times", n)
 			}
 		})
+	}
+}
+
+// TestShardPanicsBeforeManyWaiters: those who wait for one answer are not the shard's to
+// lose.
+func TestShardPanicsBeforeManyWaiters(t *testing.T) {
+	const n = 20
+	f := new(faults)
+	gate := newGate()
+	r := newRig(t, func(s *setup) { s.inject, s.fake.ask = f.inject, gate.ask })
+	var answers []<-chan auth.Answer
+	for range n {
+		answers = append(answers, r.start("joe", "good"))
+	}
+	r.routed(f, n)
+	f.arm("cache", "tick", r.width())
+	r.tickAll()
+	eventually(t, "the restart", func() bool { return r.restarts("cache") >= 1 && r.recovered() })
+	late := r.start("joe", "good") // the new shard does not know of the others
+	gate.reached(t, 2)
+	gate.open()
+	for _, a := range append(answers, late) {
+		if got := <-a; got.Verdict != auth.Allow {
+			t.Errorf("answered %v (%v)", got.Verdict, got.Source)
+		}
+	}
+	if asked := r.fake.asked.Load(); asked != 2 {
+		t.Errorf("the backend was asked %d times, want 2", asked)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // counted returns the broker's counts, all of which must be there.
@@ -21,34 +23,45 @@ func (r *rig) counted() Counts {
 	return c
 }
 
-// decided is how often a front gave an answer.
-func (f FrontCounts) decided(op auth.Operation, v auth.Verdict, s auth.Source) (n uint64) {
-	for _, d := range f.Decisions {
-		if d.Op == op && d.Verdict == v && d.Source == s {
-			n += d.Count
+// metric sums the samples of a counter, or the number of a histogram's observations, that have all
+// these labels.
+func (r *rig) metric(name string, labels ...string) (sum float64) {
+	r.t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(unchecked{r.Broker})
+	families, err := registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "postern_"+name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			have := make(map[string]string)
+			for _, l := range m.GetLabel() {
+				have[l.GetName()] = l.GetValue()
+			}
+			all := true
+			for i := 0; i < len(labels); i += 2 {
+				all = all && have[labels[i]] == labels[i+1]
+			}
+			if all {
+				sum += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
 		}
 	}
-	return n
+	return sum
 }
 
-// TestHistogram: a duration counts in the bucket of the least bound that it does not exceed, and in
-// all above; one beyond all bounds only in the whole.
-func TestHistogram(t *testing.T) {
-	var h histogram
-	for _, took := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, 30 * time.Second, time.Hour} {
-		h.observe(took)
-	}
-	got := h.read()
-	if got.Count != 5 || got.Sum != time.Hour+30*time.Second+2*time.Millisecond+1 {
-		t.Errorf("%d in %v", got.Count, got.Sum)
-	}
-	for bound, want := range map[time.Duration]uint64{
-		100 * time.Microsecond: 1, time.Millisecond: 2, 5 * time.Millisecond: 3, 10 * time.Second: 3, 30 * time.Second: 4,
-	} {
-		if got.UpTo[bound] != want {
-			t.Errorf("%d took up to %v, want %d", got.UpTo[bound], bound, want)
-		}
-	}
+// unchecked is a collector that describes nothing.
+type unchecked struct{ *Broker }
+
+func (unchecked) Describe(chan<- *prometheus.Desc) {}
+
+// decided is how often the generic front gave an answer.
+func (r *rig) decided(op auth.Operation, v auth.Verdict, s auth.Source) float64 {
+	return r.metric("decisions_total", "front", "generic", "op", op.String(), "verdict", v.String(), "source", s.String())
 }
 
 // TestCounts: every answer of a front is counted once, by what it was, and what came of each
@@ -62,21 +75,22 @@ func TestCounts(t *testing.T) {
 	}
 	// A password not heard of before is compared by hash at most once more.
 	c := r.counted()
-	f := c.Fronts["generic"]
-	remembered := f.decided(auth.OpAuth, auth.Allow, auth.SourceHot) + f.decided(auth.OpAuth, auth.Allow, auth.SourceCache)
-	if remembered != 2 || f.decided(auth.OpAuth, auth.Allow, auth.SourceBackend) != 1 ||
-		f.decided(auth.OpAuth, auth.Deny, auth.SourceBackend) != 1 ||
-		f.decided(auth.OpAuth, auth.Deny, auth.SourceUnknownDomain) != 1 ||
-		f.decided(auth.OpIsUser, auth.Allow, auth.SourceBackend)+f.decided(auth.OpIsUser, auth.Allow, auth.SourceHot) != 1 {
-		t.Errorf("decisions: %+v", f.Decisions)
+	remembered := r.decided(auth.OpAuth, auth.Allow, auth.SourceHot) + r.decided(auth.OpAuth, auth.Allow, auth.SourceCache)
+	if remembered != 2 || r.decided(auth.OpAuth, auth.Allow, auth.SourceBackend) != 1 ||
+		r.decided(auth.OpAuth, auth.Deny, auth.SourceBackend) != 1 ||
+		r.decided(auth.OpAuth, auth.Deny, auth.SourceUnknownDomain) != 1 ||
+		r.decided(auth.OpIsUser, auth.Allow, auth.SourceBackend)+r.decided(auth.OpIsUser, auth.Allow, auth.SourceHot) != 1 {
+		t.Error("the decisions are not those that were made")
 	}
-	if f.Took.Count != 6 || f.Took.UpTo[30*time.Second] != 6 || f.Took.Sum <= 0 {
-		t.Errorf("times: %+v", f.Took)
+	if n := r.metric("decision_seconds", "front", "generic"); n != 6 {
+		t.Errorf("%v times were observed", n)
 	}
-	b := c.Backends[rigBackend]
-	if asked := uint64(r.fake.asked.Load()); b.Took.Count != asked ||
-		b.Answers[backend.Refused] != 1 || b.Answers[backend.Accepted] != asked-1 || b.Answers[backend.Outage] != 0 {
-		t.Errorf("backend: %+v, asked %d times", b, asked)
+	answers := func(c backend.Class) float64 {
+		return r.metric("backend_answers_total", "backend", rigBackend.String(), "class", c.String())
+	}
+	if asked := float64(r.fake.asked.Load()); r.metric("backend_seconds", "backend", rigBackend.String()) != asked ||
+		answers(backend.Refused) != 1 || answers(backend.Accepted) != asked-1 || answers(backend.Outage) != 0 {
+		t.Errorf("backend: asked %v times", asked)
 	}
 	if c.ConnectionsEver != 6 || c.Domains["dom.example"].Users != 1 {
 		t.Errorf("%+v", c)
@@ -123,8 +137,8 @@ func TestCountsOfABackend(t *testing.T) {
 	g.always(backend.Outage)
 	r.auth("eve", "good")
 	eventually(t, "an open breaker", is(0, 0, true))
-	if n := r.counted().Backends[rigBackend].Answers[backend.Outage]; n != 1 {
-		t.Errorf("%d outages", n)
+	if n := r.metric("backend_answers_total", "class", "outage"); n != 1 {
+		t.Errorf("%v outages", n)
 	}
 }
 
@@ -136,31 +150,29 @@ func TestCountsOutliveAReload(t *testing.T) {
 	sockets := r.reload(func(c *config.Config) { c.Listeners = []config.Listener{listenerBlock("generic")} })
 	address := sockets["generic"].Addr().String()
 	r.settled(f)
-	f.arm("/router", callMissed, 1)
+	f.arm("domain:dom.example$", "Call", 1)
 	r.exchange(address, "auth:joe:dom.example:good\n")
 	eventually(t, "the restart", func() bool { return r.counted().Restarts == 1 && r.recovered() })
-	before := r.counted().Fronts["generic"].Took.Count
+	before := r.metric("decision_seconds", "front", "generic")
 	r.reload(func(c *config.Config) { c.Listeners[0].Deadline += time.Second })
 	r.exchange(address, "auth:joe:dom.example:good\n")
-	if n := r.counted().Fronts["generic"].Took.Count; before != 1 || n != 2 {
-		t.Errorf("%d and then %d answers", before, n)
+	if n := r.metric("decision_seconds", "front", "generic"); before != 1 || n != 2 {
+		t.Errorf("%v and then %v answers", before, n)
 	}
 }
 
 // A part of the cache that is stuck costs its own figures only.
 func TestCountsOfAStuckShard(t *testing.T) {
-	r := newRig(t, nil)
+	f := new(faults)
+	r := newRig(t, func(s *setup) { s.inject = f.inject })
 	r.auth("joe", "good")
-	let, in := make(chan struct{}), make(chan struct{})
-	d := r.table.Load().domains["dom.example"]
-	go func() { _ = d.shards[0].in(context.Background(), func(*shard) { close(in); <-let }) }()
-	<-in
+	release := r.stuck(f, "cache0")
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	c, err := r.Counts(ctx)
-	if err == nil || c.Backends[rigBackend].Took.Count != 1 {
+	if err == nil || c.Backends[rigBackend].Slots != 8 {
 		t.Errorf("%v, %+v", err, c)
 	}
-	close(let)
+	release()
 	r.counted()
 }

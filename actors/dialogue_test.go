@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -208,44 +206,4 @@ var transports = []transport{
 	{"unix", func(r *rig, cfg config.Listener, input string) string {
 		return r.exchange(r.listenOn("unix", cfg), input)
 	}},
-	{"io.Pipe", func(r *rig, cfg config.Listener, input string) string {
-		in, feed := io.Pipe()
-		drain, out := io.Pipe()
-		return r.piped(cfg, input, in, feed, drain, out)
-	}},
-	{"os.Pipe", func(r *rig, cfg config.Listener, input string) string {
-		in, feed, err := os.Pipe()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		drain, out, err := os.Pipe()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		return r.piped(cfg, input, in, feed, drain, out)
-	}},
-}
-
-// piped serves one pair of pipes. The output ends when Pipe returns, so what it has not
-// written by then is missed.
-func (r *rig) piped(cfg config.Listener, input string, in io.ReadCloser, feed io.WriteCloser, drain io.ReadCloser, out io.WriteCloser) string {
-	r.t.Helper()
-	served := make(chan error, 1)
-	go func() {
-		_, _ = io.WriteString(feed, input)
-		_ = feed.Close()
-	}()
-	go func() {
-		served <- r.Pipe(cfg, in, out)
-		_ = out.Close()
-	}()
-	got, err := io.ReadAll(drain)
-	if err != nil {
-		r.t.Error(err)
-	}
-	if err := <-served; err != nil {
-		r.t.Error(err)
-	}
-	_, _ = in.Close(), drain.Close()
-	return string(got)
 }

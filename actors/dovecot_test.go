@@ -121,7 +121,6 @@ func TestDovecotPipelining(t *testing.T) {
 				r := newRig(t, func(s *setup) {
 					s.inject, s.fake.ask, s.cfg.Backends[0].Slots = f.inject, new(relay).ask, 128
 				})
-				r.hasty()
 				cfg := listenerBlock("dovecot")
 				cfg.Pipeline = pipeline
 				address := r.listen(cfg)
@@ -216,17 +215,18 @@ func TestDovecotCannotTell(t *testing.T) {
 		source string
 	}{
 		"deadline": {func(s *setup, _ *faults) { s.fake.ask = hang }, "deadline"},
-		"panic":    {func(s *setup, f *faults) { f.arm("/router", callMissed, 2) }, "panic"},
+		"panic":    {func(s *setup, f *faults) { f.arm("domain:dom.example$", "Call", 2) }, "panic"},
 
 		"overload": {func(s *setup, _ *faults) {
 			s.fake.ask, s.cfg.Backends[0].Slots, s.cfg.Backends[0].Queue = hang, 1, 0
 		}, "overload"},
-		"broken": {func(s *setup, _ *faults) { s.broken = true }, "config"},
+		"registry lost": {func(s *setup, _ *faults) {
+			s.cfg.Domains[0].Name, s.cfg.Registry.Declared = "other.example", true
+		}, "config"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := new(faults)
-			r := newRig(t, func(s *setup) { s.inject = f.inject; c.change(s, f) })
-			r.hasty()
+			r := newRig(t, func(s *setup) { s.inject, s.hasty = f.inject, true; c.change(s, f) })
 			cfg := short("dovecot", 400*time.Millisecond)
 			if name == "overload" {
 				cfg.Deadline = 4 * time.Second

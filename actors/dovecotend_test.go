@@ -3,14 +3,11 @@ package actors
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"postern/internal/config"
 )
 
 // TestDovecotDrain: a login that is under way when postern stops has its answer, what comes then
@@ -100,13 +97,4 @@ func TestDovecotIdle(t *testing.T) {
 	_ = idle.SetReadDeadline(time.Now().Add(20 * time.Second))
 	idle.say(plainLogin(2, "joe", "good"))
 	idle.expect("OK\t2\tuser=joe")
-}
-
-// TestDovecotNeedsASocket, for there is no hanging up on a pipe.
-func TestDovecotNeedsASocket(t *testing.T) {
-	r := newRig(t, nil)
-	err := r.Pipe(config.Listener{Protocol: "dovecot"}, strings.NewReader(""), io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "needs a socket") {
-		t.Errorf("Pipe: %v", err)
-	}
 }

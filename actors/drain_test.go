@@ -20,7 +20,7 @@ import (
 func (r *rig) drain(ctx context.Context) <-chan bool {
 	done := make(chan bool, 1)
 	go func() { done <- r.Drain(ctx) }()
-	eventually(r.t, "the beginning of the drain", r.draining.Load)
+	eventually(r.t, "the beginning of the drain", r.gate.Draining)
 	return done
 }
 
@@ -173,60 +173,19 @@ func TestStopWhileHashing(t *testing.T) {
 	f := new(faults)
 	r.stop()
 	r = newRig(t, func(s *setup) { onDisk(s, l.disk); s.clock, s.inject = l.clock, f.inject })
-	busy := newHold()
-	for range cap(r.hashing.urgent) + 64 { // more than there is room for: the workers are busy too
-		r.hashing.submit(hashJob{run: func() { <-busy.release }, failed: func() {}}, true)
-	}
-	for len(r.hashing.urgent) > cap(r.hashing.urgent)/2 { // make room
-		(<-r.hashing.urgent).failed()
-	}
+	release := r.busyHashing()
 	var answers []<-chan auth.Answer
 	for i := range 50 {
 		answers = append(answers, r.start("joe", fmt.Sprint("good", i))) // to be compared with joe's hash
 	}
-	eventually(t, "50 comparisons", func() bool { return r.stats().Compares == 50 })
-	go close(busy.release) // the workers end what they have begun
+	eventually(t, "50 tasks", func() bool { return r.stats().Missed == 50 && r.quiet() })
+	go release() // the workers end what they have begun
 	answeredWithin(t, 8*time.Second, "Stop", r.stop)
 	for _, a := range answers {
 		if got := <-a; got.Verdict == auth.Allow {
 			t.Errorf("answered %v (%v)", got.Verdict, got.Source)
 		}
 	}
-}
-
-// TestLateConnection: a connection that was accepted before the socket was closed, but served
-// after all others were told to end, ends too.
-func TestLateConnection(t *testing.T) {
-	r := newRig(t, nil)
-	address := r.listen(listenerBlock("generic"))
-	r.closing.Store(true)
-	ended(t, r.dial(address), "")
-}
-
-// TestStopWithPipe: the requests of a pipe are answered too; its reader goes when its input
-// ends, which is the caller's to bring about.
-func TestStopWithPipe(t *testing.T) {
-	g := newGate()
-	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
-	in, feed := io.Pipe()
-	drain, out := io.Pipe()
-	served := make(chan error, 1)
-	go func() { served <- r.Pipe(listenerBlock("ejabberd"), in, out) }()
-	if _, err := io.WriteString(feed, yes.frame("ejabberd")); err != nil {
-		t.Fatal(err)
-	}
-	g.reached(t, 1)
-	go r.failInFlight() // as Stop does
-	got := make([]byte, 4)
-	if _, err := io.ReadFull(drain, got); err != nil || string(got) != cannotFrame {
-		t.Errorf("got %x, %v", got, err)
-	}
-	g.open()
-	_ = feed.Close()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	_ = out.Close()
 }
 
 // TestRefusedListener: a protocol without a codec is an error at once, not at the first
@@ -236,9 +195,6 @@ func TestRefusedListener(t *testing.T) {
 	cfg := config.Listener{Name: "gopher", Protocol: "gopher"}
 	if err := r.Listen(cfg, nil); err == nil {
 		t.Error("Listen takes an unknown protocol")
-	}
-	if err := r.Pipe(cfg, nil, nil); err == nil {
-		t.Error("Pipe takes an unknown protocol")
 	}
 }
 

@@ -111,13 +111,13 @@ func TestRefusalBehindFullJournal(t *testing.T) {
 	r.hashed("joe", 1)
 	g.change("new")
 	r.clock.advance(2 * time.Hour)
-	journal := r.env.Disk().journal
-	journal.Apply(nil, func(error) {})
+	journal := r.env.Disk()
+	journal.Flush(func(error) {})
 	stalled := <-held.syncs
 	var waits sync.WaitGroup
 	for full := new(atomic.Bool); !full.Load(); {
 		waits.Add(1)
-		journal.Apply(nil, func(err error) {
+		journal.Flush(func(err error) {
 			full.CompareAndSwap(false, errors.Is(err, store.ErrBusy))
 			waits.Done()
 		})
@@ -197,31 +197,4 @@ func TestClockJumpsTokens(t *testing.T) {
 			t.Errorf("a used token is good again after a jump of %v", jump)
 		}
 	}
-}
-
-// TestNagAfterClockJump: complaints come again ten seconds after one, and at once when the clock
-// was set.
-func TestNagAfterClockJump(t *testing.T) {
-	var n nag
-	now := time.Now()
-	for i, step := range []struct {
-		after time.Duration
-		due   bool
-	}{{0, true}, {time.Second, false}, {nagEvery, true}, {-24 * time.Hour, true}, {time.Second, false}, {24 * time.Hour, true}} {
-		now = now.Add(step.after)
-		if _, due := n.due(now); due != step.due {
-			t.Errorf("step %d: due %t, want %t", i, due, step.due)
-		}
-	}
-}
-
-// TestTenantIdleAfterClockJump: a domain that was asked for before the clock was set back falls
-// asleep all the same.
-func TestTenantIdleAfterClockJump(t *testing.T) {
-	r, e, _ := newEstate(t, func(s *setup) { s.cfg.Registry.Idle = 50 * time.Millisecond }, "a.example")
-	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
-	for _, d := range r.awake() {
-		d.used.Store(time.Now().Add(24 * time.Hour).UnixNano())
-	}
-	eventually(t, "its end", func() bool { return e.open() == 0 })
 }

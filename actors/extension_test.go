@@ -66,5 +66,5 @@ func TestExtensionHangs(t *testing.T) {
 		same(t, r.exchange(address, "get alice+news@dom.example\nget bob+news@dom.example\nget alice@dom.example\n"),
 			"200 OK\n400 temporarily unavailable\n200 OK\n")
 	})
-	eventually(t, "the end of all questions", func() bool { return r.inFlight.Load() == 0 })
+	eventually(t, "the end of all questions", func() bool { return r.gate.InFlight() == 0 })
 }

@@ -55,7 +55,7 @@ type plannedFault struct {
 // TestFaults: whichever actor panics at whichever message of a login, the login has its
 // answer, which is the right one or none, and the next one has the right one.
 func TestFaults(t *testing.T) {
-	const router, shard, worker, slots = "/router", "/cache", "/token", "backend."
+	const router, shard, worker, slots = "domain:dom.example$", "cache", "token", "backend."
 	cases := map[string]struct {
 		faults  []plannedFault
 		actor   string // to be restarted
@@ -64,20 +64,18 @@ func TestFaults(t *testing.T) {
 		source  auth.Source
 	}{
 		"none":                             {nil, "", false, auth.Allow, auth.SourceBackend},
-		"router, a call":                   {[]plannedFault{{router, callMissed, 1}}, router, false, auth.Unavailable, auth.SourcePanic},
-		"router, an answer":                {[]plannedFault{{router, "landed", 1}}, router, false, auth.Allow, auth.SourceBackend},
-		"router, and again":                {[]plannedFault{{router, callMissed, 1}, {router, "Started", 3}}, router, false, auth.Unavailable, auth.SourcePanic},
-		"router, and while it goes":        {[]plannedFault{{router, callMissed, 1}, {router, "Restarting", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
-		"token worker, a token":            {[]plannedFault{{worker, callToken, 1}}, worker, true, auth.Unavailable, auth.SourcePanic},
-		"shard, a call":                    {[]plannedFault{{shard, callHot, 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, a call from the router":    {[]plannedFault{{shard, callSlow, 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, the backend's answer":      {[]plannedFault{{shard, askResult, 1}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, all attempts":  {[]plannedFault{{shard, askResult, attempts}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, and one more":  {[]plannedFault{{shard, askResult, attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, the answer, while it goes": {[]plannedFault{{shard, askResult, 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, and again":     {[]plannedFault{{shard, askResult, 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
-		"backend, a question":              {[]plannedFault{{slots, "ask", 1}}, slots, false, auth.Unavailable, auth.SourcePanic},
-		"backend, and again":               {[]plannedFault{{slots, "ask", 1}, {slots, "Started", 2}}, slots, false, auth.Unavailable, auth.SourcePanic},
+		"router, a call":                   {[]plannedFault{{router, "Call", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"router, and again":                {[]plannedFault{{router, "Call", 1}, {router, "Started", 3}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"router, and while it goes":        {[]plannedFault{{router, "Call", 1}, {router, "Restarting", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"token worker, a token":            {[]plannedFault{{worker, "Call", 1}}, worker, true, auth.Unavailable, auth.SourcePanic},
+		"shard, a call":                    {[]plannedFault{{shard, "Call", 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the backend's answer":      {[]plannedFault{{shard, "outcome", 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, all attempts":  {[]plannedFault{{shard, "outcome", attempts}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and one more":  {[]plannedFault{{shard, "outcome", attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the answer, while it goes": {[]plannedFault{{shard, "outcome", 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and again":     {[]plannedFault{{shard, "outcome", 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
+		"backend, a question":              {[]plannedFault{{slots, "Question", 1}}, slots, false, auth.Unavailable, auth.SourcePanic},
+		"backend, and again":               {[]plannedFault{{slots, "Question", 1}, {slots, "Started", 2}}, slots, false, auth.Unavailable, auth.SourcePanic},
 		"backend, a slot":                  {[]plannedFault{{slots, "slotDone", 1}}, slots, false, auth.Allow, auth.SourceBackend},
 	}
 	for name, c := range cases {
@@ -115,13 +113,10 @@ func restartsAfter(faults []plannedFault) (n int) {
 	return n
 }
 
-// supervisorName matches the domain's supervisor but not its children.
-const supervisorName = "domain:dom.example$"
-
 // TestFaultsOfOthers sends each kind of actor a message that nobody waits for and lets it
 // panic: a request that is with a backend at the time is answered rightly.
 func TestFaultsOfOthers(t *testing.T) {
-	for _, actor := range []string{"/router", "/cache", "/token", "backend.", supervisorName, "listener:"} {
+	for _, actor := range []string{"domain:dom.example$", "/roster", "cache", "token", "backend.", "listener:"} {
 		t.Run(actor, func(t *testing.T) {
 			f := new(faults)
 			gate := newGate()
@@ -134,11 +129,6 @@ func TestFaultsOfOthers(t *testing.T) {
 			r.tickAll()
 			eventually(t, "the panic", func() bool { return f.left() == 0 })
 			eventually(t, "the restart", func() bool { return r.restarts(actor) > 0 && r.recovered() })
-			if actor == supervisorName { // its children are made anew
-				eventually(t, "the workers' start", func() bool {
-					return f.count("/cache", "Started") == 2*len(r.table.Load().domains["dom.example"].shards)
-				})
-			}
 			gate.open()
 			r.want(<-asked, auth.Allow, auth.SourceBackend)
 			eventually(t, "a login", func() bool { return r.auth("eve", "good").Verdict == auth.Allow })
@@ -146,29 +136,16 @@ func TestFaultsOfOthers(t *testing.T) {
 	}
 }
 
-// tickAll sends every listed actor a message that it takes or ignores.
+// tickAll sends every listed actor a message that it ignores.
 func (r *rig) tickAll() {
-	for _, d := range r.table.Load().domains {
-		r.sys.Root.Send(d.supervisor, tickMessage)
-		r.sys.Root.Send(d.router, tickMessage)
-		for _, s := range d.shards {
-			s.send(tickMessage)
-		}
-		for _, w := range d.tokens {
-			r.sys.Root.Send(w.pid, tickMessage)
-		}
-	}
-	for _, b := range r.table.Load().backends {
-		b.send(tickMessage)
-	}
-	for _, l := range r.listeners {
-		r.sys.Root.Send(l.pid, tickMessage)
+	for _, ref := range r.env.System.Refs() {
+		ref.Send(tickMessage)
 	}
 }
 
 // TestFaultsWhileStarting: an actor that panics in its very first message is started again.
 func TestFaultsWhileStarting(t *testing.T) {
-	for _, actor := range []string{"/router", "/cache", "/token", "backend.", supervisorName, "listener:", "conn:"} {
+	for _, actor := range []string{"domain:dom.example$", "/roster", "cache", "token", "backend.", "listener:", "conn:"} {
 		t.Run(actor, func(t *testing.T) {
 			f := new(faults)
 			f.arm(actor, "Started", 2)
@@ -196,7 +173,7 @@ func TestFaultsWhileStopping(t *testing.T) {
 			// A future that is never told ends after 10 s.
 			answeredWithin(t, 8*time.Second, "Stop", r.stop)
 			ended(t, open, "")
-			for _, actor := range []string{"conn:", "listener:", "backend.", supervisorName, "/router", "/cache", "/token"} {
+			for _, actor := range []string{"conn:", "listener:", "backend.", "domain:dom.example$", "/roster", "cache", "token"} {
 				if f.count(actor, "Stopped") == 0 {
 					t.Errorf("%s did not stop", actor)
 				}

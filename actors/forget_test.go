@@ -93,13 +93,13 @@ func TestForgetBesideLogins(t *testing.T) {
 	}
 }
 
-// TestFlushOfAStuckShard: a flush is not done while a shard still writes what it knows.
-func TestFlushOfAStuckShard(t *testing.T) {
+// TestFlushOfAStuckDisk: a flush is not done while the disk still writes what was known before.
+func TestFlushOfAStuckDisk(t *testing.T) {
 	r, disk := stuckTenant(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.Flush(ctx); !errors.Is(err, supervise.ErrBusy) {
-		t.Errorf("Flush beside a shard that writes: %v", err)
+		t.Errorf("Flush beside a disk that writes: %v", err)
 	}
 	disk.release()
 	if err := r.Flush(context.Background()); err != nil {

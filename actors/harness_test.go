@@ -101,6 +101,7 @@ type setup struct {
 	clock  *clock
 	inject func(string, any)
 	level  slog.Level
+	hasty  bool // restarts come soon after one another
 }
 
 var rigBackend = config.BackendRef{Kind: "json", Name: "fake"}
@@ -145,7 +146,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	r := &rig{t: t, fake: s.fake, clock: s.clock, log: &syncBuffer{}, cfg: s.cfg}
 	var err error
 	r.Broker, err = Start(Options{
-		Config: s.cfg, Store: s.store, Clock: r.clock.now, inject: s.inject,
+		Config: s.cfg, Store: s.store, Clock: r.clock.now, kernel: kernelOf(s),
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
 		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) {
 			if fakes[c.Name] == nil && s.made != nil {
@@ -171,6 +172,15 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	})
 	t.Cleanup(r.stop)
 	return r
+}
+
+// kernelOf is how the actors of a rig are supervised.
+func kernelOf(s *setup) (o supervise.Options) {
+	o.Inject = s.inject
+	if s.hasty {
+		o.FirstPause, o.MaxPause = 100*time.Microsecond, time.Millisecond
+	}
+	return o
 }
 
 // listenerBlock returns a listener block with the usual limits.
@@ -292,7 +302,13 @@ func (r *rig) ref(name string) *supervise.Ref {
 // router is the router of the rig's domain.
 func (r *rig) router() *supervise.Ref { return r.ref("domain:dom.example") }
 
-// shards is how many shards there are.
+// open is how many connections there are.
+func (r *rig) open() int {
+	open, _ := r.Connections()
+	return open
+}
+
+// width is how many shards there are.
 func (r *rig) width() int { return runtime.GOMAXPROCS(0) }
 
 // stuck holds up an actor until release is called.

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func theHour(t *testing.T, change func(*setup)) (h hourResult) {
 // cloudBackend is Nextcloud's backend as the broker sees it.
 type cloudBackend interface {
 	backend.Backend
-	throttler
+	Throttle(context.Context) (backend.ThrottleState, error)
 }
 
 // behind is a real backend in the place of a fake one, whose end the rig watches.

@@ -49,7 +49,7 @@ func TestRouterRestart(t *testing.T) {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 	}
 	r.asks(0, login("joe", "guess"), deny, byUser)
-	fail.arm("/router")
+	fail.arm("domain:dom.example$")
 	r.tickAll()
 	eventually(t, "the restart", func() bool { return r.restarts("domain:dom.example/router") == 1 && r.recovered() })
 	r.asks(1, login("joe", "good"), allow, fromBackend)

@@ -15,10 +15,10 @@ import (
 func stale(t *testing.T, disk store.Store) {
 	t.Helper()
 	var ops []store.Op
-	for i := range uint32(2*maxPruned + 5) {
+	for i := range uint32(2*10000 + 5) {
 		n := token.Nonce{Expires: 1}
 		binary.BigEndian.PutUint32(n.ID[:], i)
-		ops = append(ops, nonceOps(n)...)
+		ops = append(ops, store.Op{Key: append([]byte(store.Nonces), n.ID[:]...), Value: []byte{1, 0, 0, 0, 0, 0, 0, 0, 1}})
 	}
 	if err := disk.Apply(ops, false); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestStaleNonces(t *testing.T) {
 		t.Errorf("%d nonces are stored after the start", n)
 	}
 	stale(t, l.disk)
-	r.pruneNonces()
+	r.tokens.Prune()
 	if n := storedNonces(t, l.disk); n != 1 {
 		t.Errorf("%d nonces are stored in the end", n)
 	}

@@ -43,9 +43,9 @@ func TestRegisterBesideBlock(t *testing.T) {
 	}
 }
 
-// TestRegisterBesideHandover: what the fallback had asked before a block took a name over reaches the
-// block also when the name is registered meanwhile.
-func TestRegisterBesideHandover(t *testing.T) {
+// TestRegisterBesideMove: what the fallback had asked before a block took a name over still counts
+// against the password, also when the name is registered meanwhile.
+func TestRegisterBesideMove(t *testing.T) {
 	held := newGate()
 	var asked atomic.Int64
 	r, _, _ := newEstate(t, func(s *setup) {

@@ -189,9 +189,6 @@ func TestReloadListeners(t *testing.T) {
 		t.Errorf("the third connection was answered %q, %v", got, err)
 	}
 	eventually(t, "the end of the removed listener's actor", func() bool { return !slices.Contains(r.actors(), "listener:goes") })
-	if r.listenerOf(config.Listener{Name: "renamed", Address: stays.Address}) == nil {
-		t.Error("the renamed listener is not found")
-	}
 }
 
 // TestReloadMovesListener: a listener that gets another address, time and again, is served there

@@ -56,20 +56,13 @@ func TestPeerThatNeverReads(t *testing.T) {
 	if _, err := io.WriteString(deaf, strings.Repeat("roster:joe:dom.example\n", 64)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "answers that cannot be written", func() bool { return r.ready() > 8 })
+	eventually(t, "requests without an answer that leaves", func() bool { return r.gate.InFlight() > 8 })
 	for range 20 {
 		roundTrip(t, other, "generic", yes)
 	}
 	eventually(t, "the end of the deaf one", func() bool { return r.open() == 1 })
-	eventually(t, "the end of its requests", func() bool { return r.inFlight.Load() == 0 })
+	eventually(t, "the end of its requests", func() bool { return r.gate.InFlight() == 0 })
 	roundTrip(t, other, "generic", yes)
-}
-
-// open is how many connections there are.
-func (r *rig) open() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.conns)
 }
 
 // TestHalfARequest: a peer that has begun a request must end it in time, and its requests

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/router"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/registry"
@@ -22,9 +24,9 @@ func TestStopBesideChange(t *testing.T) {
 			r.register(tenancy("awake.example", "new"))
 			return nil
 		},
-		"a domain is looked at": func(r *rig) error {
-			_, err := r.CachedUser(context.Background(), auth.Identity{User: "joe", Domain: "asleep.example"})
-			return err
+		"a domain is read": func(r *rig) error {
+			r.want(r.at("asleep.example", "joe", "good"), cannot, auth.SourceStopping)
+			return nil
 		},
 		"a backend comes by a reload": func(r *rig) error {
 			sockets, err := r.tryReload(func(c *config.Config) {
@@ -46,7 +48,7 @@ func TestStopBesideChange(t *testing.T) {
 				s.made = func(c config.Backend) *fakeBackend {
 					if armed {
 						close(begun)
-						<-r.ctx.Done()
+						<-r.env.Context.Done()
 						select {
 						case <-stopped:
 							t.Error("the broker stopped beside the change")
@@ -63,7 +65,7 @@ func TestStopBesideChange(t *testing.T) {
 				<-begun
 				r.stop()
 			}()
-			if err := change(r); err != nil && !errors.Is(err, errStopping) {
+			if err := change(r); err != nil && !errors.Is(err, router.ErrStopping) {
 				t.Error(err)
 			}
 			<-stopped
@@ -79,10 +81,10 @@ func TestNoChangeAfterStop(t *testing.T) {
 	r, _, _ := newEstate(t, nil, "a.example")
 	r.stop()
 	err := r.Registry(func(*registry.Registry) ([]registry.Record, []string, error) { panic("asked") })
-	if !errors.Is(err, errStopping) {
+	if !errors.Is(err, router.ErrStopping) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := r.CachedUser(context.Background(), auth.Identity{User: "joe", Domain: "a.example"}); !errors.Is(err, errStopping) {
+	if _, err := r.CachedUser(context.Background(), auth.Identity{User: "joe", Domain: "a.example"}); !errors.Is(err, supervise.ErrStopped) {
 		t.Errorf("a look at the cache: %v", err)
 	}
 }

@@ -85,7 +85,6 @@ func TestStorm(t *testing.T) {
 					onDisk(s, disk)
 				}
 			})
-			r.hasty()
 			cfg := listenerBlock("ejabberd")
 			cfg.Pipeline = 4 // else most requests find an actor that is about to be restarted
 			address := r.listen(cfg)

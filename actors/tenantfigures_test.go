@@ -34,9 +34,8 @@ func TestTenThousandTenants(t *testing.T) {
 	r, _, _ := newEstate(t, func(s *setup) { s.cfg.Registry.Idle = time.Hour })
 	goroutines, actors := runtime.NumGoroutine(), len(r.actors())
 	before := heap()
-	r.tenants.names.Store(new(map[string]*tenant))
 	begun := time.Now()
-	r.settle(r.addTenants(names))
+	r.register(tenancies(names...)...)
 	took := time.Since(begun)
 	each := (int64(heap()) - int64(before)) / n
 	if each > most {
@@ -63,16 +62,10 @@ func BenchmarkTenant(b *testing.B) {
 		}
 	}
 	b.Run("asleep", func(b *testing.B) {
-		t := r.tenants.get(names[0])
 		for b.Loop() {
 			login(b, names[0])
 			b.StopTimer()
-			for t.live.Load() != nil {
-				r.shape.Lock()
-				r.sleep(t, time.Now().UnixNano())
-				r.shape.Unlock()
-			}
-			r.Broker.quiet(t)
+			r.lull(names[0])
 			b.StartTimer()
 		}
 	})

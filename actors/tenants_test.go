@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,39 @@ func (r *rig) unregister(name string) {
 	}); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// awake is how many registered domains are in use.
+func (r *rig) awake() int {
+	_, live := r.table.Registered()
+	return live
+}
+
+// starts is how often routers of registered domains were started, as the name of the next one says.
+func (r *rig) starts(name string) int {
+	r.t.Helper()
+	for {
+		r.at(name, "joe", "good")
+		for _, line := range r.Tree() {
+			if rest, ok := strings.CutPrefix(line, "registered:"+name+"#"); ok {
+				n, _, _ := strings.Cut(rest, " ")
+				starts, err := strconv.Atoi(n)
+				if err != nil {
+					r.t.Fatal(err)
+				}
+				return starts
+			}
+		}
+	}
+}
+
+// lull ends the router of a registered domain, as if no call had come for a while.
+func (r *rig) lull(name string) {
+	r.t.Helper()
+	idle := r.InForce().Registry.Idle
+	r.reload(func(c *config.Config) { c.Registry.Idle = time.Nanosecond })
+	eventually(r.t, "the end of an idle domain", func() bool { return !r.table.Served(name) })
+	r.reload(func(c *config.Config) { c.Registry.Idle = idle })
 }
 
 // at asks for a login at a domain.
@@ -245,9 +279,9 @@ func TestTenantBusy(t *testing.T) {
 	answer := make(chan auth.Answer)
 	go func() { answer <- r.at("a.example", "joe", "good") }()
 	held.reached(t, 1)
-	rounds := r.sweeps.Load()
-	eventually(t, "some rounds", func() bool { return r.sweeps.Load() > rounds+10 })
-	if e.open() != 1 || r.tenants.awake.Load() != 1 {
+	rounds := r.sweeper.rounds.Load()
+	eventually(t, "some rounds", func() bool { return r.sweeper.rounds.Load() > rounds+10 })
+	if e.open() != 1 || r.awake() != 1 {
 		t.Error("a domain was stopped with a request in flight")
 	}
 	held.open()
@@ -268,8 +302,8 @@ func TestTenantsBound(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "three domains in use", func() bool { return r.tenants.awake.Load() == 3 && e.open() == 3 })
-	if r.tenants.get("d19.example").live.Load() == nil {
+	eventually(t, "three domains in use", func() bool { return r.awake() == 3 && e.open() == 3 })
+	if !r.table.Served("d19.example") {
 		t.Error("the last one used made room")
 	}
 }
@@ -314,7 +348,7 @@ func TestTenantStorm(t *testing.T) {
 			}
 			r.sweepPast(t)
 		}
-		woken.Store(int64(r.tenants.lives.Load()))
+		woken.Store(int64(r.starts("a.example")))
 		close(end)
 	})
 	wg.Wait()
@@ -326,6 +360,6 @@ func TestTenantStorm(t *testing.T) {
 
 // sweepPast waits for the next round of the sweeper.
 func (r *rig) sweepPast(t testing.TB) {
-	n := r.sweeps.Load()
-	eventually(t, "a round of the sweeper", func() bool { return r.sweeps.Load() > n })
+	n := r.sweeper.rounds.Load()
+	eventually(t, "a round of the sweeper", func() bool { return r.sweeper.rounds.Load() > n })
 }

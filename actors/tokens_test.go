@@ -98,10 +98,10 @@ func TestSingleUse(t *testing.T) {
 	r.want(r.auth("joe", text), auth.Allow, auth.SourceToken)
 	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
 	r.settled(f)
-	workers := len(r.table.Load().domains["dom.example"].tokens)
-	f.arm("/token", "tick", workers)
+	workers := r.width()
+	f.arm("token", "tick", workers)
 	r.tickAll()
-	eventually(t, "the restarts", func() bool { return r.restarts("/token") == workers && r.recovered() })
+	eventually(t, "the restarts", func() bool { return r.restarts("token") == workers && r.recovered() })
 	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
 	second := r.totpToken("joe")
 	r.want(r.auth("joe", second), auth.Allow, auth.SourceToken)
@@ -133,7 +133,7 @@ func TestSingleUse(t *testing.T) {
 func TestUnreadableNonces(t *testing.T) {
 	disk := openStore(t)
 	if err := disk.Apply([]store.Op{
-		{Key: []byte(store.Nonces + "short"), Value: []byte{nonceVersion, 0, 0, 0, 0, 255, 255, 255, 255}},
+		{Key: []byte(store.Nonces + "short"), Value: []byte{1, 0, 0, 0, 0, 255, 255, 255, 255}},
 		{Key: []byte(store.Nonces + strings.Repeat("x", 32)), Value: []byte{9, 0, 0, 0, 0, 255, 255, 255, 255}},
 		{Key: []byte(store.Nonces + strings.Repeat("y", 32)), Value: []byte{}},
 	}, true); err != nil {

@@ -32,7 +32,7 @@ func TestHashingFaults(t *testing.T) {
 	done := func(r *rig) func() bool { return func() bool { return r.over(f) } }
 	g := newRegime("good")
 	r := next(g)
-	f.arm("/cache", hashResult, 1)
+	f.arm("cache", "outcome", 1)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	eventually(t, "recovery", done(r))
 	// The shard has forgotten whose hash it was, which costs a question.
@@ -40,15 +40,15 @@ func TestHashingFaults(t *testing.T) {
 	r.hashed("joe", 1)
 
 	r = next(g)
-	f.arm("/cache", compResult, attempts)
+	f.arm("cache", "outcome", attempts)
 	r.want(r.auth("joe", "good"), allow, auth.SourceCache)
 	eventually(t, "recovery", done(r))
 
 	g.change("better")
 	r = next(g)
 	l.clock.advance(2 * hour)
-	f.arm("/cache", askResult, 1)
-	f.arm("/cache", compResult, 1) // what the refusal means for the stored hash
+	f.arm("cache", "outcome", 1)
+	f.arm("cache", "outcome", 1) // what the refusal means for the stored hash
 	r.want(r.auth("joe", "good"), deny, fromBackend)
 	eventually(t, "the removal from disk", func() bool {
 		u := onDiskOf(t, l.disk, "joe")
@@ -68,7 +68,7 @@ func TestChangeInFaults(t *testing.T) {
 	r.settled(f)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	g.always(backend.Accepted)
-	f.arm("/cache", askResult, attempts)
+	f.arm("cache", "outcome", attempts)
 	change := login("joe", "new")
 	change.Op = auth.OpSetPass
 	r.want(r.ask(change), allow, fromBackend)
@@ -93,14 +93,14 @@ func TestSlotsPanicWithAQueue(t *testing.T) {
 	for _, user := range []string{"second", "third"} {
 		waiting = append(waiting, r.start(user, "good"))
 	}
-	eventually(t, "two in the queue", func() bool { return f.count("backend.", "ask") == 3 })
-	f.arm("backend.", "tick", 1) // its own, which looks for those who have waited too long
+	eventually(t, "two in the queue", func() bool { return f.count("backend.", "Question") == 3 })
+	f.arm("backend.", "expire", 1) // its own, which looks for those who have waited too long
 	for _, a := range waiting {
 		r.want(<-a, auth.Unavailable, auth.SourcePanic)
 	}
 	eventually(t, "the restart", func() bool { return r.restarts("backend.") == 1 && r.recovered() })
 	fourth := r.start("fourth", "good")
-	eventually(t, "the fourth at the backend", func() bool { return f.count("backend.", "ask") == 4 })
+	eventually(t, "the fourth at the backend", func() bool { return f.count("backend.", "Question") == 4 })
 	if n := g.waiting.Load(); n != 1 {
 		t.Errorf("%d questions at a backend with one slot", n)
 	}
@@ -160,25 +160,6 @@ func TestStartFails(t *testing.T) {
 		}
 	}
 	goleak.VerifyNone(t, append(othersGoroutines, before)...)
-}
-
-// TestLibraryLog: of what the actor library logs, warnings and errors are kept, without the
-// attributes that hold messages and recovered values.
-func TestLibraryLog(t *testing.T) {
-	out := new(syncBuffer)
-	log := slog.New(libraryHandler{slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})})
-	log = log.With("message", "hunter2", "system", "postern").WithGroup("group")
-	log.Info("[DeadLetter]", "pid", "x")
-	log.Error("failed", "pid", "router", "reason", "hunter2", "sender", "hunter2", "msg", "hunter2", "header", "hunter2")
-	text := out.String()
-	if strings.Contains(text, "hunter2") || strings.Contains(text, "DeadLetter") {
-		t.Errorf("the log says %q", text)
-	}
-	for _, want := range []string{"failed", "pid=router", "system=postern"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q lacks %s", text, want)
-		}
-	}
 }
 
 // TestPeerGoesAway: a peer that closes while its requests are under way leaves nothing behind,

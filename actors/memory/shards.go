@@ -184,8 +184,9 @@ func (s *shard) voidLoads(match func(auth.Identity) bool) {
 // rest, a backend is asked once more. When it fails, some shards may have forgotten already.
 func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, prefix []byte) error {
 	disk := p.env.Disk()
+	show := func() {}
 	if disk != nil {
-		defer disk.Hide(prefix)()
+		show = disk.Hide(prefix)
 	}
 	err := p.each(ctx, func(s *shard) {
 		s.epoch++ // a login now at the backend is not to be remembered
@@ -195,9 +196,27 @@ func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, pre
 		s.voidLoads(match)
 	})
 	if err != nil || disk == nil {
+		show()
 		return err
 	}
-	return disk.DeletePrefix(prefix)
+	deleted := make(chan error, 1)
+	removal := disk.DeletePrefix(prefix)
+	p.env.System.Go(func() { // hidden until it is done, even if it is not waited for
+		err := <-removal
+		show()
+		deleted <- err
+	})
+	return await(ctx, deleted)
+}
+
+// await waits for the outcome of work on disk.
+func await(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", supervise.ErrBusy, ctx.Err())
+	}
 }
 
 // ForgetUser removes a user from the cache, in memory and on disk.
@@ -219,7 +238,7 @@ func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
 	}
 	durable := make(chan error, 1)
 	disk.Flush(func(err error) { durable <- err })
-	return <-durable
+	return await(ctx, durable)
 }
 
 // CachedUser returns a copy of what is remembered of a user.

@@ -106,7 +106,7 @@ func (t *Table) purge(disk *store.WriteBehind, c change, without, with storage) 
 	}
 	for _, name := range names {
 		if outdated(name) {
-			if err := disk.DeletePrefix(cache.RecordPrefix(name)); err != nil {
+			if err := <-disk.DeletePrefix(cache.RecordPrefix(name)); err != nil {
 				t.env.Log.Error("cache on disk could not be emptied; run `postern cache flush`", "domain", name, "err", err)
 			}
 		}
@@ -362,7 +362,7 @@ func (t *Table) Change(do func() error) error {
 	t.changing.Lock()
 	defer t.changing.Unlock()
 	if t.env.Context.Err() != nil {
-		return fmt.Errorf("%w", errStopping)
+		return fmt.Errorf("%w", ErrStopping)
 	}
 	return do()
 }

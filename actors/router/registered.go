@@ -63,7 +63,7 @@ func (t *Table) start(reg *registered) (*Router, error) {
 	t.live[reg] = r
 	t.mu.Unlock()
 	if !t.Go(func() { t.resolve(reg, r) }) {
-		return nil, errStopping
+		return nil, ErrStopping
 	}
 	return r, nil
 }
@@ -79,7 +79,7 @@ func (t *Table) resolve(reg *registered, r *Router) {
 			defer r.retire()
 		}
 		t.mu.Unlock()
-		if !errors.Is(err, errGone) && !errors.Is(err, errStopping) {
+		if !errors.Is(err, errGone) && !errors.Is(err, ErrStopping) {
 			t.reportFault(reg.name, err)
 		}
 	}
@@ -97,7 +97,7 @@ func (t *Table) read(reg *registered, r *Router) error {
 	select {
 	case t.reading <- struct{}{}:
 	case <-t.env.Context.Done():
-		return errStopping
+		return ErrStopping
 	}
 	defer func() { <-t.reading }()
 	for {
@@ -156,7 +156,7 @@ func (t *Table) ChangeRegistry(change func(*registry.Registry) (put []registry.R
 		return fmt.Errorf("%w: add a registry {} block to the configuration and reload it, or see the log why it could not be opened", ErrNoRegistry)
 	}
 	if t.env.Context.Err() != nil {
-		return errStopping
+		return ErrStopping
 	}
 	put, deleted, err := change(r)
 	if err != nil {

@@ -27,8 +27,8 @@ import (
 // ErrUnknownDomain is wrapped when no domain answers for a name.
 var ErrUnknownDomain = errors.New("no such domain is configured")
 
-// errStopping is why nothing new begins.
-var errStopping = errors.New("postern is stopping")
+// ErrStopping is wrapped when nothing new begins any more.
+var ErrStopping = errors.New("postern is stopping")
 
 // Table finds the router of a domain's name: that of its block in the configuration, else that of
 // the registered domain, else that of the fallback "*". It starts the routers and ends them.
@@ -174,7 +174,7 @@ func (t *Table) Dispatch(run *supervise.Runner, c *call.Call) {
 
 func (t *Table) refuse(c *call.Call, reg *registered, err error) {
 	why := auth.SourceConfig
-	if errors.Is(err, errStopping) {
+	if errors.Is(err, ErrStopping) {
 		why = auth.SourceStopping
 	} else {
 		t.reportFault(reg.name, err)
@@ -205,7 +205,7 @@ func (t *Table) newRouter(name, path string, static bool) (*Router, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stopping {
-		return nil, errStopping
+		return nil, ErrStopping
 	}
 	if static {
 		var err error

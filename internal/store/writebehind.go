@@ -132,14 +132,15 @@ func (w *WriteBehind) Hide(prefix []byte) (show func()) {
 	}
 }
 
-// DeletePrefix removes every key with prefix, those not written yet among them, and returns when
-// that is durable.
-func (w *WriteBehind) DeletePrefix(prefix []byte) error {
+// DeletePrefix removes every key with prefix, those not written yet among them. The channel brings
+// the outcome when that is durable.
+func (w *WriteBehind) DeletePrefix(prefix []byte) <-chan error {
 	r := removal{prefix: prefix, done: make(chan error, 1)}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.closed {
-		w.mu.Unlock()
-		return ErrClosed
+		r.done <- ErrClosed
+		return r.done
 	}
 	kept := w.order[:0]
 	for _, key := range w.order {
@@ -152,8 +153,7 @@ func (w *WriteBehind) DeletePrefix(prefix []byte) error {
 	w.order = kept
 	w.removals = append(w.removals, r)
 	w.cond.Signal()
-	w.mu.Unlock()
-	return <-r.done
+	return r.done
 }
 
 // Close writes what waits and ends the writer. The store stays open.

@@ -1,6 +1,7 @@
-package actors
+package call
 
 import (
+	"bytes"
 	"log/slog"
 	"strings"
 	"sync"
@@ -8,19 +9,20 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/metrics"
 	"postern/internal/auth"
 )
 
 // counter is an asker that counts.
 type counter struct{ n atomic.Int64 }
 
-func (c *counter) answered(*Call) { c.n.Add(1) }
+func (c *counter) Answered(*Call) { c.n.Add(1) }
 
 // TestCallIsAnsweredOnce: many answer, one decides, and the asker is told once.
 func TestCallIsAnsweredOnce(t *testing.T) {
 	for range 200 {
 		told := new(counter)
-		c := &Call{asker: told}
+		c := &Call{Asker: told}
 		var first atomic.Int64
 		var wg sync.WaitGroup
 		for i := range 16 {
@@ -34,7 +36,7 @@ func TestCallIsAnsweredOnce(t *testing.T) {
 				if c.Answer(a) {
 					first.Add(1)
 				}
-				c.Fail(auth.SourcePanic)
+				c.Unavailable(auth.SourcePanic)
 			}()
 		}
 		wg.Wait()
@@ -48,7 +50,7 @@ func TestCallIsAnsweredOnce(t *testing.T) {
 // answer or is told that it came too late.
 func TestWaitersAreAnsweredOnce(t *testing.T) {
 	for range 200 {
-		leader := &Call{asker: new(counter)}
+		leader := &Call{Asker: new(counter)}
 		told := new(counter)
 		var late atomic.Int64
 		var wg sync.WaitGroup
@@ -59,7 +61,7 @@ func TestWaitersAreAnsweredOnce(t *testing.T) {
 				if i == 8 {
 					leader.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceBackend})
 				}
-				if w := (&Call{asker: told}); !leader.join(w) {
+				if w := (&Call{Asker: told}); !leader.Join(w) {
 					late.Add(1)
 				}
 			}()
@@ -79,40 +81,11 @@ func TestWaiterSources(t *testing.T) {
 		auth.SourceStopping: auth.SourceStopping, auth.SourceDeadline: auth.SourceDeadline,
 	} {
 		leader, w := new(Call), new(Call)
-		leader.join(w)
+		leader.Join(w)
 		leader.Answer(auth.Answer{Source: source})
 		if !w.Done() || w.answer.Source != want {
 			t.Errorf("after %v a waiter is answered by %v, want %v", source, w.answer.Source, want)
 		}
-	}
-}
-
-// TestSweep ends what is past its deadline, and nothing else.
-func TestSweep(t *testing.T) {
-	now := time.Now()
-	call := func(left time.Duration) *Call { return &Call{Deadline: now.Add(left)} }
-	over, open, other := call(-time.Millisecond), call(time.Hour), call(-time.Hour)
-	b := &Broker{conns: make(map[*conn]struct{})}
-	for _, calls := range [][]*Call{{over, open}, {other}, nil} {
-		c := &conn{ring: make([]atomic.Pointer[Call], 4)}
-		for i, call := range calls {
-			c.ring[i].Store(call)
-		}
-		c.last.Store(uint64(len(calls)))
-		b.conns[c] = struct{}{}
-	}
-	b.sweepOnce(now)
-	for name, c := range map[string]*Call{"a moment over": over, "an hour over": other} {
-		if !c.Done() || c.answer.Source != auth.SourceDeadline || c.answer.Verdict != auth.Unavailable {
-			t.Errorf("%s: done %t, %+v", name, c.Done(), c.answer)
-		}
-	}
-	if open.Done() {
-		t.Error("one with time left was ended")
-	}
-	b.failInFlight()
-	if !open.Done() || open.answer.Source != auth.SourceStopping {
-		t.Errorf("at the end: done %t, %+v", open.Done(), open.answer)
 	}
 }
 
@@ -128,12 +101,13 @@ func TestDecisionLine(t *testing.T) {
 		{auth.Answer{Source: auth.SourcePanic}, "WARN"},
 	}
 	for _, c := range cases {
-		log := new(syncBuffer)
-		call := &Call{Req: login("joe", "hunter2"), ID: auth.Identity{User: "joe", Domain: "dom.example"}, front: "mux", Received: time.Now()}
-		call.Req.Client = "192.0.2.1"
+		log := new(bytes.Buffer)
+		call := &Call{
+			Req: auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("hunter2"), Client: "192.0.2.1"},
+			ID:  auth.Identity{User: "joe", Domain: "dom.example"}, Received: time.Now(),
+		}
 		call.Answer(c.answer)
-		front := &counters{front: "mux", log: slog.New(slog.NewTextHandler(log, nil))}
-		call.log(front.note(call))
+		NewLedger("mux", metrics.NewDecisions().Front("mux"), slog.New(slog.NewTextHandler(log, nil))).Note(call)
 		for _, want := range []string{"level=" + c.level, "front=mux", "op=auth", "domain=dom.example", "user=joe", "took=", "client=192.0.2.1",
 			"verdict=" + c.answer.Verdict.String(), "source=" + c.answer.Source.String()} {
 			if !strings.Contains(log.String(), want) {

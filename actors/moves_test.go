@@ -1,0 +1,195 @@
+package actors
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// blockOf adds a domain block like the first one.
+func blockOf(name string) func(*config.Config) {
+	return func(c *config.Config) {
+		own := c.Domains[0]
+		own.Name = name
+		c.Domains = append(slices.Clip(c.Domains), own)
+	}
+}
+
+// TestRegisteredAfterItsBlock: a name that is registered right after a reload took its block away is
+// served at once. What its block's last request comes to is answered, and not remembered.
+func TestRegisteredAfterItsBlock(t *testing.T) {
+	for name, fallback := range map[string]bool{"alone": false, "with a fallback": true} {
+		t.Run(name, func(t *testing.T) {
+			held := newGate()
+			r, _, _ := newEstate(t, func(s *setup) {
+				if fallback {
+					blockOf("*")(s.cfg)
+				}
+				blockOf("a.example")(s.cfg)
+				s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
+					if q.User == "slow" {
+						held.ask(ctx, q)
+						return backend.Result{Class: backend.Accepted}
+					}
+					return goodPassword(q)
+				}
+			})
+			slow := r.startRequest(at("a.example", "slow", "block's"), 20*time.Second)
+			held.reached(t, 1)
+			r.reload(func(c *config.Config) { c.Domains = c.Domains[:len(c.Domains)-1] })
+			r.register(tenancy("a.example", "registered"))
+			r.want(r.at("a.example", "joe", "registered"), allow, fromBackend)
+			held.open()
+			r.want(<-slow, allow, fromBackend)
+			r.want(r.at("a.example", "slow", "block's"), deny, fromBackend)
+		})
+	}
+}
+
+// TestBlockAfterRegistered: a reload gives a block to a name that was removed from the registered
+// ones and still answers a request. The request's yes is not remembered.
+func TestBlockAfterRegistered(t *testing.T) {
+	held := newGate()
+	r, e, _ := newEstate(t, nil, "a.example")
+	e.hold = func(ctx context.Context) { held.ask(ctx, backend.Query{}) }
+	slow := r.startRequest(at("a.example", "slow", "good"), 20*time.Second)
+	held.reached(t, 1)
+	r.unregister("a.example")
+	r.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
+		if q.Secret.Reveal() == "block's" {
+			return backend.Result{Class: backend.Accepted}
+		}
+		return backend.Result{Class: backend.Refused}
+	}
+	r.reload(blockOf("a.example"))
+	r.want(r.at("a.example", "joe", "block's"), allow, fromBackend)
+	held.open()
+	r.want(<-slow, allow, fromBackend)
+	r.want(r.at("a.example", "slow", "good"), deny, fromBackend)
+	eventually(t, "the end of the registered domain", func() bool { return e.open() == 0 })
+}
+
+// TestRefusalOutlivesItsDomain: a password that is refused when its domain is not served any more
+// does not get in by grace when the name comes back.
+func TestRefusalOutlivesItsDomain(t *testing.T) {
+	var refuses atomic.Bool
+	held := newGate()
+	r, e, _ := newEstate(t, func(s *setup) {
+		s.cfg.Registry.Cache.Storage = config.StorageDisk
+		s.made = func(config.Backend) *fakeBackend {
+			return &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
+				if refuses.Load() {
+					held.ask(ctx, q)
+					return backend.Result{Class: backend.Refused}
+				}
+				return goodPassword(q)
+			}}
+		}
+	}, "a.example")
+	_ = e
+	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
+	r.kept("a.example", "joe")
+	r.clock.advance(2 * time.Hour)
+	refuses.Store(true)
+	slow := r.startRequest(at("a.example", "joe", "good"), 20*time.Second)
+	held.reached(t, 1)
+	r.unregister("a.example")
+	held.open()
+	r.want(<-slow, deny, fromBackend)
+	r.fake.ask = outage
+	r.reload(func(c *config.Config) {
+		blockOf("a.example")(c)
+		c.Domains[len(c.Domains)-1].Cache.Storage = config.StorageDisk
+	})
+	r.want(r.at("a.example", "joe", "good"), cannot, fromBackend)
+}
+
+// stuckStore is a store whose writes of users do not end, while it is stuck, before they are freed.
+type stuckStore struct {
+	store.Store
+	stuck   atomic.Bool
+	reached chan struct{}
+	free    chan struct{}
+	release func() // once
+}
+
+func newStuckStore(s store.Store) *stuckStore {
+	d := &stuckStore{Store: s, reached: make(chan struct{}, 64), free: make(chan struct{})}
+	d.release = sync.OnceFunc(func() { d.stuck.Store(false); close(d.free) })
+	return d
+}
+
+func (d *stuckStore) Apply(ops []store.Op, sync bool) error {
+	if d.stuck.Load() && bytes.HasPrefix(ops[0].Key, []byte(store.Credentials)) {
+		d.reached <- struct{}{}
+		<-d.free
+	}
+	return d.Store.Apply(ops, sync)
+}
+
+// stuckTenant is a rig with a.example registered, where joe is known. Its router has been ended, and
+// the disk is stuck with what is to be written of him.
+func stuckTenant(t *testing.T) (*rig, *stuckStore) {
+	t.Helper()
+	var disk *stuckStore
+	r, _, _ := newEstate(t, func(s *setup) {
+		s.cfg.Registry.Cache.Storage = config.StorageDisk
+		disk = newStuckStore(s.store)
+		s.store = disk
+	}, "a.example")
+	t.Cleanup(disk.release) // before the rig stops
+	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
+	r.kept("a.example", "joe")
+	r.clock.advance(10 * time.Minute)
+	r.want(r.at("a.example", "joe", "good"), allow, hot) // which is not on disk yet
+	disk.stuck.Store(true)
+	r.lull("a.example")
+	<-disk.reached
+	return r, disk
+}
+
+// TestStuckDisk: while the disk is stuck with the last writes of a domain, the next router of the
+// name, one that is registered anew, and a block in its place answer all the same, and what they
+// read is what was to be written.
+func TestStuckDisk(t *testing.T) {
+	for name, change := range map[string]func(*rig){
+		"the next router": func(*rig) {},
+		"removed and registered": func(r *rig) {
+			r.unregister("a.example")
+			r.register(tenancy("a.example", "good"))
+		},
+		"removed, for a block": func(r *rig) {
+			r.unregister("a.example")
+			r.reload(func(c *config.Config) {
+				blockOf("a.example")(c)
+				c.Domains[len(c.Domains)-1].Cache.Storage = config.StorageDisk
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, disk := stuckTenant(t)
+			change(r)
+			r.clock.advance(55 * time.Minute) // too long since the use that is on disk, not since the last one
+			r.want(r.at("a.example", "joe", "good"), allow, auth.SourceCache)
+			disk.release()
+		})
+	}
+}
+
+// kept waits until a user is known with his hash.
+func (r *rig) kept(domain, user string) {
+	r.t.Helper()
+	eventually(r.t, "the hashing", func() bool {
+		u, err := r.CachedUser(context.Background(), auth.Identity{User: user, Domain: domain})
+		return err == nil && len(u.Verifiers) == 1 && u.Verifiers[0].Hash != ""
+	})
+}
