@@ -14,8 +14,8 @@ type mailbox struct {
 	ref     *Ref
 	limit   int
 	invoker actor.MessageInvoker
-	work    func() // runs the mailbox on a goroutine of the pool
-	by      *Runner
+	work    func()  // runs the mailbox on a goroutine of the pool
+	by      *Runner // the one that runs it; nil on the pool. Only for the goroutine that runs it
 
 	mu        sync.Mutex
 	system    []any // lifecycle messages, handled first
@@ -74,7 +74,7 @@ func (m *mailbox) post(message any, by *Runner) {
 	switch {
 	case !start:
 	case by != nil:
-		by.run(m)
+		by.runMailbox(m)
 	default:
 		m.handOver()
 	}
@@ -177,7 +177,9 @@ func (m *mailbox) handleSystem(message any) {
 	switch message.(type) {
 	case *actor.Restart:
 		m.mu.Lock()
-		drop := m.stopped || !m.suspended // the library would resurrect a stopped actor; or it was meant for a former one of this name
+		// The library would resurrect an actor that has stopped. One that did not panic gets the
+		// late restart of an earlier actor of its name.
+		drop := m.stopped || !m.suspended
 		m.mu.Unlock()
 		if drop {
 			return
@@ -205,10 +207,10 @@ func (m *mailbox) panicked(reason, message any) {
 		m.handOver()
 		return
 	}
-	m.ref.logPanic(reason)
 	if r, ok := message.(Request); ok {
 		m.ref.fail(r, Panicked)
 	}
+	m.ref.logPanic(reason)
 	// Neither the value nor the message is for the library, which may log them.
 	m.invoker.EscalateFailure(PanicText(reason), nil)
 }

@@ -231,7 +231,7 @@ func TestGoexit(t *testing.T) {
 	eventually(t, "work after an inline run", next.handled)
 }
 
-// TestOrder: the messages of each sender are handled in order, whoever runs the actor.
+// TestOrder: the messages of each sender are handled in order, whichever goroutine runs the actor.
 func TestOrder(t *testing.T) {
 	const senders, messages = 8, 2000
 	r := newRig(t, 1<<20, &carrier{})

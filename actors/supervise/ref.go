@@ -88,8 +88,8 @@ func (r *Ref) Stop() { r.box.PostSystemMessage(&actor.Stop{}) }
 // Stopped is closed when the actor has handled *actor.Stopped and its queue has been failed.
 func (r *Ref) Stopped() <-chan struct{} { return r.stopped }
 
-// end is called when the actor has handled *actor.Stopped.
-func (r *Ref) end() {
+// hasStopped is called when the actor has handled *actor.Stopped.
+func (r *Ref) hasStopped() {
 	r.system.unlist(r)
 	close(r.stopped)
 }

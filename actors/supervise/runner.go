@@ -5,10 +5,28 @@ import "sync/atomic"
 // inlineMessages is how many messages a Runner handles before it leaves the rest to the pool.
 const inlineMessages = 32
 
-// Runner lets a goroutine, such as a connection's reader, run the actors to which it sends:
-// this spares it the wake-up of another goroutine. It runs one mailbox after another, never one
-// within another, and at most 32 messages in a row. The zero value is ready. It belongs to one
-// goroutine; only Notify may be called by others.
+// Runner lets a goroutine, such as a connection's reader, run the actors to which it sends: this
+// saves the wake-up of another goroutine. It runs one mailbox after another, never one within
+// another, and at most 32 messages for each SendBy; the pool does the rest. The zero value is
+// ready. It belongs to one goroutine, and only Notify may be called by others. Actors do not keep
+// or use it: they have Ref.Forward.
+//
+// A connection's reader, whose answers are written by an actor of its own, saves that wake-up,
+// too, and has all answers to what it has read leave in one write:
+//
+//	for {
+//		run.Attend()
+//		for decode(&request) {
+//			router.SendBy(&run, request)
+//		}
+//		if run.Settle() { // an answer is there
+//			writer.SendBy(&run, wake)
+//		}
+//		read()
+//	}
+//
+// and the goroutine that answers calls writer.Send(wake) if run.Notify() is false. Settle comes before
+// everything that may wait for answers, such as credits, and at the end.
 type Runner struct {
 	later     []*mailbox // made due while another was run
 	next      int        // the first of them that was not run
@@ -17,14 +35,14 @@ type Runner struct {
 	attention atomic.Uint32
 }
 
-// run runs a mailbox, and then those that this makes due.
-func (r *Runner) run(m *mailbox) {
+// runMailbox runs a mailbox, and then those that this makes due.
+func (r *Runner) runMailbox(m *mailbox) {
 	if r.running {
 		r.later = append(r.later, m)
 		return
 	}
 	r.running, r.left = true, inlineMessages
-	defer r.end()
+	defer r.finish()
 	m.run(r)
 	for r.left > 0 && r.next < len(r.later) {
 		m = r.later[r.next]
@@ -33,8 +51,8 @@ func (r *Runner) run(m *mailbox) {
 	}
 }
 
-// end leaves the rest to the pool, also after a panic.
-func (r *Runner) end() {
+// finish leaves the rest to the pool. It is deferred, for a goroutine that ends in a run.
+func (r *Runner) finish() {
 	for _, m := range r.later[r.next:] {
 		m.handOver()
 	}
