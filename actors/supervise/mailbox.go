@@ -14,8 +14,8 @@ type mailbox struct {
 	ref     *Ref
 	limit   int
 	invoker actor.MessageInvoker
-	work    func()  // runs the mailbox on a goroutine of the pool
-	by      *Runner // the one that runs it; nil on the pool. Only for the goroutine that runs it
+	work    func(*Runner) // runMailbox, for the pool
+	by      *Runner       // the one that runs it; for its goroutine only
 
 	mu        sync.Mutex
 	system    []any // lifecycle messages, handled first
@@ -30,7 +30,7 @@ var _ actor.Mailbox = (*mailbox)(nil)
 func (m *mailbox) init(r *Ref, limit int) {
 	m.ref, m.limit = r, limit
 	m.running = true // the library lets the name be found before Started is queued: Start ends this
-	m.work = func() { m.run(nil) }
+	m.work = func(by *Runner) { by.runMailbox(m) }
 }
 
 // RegisterHandlers implements actor.Mailbox. The dispatcher is the system's own.
@@ -42,7 +42,7 @@ func (m *mailbox) RegisterHandlers(invoker actor.MessageInvoker, _ actor.Dispatc
 func (m *mailbox) Start() { m.handOver() }
 
 // handOver has a running mailbox run by the pool.
-func (m *mailbox) handOver() { m.ref.system.pool.Schedule(m.work) }
+func (m *mailbox) handOver() { m.ref.system.pool.schedule(m.work) }
 
 // UserMessageCount implements actor.Mailbox.
 func (m *mailbox) UserMessageCount() int {
@@ -122,8 +122,7 @@ func (m *mailbox) PostSystemMessage(message any) {
 // due reports whether there is something to handle.
 func (m *mailbox) due() bool { return len(m.system) > 0 || !m.suspended && m.user.len() > 0 }
 
-// run has the actor handle messages until there are none, or the Runner, if one runs it, has
-// handled enough.
+// run has the actor handle messages until there are none, or the rest is for the pool.
 func (m *mailbox) run(by *Runner) {
 	m.by = by
 	for !m.runUntilPanic() {
@@ -146,7 +145,7 @@ func (m *mailbox) runUntilPanic() (done bool) {
 			m.mu.Unlock()
 			return true
 		}
-		if m.by != nil && (len(m.system) > 0 || m.by.left <= 0) {
+		if !m.by.pooled && (len(m.system) > 0 || m.by.left <= 0) {
 			m.by = nil
 			m.mu.Unlock()
 			m.handOver()
@@ -158,15 +157,19 @@ func (m *mailbox) runUntilPanic() (done bool) {
 				m.system = nil
 			}
 			m.mu.Unlock()
+			m.by.leaveRest()
 			m.handleSystem(message)
 			continue
 		}
 		message = m.user.pop()
 		m.mu.Unlock()
-		if m.by != nil {
+		if m.by.pooled {
+			m.by.leaveRest() // what was forwarded must not wait for another message
+			if n%throughput == 0 {
+				runtime.Gosched()
+			}
+		} else {
 			m.by.left--
-		} else if n%throughput == 0 {
-			runtime.Gosched()
 		}
 		m.invoker.InvokeUserMessage(message)
 	}

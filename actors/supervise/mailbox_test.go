@@ -160,7 +160,7 @@ func TestMailboxBeforeStart(t *testing.T) {
 	m.init(ref, 10)
 	early := new(parcel)
 	m.PostUserMessage(early)
-	m.RegisterHandlers(invoked(order), ref.system.pool)
+	m.RegisterHandlers(invoked(order), nil)
 	late := new(parcel)
 	m.post(late, new(Runner))
 	m.PostSystemMessage(&actor.Started{})

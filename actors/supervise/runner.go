@@ -31,6 +31,7 @@ type Runner struct {
 	later     []*mailbox // made due while another was run
 	next      int        // the first of them that was not run
 	running   bool
+	pooled    bool // it belongs to a goroutine of the pool, and has no bound
 	left      int
 	attention atomic.Uint32
 }
@@ -44,20 +45,31 @@ func (r *Runner) runMailbox(m *mailbox) {
 	r.running, r.left = true, inlineMessages
 	defer r.finish()
 	m.run(r)
-	for r.left > 0 && r.next < len(r.later) {
-		m = r.later[r.next]
-		r.next++
+	for r.next < len(r.later) && (r.left > 0 || r.pooled) {
+		m, r.later[r.next] = r.later[r.next], nil
+		if r.next++; r.next == len(r.later) {
+			r.later, r.next = r.later[:0], 0
+		}
 		m.run(r)
 	}
 }
 
 // finish leaves the rest to the pool. It is deferred, for a goroutine that ends in a run.
 func (r *Runner) finish() {
+	r.leaveRest()
+	r.running = false
+}
+
+// leaveRest has the pool run the mailboxes that were made due and not run yet.
+func (r *Runner) leaveRest() {
+	if len(r.later) == 0 {
+		return
+	}
 	for _, m := range r.later[r.next:] {
 		m.handOver()
 	}
 	clear(r.later)
-	r.later, r.next, r.running = r.later[:0], 0, false
+	r.later, r.next = r.later[:0], 0
 }
 
 // What a Runner's owner does about what others have for it.
