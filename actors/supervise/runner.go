@@ -25,8 +25,8 @@ const inlineMessages = 32
 //		read()
 //	}
 //
-// and the goroutine that answers calls writer.Send(wake) if run.Notify() is false. Settle comes before
-// everything that may wait for answers, such as credits, and at the end.
+// A goroutine that has an answer calls writer.Send(wake) only if run.Notify() is false. Settle
+// comes before everything that may wait for answers, such as credits, and at the end.
 type Runner struct {
 	later     []*mailbox // made due while another was run
 	next      int        // the first of them that was not run
@@ -81,7 +81,7 @@ const (
 
 // Attend says that the owner will call Settle before it waits for anything: until then Notify
 // takes the place of a wake-up.
-func (r *Runner) Attend() { r.attention.Store(attending) }
+func (r *Runner) Attend() { r.attention.CompareAndSwap(away, attending) }
 
 // Notify, which any goroutine may call, says that there is something for the owner. It is false
 // if the owner does not attend: then it must be woken up.

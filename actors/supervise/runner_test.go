@@ -369,6 +369,7 @@ func TestAttention(t *testing.T) {
 		if !run.Notify() {
 			t.Error("the owner attends")
 		}
+		run.Attend() // changes nothing
 	}
 	if !run.Settle() || run.Settle() || run.Notify() {
 		t.Error("something came")
