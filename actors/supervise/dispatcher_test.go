@@ -16,7 +16,7 @@ func TestDispatcherKeepsGoroutines(t *testing.T) {
 	ids := make(map[string]bool)
 	for range 500 {
 		done := make(chan string)
-		d.Schedule(func() { done <- goroutineID() })
+		d.schedule(func(*Runner) { done <- goroutineID() })
 		ids[<-done] = true
 	}
 	if len(ids) > 100 {
@@ -45,7 +45,7 @@ func TestDispatcherNeverWaits(t *testing.T) {
 		all := make(chan struct{})
 		for range many {
 			wg.Add(1)
-			d.Schedule(func() {
+			d.schedule(func(*Runner) {
 				defer wg.Done()
 				if ran.Add(1) == many {
 					close(all)

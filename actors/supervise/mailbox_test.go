@@ -160,7 +160,7 @@ func TestMailboxBeforeStart(t *testing.T) {
 	m.init(ref, 10)
 	early := new(parcel)
 	m.PostUserMessage(early)
-	m.RegisterHandlers(invoked(order), ref.system.pool)
+	m.RegisterHandlers(invoked(order), nil)
 	late := new(parcel)
 	m.post(late, new(Runner))
 	m.PostSystemMessage(&actor.Started{})
@@ -231,7 +231,7 @@ func TestGoexit(t *testing.T) {
 	eventually(t, "work after an inline run", next.handled)
 }
 
-// TestOrder: the messages of each sender are handled in order, whoever runs the actor.
+// TestOrder: the messages of each sender are handled in order, whichever goroutine runs the actor.
 func TestOrder(t *testing.T) {
 	const senders, messages = 8, 2000
 	r := newRig(t, 1<<20, &carrier{})

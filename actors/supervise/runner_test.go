@@ -7,11 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/asynkron/protoactor-go/actor"
 )
 
-// runs reports whether a message runs on the goroutine that sends it.
+// inline reports whether a message runs on the goroutine that sends it.
 func inline(r *Ref, run *Runner) bool {
 	where := make(chan string, 1)
 	r.SendBy(run, func(*carrier) { where <- goroutineID() })
@@ -240,6 +238,37 @@ func TestForwardChain(t *testing.T) {
 	}
 }
 
+// TestForwardOnPool: what is forwarded waits neither for another message of the actor that
+// forwarded it, nor for another actor.
+func TestForwardOnPool(t *testing.T) {
+	r := newRig(t, 10, &carrier{})
+	others := []*Ref{r.spawn("other0", 10, &carrier{}), r.spawn("other1", 10, &carrier{})}
+	r.idle(append(others, r.ref)...)
+	first, last, behind := newHold(), newHold(), new(parcel)
+	second := new(parcel)
+	send(r, func(c *carrier) {
+		c.self.Forward(others[0], first)
+		c.self.Forward(others[1], second)
+		c.self.Forward(others[0], behind)
+		c.self.Send(last)
+	})
+	<-last.reached
+	<-first.reached
+	eventually(t, "the second actor's work", second.handled)
+	close(last.release)
+	close(first.release)
+	eventually(t, "what stood behind", behind.handled)
+
+	third := newHold() // behind a stop
+	send(r, func(c *carrier) {
+		c.self.Forward(others[0], third)
+		c.self.Stop()
+	})
+	<-third.reached
+	r.ends(r.ref)
+	close(third.release)
+}
+
 // TestSendFromInline: Send within a run goes to the pool, as it must for actors that may block.
 func TestSendFromInline(t *testing.T) {
 	r := newRig(t, 10, &carrier{})
@@ -336,7 +365,13 @@ func TestAttention(t *testing.T) {
 		t.Error("nothing came")
 	}
 	run.Attend()
-	if !run.Notify() || !run.Notify() || !run.Settle() || run.Settle() || run.Notify() {
+	for range 2 {
+		if !run.Notify() {
+			t.Error("the owner attends")
+		}
+		run.Attend() // changes nothing
+	}
+	if !run.Settle() || run.Settle() || run.Notify() {
 		t.Error("something came")
 	}
 
@@ -367,5 +402,3 @@ func TestAttention(t *testing.T) {
 		}
 	}
 }
-
-var _ actor.Actor = (*carrier)(nil)
