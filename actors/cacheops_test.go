@@ -58,13 +58,13 @@ func TestChangesReachTheCache(t *testing.T) {
 // counted waits until the store holds so many records of users.
 func counted(t *testing.T, s store.Store, want int) {
 	t.Helper()
-	n := 0
-	if err := s.Scan([]byte(store.Credentials), func(_, _ []byte) bool { n++; return true }); err != nil {
-		t.Fatal(err)
-	}
-	if n != want {
-		t.Errorf("%d records on disk, want %d", n, want)
-	}
+	eventually(t, fmt.Sprintf("%d records on disk", want), func() bool {
+		n := 0
+		if err := s.Scan([]byte(store.Credentials), func(_, _ []byte) bool { n++; return true }); err != nil {
+			t.Fatal(err)
+		}
+		return n == want
+	})
 }
 
 // TestCacheAdministration forgets a user, a domain and everything.

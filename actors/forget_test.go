@@ -72,6 +72,7 @@ func TestForgetBesideLogins(t *testing.T) {
 				}
 			}
 			r.lull(asleep)
+			r.want(r.at(second, "ann", "good"), allow, auth.SourceCache) // in use again
 			disk.slow.Store(true)
 			done := make(chan error, 1)
 			go func() { done <- c.forget(r) }()

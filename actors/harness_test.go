@@ -279,6 +279,11 @@ var tickMessage = new(tick)
 // injected is the panic of a test.
 type injected string
 
+func (i injected) Error() string { return "injected: " + string(i) }
+
+// RuntimeError has the log show it.
+func (injected) RuntimeError() {}
+
 // hold is where a test holds something up.
 type hold struct{ reached, release chan struct{} }
 

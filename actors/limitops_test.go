@@ -41,17 +41,18 @@ func TestLimitOps(t *testing.T) {
 	}
 }
 
-// TestRouterRestart: a fault costs the counts, and locks nobody out.
-func TestRouterRestart(t *testing.T) {
+// TestShardRestart: a fault costs the counts, and locks nobody out.
+func TestShardRestart(t *testing.T) {
 	var fail faultOnce
 	r := newRig(t, func(s *setup) { limited(s); s.inject = fail.inject })
 	for i := range 4 {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 	}
 	r.asks(0, login("joe", "guess"), deny, byUser)
-	fail.arm("domain:dom.example$")
+	owner := r.shards.Ref(r.shards.Hash(auth.Identity{User: "joe", Domain: "dom.example"})).Name()
+	fail.arm(owner)
 	r.tickAll()
-	eventually(t, "the restart", func() bool { return r.restarts("domain:dom.example/router") == 1 && r.recovered() })
+	eventually(t, "the restart", func() bool { return r.restarts(owner) == 1 && r.recovered() })
 	r.asks(1, login("joe", "good"), allow, fromBackend)
 }
 

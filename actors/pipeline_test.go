@@ -58,8 +58,7 @@ func TestAnswersWaitTheirTurn(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "63 answers", func() bool {
-				stats := r.stats()
-				return stats.BackendAsked == 63 && r.quiet()
+				return r.stats().BackendAsked == 64 && r.counted().Backends[rigBackend].Busy == 1 && r.quiet()
 			})
 			close(release)
 			got := make([]byte, len(want))

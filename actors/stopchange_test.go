@@ -21,8 +21,10 @@ func TestStopBesideChange(t *testing.T) {
 	var late net.Listener
 	for name, change := range map[string]func(*rig) error{
 		"a domain is changed": func(r *rig) error {
-			r.register(tenancy("awake.example", "new"))
-			return nil
+			return r.Registry(func(reg *registry.Registry) ([]registry.Record, []string, error) {
+				put, err := reg.Put(time.Now(), tenancy("awake.example", "new"))
+				return put, nil, err
+			})
 		},
 		"a domain is read": func(r *rig) error {
 			r.want(r.at("asleep.example", "joe", "good"), cannot, auth.SourceStopping)

@@ -199,7 +199,7 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		return
 	}
 	t := &task{
-		shards: s.Shards, shard: s.self, call: c, domain: d, router: router,
+		shards: s.Shards, shard: s.self, call: c, domain: d, begun: &sp.begun, router: router,
 		chain: backend.NewChain(c.Req.Op), epoch: s.epoch,
 	}
 	o := &outcome{task: t, kind: started}
@@ -253,13 +253,8 @@ func (s *shard) install(l *load, sp *space, user *cache.User) {
 
 // onLoaded has the outcomes go on that have waited for a record.
 func (s *shard) onLoaded(l *loaded) {
-	if s.loads[l.id] == l.load { // else it was forgotten meanwhile, and is read again
-		d := s.directory.Current(l.id.Domain)
-		if d == nil {
-			delete(s.loads, l.id)
-		} else {
-			s.install(l.load, s.space(d), l.user.Load())
-		}
+	if s.loads[l.id] == l.load && len(l.waiting) > 0 { // else it was forgotten meanwhile, and is read again
+		s.install(l.load, s.space(s.answering(l.waiting[0])), l.user.Load())
 	}
 	for len(l.waiting) > 0 {
 		l.current, l.waiting = l.waiting[0], l.waiting[1:]
@@ -271,14 +266,20 @@ func (s *shard) onLoaded(l *loaded) {
 // onOutcome takes what came of a task's work. It is handled by the rules in force, whatever they
 // were when the task began.
 func (s *shard) onOutcome(o *outcome) {
-	d := s.directory.Current(o.call.ID.Domain)
-	if d == nil { // nobody answers for the name any more, but what is stored must stay true
-		d = o.domain
-	}
+	d := s.answering(o)
 	sp := s.space(d)
 	if user := s.user(o, sp); user != nil {
 		s.handle(o, d, sp, user)
 	}
+}
+
+// answering is the domain that answers for the name of an outcome's user. If there is none any more,
+// it is that with which the task began: what is stored must stay true all the same.
+func (s *shard) answering(o *outcome) *domain.Domain {
+	if d := s.directory.Current(o.call.ID.Domain); d != nil {
+		return d
+	}
+	return o.domain
 }
 
 // handle goes on with a task, whose user's record is at hand.
@@ -291,13 +292,10 @@ func (s *shard) handle(o *outcome, d *domain.Domain, sp *space, user *cache.User
 	case decided:
 		s.apply(t, d, sp, user, o.step)
 	case compared:
-		sp.count.Compares++
 		s.apply(t, d, sp, user, t.login.Compared(user, o.match, o.hashes, o.ran, &d.Rules, now))
 	case hashed:
-		sp.count.Hashes++
 		s.apply(t, d, sp, user, t.login.Hashed(user, o.hash))
 	case asked:
-		sp.count.BackendAsked++
 		s.onAsked(o, d, sp, user, now)
 	}
 }

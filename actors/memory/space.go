@@ -1,6 +1,8 @@
 package memory
 
 import (
+	"sync/atomic"
+
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"postern/actors/domain"
@@ -21,7 +23,11 @@ type space struct {
 	touched   map[auth.Identity]struct{} // "last used" is newer than on disk
 	limits    *limit.Table[uint64]       // of users, by the hash of the identity, so that long names cost nothing
 	count     Stats
+	begun     begun
 }
+
+// begun counts work when it begins, which may be on the goroutine that reads a record.
+type begun struct{ compares, hashes, asked atomic.Uint64 }
 
 func newSpace(p *Shards, d *domain.Domain) *space {
 	sp := &space{shards: p, domain: d, touched: make(map[auth.Identity]struct{}), limits: limit.NewTable[uint64]()}
@@ -188,6 +194,7 @@ func (sp *space) note(a auth.Answer) {
 func (sp *space) stats() Stats {
 	c := sp.count
 	c.Users, c.Strangers = sp.known.Len(), sp.strangers.Len()
+	c.Compares, c.Hashes, c.BackendAsked = sp.begun.compares.Load(), sp.begun.hashes.Load(), sp.begun.asked.Load()
 	if sp.domain.Disk && sp.shards.failing.Load() {
 		c.StoreFailing = 1
 	}

@@ -26,6 +26,7 @@ type task struct {
 	shard  *supervise.Ref
 	call   *call.Call
 	domain *domain.Domain      // with which it began, held
+	begun  *begun              // counts its work
 	router *supervise.RefCount // held: the domain is not idle while a task may still learn something
 
 	login *cache.Login // auth only
@@ -107,6 +108,7 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 // question is the task's question to the backend whose turn it is.
 func (t *task) question() (*slots.Backend, *slots.Question) {
 	c, h := t.call, t.domain.Hops[t.hop]
+	t.begun.asked.Add(1)
 	authDomain := h.AuthDomain
 	if authDomain == "" {
 		authDomain = c.ID.Domain
@@ -126,7 +128,8 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 
 // compare looks, on the hashing pool, for the hash that the call's secret has.
 func (t *task) compare(hashes []string, urgent bool) {
-	begun := time.Now()
+	t.begun.compares.Add(1)
+	since := time.Now()
 	job := hashJob{
 		run: func() {
 			match := ""
@@ -137,7 +140,7 @@ func (t *task) compare(hashes []string, urgent bool) {
 				}
 			}
 			if t.call.Trace != nil {
-				t.call.Trace.Add("cache", "compared with stored hashes in "+time.Since(begun).Round(time.Millisecond).String())
+				t.call.Trace.Add("cache", "compared with stored hashes in "+time.Since(since).Round(time.Millisecond).String())
 			}
 			t.shard.Send(&outcome{task: t, kind: compared, match: match, hashes: hashes, ran: true})
 		},
@@ -150,6 +153,7 @@ func (t *task) compare(hashes []string, urgent bool) {
 
 // makeHash makes the stored hash of a new secret, at a bcrypt cost.
 func (t *task) makeHash(cost int) {
+	t.begun.hashes.Add(1)
 	job := hashJob{
 		run: func() {
 			hash, err := passhash.New(t.call.Req.Secret.Reveal(), cost)

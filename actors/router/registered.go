@@ -164,7 +164,10 @@ func (t *Table) ChangeRegistry(change func(*registry.Registry) (put []registry.R
 	}
 	ctx, cancel := context.WithTimeout(t.env.Context, changeTimeout)
 	defer cancel()
-	return t.register(ctx, put, deleted)
+	if err = t.register(ctx, put, deleted); t.env.Context.Err() != nil {
+		return ErrStopping
+	}
+	return err
 }
 
 // register puts records that were written, and names that were deleted, into effect.

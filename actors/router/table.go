@@ -209,7 +209,7 @@ func (t *Table) newRouter(name, path string, static bool) (*Router, error) {
 	}
 	if static {
 		var err error
-		if r.roster, err = rosters.Start(t.env, path+"/roster", name, r.Domain); err != nil {
+		if r.roster, err = rosters.Start(t.env, t.env.System.FreeName(path+"/roster"), name, r.Domain); err != nil {
 			return nil, fmt.Errorf("domain %q: %w", name, err)
 		}
 		r.Rosters = r.roster.Ref

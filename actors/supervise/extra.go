@@ -6,7 +6,7 @@ import (
 )
 
 // Go runs fn on a goroutine of the pool on which the actors run. fn may block.
-func (s *System) Go(fn func()) { s.pool.Schedule(fn) }
+func (s *System) Go(fn func()) { s.pool.schedule(func(*Runner) { fn() }) }
 
 // Holders is how many users there are.
 func (r *RefCount) Holders() int64 { return r.state.Load() &^ retired }

@@ -143,7 +143,7 @@ func newRigWith(t testing.TB, limit int, c *carrier, o Options) *rig {
 		r.pending = append(r.pending, restart)
 	}
 	t.Cleanup(func() {
-		for _, ref := range r.refs() {
+		for _, ref := range r.Refs() {
 			ref.Stop()
 			r.ends(ref)
 		}
