@@ -155,7 +155,7 @@ func (c *conn) encodeReady() {
 			c.params.ledger.Note(call)
 		}
 		answer, _ := call.Result()
-		if c.unordered.HangsUp(&call.Req, answer) {
+		if c.unordered.ClosesAfterFlush(&call.Req, answer) {
 			c.closeAfterFlush = true
 		} else {
 			c.pending = c.codec.AppendAnswer(c.pending, &call.Req, answer)
