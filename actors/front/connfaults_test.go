@@ -64,7 +64,9 @@ func TestFailedWhileAdmitted(t *testing.T) {
 func TestReaderPanics(t *testing.T) {
 	r := newRig(t)
 	in, want := script("generic", mixture("generic", 20, false))
-	address := r.listenAt(listenerBlock("generic"), &watchedSocket{Listener: socketOf(t), panicAtEOF: true})
+	socket := &watchedSocket{Listener: socketOf(t)}
+	socket.panicAtEOF.Store(true)
+	address := r.listenAt(listenerBlock("generic"), socket)
 	same(t, r.exchange(address, in), want)
 	if !strings.Contains(r.log.String(), "reader panicked") {
 		t.Error("the log says nothing")

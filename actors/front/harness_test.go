@@ -156,7 +156,7 @@ type faults struct {
 	mu   sync.Mutex
 	plan map[string]int // "actor kind" -> panics still to come
 	seen map[string]int // "actor kind" -> messages
-	more func(actor string, message any)
+	more atomic.Pointer[func(actor string, message any)]
 }
 
 // injected is the panic of a fault.
@@ -193,8 +193,8 @@ func (f *faults) count(actor, kind string) (n int) {
 
 func (f *faults) inject(name string, message any) {
 	_, kind, _ := strings.Cut(fmt.Sprintf("%T", message), ".")
-	if f.more != nil {
-		f.more(name, message)
+	if more := f.more.Load(); more != nil {
+		(*more)(name, message)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -423,8 +423,8 @@ func socketOf(t testing.TB) net.Listener {
 type watchedSocket struct {
 	net.Listener
 	writes       atomic.Int64
-	panicAtWrite int64 // the number of the write that panics
-	panicAtEOF   bool  // so does the read at the end of the input
+	panicAtWrite int64       // the number of the write that panics
+	panicAtEOF   atomic.Bool // so does the first read at the end of the input
 }
 
 func (w *watchedSocket) Accept() (net.Conn, error) {
@@ -449,8 +449,18 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 
 func (c *watchedConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
-	if err == io.EOF && c.socket.panicAtEOF {
+	if err == io.EOF && c.socket.panicAtEOF.Swap(false) {
 		panic(injected("read"))
 	}
 	return n, err
+}
+
+// settled waits until no actor of the router waits for its restart.
+func (r *rig) settled() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := r.system.Alive(ctx); err != nil {
+		r.t.Fatal(err)
+	}
 }
