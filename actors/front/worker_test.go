@@ -242,9 +242,9 @@ func (r *rig) manyRounds(t *testing.T, address, protocol string, rounds int) (an
 	if protocol == "dovecot" {
 		c = r.dovecot(t, address, 1)
 	}
-	request, reply := yes.frame(protocol), len(yes.reply(protocol))
+	reply := len(yes.reply(protocol))
 	if protocol == "dovecot" {
-		request, reply = plainLogin(1, "joe", "good"), len("OK\t1\tuser=joe\n")
+		reply = len("OK\t1000001\tuser=joe\n")
 	}
 	got := make([]byte, 16*reply)
 	for range rounds {
@@ -252,7 +252,14 @@ func (r *rig) manyRounds(t *testing.T, address, protocol string, rounds int) (an
 		if rand.N(10) == 0 {
 			n = 16
 		}
-		if _, err := io.WriteString(c, strings.Repeat(request, n)); err != nil {
+		in := strings.Repeat(yes.frame(protocol), n)
+		if protocol == "dovecot" {
+			in = ""
+			for i := range n {
+				in += plainLogin(1000001+answers+i, "joe", "good")
+			}
+		}
+		if _, err := io.WriteString(c, in); err != nil {
 			t.Error(err)
 			return answers
 		}
