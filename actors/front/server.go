@@ -16,7 +16,6 @@
 package front
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -50,9 +49,6 @@ type Router interface {
 // newConnGrace is how old a connection without a request may be when the drain begins and still be
 // waited for: a client that has just connected has a request on its way.
 const newConnGrace = 100 * time.Millisecond
-
-// drainPoll is how often Drain looks whether all answers have left.
-const drainPoll = 5 * time.Millisecond
 
 // errStopping is why no listener is started any more.
 var errStopping = errors.New("postern is stopping")
@@ -213,38 +209,9 @@ func (s *Server) FailInFlight() {
 	}
 }
 
-// Drain ends the work of the connections in order: it stops accepting when the connections in the
-// kernel's queue have been accepted, lets clients that have just connected make their request,
-// closes the gate, so that new requests are refused as unavailable, and waits until every call in
-// flight has its answer or ctx ends. Then it ends the connections. It reports whether everything was
-// answered.
-func (s *Server) Drain(ctx context.Context) bool {
-	tick := time.NewTicker(drainPoll)
-	defer tick.Stop()
-	while := func(waits func() bool) {
-		for begun := time.Now(); waits() && time.Since(begun) < newConnGrace && ctx.Err() == nil; {
-			<-tick.C
-		}
-	}
-	while(s.queued)
-	s.CloseListeners()
-	while(s.expecting)
-	s.gate.Drain()
-	clean := true
-	for s.gate.InFlight() > 0 && clean {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			clean = false
-		}
-	}
-	s.CloseConnections()
-	return clean
-}
-
-// queued reports whether the kernel holds connections for a listener: it would reset them, with the
+// Queued reports whether the kernel holds connections for a listener: it would reset them, with the
 // requests that they have sent, when the socket is closed.
-func (s *Server) queued() bool {
+func (s *Server) Queued() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.listeners, func(l *listener) bool {
@@ -264,8 +231,8 @@ func (s *Server) queued() bool {
 	})
 }
 
-// expecting reports whether a connection may be about to bring its first request.
-func (s *Server) expecting() bool {
+// Expecting reports whether a connection may be about to bring its first request.
+func (s *Server) Expecting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.arriving.Load() > 0 || slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.accepting.Load() }) {
