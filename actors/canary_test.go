@@ -119,6 +119,7 @@ func TestCanaryInPanics(t *testing.T) {
 	disk := openStore(t)
 	a := newAviary(t, func(s *setup) {
 		onDisk(s, disk)
+		s.hasty = true
 		s.inject = func(_ string, message any) {
 			if armed.Swap(false) {
 				panic(message)

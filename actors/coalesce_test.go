@@ -136,7 +136,7 @@ func TestWaitersShareFailure(t *testing.T) {
 	answers := r.crowd(20, login("joe", "good"))
 	r.routed(f, 20)
 	g.reached(t, 1)
-	f.arm("cache", "outcome", attempts+1)
+	f.arm("cache", askResult, attempts+1)
 	g.open()
 	if count := tally(answers); count["unavailable panic"] != 20 {
 		t.Errorf("answers: %v", count)

@@ -5,9 +5,40 @@ import (
 	"time"
 )
 
-// Drain ends the broker's work in order, as front.Server.Drain says, and reports whether every
-// request in flight was answered before ctx ended. Stop must follow.
-func (b *Broker) Drain(ctx context.Context) bool { return b.front.Drain(ctx) }
+// drainPoll is how often a draining broker looks whether all answers have left.
+const drainPoll = 5 * time.Millisecond
+
+// newConnGrace is how long a connection without a question is still waited for when the drain
+// begins: a client that has just connected has a question on its way.
+const newConnGrace = 100 * time.Millisecond
+
+// Drain ends the broker's work in order. It accepts what is already in the listen backlog, then
+// closes the listeners, lets those who have just connected ask, refuses new requests as
+// unavailable, and waits until every request in flight has its answer or ctx ends. Then it closes
+// the connections. It reports whether all was answered. Stop must follow.
+func (b *Broker) Drain(ctx context.Context) bool {
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	while := func(waits func() bool) {
+		for begun := time.Now(); waits() && time.Since(begun) < newConnGrace && ctx.Err() == nil; {
+			<-tick.C
+		}
+	}
+	while(b.front.Queued)
+	b.front.CloseListeners()
+	while(b.front.Expecting)
+	b.gate.Drain()
+	clean := true
+	for b.gate.InFlight() > 0 && clean {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			clean = false
+		}
+	}
+	b.front.CloseConnections()
+	return clean
+}
 
 // stopTimeout bounds the wait for each kind of actors and goroutines at the end.
 const stopTimeout = 5 * time.Second

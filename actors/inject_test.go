@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,11 +93,22 @@ func (f *faults) inject(name string, message any) {
 	}
 }
 
-// kindOf names a message: its type, without the package.
+// kindOf names a message: its type, without the package, and of the outcome of a task's work which
+// work that was.
 func kindOf(message any) string {
 	_, name, _ := strings.Cut(fmt.Sprintf("%T", message), ".")
+	if name == "outcome" {
+		name += fmt.Sprint(reflect.ValueOf(message).Elem().FieldByName("kind").Uint())
+	}
 	return name
 }
+
+// Outcomes by the work that has ended.
+const (
+	compResult = "outcome2"
+	hashResult = "outcome3"
+	askResult  = "outcome4"
+)
 
 // restarts sums the restarts of the actors whose names match, as Tree shows them.
 func (r *rig) restarts(actor string) (sum int) {

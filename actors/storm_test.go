@@ -79,7 +79,7 @@ func TestStorm(t *testing.T) {
 			}
 			r := newRig(t, func(s *setup) {
 				withTokens(s)
-				s.inject, s.fake.ask = weather.inject, weather.ask
+				s.inject, s.fake.ask, s.hasty = weather.inject, weather.ask, true
 				s.level = slog.LevelError + 1 // a stack for each panic is too much to keep
 				if disk != nil {
 					onDisk(s, disk)

@@ -32,7 +32,7 @@ func TestHashingFaults(t *testing.T) {
 	done := func(r *rig) func() bool { return func() bool { return r.over(f) } }
 	g := newRegime("good")
 	r := next(g)
-	f.arm("cache", "outcome", 1)
+	f.arm("cache", hashResult, 1)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	eventually(t, "recovery", done(r))
 	// The shard has forgotten whose hash it was, which costs a question.
@@ -40,15 +40,15 @@ func TestHashingFaults(t *testing.T) {
 	r.hashed("joe", 1)
 
 	r = next(g)
-	f.arm("cache", "outcome", attempts)
+	f.arm("cache", compResult, attempts)
 	r.want(r.auth("joe", "good"), allow, auth.SourceCache)
 	eventually(t, "recovery", done(r))
 
 	g.change("better")
 	r = next(g)
 	l.clock.advance(2 * hour)
-	f.arm("cache", "outcome", 1)
-	f.arm("cache", "outcome", 1) // what the refusal means for the stored hash
+	f.arm("cache", askResult, 1)
+	f.arm("cache", compResult, 1) // what the refusal means for the stored hash
 	r.want(r.auth("joe", "good"), deny, fromBackend)
 	eventually(t, "the removal from disk", func() bool {
 		u := onDiskOf(t, l.disk, "joe")
@@ -68,7 +68,7 @@ func TestChangeInFaults(t *testing.T) {
 	r.settled(f)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	g.always(backend.Accepted)
-	f.arm("cache", "outcome", attempts)
+	f.arm("cache", askResult, attempts)
 	change := login("joe", "new")
 	change.Op = auth.OpSetPass
 	r.want(r.ask(change), allow, fromBackend)
