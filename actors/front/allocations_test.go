@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestAllocations: a login over loopback that memory answers makes at most 7 allocations, client and
+// TestAllocations: a login over loopback that memory answers makes at most 6 allocations, client and
 // log included. (The race detector makes more.)
 func TestAllocations(t *testing.T) {
 	r := newRig(t)
@@ -23,7 +23,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatalf("answered %q: %v", answer, err)
 		}
 	})
-	if t.Logf("%.1f allocations", got); got > 7 {
-		t.Errorf("a login makes %.1f allocations, want at most 7", got)
+	if t.Logf("%.1f allocations", got); got > 6 {
+		t.Errorf("a login makes %.1f allocations, want at most 6", got)
 	}
 }

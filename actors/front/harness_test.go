@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,11 +152,14 @@ func (s fakeShard) Receive(ctx actor.Context) {
 	}
 }
 
+// fault is a kind of message, by the name of its type, at actors by a part of their names, or at one.
+type fault struct{ actor, kind string }
+
 // faults panics in actors, so many times for each kind of message. It is the Inject of a system.
 type faults struct {
 	mu   sync.Mutex
-	plan map[string]int // "actor kind" -> panics still to come
-	seen map[string]int // "actor kind" -> messages
+	plan map[fault]int // panics still to come
+	seen map[fault]int // messages
 	more atomic.Pointer[func(actor string, message any)]
 }
 
@@ -166,7 +170,7 @@ type injected string
 func (f *faults) arm(actor, kind string, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.plan[actor+" "+kind] += times
+	f.plan[fault{actor, kind}] += times
 }
 
 // left is how many planned panics have not happened.
@@ -179,12 +183,12 @@ func (f *faults) left() (n int) {
 	return n
 }
 
-// count is how many messages of a kind actors of that name were given.
+// count is how many messages of a kind the actors were given whose names contain a text.
 func (f *faults) count(actor, kind string) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, times := range f.seen {
-		if name, k, _ := strings.Cut(key, " "); k == kind && strings.Contains(name, actor) {
+	for at, times := range f.seen {
+		if at.kind == kind && strings.Contains(at.actor, actor) {
 			n += times
 		}
 	}
@@ -192,18 +196,20 @@ func (f *faults) count(actor, kind string) (n int) {
 }
 
 func (f *faults) inject(name string, message any) {
-	_, kind, _ := strings.Cut(fmt.Sprintf("%T", message), ".")
 	if more := f.more.Load(); more != nil {
 		(*more)(name, message)
 	}
+	kind := reflect.TypeOf(message)
+	if kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen[name+" "+kind]++
-	for key, times := range f.plan {
-		actor, k, _ := strings.Cut(key, " ")
-		if k == kind && times > 0 && strings.Contains(name, actor) {
-			f.plan[key]--
-			panic(injected(name + " at " + kind))
+	f.seen[fault{name, kind.Name()}]++
+	for at, times := range f.plan {
+		if at.kind == kind.Name() && times > 0 && strings.Contains(name, at.actor) {
+			f.plan[at]--
+			panic(injected(name + " at " + at.kind))
 		}
 	}
 }
@@ -225,7 +231,7 @@ func newRig(t testing.TB) *rig { return newRigAt(t, slog.LevelInfo) }
 func newRigAt(t testing.TB, level slog.Level) *rig {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	r := &rig{t: t, log: new(fronttest.Log), faults: &faults{plan: make(map[string]int), seen: make(map[string]int)}}
+	r := &rig{t: t, log: new(fronttest.Log), faults: &faults{plan: make(map[fault]int), seen: make(map[fault]int)}}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: level}))
 	r.system = supervise.NewSystem(supervise.Options{
 		Log: log, Inject: r.faults.inject, FirstPause: 100 * time.Microsecond, MaxPause: time.Millisecond,

@@ -196,11 +196,7 @@ func TestCloseAfterAnswer(t *testing.T) {
 // others, all leave, although the actor is not woken up while the reader attends. One that stayed
 // behind would come with the deadline only, as another answer.
 func TestNoAnswerStaysBehind(t *testing.T) {
-	const connections = 8
-	rounds := 3000
-	if testing.Short() {
-		rounds = 500
-	}
+	const connections, rounds = 8, 400
 	for _, pipeline := range []int{1, 2, 7, 64} {
 		for _, protocol := range []string{"generic", "dovecot"} {
 			t.Run(fmt.Sprint(protocol, "/", pipeline), func(t *testing.T) {
