@@ -38,7 +38,7 @@ soak: build bin/posternbench
 
 .PHONY: bin/posternbench
 bin/posternbench:
-	go build -o $@ ./cmd/posternbench
+	go build -o $@ ./scripts/bench
 
 # Each fuzz target for a while; the committed seeds run with every test.
 fuzz:

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 func brief(t *testing.T, only string) settings {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "postern")
-	if out, err := exec.Command("go", "build", "-o", binary, "../postern").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/postern").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return settings{postern: binary, seconds: 0.05, rounds: 1, conns: []int{1, 16}, only: only, level: "info", minutes: 0.05}
