@@ -10,15 +10,15 @@ import (
 	"path/filepath"
 )
 
-// The sockets of the echo and of the program under test, in the bench's directory.
+// The Unix sockets of the echo server and of the program under test, in the directory of each.
 const (
 	saslauthdSocket = "mux"
 	dovecotSocket   = "dovecot"
 )
 
-// serveEcho is the ceiling: a server that answers every request with an answer of its own and
-// does nothing else, in each of the protocols. The Unix sockets stand in dir; the address of
-// the generic protocol is printed.
+// serveEcho runs the ceiling: a server for each protocol that answers every request with a fixed
+// answer and does nothing else. Its Unix sockets are in dir; it prints the address of the generic
+// protocol.
 func serveEcho(dir string) {
 	tcp := must(net.Listen("tcp", "127.0.0.1:0"))
 	serve(tcp, echoLines)
@@ -28,6 +28,7 @@ func serveEcho(dir string) {
 	untilTerminated()
 }
 
+// must returns l, or ends the process if it could not be opened.
 func must(l net.Listener, err error) net.Listener {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "posternbench:", err)
@@ -36,6 +37,7 @@ func must(l net.Listener, err error) net.Listener {
 	return l
 }
 
+// serve runs handle on a goroutine for each connection to l.
 func serve(l net.Listener, handle func(net.Conn)) {
 	go func() {
 		for {
@@ -51,7 +53,7 @@ func serve(l net.Listener, handle func(net.Conn)) {
 	}()
 }
 
-// echoLines answers a burst of lines with one write.
+// echoLines answers all lines that have arrived with one write.
 func echoLines(c net.Conn) {
 	in := bufio.NewReaderSize(c, 4096)
 	var out []byte
@@ -69,8 +71,8 @@ func echoLines(c net.Conn) {
 	}
 }
 
-// serveRelay is the ceiling of whatever asks a web server for its clients: it puts the same question
-// for every line, by http.Client on the goroutine of its connection, and does nothing else.
+// serveRelay runs the ceiling of a broker in front of a web server: for every line it sends the
+// same request by http.Client, on the goroutine of the connection, and does nothing else.
 func serveRelay(url string) {
 	web := newHTTPAsker(url)
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
@@ -93,7 +95,7 @@ func serveRelay(url string) {
 	untilTerminated()
 }
 
-// echoSaslauthd reads what comes first, which is the request, and answers.
+// echoSaslauthd answers the first read, which holds the whole request.
 func echoSaslauthd(c net.Conn) {
 	buf := make([]byte, 1024)
 	if _, err := c.Read(buf); err == nil {
@@ -101,6 +103,7 @@ func echoSaslauthd(c net.Conn) {
 	}
 }
 
+// echoDovecot greets as Dovecot does and accepts every login.
 func echoDovecot(c net.Conn) {
 	if _, err := io.WriteString(c, "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nDONE\n"); err != nil {
 		return

@@ -8,52 +8,52 @@ import (
 	"postern/internal/token"
 )
 
-// path is one way through a server.
+// path is one kind of request to one server.
 type path struct {
-	name    string
-	beside  string // the path that Ratio compares with
-	along   string // of a ceiling: is measured wherever this one is
-	speech  *speech
-	server  *child
-	address string
-	ask     func(b []byte, conn, n int) []byte // appends the n-th request of a connection
-	want    string                             // how right answers begin
-	refusal string                             // how answers begin that are counted apart; empty: there are none
-	most    int                                // connections; 0: any number
-	longest time.Duration                      // of a measurement; 0: any
-	pipes   bool                               // is also measured pipelined
-	missing string                             // why it cannot be measured
-	asker   func() asker                       // in place of the speech
-	atOnce  int                                // connections in place of those of the cell; 0: as many
+	name       string
+	baseline   string // the path that the ratio is taken to
+	with       string // of a baseline: it is measured whenever this one is
+	protocol   *protocol
+	server     *child
+	address    string
+	ask        func(b []byte, conn, n int) []byte // appends the n-th request of a connection
+	want       string                             // prefix of the expected answers
+	refusal    string                             // prefix of refusals, which are counted separately; empty: none are expected
+	maxConns   int                                // 0: no limit
+	maxLength  time.Duration                      // of a measurement; 0: no limit
+	pipelines  bool                               // is also measured pipelined
+	missing    string                             // why the path cannot be measured
+	asker      func() asker                       // used instead of protocol and ask
+	fixedConns int                                // replaces the number of connections of the cell; 0: does not
 }
 
-// fixed sends one user's login for each connection, in any case the same text.
+// fixed returns an ask function that repeats the login of one user per connection.
 func fixed(domain, password string) func([]byte, int, int) []byte {
 	return func(b []byte, conn, _ int) []byte {
 		return append(b, genericLogin(fmt.Sprint("user", conn%hotAccounts), domain, password)...)
 	}
 }
 
-// distinct sends a login that nobody else sends at the moment, so that none is joined.
+// distinct returns an ask function whose logins are all different, so that the broker joins none.
 func distinct(domain string) func([]byte, int, int) []byte {
 	return func(b []byte, conn, n int) []byte {
 		return append(b, genericLogin(fmt.Sprint("user", conn), domain, fmt.Sprint("pw", n))...)
 	}
 }
 
-// turns sends the login of another user each time, so that memory does not hold him.
+// turns returns an ask function that goes through all users in turn, more than the hot tier holds.
 func turns(domain string) func([]byte, int, int) []byte {
 	return func(b []byte, conn, n int) []byte {
 		return append(b, genericLogin(fmt.Sprint("user", (conn*131+n)%diskUsers), domain, "password")...)
 	}
 }
 
-// isUser asks whether a user exists.
+// isUser is an ask function for the existence of a user.
 func isUser(b []byte, conn, _ int) []byte {
 	return fmt.Appendf(b, "isuser:user%d:hot.bench\n", conn%hotAccounts)
 }
 
-// jsxcTokens returns logins by tokens that are valid for an hour.
+// jsxcTokens returns an ask function of logins by tokens that are valid for an hour.
 func jsxcTokens() (func([]byte, int, int) []byte, error) {
 	issuer, err := token.NewJSXC([]auth.Secret{auth.NewSecret(jsxcSecret)})
 	if err != nil {
@@ -71,8 +71,8 @@ func jsxcTokens() (func([]byte, int, int) []byte, error) {
 	return func(b []byte, conn, _ int) []byte { return append(b, lines[conn%hotAccounts]...) }, nil
 }
 
-// totpTokens returns logins by single-use tokens, which are made as they are sent: the
-// client's time for that is within the figure.
+// totpTokens returns an ask function of logins by single-use tokens. Each is issued as it is sent:
+// the figures include the client's time for that.
 func totpTokens() (func([]byte, int, int) []byte, error) {
 	issuer, err := token.NewTOTP(auth.NewSecret(totpSeed), []auth.Secret{auth.NewSecret(totpSecret)})
 	if err != nil {
@@ -82,13 +82,13 @@ func totpTokens() (func([]byte, int, int) []byte, error) {
 		user := fmt.Sprint("user", conn)
 		t, err := issuer.Issue(auth.Identity{User: user, Domain: "totp.bench"}, time.Now())
 		if err != nil {
-			return append(b, "\n"...) // its refusal ends the measurement
+			return append(b, "\n"...) // the answer to an empty line ends the measurement
 		}
 		return append(b, genericLogin(user, "totp.bench", t.Reveal())...)
 	}, nil
 }
 
-// mailUser is the name for the mail protocols; it holds the domain, as mail clients send it.
+// mailUser returns a login name with its domain, as mail clients send it.
 func mailUser(conn int) string { return fmt.Sprintf("user%d@hot.bench", conn%hotAccounts) }
 
 func askSaslauthd(b []byte, conn, _ int) []byte {
@@ -97,7 +97,7 @@ func askSaslauthd(b []byte, conn, _ int) []byte {
 
 func askDovecot(b []byte, conn, n int) []byte { return dovecotLogin(b, n, mailUser(conn), "password") }
 
-// posternPaths lists what is measured of the program under test.
+// posternPaths returns the paths through the program under test.
 func (b *bench) posternPaths() ([]*path, error) {
 	jsxc, err := jsxcTokens()
 	if err != nil {
@@ -108,44 +108,44 @@ func (b *bench) posternPaths() ([]*path, error) {
 		return nil, err
 	}
 	all := []*path{
-		{name: "token jsxc", ask: jsxc, pipes: true},
-		{name: "token totp", ask: totp, longest: 300 * time.Millisecond}, // used tokens are remembered for 90 s
-		{name: "hot cache", ask: fixed("hot.bench", "password"), pipes: true},
-		{name: "disk cache, bcrypt 4", ask: turns("disk4.bench"), most: 128},
-		{name: "disk cache, bcrypt 12", ask: turns("disk12.bench"), most: 16},
+		{name: "token jsxc", ask: jsxc, pipelines: true},
+		{name: "token totp", ask: totp, maxLength: 300 * time.Millisecond}, // the server remembers used tokens for 90 s
+		{name: "hot cache", ask: fixed("hot.bench", "password"), pipelines: true},
+		{name: "disk cache, bcrypt 4", ask: turns("disk4.bench"), maxConns: 128},
+		{name: "disk cache, bcrypt 12", ask: turns("disk12.bench"), maxConns: 16},
 		{name: "negative cache", ask: fixed("hot.bench", "wrong"), want: "0\n"},
 		{name: "isuser cached", ask: isUser},
-		{name: "users backend, bcrypt 4", ask: func(b []byte, _, n int) []byte {
+		{name: "users backend, bcrypt 4", ask: func(b []byte, _, _ int) []byte {
 			return append(b, genericLogin("joe", "users.bench", "password")...)
-		}, most: 128},
+		}, maxConns: 128},
 	}
 	for _, wait := range []string{"0", "20"} {
 		for _, kind := range []string{"jsxc", "json", "nextcloud"} {
-			all = append(all, &path{name: kind + " " + wait + " ms", ask: distinct(kind + wait + ".bench"), beside: "http.Client " + wait + " ms"})
+			all = append(all, &path{name: kind + " " + wait + " ms", ask: distinct(kind + wait + ".bench"), baseline: "http.Client " + wait + " ms"})
 		}
 	}
 	for _, p := range all {
-		p.speech, p.server, p.address = generic, b.postern, b.postern.addr
+		p.protocol, p.server, p.address = generic, b.postern, b.postern.addr
 		if p.want == "" {
 			p.want = "1\n"
 		}
-		if p.beside == "" {
-			p.beside = "echo"
+		if p.baseline == "" {
+			p.baseline = "echo"
 		}
 	}
 	return append(all,
-		&path{name: "saslauthd", beside: "echo saslauthd", speech: saslauthd, server: b.postern, address: b.ownFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
-		&path{name: "dovecot", beside: "echo dovecot", speech: dovecot, server: b.postern, address: b.ownFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipes: true},
+		&path{name: "saslauthd", baseline: "echo saslauthd", protocol: saslauthd, server: b.postern, address: b.ownFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
+		&path{name: "dovecot", baseline: "echo dovecot", protocol: dovecot, server: b.postern, address: b.ownFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipelines: true},
 	), nil
 }
 
-// ceilings lists what the paths are compared with: echoes of the protocols, and a loop without a
-// broker.
+// ceilings returns the baselines: echoes of the protocols, clients that ask the web server without
+// a broker, and the bare relay.
 func (b *bench) ceilings() []*path {
 	list := []*path{
-		{name: "echo", speech: generic, address: b.echo.addr, ask: fixed("echo.bench", "password"), want: "1\n", pipes: true},
-		{name: "echo saslauthd", speech: saslauthd, address: b.echoFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
-		{name: "echo dovecot", speech: dovecot, address: b.echoFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipes: true},
+		{name: "echo", protocol: generic, address: b.echo.addr, ask: fixed("echo.bench", "password"), want: "1\n", pipelines: true},
+		{name: "echo saslauthd", protocol: saslauthd, address: b.echoFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
+		{name: "echo dovecot", protocol: dovecot, address: b.echoFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipelines: true},
 	}
 	for _, p := range list {
 		p.server = b.echo
@@ -155,11 +155,11 @@ func (b *bench) ceilings() []*path {
 		list = append(list, &path{name: "http.Client " + wait + " ms", asker: func() asker { return a }})
 	}
 	slow := *list[len(list)-1]
-	slow.name, slow.along, slow.atOnce = "64 http.Clients 20 ms", slow.name, slots
+	slow.name, slow.with, slow.fixedConns = "64 http.Clients 20 ms", slow.name, slots
 	list = append(list, &slow)
 	for _, p := range list {
-		p.beside = p.name
+		p.baseline = p.name
 	}
-	return append(list, &path{name: "bare relay 0 ms", beside: "http.Client 0 ms", along: "http.Client 0 ms", speech: generic,
+	return append(list, &path{name: "bare relay 0 ms", baseline: "http.Client 0 ms", with: "http.Client 0 ms", protocol: generic,
 		server: b.relay, address: b.relay.addr, ask: fixed("relay.bench", "password"), want: "1\n"})
 }
