@@ -38,6 +38,10 @@ setup: ## Install the servers and tools that the tests need (apt-get).
 check: ## Run gofmt, go vet, staticcheck and go mod tidy -diff.
 	./scripts/check.sh
 
+.PHONY: deadcode
+deadcode: ## List functions that no program reaches; fail if there are any.
+	./scripts/deadcode.sh
+
 # The race detector allocates, too: tests that count allocations run once more without it.
 .PHONY: unit
 unit: ## Run all tests, without installing anything first.
