@@ -8,6 +8,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // errWithheld is why a question is not put to a backend that would take a further refusal amiss.
@@ -32,9 +33,9 @@ type purse struct {
 	budget  *limit.Budget
 	spent   bool // it has been said
 	looking bool
-	looked  limit.Time // when a look began
-	news    uint64     // refusals, ever
-	known   uint64     // those before the last look
+	looked  unixtime.Time // when a look began
+	news    uint64        // refusals, ever
+	known   uint64        // those before the last look
 }
 
 // looked brings what a backend said of itself.
@@ -48,18 +49,18 @@ func newPurse(r *backendRef) *purse {
 	return &purse{backendRef: r, budget: limit.NewBudget(r.rules)}
 }
 
-func (p *purse) now() limit.Time { return limit.At(p.broker.clock()) }
+func (p *purse) now() unixtime.Time { return unixtime.At(p.broker.clock()) }
 
 // allows decides whether a question may be put now.
 func (p *purse) allows(a *ask) limit.Decision {
 	p.look()
 	if !a.unproven() {
-		return limit.PassFree
+		return limit.PassUncounted
 	}
 	now := p.now()
-	d := p.budget.Ask(secretOf(a.call.Key), now)
+	d := p.budget.Admit(a.call.Key.Fingerprint(), now)
 	a.counted = d == limit.Pass
-	if d == limit.Barred {
+	if d == limit.Blocked {
 		p.withheld.Add(1)
 		p.tell(now)
 	}
@@ -70,9 +71,9 @@ func (p *purse) allows(a *ask) limit.Decision {
 func (a *ask) unproven() bool { return a.query.Op == auth.OpAuth && !a.known }
 
 // tell logs when the budget is used up and when it is not any more.
-func (p *purse) tell(now limit.Time) {
-	s := p.budget.Show(now)
-	spent := p.budget.Active() && s.Refusals >= s.Most
+func (p *purse) tell(now unixtime.Time) {
+	s := p.budget.State(now)
+	spent := p.budget.Active() && s.Refusals >= s.Limit
 	if spent == p.spent {
 		return
 	}
@@ -91,7 +92,7 @@ func (p *purse) settle(d *slotDone) {
 		return
 	}
 	if d.counted {
-		p.budget.Landed()
+		p.budget.Done()
 	}
 	refusals := d.attempts
 	if d.class == backend.Refused {
@@ -143,7 +144,7 @@ func (p *purse) onLooked(l *looked) (slow bool) {
 		p.log.Debug("backend did not tell how it treats logins from here", "backend", p.name, "err", l.err)
 		return false
 	}
-	if was := p.budget.Show(p.now()).Exempt; was != l.state.Exempt {
+	if was := p.budget.State(p.now()).Exempt; was != l.state.Exempt {
 		p.log.Info("backend tells whether it counts wrong passwords from here", "backend", p.name, "exempt", l.state.Exempt)
 	}
 	delay := l.state.Delay

@@ -46,7 +46,7 @@ func (r *rig) hashed(user string, verifiers int) {
 // onDiskOf is the record of a user in a store, or nil.
 func onDiskOf(t *testing.T, s store.Store, user string) *cache.User {
 	t.Helper()
-	record, err := s.Get(CredentialKey(auth.Identity{User: user, Domain: "dom.example"}))
+	record, err := s.Get(cache.RecordKey(auth.Identity{User: user, Domain: "dom.example"}))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

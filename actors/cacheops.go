@@ -109,7 +109,7 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 		user.Forget()
 		s.users.place(id, user)
 		if disk := b.disk.Load(); disk != nil {
-			return disk.Apply([]store.Op{{Key: CredentialKey(id)}}, true)
+			return disk.Apply([]store.Op{{Key: cache.RecordKey(id)}}, true)
 		}
 		return nil
 	})

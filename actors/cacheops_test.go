@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -176,15 +177,15 @@ func TestCacheStats(t *testing.T) {
 // TestCredentialKeys: a key names one user, and the prefix of a domain no other domain's.
 func TestCredentialKeys(t *testing.T) {
 	for _, id := range []auth.Identity{{User: "joe", Domain: "dom.example"}, {User: "a b/c", Domain: "ü.example"}} {
-		if got, ok := CredentialOf(CredentialKey(id)); !ok || got != id {
+		if got, ok := cache.RecordIdentity(cache.RecordKey(id)); !ok || got != id {
 			t.Errorf("%+v came back as %+v, %v", id, got, ok)
 		}
 	}
-	if _, ok := CredentialOf([]byte(store.Credentials + "nothing")); ok {
+	if _, ok := cache.RecordIdentity([]byte(store.Credentials + "nothing")); ok {
 		t.Error("a key without a user has one")
 	}
-	long := string(CredentialKey(auth.Identity{User: "joe", Domain: "dom.example.org"}))
-	if prefix := string(CredentialPrefix("dom.example")); len(long) > len(prefix) && long[:len(prefix)] == prefix {
+	long := string(cache.RecordKey(auth.Identity{User: "joe", Domain: "dom.example.org"}))
+	if prefix := string(cache.RecordPrefix("dom.example")); len(long) > len(prefix) && long[:len(prefix)] == prefix {
 		t.Error("a domain's prefix takes in another domain")
 	}
 }

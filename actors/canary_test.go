@@ -145,7 +145,7 @@ func TestCanaryInPanics(t *testing.T) {
 		eventually(t, "recovery", a.recovered)
 	}
 	call := &Call{Req: login("joe", canary), broker: a.Broker}
-	work := &task{call: call, flow: cache.NewFlow(cache.Key{}), shard: a.table.Load().domains["dom.example"].shards[0]}
+	work := &task{call: call, flow: cache.NewLogin(cache.Key{}), shard: a.table.Load().domains["dom.example"].shards[0]}
 	question := &ask{task: work, query: backend.Query{User: "joe", Secret: call.Req.Secret}}
 	reported := &actorStats{name: "canary", log: a.Broker.log}
 	for _, reason := range []any{canary, errors.New(canary), call, call.Req, question, &finished{task: work}, []byte(canary)} {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/store"
 )
 
@@ -24,7 +25,7 @@ func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
 	return b.forget(ctx, &forgetting{
 		of:     func(d *domain) bool { return d.name == name || d.name == "*" },
 		match:  func(id auth.Identity) bool { return id.Domain == name },
-		prefix: CredentialPrefix(name),
+		prefix: cache.RecordPrefix(name),
 	})
 }
 

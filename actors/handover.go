@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/store"
 )
 
@@ -72,7 +73,7 @@ func (d *domain) orderAll(do func(int, *shard)) {
 func (b *Broker) handOver(name string, from, to *domain) {
 	was, will := from.params.Load(), to.params.Load()
 	others := !slices.Equal(was.hops, will.hops) || !slices.Equal(was.logins, will.logins)
-	prefix := CredentialPrefix(name)
+	prefix := cache.RecordPrefix(name)
 	if will.disk && !was.disk {
 		b.wipe(name, func() error { return b.disk.Load().DeletePrefix(prefix) })
 	}
@@ -86,7 +87,7 @@ func (b *Broker) handOver(name string, from, to *domain) {
 			delete(s.left, name)
 			for id, user := range taken {
 				if others {
-					user.Reconsider()
+					user.ForgetRefusals()
 				}
 				s.users.place(id, user)
 			}
@@ -142,12 +143,12 @@ const deleteBatch = 10000
 // deleteUsers deletes the records of all users for whom a domain answers.
 func (b *Broker) deleteUsers(disk store.Store, d *domain) error {
 	if d.name != "*" {
-		return disk.DeletePrefix(CredentialPrefix(d.name))
+		return disk.DeletePrefix(cache.RecordPrefix(d.name))
 	}
 	for {
 		var gone []store.Op
 		err := disk.Scan([]byte(store.Credentials), func(key, _ []byte) bool {
-			if id, ok := CredentialOf(key); ok && b.lookup(id.Domain) == d {
+			if id, ok := cache.RecordIdentity(key); ok && b.lookup(id.Domain) == d {
 				gone = append(gone, store.Op{Key: append([]byte(nil), key...)})
 			}
 			return len(gone) < deleteBatch

@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // limitOp runs a function in an actor, where the state of its limits may be touched.
@@ -102,7 +103,7 @@ func (b *Broker) Limits(ctx context.Context) (map[string]DomainLimits, map[strin
 	defer b.shape.RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, opPatience)
 	defer cancel()
-	now := limit.At(b.clock())
+	now := unixtime.At(b.clock())
 	domains, backends := make(map[string]DomainLimits), make(map[string]BackendBudget)
 	var errs []error
 	for name, d := range b.table.Load().domains {
@@ -120,8 +121,8 @@ func (b *Broker) Limits(ctx context.Context) (map[string]DomainLimits, map[strin
 	for _, r := range b.table.Load().backends {
 		var l BackendBudget
 		err := r.atPurse(ctx, func(p *purse) {
-			s := p.budget.Show(now)
-			l = BackendBudget{s.Refusals, s.Most, s.Exempt, time.Duration(p.delay.Load()), p.withheld.Load()}
+			s := p.budget.State(now)
+			l = BackendBudget{s.Refusals, s.Limit, s.Exempt, time.Duration(p.delay.Load()), p.withheld.Load()}
 		})
 		if errs = append(errs, err); err == nil {
 			backends[r.name] = l
@@ -148,7 +149,7 @@ func (b *Broker) UserLimit(ctx context.Context, id auth.Identity) (Limited, erro
 	}
 	var state limit.State
 	if err := d.atLimiter(ctx, func(g *limiter) {
-		state = g.users.Show(b.userHash(id), &g.params.Load().limits.user, limit.At(b.clock()))
+		state = g.users.State(b.userHash(id), &g.params.Load().limits.user, unixtime.At(b.clock()))
 	}); err != nil {
 		return Limited{}, err
 	}
@@ -169,7 +170,9 @@ func (b *Broker) AddressLimit(ctx context.Context, address string) (map[string]L
 			continue
 		}
 		var state limit.State
-		err := d.atLimiter(ctx, func(g *limiter) { state = g.addresses.Show(from, &g.params.Load().limits.address, limit.At(b.clock())) })
+		err := d.atLimiter(ctx, func(g *limiter) {
+			state = g.addresses.State(from, &g.params.Load().limits.address, unixtime.At(b.clock()))
+		})
 		if errs = append(errs, err); err == nil {
 			all[name] = limitedOf(from.String(), state)
 		}

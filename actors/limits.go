@@ -1,14 +1,13 @@
 package actors
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"postern/internal/auth"
-	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // limits are a domain's limits on refused passwords.
@@ -25,7 +24,7 @@ func newLimits(cfg config.Limit) limits {
 	rules := limit.Rules{Window: cfg.Window, First: cfg.FirstPause, Longest: cfg.LongestPause}
 	l := limits{user: rules, address: rules, exempt: cfg.Exempt}
 	l.user.Refusals = cfg.UserRefusals
-	l.address.Refusals, l.address.Ahead = cfg.AddressRefusals, addressAhead
+	l.address.Refusals, l.address.InFlight = cfg.AddressRefusals, addressAhead
 	return l
 }
 
@@ -41,9 +40,6 @@ type bar struct {
 	verdict auth.Verdict
 	source  auth.Source
 }
-
-// secretOf is what tells refused secrets apart: a part of the keyed MAC of user and secret.
-func secretOf(k cache.Key) uint64 { return binary.LittleEndian.Uint64(k[:]) }
 
 // limiter is the part of a router that applies the limits. It sees what memory could not answer,
 // so its word holds only for secrets that the cache turns out not to know: the shard has it.
@@ -63,15 +59,15 @@ func (l *limiter) look(c *Call) {
 	if c.Req.Op != auth.OpAuth {
 		return
 	}
-	rules, secret := &l.params.Load().limits, secretOf(c.Key)
-	now := limit.At(l.broker.clock())
-	end := limit.At(l.broker.clock().Add(time.Until(c.Deadline)))
-	c.counts(heldUser, l.users.Ask(c.hash, secret, &rules.user, now, end), auth.SourceLimitUser)
+	rules, secret := &l.params.Load().limits, c.Key.Fingerprint()
+	now := unixtime.At(l.broker.clock())
+	end := unixtime.At(l.broker.clock().Add(time.Until(c.Deadline)))
+	c.counts(heldUser, l.users.Admit(c.hash, secret, &rules.user, now, end), auth.SourceLimitUser)
 	if c.bar != (bar{}) {
 		return
 	}
 	if from, ok := limit.Network(c.Req.Client, rules.exempt); ok {
-		c.counts(heldAddress, l.addresses.Ask(from, secret, &rules.address, now, end), auth.SourceLimitAddress)
+		c.counts(heldAddress, l.addresses.Admit(from, secret, &rules.address, now, end), auth.SourceLimitAddress)
 	}
 }
 
@@ -83,7 +79,7 @@ func (c *Call) counts(flag uint8, d limit.Decision, source auth.Source) {
 	case limit.Wait:
 		c.bar = bar{auth.Unavailable, source}
 		c.Trace.Add("limit", "unless the cache knows the password, nobody can tell while others are being asked about ("+source.String()+")")
-	case limit.Barred:
+	case limit.Blocked:
 		c.bar = bar{auth.Deny, source}
 		c.Trace.Add("limit", "unless the cache knows the password, it is refused: there were too many wrong ones ("+source.String()+")")
 	}
@@ -94,19 +90,19 @@ func (l *limiter) landed(c *Call, refused bool) {
 	if c.held == 0 && !refused {
 		return
 	}
-	rules, now := &l.params.Load().limits, limit.At(l.broker.clock())
+	rules, now := &l.params.Load().limits, unixtime.At(l.broker.clock())
 	from, known := limit.Network(c.Req.Client, rules.exempt)
 	if c.held&heldUser != 0 {
-		l.users.Landed(c.hash, &rules.user, now)
+		l.users.Done(c.hash, &rules.user, now)
 	}
 	if c.held&heldAddress != 0 && known {
-		l.addresses.Landed(from, &rules.address, now)
+		l.addresses.Done(from, &rules.address, now)
 	}
 	c.held = 0
 	if !refused {
 		return
 	}
-	secret := secretOf(c.Key)
+	secret := c.Key.Fingerprint()
 	if l.users.Refused(c.hash, secret, c.ID.String(), &rules.user, now) {
 		if held, ok := l.userNag.due(time.Now()); ok {
 			l.log.Warn("user limited: too many wrong passwords; those that the cache does not know are refused for a while",

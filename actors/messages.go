@@ -24,7 +24,7 @@ const attempts = 3
 // the bookkeeping that follows the answer. It outlives restarts of the shard that owns it.
 type task struct {
 	call  *Call
-	flow  *cache.Flow // auth only
+	flow  *cache.Login // auth only
 	chain backend.Chain
 	hop   int  // index into params.hops of the backend being asked
 	known bool // the backend has accepted this secret before

@@ -4,10 +4,11 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
+	"postern/internal/unixtime"
 )
 
 // finishOther ends the operations other than auth.
-func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source auth.Source, now cache.Time) {
+func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source auth.Source, now unixtime.Time) {
 	c := t.call
 	a := auth.Answer{Source: source, Body: r.Body}
 	switch r.Class {
@@ -29,7 +30,7 @@ func (s *shard) finishOther(t *task, user *cache.User, r backend.Result, source 
 	s.deliver(t, cache.Step{Answer: a, Lasting: lasting})
 }
 
-func (s *shard) afterIsUser(t *task, user *cache.User, r backend.Result, a auth.Answer, now cache.Time) auth.Answer {
+func (s *shard) afterIsUser(t *task, user *cache.User, r backend.Result, a auth.Answer, now unixtime.Time) auth.Answer {
 	id, rules := t.call.ID, &s.params.Load().rules
 	switch r.Class {
 	case backend.Accepted, backend.Refused:
@@ -69,7 +70,7 @@ func (s *shard) afterChange(t *task, user *cache.User, class backend.Class) (las
 		return false
 	default:
 		// Whether it was carried out is not known: every password must be verified again.
-		user.Doubt()
+		user.Invalidate()
 	}
 	s.epoch++
 	s.broker.sys.Root.Send(s.router, &changed{user: c.hash, done: class == backend.Accepted})

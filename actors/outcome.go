@@ -4,10 +4,11 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
+	"postern/internal/unixtime"
 )
 
 // conclude tells a login's flow what all its backends came to.
-func (s *shard) conclude(f *finished, user *cache.User, result backend.Result, now cache.Time) {
+func (s *shard) conclude(f *finished, user *cache.User, result backend.Result, now unixtime.Time) {
 	t := f.task
 	if s.outdated(t) {
 		t.flow.Outdate()
@@ -22,7 +23,7 @@ func (s *shard) conclude(f *finished, user *cache.User, result backend.Result, n
 	if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {
 		outcome, source = cache.Withheld, auth.SourceLimitBudget
 	}
-	s.apply(t, user, t.flow.Asked(user, outcome, source, &s.params.Load().rules, now))
+	s.apply(t, user, t.flow.BackendAnswered(user, outcome, source, &s.params.Load().rules, now))
 }
 
 // outcomeOf is what a backend's answer means to the cache.
@@ -33,9 +34,9 @@ func outcomeOf(c backend.Class, busy bool) cache.Outcome {
 	case backend.Refused:
 		return cache.Refused
 	case backend.Misconfigured:
-		return cache.Broken
+		return cache.Misconfigured
 	case backend.Unsupported:
-		return cache.NotThere
+		return cache.Unsupported
 	}
 	if busy {
 		return cache.Busy

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 )
 
 // saslauthdLogin is a request of the saslauthd protocol.
@@ -52,7 +53,7 @@ func TestOneLoginForManyConnections(t *testing.T) {
 	}
 
 	eventually(t, "the hash on disk", func() bool {
-		_, err := disk.Get(CredentialKey(auth.Identity{User: "joe", Domain: "dom.example"}))
+		_, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "dom.example"}))
 		return err == nil
 	})
 	all, err := r.CacheStats(context.Background())

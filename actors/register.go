@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/registry"
 	"postern/internal/store"
@@ -103,7 +104,7 @@ func (b *Broker) rekey(name string, was, will bool) {
 	if was == will || disk == nil {
 		return
 	}
-	any, prefix := false, CredentialPrefix(name)
+	any, prefix := false, cache.RecordPrefix(name)
 	err := disk.Scan(prefix, func([]byte, []byte) bool { any = true; return false })
 	if err == nil && any {
 		err = disk.DeletePrefix(prefix)

@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/cache"
 	"postern/internal/config"
 )
 
@@ -27,7 +28,7 @@ func TestRegisterBesideBlock(t *testing.T) {
 			})
 			r.want(r.at("a.example", "joe", fallbackPassword), allow, fromBackend)
 			record := func() error {
-				_, err := disk.Get(CredentialKey(auth.Identity{User: "joe", Domain: "a.example"}))
+				_, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "a.example"}))
 				return err
 			}
 			r.kept("a.example", "joe") // whose hash is the last to be written

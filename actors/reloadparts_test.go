@@ -12,8 +12,8 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/unixtime"
 )
 
 // TestReloadOpensStore: the first domain that is kept on disk brings the store.
@@ -77,7 +77,7 @@ func TestReloadRemovesDomain(t *testing.T) {
 	r.hashed("joe", 1)
 	r.clock.advance(10 * time.Minute)
 	r.want(r.auth("joe", "good"), allow, hot)
-	used := cache.At(r.clock.now())
+	used := unixtime.At(r.clock.now())
 	r.fake.ask = held.ask
 	before := r.start("ann", "good")
 	held.reached(t, 1)

@@ -133,7 +133,7 @@ func (b *Broker) ForgetGroup(ctx context.Context, group, domain string) (steps i
 		var o outcome
 		var plan *roster.Plan
 		if plan, o.err = roster.NewRemoval(t.state(domain), group); o.err == nil {
-			o.steps, o.err = t.server.Carry(b.ctx, plan)
+			o.steps, o.err = t.server.Apply(b.ctx, plan)
 		}
 		r.log.Info("shared roster: a group was taken from the XMPP server", "domain", domain, "group", group, "steps", o.steps, "err", o.err)
 		done <- o

@@ -183,7 +183,7 @@ func TestRosterRefreshOfMany(t *testing.T) {
 	state := roster.State{Store: disk, Domain: "dom.example"}
 	var ops []store.Op
 	for i := range users {
-		op, err := state.AdoptUser(auth.Identity{User: fmt.Sprintf("user%d", i), Domain: "dom.example"}, roster.User{Groups: []string{"Team"}})
+		op, err := state.ImportUser(auth.Identity{User: fmt.Sprintf("user%d", i), Domain: "dom.example"}, roster.User{Groups: []string{"Team"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -102,7 +102,7 @@ func (r *rosterRef) run(batch []auth.Identity) {
 	if err == nil && !wanted.Empty() {
 		var plan *roster.Plan
 		if plan, err = roster.NewPlan(wanted); err == nil {
-			steps, err = t.server.Carry(r.broker.ctx, plan)
+			steps, err = t.server.Apply(r.broker.ctx, plan)
 		}
 		if err != nil {
 			failed = batch[:asked]
@@ -114,7 +114,7 @@ func (r *rosterRef) run(batch []auth.Identity) {
 }
 
 // report says what a run did, and complains seldom.
-func (r *rosterRef) report(domain string, w *roster.Wanted, users, steps int, took time.Duration, err error) {
+func (r *rosterRef) report(domain string, w *roster.Desired, users, steps int, took time.Duration, err error) {
 	if err != nil && r.broker.ctx.Err() == nil {
 		if held, ok := r.failures.due(time.Now()); ok {
 			r.log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", held)
@@ -136,8 +136,8 @@ func (r *rosterRef) report(domain string, w *roster.Wanted, users, steps int, to
 // gather asks about each user and folds the answers that are new; with all, the others too. It
 // stops when the backends are out of order. It returns of whom they could not tell, and how many
 // of the users, the first, they were asked about.
-func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Wanted, failed []auth.Identity, asked int, err error) {
-	w = roster.NewWanted(state, &r.filter)
+func (r *rosterTurn) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Desired, failed []auth.Identity, asked int, err error) {
+	w = roster.NewDesired(state, &r.filter)
 	outages, last := 0, roster.Answer{}
 	for i, id := range batch {
 		if outages >= outagesInRow || ctx.Err() != nil {

@@ -9,6 +9,7 @@ import (
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
 	"postern/internal/cache"
+	"postern/internal/unixtime"
 )
 
 // flushEvery is how long a "last used" may be missing on disk.
@@ -90,7 +91,7 @@ func (s *shard) onCall(c *Call) {
 
 // onHot answers from memory, or lets the router see whether somebody is asking the same.
 func (s *shard) onHot(c *Call) {
-	now := cache.At(s.broker.clock())
+	now := unixtime.At(s.broker.clock())
 	rules := &s.params.Load().rules
 	switch c.Req.Op {
 	case auth.OpAuth:
@@ -112,7 +113,7 @@ func (s *shard) onHot(c *Call) {
 	}
 	s.count.Missed++
 	if c.Trace != nil {
-		c.Trace.Add("cache", s.users.get(c.ID).Missed(c.Key))
+		c.Trace.Add("cache", s.users.get(c.ID).MissReason(c.Key))
 	}
 	if c.Key == (cache.Key{}) {
 		c.Key = s.broker.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
@@ -138,12 +139,12 @@ func (s *shard) begin(c *Call) {
 		s.askFirst(t)
 		return
 	}
-	t.flow = cache.NewFlow(c.Key)
+	t.flow = cache.NewLogin(c.Key)
 	if c.bar != (bar{}) {
-		t.flow.Bar(auth.Answer{Verdict: c.bar.verdict, Source: c.bar.source})
+		t.flow.RequireKnown(auth.Answer{Verdict: c.bar.verdict, Source: c.bar.source})
 	}
 	user := s.users.get(c.ID)
-	s.apply(t, user, t.flow.Start(user, &s.params.Load().rules, cache.At(s.broker.clock())))
+	s.apply(t, user, t.flow.Start(user, &s.params.Load().rules, unixtime.At(s.broker.clock())))
 }
 
 // apply carries out what a flow decided.
@@ -252,21 +253,21 @@ func (s *shard) onFinished(f *finished) {
 	if len(s.left) > 0 && s.forwardResult(f) {
 		return
 	}
-	now := cache.At(s.broker.clock())
+	now := unixtime.At(s.broker.clock())
 	rules := &s.params.Load().rules
 	user := s.users.get(f.call.ID)
 	switch f.do {
 	case cache.Compare:
 		s.apply(f.task, user, f.flow.Compared(user, f.match, f.hashes, f.ran, rules, now))
 	case cache.Hash:
-		s.apply(f.task, user, f.flow.WasHashed(user, f.hash))
+		s.apply(f.task, user, f.flow.Hashed(user, f.hash))
 	case cache.Ask:
 		s.onAsked(f, user, now)
 	}
 }
 
 // onAsked takes a backend's answer: the next backend of the chain, or the end of it.
-func (s *shard) onAsked(f *finished, user *cache.User, now cache.Time) {
+func (s *shard) onAsked(f *finished, user *cache.User, now unixtime.Time) {
 	t := f.task
 	t.short = t.short || f.source == auth.SourceLimitBudget
 	if !t.chain.Add(f.result) && t.hop+1 < len(t.params.hops) {

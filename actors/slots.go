@@ -114,7 +114,7 @@ func (s *slots) admits(a *ask) bool {
 	switch s.purse.allows(a) {
 	case limit.Wait:
 		return false
-	case limit.Barred:
+	case limit.Blocked:
 		a.call.Trace.Add(s.name, errWithheld.Error())
 		a.finish(backend.Result{Class: backend.Outage, Err: errWithheld}, auth.SourceLimitBudget, false)
 	default:
@@ -127,7 +127,7 @@ func (s *slots) admits(a *ask) bool {
 func (s *slots) start(a *ask) {
 	if !s.state.Allow(time.Now()) {
 		if a.counted {
-			s.purse.budget.Landed()
+			s.purse.budget.Done()
 		}
 		a.finish(backend.Result{Class: backend.Outage, Err: errBreaker}, auth.SourceBackend, false)
 		return
@@ -153,7 +153,7 @@ func (r *backendRef) run(a *ask) {
 			class = backend.Unsupported // our own fault, or no login asked: that tells nothing of the backend
 		}
 		r.send(&slotDone{class: class, attempts: result.Attempts, login: a.query.Op == auth.OpAuth,
-			counted: a.counted, user: a.call.hash, secret: secretOf(a.call.Key)})
+			counted: a.counted, user: a.call.hash, secret: a.call.Key.Fingerprint()})
 		a.finish(result, source, false)
 	}()
 	ctx, cancel := context.WithDeadline(r.broker.ctx, a.deadline)

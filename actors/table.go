@@ -10,25 +10,6 @@ import (
 	"postern/internal/store"
 )
 
-// CredentialKey is the store's key of a user's record.
-func CredentialKey(id auth.Identity) []byte {
-	return []byte(store.Credentials + id.Domain + "\x00" + id.User)
-}
-
-// CredentialPrefix is the prefix of all records of a domain.
-func CredentialPrefix(domain string) []byte { return []byte(store.Credentials + domain + "\x00") }
-
-// CredentialOf is the inverse of CredentialKey.
-func CredentialOf(key []byte) (id auth.Identity, ok bool) {
-	rest := key[len(store.Credentials):]
-	for i, c := range rest {
-		if c == 0 {
-			return auth.Identity{Domain: string(rest[:i]), User: string(rest[i+1:])}, true
-		}
-	}
-	return id, false
-}
-
 // users is the hot tier of one shard: who was seen lately, bounded. Users of whom only
 // refusals are known stand in a list of their own, so that a stream of invented names does
 // not push out those who log in.
@@ -85,7 +66,7 @@ func (u *users) place(id auth.Identity, user *cache.User) {
 	if u.strange(id.Domain) {
 		return
 	}
-	if user.Worthless() {
+	if user.Disposable() {
 		if u.known.Contains(id) {
 			delete(u.touched, id)
 			u.known.Remove(id)
@@ -107,7 +88,7 @@ func (u *users) onDisk() *disk {
 
 func (u *users) load(id auth.Identity) *cache.User {
 	if disk := u.onDisk(); disk != nil && !u.broker.hidden.has(id) {
-		record, err := disk.Get(CredentialKey(id))
+		record, err := disk.Get(cache.RecordKey(id))
 		if err == nil {
 			var user *cache.User
 			if user, err = cache.Decode(record); err == nil {
@@ -129,7 +110,7 @@ func (u *users) save(id auth.Identity, user *cache.User) {
 	if disk == nil || u.strange(id.Domain) {
 		return
 	}
-	err := disk.Apply([]store.Op{{Key: CredentialKey(id), Value: user.Encode()}}, false)
+	err := disk.Apply([]store.Op{{Key: cache.RecordKey(id), Value: user.Encode()}}, false)
 	if (err != nil) != u.failing {
 		u.failing = err != nil
 		if u.failing {
@@ -155,7 +136,7 @@ func (u *users) reconsider() {
 	for _, list := range []*simplelru.LRU[auth.Identity, *cache.User]{u.known, u.strangers} {
 		for _, id := range list.Keys() {
 			if user, ok := list.Peek(id); ok {
-				user.Reconsider()
+				user.ForgetRefusals()
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/registry"
 )
@@ -63,7 +64,7 @@ func TestTenantFromFallback(t *testing.T) {
 			r.want(r.at("b.example", "joe", fallbackPassword), allow, fromBackend)
 			if storage == config.StorageDisk {
 				eventually(t, "ann on disk", func() bool {
-					_, err := disk.Get(CredentialKey(auth.Identity{User: "ann", Domain: "a.example"}))
+					_, err := disk.Get(cache.RecordKey(auth.Identity{User: "ann", Domain: "a.example"}))
 					return err == nil
 				})
 			}
@@ -130,14 +131,14 @@ func TestTenantRules(t *testing.T) {
 	r.want(r.at("b.example", "ann", "good"), allow, fromBackend)
 	for _, domain := range []string{"a.example", "b.example"} {
 		eventually(t, "ann on disk", func() bool {
-			_, err := disk.Get(CredentialKey(auth.Identity{User: "ann", Domain: domain}))
+			_, err := disk.Get(cache.RecordKey(auth.Identity{User: "ann", Domain: domain}))
 			return err == nil
 		})
 	}
 	r.reload(func(c *config.Config) { c.Registry.Idle = 20 * time.Millisecond })
 	eventually(t, "both to be idle", func() bool { return r.tenants.awake.Load() == 0 })
 	r.reload(func(c *config.Config) { c.Registry.Cache.Storage = config.StorageMemory })
-	if _, err := disk.Get(CredentialKey(auth.Identity{User: "ann", Domain: "b.example"})); err == nil {
+	if _, err := disk.Get(cache.RecordKey(auth.Identity{User: "ann", Domain: "b.example"})); err == nil {
 		t.Error("a record is left of a cache that is in memory now")
 	}
 }
@@ -167,7 +168,7 @@ func TestTenantStoreByReload(t *testing.T) {
 func TestTenantCache(t *testing.T) {
 	r, _, disk := newEstate(t, func(s *setup) { s.cfg.Registry.Cache.Storage = config.StorageDisk }, "a.example", "b.example")
 	ctx, joe := context.Background(), auth.Identity{User: "joe", Domain: "a.example"}
-	known := func() bool { _, err := disk.Get(CredentialKey(joe)); return err == nil }
+	known := func() bool { _, err := disk.Get(cache.RecordKey(joe)); return err == nil }
 	login := func() {
 		r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 		eventually(t, "joe on disk", known)

@@ -13,6 +13,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/registry"
 	"postern/internal/store"
@@ -226,7 +227,7 @@ func TestTenantIdle(t *testing.T) {
 	before := len(r.actors())
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	eventually(t, "the end of an idle domain", func() bool { return len(r.actors()) == before && e.open() == 0 })
-	if _, err := disk.Get(CredentialKey(auth.Identity{User: "joe", Domain: "a.example"})); err != nil {
+	if _, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "a.example"})); err != nil {
 		t.Errorf("joe on disk: %v", err)
 	}
 	r.want(r.at("a.example", "joe", "good"), allow, auth.SourceCache)

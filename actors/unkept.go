@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -26,7 +27,7 @@ func (b *Broker) dropUnkept() {
 	}
 	for name := range *b.tenants.names.Load() {
 		if t.domains[name] == nil {
-			drop(name, func() error { return disk.DeletePrefix(CredentialPrefix(name)) })
+			drop(name, func() error { return disk.DeletePrefix(cache.RecordPrefix(name)) })
 		}
 	}
 }
@@ -34,7 +35,7 @@ func (b *Broker) dropUnkept() {
 // hasUsers reports whether there may be records of a domain's users; of those of the fallback it
 // knows only that there are some of somebody.
 func hasUsers(disk store.Store, name string) (found bool, err error) {
-	prefix := CredentialPrefix(name)
+	prefix := cache.RecordPrefix(name)
 	if name == "*" {
 		prefix = []byte(store.Credentials)
 	}

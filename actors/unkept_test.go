@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -27,7 +28,7 @@ func TestUnkeptIsForgotten(t *testing.T) {
 			_, _, disk := newEstate(t, func(s *setup) {
 				for _, name := range []string{block, fallback, registered} {
 					id := auth.Identity{User: "joe", Domain: name}
-					if err := s.store.Apply([]store.Op{{Key: CredentialKey(id), Value: []byte("x")}}, true); err != nil {
+					if err := s.store.Apply([]store.Op{{Key: cache.RecordKey(id), Value: []byte("x")}}, true); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -47,7 +48,7 @@ func TestUnkeptIsForgotten(t *testing.T) {
 			}, registered)
 			kept := map[string]bool{}
 			if err := disk.Scan([]byte(store.Credentials), func(key, _ []byte) bool {
-				id, _ := CredentialOf(key)
+				id, _ := cache.RecordIdentity(key)
 				kept[id.Domain] = true
 				return true
 			}); err != nil {

@@ -88,7 +88,7 @@ func (a *app) cacheShow(ctx context.Context, cfg *config.Config, args []string) 
 	shown := describeUser(id, new(cache.User)) // what is shown when nothing was ever remembered
 	err = either(ctx, cfg, "/v1/cache/show", controlRequest{User: id.User, Domain: id.Domain}, &shown, func(p *store.Pebble) error {
 		user := new(cache.User)
-		record, err := p.Get(actors.CredentialKey(id))
+		record, err := p.Get(cache.RecordKey(id))
 		if err == nil {
 			user, err = cache.Decode(record)
 		}
@@ -128,7 +128,7 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) err
 		if id == (auth.Identity{}) {
 			return p.DeletePrefix([]byte(store.Credentials))
 		}
-		return p.Apply([]store.Op{{Key: actors.CredentialKey(id)}}, true)
+		return p.Apply([]store.Op{{Key: cache.RecordKey(id)}}, true)
 	})
 }
 
@@ -136,7 +136,7 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) err
 func countRecords(p *store.Pebble) (map[string]int, error) {
 	n := map[string]int{}
 	err := p.Scan([]byte(store.Credentials), func(key, _ []byte) bool {
-		if id, ok := actors.CredentialOf(key); ok {
+		if id, ok := cache.RecordIdentity(key); ok {
 			n[id.Domain]++
 		}
 		return true
@@ -157,7 +157,7 @@ func (a *app) cacheForget(ctx context.Context, cfg *config.Config, args []string
 		return fmt.Errorf("%q is not a domain: write USER@DOMAIN or DOMAIN: %w", args[0], err)
 	}
 	return a.forgotten(args[0], either(ctx, cfg, "/v1/cache/forget", controlRequest{Domain: domain}, &struct{}{}, func(p *store.Pebble) error {
-		return p.DeletePrefix(actors.CredentialPrefix(domain))
+		return p.DeletePrefix(cache.RecordPrefix(domain))
 	}))
 }
 

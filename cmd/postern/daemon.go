@@ -42,7 +42,7 @@ func (d *daemon) start(ctx context.Context, cfg *config.Config) error {
 		d.store.Store(d.openStore(cfg, whenFree(ctx)))
 	}
 	if d.store.Load() == nil {
-		if err := store.Outdate(storeDir(cfg)); err != nil {
+		if err := store.MarkIncomplete(storeDir(cfg)); err != nil {
 			d.log.Error("store", "err", err)
 		}
 	}

@@ -102,10 +102,10 @@ func forgetStored(s store.Store, id auth.Identity) (n forgotten, err error) {
 		return true
 	}
 	if id.User == "" {
-		prefix := actors.CredentialPrefix(id.Domain)
+		prefix := cache.RecordPrefix(id.Domain)
 		return n, errors.Join(s.Scan(prefix, count), s.DeletePrefix(prefix))
 	}
-	key := actors.CredentialKey(id)
+	key := cache.RecordKey(id)
 	record, err := s.Get(key)
 	if errors.Is(err, store.ErrNotFound) {
 		return n, nil
@@ -214,7 +214,7 @@ func (d *daemon) forgetUser(ctx context.Context, id auth.Identity) (n forgotten,
 // memory where there are more.
 func (d *daemon) forgetDomain(ctx context.Context, name string) (n forgotten, err error) {
 	if disk := d.store.Load(); disk != nil {
-		err = disk.Scan(actors.CredentialPrefix(name), func(_, value []byte) bool {
+		err = disk.Scan(cache.RecordPrefix(name), func(_, value []byte) bool {
 			if user, err := cache.Decode(value); err == nil {
 				n.add(user)
 			}

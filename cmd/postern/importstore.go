@@ -7,13 +7,13 @@ import (
 	"slices"
 	"time"
 
-	"postern/actors"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/registry"
 	"postern/internal/roster"
 	"postern/internal/store"
+	"postern/internal/unixtime"
 	"postern/internal/xcauth"
 )
 
@@ -148,8 +148,8 @@ func (m *importer) account(row *xcauth.Account, pending map[auth.Identity]*cache
 		}
 	}
 	m.ops = append(m.ops, store.Op{Key: mark, Value: []byte{1}})
-	v := cache.Verifier{Hash: row.Hash, First: cache.At(row.First), Verified: cache.At(row.Last), Used: cache.At(row.Used)}
-	if !user.Adopt(v, domain.Cache.Secrets, cache.At(m.now)) {
+	v := cache.Verifier{Hash: row.Hash, First: unixtime.At(row.First), Verified: unixtime.At(row.Last), Used: unixtime.At(row.Used)}
+	if !user.Import(v, domain.Cache.Secrets, unixtime.At(m.now)) {
 		m.counts.Passwords.Known++
 		return nil
 	}
@@ -165,14 +165,14 @@ func (m *importer) rosters(data *xcauth.Data) error {
 	for _, address := range slices.Sorted(maps.Keys(data.People)) {
 		p := data.People[address]
 		u := roster.User{Named: p.Named, Name: p.Name, Groups: p.Groups}
-		err := m.adopt(&m.counts.People, p.ID.Domain, func(s roster.State) ([]store.Op, error) { return s.AdoptUser(p.ID, u) })
+		err := m.adopt(&m.counts.People, p.ID.Domain, func(s roster.State) ([]store.Op, error) { return s.ImportUser(p.ID, u) })
 		if err != nil {
 			return err
 		}
 	}
 	for _, g := range data.Groups {
 		err := m.adopt(&m.counts.Groups, g.Domain, func(s roster.State) ([]store.Op, error) {
-			return s.AdoptGroup(g.Name, g.Members)
+			return s.ImportGroup(g.Name, g.Members)
 		})
 		if err != nil {
 			return err
@@ -211,7 +211,7 @@ func (m *importer) user(id auth.Identity) (*cache.User, error) {
 	if m.store == nil {
 		return new(cache.User), nil
 	}
-	record, err := m.store.Get(actors.CredentialKey(id))
+	record, err := m.store.Get(cache.RecordKey(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return new(cache.User), nil
 	}
@@ -238,7 +238,7 @@ func (m *importer) has(key []byte) (bool, error) {
 // flush writes what has come together.
 func (m *importer) flush(pending map[auth.Identity]*cache.User) error {
 	for id, user := range pending {
-		m.ops = append(m.ops, store.Op{Key: actors.CredentialKey(id), Value: user.Encode()})
+		m.ops = append(m.ops, store.Op{Key: cache.RecordKey(id), Value: user.Encode()})
 	}
 	clear(pending)
 	ops := m.ops

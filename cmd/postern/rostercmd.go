@@ -139,7 +139,7 @@ func describeRoster(s store.Store, id auth.Identity) (shown rosterUser, err erro
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		if g := groups[name]; slices.Contains(g.Members, id.String()) {
 			shown.Groups[name] = len(g.Members)
-			if g.Unsure {
+			if g.Dirty {
 				shown.Doubtful = append(shown.Doubtful, name)
 			}
 		}

@@ -101,7 +101,7 @@ func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry,
 	if !known {
 		hash = u.dummy
 	}
-	fit, match := passhash.Fit(hash, secret.Reveal()), false
+	fit, match := passhash.SameLength(hash, secret.Reveal()), false
 	if err := u.hashing(ctx, func() { match = u.match(fit, secret.Reveal()) }); err != nil {
 		return Result{Class: Outage, Known: known, Err: fmt.Errorf("the password was not compared: %w", err)}
 	}

@@ -24,7 +24,7 @@ func TestAcceptanceOlderThanRefusal(t *testing.T) {
 		}
 		return u
 	}
-	reconsider := func(_ *testing.T, u *User, _ *Rules) *User { u.Reconsider(); return u }
+	reconsider := func(_ *testing.T, u *User, _ *Rules) *User { u.ForgetRefusals(); return u }
 	for name, c := range map[string]struct {
 		refusedAt     time.Duration
 		before, after func(*testing.T, *User, *Rules) *User // the refusal
@@ -40,20 +40,20 @@ func TestAcceptanceOlderThanRefusal(t *testing.T) {
 	} {
 		u, rules := &User{}, defaults()
 		login(t, u, keyB, "", Refused, rules, base)
-		slow, quick := NewFlow(keyA), NewFlow(keyA)
+		slow, quick := NewLogin(keyA), NewLogin(keyA)
 		slow.Start(u, rules, base)
 		quick.Start(u, rules, base)
 		if c.before != nil {
 			u = c.before(t, u, rules)
 		}
-		quick.Asked(u, Refused, auth.SourceBackend, rules, after(c.refusedAt))
+		quick.BackendAnswered(u, Refused, auth.SourceBackend, rules, after(c.refusedAt))
 		if c.after != nil {
 			u = c.after(t, u, rules)
 		}
 		if past := u.refusal(keyA); c.after != nil && past != nil && past.standing == held {
 			t.Errorf("%s: the refusal still holds", name)
 		}
-		step := slow.Asked(u, Accepted, auth.SourceBackend, rules, after(2*time.Second))
+		step := slow.BackendAnswered(u, Accepted, auth.SourceBackend, rules, after(2*time.Second))
 		if step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
 			t.Errorf("%s: answered %v, remembered %+v", name, step.Answer.Verdict, u.Verifiers)
 		}
@@ -89,13 +89,13 @@ func TestAcceptanceYoungerThanRefusal(t *testing.T) {
 // A login that is at the backend while the account is changed is answered, but its password may
 // be the old one and is not remembered. One that is asked later is, within the same millisecond too.
 func TestAcceptanceOlderThanChange(t *testing.T) {
-	for name, change := range map[string]func(*User){"forget": (*User).Forget, "doubt": (*User).Doubt} {
+	for name, change := range map[string]func(*User){"forget": (*User).Forget, "doubt": (*User).Invalidate} {
 		u, rules := &User{}, defaults()
-		old := NewFlow(keyA)
+		old := NewLogin(keyA)
 		old.Start(u, rules, base)
 		change(u)
 		old.Supersede()
-		step := old.Asked(u, Accepted, auth.SourceBackend, rules, base)
+		step := old.BackendAnswered(u, Accepted, auth.SourceBackend, rules, base)
 		if step.Answer.Verdict != auth.Allow || step.Do != Nothing || len(u.Verifiers) != 0 {
 			t.Errorf("%s: answered %v, remembered %+v", name, step.Answer.Verdict, u.Verifiers)
 		}
@@ -115,7 +115,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 	for _, hashes := range []bool{false, true} {
 		for _, since := range []bool{false, true} {
 			u, rules := &User{}, defaults()
-			old := NewFlow(keyA)
+			old := NewLogin(keyA)
 			old.Start(u, rules, base)
 			u.Forget()
 			if hashes {
@@ -126,7 +126,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 				u.refuse(keyA, held, rules, base)
 			}
 			old.Supersede()
-			step := old.Asked(u, Refused, auth.SourceBackend, rules, base)
+			step := old.BackendAnswered(u, Refused, auth.SourceBackend, rules, base)
 			if step.Answer.Verdict != auth.Deny || u.keyed(keyA) != nil || (step.Do == Compare) != hashes {
 				t.Errorf("hashes %v: %+v, remembered %+v", hashes, step, u.Verifiers)
 			}
@@ -147,20 +147,20 @@ func TestRefusalOlderThanChange(t *testing.T) {
 // that refusal came is not remembered; one from after it is.
 func TestAcceptanceOlderThanMutedRefusal(t *testing.T) {
 	u, rules := &User{}, defaults()
-	old, slow := NewFlow(keyA), NewFlow(keyA)
+	old, slow := NewLogin(keyA), NewLogin(keyA)
 	old.Start(u, rules, base)
 	u.Forget()
 	old.Supersede()
 	slow.Start(u, rules, base)
-	old.Asked(u, Refused, auth.SourceBackend, rules, base)
-	slow.Asked(u, Accepted, auth.SourceBackend, rules, base)
+	old.BackendAnswered(u, Refused, auth.SourceBackend, rules, base)
+	slow.BackendAnswered(u, Accepted, auth.SourceBackend, rules, base)
 	if len(u.Verifiers) != 0 {
 		t.Errorf("remembered %+v", u.Verifiers)
 	}
-	older := NewFlow(keyA)
+	older := NewLogin(keyA)
 	older.Start(u, rules, base)
 	older.Supersede()
-	older.Asked(u, Refused, auth.SourceBackend, rules, base)
+	older.BackendAnswered(u, Refused, auth.SourceBackend, rules, base)
 	if a, asked := login(t, u, keyA, "", Accepted, rules, base); !asked || a.Verdict != auth.Allow || u.keyed(keyA) == nil {
 		t.Errorf("answered %v, asked %v, remembered %+v", a.Verdict, asked, u.Verifiers)
 	}
@@ -171,8 +171,8 @@ func TestAcceptanceOlderThanMutedRefusal(t *testing.T) {
 func TestRefusalBesideMutedOne(t *testing.T) {
 	for order := range 4 {
 		u, rules := &User{Verifiers: []Verifier{{Hash: hashB, First: base, Verified: base, Used: base}}}, defaults()
-		old, own := NewFlow(keyA), NewFlow(keyA)
-		flows := []*Flow{old, own}
+		old, own := NewLogin(keyA), NewLogin(keyA)
+		flows := []*Login{old, own}
 		for _, f := range flows {
 			f.Start(u, rules, base)
 			f.Compared(u, "", []string{hashB}, false, rules, base)
@@ -181,9 +181,9 @@ func TestRefusalBesideMutedOne(t *testing.T) {
 		if order&1 != 0 {
 			slices.Reverse(flows)
 		}
-		hashes := make(map[*Flow][]string)
+		hashes := make(map[*Login][]string)
 		for _, f := range flows {
-			hashes[f] = f.Asked(u, Refused, auth.SourceBackend, rules, base).Hashes
+			hashes[f] = f.BackendAnswered(u, Refused, auth.SourceBackend, rules, base).Hashes
 		}
 		if order&2 != 0 {
 			slices.Reverse(flows)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/unixtime"
 )
 
 // model drives flows in random order against a backend whose mind it knows, and checks
@@ -17,7 +18,7 @@ type model struct {
 	t     *testing.T
 	rng   *rand.Rand
 	rules Rules
-	now   Time
+	now   unixtime.Time
 	user  *User
 	valid map[int]bool // secrets that the backend accepts
 	mode  Outcome      // Accepted stands for a backend that answers
@@ -32,11 +33,11 @@ type model struct {
 
 type event struct {
 	seq int
-	at  Time
+	at  unixtime.Time
 }
 
 type pending struct {
-	flow   *Flow
+	flow   *Login
 	secret int
 	step   Step
 	epoch  int  // when the backend was asked
@@ -172,7 +173,7 @@ func (m *model) work() {
 			m.seq++
 			hash = secretHash(p.secret, m.seq)
 		}
-		m.take(p, p.flow.WasHashed(m.user, hash))
+		m.take(p, p.flow.Hashed(m.user, hash))
 	case Ask:
 		if p.decided == nil { // answers come in any order
 			m.decide(p)
@@ -193,7 +194,7 @@ func (m *model) decide(p *pending) {
 	if p.outcome == Accepted && !m.valid[p.secret] {
 		p.outcome = Refused
 	}
-	p.suspect = (p.outcome == Broken || p.outcome == Withheld) && m.rng.IntN(2) == 0
+	p.suspect = (p.outcome == Misconfigured || p.outcome == Withheld) && m.rng.IntN(2) == 0
 }
 
 // deliver brings the backend's answer, and notes what is known by it.
@@ -218,14 +219,14 @@ func (m *model) deliver(p *pending) {
 	if p.epoch != m.epoch {
 		p.flow.Supersede()
 	}
-	m.take(p, p.flow.Asked(m.user, p.outcome, source, &m.rules, m.now))
+	m.take(p, p.flow.BackendAnswered(m.user, p.outcome, source, &m.rules, m.now))
 }
 
 func TestPromise(t *testing.T) {
 	seen := map[auth.Source]int{}
 	for seed := range uint64(400) {
 		m := &model{
-			t: t, rng: rand.New(rand.NewPCG(seed, 1)), user: new(User), now: At(time.Unix(1_800_000_000, 0)),
+			t: t, rng: rand.New(rand.NewPCG(seed, 1)), user: new(User), now: unixtime.At(time.Unix(1_800_000_000, 0)),
 			valid: map[int]bool{0: true}, yes: map[int]event{}, no: map[int]event{}, mode: Accepted, allow: seen,
 			rules: Rules{
 				Hashed: seed%2 == 0, Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour,
@@ -237,17 +238,17 @@ func TestPromise(t *testing.T) {
 			switch n := m.rng.IntN(100); {
 			case n < 45:
 				s := m.rng.IntN(5)
-				p := &pending{flow: NewFlow(m.key(s)), secret: s}
+				p := &pending{flow: NewLogin(m.key(s)), secret: s}
 				if m.rng.IntN(4) == 0 {
-					p.flow.Bar(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
+					p.flow.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
 				}
 				m.take(p, p.flow.Start(m.user, &m.rules, m.now))
 			case n < 50:
 				m.valid[m.rng.IntN(5)] = m.rng.IntN(2) == 0
 			case n < 56:
-				m.mode = []Outcome{Accepted, Accepted, CannotAnswer, Busy, Broken, Withheld}[m.rng.IntN(6)]
+				m.mode = []Outcome{Accepted, Accepted, CannotAnswer, Busy, Misconfigured, Withheld}[m.rng.IntN(6)]
 			case n < 62:
-				m.now += Time(m.rng.Int64N(int64(time.Hour/time.Millisecond)) * []int64{1, 30, 100}[m.rng.IntN(3)])
+				m.now += unixtime.Time(m.rng.Int64N(int64(time.Hour/time.Millisecond)) * []int64{1, 30, 100}[m.rng.IntN(3)])
 			case n < 63:
 				m.restart()
 			case n < 65:

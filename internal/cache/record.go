@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"postern/internal/auth/passhash"
+	"postern/internal/unixtime"
 )
 
 // recordVersion is the first byte of every stored record.
@@ -93,7 +94,7 @@ func Decode(record []byte) (*User, error) {
 	}
 	u := new(User)
 	if d.byte()&flagExists != 0 {
-		u.Exists = Existence{Known: true, Yes: true, At: Time(d.varint())}
+		u.Exists = Existence{Known: true, Yes: true, At: unixtime.Time(d.varint())}
 	}
 	n := d.uvarint()
 	if d.bad || n > maxRecordVerifiers {
@@ -102,10 +103,10 @@ func Decode(record []byte) (*User, error) {
 	for range n {
 		flags := d.byte()
 		hash := string(d.bytes(int(d.byte())))
-		first := Time(d.varint())
+		first := unixtime.Time(d.varint())
 		v := Verifier{Hash: hash, Stale: flags&flagStale != 0, Suspect: flags&flagSuspect != 0, First: first}
-		v.Verified = first + Time(d.varint())
-		v.Used = first + Time(d.varint())
+		v.Verified = first + unixtime.Time(d.varint())
+		v.Used = first + unixtime.Time(d.varint())
 		if d.bad || passhash.Check(hash) != nil {
 			return nil, fmt.Errorf("%w: bad verifier", ErrRecord)
 		}

@@ -1,9 +1,11 @@
 package cache
 
+import "postern/internal/unixtime"
+
 // Refusal is a secret that the backend has refused.
 type Refusal struct {
 	Key Key
-	At  Time
+	At  unixtime.Time
 
 	settling int // comparisons under way that may find a verifier of this secret
 
@@ -32,7 +34,7 @@ func (u *User) refusal(key Key) *Refusal {
 }
 
 // refuse remembers a refusal. One that counts for more already goes on doing so.
-func (u *User) refuse(key Key, s standing, r *Rules, now Time) {
+func (u *User) refuse(key Key, s standing, r *Rules, now unixtime.Time) {
 	u.refused++
 	if f := u.refusal(key); f != nil {
 		f.number = u.refused
@@ -94,9 +96,9 @@ func (u *User) settling() (refused, suspect bool) {
 	return refused, suspect
 }
 
-// Doubt makes everything be asked again at its next use, as after a change of which nobody
+// Invalidate makes everything be asked again at its next use, as after a change of which nobody
 // knows whether it was made.
-func (u *User) Doubt() {
+func (u *User) Invalidate() {
 	for i := range u.Verifiers {
 		u.Verifiers[i].Stale = true
 	}
@@ -104,9 +106,9 @@ func (u *User) Doubt() {
 	u.Exists.Known = false
 }
 
-// Reconsider forgets refusals, as when other backends are asked from now on. Passwords that
+// ForgetRefusals forgets refusals, as when other backends are asked from now on. Passwords that
 // were refused stay out of the cache all the same: only their being refused unasked ends.
-func (u *User) Reconsider() {
+func (u *User) ForgetRefusals() {
 	u.reprieve()
 	if !u.Exists.Yes {
 		u.Exists = Existence{}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"postern/internal/unixtime"
 )
 
 // BudgetRules say how many refusals a backend may have from us. The zero BudgetRules limit
@@ -20,7 +22,7 @@ const maxRepeats = 4096
 type repeat struct {
 	user  uint64
 	times int
-	next  Time // not asked about before
+	next  unixtime.Time // not asked about before
 }
 
 // Budget keeps the refusals that reach a backend within what it bears before it punishes all
@@ -30,7 +32,7 @@ type repeat struct {
 // follows, for a client that has the wrong one never stops. It is owned by one goroutine.
 type Budget struct {
 	rules   BudgetRules
-	refused []Time // the newest last
+	refused []unixtime.Time // the newest last
 	pending int
 	repeats *simplelru.LRU[uint64, *repeat]
 	exempt  bool // the backend does not count our refusals
@@ -46,31 +48,32 @@ func NewBudget(r BudgetRules) *Budget {
 // Active reports whether the budget limits anything now.
 func (b *Budget) Active() bool { return b.rules.Refusals > 0 && !b.exempt }
 
-func (b *Budget) settle(now Time) {
+func (b *Budget) settle(now unixtime.Time) {
 	kept := b.refused[:0]
 	for _, at := range b.refused {
-		if age, ok := at.since(now); ok && age < b.rules.Window {
+		if at.Within(b.rules.Window, now) {
 			kept = append(kept, at)
 		}
 	}
 	b.refused = kept
 }
 
-// Ask decides about a question with a secret that the cache has not seen accepted. Each Pass
+// Admit decides about a question with a secret that the cache has not seen accepted. Each Pass
 // must be followed by a Landed.
-func (b *Budget) Ask(secret uint64, now Time) Decision {
+func (b *Budget) Admit(secret uint64, now unixtime.Time) Decision {
 	if !b.Active() {
-		return PassFree
+		return PassUncounted
 	}
 	b.settle(now)
 	if r, ok := b.repeats.Get(secret); ok {
-		if wait, ok := r.next.until(now, b.longest()); ok && wait > 0 {
-			return Barred
+		// A longer wait than any means that the clock was set back.
+		if wait := r.next.Sub(now); wait > 0 && wait <= b.longest() {
+			return Blocked
 		}
 	}
 	switch left := b.rules.Refusals - len(b.refused); {
 	case left <= 0:
-		return Barred
+		return Blocked
 	case b.pending >= left:
 		return Wait
 	}
@@ -78,22 +81,15 @@ func (b *Budget) Ask(secret uint64, now Time) Decision {
 	return Pass
 }
 
-// until is the time from now to t; ok is false if that is longer than may be, after a clock
-// was set back.
-func (t Time) until(now Time, longest time.Duration) (d time.Duration, ok bool) {
-	d = time.Duration(t-now) * time.Millisecond
-	return d, d <= longest
-}
-
 // longest is the longest time for which a refused secret is not asked about.
 func (b *Budget) longest() time.Duration { return 16 * b.rules.Window }
 
-// Landed takes the end of a question to which Ask said Pass.
-func (b *Budget) Landed() { b.pending = max(b.pending-1, 0) }
+// Done takes the end of a question to which Ask said Pass.
+func (b *Budget) Done() { b.pending = max(b.pending-1, 0) }
 
 // Refused counts refusals of a user's secret, of which a backend may have several for one
 // question.
-func (b *Budget) Refused(user, secret uint64, times int, now Time) {
+func (b *Budget) Refused(user, secret uint64, times int, now unixtime.Time) {
 	if b.rules.Refusals <= 0 {
 		return
 	}
@@ -114,7 +110,7 @@ func (b *Budget) Refused(user, secret uint64, times int, now Time) {
 		pause = min(4*pause, b.longest())
 	}
 	r.times = min(r.times+1, 8)
-	r.next = now.add(pause)
+	r.next = now.Add(pause)
 }
 
 // Accepted forgets that a secret was ever refused.
@@ -142,12 +138,12 @@ func (b *Budget) Observed(exempt bool, delay time.Duration) {
 // BudgetState is what a Budget has come to.
 type BudgetState struct {
 	Refusals int // within the window
-	Most     int // 0: no limit
+	Limit    int // 0: no limit
 	Exempt   bool
 }
 
-// Show returns the state now.
-func (b *Budget) Show(now Time) BudgetState {
+// State returns the state now.
+func (b *Budget) State(now unixtime.Time) BudgetState {
 	b.settle(now)
-	return BudgetState{Refusals: len(b.refused), Most: b.rules.Refusals, Exempt: b.exempt}
+	return BudgetState{Refusals: len(b.refused), Limit: b.rules.Refusals, Exempt: b.exempt}
 }

@@ -11,41 +11,41 @@ var eight = BudgetRules{Refusals: 8, Window: 30 * time.Minute}
 func TestBudget(t *testing.T) {
 	b, now := NewBudget(eight), base
 	for i := range 8 {
-		if d := b.Ask(uint64(i), now); d != Pass {
+		if d := b.Admit(uint64(i), now); d != Pass {
 			t.Fatalf("question %d: %v", i, d)
 		}
-		b.Landed()
+		b.Done()
 		b.Refused(7, uint64(i), 1, now)
-		now = now.add(time.Minute)
+		now = now.Add(time.Minute)
 	}
-	if d := b.Ask(99, now); d != Barred {
+	if d := b.Admit(99, now); d != Blocked {
 		t.Errorf("the ninth: %v", d)
 	}
-	if s := b.Show(now); s.Refusals != 8 || s.Most != 8 || s.Exempt {
+	if s := b.State(now); s.Refusals != 8 || s.Limit != 8 || s.Exempt {
 		t.Errorf("%+v", s)
 	}
-	now = base.add(30*time.Minute - time.Millisecond)
-	if d := b.Ask(99, now); d != Barred {
+	now = base.Add(30*time.Minute - time.Millisecond)
+	if d := b.Admit(99, now); d != Blocked {
 		t.Errorf("just before the first is over: %v", d)
 	}
-	now = now.add(time.Millisecond)
-	if d := b.Ask(99, now); d != Pass {
+	now = now.Add(time.Millisecond)
+	if d := b.Admit(99, now); d != Pass {
 		t.Errorf("when the first is over: %v", d)
 	}
-	if d := b.Ask(98, now); d != Wait {
+	if d := b.Admit(98, now); d != Wait {
 		t.Errorf("beside the one that is left: %v", d)
 	}
-	b.Landed()
+	b.Done()
 	b.Accepted(99)
-	if d := b.Ask(98, now); d != Pass {
+	if d := b.Admit(98, now); d != Pass {
 		t.Errorf("after an acceptance: %v", d)
 	}
 	// A clock that is set back must not keep the budget spent.
-	b.Landed()
+	b.Done()
 	for i := range 8 {
 		b.Refused(7, uint64(i), 1, now)
 	}
-	if d := b.Ask(97, now.add(-24*time.Hour)); d != Pass {
+	if d := b.Admit(97, now.Add(-24*time.Hour)); d != Pass {
 		t.Errorf("a day earlier: %v", d)
 	}
 }
@@ -55,17 +55,17 @@ func TestBudgetParallel(t *testing.T) {
 	b := NewBudget(eight)
 	b.Refused(7, 1, 3, base) // one question, three login names
 	for i := range 5 {
-		if d := b.Ask(uint64(10+i), base); d != Pass {
+		if d := b.Admit(uint64(10+i), base); d != Pass {
 			t.Fatalf("question %d: %v", i, d)
 		}
 	}
-	if d := b.Ask(20, base); d != Wait {
+	if d := b.Admit(20, base); d != Wait {
 		t.Errorf("one more: %v", d)
 	}
 	for range 9 { // more than were put, as after a restart
-		b.Landed()
+		b.Done()
 	}
-	if d := b.Ask(20, base); d != Pass {
+	if d := b.Admit(20, base); d != Pass {
 		t.Errorf("when all have landed: %v", d)
 	}
 }
@@ -75,17 +75,17 @@ func TestRepeats(t *testing.T) {
 	b := NewBudget(eight)
 	var asked []time.Duration
 	for at := time.Duration(0); at < 48*time.Hour; at += 10 * time.Second {
-		now := base.add(at)
-		if b.Ask(1, now) == Pass {
-			b.Landed()
+		now := base.Add(at)
+		if b.Admit(1, now) == Pass {
+			b.Done()
 			b.Refused(7, 1, 1, now)
 			asked = append(asked, at)
 		}
-		if d := b.Ask(uint64(at), now); at > 0 && d != Pass {
+		if d := b.Admit(uint64(at), now); at > 0 && d != Pass {
 			t.Fatalf("at %v others: %v", at, d)
 		}
 		if at > 0 {
-			b.Landed()
+			b.Done()
 		}
 	}
 	want := []time.Duration{0, 15 * time.Minute, 75 * time.Minute, 315 * time.Minute, 795 * time.Minute}
@@ -106,27 +106,27 @@ func TestRepeats(t *testing.T) {
 		}
 	}
 	// The backend's word counts more: one that does not delay us has counted none of it.
-	now := base.add(asked[len(asked)-1])
-	if d := b.Ask(1, now); d != Barred {
+	now := base.Add(asked[len(asked)-1])
+	if d := b.Admit(1, now); d != Blocked {
 		t.Fatalf("right after the last: %v", d)
 	}
 	b.Observed(false, 200*time.Millisecond)
-	if d := b.Ask(1, now); d != Barred {
+	if d := b.Admit(1, now); d != Blocked {
 		t.Errorf("while it delays us: %v", d)
 	}
 	b.Observed(false, 0)
-	if d := b.Ask(1, now); d != Pass {
+	if d := b.Admit(1, now); d != Pass {
 		t.Errorf("when it does not: %v", d)
 	}
-	b.Landed()
+	b.Done()
 	b.Refused(7, 1, 1, now)
 	b.Refused(8, 2, 1, now)
 	b.Forget(7)
-	if d, other := b.Ask(1, now), b.Ask(2, now); d != Pass || other != Barred {
+	if d, other := b.Admit(1, now), b.Admit(2, now); d != Pass || other != Blocked {
 		t.Errorf("forgotten: %v, and another's: %v", d, other)
 	}
 	b.Refused(7, 1, 1, now)
-	if d := b.Ask(1, now.add(-24*time.Hour)); d != Pass {
+	if d := b.Admit(1, now.Add(-24*time.Hour)); d != Pass {
 		t.Errorf("a day earlier: %v", d)
 	}
 }
@@ -136,21 +136,21 @@ func TestExempt(t *testing.T) {
 	b := NewBudget(eight)
 	b.Observed(true, 0)
 	for i := range 100 {
-		if d := b.Ask(1, base); d != PassFree {
+		if d := b.Admit(1, base); d != PassUncounted {
 			t.Fatalf("question %d: %v", i, d)
 		}
 		b.Refused(7, 1, 1, base)
 	}
-	if s := b.Show(base); !s.Exempt || b.Active() {
+	if s := b.State(base); !s.Exempt || b.Active() {
 		t.Errorf("%+v", s)
 	}
 	b.Observed(false, time.Second)
-	if d := b.Ask(1, base); d != Barred {
+	if d := b.Admit(1, base); d != Blocked {
 		t.Errorf("no longer exempt: %v", d)
 	}
 	off := NewBudget(BudgetRules{})
 	off.Refused(7, 1, 1, base)
-	if d := off.Ask(1, base); d != PassFree || off.Active() {
+	if d := off.Admit(1, base); d != PassUncounted || off.Active() {
 		t.Errorf("without a budget: %v", d)
 	}
 }

@@ -13,7 +13,7 @@ func TestFlood(t *testing.T) {
 		g.guess("joe")
 	}
 	for range 9 {
-		g.now = g.table.Show("joe", g.rules, g.now).Until
+		g.now = g.table.State("joe", g.rules, g.now).Until
 		g.guess("joe")
 	}
 	runtime.GC()
@@ -29,7 +29,7 @@ func TestFlood(t *testing.T) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if d := g.guess("joe"); d != Barred {
+	if d := g.guess("joe"); d != Blocked {
 		t.Errorf("a flood of names lifts the pause: %v", d)
 	}
 	watched, limited := g.table.Len()

@@ -4,29 +4,11 @@
 // none of its business: a password that the cache has seen accepted is never limited.
 package limit
 
-import "time"
+import (
+	"time"
 
-// Time is a moment in Unix milliseconds.
-type Time int64
-
-// At converts a moment of the wall clock.
-func At(t time.Time) Time { return Time(t.UnixMilli()) }
-
-// Go returns the moment as a time.Time.
-func (t Time) Go() time.Time { return time.UnixMilli(int64(t)) }
-
-func (t Time) add(d time.Duration) Time { return t + Time(d/time.Millisecond) }
-
-// skew is how far into the future a moment may lie: small steps of a clock that is being
-// corrected. Beyond it the moment is not believed, since a clock set back would prolong
-// everything.
-const skew = 5 * time.Minute
-
-// since is the time from t to now; ok is false if t lies too far in the future.
-func (t Time) since(now Time) (d time.Duration, ok bool) {
-	d = time.Duration(now-t) * time.Millisecond
-	return d, d > -skew
-}
+	"postern/internal/unixtime"
+)
 
 // Rules say how many refusals are too many. The zero Rules limit nothing.
 type Rules struct {
@@ -34,9 +16,9 @@ type Rules struct {
 	Window   time.Duration // after which a refusal is forgotten
 	First    time.Duration // the first pause; each refusal that follows doubles it
 	Longest  time.Duration
-	// Ahead is how many questions more than there are refusals left may be under way while
+	// InFlight is how many questions more than there are refusals left may be under way while
 	// there is no pause. 0 keeps guesses that come all at once within the limit.
-	Ahead int
+	InFlight int
 }
 
 // pause is how long nothing is asked at a level from 1 up.
@@ -54,42 +36,42 @@ type Decision uint8
 const (
 	// Pass: it may be put. If it was refused or accepted, say so with Landed.
 	Pass Decision = iota
-	// PassFree: it may be put, and takes nobody's place: the same secret was refused lately.
-	PassFree
+	// PassUncounted: it may be put, and takes nobody's place: the same secret was refused lately.
+	PassUncounted
 	// Wait: others are under way whose answers come first; it may be put later.
 	Wait
-	// Barred: there have been too many refusals.
-	Barred
+	// Blocked: there have been too many refusals.
+	Blocked
 )
 
 // mark is a secret that was refused.
 type mark struct {
 	secret uint64
-	at     Time
+	at     unixtime.Time
 }
 
 // tally is what is remembered of one user or address.
 type tally struct {
-	marks   []mark // refused secrets, each once, the newest last
-	pending []Time // when the questions under way are given up
-	level   int    // pauses in a row
-	until   Time   // end of the last pause; the level falls from then on
-	name    string // for people, once there was a pause
+	marks   []mark          // refused secrets, each once, the newest last
+	pending []unixtime.Time // when the questions under way are given up
+	level   int             // pauses in a row
+	until   unixtime.Time   // end of the last pause; the level falls from then on
+	name    string          // for people, once there was a pause
 }
 
 // settle forgets what is over: refusals after the window, and a level for each window in
 // which nothing was refused.
-func (t *tally) settle(r *Rules, now Time) {
+func (t *tally) settle(r *Rules, now unixtime.Time) {
 	kept := t.marks[:0]
 	for _, m := range t.marks {
-		if age, ok := m.at.since(now); ok && age < r.Window {
+		if m.at.Within(r.Window, now) {
 			kept = append(kept, m)
 		}
 	}
 	t.marks = kept
 	waiting := t.pending[:0]
 	for _, end := range t.pending {
-		if end > now && end <= now.add(MaxPending) {
+		if end > now && end <= now.Add(MaxPending) {
 			waiting = append(waiting, end)
 		}
 	}
@@ -97,14 +79,14 @@ func (t *tally) settle(r *Rules, now Time) {
 	if t.level == 0 {
 		return
 	}
-	quiet, _ := t.until.since(now)
+	quiet := now.Sub(t.until)
 	switch {
 	case -quiet > r.Longest: // the clock was set back, or the rules have changed
 		t.until = now
 	case r.Window > 0 && quiet >= r.Window:
 		steps := min(int64(quiet/r.Window), int64(t.level))
 		t.level -= int(steps)
-		t.until = t.until.add(time.Duration(steps) * r.Window)
+		t.until = t.until.Add(time.Duration(steps) * r.Window)
 	}
 }
 
@@ -124,21 +106,21 @@ func (t *tally) has(secret uint64) int {
 }
 
 // ask decides about a question that is given up at the moment end.
-func (t *tally) ask(secret uint64, r *Rules, now, end Time) Decision {
-	room := r.Refusals + r.Ahead - len(t.marks)
+func (t *tally) ask(secret uint64, r *Rules, now, end unixtime.Time) Decision {
+	room := r.Refusals + r.InFlight - len(t.marks)
 	if t.level > 0 {
 		if now < t.until {
-			return Barred
+			return Blocked
 		}
 		room = 1
 	}
 	if t.has(secret) >= 0 {
-		return PassFree
+		return PassUncounted
 	}
 	if len(t.pending) >= max(room, 1) {
 		return Wait
 	}
-	t.pending = append(t.pending, min(end, now.add(MaxPending)))
+	t.pending = append(t.pending, min(end, now.Add(MaxPending)))
 	return Pass
 }
 
@@ -151,7 +133,7 @@ func (t *tally) landed() {
 
 // refused counts a refusal, unless the same secret was refused within the window. It reports
 // whether the pauses begin with it.
-func (t *tally) refused(secret uint64, r *Rules, now Time) (begins bool) {
+func (t *tally) refused(secret uint64, r *Rules, now unixtime.Time) (begins bool) {
 	if i := t.has(secret); i >= 0 {
 		t.marks[i].at = now
 		return false
@@ -166,6 +148,6 @@ func (t *tally) refused(secret uint64, r *Rules, now Time) (begins bool) {
 	if t.level == 0 || r.pause(t.level) < r.Longest {
 		t.level++
 	}
-	t.until = now.add(r.pause(t.level))
+	t.until = now.Add(r.pause(t.level))
 	return t.level == 1
 }

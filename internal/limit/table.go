@@ -1,6 +1,10 @@
 package limit
 
-import "github.com/hashicorp/golang-lru/v2/simplelru"
+import (
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"postern/internal/unixtime"
+)
 
 // Bounds of a Table. Those who are limited stand apart from the others, so that a stream of
 // invented names does not make anybody's pauses be forgotten: each name that pushes one out
@@ -28,7 +32,7 @@ func newTable[K comparable](watched, limited int) *Table[K] {
 
 // get returns what is known of k, brought up to now; a tally that is not in the table yet if
 // nothing is.
-func (t *Table[K]) get(k K, r *Rules, now Time) *tally {
+func (t *Table[K]) get(k K, r *Rules, now unixtime.Time) *tally {
 	found, ok := t.limited.Get(k)
 	if !ok {
 		found, ok = t.watched.Get(k)
@@ -56,10 +60,10 @@ func (t *Table[K]) place(k K, x *tally) {
 	}
 }
 
-// Ask decides about a question of k with a secret, which is given up at the moment end.
-func (t *Table[K]) Ask(k K, secret uint64, r *Rules, now, end Time) Decision {
+// Admit decides about a question of k with a secret, which is given up at the moment end.
+func (t *Table[K]) Admit(k K, secret uint64, r *Rules, now, end unixtime.Time) Decision {
 	if r.Refusals <= 0 {
-		return PassFree
+		return PassUncounted
 	}
 	x := t.get(k, r, now)
 	d := x.ask(secret, r, now, end)
@@ -67,8 +71,8 @@ func (t *Table[K]) Ask(k K, secret uint64, r *Rules, now, end Time) Decision {
 	return d
 }
 
-// Landed takes the end of a question to which Ask said Pass.
-func (t *Table[K]) Landed(k K, r *Rules, now Time) {
+// Done takes the end of a question to which Ask said Pass.
+func (t *Table[K]) Done(k K, r *Rules, now unixtime.Time) {
 	x := t.get(k, r, now)
 	x.landed()
 	t.place(k, x)
@@ -76,7 +80,7 @@ func (t *Table[K]) Landed(k K, r *Rules, now Time) {
 
 // Refused counts a refusal. begins is true when the pauses begin with it; name is what people
 // know k by.
-func (t *Table[K]) Refused(k K, secret uint64, name string, r *Rules, now Time) (begins bool) {
+func (t *Table[K]) Refused(k K, secret uint64, name string, r *Rules, now unixtime.Time) (begins bool) {
 	if r.Refusals <= 0 {
 		return false
 	}
@@ -96,14 +100,14 @@ func (t *Table[K]) Forget(k K) bool {
 
 // State is what is known of one user or address.
 type State struct {
-	Name     string // empty unless limited
-	Refusals int    // within the window
-	Pauses   int    // in a row
-	Until    Time   // end of the last pause; 0 if there was none
+	Name     string        // empty unless limited
+	Refusals int           // within the window
+	Pauses   int           // in a row
+	Until    unixtime.Time // end of the last pause; 0 if there was none
 }
 
-// Show returns what is known of k now.
-func (t *Table[K]) Show(k K, r *Rules, now Time) State {
+// State returns what is known of k now.
+func (t *Table[K]) State(k K, r *Rules, now unixtime.Time) State {
 	x := t.get(k, r, now)
 	s := State{Name: x.name, Refusals: len(x.marks), Pauses: x.level}
 	if x.level > 0 {
@@ -113,7 +117,7 @@ func (t *Table[K]) Show(k K, r *Rules, now Time) State {
 }
 
 // Limited lists those with a pause, the one seen last first, and at most most of them.
-func (t *Table[K]) Limited(most int, r *Rules, now Time) (list []State) {
+func (t *Table[K]) Limited(most int, r *Rules, now unixtime.Time) (list []State) {
 	keys := t.limited.Keys()
 	for i := len(keys) - 1; i >= 0 && len(list) < most; i-- {
 		x, _ := t.limited.Peek(keys[i])

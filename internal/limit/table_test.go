@@ -4,9 +4,11 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"postern/internal/unixtime"
 )
 
-var base = At(time.Unix(1_800_000_000, 0))
+var base = unixtime.At(time.Unix(1_800_000_000, 0))
 
 func rules() *Rules {
 	return &Rules{Refusals: 10, Window: 10 * time.Minute, First: 2 * time.Second, Longest: 15 * time.Minute}
@@ -17,7 +19,7 @@ type guesser struct {
 	t     *testing.T
 	table *Table[string]
 	rules *Rules
-	now   Time
+	now   unixtime.Time
 	last  uint64
 }
 
@@ -26,11 +28,11 @@ func newGuesser(t *testing.T) *guesser {
 }
 
 func (g *guesser) try(user string, secret uint64) Decision {
-	d := g.table.Ask(user, secret, g.rules, g.now, g.now.add(5*time.Second))
+	d := g.table.Admit(user, secret, g.rules, g.now, g.now.Add(5*time.Second))
 	if d == Pass {
-		g.table.Landed(user, g.rules, g.now)
+		g.table.Done(user, g.rules, g.now)
 	}
-	if d == Pass || d == PassFree {
+	if d == Pass || d == PassUncounted {
 		g.table.Refused(user, secret, user, g.rules, g.now)
 	}
 	return d
@@ -41,7 +43,7 @@ func (g *guesser) guess(user string) Decision {
 	return g.try(user, g.last)
 }
 
-func (g *guesser) advance(d time.Duration) { g.now = g.now.add(d) }
+func (g *guesser) advance(d time.Duration) { g.now = g.now.Add(d) }
 
 // TestPausesGrow: ten guesses are free, then each waits twice as long as the one before, up to
 // the longest pause.
@@ -54,14 +56,14 @@ func TestPausesGrow(t *testing.T) {
 	}
 	for _, pause := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900} {
 		g.advance(pause*time.Second - time.Millisecond)
-		if d := g.guess("joe"); d != Barred {
+		if d := g.guess("joe"); d != Blocked {
 			t.Fatalf("just before %d s: %v", pause, d)
 		}
 		g.advance(time.Millisecond)
 		if d := g.guess("joe"); d != Pass {
 			t.Fatalf("after %d s: %v", pause, d)
 		}
-		if d := g.table.Ask("jane", 1, g.rules, g.now, g.now); d != Pass {
+		if d := g.table.Admit("jane", 1, g.rules, g.now, g.now); d != Pass {
 			t.Fatalf("another user: %v", d)
 		}
 	}
@@ -77,15 +79,15 @@ func TestDecay(t *testing.T) {
 		g.advance(20 * time.Second)
 		g.guess("joe")
 	}
-	if s := g.table.Show("joe", g.rules, g.now); s.Pauses != 5 || s.Name != "joe" || s.Until != g.now.add(32*time.Second) {
+	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 5 || s.Name != "joe" || s.Until != g.now.Add(32*time.Second) {
 		t.Fatalf("%+v", s)
 	}
 	g.advance(32*time.Second + 3*g.rules.Window)
-	if s := g.table.Show("joe", g.rules, g.now); s.Pauses != 2 || s.Refusals != 0 {
+	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 2 || s.Refusals != 0 {
 		t.Fatalf("after three windows: %+v", s)
 	}
 	g.guess("joe")
-	if s := g.table.Show("joe", g.rules, g.now); s.Pauses != 3 || s.Until != g.now.add(8*time.Second) {
+	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 3 || s.Until != g.now.Add(8*time.Second) {
 		t.Fatalf("one more guess: %+v", s)
 	}
 	g.advance(8*time.Second + 3*g.rules.Window)
@@ -95,8 +97,8 @@ func TestDecay(t *testing.T) {
 		}
 	}
 	g.advance(time.Hour)
-	g.table.Ask("joe", 0, g.rules, g.now, g.now)
-	g.table.Landed("joe", g.rules, g.now.add(time.Hour))
+	g.table.Admit("joe", 0, g.rules, g.now, g.now)
+	g.table.Done("joe", g.rules, g.now.Add(time.Hour))
 	if w, l := g.table.Len(); w+l != 0 {
 		t.Errorf("%d and %d are kept", w, l)
 	}
@@ -107,12 +109,12 @@ func TestSameSecretCountsOnce(t *testing.T) {
 	const old = 1 << 50
 	g := newGuesser(t)
 	for i := range 1000 {
-		if d := g.try("joe", old); i > 0 && d != PassFree {
+		if d := g.try("joe", old); i > 0 && d != PassUncounted {
 			t.Fatalf("attempt %d: %v", i, d)
 		}
 		g.advance(10 * time.Second)
 	}
-	if s := g.table.Show("joe", g.rules, g.now); s.Refusals != 1 || s.Pauses != 0 {
+	if s := g.table.State("joe", g.rules, g.now); s.Refusals != 1 || s.Pauses != 0 {
 		t.Errorf("%+v", s)
 	}
 	for range 8 {
@@ -122,16 +124,16 @@ func TestSameSecretCountsOnce(t *testing.T) {
 	if d := g.guess("joe"); d != Pass {
 		t.Errorf("the tenth secret: %v", d)
 	}
-	if d := g.guess("joe"); d != Barred {
+	if d := g.guess("joe"); d != Blocked {
 		t.Errorf("the eleventh secret: %v", d)
 	}
 	g.advance(3 * time.Second)
 	for range 5 {
-		if d := g.try("joe", old); d != PassFree {
+		if d := g.try("joe", old); d != PassUncounted {
 			t.Fatalf("the old secret after the pause: %v", d)
 		}
 	}
-	if s := g.table.Show("joe", g.rules, g.now); s.Pauses != 1 {
+	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 1 {
 		t.Errorf("the old secret prolongs the pauses: %+v", s)
 	}
 }
@@ -153,10 +155,10 @@ func TestParallelGuesses(t *testing.T) {
 	g := newGuesser(t)
 	count := func(ahead, questions int) map[Decision]int {
 		said := map[Decision]int{}
-		g.rules.Ahead = ahead
+		g.rules.InFlight = ahead
 		for range questions {
 			g.last++
-			said[g.table.Ask("joe", g.last, g.rules, g.now, g.now.add(5*time.Second))]++
+			said[g.table.Admit("joe", g.last, g.rules, g.now, g.now.Add(5*time.Second))]++
 		}
 		return said
 	}
@@ -164,10 +166,10 @@ func TestParallelGuesses(t *testing.T) {
 		t.Fatalf("of 100 at once: %v", n)
 	}
 	for i := range 10 {
-		g.table.Landed("joe", g.rules, g.now)
+		g.table.Done("joe", g.rules, g.now)
 		g.table.Refused("joe", uint64(i)+1, "joe", g.rules, g.now)
 	}
-	if n := count(0, 100); n[Barred] != 100 {
+	if n := count(0, 100); n[Blocked] != 100 {
 		t.Fatalf("then: %v", n)
 	}
 	g.advance(2 * time.Second)
@@ -190,7 +192,7 @@ func TestOff(t *testing.T) {
 	g := newGuesser(t)
 	g.rules = &Rules{}
 	for range 100 {
-		if d := g.guess("joe"); d != PassFree {
+		if d := g.guess("joe"); d != PassUncounted {
 			t.Fatal(d)
 		}
 	}
@@ -207,17 +209,17 @@ func TestClockJumps(t *testing.T) {
 			g.guess("joe")
 		}
 		for range 10 {
-			g.now = g.table.Show("joe", g.rules, g.now).Until
+			g.now = g.table.State("joe", g.rules, g.now).Until
 			g.guess("joe")
 		}
 		for i := range 10 { // questions that are lost
-			g.table.Ask("jane", uint64(i), g.rules, g.now, g.now.add(24*time.Hour))
+			g.table.Admit("jane", uint64(i), g.rules, g.now, g.now.Add(24*time.Hour))
 		}
 		g.advance(jump)
 		for user, most := range map[string]time.Duration{"joe": g.rules.Longest, "jane": MaxPending} {
 			began := g.now
 			for g.guess(user) != Pass {
-				if g.advance(time.Second); g.now > began.add(most) {
+				if g.advance(time.Second); g.now > began.Add(most) {
 					t.Errorf("a jump by %v locks %s out for over %v", jump, user, most)
 					break
 				}
@@ -234,19 +236,19 @@ func TestRandom(t *testing.T) {
 		r := &Rules{Refusals: 1 + rng.IntN(12), Window: time.Duration(1+rng.IntN(20)) * time.Minute,
 			First: time.Second << rng.IntN(4), Longest: time.Minute << rng.IntN(5)}
 		table, now := NewTable[int](), base
-		var counted []Time
+		var counted []unixtime.Time
 		secrets := map[uint64]bool{}
 		for range 2000 {
-			now = now.add(time.Duration(rng.IntN(int(3 * time.Second))))
+			now = now.Add(time.Duration(rng.IntN(int(3 * time.Second))))
 			if rng.IntN(200) == 0 {
-				now = now.add(time.Duration(rng.Int64N(int64(time.Hour))))
+				now = now.Add(time.Duration(rng.Int64N(int64(time.Hour))))
 			}
 			secret := rng.Uint64N(1 << 20)
-			d := table.Ask(1, secret, r, now, now.add(time.Second))
+			d := table.Admit(1, secret, r, now, now.Add(time.Second))
 			if d != Pass {
 				continue
 			}
-			table.Landed(1, r, now)
+			table.Done(1, r, now)
 			table.Refused(1, secret, "x", r, now)
 			if !secrets[secret] {
 				counted = append(counted, now)
@@ -268,8 +270,8 @@ func TestRandom(t *testing.T) {
 				t.Fatalf("seed %d: %d refusals within %v under %+v, at most %d are right", seed, n, r.Window, *r, most)
 			}
 		}
-		now = now.add(r.Longest)
-		if d := table.Ask(1, 1<<30, r, now, now); d != Pass {
+		now = now.Add(r.Longest)
+		if d := table.Admit(1, 1<<30, r, now, now); d != Pass {
 			t.Fatalf("seed %d: after the longest pause: %v", seed, d)
 		}
 	}

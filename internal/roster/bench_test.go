@@ -22,6 +22,6 @@ func BenchmarkAnswer(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		NewWanted(state, &Filter{}).Add(auth.Identity{User: "user1", Domain: "d.example"}, a)
+		NewDesired(state, &Filter{}).Add(auth.Identity{User: "user1", Domain: "d.example"}, a)
 	}
 }

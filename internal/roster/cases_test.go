@@ -49,7 +49,7 @@ func TestLaterAnswerCounts(t *testing.T) {
 	if err := logsIn(NewServer(fake), state, &Filter{}, "u1", document("u1: G; u2: G")); err != nil {
 		t.Fatal(err)
 	}
-	w := NewWanted(state, &Filter{})
+	w := NewDesired(state, &Filter{})
 	for i, doc := range []string{document("u1:"), document("u1: G; u2: G")} {
 		a, err := Parse([]byte(doc), "d.example")
 		if err != nil {
@@ -62,7 +62,7 @@ func TestLaterAnswerCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewServer(fake).Carry(t.Context(), p); err != nil {
+	if _, err := NewServer(fake).Apply(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(fake.groups["G@d.example"], []string{"u1@d.example", "u2@d.example"}) {
@@ -160,7 +160,7 @@ func TestOverruledAnswerComesAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			w := NewWanted(state, &Filter{})
+			w := NewDesired(state, &Filter{})
 			for i, text := range []string{c.first, c.second} {
 				doc := []byte(document(text))
 				a, err := Parse(doc, "d.example")
@@ -174,7 +174,7 @@ func TestOverruledAnswerComesAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := NewServer(fake).Carry(t.Context(), p); err != nil {
+			if _, err := NewServer(fake).Apply(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
 			count := len(fake.steps)

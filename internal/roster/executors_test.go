@@ -192,7 +192,7 @@ func TestGroupsFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Carry(context.Background(), removal); err != nil {
+	if _, err := server.Apply(context.Background(), removal); err != nil {
 		t.Fatal(err)
 	}
 	want("[Team=[1]]\nu2@d.example=B\n", 4)

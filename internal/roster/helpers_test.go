@@ -131,13 +131,13 @@ func logsIn(server Server, s State, f *Filter, user string, document string) err
 	if err != nil || known.Hash == a.Hash {
 		return err
 	}
-	w := NewWanted(s, f)
+	w := NewDesired(s, f)
 	w.Add(id, a)
 	p, err := NewPlan(w)
 	if err != nil {
 		return err
 	}
-	_, err = server.Carry(context.Background(), p)
+	_, err = server.Apply(context.Background(), p)
 	return err
 }
 

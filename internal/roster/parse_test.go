@@ -81,7 +81,7 @@ func FuzzParse(f *testing.F) {
 func FuzzRecords(f *testing.F) {
 	f.Add([]byte{recordVersion, 0})
 	f.Add((&User{Named: true, Name: "Al", Groups: []string{"A", "B"}, Hash: Hash{1}}).encode())
-	f.Add((&Group{Members: []string{"a@b", ""}, Unsure: true}).encode())
+	f.Add((&Group{Members: []string{"a@b", ""}, Dirty: true}).encode())
 	f.Fuzz(func(t *testing.T, value []byte) {
 		if u, err := decodeUser(value); err == nil {
 			if again, err := decodeUser(u.encode()); err != nil || again.Name != u.Name || len(again.Groups) != len(u.Groups) || again.Hash != u.Hash {
@@ -89,7 +89,7 @@ func FuzzRecords(f *testing.F) {
 			}
 		}
 		if g, err := decodeGroup(value); err == nil {
-			if again, err := decodeGroup(g.encode()); err != nil || again.Unsure != g.Unsure || len(again.Members) != len(g.Members) {
+			if again, err := decodeGroup(g.encode()); err != nil || again.Dirty != g.Dirty || len(again.Members) != len(g.Members) {
 				t.Errorf("%+v became %+v, %v", g, again, err)
 			}
 		}

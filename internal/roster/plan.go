@@ -80,7 +80,7 @@ type task interface {
 }
 
 // NewPlan compares what is wanted with what is known.
-func NewPlan(w *Wanted) (*Plan, error) {
+func NewPlan(w *Desired) (*Plan, error) {
 	p := &Plan{state: w.state, users: map[auth.Identity]*User{}, groups: map[string]*Group{}, logins: w.logins}
 	for _, id := range w.names {
 		u, err := p.user(id)

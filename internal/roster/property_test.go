@@ -205,7 +205,7 @@ func TestFolding(t *testing.T) {
 		one, all := newFake(), newFake()
 		state, folded := State{newMemory(), "d.example"}, State{newMemory(), "d.example"}
 		for round := range 8 {
-			wanted := NewWanted(folded, filter)
+			wanted := NewDesired(folded, filter)
 			for u := range w.users {
 				if round < 7 {
 					w.change(r)
@@ -226,7 +226,7 @@ func TestFolding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := NewServer(all).Carry(t.Context(), p); err != nil {
+			if _, err := NewServer(all).Apply(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
 		}

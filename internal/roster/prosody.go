@@ -52,9 +52,9 @@ func (f *groupsFile) Prepare(s State) error {
 	return err
 }
 
-// Carry implements Server. What is known is written last, when Prosody has the file: whatever
+// Apply implements Server. What is known is written last, when Prosody has the file: whatever
 // fails before is done again.
-func (f *groupsFile) Carry(ctx context.Context, p *Plan) (steps int, err error) {
+func (f *groupsFile) Apply(ctx context.Context, p *Plan) (steps int, err error) {
 	var ops []store.Op
 	for {
 		_, before, ok := p.Next()

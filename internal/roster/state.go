@@ -28,7 +28,7 @@ type User struct {
 // or was when something failed: each member may or may not be there.
 type Group struct {
 	Members []string // addresses, sorted
-	Unsure  bool
+	Dirty   bool
 }
 
 // State reads what is known of one domain's rosters.
@@ -116,7 +116,7 @@ func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
 	}
 	for name, g := range groups {
 		if only == nil || slices.Contains(g.Members, only.String()) {
-			g.Unsure = true
+			g.Dirty = true
 			ops = append(ops, s.putGroup(name, &g))
 		}
 	}
@@ -182,7 +182,7 @@ func decodeUser(b []byte) (u User, err error) {
 
 func (g *Group) encode() []byte {
 	b := []byte{recordVersion, 0}
-	if g.Unsure {
+	if g.Dirty {
 		b[1] |= flagUnsure
 	}
 	return appendTexts(b, g.Members)
@@ -196,7 +196,7 @@ func decodeGroup(b []byte) (g Group, err error) {
 	if !ok {
 		return g, errRecord
 	}
-	return Group{Members: members, Unsure: b[1]&flagUnsure != 0}, nil
+	return Group{Members: members, Dirty: b[1]&flagUnsure != 0}, nil
 }
 
 func appendText(b []byte, text string) []byte {

@@ -13,9 +13,9 @@ import (
 // the broker learns then is not there, such as that a password is not valid any more.
 const complete = "complete"
 
-// Outdate takes note that a broker works without the store in dir: what is kept of passwords is not
+// MarkIncomplete takes note that a broker works without the store in dir: what is kept of passwords is not
 // used again. Where no store is, it does nothing.
-func Outdate(dir string) error { return outdate(vfs.Default, dir) }
+func MarkIncomplete(dir string) error { return outdate(vfs.Default, dir) }
 
 func outdate(files vfs.FS, dir string) error {
 	err := files.Remove(files.PathJoin(dir, complete))

@@ -41,7 +41,7 @@ const (
 func TestOutdate(t *testing.T) {
 	leaks(t)
 	dir := filepath.Join(t.TempDir(), "store")
-	if err := Outdate(dir); err != nil {
+	if err := MarkIncomplete(dir); err != nil {
 		t.Errorf("where no store is: %v", err)
 	}
 	p := open(t, dir)
@@ -54,7 +54,7 @@ func TestOutdate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.outdate {
-			if err := Outdate(dir); err != nil {
+			if err := MarkIncomplete(dir); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -33,8 +33,8 @@ type Account struct {
 	Used  time.Time // last used
 }
 
-// Person is what ejabberd was told of a user.
-type Person struct {
+// RosterUser is what ejabberd was told of a user.
+type RosterUser struct {
 	ID     auth.Identity
 	Named  bool
 	Name   string
@@ -55,7 +55,7 @@ type Skipped struct{ Table, Key, Why string }
 type Data struct {
 	Domains  []Domain
 	Accounts []Account
-	People   map[string]*Person // by address
+	People   map[string]*RosterUser // by address
 	Groups   []Group
 	Skipped  []Skipped
 }
@@ -219,13 +219,13 @@ func (d *Data) addPerson(jid string, name, groups Text) error {
 	return nil
 }
 
-func (d *Data) person(id auth.Identity) *Person {
+func (d *Data) person(id auth.Identity) *RosterUser {
 	if d.People == nil {
-		d.People = map[string]*Person{}
+		d.People = map[string]*RosterUser{}
 	}
 	p := d.People[id.String()]
 	if p == nil {
-		p = &Person{ID: id}
+		p = &RosterUser{ID: id}
 		d.People[id.String()] = p
 	}
 	return p

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"postern/actors"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/cache"
 	"postern/internal/store"
+	"postern/internal/unixtime"
 )
 
 // Secrets and sizes of the configuration under test.
@@ -98,7 +98,7 @@ func fill(dataDir, domain string, n, cost int) error {
 			return errors.Join(err, p.Close())
 		}
 	}
-	now := cache.At(time.Now())
+	now := unixtime.At(time.Now())
 	var ops []store.Op
 	for i := range n {
 		user := cache.User{
@@ -109,7 +109,7 @@ func fill(dataDir, domain string, n, cost int) error {
 			user.Verifiers[0].Hash = someHash()
 		}
 		id := auth.Identity{User: fmt.Sprint("user", i), Domain: domain}
-		ops = append(ops, store.Op{Key: actors.CredentialKey(id), Value: user.Encode()})
+		ops = append(ops, store.Op{Key: cache.RecordKey(id), Value: user.Encode()})
 		if len(ops) == 1000 || i == n-1 {
 			if err := p.Apply(ops, false); err != nil {
 				return errors.Join(err, p.Close())

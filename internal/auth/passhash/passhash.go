@@ -76,10 +76,10 @@ func Match(hash, password string) bool {
 	return bcrypt.CompareHashAndPassword([]byte(plain), []byte(password)) == nil
 }
 
-// Fit returns hash as if it were of a password as long as this one, so that Match computes, at
+// SameLength returns hash as if it were of a password as long as this one, so that Match computes, at
 // the same cost, where it would tell by its speed that the lengths differ. Unless that is hash
 // itself, the outcome means nothing.
-func Fit(hash, password string) string {
+func SameLength(hash, password string) string {
 	plain := strings.TrimPrefix(hash, longPrefix)
 	if len(password) > maxPlain {
 		return longPrefix + plain

@@ -173,15 +173,15 @@ func TestFit(t *testing.T) {
 		return hash
 	}
 	for _, password := range []string{"secret", short, long} {
-		if hash := of(password); Fit(hash, password) != hash {
-			t.Errorf("%d bytes: %q became %q", len(password), hash, Fit(hash, password))
+		if hash := of(password); SameLength(hash, password) != hash {
+			t.Errorf("%d bytes: %q became %q", len(password), hash, SameLength(hash, password))
 		}
 	}
 	// That it has computed shows where the outcome, which means nothing, is true.
-	if hash := of(long); !Match(Fit(hash, shorten(long)), shorten(long)) {
+	if hash := of(long); !Match(SameLength(hash, shorten(long)), shorten(long)) {
 		t.Error("nothing was computed for a short password and the hash of a long one")
 	}
-	if hash := of(shorten(long)); !Match(Fit(hash, long), long) {
+	if hash := of(shorten(long)); !Match(SameLength(hash, long), long) {
 		t.Error("nothing was computed for a long password and the hash of a short one")
 	}
 }

@@ -1,10 +1,12 @@
 package cache
 
-// Adopt takes over a verifier that another program has kept, and reports whether that changes
+import "postern/internal/unixtime"
+
+// Import takes over a verifier that another program has kept, and reports whether that changes
 // the user. What was learnt here counts for more than what is older; what is newer makes the
 // user's other verifiers stale, as its acceptance would have. Moments in the future are not
 // believed: they would prolong every lifetime.
-func (u *User) Adopt(v Verifier, secrets int, now Time) bool {
+func (u *User) Import(v Verifier, secrets int, now unixtime.Time) bool {
 	if v.Hash == "" || u.hashed(v.Hash) >= 0 {
 		return false
 	}

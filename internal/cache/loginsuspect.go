@@ -1,16 +1,20 @@
 package cache
 
-import "postern/internal/auth"
+import (
+	"postern/internal/auth"
+
+	"postern/internal/unixtime"
+)
 
 // Suspect tells that one of the backends has refused the secret, perhaps rightly, though the answer
 // of all is neither yes nor no. It is called before Asked. The secret may be asked about as ever,
 // but until it is accepted it is not served in grace either: another outage must not let in whom
 // this one kept out.
-func (f *Flow) Suspect() { f.suspect = true }
+func (f *Login) Suspect() { f.suspect = true }
 
 // suspected takes an undecided answer about a suspect secret. Its verifier is kept: who is the
 // other backend's user is not to be hashed anew after each of its outages.
-func (f *Flow) suspected(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+func (f *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
 	// A secret whose refusal is remembered was looked for already.
 	f.search = f.search || u.refusal(f.key) == nil
 	u.refuse(f.key, suspected, r, now)
@@ -31,7 +35,7 @@ func (f *Flow) suspected(u *User, outcome Outcome, source auth.Source, r *Rules,
 
 // suspectMatch suspects the verifier that a comparison has found to be the secret's, and reports
 // whether that changes it. When the comparison could not be made, each that might be it is.
-func (f *Flow) suspectMatch(u *User, match string, hashes []string, ran bool) (changed bool) {
+func (f *Login) suspectMatch(u *User, match string, hashes []string, ran bool) (changed bool) {
 	u.eachMatch(match, hashes, ran, func(i int) {
 		v := &u.Verifiers[i]
 		changed = v.suspect() || changed

@@ -29,26 +29,26 @@ func TestAdoptAndErase(t *testing.T) {
 		return len(ops)
 	}
 	told := User{Named: true, Name: "Joe", Groups: []string{"Team"}}
-	if n := apply(one.AdoptUser(joe, told)); n != 1 {
+	if n := apply(one.ImportUser(joe, told)); n != 1 {
 		t.Errorf("%d changes", n)
 	}
-	if n := apply(one.AdoptUser(joe, User{Named: true, Name: "Other"})); n != 0 {
+	if n := apply(one.ImportUser(joe, User{Named: true, Name: "Other"})); n != 0 {
 		t.Errorf("what was known was changed %d times", n)
 	}
 	if u, err := one.User(Login(joe)); err != nil || !reflect.DeepEqual(u, told) {
 		t.Errorf("%+v, %v", u, err)
 	}
-	both := Group{Members: []string{"ann@two.example", "joe@one.example"}, Unsure: true}
-	apply(one.AdoptGroup("Team", []string{"Joe@one.example", "ann@two.example", "joe@one.example"}))
-	if n := apply(one.AdoptGroup("Team", nil)); n != 0 {
+	both := Group{Members: []string{"ann@two.example", "joe@one.example"}, Dirty: true}
+	apply(one.ImportGroup("Team", []string{"Joe@one.example", "ann@two.example", "joe@one.example"}))
+	if n := apply(one.ImportGroup("Team", nil)); n != 0 {
 		t.Errorf("what was known was changed %d times", n)
 	}
 	if g, known, err := one.Group("Team"); err != nil || !known || !reflect.DeepEqual(g, both) {
 		t.Errorf("%+v, %v, %v", g, known, err)
 	}
-	apply(one.AdoptGroup("Alone", []string{"joe@one.example"}))
-	apply(two.AdoptUser(ann, User{}))
-	apply(two.AdoptGroup("Far", []string{"x@three.example"}))
+	apply(one.ImportGroup("Alone", []string{"joe@one.example"}))
+	apply(two.ImportUser(ann, User{}))
+	apply(two.ImportGroup("Far", []string{"x@three.example"}))
 
 	erase := func(id auth.Identity, want Erased) {
 		t.Helper()
@@ -60,7 +60,7 @@ func TestAdoptAndErase(t *testing.T) {
 	}
 	erase(auth.Identity{User: "nobody", Domain: "one.example"}, Erased{})
 	erase(auth.Identity{User: "ANN", Domain: "two.example"}, Erased{Users: 1, Groups: 1})
-	rest := Group{Members: []string{"joe@one.example"}, Unsure: true}
+	rest := Group{Members: []string{"joe@one.example"}, Dirty: true}
 	if g, known, err := one.Group("Team"); err != nil || !known || !reflect.DeepEqual(g, rest) {
 		t.Errorf("the group of who was erased: %+v, %v, %v", g, known, err)
 	}
@@ -151,7 +151,7 @@ func TestAdoptedGroup(t *testing.T) {
 			fake, state := newFake(), State{newMemory(), "d.example"}
 			fake.fold = map[Command]bool{UserAdd: strings.Contains(c.fold, "add"), UserDel: strings.Contains(c.fold, "del")}
 			fake.groups["G@d.example"] = addresses(c.there)
-			ops, err := state.AdoptGroup("G", addresses(c.noted))
+			ops, err := state.ImportGroup("G", addresses(c.noted))
 			if c.sure {
 				ops = []store.Op{state.putGroup("G", &Group{Members: addresses(c.noted)})}
 			}
@@ -167,7 +167,7 @@ func TestAdoptedGroup(t *testing.T) {
 			if got := fake.groups["G@d.example"]; !slices.Equal(got, addresses(c.want)) {
 				t.Errorf("the server has %q, want %q", got, c.want)
 			}
-			if g, known, err := state.Group("G"); err != nil || !known || g.Unsure || !slices.Equal(g.Members, addresses([]string{"ann", "bob"})) {
+			if g, known, err := state.Group("G"); err != nil || !known || g.Dirty || !slices.Equal(g.Members, addresses([]string{"ann", "bob"})) {
 				t.Errorf("known is %+v, %v, %v", g, known, err)
 			}
 		})

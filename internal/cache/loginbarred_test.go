@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/unixtime"
 )
 
 // TestBar: while a user is limited, only what the cache knows reaches the backend, and nothing
@@ -40,8 +41,8 @@ func TestBar(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := NewFlow(c.key)
-			f.Bar(bar)
+			f := NewLogin(c.key)
+			f.RequireKnown(bar)
 			got, asked := drive(t, f, &c.user, c.key, after(c.at), c.ran, func(bool) Outcome { return c.said })
 			if got.Verdict != c.want.Verdict || got.Source != c.want.Source || asked != c.asked {
 				t.Errorf("answered %v (%v) after %d questions, want %v (%v) after %d", got.Verdict, got.Source, asked, c.want.Verdict, c.want.Source, c.asked)
@@ -79,7 +80,7 @@ func TestWithheld(t *testing.T) {
 		{"no time to compare", old(Key{}), keyA, false, auth.Unavailable, 1},
 	}
 	for _, c := range cases {
-		got, asked := drive(t, NewFlow(c.key), &c.user, c.key, after(2*time.Hour), c.ran, withheld)
+		got, asked := drive(t, NewLogin(c.key), &c.user, c.key, after(2*time.Hour), c.ran, withheld)
 		if got.Verdict != c.want || asked != c.asked {
 			t.Errorf("%s: %v (%v) after %d questions, want %v after %d", c.name, got.Verdict, got.Source, asked, c.want, c.asked)
 		}
@@ -92,13 +93,13 @@ func TestWithheld(t *testing.T) {
 	}
 	// A backend that withholds even so gets no second chance.
 	user := old(Key{})
-	if got, asked := drive(t, NewFlow(keyA), &user, keyA, after(2*time.Hour), true, func(bool) Outcome { return Withheld }); got.Verdict != auth.Unavailable || asked != 2 {
+	if got, asked := drive(t, NewLogin(keyA), &user, keyA, after(2*time.Hour), true, func(bool) Outcome { return Withheld }); got.Verdict != auth.Unavailable || asked != 2 {
 		t.Errorf("withheld twice: %v after %d questions", got.Verdict, asked)
 	}
 }
 
 // drive runs a flow whose secret is that of hashA if key is keyA.
-func drive(t *testing.T, f *Flow, u *User, key Key, now Time, ran bool, backend func(known bool) Outcome) (a auth.Answer, asked int) {
+func drive(t *testing.T, f *Login, u *User, key Key, now unixtime.Time, ran bool, backend func(known bool) Outcome) (a auth.Answer, asked int) {
 	t.Helper()
 	w := work{rules: defaults(), ran: ran, backend: backend, source: auth.SourceLimitBudget, made: "made"}
 	if key == keyA {

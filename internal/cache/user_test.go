@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/unixtime"
 )
 
 var (
 	keyA = Key{0xa}
 	keyB = Key{0xb}
-	base = At(time.Unix(1_800_000_000, 0))
+	base = unixtime.At(time.Unix(1_800_000_000, 0))
 )
 
 func defaults() *Rules {
@@ -21,7 +22,7 @@ func defaults() *Rules {
 	}
 }
 
-func after(d time.Duration) Time { return base + Time(d/time.Millisecond) }
+func after(d time.Duration) unixtime.Time { return base + unixtime.Time(d/time.Millisecond) }
 
 const justUnder = -time.Millisecond
 
@@ -31,7 +32,7 @@ func TestLogin(t *testing.T) {
 	known := func(stale bool) User { // secret A, known to this process
 		return User{Verifiers: []Verifier{{Hash: hashA, Key: keyA, First: base, Verified: base, Used: base, Stale: stale}}}
 	}
-	loaded := func(used, verified Time) User { // secret A, from disk
+	loaded := func(used, verified unixtime.Time) User { // secret A, from disk
 		return User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: verified, Used: used}}}
 	}
 	allow := func(s auth.Source) auth.Answer { return auth.Answer{Verdict: auth.Allow, Source: s} }
@@ -66,12 +67,12 @@ func TestLogin(t *testing.T) {
 		{"grace is over", known(false), nil, keyA, hashA, 168 * time.Hour, CannotAnswer, unavailable},
 		{"grace is over, from disk", loaded(base, base), nil, keyA, hashA, 168 * time.Hour, CannotAnswer, unavailable},
 		{"no grace for another secret", loaded(base, base), nil, keyB, "", 2 * time.Hour, CannotAnswer, unavailable},
-		{"no grace when misconfigured", known(false), nil, keyA, hashA, 2 * time.Hour, Broken, unavailable},
+		{"no grace when misconfigured", known(false), nil, keyA, hashA, 2 * time.Hour, Misconfigured, unavailable},
 		{"busy serves the known", known(false), nil, keyA, hashA, 2 * time.Hour, Busy, allow(auth.SourceGrace)},
 		{"busy computes nothing", loaded(base, base), nil, keyA, hashA, 2 * time.Hour, Busy, unavailable},
 		{"unknown user in an outage", User{}, nil, keyA, "", 0, CannotAnswer, unavailable},
 		{"unknown user, refused", User{}, nil, keyA, "", 0, Refused, deny(auth.SourceBackend)},
-		{"no such operation", User{}, nil, keyA, "", 0, NotThere, auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceUnsupported}},
+		{"no such operation", User{}, nil, keyA, "", 0, Unsupported, auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceUnsupported}},
 		{"cache off asks", known(false), func(r *Rules) { r.Off = true }, keyA, hashA, time.Minute, Refused, deny(auth.SourceBackend)},
 		{"cache off has no grace", known(false), func(r *Rules) { r.Off = true }, keyA, hashA, time.Minute, CannotAnswer, unavailable},
 		{"refused before", User{Refusals: []Refusal{{Key: keyA, At: base}}}, nil, keyA, "", 5*time.Minute + justUnder, notAsked, deny(auth.SourceRefusedBefore)},
@@ -108,7 +109,7 @@ type work struct {
 }
 
 // run brings a flow to its end, doing its work at once.
-func (w *work) run(t *testing.T, f *Flow, u *User, now Time) (a auth.Answer, asked int) {
+func (w *work) run(t *testing.T, f *Login, u *User, now unixtime.Time) (a auth.Answer, asked int) {
 	t.Helper()
 	step := f.Start(u, w.rules, now)
 	for answers := 0; ; {
@@ -124,7 +125,7 @@ func (w *work) run(t *testing.T, f *Flow, u *User, now Time) (a auth.Answer, ask
 			return a, asked
 		case Ask:
 			asked++
-			step = f.Asked(u, w.backend(step.Known), w.source, w.rules, now)
+			step = f.BackendAnswered(u, w.backend(step.Known), w.source, w.rules, now)
 		case Compare:
 			match := ""
 			if w.ran && slices.Contains(step.Hashes, w.matches) {
@@ -132,17 +133,17 @@ func (w *work) run(t *testing.T, f *Flow, u *User, now Time) (a auth.Answer, ask
 			}
 			step = f.Compared(u, match, step.Hashes, w.ran, w.rules, now)
 		case Hash:
-			step = f.WasHashed(u, w.made)
+			step = f.Hashed(u, w.made)
 		}
 	}
 }
 
 // login runs the flow of a login whose secret has that key and matches that hash.
-func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *Rules, now Time) (a auth.Answer, asked bool) {
+func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *Rules, now unixtime.Time) (a auth.Answer, asked bool) {
 	t.Helper()
 	w := work{rules: r, matches: matches, ran: true, backend: func(bool) Outcome { return backend },
 		source: auth.SourceBackend, made: "made-" + string('0'+rune(key[0]))}
-	a, n := w.run(t, NewFlow(key), u, now)
+	a, n := w.run(t, NewLogin(key), u, now)
 	return a, n > 0
 }
 
@@ -234,9 +235,9 @@ func TestRefusalRemovesStoredVerifier(t *testing.T) {
 			{Hash: hashA, First: base, Verified: base, Used: base, Stale: true},
 			{Hash: hashB, First: base, Verified: base, Used: base, Key: keyB},
 		}}, defaults()
-		f := NewFlow(keyA)
+		f := NewLogin(keyA)
 		f.Start(u, rules, after(time.Minute))
-		step := f.Asked(u, Refused, auth.SourceBackend, rules, after(time.Minute))
+		step := f.BackendAnswered(u, Refused, auth.SourceBackend, rules, after(time.Minute))
 		if step.Do != Compare || len(step.Hashes) != 1 || !step.Answered {
 			t.Fatalf("step after a refusal: %+v", step)
 		}
@@ -353,7 +354,7 @@ func TestMissed(t *testing.T) {
 	seen, other := Key{1}, Key{2}
 	u := &User{Verifiers: []Verifier{{Key: seen, Stale: true}, {Hash: "on disk only"}}}
 	for key, want := range map[Key]string{seen: "stale: in memory, but to be verified again", other: "not in memory", {}: "not in memory"} {
-		if got := u.Missed(key); got != want {
+		if got := u.MissReason(key); got != want {
 			t.Errorf("%v: %s, want %s", key[:1], got, want)
 		}
 	}

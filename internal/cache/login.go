@@ -1,6 +1,10 @@
 package cache
 
-import "postern/internal/auth"
+import (
+	"postern/internal/auth"
+
+	"postern/internal/unixtime"
+)
 
 // Outcome is what a login's question to the backend came to.
 type Outcome uint8
@@ -12,14 +16,14 @@ const (
 	Accepted
 	// Refused: the backend said no.
 	Refused
-	// Broken: the backend is misconfigured, or one has refused what another cannot tell about (see
+	// Misconfigured: the backend is misconfigured, or one has refused what another cannot tell about (see
 	// Suspect); nobody gets in by grace.
-	Broken
+	Misconfigured
 	// Busy: too many requests wait for the backend. As CannotAnswer, but no hash is
 	// computed for it: work would only add to the load.
 	Busy
-	// NotThere: the backend does not have the operation.
-	NotThere
+	// Unsupported: the backend does not have the operation.
+	Unsupported
 	// Withheld: the backend was not asked, for a wrong password would harm; one that the cache
 	// knows may still be asked about.
 	Withheld
@@ -52,10 +56,10 @@ type Step struct {
 	Touched  bool // only "last used" changed: to be written some time
 }
 
-// Flow is the way of one login through the cache: a state machine that is told what came
+// Login is the way of one login through the cache: a state machine that is told what came
 // of the work it wanted. It holds no secret. It is used by one goroutine at a time, and
 // the User may be another at each call (reloaded, or forgotten meanwhile).
-type Flow struct {
+type Login struct {
 	key    Key
 	phase  phase
 	tried  []string // hashes that are known not to match
@@ -85,17 +89,17 @@ const (
 	phaseEnd
 )
 
-// NewFlow starts the way of a login whose secret is key.
-func NewFlow(key Key) *Flow { return &Flow{key: key} }
+// NewLogin starts the way of a login whose secret is key.
+func NewLogin(key Key) *Login { return &Login{key: key} }
 
 // Hot answers a login from memory alone: no flow, no work, no allocation. It is the first
 // step of every flow, and the only one that most logins take.
-func (u *User) Hot(key Key, r *Rules, now Time) (step Step, ok bool) {
+func (u *User) Hot(key Key, r *Rules, now unixtime.Time) (step Step, ok bool) {
 	if r.Off {
 		return step, false
 	}
 	if f := u.refusal(key); f != nil && f.standing == held {
-		if f.At.within(r.Refused, now) {
+		if f.At.Within(r.Refused, now) {
 			return answer(auth.Deny, auth.SourceRefusedBefore), true
 		}
 		if f.settling > 0 {
@@ -113,7 +117,7 @@ func (u *User) Hot(key Key, r *Rules, now Time) (step Step, ok bool) {
 }
 
 // Start decides the first step.
-func (f *Flow) Start(u *User, r *Rules, now Time) Step {
+func (f *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
 	if step, ok := u.Hot(f.key, r, now); ok {
 		f.phase = phaseEnd
 		return step
@@ -127,7 +131,7 @@ func (f *Flow) Start(u *User, r *Rules, now Time) Step {
 	return f.ask(u, now)
 }
 
-func (f *Flow) ask(u *User, now Time) Step {
+func (f *Login) ask(u *User, now unixtime.Time) Step {
 	known := u.keyed(f.key) != nil
 	if f.bar != nil && !known {
 		return f.unasked(u)
@@ -137,7 +141,7 @@ func (f *Flow) ask(u *User, now Time) Step {
 }
 
 // unknown lists the hashes of verifiers that may be this secret's and satisfy ok.
-func (f *Flow) unknown(u *User, ok func(*Verifier) bool) (hashes []string) {
+func (f *Login) unknown(u *User, ok func(*Verifier) bool) (hashes []string) {
 next:
 	for i := range u.Verifiers {
 		v := &u.Verifiers[i]
@@ -156,7 +160,7 @@ next:
 
 // Compared tells which of the hashes matched: "" for none. ran is false when the
 // comparison could not be made.
-func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rules, now Time) Step {
+func (f *Login) Compared(u *User, match string, hashes []string, ran bool, r *Rules, now unixtime.Time) Step {
 	if ran {
 		for _, h := range hashes {
 			if h != match {
@@ -192,7 +196,7 @@ func (f *Flow) Compared(u *User, match string, hashes []string, ran bool, r *Rul
 
 // comparedFresh allows by a hash, unless something else was learned of the secret while
 // the hash was computed.
-func (f *Flow) comparedFresh(u *User, match string, r *Rules, now Time) Step {
+func (f *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time) Step {
 	changed := f.learn(u, match)
 	step, ok := u.Hot(f.key, r, now)
 	if !ok {
@@ -208,7 +212,7 @@ func (f *Flow) comparedFresh(u *User, match string, r *Rules, now Time) Step {
 	return step
 }
 
-func (f *Flow) comparedGrace(u *User, match string, r *Rules, now Time) Step {
+func (f *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time) Step {
 	step := answered(f.busy)
 	step.Save = f.learn(u, match)
 	f.phase = phaseEnd
@@ -220,7 +224,7 @@ func (f *Flow) comparedGrace(u *User, match string, r *Rules, now Time) Step {
 
 // learn notes that the verifier with the hash is the one of this secret, or drops it if the
 // secret was refused while the hash was computed. It reports whether a record has changed.
-func (f *Flow) learn(u *User, match string) (changed bool) {
+func (f *Login) learn(u *User, match string) (changed bool) {
 	i := -1
 	if match != "" {
 		i = u.hashed(match)
@@ -241,12 +245,12 @@ func (f *Flow) learn(u *User, match string) (changed bool) {
 
 // Outdate tells that the question was put under another configuration: an acceptance is
 // answered, but not remembered, while a refusal counts as ever.
-func (f *Flow) Outdate() { f.outdated = true }
+func (f *Login) Outdate() { f.outdated = true }
 
 // Supersede tells that accounts were changed, or forgotten, after the question was put: the answer
 // may be of a password that was exchanged meanwhile. It is given, but what was accepted is not
 // remembered, and what was refused is forgotten, but not held against the secret.
-func (f *Flow) Supersede() { f.superseded = true }
+func (f *Login) Supersede() { f.superseded = true }
 
 func answer(v auth.Verdict, s auth.Source) Step {
 	return answered(auth.Answer{Verdict: v, Source: s})

@@ -64,7 +64,7 @@ func newGroupTask(p *Plan, name string, wanted []auth.Identity) *groupTask {
 	for _, id := range wanted {
 		t.wanted = append(t.wanted, id.String())
 	}
-	if g := p.groups[name]; g == nil || g.Unsure {
+	if g := p.groups[name]; g == nil || g.Dirty {
 		t.ask = []Command{Create, GetMembers}
 	} else {
 		t.compare(g.Members)
@@ -136,7 +136,7 @@ func (t *groupTask) open() (ops []store.Op) {
 	}
 	members = append(members, t.wanted...)
 	slices.Sort(members)
-	g := &Group{Members: slices.Compact(members), Unsure: true}
+	g := &Group{Members: slices.Compact(members), Dirty: true}
 	t.p.groups[t.name] = g
 	ops = append(ops, t.p.state.putGroup(t.name, g))
 	ops = append(ops, t.p.doubt(g.Members)...)
@@ -228,8 +228,8 @@ func (t *leaveTask) before() (ops []store.Op) {
 	if g == nil {
 		return nil
 	}
-	if !g.Unsure {
-		t.sure, g.Unsure = true, true
+	if !g.Dirty {
+		t.sure, g.Dirty = true, true
 		ops = append(ops, t.p.state.putGroup(t.group, g))
 	}
 	if !slices.Contains(g.Members, t.id.String()) {
@@ -250,7 +250,7 @@ func (t *leaveTask) done([]string) (ops []store.Op) {
 	ops = append(ops, t.p.state.putUser(t.id, u))
 	if g := t.p.groups[t.group]; g != nil {
 		g.Members = without(g.Members, t.id.String())
-		g.Unsure = g.Unsure && !t.sure
+		g.Dirty = g.Dirty && !t.sure
 		ops = append(ops, t.p.state.putGroup(t.group, g))
 	}
 	return ops

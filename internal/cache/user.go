@@ -8,28 +8,8 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/unixtime"
 )
-
-// Time is a moment in Unix milliseconds, the resolution of everything stored.
-type Time int64
-
-// At converts a moment of the wall clock.
-func At(t time.Time) Time { return Time(t.UnixMilli()) }
-
-// Go returns the moment as a time.Time.
-func (t Time) Go() time.Time { return time.UnixMilli(int64(t)) }
-
-// skew is how far into the future a stored moment may lie: small steps of a clock that
-// is being corrected. Beyond it the moment is not believed, since a clock set back would
-// prolong every lifetime.
-const skew = 5 * time.Minute
-
-// within reports whether now is less than ttl after t. The end of a lifetime does not
-// belong to it.
-func (t Time) within(ttl time.Duration, now Time) bool {
-	age := time.Duration(now-t) * time.Millisecond
-	return age < ttl && age > -skew
-}
 
 // Rules are a domain's lifetimes.
 type Rules struct {
@@ -47,24 +27,24 @@ type Rules struct {
 
 // Verifier is a secret that the backend has accepted.
 type Verifier struct {
-	Hash     string // passhash text; empty while it is not hashed
-	Key      Key    // zero while the secret has not been seen by this process
-	First    Time   // first verified by the backend
-	Verified Time   // last verified by the backend
-	Used     Time   // last used
-	Stale    bool   // must be verified again at its next use
+	Hash     string        // passhash text; empty while it is not hashed
+	Key      Key           // zero while the secret has not been seen by this process
+	First    unixtime.Time // first verified by the backend
+	Verified unixtime.Time // last verified by the backend
+	Used     unixtime.Time // last used
+	Stale    bool          // must be verified again at its next use
 	// Suspect: since it was last accepted, one backend has refused it and another could not tell.
 	Suspect bool
 }
 
 // fresh reports whether a matching secret may be allowed without asking.
-func (v *Verifier) fresh(r *Rules, now Time) bool {
-	return !v.Stale && v.Used.within(r.Query, now) && v.Verified.within(r.Verify, now)
+func (v *Verifier) fresh(r *Rules, now unixtime.Time) bool {
+	return !v.Stale && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now)
 }
 
 // grace reports whether a matching secret may be allowed while the backend cannot answer.
-func (v *Verifier) grace(r *Rules, now Time) bool {
-	return !v.Suspect && v.Verified.within(r.Outage, now)
+func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
+	return !v.Suspect && v.Verified.Within(r.Outage, now)
 }
 
 // suspect keeps a verifier from serving until the backend accepts its secret again, and reports
@@ -79,7 +59,7 @@ func (v *Verifier) suspect() (changed bool) {
 type Existence struct {
 	Known bool
 	Yes   bool
-	At    Time
+	At    unixtime.Time
 }
 
 // User is all that is remembered of one user of one domain. The zero value remembers
@@ -93,9 +73,9 @@ type User struct {
 	lost    uint64 // the highest number of one that is forgotten
 }
 
-// Worthless reports whether forgetting the user would lose nothing but refusals: such
+// Disposable reports whether forgetting the user would lose nothing but refusals: such
 // users must not push others out of memory.
-func (u *User) Worthless() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
+func (u *User) Disposable() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
 func (u *User) Forget() { *u = User{refused: u.refused, lost: u.refused} }
@@ -110,8 +90,8 @@ func (u *User) keyed(key Key) *Verifier {
 	return nil
 }
 
-// Missed says for an administrator why Hot had no answer.
-func (u *User) Missed(key Key) string {
+// MissReason says for an administrator why Hot had no answer.
+func (u *User) MissReason(key Key) string {
 	if key != (Key{}) && u.keyed(key) != nil {
 		return "stale: in memory, but to be verified again"
 	}
@@ -165,14 +145,14 @@ func (u *User) staleOthers(key Key) {
 }
 
 // IsUser answers isuser from memory. ok is false when the backend must be asked.
-func (u *User) IsUser(r *Rules, now Time) (a auth.Answer, ok bool) {
+func (u *User) IsUser(r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
 	if r.Off || !u.Exists.Known {
 		return a, false
 	}
 	switch {
-	case u.Exists.Yes && u.Exists.At.within(r.Exists, now):
+	case u.Exists.Yes && u.Exists.At.Within(r.Exists, now):
 		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}, true
-	case !u.Exists.Yes && u.Exists.At.within(r.Absent, now):
+	case !u.Exists.Yes && u.Exists.At.Within(r.Absent, now):
 		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceHot}, true
 	}
 	return a, false
@@ -180,17 +160,17 @@ func (u *User) IsUser(r *Rules, now Time) (a auth.Answer, ok bool) {
 
 // IsUserGrace answers isuser while the backend cannot: yes for a user that was there
 // within the outage lifetime, since mail must not bounce, and never no.
-func (u *User) IsUserGrace(r *Rules, now Time) (a auth.Answer, ok bool) {
+func (u *User) IsUserGrace(r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
 	if r.Off {
 		return a, false
 	}
 	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace}
 	if u.Exists.Known {
-		return yes, u.Exists.Yes && u.Exists.At.within(r.Outage, now)
+		return yes, u.Exists.Yes && u.Exists.At.Within(r.Outage, now)
 	}
 	for i := range u.Verifiers {
 		// Also by one that is suspect: whatever his password is, the user was there.
-		if u.Verifiers[i].Verified.within(r.Outage, now) {
+		if u.Verifiers[i].Verified.Within(r.Outage, now) {
 			return yes, true
 		}
 	}
@@ -200,7 +180,7 @@ func (u *User) IsUserGrace(r *Rules, now Time) (a auth.Answer, ok bool) {
 // SetExists remembers the backend's answer to isuser and reports whether the record
 // should be written: a "no" is short-lived and stays in memory, unless it takes back a
 // "yes".
-func (u *User) SetExists(yes bool, r *Rules, now Time) (changed bool) {
+func (u *User) SetExists(yes bool, r *Rules, now unixtime.Time) (changed bool) {
 	if r.Off {
 		return false
 	}

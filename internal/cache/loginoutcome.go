@@ -1,9 +1,13 @@
 package cache
 
-import "postern/internal/auth"
+import (
+	"postern/internal/auth"
 
-// Asked takes the backend's answer.
-func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+	"postern/internal/unixtime"
+)
+
+// BackendAnswered takes the backend's answer.
+func (f *Login) BackendAnswered(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
 	if f.phase != phaseAsked {
 		return Step{}
 	}
@@ -20,7 +24,7 @@ func (f *Flow) Asked(u *User, outcome Outcome, source auth.Source, r *Rules, now
 }
 
 // undecided takes an answer that is neither yes nor no.
-func (f *Flow) undecided(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+func (f *Login) undecided(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
 	switch outcome {
 	case CannotAnswer, Busy:
 		return f.cannotAnswer(u, outcome, source, r, now)
@@ -29,13 +33,13 @@ func (f *Flow) undecided(u *User, outcome Outcome, source auth.Source, r *Rules,
 	}
 	f.phase = phaseEnd
 	verdict := auth.Unavailable
-	if outcome == NotThere {
+	if outcome == Unsupported {
 		verdict, source = auth.Unsupported, auth.SourceUnsupported
 	}
 	return answer(verdict, source)
 }
 
-func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
+func (f *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	step := answer(auth.Allow, auth.SourceBackend)
 	f.phase = phaseEnd
 	if r.Off || f.outdated || f.superseded || f.overtaken(u) {
@@ -65,14 +69,14 @@ func (f *Flow) accepted(u *User, r *Rules, now Time) Step {
 // overtaken reports whether the secret was refused after this question was put, or may have been,
 // since the user was out of memory meanwhile, or a refusal of his is forgotten. Which of the two is
 // the backend's last word nobody knows, so an acceptance is not remembered.
-func (f *Flow) overtaken(u *User) bool {
+func (f *Login) overtaken(u *User) bool {
 	past := u.refusal(f.key)
 	return u != f.asked || u.lost > f.before || past != nil && past.number > f.before
 }
 
 // newSecret settles a secret never seen before: the user's others must be verified again,
 // so that a changed password dies.
-func (f *Flow) newSecret(u *User, step Step, r *Rules) Step {
+func (f *Login) newSecret(u *User, step Step, r *Rules) Step {
 	u.staleOthers(f.key)
 	f.phase = phaseEnd
 	if r.Hashed {
@@ -84,7 +88,7 @@ func (f *Flow) newSecret(u *User, step Step, r *Rules) Step {
 
 // adopt merges the new verifier of an accepted secret with the one that it turned out to
 // have.
-func (f *Flow) adopt(u *User, match string, r *Rules, _ Time) Step {
+func (f *Login) adopt(u *User, match string, r *Rules, _ unixtime.Time) Step {
 	fresh := u.keyed(f.key)
 	if fresh == nil { // forgotten or refused meanwhile
 		f.phase = phaseEnd
@@ -103,9 +107,9 @@ func (f *Flow) adopt(u *User, match string, r *Rules, _ Time) Step {
 	return Step{Save: true}
 }
 
-// WasHashed takes the hash of a new secret; "" when it could not be made, in which case
+// Hashed takes the hash of a new secret; "" when it could not be made, in which case
 // the secret is remembered by this process only.
-func (f *Flow) WasHashed(u *User, hash string) Step {
+func (f *Login) Hashed(u *User, hash string) Step {
 	if f.phase != phaseHash {
 		return Step{}
 	}
@@ -118,7 +122,7 @@ func (f *Flow) WasHashed(u *User, hash string) Step {
 	return Step{Save: true}
 }
 
-func (f *Flow) refused(u *User, r *Rules, now Time) Step {
+func (f *Login) refused(u *User, r *Rules, now unixtime.Time) Step {
 	step := answer(auth.Deny, auth.SourceBackend)
 	f.phase = phaseEnd
 	if r.Off {
@@ -143,7 +147,7 @@ func (f *Flow) refused(u *User, r *Rules, now Time) Step {
 // dropMatch removes the verifier of a refused secret. When the comparison could not be
 // made, each that might be it goes: losing a cached password costs a question, keeping a
 // refused one would break the promise.
-func (f *Flow) dropMatch(u *User, match string, hashes []string, ran bool) {
+func (f *Login) dropMatch(u *User, match string, hashes []string, ran bool) {
 	u.eachMatch(match, hashes, ran, func(i int) { u.drop(i) })
 }
 
@@ -166,7 +170,7 @@ func (u *User) eachMatch(match string, hashes []string, ran bool, do func(i int)
 	}
 }
 
-func (f *Flow) cannotAnswer(u *User, outcome Outcome, source auth.Source, r *Rules, now Time) Step {
+func (f *Login) cannotAnswer(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
 	f.phase = phaseEnd
 	f.busy = auth.Answer{Verdict: auth.Unavailable, Source: source}
 	if r.Off || u.refusal(f.key) != nil {

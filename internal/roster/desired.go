@@ -6,9 +6,9 @@ import (
 	"postern/internal/auth"
 )
 
-// Wanted is what the answers of one run ask for. Of several answers that speak of one group or
+// Desired is what the answers of one run ask for. Of several answers that speak of one group or
 // one name the latest counts, so that a group is compared once however many log in.
-type Wanted struct {
+type Desired struct {
 	state  State
 	filter *Filter
 	names  []auth.Identity // in order of first appearance
@@ -30,16 +30,16 @@ type login struct {
 	hash  Hash     // zero: a later answer says otherwise of a group of the user, or of the name
 }
 
-// NewWanted asks for nothing yet.
-func NewWanted(s State, f *Filter) *Wanted {
-	return &Wanted{state: s, filter: f, name: map[auth.Identity]string{}, member: map[string][]auth.Identity{}}
+// NewDesired asks for nothing yet.
+func NewDesired(s State, f *Filter) *Desired {
+	return &Desired{state: s, filter: f, name: map[auth.Identity]string{}, member: map[string][]auth.Identity{}}
 }
 
 // Empty reports whether no answer has been added.
-func (w *Wanted) Empty() bool { return len(w.logins) == 0 }
+func (w *Desired) Empty() bool { return len(w.logins) == 0 }
 
 // Add takes the answer that was given for a user.
-func (w *Wanted) Add(user auth.Identity, a Answer) {
+func (w *Desired) Add(user auth.Identity, a Answer) {
 	l := &login{id: user, hash: a.Hash}
 	if a.Hash != (Hash{}) && a.Hash == w.last { // all is said, but whom it was said to
 		l.given = slices.Clone(w.given[user])
@@ -111,7 +111,7 @@ func (l *login) laterGiven(groups []string) {
 
 // gather lists the members of each group of an answer under its cleaned name, each once. Two
 // names that are one when cleaned are one group.
-func (w *Wanted) gather(a Answer) (order []string, members map[string][]auth.Identity) {
+func (w *Desired) gather(a Answer) (order []string, members map[string][]auth.Identity) {
 	members = map[string][]auth.Identity{}
 	clean := map[string]string{} // "": to be ignored
 	type entry struct {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/unixtime"
 )
 
 // reloaded is the user as the disk gives him back.
@@ -19,9 +20,9 @@ func reloaded(t *testing.T, u *User) *User {
 
 // suspect runs the flow of a login with the secret A, which one backend refuses while another
 // cannot tell.
-func suspect(t *testing.T, u *User, outcome Outcome, ran bool, r *Rules, now Time) auth.Answer {
+func suspect(t *testing.T, u *User, outcome Outcome, ran bool, r *Rules, now unixtime.Time) auth.Answer {
 	t.Helper()
-	f := NewFlow(keyA)
+	f := NewLogin(keyA)
 	f.Suspect()
 	w := work{rules: r, matches: hashA, ran: ran, backend: func(bool) Outcome { return outcome }, source: auth.SourceBackend}
 	a, _ := w.run(t, f, u, now)
@@ -37,9 +38,9 @@ func TestSuspect(t *testing.T) {
 		ran     bool
 		outcome Outcome
 	}{
-		"in memory":                             {keyA, true, Broken},
-		"on disk":                               {Key{}, true, Broken},
-		"on disk, not compared":                 {Key{}, false, Broken},
+		"in memory":                             {keyA, true, Misconfigured},
+		"on disk":                               {Key{}, true, Misconfigured},
+		"on disk, not compared":                 {Key{}, false, Misconfigured},
 		"in memory, another over its budget":    {keyA, true, Withheld},
 		"on disk, another over its budget":      {Key{}, true, Withheld},
 		"on disk, over budget, not compared":    {Key{}, false, Withheld},
@@ -64,7 +65,7 @@ func TestSuspect(t *testing.T) {
 					}
 				}
 				rules.Query = 24 * time.Hour // as after a reload: it was fresh no more when it was asked about
-				if _, asked := login(t, u, keyA, hashA, Broken, rules, after(3*time.Hour)); !asked {
+				if _, asked := login(t, u, keyA, hashA, Misconfigured, rules, after(3*time.Hour)); !asked {
 					t.Error("it is served unasked")
 				}
 				rules.Query = time.Hour
@@ -96,10 +97,10 @@ func TestSuspectIsLookedFor(t *testing.T) {
 			t.Errorf("%s: on disk is %+v", when, v)
 		}
 	}
-	f := NewFlow(keyA)
+	f := NewLogin(keyA)
 	f.Start(u, rules, now)
 	f.Suspect()
-	step := f.Asked(u, Broken, auth.SourceBackend, rules, now)
+	step := f.BackendAnswered(u, Misconfigured, auth.SourceBackend, rules, now)
 	if step.Do != Compare || len(step.Hashes) != 2 || !step.Answered || !step.Save || !step.Lasting {
 		t.Fatalf("%+v", step)
 	}
@@ -115,10 +116,10 @@ func TestSuspectIsLookedFor(t *testing.T) {
 		t.Error("it would be looked for again")
 	}
 	// The same phone again: nothing is new, so nothing is compared and nothing written.
-	f = NewFlow(keyA)
+	f = NewLogin(keyA)
 	f.Start(u, rules, now)
 	f.Suspect()
-	if step = f.Asked(u, Broken, auth.SourceBackend, rules, now); step.Do != Nothing || step.Save || step.Lasting {
+	if step = f.BackendAnswered(u, Misconfigured, auth.SourceBackend, rules, now); step.Do != Nothing || step.Save || step.Lasting {
 		t.Errorf("again: %+v", step)
 	}
 }
@@ -128,24 +129,24 @@ func TestSuspectIsLookedFor(t *testing.T) {
 func TestSuspectBesideRefusal(t *testing.T) {
 	for _, refusedFirst := range []bool{true, false} {
 		u, rules := &User{Verifiers: []Verifier{{Hash: hashA, Key: keyA, First: base, Verified: base, Used: base}}}, defaults()
-		one, other := NewFlow(keyA), NewFlow(keyA)
+		one, other := NewLogin(keyA), NewLogin(keyA)
 		begun := after(2 * time.Hour)
 		one.Start(u, rules, begun)
 		other.Start(u, rules, begun)
 		one.Suspect()
 		refusedAt := begun
 		if refusedFirst {
-			other.Asked(u, Refused, auth.SourceBackend, rules, begun)
-			one.Asked(u, Broken, auth.SourceBackend, rules, begun+1000)
+			other.BackendAnswered(u, Refused, auth.SourceBackend, rules, begun)
+			one.BackendAnswered(u, Misconfigured, auth.SourceBackend, rules, begun+1000)
 		} else {
-			one.Asked(u, Broken, auth.SourceBackend, rules, begun)
+			one.BackendAnswered(u, Misconfigured, auth.SourceBackend, rules, begun)
 			refusedAt += 1000
-			other.Asked(u, Refused, auth.SourceBackend, rules, refusedAt)
+			other.BackendAnswered(u, Refused, auth.SourceBackend, rules, refusedAt)
 		}
 		if len(u.Verifiers) != 0 {
 			t.Errorf("refused first: %v: remembered %+v", refusedFirst, u.Verifiers)
 		}
-		end := refusedAt + Time(rules.Refused/time.Millisecond)
+		end := refusedAt + unixtime.Time(rules.Refused/time.Millisecond)
 		if a, asked := login(t, u, keyA, "", Accepted, rules, end-1); asked || a.Verdict != auth.Deny {
 			t.Errorf("refused first: %v: answered %v (%v)", refusedFirst, a.Verdict, a.Source)
 		}
@@ -159,10 +160,10 @@ func TestSuspectBesideRefusal(t *testing.T) {
 // refused the secret is not remembered.
 func TestAcceptanceOlderThanSuspicion(t *testing.T) {
 	u, rules := &User{}, defaults()
-	slow := NewFlow(keyA)
+	slow := NewLogin(keyA)
 	slow.Start(u, rules, base)
-	suspect(t, u, Broken, true, rules, base)
-	if step := slow.Asked(u, Accepted, auth.SourceBackend, rules, base); step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
+	suspect(t, u, Misconfigured, true, rules, base)
+	if step := slow.BackendAnswered(u, Accepted, auth.SourceBackend, rules, base); step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
 		t.Errorf("answered %v, remembered %+v", step.Answer.Verdict, u.Verifiers)
 	}
 	if a, _ := login(t, u, keyA, "", Accepted, rules, base); a.Verdict != auth.Allow || u.keyed(keyA) == nil {
@@ -174,9 +175,9 @@ func TestAcceptanceOlderThanSuspicion(t *testing.T) {
 // the right one.
 func TestSuspectUnderBar(t *testing.T) {
 	u, rules := &User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: base, Used: base}}}, defaults()
-	suspect(t, u, Broken, false, rules, after(2*time.Hour))
-	f := NewFlow(keyA)
-	f.Bar(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
+	suspect(t, u, Misconfigured, false, rules, after(2*time.Hour))
+	f := NewLogin(keyA)
+	f.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
 	a, asked := drive(t, f, u, keyA, after(3*time.Hour), true, func(bool) Outcome { return Accepted })
 	if a.Verdict != auth.Allow || asked != 1 {
 		t.Errorf("answered %v (%v) after %d questions", a.Verdict, a.Source, asked)

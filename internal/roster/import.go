@@ -9,9 +9,9 @@ import (
 	"postern/internal/store"
 )
 
-// AdoptUser returns the changes that take over what another program has told the XMPP server of
+// ImportUser returns the changes that take over what another program has told the XMPP server of
 // a user; none if something is known already. u.Groups are sorted.
-func (s State) AdoptUser(id auth.Identity, u User) ([]store.Op, error) {
+func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
 	id = Login(id)
 	_, err := s.Store.Get(s.userKey(id))
 	if !errors.Is(err, store.ErrNotFound) {
@@ -20,15 +20,15 @@ func (s State) AdoptUser(id auth.Identity, u User) ([]store.Op, error) {
 	return []store.Op{s.putUser(id, &u)}, nil
 }
 
-// AdoptGroup does the same for a group with members as the other program has written them. They
+// ImportGroup does the same for a group with members as the other program has written them. They
 // may be there or not: xcauth noted them whether its commands had succeeded or failed. So the
 // server is asked before the group is next compared.
-func (s State) AdoptGroup(name string, members []string) ([]store.Op, error) {
+func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
 	_, err := s.Store.Get(s.groupKey(name))
 	if !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	g := Group{Unsure: true}
+	g := Group{Dirty: true}
 	for _, address := range members {
 		g.Members = append(g.Members, fold(address))
 	}
@@ -88,7 +88,7 @@ func (e *eraser) group(s State, name string, value []byte, gone bool) {
 		return
 	}
 	e.n.Groups++
-	g.Members, g.Unsure = slices.DeleteFunc(g.Members, e.hit), true
+	g.Members, g.Dirty = slices.DeleteFunc(g.Members, e.hit), true
 	if gone || len(g.Members) == 0 {
 		e.ops = append(e.ops, store.Op{Key: s.groupKey(name)})
 		return

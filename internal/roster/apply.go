@@ -27,10 +27,10 @@ type Executor interface {
 type Server interface {
 	// Prepare makes what the server needs before anybody logs in.
 	Prepare(s State) error
-	// Carry carries out a plan and writes what is known then. The number of steps is of
+	// Apply carries out a plan and writes what is known then. The number of steps is of
 	// those carried out. An error that wraps ErrRefused means that all others were, but for
 	// some that nobody misses; after any other error the plan must be made anew.
-	Carry(ctx context.Context, p *Plan) (steps int, err error)
+	Apply(ctx context.Context, p *Plan) (steps int, err error)
 	// Members lists a group as the server has it.
 	Members(ctx context.Context, group, domain string) ([]string, error)
 	Close()
@@ -50,8 +50,8 @@ func (c commanded) Members(ctx context.Context, group, domain string) ([]string,
 	return c.Do(ctx, Step{Command: GetMembers, Group: group, Home: domain})
 }
 
-// Carry implements Server.
-func (c commanded) Carry(ctx context.Context, p *Plan) (steps int, err error) {
+// Apply implements Server.
+func (c commanded) Apply(ctx context.Context, p *Plan) (steps int, err error) {
 	var refused error
 	for {
 		step, before, ok := p.Next()
