@@ -97,14 +97,22 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// waitSocket waits until a Unix socket exists.
-func waitSocket(path string) error {
+// waitUntil polls a condition and reports whether it became true within startTimeout.
+func waitUntil(condition func() bool) bool {
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(path); err == nil {
-			return nil
+		if condition() {
+			return true
 		}
 	}
-	return fmt.Errorf("%s did not appear", path)
+	return false
+}
+
+// waitSocket waits until a Unix socket exists.
+func waitSocket(path string) error {
+	if !waitUntil(func() bool { _, err := os.Stat(path); return err == nil }) {
+		return fmt.Errorf("%s did not appear", path)
+	}
+	return nil
 }
 
 // stop sends SIGTERM and waits for the end of the process.
@@ -114,9 +122,7 @@ func (c *child) stop() {
 		_ = c.cmd.Wait()
 		return
 	}
-	for deadline := time.Now().Add(startTimeout); syscall.Kill(c.pid, 0) == nil && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
-	}
+	waitUntil(func() bool { return syscall.Kill(c.pid, 0) != nil })
 }
 
 // truncate empties the log, which would otherwise fill the disk.

@@ -21,7 +21,7 @@ const (
 // protocol.
 func serveEcho(dir string) {
 	tcp := must(net.Listen("tcp", "127.0.0.1:0"))
-	serve(tcp, echoLines)
+	serve(tcp, echoGeneric)
 	serve(must(net.Listen("unix", filepath.Join(dir, saslauthdSocket))), echoSaslauthd)
 	serve(must(net.Listen("unix", filepath.Join(dir, dovecotSocket))), echoDovecot)
 	fmt.Println(tcp.Addr())
@@ -53,15 +53,17 @@ func serve(l net.Listener, handle func(net.Conn)) {
 	}()
 }
 
-// echoLines answers all lines that have arrived with one write.
-func echoLines(c net.Conn) {
+// answerLines answers all lines that have arrived with one write. answer appends the answer to a
+// line, or nothing.
+func answerLines(c net.Conn, answer func(out, line []byte) []byte) {
 	in := bufio.NewReaderSize(c, 4096)
 	var out []byte
 	for {
-		if _, err := in.ReadSlice('\n'); err != nil {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
 			return
 		}
-		if out = append(out, "1\n"...); in.Buffered() > 0 {
+		if out = answer(out, line); in.Buffered() > 0 || len(out) == 0 {
 			continue
 		}
 		if _, err := c.Write(out); err != nil {
@@ -69,6 +71,11 @@ func echoLines(c net.Conn) {
 		}
 		out = out[:0]
 	}
+}
+
+// echoGeneric accepts every line.
+func echoGeneric(c net.Conn) {
+	answerLines(c, func(out, _ []byte) []byte { return append(out, "1\n"...) })
 }
 
 // serveRelay runs the ceiling of a broker in front of a web server: for every line it sends the
@@ -108,23 +115,12 @@ func echoDovecot(c net.Conn) {
 	if _, err := io.WriteString(c, "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nDONE\n"); err != nil {
 		return
 	}
-	in := bufio.NewReaderSize(c, 4096)
-	var out []byte
-	for {
-		line, err := in.ReadSlice('\n')
-		if err != nil {
-			return
+	answerLines(c, func(out, line []byte) []byte {
+		rest, ok := bytes.CutPrefix(line, []byte("AUTH\t"))
+		if !ok {
+			return out
 		}
-		if rest, ok := bytes.CutPrefix(line, []byte("AUTH\t")); ok {
-			id, _, _ := bytes.Cut(rest, []byte("\t"))
-			out = append(append(append(out, "OK\t"...), id...), "\tuser=joe\n"...)
-		}
-		if in.Buffered() > 0 || len(out) == 0 {
-			continue
-		}
-		if _, err := c.Write(out); err != nil {
-			return
-		}
-		out = out[:0]
-	}
+		id, _, _ := bytes.Cut(rest, []byte("\t"))
+		return append(append(append(out, "OK\t"...), id...), "\tuser=joe\n"...)
+	})
 }

@@ -139,10 +139,7 @@ func (b *bench) startConfigured(dir string, prepare func(config string) error) (
 	}
 	config := dir + ".hcl"
 	text := configText(dir, address, b.cloud.addr, b.level)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, err
 	}
 	if err := prepare(config); err != nil {

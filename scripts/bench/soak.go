@@ -154,19 +154,16 @@ func (b *bench) goroutines() (float64, error) {
 	if err := syscall.Kill(b.postern.pid, syscall.SIGUSR1); err != nil {
 		return 0, err
 	}
-	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		said, err := os.ReadFile(b.postern.log)
-		if err != nil {
-			return 0, err
-		}
-		if _, rest, ok := strings.Cut(string(said), "goroutines="); ok {
-			number, _, whole := strings.Cut(rest, " ")
-			if whole {
-				return strconv.ParseFloat(number, 64)
-			}
-		}
+	var number string
+	if !waitUntil(func() (found bool) {
+		log, _ := os.ReadFile(b.postern.log)
+		_, rest, _ := strings.Cut(string(log), "goroutines=")
+		number, _, found = strings.Cut(rest, " ")
+		return found
+	}) {
+		return 0, errors.New("no report in the log after SIGUSR1; it needs -log info")
 	}
-	return 0, errors.New("no report in the log after SIGUSR1; it needs -log info")
+	return strconv.ParseFloat(number, 64)
 }
 
 // diskSpace returns the total size of the files below a directory, in bytes.
