@@ -1,59 +1,83 @@
-# Targets a newcomer needs: run, test, bench.
+# `make` builds; `make help` lists the targets.
+.DEFAULT_GOAL := build
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build run test check unit bench soak fuzz chaos install clean
+# The limit for the tests of one package. It ends a hang; a machine that is busy with other work
+# must not reach it.
+TIMEOUT ?= 60m
 
-build:
+.PHONY: help
+help: ## List the targets.
+	@sed -n 's/^\([a-z][a-z/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+.PHONY: build
+build: ## Build bin/postern and bin/postern-relay (default).
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/postern ./cmd/postern-relay
 
-# The broker on its built-in configuration; its data goes to ./run.
-run: build
+.PHONY: run
+run: build ## Start the broker on a built-in configuration, with its data in ./run.
 	./bin/postern serve --embedded --data-dir run
 
-# Everything, with what it needs installed first.
-test: setup check unit
+# RUN=PATTERN runs a part: the tests of all packages whose names match the pattern of go test -run,
+# such as RUN=Reload or RUN='^TestPromise$'. For one package, `go test ./internal/cache` is quicker.
+.PHONY: test
+ifdef RUN
+test: setup
+	go test -race -timeout $(TIMEOUT) -run '$(value RUN)' ./...
+else
+test: setup check unit ## Install what the tests need, then run all of them; RUN=PATTERN runs a part.
+endif
 
 .PHONY: setup
-setup:
+setup: ## Install the servers and tools that the tests need (apt-get).
 	./scripts/setup.sh
 
-check:
+.PHONY: check
+check: ## Run gofmt, go vet, staticcheck and go mod tidy -diff.
 	./scripts/check.sh
 
-unit:
-	go test -race -timeout 15m ./...
-	go test -run Allocations ./internal/token ./actors
+.PHONY: deadcode
+deadcode: ## List functions that no program reaches; fail if there are any.
+	./scripts/deadcode.sh
 
-# Side by side with bare echoes and, where installed, with Cyrus saslauthd and Dovecot's auth
-# (apt-get install sasl2-bin dovecot-core), in one run; then the parts. See scripts/bench/README.
-# BENCH has further flags: BENCH='-only token -json out.json'.
-bench: build bin/posternbench
+# The race detector allocates, too: tests that count allocations run once more without it.
+.PHONY: unit
+unit: ## Run all tests, without installing anything first.
+	go test -race -timeout $(TIMEOUT) ./...
+	go test -timeout $(TIMEOUT) -run Allocations ./internal/... ./actors/...
+
+# BENCH adds flags: make bench BENCH='-only token -json out.json'. scripts/bench/README describes
+# them, what is measured, and how to install the peers that postern is compared with.
+.PHONY: bench
+bench: build bin/posternbench ## Measure postern side by side with bare echoes and other servers.
 	./bin/posternbench -postern bin/postern $(BENCH)
 	go test -run '^$$' -bench . -benchtime 0.5s ./...
 
-# A mixed load at half of what is possible; fails if memory, goroutines, descriptors or store grow.
-soak: build bin/posternbench
+.PHONY: soak
+soak: build bin/posternbench ## Drive a mixed load; fail if memory, goroutines, descriptors or the store grow.
 	./bin/posternbench soak -postern bin/postern $(BENCH)
 
 .PHONY: bin/posternbench
 bin/posternbench:
-	go build -o $@ ./cmd/posternbench
+	go build -o $@ ./scripts/bench
 
-# Each fuzz target for a while; the committed seeds run with every test.
-fuzz:
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for FUZZTIME (30s); the committed seeds run with every test.
 	./scripts/fuzz.sh
 
-# Faults of every kind, for long; a short form is part of test. A run's seed is printed, and
-# POSTERN_CHAOS_SEED=N repeats its questions.
+# A short form is part of the tests. Each run prints its seed; POSTERN_CHAOS_SEED=N repeats it.
 POSTERN_CHAOS ?= 10m
-chaos: setup
-	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors ./cmd/postern
+.PHONY: chaos
+chaos: setup ## Inject faults of every kind into real processes for POSTERN_CHAOS (10m).
+	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./cmd/...
 
-# What was built, the units and the examples. Packages set DESTDIR.
+# Packages set DESTDIR.
 PREFIX ?= /usr
 UNITDIR ?= /usr/lib/systemd/system
-install:
+.PHONY: install
+install: ## Install what was built, the systemd units and the examples (PREFIX, UNITDIR, DESTDIR).
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
 	install -m 0755 bin/postern bin/postern-relay $(DESTDIR)$(PREFIX)/bin/
 	sed 's|/usr/bin/postern|$(PREFIX)/bin/postern|' scripts/systemd/postern.service >$(DESTDIR)$(UNITDIR)/postern.service
@@ -65,5 +89,6 @@ install:
 	install -m 0644 scripts/prosody/*.lua $(DESTDIR)$(PREFIX)/share/postern/prosody/
 	install -m 0644 README.md config.hcl.example $(DESTDIR)/usr/share/doc/postern/
 
-clean:
+.PHONY: clean
+clean: ## Remove bin/ and run/.
 	rm -rf bin run

@@ -1,11 +1,11 @@
 #!/bin/sh
-# What machines can say of the code without running it.
+# Runs the static checks: formatting, go vet, staticcheck and the module files.
 set -eu
 cd "$(dirname "$0")/.."
 
 unformatted=$(gofmt -l .)
 if [ -n "$unformatted" ]; then
-	echo "not gofmt-ed:" "$unformatted" >&2
+	echo "check: run gofmt -w on:" "$unformatted" >&2
 	exit 1
 fi
 go vet ./...

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Runs every fuzz target for FUZZTIME (default 30s), one after the other; one that fails keeps
-# none of the others from its turn.
+# Runs every fuzz target in turn, each for FUZZTIME (default 30s), and exits with status 1 if any
+# of them failed.
 set -eu
 cd "$(dirname "$0")/.."
 
 failed=""
 for package in $(go list ./...); do
-	listed=$(go test -list '^Fuzz' "$package") # a package that does not build is an error
+	listed=$(go test -list '^Fuzz' "$package") # fails if the package does not build
 	for target in $(echo "$listed" | grep '^Fuzz' || true); do
 		echo "$package $target"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-30s}" "$package" ||

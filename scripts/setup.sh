@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the programs that the tests need, where apt-get and the right to use it are there,
-# and fails with the name of what is missing otherwise.
+# Installs the programs that the tests need by apt-get (with sudo unless run as root). Exits with
+# status 1 and lists what is missing if it cannot.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
@@ -10,9 +10,9 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
 	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs"
 
-# Packages that are not installed but unpacked here, where the tests find them: Exim's conflicts
-# with Postfix's, and only the heavy one has the dovecot authenticator; of Prosody's community
-# modules one is needed.
+# Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
+# with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community
+# modules the tests use one.
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
 unpacked="exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
 
@@ -29,10 +29,10 @@ for pair in $unpacked; do
 	[ -d "$cache/${pair%%:*}" ] || packed="$packed $pair"
 done
 
-# Exim does not start without the user that its package makes.
+# Exim does not start without the user that its package creates.
 exim_user() { id Debian-exim >/dev/null 2>&1 || echo " Debian-exim"; }
 
-# The libraries that Exim lacks here.
+# The shared libraries that Exim needs and that are not installed.
 exim="$cache/exim4/usr/sbin/exim4"
 exim_libraries() {
 	[ -f "$exim" ] && ldd "$exim" | grep -q 'not found' || return 0
@@ -41,12 +41,12 @@ exim_libraries() {
 
 if [ -n "$missing$packed$(exim_libraries)$(exim_user)" ]; then
 	if ! command -v apt-get >/dev/null 2>&1; then
-		echo "setup: apt-get is not here; install by hand:$missing$(exim_libraries); unpack in $cache:$packed; user to make:$(exim_user)" >&2
+		echo "setup: apt-get not found; install:$missing$(exim_libraries); unpack in $cache:$packed; create the user:$(exim_user)" >&2
 		exit 1
 	fi
 	sudo=""
 	[ "$(id -u)" = 0 ] || sudo=sudo
-	# No package is to start its service: the tests start servers of their own.
+	# Keep packages from starting their services: the tests start their own servers.
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e "$policy" ]; then
 		printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
@@ -55,12 +55,12 @@ if [ -n "$missing$packed$(exim_libraries)$(exim_user)" ]; then
 	fi
 	$sudo apt-get update -qq
 	for pair in $packed; do
-		echo "unpacking: ${pair##*:} in $cache/${pair%%:*}"
+		echo "setup: unpacking ${pair##*:} in $cache/${pair%%:*}"
 		new="$cache/${pair%%:*}.new"
 		rm -rf "$new"
 		mkdir -p "$new"
 		if ! (cd "$new" && apt-get download -qq "${pair##*:}" && dpkg-deb -x ./*.deb .); then
-			echo "setup: ${pair##*:} could not be downloaded and unpacked" >&2
+			echo "setup: cannot download and unpack ${pair##*:}" >&2
 			exit 1
 		fi
 		mv "$new" "$cache/${pair%%:*}"
@@ -68,20 +68,20 @@ if [ -n "$missing$packed$(exim_libraries)$(exim_user)" ]; then
 	chmod 0755 "$exim" # not setuid
 	[ -z "$(exim_user)" ] || $sudo useradd --system --user-group --no-create-home --shell /usr/sbin/nologin Debian-exim
 	missing="$missing$(exim_libraries)"
-	[ -z "$missing" ] || echo "installing:$missing"
+	[ -z "$missing" ] || echo "setup: installing$missing"
 	# shellcheck disable=SC2086
 	[ -z "$missing" ] || $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
 for pair in $programs go:golang; do
 	if ! command -v "${pair%%:*}" >/dev/null 2>&1; then
-		echo "setup: ${pair%%:*} is missing and could not be installed" >&2
+		echo "setup: ${pair%%:*} is still missing (package ${pair##*:})" >&2
 		exit 1
 	fi
 done
 for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules; do
 	if [ ! -e "$cache/$file" ]; then
-		echo "setup: $cache/$file is missing and could not be unpacked" >&2
+		echo "setup: $cache/$file is still missing" >&2
 		exit 1
 	fi
 done

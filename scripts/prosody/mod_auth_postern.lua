@@ -1,20 +1,20 @@
--- mod_auth_postern: Prosody asks postern who its users are.
+-- mod_auth_postern: an authentication provider that asks postern.
 --
 -- SPDX-License-Identifier: Apache-2.0
 --
--- It speaks the protocol of ejabberd's external authentication (2-byte length, then
--- op:user:domain[:secret]; answered with a 2-byte value), because that has a word for
--- "cannot tell now", and because a password may hold any byte in it. Nothing here blocks
--- Prosody: connections live on its own event loop, requests are pipelined on them, and a
--- login waits in its session's own thread. Needs Prosody 0.12 or newer.
+-- It uses the protocol of ejabberd's external authentication (2-byte length, then
+-- op:user:domain[:secret]; the answer is a 2-byte value), because that can express temporary
+-- failures and passwords with any bytes in them. It never blocks Prosody: connections are on
+-- Prosody's event loop, requests are pipelined on them, and a login waits in the coroutine of
+-- its session. It needs Prosody 0.12 or newer.
 --
 --   authentication = "postern"
---   postern_host = "127.0.0.1"      -- of a listener with protocol "ejabberd"
+--   postern_host = "127.0.0.1"      -- of a postern listener with protocol "ejabberd"
 --   postern_port = 23662
---   postern_socket = "/path"        -- a Unix socket instead of host and port
---   postern_connections = 8         -- at most, for each virtual host; opened as needed
---   postern_timeout = 10            -- seconds; more than the listener's own deadline (9s)
---   postern_domain = module.host    -- what postern calls this host
+--   postern_socket = "/path"        -- Unix socket, instead of host and port
+--   postern_connections = 8         -- maximum per virtual host; opened as needed
+--   postern_timeout = 10            -- seconds; longer than the deadline of the listener (9s)
+--   postern_domain = module.host    -- name of this host's domain at postern
 
 local server = require "net.server";
 local connect_tcp = require "net.connect".connect;
@@ -33,36 +33,36 @@ local peer_socket = module:get_option_string("postern_socket");
 local pool_size = math.max(1, module:get_option_number("postern_connections", 8));
 local patience = module:get_option_number("postern_timeout", 10);
 local domain = module:get_option_string("postern_domain", host);
--- Prosody asks name servers only, and many of them do not know this one.
+-- Prosody resolves names by DNS only, and many name servers do not know "localhost".
 if peer_host == "localhost" then peer_host = "127.0.0.1"; end
 
--- Pauses between attempts to connect, and what one attempt may take, in seconds.
+-- First and longest pause between attempts to connect, and the limit of an attempt, in seconds.
 local pause_first, pause_most, connect_most = 0.1, 5, 3;
--- Requests under way on one connection: the listener's "pipeline".
+-- Maximum number of unanswered requests on a connection; the default of the listener's "pipeline".
 local depth = 64;
--- What a request may hold: the length is two bytes.
+-- Maximum size of a request: its length is sent in two bytes.
 local frame_most = 65535;
 
 local unavailable = "postern cannot tell at the moment";
 
 local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
 
--- prosodyctl has no event loop of its own: there, the module turns it. That of libevent turns
--- until it is told to stop (network_backend = "event").
+-- prosodyctl does not run an event loop, so the module does. The loop of libevent
+-- (network_backend = "event") runs until it is stopped.
 local alone = prosody.process_type == "prosodyctl";
 local endless = find(server.get_backend(), "libevent", 1, true);
 
--- A link is one place of the pool. link.attempt: a connection is being made; link.conn: it
--- is there; neither: the place is empty. link.sent[first..last] are its requests in the order
--- in which they were sent, which is that of the answers.
+-- A link is a place in the pool. It has link.attempt while it connects, link.conn once it is
+-- connected, and neither when it is empty. link.sent[first..last] holds its unanswered requests in
+-- the order in which they were sent; answers come in the same order.
 local links, link_of, attempt_of = {}, {}, {};
--- Requests that wait for a link, each at most as long as its session waits.
+-- Requests that wait for a link, each at most for postern_timeout.
 local queue, queue_first, queue_last = {}, 1, 0;
-local pause, retry; -- the pool's next pause between attempts, and the timer while it lasts
+local pause, retry; -- the last pause between attempts to connect, and its timer while it runs
 local away, ended, pumping = false, false, false;
 
 local function settle(request, value)
-	if request.done then return; end -- its time was over: the late answer goes nowhere
+	if request.done then return; end -- it has timed out: drop the late answer
 	request.done, request.value, request.frame = true, value, nil;
 	if request.timer then timer.stop(request.timer); end
 	request.wake();
@@ -81,8 +81,8 @@ local function load(link) return link.last - link.first + 1; end
 
 local connect;
 
--- choose is the least busy link that can take one more. When all are busy another is opened:
--- a quick answer is not to wait behind slow ones for long.
+-- choose returns the least busy link that can take another request. It opens one more link if all
+-- are busy, so that quick answers do not wait behind slow ones for long.
 local function choose()
 	local best, spare, opening;
 	for i = 1, pool_size do
@@ -99,11 +99,11 @@ local function choose()
 	return best and load(best) < depth and best or nil;
 end
 
--- pump sends what waits as far as there is room. Where there is no hope of a connection it
--- waits no longer, but what was under way when one broke does: a restart of postern is over
--- soon.
+-- pump sends waiting requests while links have room. If no link is connected or connecting, the
+-- requests fail, except those that were in flight when a connection broke: they wait for the next
+-- attempt, since a restart of postern is short.
 local function pump()
-	if pumping then return; end -- an attempt to connect failed at once, below
+	if pumping then return; end -- called again by an attempt that failed at once, below
 	pumping = true;
 	while queue_first <= queue_last do
 		local request = queue[queue_first];
@@ -142,8 +142,8 @@ local function back_off()
 	end);
 end
 
--- empty gives up a link's connection or attempt. Its questions are asked again, once; whether
--- a change was made that was sent nobody knows, so it is not sent again.
+-- empty gives up the connection or attempt of a link. Its questions are sent again, once. Changes
+-- are not: postern may have made them already.
 local function empty(link, why)
 	local sent, first, last = link.sent, link.first, link.last;
 	if link.since and monotonic() - link.since > pause_most then pause = nil; end
@@ -163,7 +163,7 @@ local function empty(link, why)
 	pump();
 end
 
--- drop ends a connection from this side; what it still says is not listened to.
+-- drop closes a connection and ignores what still arrives on it.
 local function drop(link, why)
 	local conn = link.conn;
 	link_of[conn] = nil;
@@ -179,7 +179,7 @@ function listeners.onconnect(conn)
 	local attempt = attempt_of[conn];
 	attempt_of[conn] = nil;
 	local link = attempt and attempt.link;
-	if not link or link.attempt ~= attempt then -- given up meanwhile
+	if not link or link.attempt ~= attempt then -- it has been given up
 		conn:close();
 		return;
 	end
@@ -209,12 +209,12 @@ function listeners.onincoming(conn, data)
 		end
 	end
 	link.buffer = buffer;
-	if answered[1] then pause = nil; end -- it works
+	if answered[1] then pause = nil; end -- the connection works
 	if wrong then
 		module:log("error", "postern_port or postern_socket does not lead to a listener with protocol \"ejabberd\"");
 		drop(link, "not its protocol");
 	end
-	-- Whoever is woken may ask again at once: nothing of the link is held any more.
+	-- Last, because a session that is woken may send its next request at once.
 	for _, a in ipairs(answered) do settle(a[1], a[2]); end
 	pump();
 end
@@ -233,15 +233,15 @@ function listeners.onfail(attempt, err)
 	if attempt.link.attempt == attempt then empty(attempt.link, err); end
 end
 
--- A connection is never idle for too long: postern keeps it, and so does Prosody.
+-- Idle connections stay open; postern does not close them either.
 function listeners.onreadtimeout() return true; end
 
 local function connect_unix(attempt)
 	local ok, unix = pcall(require, "socket.unix");
 	if not ok then return nil, "LuaSocket has no Unix sockets here"; end
-	-- Older LuaSocket exports the constructor itself.
+	-- Older versions of LuaSocket export the constructor itself.
 	local raw = (type(unix) == "table" and (unix.stream or unix.tcp) or unix)();
-	raw:settimeout(0); -- a local connect is answered at once or not at all
+	raw:settimeout(0); -- connecting to a Unix socket succeeds or fails at once
 	local connected, err = raw:connect(peer_socket);
 	if not connected then raw:close(); return nil, err; end
 	local conn;
@@ -265,7 +265,7 @@ function connect(link)
 	end
 end
 
--- overdue ends the wait for an answer. A connection that owes one for so long is stuck.
+-- overdue ends the wait for an answer. A connection whose first answer is that late is stuck.
 local function overdue(request)
 	request.timer = nil;
 	module:log("warn", "postern did not answer within %g s", patience);
@@ -275,10 +275,10 @@ local function overdue(request)
 	if head and monotonic() - head.sent > 0.9 * patience then drop(link, "no answer in time"); end
 end
 
--- ask puts one request and waits, without blocking Prosody, for the value of its answer: 1
--- yes, 0 no, anything else, or nil, cannot tell.
+-- ask sends a request and waits, without blocking Prosody, for the value of the answer: 1 is yes, 0
+-- is no, and anything else or nil is a temporary failure.
 local function ask(op, username, secret)
-	-- A user or domain with a colon would shift the fields.
+	-- A colon in the user name would shift the fields.
 	if type(username) ~= "string" or find(username, "[:%c]") then return 0; end
 	local text = op .. ":" .. username .. ":" .. domain;
 	if secret then text = text .. ":" .. secret; end
@@ -307,8 +307,8 @@ local function ask(op, username, secret)
 	return request.value;
 end
 
--- prepare is SASLprep without its limit: what Prosody has takes 1023 bytes at most, but leaves
--- printable ASCII, which tokens are made of, as it is. Control characters are refused.
+-- prepare applies SASLprep to a password. Prosody's own takes at most 1023 bytes, but it does not
+-- change printable ASCII, so longer tokens pass as they are. Control characters are refused.
 local function prepare(secret)
 	if type(secret) ~= "string" or secret == "" or find(secret, "%c") then return nil; end
 	if not find(secret, "[^ -~]") then return secret; end
@@ -318,7 +318,7 @@ end
 
 local provider = { name = "postern" };
 
--- yes, or nil and what is wrong, as Prosody's own providers answer.
+-- answer converts a value to what Prosody's providers return: true, or nil and an error message.
 local function answer(value, refusal)
 	if value == 1 then return true; end
 	if value == 0 then return nil, refusal; end
@@ -346,7 +346,7 @@ end
 function provider.create_user(username, password)
 	-- prosodyctl 0.12 creates an account again to change its password.
 	if alone and password and ask("isuser", username) == 1 then return provider.set_password(username, password); end
-	-- Newer Prosody sets the password later. Until then nobody may know it.
+	-- Newer Prosody sets the password later. Until then the account has a random one.
 	if password == nil then
 		password = random_bytes(32):gsub(".", function (c) return ("%02x"):format(byte(c)); end);
 	end
@@ -357,13 +357,13 @@ function provider.delete_user(username)
 	return answer(ask("removeuser", username), "The account was not removed.");
 end
 
--- postern does not list accounts. These are the users who are logged in.
+-- postern cannot list accounts. These are the users that are logged in.
 function provider.users() return next, prosody.hosts[host].sessions; end
 
--- Nor does it know of disabled ones; newer Prosody takes no answer for a disabled account.
+-- postern has no disabled accounts. Without this, newer Prosody takes every account for disabled.
 function provider.is_enabled() return true; end
 
--- Prosody's own PLAIN takes 1023 bytes, and what stands before a NUL for the whole password.
+-- Prosody's own PLAIN takes at most 1023 bytes and cuts the password at a NUL.
 local function plain(handler, message)
 	local name, secret = match(message or "", "^[^%z]*%z([^%z]+)%z([^%z]+)$");
 	name = name and stringprep.saslprep(name);
@@ -378,7 +378,7 @@ local function plain(handler, message)
 	if value == 0 then
 		return "failure", "not-authorized", "Unable to authorize you with the authentication credentials you've sent.";
 	end
-	-- So that clients keep the password and try again.
+	-- This error makes clients keep the password and try again.
 	return "failure", "temporary-auth-failure", unavailable;
 end
 
@@ -402,7 +402,7 @@ end
 module:provides("auth", provider);
 connect(links[1]);
 
--- Without this a connection that is made anew keeps a stopping Prosody.
+-- Without this, reconnecting would keep Prosody from stopping.
 module:hook_global("server-stopping", function () ended = true; end);
 
 function module.unload()

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// manager is a service manager's end of NOTIFY_SOCKET.
+// manager opens NOTIFY_SOCKET as a service manager does.
 func manager(t *testing.T, name string) (receive func() string) {
 	t.Helper()
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: name})
@@ -60,7 +60,7 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// Nobody to notify, and a manager that is gone, do no harm.
+// Without a service manager, and after it is gone, nothing is sent and nothing fails.
 func TestNotifyNobody(t *testing.T) {
 	var none *Notifier
 	none.Ready("")
@@ -69,7 +69,7 @@ func TestNotifyNobody(t *testing.T) {
 	none.Watch(context.Background(), nil)
 	for name, c := range map[string]struct{ socket, logged string }{
 		"none":   {"", ""},
-		"gone":   {filepath.Join(t.TempDir(), "gone"), "could not be told"},
+		"gone":   {filepath.Join(t.TempDir(), "gone"), "cannot notify the service manager"},
 		"family": {"vsock:2:1234", "neither a path nor an abstract name"},
 	} {
 		var log bytes.Buffer
@@ -83,7 +83,7 @@ func TestNotifyNobody(t *testing.T) {
 	}
 }
 
-// The watchdog is told as long as the service is alive, and again when it has come to.
+// The watchdog is notified while the service responds, and again once it has recovered.
 func TestWatch(t *testing.T) {
 	receive := manager(t, filepath.Join(t.TempDir(), "notify"))
 	t.Setenv("WATCHDOG_USEC", "50000")
@@ -116,7 +116,7 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	if n := asked.Load(); n < 6 {
-		t.Errorf("it was told after %d looks; the third and fourth found nobody alive", n)
+		t.Errorf("notified after %d checks; the third and fourth failed", n)
 	}
 	cancel()
 	<-ended
@@ -125,7 +125,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// Without a watchdog for this process nobody is asked.
+// Without a watchdog for this process, Watch returns without a call of alive.
 func TestNoWatchdog(t *testing.T) {
 	for _, c := range []struct{ usec, pid string }{
 		{"", ""}, {"50000", strconv.Itoa(os.Getpid() + 1)}, {"x", ""}, {"0", ""}, {"-5", ""}, {"9223372036854775807", ""},

@@ -1,5 +1,11 @@
-// Package systemd speaks the two protocols between a service manager and its service: the
-// sockets that it passes (sd_listen_fds(3)) and what it is told (sd_notify(3)).
+// Package systemd is the service's side of two protocols of service managers: sockets that are passed
+// at the start (sd_listen_fds(3)) and notifications about the state of the service (sd_notify(3)).
+//
+// github.com/coreos/go-systemd (v22.7.0) has both, but cannot replace this package. Its activation.Files
+// ignores an invalid LISTEN_FDS, does not bound a huge one, and wraps every descriptor in an os.File,
+// which closes those that are not sockets once it is collected. Its daemon.SdNotify needs NOTIFY_SOCKET
+// to stay in the environment, where child processes inherit it, and blocks without a limit while the
+// manager's queue is full.
 package systemd
 
 import (
@@ -15,12 +21,12 @@ import (
 
 const (
 	firstFD    = 3    // SD_LISTEN_FDS_START
-	mostFDs    = 4096 // more than any service has sockets
+	maxFDs     = 4096 // more than any service has sockets
 	namelessFD = "unknown"
 )
 
-// Socket is a listening stream socket that the service manager holds and has passed. It stays
-// open until the process ends, so that it can be served again after a reload.
+// Socket is a listening stream socket that the service manager has passed. It stays open until the
+// process ends, so that it can be served again after a reload.
 type Socket struct {
 	Name    string // FileDescriptorName= of its unit
 	Network string // "tcp" or "unix"
@@ -28,8 +34,8 @@ type Socket struct {
 	file    *os.File
 }
 
-// Listen returns a listener on the socket. Its Close leaves the socket, its file and those who
-// wait in its queue alone.
+// Listen returns a listener on a duplicate of the socket. Closing it affects neither the socket, nor
+// its file, nor the connections in its backlog.
 func (s *Socket) Listen() (net.Listener, error) {
 	l, err := net.FileListener(s.file)
 	if err != nil {
@@ -38,21 +44,22 @@ func (s *Socket) Listen() (net.Listener, error) {
 	return l, nil
 }
 
-// Sockets takes over the sockets that were passed to this process. What was passed but cannot
-// be served is told in problems. It is called once: the variables that tell of the sockets are
-// removed, and no child inherits either.
-func Sockets() (sockets []*Socket, problems []error) { return inherit(firstFD) }
+// Sockets returns the sockets that were passed to this process, and an error for each descriptor
+// that was passed but cannot be served. It may be called once: it unsets the LISTEN_ variables and
+// marks the descriptors close-on-exec, so that child processes inherit neither.
+func Sockets() (sockets []*Socket, problems []error) { return socketsFrom(firstFD) }
 
-func inherit(first int) (sockets []*Socket, problems []error) {
-	pid, count := take("LISTEN_PID"), take("LISTEN_FDS")
+// socketsFrom is Sockets for descriptors that are numbered from first.
+func socketsFrom(first int) (sockets []*Socket, problems []error) {
+	pid, count := takeEnv("LISTEN_PID"), takeEnv("LISTEN_FDS")
 	names, named := os.LookupEnv("LISTEN_FDNAMES")
 	_ = os.Unsetenv("LISTEN_FDNAMES")
 	if count == "" || pid != strconv.Itoa(os.Getpid()) {
-		return nil, nil // not for us, but for the program that started us
+		return nil, nil // passed to a parent process, or not at all
 	}
 	n, err := strconv.Atoi(count)
-	if err != nil || n < 0 || n > mostFDs {
-		return nil, []error{fmt.Errorf("LISTEN_FDS=%q is no number of sockets", count)}
+	if err != nil || n < 0 || n > maxFDs {
+		return nil, []error{fmt.Errorf("LISTEN_FDS=%q is not a valid number of sockets", count)}
 	}
 	list := strings.Split(names, ":")
 	for i := range n {
@@ -60,7 +67,7 @@ func inherit(first int) (sockets []*Socket, problems []error) {
 		if named && i < len(list) {
 			name = list[i]
 		}
-		s, err := adopt(first+i, name)
+		s, err := newSocket(first+i, name)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("descriptor %d (%q) from systemd %w", first+i, name, err))
 			continue
@@ -70,16 +77,16 @@ func inherit(first int) (sockets []*Socket, problems []error) {
 	return sockets, problems
 }
 
-// take reads a variable and hides it from children.
-func take(name string) string {
+// takeEnv returns an environment variable and unsets it.
+func takeEnv(name string) string {
 	value := os.Getenv(name)
 	_ = os.Unsetenv(name)
 	return value
 }
 
-// adopt makes a Socket of a descriptor. One that is none of a socket is left alone: nobody
-// knows what it is for.
-func adopt(fd int, name string) (*Socket, error) {
+// newSocket returns the Socket of a descriptor. A descriptor that is not a socket stays open: it may
+// have a purpose that is unknown here. The error continues a sentence about the descriptor.
+func newSocket(fd int, name string) (*Socket, error) {
 	unix.CloseOnExec(fd)
 	if err := Listening(fd); err != nil {
 		return nil, err
@@ -93,8 +100,8 @@ func adopt(fd int, name string) (*Socket, error) {
 	return &Socket{Name: name, Network: l.Addr().Network(), Address: l.Addr().String(), file: file}, nil
 }
 
-// Listening returns nil for the descriptor of a stream socket that listens. The error continues
-// a sentence about the descriptor.
+// Listening returns nil if fd is a listening stream socket. The error continues a sentence about the
+// descriptor.
 func Listening(fd int) error {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
@@ -105,7 +112,7 @@ func Listening(fd int) error {
 	}
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
-		return fmt.Errorf("tells nothing of itself: %w", err)
+		return fmt.Errorf("cannot be examined: %w", err)
 	}
 	if listens == 0 {
 		return errors.New("does not listen: use Accept=no in its unit, or `postern pipe` with StandardInput=socket")

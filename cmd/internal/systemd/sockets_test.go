@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// base is where the tests put the descriptors that systemd would pass from 3 on.
+// base is the number of the first descriptor that the tests pass; systemd passes them from 3 on.
 const base = 200
 
-// pass puts descriptors where inherit looks for them, and sets the variables.
+// pass duplicates the files to the descriptors from base on and sets the LISTEN_ variables.
 func pass(t *testing.T, pid int, names string, files ...*os.File) {
 	t.Helper()
 	for i, f := range files {
@@ -75,7 +75,7 @@ func TestSockets(t *testing.T) {
 	defer null.Close()
 	pass(t, os.Getpid(), "ejabberd:connection:saslauthd:packets:null",
 		file(t, tcp), file(t, client.(*net.UnixConn)), file(t, mux), file(t, packets), null)
-	sockets, problems := inherit(base)
+	sockets, problems := socketsFrom(base)
 	if len(sockets) != 2 || sockets[0].Name != "ejabberd" || sockets[0].Network != "tcp" || sockets[0].Address != tcp.Addr().String() ||
 		sockets[1].Name != "saslauthd" || sockets[1].Network != "unix" || sockets[1].Address != path {
 		t.Fatalf("%v", sockets)
@@ -96,7 +96,7 @@ func TestSockets(t *testing.T) {
 			t.Errorf("a child would inherit descriptor %d", base+i)
 		}
 	}
-	// The listener may be opened and closed again and again: the socket's file and queue stay.
+	// The listener can be opened and closed repeatedly: the socket's file and backlog stay.
 	for range 3 {
 		l, err := sockets[1].Listen()
 		if err != nil {
@@ -116,7 +116,7 @@ func TestSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for range 4 { // with client, who is the first in the queue
+	for range 4 { // with client, the first in the backlog
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// Variables that are not for this process, or make no sense, pass nothing, and go.
+// Variables for another process and invalid ones pass no sockets, and are unset.
 func TestNoSockets(t *testing.T) {
 	tcp := file(t, listen(t, "tcp", "127.0.0.1:0").(*net.TCPListener))
 	for name, c := range map[string]struct {
@@ -137,9 +137,9 @@ func TestNoSockets(t *testing.T) {
 		"of another":  {strconv.Itoa(os.Getpid() + 1), "1", "x", 0, ""},
 		"no pid":      {"", "1", "x", 0, ""},
 		"zero":        {strconv.Itoa(os.Getpid()), "0", "", 0, ""},
-		"no number":   {strconv.Itoa(os.Getpid()), "x", "x", 0, "no number of sockets"},
-		"negative":    {strconv.Itoa(os.Getpid()), "-1", "x", 0, "no number of sockets"},
-		"huge":        {strconv.Itoa(os.Getpid()), "2147483647", "x", 0, "no number of sockets"},
+		"no number":   {strconv.Itoa(os.Getpid()), "x", "x", 0, "not a valid number of sockets"},
+		"negative":    {strconv.Itoa(os.Getpid()), "-1", "x", 0, "not a valid number of sockets"},
+		"huge":        {strconv.Itoa(os.Getpid()), "2147483647", "x", 0, "not a valid number of sockets"},
 		"more":        {strconv.Itoa(os.Getpid()), "2", "x:y", 1, `descriptor 201 ("y") from systemd is not a socket`},
 		"names short": {strconv.Itoa(os.Getpid()), "1", "", 1, ""},
 	} {
@@ -148,7 +148,7 @@ func TestNoSockets(t *testing.T) {
 			t.Setenv("LISTEN_PID", c.pid)
 			t.Setenv("LISTEN_FDS", c.count)
 			t.Setenv("LISTEN_FDNAMES", c.names)
-			sockets, problems := inherit(base)
+			sockets, problems := socketsFrom(base)
 			if len(sockets) != c.sockets || (c.problem == "") != (len(problems) == 0) ||
 				c.problem != "" && !strings.Contains(problems[0].Error(), c.problem) {
 				t.Errorf("%v, %v", sockets, problems)
@@ -156,14 +156,14 @@ func TestNoSockets(t *testing.T) {
 			if os.Getenv("LISTEN_PID")+os.Getenv("LISTEN_FDS") != "" {
 				t.Error("the variables are still there")
 			}
-			for _, s := range sockets { // base is closed by its owner
+			for _, s := range sockets { // pass closes base
 				_ = s.file.Close()
 			}
 		})
 	}
 	pass(t, os.Getpid(), "", tcp)
 	_ = os.Unsetenv("LISTEN_FDNAMES") // as of systemd before 227
-	if sockets, _ := inherit(base); len(sockets) != 1 || sockets[0].Name != "unknown" {
+	if sockets, _ := socketsFrom(base); len(sockets) != 1 || sockets[0].Name != "unknown" {
 		t.Errorf("without names: %v", sockets)
 	}
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -9,16 +9,16 @@ import (
 
 // sample is one measurement of a path.
 type sample struct {
-	Rate       float64       // right answers per second
-	P50        time.Duration // of a request, from its write to its answer; open loop: from the time it was due
+	Rate       float64       // expected answers per second
+	P50        time.Duration // time of a request, from its write to its answer; open loop: from when it was due
 	P99        time.Duration
 	CPU        time.Duration // of the server, per request
-	Refused    float64       `json:",omitempty"` // refusals per second, where they are expected
+	Refused    float64       `json:",omitempty"` // refusals per second, where the path expects them
 	P99Refused time.Duration `json:",omitempty"`
 }
 
-// closedLoop drives a path with conns connections, each of which asks depth questions at
-// once, waits for the answers and asks again.
+// closedLoop drives a path with conns connections, each of which sends depth requests at once,
+// waits for the answers and sends the next ones.
 func closedLoop(p *path, conns, depth int, length time.Duration) (sample, error) {
 	return load(p, conns, func(a asker, _ int, begun time.Time, to *record) error {
 		for n := 0; ; n++ {
@@ -33,8 +33,8 @@ func closedLoop(p *path, conns, depth int, length time.Duration) (sample, error)
 	})
 }
 
-// openLoop offers a path so many requests per second over conns connections. A request that
-// is late because one before it was slow has waited since it was due.
+// openLoop offers a path rate requests per second over conns connections. The time of a request
+// counts from when it was due, even if a slow one before it delayed its write.
 func openLoop(p *path, conns int, rate float64, length time.Duration) (sample, error) {
 	between := time.Duration(float64(conns) / rate * float64(time.Second))
 	return load(p, conns, func(a asker, conn int, begun time.Time, to *record) error {
@@ -50,7 +50,7 @@ func openLoop(p *path, conns int, rate float64, length time.Duration) (sample, e
 	})
 }
 
-// load runs work on conns connections at once.
+// load connects, then runs work on all connections at once and sums up their records.
 func load(p *path, conns int, work func(a asker, conn int, begun time.Time, to *record) error) (s sample, err error) {
 	var wg sync.WaitGroup
 	records := make([]record, conns)
@@ -84,7 +84,7 @@ func load(p *path, conns int, work func(a asker, conn int, begun time.Time, to *
 		all.refused = append(all.refused, records[i].refused...)
 	}
 	if len(all.taken) == 0 {
-		return s, fmt.Errorf("no request was answered")
+		return s, errors.New("no request was answered")
 	}
 	s.Rate, s.Refused = float64(len(all.taken))/took.Seconds(), float64(len(all.refused))/took.Seconds()
 	s.P50, s.P99 = percentiles(all.taken)
@@ -93,7 +93,7 @@ func load(p *path, conns int, work func(a asker, conn int, begun time.Time, to *
 	return s, nil
 }
 
-// percentiles returns the median and the 99th percentile.
+// percentiles returns the median and the 99th percentile, and sorts times.
 func percentiles(times []time.Duration) (p50, p99 time.Duration) {
 	if len(times) == 0 {
 		return 0, 0
@@ -102,18 +102,28 @@ func percentiles(times []time.Duration) (p50, p99 time.Duration) {
 	return times[len(times)/2], times[len(times)*99/100]
 }
 
-// median returns the middle of some values, of an even number the mean of the middle two.
+// median returns the middle value, or the mean of the middle two. It does not change values.
 func median[T float64 | time.Duration](values []T) T {
 	values = slices.Sorted(slices.Values(values))
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
-// medians returns the middle of each figure of some samples.
+// medians returns the median of each figure.
 func medians(samples []sample) sample {
-	rate, refused := make([]float64, len(samples)), make([]float64, len(samples))
-	p50, p99, p99r, cpu := make([]time.Duration, len(samples)), make([]time.Duration, len(samples)), make([]time.Duration, len(samples)), make([]time.Duration, len(samples))
-	for i, s := range samples {
-		rate[i], refused[i], p50[i], p99[i], p99r[i], cpu[i] = s.Rate, s.Refused, s.P50, s.P99, s.P99Refused, s.CPU
+	return sample{
+		Rate:       medianOf(samples, func(s sample) float64 { return s.Rate }),
+		P50:        medianOf(samples, func(s sample) time.Duration { return s.P50 }),
+		P99:        medianOf(samples, func(s sample) time.Duration { return s.P99 }),
+		CPU:        medianOf(samples, func(s sample) time.Duration { return s.CPU }),
+		Refused:    medianOf(samples, func(s sample) float64 { return s.Refused }),
+		P99Refused: medianOf(samples, func(s sample) time.Duration { return s.P99Refused }),
 	}
-	return sample{Rate: median(rate), P50: median(p50), P99: median(p99), CPU: median(cpu), Refused: median(refused), P99Refused: median(p99r)}
+}
+
+func medianOf[T float64 | time.Duration](samples []sample, figure func(sample) T) T {
+	values := make([]T, len(samples))
+	for i, s := range samples {
+		values[i] = figure(s)
+	}
+	return median(values)
 }

@@ -18,22 +18,22 @@ import (
 	"postern/internal/unixtime"
 )
 
-// Secrets and sizes of what is set up.
+// Secrets and sizes of the configuration under test.
 const (
 	jsxcSecret  = "bench-secret"
 	totpSeed    = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 	totpSecret  = "bench-token-secret"
-	slots       = 64   // of the backends
-	diskUsers   = 4096 // of a disk cache of which hardly anybody is in memory
-	hotAccounts = 1000 // who log in by hot cache, token and the mail protocols
+	slots       = 64   // of each backend
+	diskUsers   = 4096 // in a disk cache, far more than the hot tier holds
+	hotAccounts = 1000 // that log in by hot cache, token and the mail protocols
 )
 
-// configText is the configuration under test: one domain per path. Passwords that are hashed
-// on the way have the lowest bcrypt cost, so that the figure shows the broker and not bcrypt.
+// configText returns the configuration under test, with a domain for each path. Passwords that are
+// hashed on the way have the lowest bcrypt cost, so that the figures show the broker and not bcrypt.
 func configText(dir, address, cloud, level string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "data_dir = %q\nlog { level = %q }\n", filepath.Join(dir, "data"), level)
-	// A queue of costly hashes on a busy machine is to be measured, not refused.
+	// Long enough for a queue of costly hashes on a busy machine.
 	fmt.Fprintf(&b, "listen \"generic\" {\n  address = %q\n  deadline = \"30s\"\n}\n", address)
 	for _, name := range []string{saslauthdSocket, dovecotSocket} {
 		protocol := "saslauthd"
@@ -82,8 +82,8 @@ domain "totp.bench" {
 	return b.String()
 }
 
-// fill writes n users of a domain into the store of a data directory. Their hash is that of
-// "password" at this cost; at cost 0 each has another one, of which nobody knows the password.
+// fill writes n users of a domain into the store of a data directory. Each has the hash of
+// "password" at this bcrypt cost; at cost 0, each has a different hash that matches no password.
 func fill(dataDir, domain string, n, cost int) error {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return err
@@ -120,7 +120,7 @@ func fill(dataDir, domain string, n, cost int) error {
 	return p.Close()
 }
 
-// someHash is a text that looks like a bcrypt hash and does not compress better than one.
+// someHash returns random text of the form of a bcrypt hash, which compresses as badly.
 func someHash() string {
 	const digits = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	b := []byte("$2a$12$")
@@ -130,8 +130,8 @@ func someHash() string {
 	return string(b)
 }
 
-// startConfigured starts the program under test with the configuration of all paths, and with
-// its files in dir.
+// startConfigured starts the program under test with configText and its files in dir. prepare runs
+// before the start.
 func (b *bench) startConfigured(dir string, prepare func(config string) error) (*child, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -139,19 +139,16 @@ func (b *bench) startConfigured(dir string, prepare func(config string) error) (
 	}
 	config := dir + ".hcl"
 	text := configText(dir, address, b.cloud.addr, b.level)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, err
 	}
 	if err := prepare(config); err != nil {
 		return nil, err
 	}
-	return startPostern(b.settings.postern, config, address)
+	return startPostern(b.binary, config, address)
 }
 
-// addUser adds an account to the users backend, with the program under test itself.
+// addUser adds an account to the users backend by `postern user add`.
 func addUser(postern, config, address string) error {
 	cmd := exec.Command(postern, "user", "add", "--config", config, address)
 	cmd.Stdin = strings.NewReader("password\n")

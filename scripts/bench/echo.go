@@ -10,24 +10,25 @@ import (
 	"path/filepath"
 )
 
-// The sockets of the echo and of the program under test, in the bench's directory.
+// The Unix sockets of the echo server and of the program under test, in the directory of each.
 const (
 	saslauthdSocket = "mux"
 	dovecotSocket   = "dovecot"
 )
 
-// serveEcho is the ceiling: a server that answers every request with an answer of its own and
-// does nothing else, in each of the protocols. The Unix sockets stand in dir; the address of
-// the generic protocol is printed.
+// serveEcho runs the ceiling: a server for each protocol that answers every request with a fixed
+// answer and does nothing else. Its Unix sockets are in dir; it prints the address of the generic
+// protocol.
 func serveEcho(dir string) {
 	tcp := must(net.Listen("tcp", "127.0.0.1:0"))
-	serve(tcp, echoLines)
+	serve(tcp, echoGeneric)
 	serve(must(net.Listen("unix", filepath.Join(dir, saslauthdSocket))), echoSaslauthd)
 	serve(must(net.Listen("unix", filepath.Join(dir, dovecotSocket))), echoDovecot)
 	fmt.Println(tcp.Addr())
 	untilTerminated()
 }
 
+// must returns l, or ends the process if it could not be opened.
 func must(l net.Listener, err error) net.Listener {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "posternbench:", err)
@@ -36,6 +37,7 @@ func must(l net.Listener, err error) net.Listener {
 	return l
 }
 
+// serve runs handle on a goroutine for each connection to l.
 func serve(l net.Listener, handle func(net.Conn)) {
 	go func() {
 		for {
@@ -51,15 +53,17 @@ func serve(l net.Listener, handle func(net.Conn)) {
 	}()
 }
 
-// echoLines answers a burst of lines with one write.
-func echoLines(c net.Conn) {
+// answerLines answers all lines that have arrived with one write. answer appends the answer to a
+// line, or nothing.
+func answerLines(c net.Conn, answer func(out, line []byte) []byte) {
 	in := bufio.NewReaderSize(c, 4096)
 	var out []byte
 	for {
-		if _, err := in.ReadSlice('\n'); err != nil {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
 			return
 		}
-		if out = append(out, "1\n"...); in.Buffered() > 0 {
+		if out = answer(out, line); in.Buffered() > 0 || len(out) == 0 {
 			continue
 		}
 		if _, err := c.Write(out); err != nil {
@@ -69,8 +73,13 @@ func echoLines(c net.Conn) {
 	}
 }
 
-// serveRelay is the ceiling of whatever asks a web server for its clients: it puts the same question
-// for every line, by http.Client on the goroutine of its connection, and does nothing else.
+// echoGeneric accepts every line.
+func echoGeneric(c net.Conn) {
+	answerLines(c, func(out, _ []byte) []byte { return append(out, "1\n"...) })
+}
+
+// serveRelay runs the ceiling of a broker in front of a web server: for every line it sends the
+// same request by http.Client, on the goroutine of the connection, and does nothing else.
 func serveRelay(url string) {
 	web := newHTTPAsker(url)
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
@@ -93,7 +102,7 @@ func serveRelay(url string) {
 	untilTerminated()
 }
 
-// echoSaslauthd reads what comes first, which is the request, and answers.
+// echoSaslauthd answers the first read, which holds the whole request.
 func echoSaslauthd(c net.Conn) {
 	buf := make([]byte, 1024)
 	if _, err := c.Read(buf); err == nil {
@@ -101,27 +110,17 @@ func echoSaslauthd(c net.Conn) {
 	}
 }
 
+// echoDovecot greets as Dovecot does and accepts every login.
 func echoDovecot(c net.Conn) {
 	if _, err := io.WriteString(c, "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nDONE\n"); err != nil {
 		return
 	}
-	in := bufio.NewReaderSize(c, 4096)
-	var out []byte
-	for {
-		line, err := in.ReadSlice('\n')
-		if err != nil {
-			return
+	answerLines(c, func(out, line []byte) []byte {
+		rest, ok := bytes.CutPrefix(line, []byte("AUTH\t"))
+		if !ok {
+			return out
 		}
-		if rest, ok := bytes.CutPrefix(line, []byte("AUTH\t")); ok {
-			id, _, _ := bytes.Cut(rest, []byte("\t"))
-			out = append(append(append(out, "OK\t"...), id...), "\tuser=joe\n"...)
-		}
-		if in.Buffered() > 0 || len(out) == 0 {
-			continue
-		}
-		if _, err := c.Write(out); err != nil {
-			return
-		}
-		out = out[:0]
-	}
+		id, _, _ := bytes.Cut(rest, []byte("\t"))
+		return append(append(append(out, "OK\t"...), id...), "\tuser=joe\n"...)
+	})
 }

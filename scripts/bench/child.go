@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// startPatience is how long a server may take until it serves.
-const startPatience = 20 * time.Second
+// startTimeout bounds the start of a server, until it answers.
+const startTimeout = 20 * time.Second
 
-// child is a server process. A nil child has no processor time.
+// child is a server process. A nil child uses no processor time.
 type child struct {
-	cmd  *exec.Cmd // nil if it has put itself into the background
+	cmd  *exec.Cmd // nil if the process has put itself into the background
 	pid  int
 	addr string
-	log  string // file of its standard error
+	log  string // the file that its standard error goes to
 }
 
-// start starts the process.
+// start starts the command and notes its process ID.
 func (c *child) start() error {
 	if err := c.cmd.Start(); err != nil {
 		return err
@@ -34,7 +34,7 @@ func (c *child) start() error {
 	return nil
 }
 
-// startSelf starts this program in another role and returns the address that it prints.
+// startSelf starts this program as one of its servers and reads the address that it prints.
 func startSelf(role ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -54,8 +54,8 @@ func startSelf(role ...string) (*child, error) {
 	return c, err
 }
 
-// startPostern starts the program under test and waits until it says that it is ready, as it
-// would say to systemd. address is that of its listener for the generic protocol.
+// startPostern starts the program under test and waits for the READY=1 that it sends to a service
+// manager. address is that of its listener for the generic protocol.
 func startPostern(binary, config, address string) (*child, error) {
 	c := &child{cmd: exec.Command(binary, "serve", "--config", config), addr: address, log: config + ".log"}
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -73,7 +73,7 @@ func startPostern(binary, config, address string) (*child, error) {
 	if err := c.start(); err != nil {
 		return nil, err
 	}
-	_ = notify.SetReadDeadline(time.Now().Add(startPatience))
+	_ = notify.SetReadDeadline(time.Now().Add(startTimeout))
 	for buf := make([]byte, 4096); ; {
 		n, err := notify.Read(buf)
 		if err != nil {
@@ -87,7 +87,7 @@ func startPostern(binary, config, address string) (*child, error) {
 	}
 }
 
-// freeAddress finds an address on loopback that nobody has.
+// freeAddress returns an unused address on loopback.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -97,31 +97,38 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// waitSocket waits until a Unix socket is there.
-func waitSocket(path string) error {
-	for deadline := time.Now().Add(startPatience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(path); err == nil {
-			return nil
+// waitUntil polls a condition and reports whether it became true within startTimeout.
+func waitUntil(condition func() bool) bool {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if condition() {
+			return true
 		}
 	}
-	return fmt.Errorf("%s did not appear", path)
+	return false
 }
 
+// waitSocket waits until a Unix socket exists.
+func waitSocket(path string) error {
+	if !waitUntil(func() bool { _, err := os.Stat(path); return err == nil }) {
+		return fmt.Errorf("%s did not appear", path)
+	}
+	return nil
+}
+
+// stop sends SIGTERM and waits for the end of the process.
 func (c *child) stop() {
 	_ = syscall.Kill(c.pid, syscall.SIGTERM)
 	if c.cmd != nil {
 		_ = c.cmd.Wait()
 		return
 	}
-	for deadline := time.Now().Add(startPatience); syscall.Kill(c.pid, 0) == nil && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
-	}
+	waitUntil(func() bool { return syscall.Kill(c.pid, 0) != nil })
 }
 
-// truncate empties the log, which would fill a disk otherwise.
+// truncate empties the log, which would otherwise fill the disk.
 func (c *child) truncate() { _ = os.Truncate(c.log, 0) }
 
-// cpu is the processor time of the process and its children so far.
+// cpu returns the processor time that the process and its children have used.
 func (c *child) cpu() (sum time.Duration) {
 	if c == nil {
 		return 0
@@ -130,7 +137,7 @@ func (c *child) cpu() (sum time.Duration) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
 		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
@@ -143,7 +150,7 @@ func (c *child) cpu() (sum time.Duration) {
 	return sum
 }
 
-// resident is the resident memory of the process, in bytes.
+// resident returns the resident memory of the process, in bytes.
 func (c *child) resident() int64 {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
 	_, rest, _ := strings.Cut(string(data), "VmRSS:")

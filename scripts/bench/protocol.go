@@ -12,23 +12,23 @@ import (
 	"time"
 )
 
-// speech is a protocol from the client's side.
-type speech struct {
+// protocol is the client's side of a protocol.
+type protocol struct {
 	network string
-	oneShot bool // a connection for each request
+	oneShot bool // every request has its own connection
 	greet   func(r *bufio.Reader, w io.Writer) error
 	answer  func(r *bufio.Reader) ([]byte, error)
 }
 
 var (
-	generic   = &speech{network: "tcp", answer: readLine}
-	saslauthd = &speech{network: "unix", oneShot: true, answer: readCounted}
-	dovecot   = &speech{network: "unix", greet: greetDovecot, answer: readLine}
+	generic   = &protocol{network: "tcp", answer: readLine}
+	saslauthd = &protocol{network: "unix", oneShot: true, answer: readCounted}
+	dovecot   = &protocol{network: "unix", greet: greetDovecot, answer: readLine}
 )
 
 func readLine(r *bufio.Reader) ([]byte, error) { return r.ReadSlice('\n') }
 
-// readCounted reads an answer of saslauthd.
+// readCounted reads an answer of saslauthd: a two-byte length and the text.
 func readCounted(r *bufio.Reader) ([]byte, error) {
 	head, err := r.Peek(2)
 	if err != nil {
@@ -42,7 +42,7 @@ func readCounted(r *bufio.Reader) ([]byte, error) {
 	return text[2:], err
 }
 
-// greetDovecot reads the greeting and sends the client's.
+// greetDovecot sends the greeting of a client and reads that of the server.
 func greetDovecot(r *bufio.Reader, w io.Writer) error {
 	if _, err := io.WriteString(w, "VERSION\t1\t2\nCPID\t4711\n"); err != nil {
 		return err
@@ -58,12 +58,12 @@ func greetDovecot(r *bufio.Reader, w io.Writer) error {
 	}
 }
 
-// genericLogin returns a request of the generic protocol.
+// genericLogin returns a login in the generic protocol.
 func genericLogin(user, domain, password string) string {
 	return "auth:" + user + ":" + domain + ":" + password + "\n"
 }
 
-// saslauthdLogin appends a request of the saslauthd protocol.
+// saslauthdLogin appends a login in the saslauthd protocol.
 func saslauthdLogin(b []byte, user, realm, password string) []byte {
 	for _, field := range []string{user, password, "smtp", realm} {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(field)))
@@ -72,7 +72,7 @@ func saslauthdLogin(b []byte, user, realm, password string) []byte {
 	return b
 }
 
-// dovecotLogin appends a request of Dovecot's auth protocol.
+// dovecotLogin appends the n-th login of a connection in Dovecot's auth protocol.
 func dovecotLogin(b []byte, n int, user, password string) []byte {
 	b = append(b, "AUTH\t"...)
 	b = strconv.AppendInt(b, int64(n+1), 10)
@@ -81,18 +81,19 @@ func dovecotLogin(b []byte, n int, user, password string) []byte {
 	return append(b, '\n')
 }
 
-// record is what a connection saw: how long right answers took, and refusals where these
-// are expected.
+// record holds the response times of a connection: of expected answers, and of refusals where the
+// path has some.
 type record struct{ taken, refused []time.Duration }
 
-// asker is one connection of a path. It asks for the n-th time, so many questions at once, and
-// waits for the answers; their time counts from begun.
+// asker is one connection of a path.
 type asker interface {
+	// ask sends depth requests at once, as the n-th burst of the connection, waits for the answers
+	// and adds their times since begun to the record.
 	ask(n, depth int, begun time.Time, to *record) error
 	close()
 }
 
-// socketAsker asks over a socket.
+// socketAsker is an asker over a TCP or Unix socket.
 type socketAsker struct {
 	path   *path
 	conn   int
@@ -101,24 +102,25 @@ type socketAsker struct {
 	out    []byte
 }
 
+// connect opens the conn-th connection of the path. One-shot protocols connect for each request.
 func (p *path) connect(conn int) (asker, error) {
 	if p.asker != nil {
 		return p.asker(), nil
 	}
 	a := &socketAsker{path: p, conn: conn, in: bufio.NewReaderSize(nil, 4096)}
-	if p.speech.oneShot {
+	if p.protocol.oneShot {
 		return a, nil
 	}
 	return a, a.dial()
 }
 
 func (a *socketAsker) dial() (err error) {
-	if a.socket, err = net.Dial(a.path.speech.network, a.path.address); err != nil {
+	if a.socket, err = net.Dial(a.path.protocol.network, a.path.address); err != nil {
 		return err
 	}
 	a.in.Reset(a.socket)
-	if a.path.speech.greet != nil {
-		return a.path.speech.greet(a.in, a.socket)
+	if a.path.protocol.greet != nil {
+		return a.path.protocol.greet(a.in, a.socket)
 	}
 	return nil
 }
@@ -135,7 +137,7 @@ func (a *socketAsker) ask(n, depth int, begun time.Time, to *record) error {
 	for i := range depth {
 		a.out = p.ask(a.out, a.conn, n*depth+i)
 	}
-	if p.speech.oneShot {
+	if p.protocol.oneShot {
 		if err := a.dial(); err != nil {
 			return err
 		}
@@ -145,7 +147,7 @@ func (a *socketAsker) ask(n, depth int, begun time.Time, to *record) error {
 		return err
 	}
 	for range depth {
-		got, err := p.speech.answer(a.in)
+		got, err := p.protocol.answer(a.in)
 		if err != nil {
 			return err
 		}
@@ -156,7 +158,7 @@ func (a *socketAsker) ask(n, depth int, begun time.Time, to *record) error {
 		case p.refusal != "" && strings.HasPrefix(string(got), p.refusal):
 			to.refused = append(to.refused, took)
 		default:
-			return fmt.Errorf("answered %q, want %q: what was measured is not what was meant", got, p.want)
+			return fmt.Errorf("answered %q, want %q: the figures would not be those of this path", got, p.want)
 		}
 	}
 	return nil

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// serveCloud is the web server behind the backends. It answers as JSXC, as a JSON API or as
-// Nextcloud, below /0 at once and below /20 after 20 ms, and says yes to every password but
-// "wrong".
+// serveCloud runs the web server behind the backends. It answers as JSXC, as a JSON API or as
+// Nextcloud, at once for paths below /0 and after 20 ms for those below /20, and accepts every
+// password but "wrong".
 func serveCloud() {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	fmt.Println(l.Addr())
@@ -40,7 +40,7 @@ func answerCloud(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, answer)
 }
 
-// httpAsker is a plain loop over http.Client: what a program without a broker would do.
+// httpAsker asks the web server by http.Client, as a program without a broker would.
 type httpAsker struct {
 	client *http.Client
 	url    string

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// extremes measures what is no path: an overload, many idle connections, many users.
+// extremes measures what does not fit the table: overload, many idle connections, many users.
 func (b *bench) extremes(t *table) error {
 	for _, e := range []struct {
 		name string
@@ -24,23 +24,23 @@ func (b *bench) extremes(t *table) error {
 	return nil
 }
 
-// overload offers a backend of 20 ms twice what its slots can do: they stay busy, and the
-// surplus is refused at once.
+// overload offers a backend that takes 20 ms twice the rate that its slots can serve: the slots
+// must stay busy, and the surplus must be refused at once.
 func (b *bench) overload(t *table) error {
 	const capacity = slots / 0.020
-	p := &path{name: "overload", speech: generic, server: b.postern, address: b.postern.addr,
+	p := &path{name: "overload", protocol: generic, server: b.postern, address: b.postern.addr,
 		ask: distinct("short.bench"), want: "1\n", refusal: "0\n"}
 	s, err := openLoop(p, 1000, 2*capacity, max(b.length(), 2*time.Second))
 	if err != nil {
 		return err
 	}
-	t.rows = append(t.rows, row{Path: "jsxc 20 ms, queue 64, offered twice", Mode: "open", Conns: 1000, sample: s, Beside: "64/20ms", Ratio: s.Rate / capacity})
+	t.rows = append(t.rows, row{Path: "jsxc 20 ms, queue 64, offered twice", Mode: "open", Conns: 1000, sample: s, Baseline: "64/20ms", Ratio: s.Rate / capacity})
 	t.atLeast("jsxc 20 ms, offered twice its capacity: of 64/20ms", s.Rate/capacity, "", 0.95)
 	t.atMost("jsxc 20 ms, offered twice its capacity: p99 of a refusal", s.P99Refused.Seconds()*1000, " ms", 10)
 	return nil
 }
 
-// idleConnections opens connections, uses each once, and looks what they cost.
+// idleConnections opens connections, uses each once, and measures the memory that each costs.
 func (b *bench) idleConnections(t *table) error {
 	if b.idle == 0 {
 		return nil
@@ -50,8 +50,8 @@ func (b *bench) idleConnections(t *table) error {
 		return err
 	}
 	defer c.stop()
-	p := &path{speech: generic, server: c, address: c.addr, ask: fixed("hot.bench", "password"), want: "1\n"}
-	if _, err := closedLoop(p, 16, 1, time.Second); err != nil { // what does not depend on their number
+	p := &path{protocol: generic, server: c, address: c.addr, ask: fixed("hot.bench", "password"), want: "1\n"}
+	if _, err := closedLoop(p, 16, 1, time.Second); err != nil { // allocates what does not depend on their number
 		return err
 	}
 	before := c.resident()
@@ -70,10 +70,10 @@ func (b *bench) idleConnections(t *table) error {
 	return nil
 }
 
-// fewUsers is the small disk cache that the large one is compared with.
+// fewUsers is the size of the small disk cache that the large one is compared with.
 const fewUsers = 1000
 
-// manyUsers compares a large disk cache with a small one.
+// manyUsers compares lookups in a large disk cache with those in a small one.
 func (b *bench) manyUsers(t *table) error {
 	if b.users == 0 {
 		return nil
@@ -107,16 +107,16 @@ func (b *bench) manyUsers(t *table) error {
 	return nil
 }
 
-// diskCache is a server with many users in its disk cache, of whom it holds few in memory.
+// diskCache is a server with many users in its disk cache and few of them in memory.
 type diskCache struct {
 	*path
 	bytes float64
 	start time.Duration
 }
 
+// diskCache starts a server whose cache on disk has so many users.
 func (b *bench) diskCache(users int) (*diskCache, error) {
 	dir := b.file(fmt.Sprint("users", users))
-	config := dir + ".hcl"
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -133,17 +133,17 @@ domain "many.bench" {
 	if err := fill(dir, "many.bench", users, 0); err != nil {
 		return nil, err
 	}
+	config := dir + ".hcl"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	d := new(diskCache)
 	begun := time.Now()
-	c, err := startPostern(b.settings.postern, config, address)
+	c, err := startPostern(b.binary, config, address)
 	if err != nil {
 		return nil, err
 	}
-	d.start = time.Since(begun)
-	d.path = &path{speech: generic, server: c, address: c.addr, want: "1\n", ask: func(b []byte, _, _ int) []byte {
+	d := &diskCache{start: time.Since(begun)}
+	d.path = &path{protocol: generic, server: c, address: c.addr, want: "1\n", ask: func(b []byte, _, _ int) []byte {
 		return fmt.Appendf(b, "isuser:user%d:many.bench\n", rand.N(users))
 	}}
 	d.bytes, err = diskSpace(filepath.Join(dir, "store"))

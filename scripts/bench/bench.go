@@ -7,35 +7,36 @@ import (
 	"time"
 )
 
-// pipeDepth is how many requests a pipelining connection sends at once.
+// pipeDepth is the number of requests that a pipelining connection sends in one write.
 const pipeDepth = 16
 
-// openAt is the number of connections of the open loop, and openShare what is offered then,
-// of what the closed loop gave.
+// The open loop runs at openAt connections and offers openShare of the rate that the closed loop
+// reached there.
 const (
 	openAt    = 128
 	openShare = 0.5
 )
 
-// bench is one run: the servers and where they have their files.
+// bench is one run: its servers, their files and the paths to measure.
 type bench struct {
 	settings
-	dir     string
+	dir     string // of all files; removed by close
 	echo    *child
 	cloud   *child
 	relay   *child
 	postern *child
 	paths   []*path
-	defers  []func() // run at the end, last first
+	defers  []func() // run by close, last first
 }
 
-func (b *bench) file(name string) string     { return filepath.Join(b.dir, name) }
+func (b *bench) file(name string) string { return filepath.Join(b.dir, name) }
+
+// echoFile and ownFile name files of the echo server and of the program under test.
 func (b *bench) echoFile(name string) string { return filepath.Join(b.dir, "echo", name) }
+func (b *bench) ownFile(name string) string  { return filepath.Join(b.dir, "own", name) }
 
-// cloudURL is where the web server answers after so many milliseconds.
+// cloudURL is the address at which the web server answers after wait milliseconds.
 func (b *bench) cloudURL(wait string) string { return "http://" + b.cloud.addr + "/" + wait }
-
-func (b *bench) ownFile(name string) string { return filepath.Join(b.dir, "own", name) }
 
 func (b *bench) close() {
 	for i := len(b.defers) - 1; i >= 0; i-- {
@@ -43,7 +44,7 @@ func (b *bench) close() {
 	}
 }
 
-// newBench starts the servers and fills what they know.
+// newBench starts the servers, with accounts and caches filled.
 func newBench(s settings) (b *bench, err error) {
 	b = &bench{settings: s}
 	if b.dir, err = os.MkdirTemp("", "pbench"); err != nil {
@@ -71,17 +72,17 @@ func newBench(s settings) (b *bench, err error) {
 	return b, err
 }
 
-// prepare fills what the program under test knows before it starts.
+// prepare fills the store and the users file of the program under test before it starts.
 func (b *bench) prepare(config string) error {
 	for _, cost := range []int{4, 12} {
 		if err := fill(b.ownFile("data"), fmt.Sprintf("disk%d.bench", cost), diskUsers, cost); err != nil {
 			return err
 		}
 	}
-	return addUser(b.settings.postern, config, "joe@users.bench")
+	return addUser(b.binary, config, "joe@users.bench")
 }
 
-// started has a server stopped at the end.
+// started registers a server that was started without error to be stopped by close.
 func (b *bench) started(c *child, err error) (*child, error) {
 	if err == nil {
 		b.defers = append(b.defers, c.stop)
@@ -89,7 +90,7 @@ func (b *bench) started(c *child, err error) (*child, error) {
 	return c, err
 }
 
-// choose collects the paths that are wanted, each after what it is compared with.
+// choose sets b.paths to the selected paths, preceded by their baselines.
 func (b *bench) choose() error {
 	own, err := b.posternPaths()
 	if err != nil {
@@ -100,11 +101,11 @@ func (b *bench) choose() error {
 	for _, p := range append(own, b.startPeers()...) {
 		if b.wants(p.name) {
 			chosen = append(chosen, p)
-			needed[p.beside] = true
+			needed[p.baseline] = true
 		}
 	}
 	for _, p := range b.ceilings() {
-		if needed[p.name] || needed[p.along] || b.wants(p.name) {
+		if needed[p.name] || needed[p.with] || b.wants(p.name) {
 			b.paths = append(b.paths, p)
 		}
 	}
@@ -112,16 +113,16 @@ func (b *bench) choose() error {
 	return nil
 }
 
-// warmUp takes every path once and waits until the server has nothing left to do: new passwords
-// are hashed after their answer.
+// warmUp drives every path briefly, then waits until the server is idle: it hashes new passwords
+// after it has answered.
 func (b *bench) warmUp() error {
 	for _, p := range b.paths {
-		if p.missing != "" || p.longest > 0 {
+		if p.missing != "" || p.maxLength > 0 {
 			continue
 		}
 		conns := hotAccounts
-		if p.most > 0 {
-			conns = p.most
+		if p.maxConns > 0 {
+			conns = p.maxConns
 		}
 		if _, err := closedLoop(p, conns, 1, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -134,14 +135,14 @@ func (b *bench) warmUp() error {
 	return nil
 }
 
-// cell is a place in the table.
+// cell is a way to drive a path.
 type cell struct {
-	mode  string // closed, pipelined or open
+	mode  string // "closed", "pipelined" or "open"; scripts/bench/README defines them
 	conns int
 }
 
-// measureAll measures all paths cell by cell and round by round, so that a noisy moment of the
-// machine falls on all of them.
+// measureAll measures all paths cell by cell and round by round, so that other load on the
+// machine affects all of them alike.
 func (b *bench) measureAll() (t *table, err error) {
 	t = new(table)
 	for _, p := range b.paths {
@@ -163,7 +164,7 @@ func (b *bench) measureAll() (t *table, err error) {
 				if !p.fits(c) {
 					continue
 				}
-				one, err := b.one(t, p, c)
+				one, err := b.measureOne(t, p, c)
 				if err != nil {
 					return nil, fmt.Errorf("%s at %d connections, %s: %w", p.name, c.conns, c.mode, err)
 				}
@@ -176,25 +177,25 @@ func (b *bench) measureAll() (t *table, err error) {
 	return t, nil
 }
 
-// fits reports whether a path is measured in a cell.
+// fits reports whether the path is measured in cell c.
 func (p *path) fits(c cell) bool {
 	switch {
-	case p.missing != "", p.most > 0 && c.conns > p.most:
+	case p.missing != "", p.maxConns > 0 && c.conns > p.maxConns:
 		return false
-	case p.atOnce > 0:
+	case p.fixedConns > 0:
 		return c == cell{"closed", 1000}
 	}
-	return c.mode != "pipelined" || p.pipes
+	return c.mode != "pipelined" || p.pipelines
 }
 
-// one is one measurement.
-func (b *bench) one(t *table, p *path, c cell) (sample, error) {
+// measureOne makes one measurement of a path. The open loop takes its rate from t.
+func (b *bench) measureOne(t *table, p *path, c cell) (sample, error) {
 	length := b.length()
-	if p.longest > 0 {
-		length = min(length, p.longest)
+	if p.maxLength > 0 {
+		length = min(length, p.maxLength)
 	}
-	if p.atOnce > 0 {
-		c.conns = p.atOnce
+	if p.fixedConns > 0 {
+		c.conns = p.fixedConns
 	}
 	switch c.mode {
 	case "open":
@@ -205,6 +206,7 @@ func (b *bench) one(t *table, p *path, c cell) (sample, error) {
 	return closedLoop(p, c.conns, 1, length)
 }
 
+// measure runs the benchmark, prints the table and writes the JSON file, if one is named.
 func measure(s settings) error {
 	b, err := newBench(s)
 	if err != nil {

@@ -13,38 +13,36 @@ import (
 	"time"
 )
 
-// Sizes of a soak.
+// Sizes of a soak run.
 const (
 	soakConns   = 16          // connections of each path
-	soakTOTP    = 1000.0      // single-use tokens per second, which are all remembered for 90 s
+	soakTOTP    = 1000.0      // single-use tokens per second; the server remembers each for 90 s
 	soakSamples = 30          // at least
-	soakPause   = time.Second // after which a connection that was closed is gone
+	soakPause   = time.Second // time for the server to notice closed connections
 )
 
-// gauge is something that must not grow: by more than a share of itself and a remainder that
-// comes and goes.
+// gauge is a quantity that must not grow over the run by more than share*value + spare.
 type gauge struct {
 	name   string
-	unit   float64
+	unit   float64 // that values are divided by for printing
 	share  float64
 	spare  float64
 	read   func() (float64, error)
 	values []float64
 }
 
-// grown reports how much the middle value of the last third is over that of the second; the
-// first is for warming up.
+// grown returns the difference between the medians of the last and the second third, and whether
+// it is too much. The first third is for warming up.
 func (g *gauge) grown() (by float64, tooMuch bool) {
 	third := len(g.values) / 3
 	if third == 0 {
 		return 0, false
 	}
-	before := median(append([]float64(nil), g.values[third:2*third]...))
-	after := median(append([]float64(nil), g.values[2*third:]...))
+	before, after := median(g.values[third:2*third]), median(g.values[2*third:])
 	return after - before, after-before > before*g.share+g.spare
 }
 
-// soak drives a mixed load at half of what the server can do, and fails if something grows.
+// soak drives a mixed load at half of what the server can serve and fails if a gauge grows.
 func soak(s settings) error {
 	b, err := newBench(s)
 	if err != nil {
@@ -55,7 +53,7 @@ func soak(s settings) error {
 	if err != nil {
 		return err
 	}
-	rates, err := together(paths, func(p *path) (sample, error) { return closedLoop(p, soakConns, 1, 5*time.Second) })
+	rates, err := together(paths, func(_ int, p *path) (sample, error) { return closedLoop(p, soakConns, 1, 5*time.Second) })
 	if err != nil {
 		return err
 	}
@@ -71,9 +69,7 @@ func soak(s settings) error {
 	step := min(max(length/soakSamples, soakPause), time.Minute)
 	fmt.Printf("%s; %.0f requests per second for %v\n", machine(), total, length)
 	for begun := time.Now(); time.Since(begun) < length; {
-		_, err := together(paths, func(p *path) (sample, error) {
-			return openLoop(p, soakConns, rates[indexOf(paths, p)], step)
-		})
+		_, err := together(paths, func(i int, p *path) (sample, error) { return openLoop(p, soakConns, rates[i], step) })
 		if err != nil {
 			return err
 		}
@@ -93,6 +89,7 @@ func soak(s settings) error {
 	return verdict(gauges)
 }
 
+// verdict returns an error that lists the gauges that have grown.
 func verdict(gauges []*gauge) error {
 	var errs []error
 	for _, g := range gauges {
@@ -103,7 +100,7 @@ func verdict(gauges []*gauge) error {
 	return errors.Join(errs...)
 }
 
-// soakPaths are the paths of the mixed load: all that do not wait.
+// soakPaths returns the paths of the mixed load: all but the slow ones.
 func (b *bench) soakPaths() ([]*path, error) {
 	all, err := b.posternPaths()
 	if err != nil {
@@ -118,22 +115,13 @@ func (b *bench) soakPaths() ([]*path, error) {
 	return mixed, nil
 }
 
-func indexOf(paths []*path, p *path) int {
-	for i := range paths {
-		if paths[i] == p {
-			return i
-		}
-	}
-	return -1
-}
-
-// together runs a load on all paths at once and returns their rates.
-func together(paths []*path, run func(*path) (sample, error)) ([]float64, error) {
+// together calls run for all paths at once, each with its index, and returns the rates.
+func together(paths []*path, run func(i int, p *path) (sample, error)) ([]float64, error) {
 	rates, errs := make([]float64, len(paths)), make([]error, len(paths))
 	var wg sync.WaitGroup
 	for i, p := range paths {
 		wg.Go(func() {
-			s, err := run(p)
+			s, err := run(i, p)
 			if err != nil {
 				errs[i] = fmt.Errorf("%s: %w", p.name, err)
 			}
@@ -144,7 +132,7 @@ func together(paths []*path, run func(*path) (sample, error)) ([]float64, error)
 	return rates, errors.Join(errs...)
 }
 
-// gauges are what is watched of the server, between two loads.
+// gauges returns the gauges of the server. They are read between two loads.
 func (b *bench) gauges() []*gauge {
 	return []*gauge{
 		{name: "resident MiB", unit: 1 << 20, share: 0.1, spare: 4 << 20, read: func() (float64, error) { return float64(b.postern.resident()), nil }},
@@ -159,32 +147,30 @@ func (b *bench) gauges() []*gauge {
 	}
 }
 
-// goroutines asks the server for its tree of actors, the first line of which tells their number.
+// goroutines returns the number of goroutines in the server, from the report that it logs on
+// SIGUSR1.
 func (b *bench) goroutines() (float64, error) {
 	b.postern.truncate()
 	if err := syscall.Kill(b.postern.pid, syscall.SIGUSR1); err != nil {
 		return 0, err
 	}
-	for deadline := time.Now().Add(startPatience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		said, err := os.ReadFile(b.postern.log)
-		if err != nil {
-			return 0, err
-		}
-		if _, rest, ok := strings.Cut(string(said), "goroutines="); ok {
-			number, _, whole := strings.Cut(rest, " ")
-			if whole {
-				return strconv.ParseFloat(number, 64)
-			}
-		}
+	var number string
+	if !waitUntil(func() (found bool) {
+		log, _ := os.ReadFile(b.postern.log)
+		_, rest, _ := strings.Cut(string(log), "goroutines=")
+		number, _, found = strings.Cut(rest, " ")
+		return found
+	}) {
+		return 0, errors.New("no report in the log after SIGUSR1; it needs -log info")
 	}
-	return 0, errors.New("the tree of actors did not come; it needs -log info")
+	return strconv.ParseFloat(number, 64)
 }
 
-// diskSpace is the size of the files below a directory.
+// diskSpace returns the total size of the files below a directory, in bytes.
 func diskSpace(dir string) (sum float64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) { // compacted away
+			if errors.Is(err, fs.ErrNotExist) { // a compaction has removed it
 				return nil
 			}
 			return err

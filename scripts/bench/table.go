@@ -16,11 +16,11 @@ type row struct {
 	Mode  string
 	Conns int
 	sample
-	Beside string
-	Ratio  float64 // of the rate to that of the path beside, in the middle round
+	Baseline string  `json:"Beside"`
+	Ratio    float64 // of the rate to that of the baseline, the median of the rounds
 }
 
-// aim is a promise and what was measured of it.
+// aim is a target, the figure that was measured and whether it is met.
 type aim struct {
 	What   string
 	Figure float64
@@ -33,22 +33,22 @@ type aim struct {
 type table struct {
 	rows    []row
 	aims    []aim
-	missing []string // programs that could not be measured beside, and why
+	missing []string // peers that could not be measured, and why
 }
 
-// add takes in what was measured in a cell.
+// add adds the rows of a cell. samples has one sample for each round of a path.
 func (t *table) add(c cell, paths []*path, samples map[*path][]sample) {
-	besides := make(map[string][]sample)
+	byName := make(map[string][]sample)
 	for p, s := range samples {
-		besides[p.name] = append([]sample(nil), s...)
+		byName[p.name] = s
 	}
 	for _, p := range paths {
 		if len(samples[p]) == 0 {
 			continue
 		}
-		r := row{p.name, c.mode, c.conns, medians(samples[p]), p.beside, 0}
+		r := row{p.name, c.mode, c.conns, medians(samples[p]), p.baseline, 0}
 		var ratios []float64
-		for i, other := range besides[p.beside] {
+		for i, other := range byName[p.baseline] {
 			ratios = append(ratios, samples[p][i].Rate/other.Rate)
 		}
 		if len(ratios) > 0 {
@@ -58,7 +58,7 @@ func (t *table) add(c cell, paths []*path, samples map[*path][]sample) {
 	}
 }
 
-// of returns the row of a path in a cell; it is zero if that was not measured.
+// of returns the row of a path in a cell, or a zero row if it was not measured.
 func (t *table) of(name string, c cell) row {
 	for _, r := range t.rows {
 		if r.Path == name && r.Mode == c.mode && r.Conns == c.conns {
@@ -68,7 +68,7 @@ func (t *table) of(name string, c cell) row {
 	return row{}
 }
 
-// machine says what the figures hold for.
+// machine describes the conditions of the run.
 func machine() string {
 	load, _ := os.ReadFile("/proc/loadavg")
 	one, _, _ := strings.Cut(string(load), " ")
@@ -76,12 +76,13 @@ func machine() string {
 		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), one)
 }
 
+// print writes the table, the aims and what is missing to standard output.
 func (t *table) print() {
 	fmt.Println(machine())
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "path\tmode\tconns\treq/s\tratio\tto\tp50\tp99\tserver CPU/req\t")
 	for _, r := range t.rows {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%.0f\t%.2f\t%s\t%v\t%v\t%v\t\n", r.Path, r.Mode, r.Conns, r.Rate, r.Ratio, r.Beside,
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.0f\t%.2f\t%s\t%v\t%v\t%v\t\n", r.Path, r.Mode, r.Conns, r.Rate, r.Ratio, r.Baseline,
 			r.P50.Round(time.Microsecond), r.P99.Round(time.Microsecond), r.CPU.Round(100*time.Nanosecond))
 	}
 	_ = w.Flush()
@@ -100,7 +101,7 @@ func (t *table) print() {
 	}
 }
 
-// write writes the result as JSON, if a file is named.
+// write writes the result as JSON, unless file is empty.
 func (t *table) write(file string) error {
 	if file == "" {
 		return nil
@@ -112,7 +113,7 @@ func (t *table) write(file string) error {
 	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
-// atLeast and atMost note an aim of which something was measured.
+// atLeast and atMost add an aim and the figure that was measured.
 func (t *table) atLeast(what string, figure float64, unit string, aimed float64) {
 	t.note(what, figure, unit, "at least", aimed, figure >= aimed)
 }
@@ -125,7 +126,7 @@ func (t *table) note(what string, figure float64, unit, bound string, aimed floa
 	t.aims = append(t.aims, aim{what, figure, unit, fmt.Sprintf("%s %.4g%s", bound, aimed, unit), met})
 }
 
-// judge compares the table with the aims.
+// judge adds the aims of the paths in the table.
 func (t *table) judge() {
 	for _, name := range []string{"token jsxc", "hot cache"} {
 		if r := t.of(name, cell{"closed", 128}); r.Rate > 0 {
@@ -152,8 +153,8 @@ func (t *table) judge() {
 	}
 }
 
-// queue compares 1000 connections before 64 slots of 20 ms with what queueing theory says: they
-// give 64/20ms, and in a closed loop each request waits for all others.
+// queue compares 1000 connections in front of 64 slots of 20 ms with queueing theory: the rate is
+// 64/20ms, and in a closed loop each request waits for all others.
 func (t *table) queue() {
 	r := t.of("jsxc 20 ms", cell{"closed", 1000})
 	if r.Rate == 0 {

@@ -1,7 +1,8 @@
-// Command posternbench measures postern beside a bare echo of the same protocols: one run, one
-// table. It starts the program under test, the echo, a web server that stands for the backends,
-// and the peers that are installed, as processes of their own on loopback and Unix sockets, and
-// stops them by process id. With `soak` as its first argument it watches for growth instead.
+// Command bench (built as bin/posternbench) measures postern side by side with a bare echo of the
+// same protocols and prints one table. It starts the program under test, the echo server, a web
+// server that stands in for the backends, and the peers that are installed, as separate processes
+// on loopback and Unix sockets, and stops them by process ID. With `soak` as its first argument
+// it runs a mixed load and fails if memory, goroutines, descriptors or the store grow.
 package main
 
 import (
@@ -15,9 +16,9 @@ import (
 	"time"
 )
 
-// settings are the flags.
+// settings are the values of the command-line flags.
 type settings struct {
-	postern     string
+	binary      string // the program under test
 	predecessor string
 	seconds     float64
 	rounds      int
@@ -57,18 +58,18 @@ func parseFlags(args []string) settings {
 	var s settings
 	var conns string
 	f := flag.NewFlagSet("posternbench", flag.ExitOnError)
-	f.StringVar(&s.postern, "postern", "bin/postern", "the program under test")
-	f.StringVar(&s.predecessor, "predecessor", "", "folder of xcauth, to be measured beside; needs python3 and its modules")
+	f.StringVar(&s.binary, "postern", "bin/postern", "program under test")
+	f.StringVar(&s.predecessor, "predecessor", "", "directory of an xcauth checkout to measure as well; needs python3 and the modules of xcauth")
 	f.Float64Var(&s.seconds, "seconds", 0.5, "length of one measurement")
-	f.IntVar(&s.rounds, "rounds", 3, "measurements of each cell; the median counts")
-	f.StringVar(&conns, "conns", "1,16,128,1000", "numbers of connections")
+	f.IntVar(&s.rounds, "rounds", 3, "measurements per table cell; the median is printed")
+	f.StringVar(&conns, "conns", "1,16,128,1000", "numbers of connections, separated by commas")
 	f.StringVar(&s.jsonFile, "json", "", "also write the table and the aims as JSON to this file")
-	f.StringVar(&s.only, "only", "", "measure only paths whose name has one of these, separated by commas, and what they are compared with")
-	f.StringVar(&s.level, "log", "info", "log level of the program under test; info has a line for each decision")
-	f.IntVar(&s.users, "users", 1000000, "users of the large disk cache; 0 leaves it out")
-	f.IntVar(&s.idle, "idle", 10000, "idle connections; 0 leaves them out")
-	f.Float64Var(&s.minutes, "minutes", 30, "length of a soak")
-	_ = f.Parse(args) // ends the process on errors
+	f.StringVar(&s.only, "only", "", "comma-separated substrings: measure only matching paths and their baselines")
+	f.StringVar(&s.level, "log", "info", "log level of the program under test; info logs a line for each decision")
+	f.IntVar(&s.users, "users", 1000000, "users in the large disk cache; 0 skips it")
+	f.IntVar(&s.idle, "idle", 10000, "idle connections; 0 skips them")
+	f.Float64Var(&s.minutes, "minutes", 30, "length of a soak run")
+	_ = f.Parse(args) // exits on errors
 	for _, c := range strings.Split(conns, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(c))
 		if err != nil || n < 1 {
@@ -80,7 +81,7 @@ func parseFlags(args []string) settings {
 	return s
 }
 
-// wants reports whether a path is to be measured.
+// wants reports whether the -only flag selects a path.
 func (s settings) wants(name string) bool {
 	for _, part := range strings.Split(s.only, ",") {
 		if strings.Contains(name, part) {
@@ -90,9 +91,10 @@ func (s settings) wants(name string) bool {
 	return false
 }
 
+// length is the duration of one measurement.
 func (s settings) length() time.Duration { return time.Duration(s.seconds * float64(time.Second)) }
 
-// untilTerminated waits for the signal that ends a child process.
+// untilTerminated blocks until the process receives SIGTERM or SIGINT.
 func untilTerminated() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

@@ -13,23 +13,23 @@ import (
 	"time"
 )
 
-// The account of the peers, of a domain that nobody has.
+// The account of the peers, in a domain that no real account can be in.
 const (
 	peerUser  = "posternbench"
 	peerRealm = "peers.bench"
 )
 
-// sasldb is where saslauthd has its accounts; it takes no other place.
+// sasldb is the file of accounts that saslauthd reads; its path is built in.
 const sasldb = "/etc/sasldb2"
 
-// startPeers starts the programs that are measured beside, and returns their paths. One that is
-// not installed is named in the table.
+// startPeers starts the peers and returns their paths. One that is not installed is listed below
+// the table.
 func (b *bench) startPeers() []*path {
-	cyrus := &path{name: "Cyrus saslauthd", beside: "echo saslauthd", speech: saslauthd, want: "OK", most: 16, // its queue of connections is short
+	cyrus := &path{name: "Cyrus saslauthd", baseline: "echo saslauthd", protocol: saslauthd, want: "OK", maxConns: 16, // its listen backlog is short
 		ask: func(buf []byte, _, _ int) []byte { return saslauthdLogin(buf, peerUser, peerRealm, "password") }}
-	dove := &path{name: "Dovecot auth", beside: "echo dovecot", speech: dovecot, want: "OK\t", pipes: true,
+	dove := &path{name: "Dovecot auth", baseline: "echo dovecot", protocol: dovecot, want: "OK\t", pipelines: true,
 		ask: func(buf []byte, _, n int) []byte { return dovecotLogin(buf, n, peerUser+"@"+peerRealm, "password") }}
-	old := &path{name: "xcauth hot", beside: "echo", speech: generic, want: "1\n", ask: fixed("hot.bench", "password"), most: 128}
+	old := &path{name: "xcauth hot", baseline: "echo", protocol: generic, want: "1\n", ask: fixed("hot.bench", "password"), maxConns: 128}
 	starts := []struct {
 		path  *path
 		start func() (*child, string, error)
@@ -50,8 +50,7 @@ func (b *bench) startPeers() []*path {
 	return paths
 }
 
-// startCyrus starts saslauthd with an account of its own in the machine's sasldb, which is
-// removed at the end.
+// startCyrus starts saslauthd with an account in the machine's sasldb, which close removes.
 func (b *bench) startCyrus() (*child, string, error) {
 	if _, err := exec.LookPath("saslauthd"); err != nil {
 		return nil, "", errors.New("not installed: apt-get install sasl2-bin")
@@ -79,7 +78,7 @@ func (b *bench) startCyrus() (*child, string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, "", err
 	}
-	// In the foreground it would write a line for each request.
+	// Without -d it goes to the background; in the foreground it writes a line for each request.
 	if out, err := exec.Command("saslauthd", "-a", "sasldb", "-c", "-n", "5", "-m", dir).CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("saslauthd: %w: %s", err, out)
 	}
@@ -94,7 +93,7 @@ func (b *bench) startCyrus() (*child, string, error) {
 	return c, socket, err
 }
 
-// startDovecot starts Dovecot without any service but its auth, with a passwd-file.
+// startDovecot starts Dovecot with its auth service only and accounts from a passwd-file.
 func (b *bench) startDovecot() (*child, string, error) {
 	if _, err := exec.LookPath("dovecot"); err != nil {
 		return nil, "", errors.New("not installed: apt-get install dovecot-core")
@@ -140,7 +139,7 @@ service auth {
 	return c, socket, nil
 }
 
-// startPredecessor starts the script on a socket of ours, with the same backend.
+// startPredecessor starts xcauth with a listening socket as its standard input and the same backend.
 func (b *bench) startPredecessor() (*child, string, error) {
 	if b.predecessor == "" {
 		return nil, "", errors.New("not given: use -predecessor")
@@ -165,8 +164,8 @@ func (b *bench) startPredecessor() (*child, string, error) {
 	if err := c.start(); err != nil {
 		return nil, "", err
 	}
-	probe := &path{speech: generic, address: l.Addr().String(), want: "1\n", ask: fixed("hot.bench", "password")}
-	for deadline := time.Now().Add(startPatience); ; time.Sleep(50 * time.Millisecond) {
+	probe := &path{protocol: generic, address: l.Addr().String(), want: "1\n", ask: fixed("hot.bench", "password")}
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(50 * time.Millisecond) {
 		a, err := probe.connect(0)
 		if err == nil {
 			_ = a.(*socketAsker).socket.SetDeadline(deadline)

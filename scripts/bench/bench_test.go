@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestMain lets this program be the servers that the bench starts, as main does.
+// TestMain runs this program as one of the servers that the benchmark starts, as main does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && slices.Contains([]string{"echo", "cloud", "relay"}, os.Args[1]) {
 		main()
@@ -20,20 +20,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// brief is a bench of the real program that takes a moment.
+// brief returns settings for a run of a moment with the real program.
 func brief(t *testing.T, only string) settings {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "postern")
-	if out, err := exec.Command("go", "build", "-o", binary, "../postern").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/postern").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return settings{postern: binary, seconds: 0.05, rounds: 1, conns: []int{1, 16}, only: only, level: "info", minutes: 0.05}
+	return settings{binary: binary, seconds: 0.05, rounds: 1, conns: []int{1, 16}, only: only, level: "info", minutes: 0.05}
 }
 
-// A bench measures what it was asked for and what that is compared with, and judges it.
+// A run measures the selected paths and their baselines, and compares them with the aims.
 func TestMeasure(t *testing.T) {
 	s := brief(t, "hot cache,jsxc 0 ms,dovecot")
-	s.conns = append(s.conns, 128) // where the aims are
+	s.conns = append(s.conns, 128) // the aims are for 128 connections
 	s.jsonFile = filepath.Join(t.TempDir(), "out.json")
 	if err := measure(s); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// A soak of a few seconds reads every gauge, more than once.
+// A soak run of a few seconds reads every gauge more than once.
 func TestSoak(t *testing.T) {
 	s := brief(t, "token jsxc")
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
@@ -149,8 +149,8 @@ func TestFigures(t *testing.T) {
 	if m := median([]float64{9, 1, 2, 4}); m != 3 {
 		t.Errorf("the median of 1, 2, 4, 9 is %v", m)
 	}
-	// The ratio is the middle one of the rounds, not that of the middles.
-	own, other := &path{name: "own", beside: "other"}, &path{name: "other", beside: "other"}
+	// The ratio is the median of the rounds, not the ratio of the medians.
+	own, other := &path{name: "own", baseline: "other"}, &path{name: "other", baseline: "other"}
 	var tab table
 	at := cell{"closed", 1}
 	tab.add(at, []*path{own, other}, map[*path][]sample{
