@@ -12,7 +12,7 @@ import (
 // recordVersion is the first byte of every stored record.
 const recordVersion = 1
 
-// Bounds of a stored record, so that a corrupted one cannot make a large allocation.
+// Bounds of a stored record, so that a damaged one cannot cause a large allocation.
 const (
 	maxRecordVerifiers = 64
 	maxHashLen         = 128
@@ -27,11 +27,11 @@ const (
 	flagExists  = 1 << 0 // of the record
 )
 
-// Encode returns the record of what is worth keeping of u on disk: verifiers with a hash
-// and a positive isuser answer. It returns nil if nothing is; see stored.
+// Encode returns the record of what disk keeps of u: verifiers with a hash and a positive isuser
+// answer. It returns nil if there is neither; see stored.
 //
 // Layout, version 1: version byte; flags byte; varint time of the isuser answer, if
-// flagged; uvarint number of verifiers; each a flags byte, a length byte and the hash, and
+// flagged; uvarint number of verifiers; for each a flags byte, a length byte and the hash, and
 // three varints: first verified, last verified and last used, in Unix milliseconds, the
 // latter two as differences to the first.
 func (u *User) Encode() []byte {
@@ -69,9 +69,9 @@ func (u *User) Encode() []byte {
 
 // stored lists the verifiers as a record has them. While a refused secret is being compared,
 // hashes that may be its own are left out: a crash loses them rather than the refusal. While a
-// suspected one is, they are suspect.
+// suspected secret is being compared, they are suspect.
 func (u *User) stored() (list []Verifier) {
-	refused, suspect := u.settling()
+	refused, suspect := u.comparing()
 	list = make([]Verifier, 0, len(u.Verifiers))
 	for _, v := range u.Verifiers {
 		if v.Hash == "" || v.Key == (Key{}) && refused {
@@ -85,8 +85,8 @@ func (u *User) stored() (list []Verifier) {
 	return list
 }
 
-// Decode reads a record that Encode wrote. Hashes that passhash would not check are an
-// error: they would never match, only cost.
+// Decode reads a record that Encode wrote. A hash that passhash would not check is an
+// error: it would never match. The error wraps ErrRecord.
 func Decode(record []byte) (*User, error) {
 	d := decoder{b: record}
 	if v := d.byte(); v != recordVersion {
