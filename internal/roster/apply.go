@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
-	"postern/internal/auth"
 	"postern/internal/store"
 )
 
@@ -92,45 +90,4 @@ func write(s store.Store, ops []store.Op, sync bool) error {
 		return nil
 	}
 	return s.Apply(ops, sync)
-}
-
-// Preview lists the steps of a plan without carrying them out: only the members of groups
-// that are not known are asked for, and taken to be none where the server cannot tell.
-func Preview(ctx context.Context, p *Plan, server Server) (steps []Step) {
-	for {
-		step, _, ok := p.Next()
-		if !ok {
-			return steps
-		}
-		steps = append(steps, step)
-		var members []string
-		if step.Command == GetMembers {
-			members, _ = server.Members(ctx, step.Group, step.Home)
-		}
-		p.Done(members)
-	}
-}
-
-// NewRemoval plans to take every member out of a group and to forget it. Users who were given
-// the group have their next answer carried out anew.
-func NewRemoval(s State, group string) (*Plan, error) {
-	p := &Plan{state: s, users: map[auth.Identity]*User{}, groups: map[string]*Group{}, removed: group}
-	if err := p.group(group); err != nil {
-		return nil, err
-	}
-	p.tasks = []task{&groupTask{p: p, name: group, drop: true, ask: []Command{GetMembers}}}
-	ids, err := s.Logins()
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		u, err := p.user(id)
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(u.Groups, group) {
-			p.forgotten = append(p.forgotten, id)
-		}
-	}
-	return p, nil
 }

@@ -135,6 +135,34 @@ func (s State) Logins() (ids []auth.Identity, err error) {
 	return ids, err
 }
 
+// ImportUser returns the changes that take over what another program has told the XMPP server of
+// a user; none if something is known already. u.Groups are sorted.
+func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
+	id = Login(id)
+	_, err := s.Store.Get(s.userKey(id))
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	return []store.Op{s.putUser(id, &u)}, nil
+}
+
+// ImportGroup does the same for a group with members as the other program has written them. They
+// may be there or not: xcauth noted them whether its commands had succeeded or failed. So the
+// server is asked before the group is next compared.
+func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
+	_, err := s.Store.Get(s.groupKey(name))
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	g := Group{Dirty: true}
+	for _, address := range members {
+		g.Members = append(g.Members, fold(address))
+	}
+	slices.Sort(g.Members)
+	g.Members = slices.Compact(g.Members)
+	return []store.Op{s.putGroup(name, &g)}, nil
+}
+
 const (
 	flagNamed = 1 << iota
 	flagHashed
