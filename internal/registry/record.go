@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/auth"
+	"postern/internal/store"
 )
 
 // The kinds of backends that a registered domain may have.
@@ -162,8 +163,7 @@ const recordVersion = 1
 func (r *Record) Encode() []byte {
 	b := []byte{recordVersion}
 	for _, text := range []string{r.Kind, r.URL, r.Secret.Reveal(), r.AuthDomain, r.Contact} {
-		b = binary.AppendUvarint(b, uint64(len(text)))
-		b = append(b, text...)
+		b = store.AppendText(b, text)
 	}
 	b = binary.AppendVarint(b, r.First.Unix())
 	return binary.AppendVarint(b, r.Latest.Unix())
@@ -174,34 +174,13 @@ func Decode(domain string, b []byte) (Record, error) {
 	if len(b) == 0 || b[0] != recordVersion {
 		return Record{}, fmt.Errorf("%w of %s: its version is not known: install a newer postern, or register the domain again", ErrRecord, domain)
 	}
-	b = b[1:]
-	var texts [5]string
-	for i := range texts {
-		n, used := binary.Uvarint(b)
-		if used <= 0 || n > uint64(len(b)-used) {
-			return Record{}, broken(domain)
-		}
-		b = b[used:]
-		texts[i], b = string(b[:n]), b[n:]
-	}
-	var times [2]time.Time
-	for i := range times {
-		seconds, used := binary.Varint(b)
-		if used <= 0 {
-			return Record{}, broken(domain)
-		}
-		times[i], b = time.Unix(seconds, 0).UTC(), b[used:]
-	}
+	v := store.ReadValue(b, recordVersion)
 	r := Record{
-		Domain: domain, Kind: texts[0], URL: texts[1], Secret: auth.NewSecret(texts[2]), AuthDomain: texts[3], Contact: texts[4],
-		First: times[0], Latest: times[1],
+		Domain: domain, Kind: v.Text(), URL: v.Text(), Secret: auth.NewSecret(v.Text()), AuthDomain: v.Text(), Contact: v.Text(),
+		First: time.Unix(v.Varint(), 0).UTC(), Latest: time.Unix(v.Varint(), 0).UTC(),
 	}
-	if err := r.Check(); err != nil || len(b) > 0 {
-		return Record{}, broken(domain)
+	if !v.Complete() || r.Check() != nil {
+		return Record{}, fmt.Errorf("%w of %s: it is damaged: register the domain again", ErrRecord, domain)
 	}
 	return r, nil
-}
-
-func broken(domain string) error {
-	return fmt.Errorf("%w of %s: it is damaged: register the domain again", ErrRecord, domain)
 }

@@ -1,7 +1,6 @@
 package roster
 
 import (
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -166,7 +165,7 @@ func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
 const (
 	flagNamed = 1 << iota
 	flagHashed
-	flagUnsure
+	flagDirty
 )
 
 // encode lays out a record: version, flags, full name and hash where there is one, then the
@@ -175,7 +174,7 @@ func (u *User) encode() []byte {
 	b := []byte{recordVersion, 0}
 	if u.Named {
 		b[1] |= flagNamed
-		b = appendText(b, u.Name)
+		b = store.AppendText(b, u.Name)
 	}
 	if u.Hash != (Hash{}) {
 		b[1] |= flagHashed
@@ -185,24 +184,15 @@ func (u *User) encode() []byte {
 }
 
 func decodeUser(b []byte) (u User, err error) {
-	if len(b) < 2 || b[0] != recordVersion {
-		return u, errRecord
-	}
-	flags, b := b[1], b[2:]
-	ok := true
+	r := store.ReadValue(b, recordVersion)
+	flags := r.Byte()
 	if flags&flagNamed != 0 {
-		u.Named = true
-		u.Name, b, ok = cutText(b)
+		u.Named, u.Name = true, r.Text()
 	}
-	if flags&flagHashed != 0 && ok {
-		if ok = len(b) >= len(u.Hash); ok {
-			b = b[copy(u.Hash[:], b):]
-		}
+	if flags&flagHashed != 0 {
+		copy(u.Hash[:], r.Bytes(uint64(len(u.Hash))))
 	}
-	if ok {
-		u.Groups, ok = cutTexts(b)
-	}
-	if !ok {
+	if u.Groups = readTexts(r); !r.OK() {
 		return User{}, errRecord
 	}
 	return u, nil
@@ -211,49 +201,31 @@ func decodeUser(b []byte) (u User, err error) {
 func (g *Group) encode() []byte {
 	b := []byte{recordVersion, 0}
 	if g.Dirty {
-		b[1] |= flagUnsure
+		b[1] |= flagDirty
 	}
 	return appendTexts(b, g.Members)
 }
 
 func decodeGroup(b []byte) (g Group, err error) {
-	if len(b) < 2 || b[0] != recordVersion {
-		return g, errRecord
+	r := store.ReadValue(b, recordVersion)
+	g.Dirty = r.Byte()&flagDirty != 0
+	if g.Members = readTexts(r); !r.OK() {
+		return Group{}, errRecord
 	}
-	members, ok := cutTexts(b[2:])
-	if !ok {
-		return g, errRecord
-	}
-	return Group{Members: members, Dirty: b[1]&flagUnsure != 0}, nil
-}
-
-func appendText(b []byte, text string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	return g, nil
 }
 
 func appendTexts(b []byte, texts []string) []byte {
 	for _, t := range texts {
-		b = appendText(b, t)
+		b = store.AppendText(b, t)
 	}
 	return b
 }
 
-func cutText(b []byte) (text string, rest []byte, ok bool) {
-	n, used := binary.Uvarint(b)
-	if used <= 0 || n > uint64(len(b)-used) {
-		return "", nil, false
+// readTexts reads what is left of a value.
+func readTexts(r *store.ValueReader) (texts []string) {
+	for r.More() {
+		texts = append(texts, r.Text())
 	}
-	end := used + int(n)
-	return string(b[used:end]), b[end:], true
-}
-
-func cutTexts(b []byte) (texts []string, ok bool) {
-	for len(b) > 0 {
-		var t string
-		if t, b, ok = cutText(b); !ok {
-			return nil, false
-		}
-		texts = append(texts, t)
-	}
-	return texts, true
+	return texts
 }
