@@ -8,33 +8,33 @@ import (
 	"postern/internal/store"
 )
 
-// ErrRefused is wrapped by the error of a step that the server understood and did not take.
+// ErrRefused is wrapped by the error of a step that the server understood and refused.
 // Any other error of an executor means that no step can be carried out now.
 var ErrRefused = errors.New("the XMPP server refused")
 
 // Executor carries out single steps. It need not be safe for concurrent use.
 type Executor interface {
-	// Do carries out a step, which may be one that was carried out before, and returns what
-	// GetMembers gives.
+	// Do carries out a step, possibly for the second time. For GetMembers it returns the
+	// members.
 	Do(ctx context.Context, s Step) (members []string, err error)
 	// Close releases what the executor holds.
 	Close()
 }
 
-// Server is an XMPP server whose rosters are kept. It need not be safe for concurrent use.
+// Server is an XMPP server with its rosters. It need not be safe for concurrent use.
 type Server interface {
-	// Prepare makes what the server needs before anybody logs in.
+	// Prepare creates what the server needs before the first login.
 	Prepare(s State) error
-	// Apply carries out a plan and writes what is known then. The number of steps is of
-	// those carried out. An error that wraps ErrRefused means that all others were, but for
-	// some that nobody misses; after any other error the plan must be made anew.
+	// Apply carries out a plan and writes the resulting state. It returns the number of steps
+	// carried out. If the error wraps ErrRefused, all other steps were carried out; after any
+	// other error a new plan must be made.
 	Apply(ctx context.Context, p *Plan) (steps int, err error)
 	// Members lists a group as the server has it.
 	Members(ctx context.Context, group, domain string) ([]string, error)
 	Close()
 }
 
-// commanded is a server that is told each step as a command.
+// commanded is a server that takes each step as a command.
 type commanded struct{ Executor }
 
 // NewServer returns the server behind an executor.
@@ -63,8 +63,8 @@ func (c commanded) Apply(ctx context.Context, p *Plan) (steps int, err error) {
 		switch {
 		case err == nil:
 			steps++
-			// A name that is lost in a crash is told again, which does no harm: it need not
-			// be waited for, and what is synced later takes it along.
+			// A name that is lost in a crash is set again, which does no harm. So it is not
+			// waited for; the next synced write makes it durable.
 			if err := write(p.state.Store, p.Done(members), step.Command != SetVCard); err != nil {
 				return steps, err
 			}

@@ -11,13 +11,12 @@ import (
 // Erased counts what Erase removes.
 type Erased struct {
 	Users  int // records of users
-	Groups int // that name one of them
+	Groups int // records of groups with one of them
 }
 
 // Erase returns the changes that remove a user from all domains' rosters, or, with an empty user
-// name, a domain with its users. A group that names one of them keeps its other members, and
-// their answers are compared once more: before anything is done to it again, its members are
-// read from the XMPP server.
+// name, a domain with its users. A group with one of them keeps its other members and
+// becomes dirty, and their next answers are applied anew.
 func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error) {
 	id = Login(id)
 	e := eraser{hit: func(address string) bool {
@@ -45,12 +44,12 @@ func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error
 	return e.ops, e.n, err
 }
 
-// eraser sees the records in the order of their keys, and so a domain's groups before its users.
+// eraser visits the records in the order of their keys, so a domain's groups come before its users.
 type eraser struct {
 	hit     func(address string) bool
 	ops     []store.Op
 	n       Erased
-	doubted map[string]bool // keys of users whose groups have lost a member
+	doubted map[string]bool // keys of the remaining members of such groups
 }
 
 func (e *eraser) group(s State, name string, value []byte, gone bool) {

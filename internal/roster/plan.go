@@ -90,8 +90,8 @@ func NewPlan(d *Desired) (*Plan, error) {
 	return p, nil
 }
 
-// NewRemoval plans to take every member out of a group and to forget it. The next answers of users
-// who were given the group are applied anew.
+// NewRemoval plans to take every member out of a group and to forget it. The next answers of its
+// users are applied anew.
 func NewRemoval(s State, group string) (*Plan, error) {
 	p := newPlan(s)
 	p.removed = group
@@ -283,8 +283,8 @@ func (p *Plan) setName(id auth.Identity, name string) {
 			u.Named, u.Name, u.Hash = true, name, Hash{}
 			return []store.Op{p.state.putUser(id, u)}
 		},
-		// Users of other domains may be on no XMPP server at all, such as guests of Nextcloud, whose
-		// names are mail addresses.
+		// Users of other domains may be on no XMPP server at all: a guest of Nextcloud has a mail
+		// address for a name.
 		refuse: func() bool { return id.Domain == p.state.Domain },
 	})
 }

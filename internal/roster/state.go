@@ -15,22 +15,22 @@ const recordVersion = 1
 // errRecord is returned for a value that is no record of this version.
 var errRecord = errors.New("roster record is damaged or of another version")
 
-// User is what the XMPP server was told of a user.
+// User is the known state of a user on the XMPP server.
 type User struct {
 	Named  bool
 	Name   string
-	Groups []string // sorted; those that the user's own answers have given
-	Hash   Hash     // of the last answer that was carried out wholly; zero: none
+	Groups []string // sorted; given by the user's own answers
+	Hash   Hash     // of the last answer that was applied as a whole; zero: none
 }
 
-// Group is what the XMPP server was told of a group. A group that is Unsure is being changed,
-// or was when something failed: each member may or may not be there.
+// Group is the known state of a group on the XMPP server. A dirty group is being changed, or was
+// when something failed: each of its members may or may not be on the server.
 type Group struct {
 	Members []string // addresses, sorted
 	Dirty   bool
 }
 
-// State reads what is known of one domain's rosters.
+// State is the stored state of one domain's rosters.
 type State struct {
 	Store  store.Store
 	Domain string
@@ -49,7 +49,7 @@ func (s State) User(id auth.Identity) (u User, err error) {
 		u, err = decodeUser(value)
 	}
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errRecord) {
-		return User{}, nil // told once more, which does no harm
+		return User{}, nil // its steps are repeated, which does no harm
 	}
 	return u, err
 }
@@ -99,9 +99,9 @@ func addRecord(users map[string]User, groups map[string]Group, key string, value
 	}
 }
 
-// Forget returns the changes that make all that is known of a domain doubtful, so that the
-// next answers are carried out anew: names, groups and hashes, but not who was in which group,
-// or those who have left meanwhile would stay. With a user, only what concerns that user.
+// Forget returns the changes that make the known state of a domain, or of one user only, doubtful, so
+// that the next answers are applied anew. Names and hashes are forgotten and groups made dirty. The
+// members of groups are kept, or those that have left since would never be removed.
 func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
 	users, groups, err := s.All()
 	if err != nil {
@@ -122,7 +122,7 @@ func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
 	return ops, nil
 }
 
-// Logins lists the users whose own answers have been carried out, sorted.
+// Logins lists the users with an applied answer of their own, sorted.
 func (s State) Logins() (ids []auth.Identity, err error) {
 	users, _, err := s.All()
 	for address, u := range users {
@@ -134,8 +134,8 @@ func (s State) Logins() (ids []auth.Identity, err error) {
 	return ids, err
 }
 
-// ImportUser returns the changes that take over what another program has told the XMPP server of
-// a user; none if something is known already. u.Groups are sorted.
+// ImportUser returns the changes that take over a user's state from another program; none if the
+// user is known already. u.Groups are sorted.
 func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
 	id = Login(id)
 	_, err := s.Store.Get(s.userKey(id))
@@ -145,9 +145,9 @@ func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
 	return []store.Op{s.putUser(id, &u)}, nil
 }
 
-// ImportGroup does the same for a group with members as the other program has written them. They
-// may be there or not: xcauth noted them whether its commands had succeeded or failed. So the
-// server is asked before the group is next compared.
+// ImportGroup does the same for a group. Its members may or may not be on the server, since xcauth
+// noted them even if its commands had failed. So the group is dirty, and the server is asked before
+// it is next compared.
 func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
 	_, err := s.Store.Get(s.groupKey(name))
 	if !errors.Is(err, store.ErrNotFound) {
