@@ -1,6 +1,3 @@
-// Package registry knows the domains that are not in the configuration file: what is kept of
-// each, how it is stored, and how lists of them are read and written. When their actors run is
-// not decided here.
 package registry
 
 import (
@@ -33,25 +30,25 @@ const (
 var (
 	// ErrUnknown is wrapped when a domain is not registered.
 	ErrUnknown = errors.New("the domain is not registered")
-	// ErrInvalid is wrapped by every complaint about a record.
+	// ErrInvalid is wrapped by every error about the content of a record.
 	ErrInvalid = errors.New("invalid domain record")
 	// ErrRecord means that a stored record cannot be read.
 	ErrRecord = errors.New("unreadable domain record")
 )
 
-// Record is a registered domain. It has one backend of its own.
+// Record is a registered domain with its one backend.
 type Record struct {
 	Domain     string      // canonical
 	Kind       string      // of the backend
 	URL        string      // of the backend; empty for users
 	Secret     auth.Secret // jsxc: the API secret
 	AuthDomain string      // the domain's name at the backend; empty: its own
-	Contact    string      // whom to tell; free text of one line
+	Contact    string      // of the person in charge; one line of free text
 	First      time.Time   // registered
 	Latest     time.Time   // changed
 }
 
-// Check reports why a record cannot be used. No complaint shows URL or secret.
+// Check reports why a record is not valid. The error wraps ErrInvalid and never shows URL or secret.
 func (r *Record) Check() error {
 	if err := r.checkShape(); err != nil {
 		return err
@@ -87,7 +84,7 @@ func (r *Record) checkShape() error {
 		return r.complain("backend " + r.Kind + " has no secret: leave it out")
 	}
 	if !r.Secret.Empty() && auth.CheckSecret(r.Secret.Reveal()) != nil {
-		return r.complain("the secret is too long, or no text")
+		return r.complain("the secret is too long, or is not valid UTF-8 text")
 	}
 	if r.AuthDomain != "" && auth.CheckDomain(r.AuthDomain) != nil {
 		return r.complain("the authentication domain is not a domain: write its name at the backend, as in \"cloud.example.org\"")
@@ -104,8 +101,8 @@ func (r *Record) complain(why string) error {
 
 func control(c rune) bool { return c < 0x20 || c >= 0x7f && c <= 0x9f || c == 0x2028 || c == 0x2029 }
 
-// checkURL says what is wrong with a backend's address, or "". It does not show it: it may hold
-// a password.
+// checkURL returns what is wrong with a backend's address, or "". It does not show the address,
+// which may contain a password.
 func checkURL(text, kind string) string {
 	u, err := url.Parse(text)
 	switch {
@@ -125,7 +122,7 @@ func checkURL(text, kind string) string {
 	return ""
 }
 
-// clip shortens what somebody wrote for a message.
+// clip shortens a text for a message.
 func clip(text string) string {
 	if len(text) > 80 {
 		return text[:80] + "..."
@@ -133,9 +130,9 @@ func clip(text string) string {
 	return text
 }
 
-// Merge is what a record becomes when it is written over the one there was; old is nil if there
-// was none. When the domain was first registered is kept, and a secret that is not given too,
-// as long as the kind of backend stays.
+// Merge returns the record to store when next replaces old, which is nil for a new domain. The time of
+// the first registration is kept, and so is the secret if next has none and the same kind of
+// backend.
 func Merge(old *Record, next Record, now time.Time) Record {
 	now = now.UTC().Truncate(time.Second)
 	if old == nil {

@@ -170,7 +170,7 @@ func (f *groupsFile) share(temp *os.File) error {
 			err = f.chown(temp, int(owner.Uid), -1)
 		}
 		if err != nil && mode&0o004 == 0 {
-			return fmt.Errorf("Prosody might not be able to read a new one: add postern to its group, or let others read it: %w", err)
+			return fmt.Errorf("a new one might not be readable for Prosody: add postern to its group, or let others read it: %w", err)
 		}
 	}
 	return temp.Chmod(mode)

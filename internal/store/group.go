@@ -5,11 +5,10 @@ import (
 	"sync"
 )
 
-// ErrBusy means that too many changes wait for the disk.
+// ErrBusy means that too many changes wait for the disk already.
 var ErrBusy = errors.New("too many changes wait for the store")
 
-// Group commits changes that their callers want durable, many with one fsync. It is safe
-// for concurrent use.
+// Group commits changes that must be durable, many with one fsync. It is safe for concurrent use.
 type Group struct {
 	store   Store
 	waiting chan change
@@ -26,16 +25,15 @@ type change struct {
 // maxGroup bounds one commit.
 const maxGroup = 256
 
-// NewGroup starts a committer for s that holds at most limit changes.
+// NewGroup starts the commits to s. At most limit changes wait.
 func NewGroup(s Store, limit int) *Group {
 	g := &Group{store: s, waiting: make(chan change, limit), stop: make(chan struct{}), done: make(chan struct{})}
 	go g.run()
 	return g
 }
 
-// Apply makes ops durable and then calls done, on a goroutine of the group's, which done
-// must not block. It never blocks itself: when too many changes wait, done is called at
-// once with ErrBusy.
+// Apply makes ops durable and then calls done on the group's goroutine, which done must not block.
+// It does not block either: when too many changes wait, done is called at once with ErrBusy.
 func (g *Group) Apply(ops []Op, done func(error)) {
 	select {
 	case <-g.stop:
@@ -50,7 +48,7 @@ func (g *Group) Apply(ops []Op, done func(error)) {
 	}
 }
 
-// Close commits what waits and stops. The store stays open. No Apply may follow.
+// Close commits the waiting changes and stops. The store stays open. No Apply may follow.
 func (g *Group) Close() {
 	g.once.Do(func() { close(g.stop) })
 	<-g.done
@@ -75,7 +73,7 @@ func (g *Group) run() {
 	}
 }
 
-// commit applies first and whatever else waits.
+// commit applies first and other waiting changes, up to maxGroup.
 func (g *Group) commit(first change) {
 	batch := []change{first}
 	ops := append([]Op(nil), first.ops...)
