@@ -11,7 +11,6 @@ import (
 	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -166,21 +165,5 @@ func TestCacheStats(t *testing.T) {
 	want := memory.Stats{Users: 1, Strangers: 1, Hot: 1, Missed: 4, Hashes: 1, BackendAsked: 4, Graces: 1, Refusals: 2, RefusedBefore: 1}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
-	}
-}
-
-// TestCredentialKeys: a key names one user, and the prefix of a domain no other domain's.
-func TestCredentialKeys(t *testing.T) {
-	for _, id := range []auth.Identity{{User: "joe", Domain: "dom.example"}, {User: "a b/c", Domain: "ü.example"}} {
-		if got, ok := cache.RecordIdentity(cache.RecordKey(id)); !ok || got != id {
-			t.Errorf("%+v came back as %+v, %v", id, got, ok)
-		}
-	}
-	if _, ok := cache.RecordIdentity([]byte(store.Credentials + "nothing")); ok {
-		t.Error("a key without a user has one")
-	}
-	long := string(cache.RecordKey(auth.Identity{User: "joe", Domain: "dom.example.org"}))
-	if prefix := string(cache.RecordPrefix("dom.example")); len(long) > len(prefix) && long[:len(prefix)] == prefix {
-		t.Error("a domain's prefix takes in another domain")
 	}
 }

@@ -22,7 +22,7 @@ func relayRequests() []auth.Request {
 }
 
 func sameRequest(a, b auth.Request) bool {
-	sameSecret := a.Secret.Equal(b.Secret)
+	sameSecret := a.Secret.Reveal() == b.Secret.Reveal()
 	a.Secret, b.Secret = auth.Secret{}, auth.Secret{}
 	return sameSecret && a == b
 }

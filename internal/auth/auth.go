@@ -1,7 +1,18 @@
-// Package auth is the vocabulary that every room of postern shares: what is
-// asked (Request), what it is asked about (Identity), what comes back (Answer)
-// and the secret that travels with it. It decides nothing and imports nothing of
-// the project.
+// Package auth has the types that all packages of postern share: the question of a front end
+// (Request), the account it is about (Identity), its password (Secret) and the reply (Answer). It
+// decides nothing and imports nothing of the project.
+//
+// An Answer has three verdicts, never two: yes, no and "cannot tell now". A mail or XMPP server
+// treats "no" as final: it bounces mail, or makes a client forget its password. So an outage,
+// a timeout or a full queue is never turned into a "no" where the protocol can express a
+// temporary failure. A fourth verdict is for operations that the backend does not have.
+//
+// An Identity has its domain in canonical form, so that all spellings of a domain are one. Its
+// user is kept as given: only the XMPP or mail server, and the backend, define which spellings
+// are the same user.
+//
+// A Secret prints nothing under any verb, in logs and in encoded form, so a password cannot
+// leak by way of a struct that contains one.
 package auth
 
 import "time"
@@ -9,7 +20,7 @@ import "time"
 // Operation is what a front end asks for.
 type Operation uint8
 
-// The operations of the front-end protocols (PROTOCOLS 3.1 to 3.4).
+// The operations of the front-end protocols.
 const (
 	OpNone Operation = iota
 	OpAuth
@@ -30,7 +41,7 @@ var operationNames = [...]string{
 	OpIsDomain: "isdomain",
 }
 
-// Operations is how many operations there are, OpNone among them.
+// Operations is the number of operations, including OpNone.
 const Operations = len(operationNames)
 
 // String returns the operation's word as it stands on the wire.
@@ -42,7 +53,7 @@ func (o Operation) String() string {
 }
 
 // ParseOperation returns the operation of a wire word and OpNone for any other
-// text. The match is exact: the protocols know lower case only. isdomain is no word of any.
+// text. The match is exact, since the protocols have lower case only; none has isdomain.
 func ParseOperation(word []byte) Operation {
 	for i := OpAuth; i <= OpRoster; i++ {
 		if string(word) == operationNames[i] {
@@ -52,9 +63,8 @@ func ParseOperation(word []byte) Operation {
 	return OpNone
 }
 
-// Changes reports whether the operation changes something at the backend, so
-// that it must never be asked twice or be answered with a "no" that a peer takes
-// for success.
+// Changes reports whether the operation changes something at the backend. It must then not be
+// repeated, nor answered with a "no" that a peer takes for success.
 func (o Operation) Changes() bool {
 	switch o {
 	case OpSetPass, OpTryRegister, OpRemoveUser, OpRemoveUser3:
@@ -72,13 +82,12 @@ func (o Operation) NeedsSecret() bool {
 	return false
 }
 
-// Verdict is the answer to a request. There are three, never two: a broker that
-// cannot tell says so. The zero value is Unavailable, so that a forgotten verdict
+// Verdict is the result of a request. The zero value is Unavailable, so that a forgotten verdict
 // is never a yes and never a no.
 type Verdict uint8
 
 const (
-	// Unavailable means "cannot tell now".
+	// Unavailable is a temporary failure: the result is not known right now.
 	Unavailable Verdict = iota
 	// Allow means yes.
 	Allow
@@ -88,7 +97,7 @@ const (
 	Unsupported
 )
 
-// Verdicts is how many verdicts there are.
+// Verdicts is the number of verdicts.
 const Verdicts = int(Unsupported) + 1
 
 // String returns the verdict's word for logs.
@@ -104,8 +113,8 @@ func (v Verdict) String() string {
 	return "unavailable"
 }
 
-// ExitCode is the verdict as an exit status of the command line: 0 yes, 1 no,
-// 75 (EX_TEMPFAIL of sysexits.h) cannot tell.
+// ExitCode is the verdict as an exit status of the command line: 0 for yes, 1 for no and 75
+// (EX_TEMPFAIL of sysexits.h) for a temporary failure.
 func (v Verdict) ExitCode() int {
 	switch v {
 	case Allow:
@@ -116,7 +125,7 @@ func (v Verdict) ExitCode() int {
 	return 75
 }
 
-// Source says who or what decided a verdict.
+// Source is the origin of a verdict.
 type Source uint8
 
 // The sources of a verdict.
@@ -125,7 +134,7 @@ const (
 	SourceToken                // a valid time-limited token
 	SourceHot                  // the cache, by keyed MAC
 	SourceCache                // the cache, by password hash
-	SourceCoalesced            // an identical request that was already under way
+	SourceCoalesced            // an identical request under way
 	SourceBackend              // a backend's own answer
 	SourceGrace                // the cache, because the backend cannot answer
 	SourceRefusedBefore        // the cache's memory of refused secrets
@@ -136,11 +145,11 @@ const (
 	SourcePanic                // a fault in postern, caught
 	SourceStopping             // postern is shutting down
 	SourceConfig               // a broken configuration
-	SourceUnsupported          // nobody here has the operation
+	SourceUnsupported          // no backend has the operation
 	SourceDraining             // postern is shutting down and has not begun with the request
 	SourceLimitUser            // too many refusals of the user's passwords
 	SourceLimitAddress         // too many refusals of what came from the client's address
-	SourceLimitBudget          // a backend has refused as much as it bears
+	SourceLimitBudget          // a backend's limit of refusals is used up
 )
 
 var sourceNames = [...]string{
@@ -149,7 +158,7 @@ var sourceNames = [...]string{
 	"limit-user", "limit-address", "limit-budget",
 }
 
-// Sources is how many sources there are.
+// Sources is the number of sources.
 const Sources = len(sourceNames)
 
 // String returns the source's word for logs and metrics.
@@ -160,24 +169,23 @@ func (s Source) String() string {
 	return "unknown"
 }
 
-// Request is one question of a front end. User and Domain are as the peer sent
-// them until Normalise has run.
+// Request is one question of a front end. User and Domain are as the peer sent them; see Identity.
 type Request struct {
 	Op      Operation
 	User    string
 	Domain  string // empty: the listener's default domain
-	Base    string // OpIsUser: of an address with an extension the user without it, who will do as well
+	Base    string // OpIsUser: the user without the address extension, which is enough too
 	Secret  Secret // password, new password or certificate; see Operation.NeedsSecret
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it
-	Tag     uint64 // by which a codec whose answers may overtake each other knows the request
+	Tag     uint64 // the codec's number of the request, if answers may overtake each other
 
-	// Patience is how long the asker waits, if the request itself says so; 0: as long as
-	// its listener's deadline.
+	// Patience is how long the peer waits, if the request itself says so. 0 means the listener's
+	// deadline.
 	Patience time.Duration
 }
 
-// Answer is what a request is answered with.
+// Answer is the reply to a request.
 type Answer struct {
 	Verdict Verdict
 	Source  Source

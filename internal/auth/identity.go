@@ -15,7 +15,7 @@ const (
 	MaxSecret = 8192
 )
 
-// ErrMalformed is wrapped by every error about a request that no backend may see.
+// ErrMalformed is wrapped by every error about a request that must not reach a backend.
 var ErrMalformed = errors.New("malformed request")
 
 // Identity is a user of a domain in canonical form, valid by construction.
@@ -31,20 +31,20 @@ func (i Identity) String() string { return i.User + "@" + i.Domain }
 // letters within a label to the peer: an XMPP domain may hold an underscore.
 var domainProfile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
 
-// CheckUser reports why user cannot be asked about: empty, too long, invalid
-// UTF-8, a control character, or an '@' (PROTOCOLS 2).
+// CheckUser reports why user is not a valid name: empty, too long, invalid UTF-8, a control
+// character, or an '@'.
 func CheckUser(user string) error {
 	return checkName("user", user, "@")
 }
 
-// CheckDomain reports why domain cannot be asked about. It does not accept the
-// empty domain; see Normalise for defaults.
+// CheckDomain reports why domain is not a valid name. The empty domain is not; see
+// Request.Identity for the default.
 func CheckDomain(domain string) error {
 	return checkName("domain", domain, "@/ ")
 }
 
-// CheckSecret reports why a password cannot be asked about: empty, too long,
-// invalid UTF-8, or holding NUL, at which C and bcrypt backends stop reading.
+// CheckSecret reports why a password is not valid: empty, too long, invalid UTF-8, or with a
+// NUL, at which C and bcrypt backends stop reading.
 func CheckSecret(secret string) error {
 	switch {
 	case secret == "":
@@ -84,7 +84,7 @@ func checkName(what, name, forbidden string) error {
 
 // NewIdentity checks both names and folds the domain to its canonical form: lower
 // case and U-labels, so that EXAMPLE.ORG, example.org. and xn--... spellings are
-// one domain. The user is kept as given: only its XMPP or mail server knows how
+// one domain. The user is kept as given: only the XMPP or mail server knows how
 // to fold it.
 func NewIdentity(user, domain string) (Identity, error) {
 	if err := CheckUser(user); err != nil {
@@ -145,8 +145,7 @@ func isASCII(text string) bool {
 	return true
 }
 
-// Identity returns whom the request is about; defaultDomain stands in for an
-// absent domain.
+// Identity returns the account of the request; defaultDomain replaces an absent domain.
 func (r *Request) Identity(defaultDomain string) (Identity, error) {
 	domain := r.Domain
 	if domain == "" {
@@ -155,11 +154,15 @@ func (r *Request) Identity(defaultDomain string) (Identity, error) {
 	return NewIdentity(r.User, domain)
 }
 
-// Check reports why the request must be refused without asking anyone: a secret
-// that is missing or cannot be a password. Names are checked by Identity.
+// Check reports why the request must be refused without a question: its secret is missing or
+// is not a valid password. Names are checked by Identity.
 func (r *Request) Check() error {
 	if !r.Op.NeedsSecret() || r.Op == OpCertAuth {
 		return nil
 	}
 	return CheckSecret(r.Secret.Reveal())
 }
+
+// HiddenGroup reports whether a group of a backend is kept out of the rosters. Nextcloud
+// administrators hide a large group by a zero-width space at the end of its name.
+func HiddenGroup(name string) bool { return strings.HasSuffix(name, "\u200b") }

@@ -1,18 +1,17 @@
 package auth
 
 import (
-	"crypto/subtle"
 	"fmt"
 	"io"
 	"log/slog"
 )
 
-// redacted is all that a Secret ever prints.
+// redacted is the only output of a Secret.
 const redacted = "[redacted]"
 
-// Secret is a password, token or key. Its text stands behind a pointer: printing
-// a Secret, or any struct that holds one in a field of any name, shows an address
-// or the word "[redacted]" under every verb, in slog, JSON and dead letters.
+// Secret is a password, token or key. Its text is behind a pointer: printing a Secret, or any
+// struct with one in a field of any name, shows an address or the word "[redacted]" under every
+// verb, in slog, JSON and dead letters.
 // The zero Secret is empty. A Secret is immutable and safe for concurrent use.
 type Secret struct{ text *string }
 
@@ -37,11 +36,6 @@ func (s Secret) Empty() bool { return s.text == nil }
 
 // Len is the secret's length in bytes.
 func (s Secret) Len() int { return len(s.Reveal()) }
-
-// Equal compares two secrets in a time that depends on their lengths only.
-func (s Secret) Equal(t Secret) bool {
-	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(t.Reveal())) == 1
-}
 
 // Format implements fmt.Formatter for every verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }

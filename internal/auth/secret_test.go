@@ -122,13 +122,8 @@ func TestSecretValue(t *testing.T) {
 		t.Errorf("%q, %d bytes, empty %v", s.Reveal(), s.Len(), s.Empty())
 	}
 	for _, empty := range []Secret{{}, NewSecret("")} {
-		if empty.Reveal() != "" || empty.Len() != 0 || !empty.Empty() || !empty.Equal(Secret{}) || empty.Equal(s) {
+		if empty.Reveal() != "" || empty.Len() != 0 || !empty.Empty() {
 			t.Error("an empty secret is taken for one")
-		}
-	}
-	for other, want := range map[string]bool{marker: true, "hunter3": false, "hunter": false, marker + "2": false} {
-		if s.Equal(NewSecret(strings.Clone(other))) != want {
-			t.Errorf("Equal(%q) = %v", other, !want)
 		}
 	}
 }

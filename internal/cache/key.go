@@ -11,12 +11,13 @@ import (
 	"postern/internal/auth"
 )
 
-// Key stands for one secret of one identity within this process: a MAC under a key that
-// is random per process and never leaves it, so that the hot tier is worth nothing
-// elsewhere. The zero Key stands for no secret.
+// Key identifies one secret of one identity within this process: a MAC under a key that is random
+// per process and is never stored, so that a copy of the memory tier is useless elsewhere. The zero Key means no
+// secret.
 type Key [sha256.Size]byte
 
-// Fingerprint tells secrets apart where 64 bits suffice, such as refused ones in the limits.
+// Fingerprint is a part of the key, for tables in which 64 bits distinguish secrets well enough,
+// such as those of the limits.
 func (k Key) Fingerprint() uint64 { return binary.LittleEndian.Uint64(k[:]) }
 
 // Keyer makes Keys. It is safe for concurrent use.
@@ -36,8 +37,8 @@ type keying struct {
 	buf []byte
 }
 
-// Key returns the key of a question: its operation, identity and secret, each with its
-// length so that no two questions read alike.
+// Key returns the key of a question: of its operation, identity and secret. Names are preceded by
+// their lengths, so that different questions never have the same text.
 func (k *Keyer) Key(op auth.Operation, id auth.Identity, secret auth.Secret) (key Key) {
 	m := k.macs.Get().(*keying)
 	text := secret.Reveal()

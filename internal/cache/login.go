@@ -1,49 +1,50 @@
 package cache
 
 import (
-	"postern/internal/auth"
+	"slices"
 
+	"postern/internal/auth"
 	"postern/internal/unixtime"
 )
 
-// Outcome is what a login's question to the backend came to.
+// Outcome is the result of a login's question to the backend.
 type Outcome uint8
 
 const (
-	// CannotAnswer: an outage or a throttled backend; the cache may serve in grace.
+	// CannotAnswer: an outage or a throttled backend; the cache may answer in grace.
 	CannotAnswer Outcome = iota
 	// Accepted: the backend said yes.
 	Accepted
 	// Refused: the backend said no.
 	Refused
-	// Misconfigured: the backend is misconfigured, or one has refused what another cannot tell about (see
-	// Suspect); nobody gets in by grace.
+	// Misconfigured: the backend is misconfigured, or one backend has refused the secret while
+	// another is unavailable (see Suspect). There is no grace.
 	Misconfigured
 	// Busy: too many requests wait for the backend. As CannotAnswer, but no hash is
 	// computed for it: work would only add to the load.
 	Busy
 	// Unsupported: the backend does not have the operation.
 	Unsupported
-	// Withheld: the backend was not asked, for a wrong password would harm; one that the cache
-	// knows may still be asked about.
+	// Withheld: the question was not put, since a wrong password would do harm. It may still be
+	// put for a secret that the cache knows.
 	Withheld
 )
 
-// Do is the work that a Flow wants done next.
+// Do is the work that a Login needs next.
 type Do uint8
 
 const (
-	// Nothing: the flow has ended.
+	// Nothing: the login has ended.
 	Nothing Do = iota
-	// Compare: find the hash among Step.Hashes that the secret matches; then Compared.
+	// Compare: find the hash among Step.Hashes that the secret matches, then call Compared.
 	Compare
-	// Ask: ask the backend; then Asked.
+	// Ask: ask the backend, then call BackendAnswered.
 	Ask
-	// Hash: hash the secret; then WasHashed.
+	// Hash: hash the secret, then call Hashed.
 	Hash
 )
 
-// Step is what a Flow decided. Answer and Do may come together: the answer does not wait
+// Step is a decision of a Login. Answer and Do may come together: the answer does not wait
 // for the bookkeeping that follows it.
 type Step struct {
 	Answer   auth.Answer
@@ -53,25 +54,31 @@ type Step struct {
 	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
 	Lasting  bool // the answer must not leave before what Save writes is durable
-	Touched  bool // only "last used" changed: to be written some time
+	Touched  bool // only "last used" changed: to be written at leisure
 }
 
-// Login is the way of one login through the cache: a state machine that is told what came
-// of the work it wanted. It holds no secret. It is used by one goroutine at a time, and
-// the User may be another at each call (reloaded, or forgotten meanwhile).
+func answer(v auth.Verdict, s auth.Source) Step {
+	return answered(auth.Answer{Verdict: v, Source: s})
+}
+
+func answered(a auth.Answer) Step { return Step{Answer: a, Answered: true} }
+
+// Login is the way of one login through the cache: a state machine that names the work it needs
+// and receives the results. It holds no secret. It is used by one goroutine at a time, and
+// the User may be another one at each call, reloaded or forgotten in between.
 type Login struct {
-	key    Key
-	phase  phase
-	tried  []string // hashes that are known not to match
-	asked  *User    // as he was in memory when the backend was asked
-	before uint64   // his refusals until then
-	busy   auth.Answer
-	bar    *auth.Answer // of a secret that the cache does not know, in place of asking
+	key       Key
+	phase     phase
+	tried     []string     // hashes that are known not to match
+	asked     *User        // the user when the backend was asked
+	askedAt   uint64       // the user's number of refusals then
+	fallback  auth.Answer  // if no verifier has grace
+	otherwise *auth.Answer // for a secret that the cache does not know; see RequireKnown
 
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
 	suspect    bool // see Suspect
-	search     bool // a verifier of the suspect secret may stand among those not yet tried
+	search     bool // a verifier of the suspect secret may be among those not yet tried
 }
 
 type phase uint8
@@ -79,132 +86,176 @@ type phase uint8
 const (
 	phaseStart   phase = iota
 	phaseFresh         // comparing with fresh verifiers, to answer without asking
-	phaseAsked         // the backend has the question
 	phaseKnown         // comparing with all verifiers, since only a known secret may be asked about
+	phaseAsked         // the backend has the question
 	phaseGrace         // comparing with verifiers within the outage lifetime
-	phaseAdopt         // accepted: looking for the verifier this secret has
+	phaseMerge         // accepted: looking for the verifier that this secret has already
 	phaseHash          // accepted: hashing a new secret
 	phaseDrop          // refused: looking for the verifier to remove
-	phaseSuspect       // suspected: looking for the verifier that is not to serve
+	phaseSuspect       // suspected: looking for the verifier that must not answer
 	phaseEnd
 )
 
-// NewLogin starts the way of a login whose secret is key.
+// NewLogin begins the login whose secret is key.
 func NewLogin(key Key) *Login { return &Login{key: key} }
 
-// Hot answers a login from memory alone: no flow, no work, no allocation. It is the first
-// step of every flow, and the only one that most logins take.
-func (u *User) Hot(key Key, r *Rules, now unixtime.Time) (step Step, ok bool) {
-	if r.Off {
-		return step, false
-	}
-	if f := u.refusal(key); f != nil && f.standing == held {
-		if f.At.Within(r.Refused, now) {
-			return answer(auth.Deny, auth.SourceRefusedBefore), true
-		}
-		if f.settling > 0 {
-			return step, false
-		}
-		f.standing = muted
-	}
-	if v := u.keyed(key); v != nil && v.fresh(r, now) {
-		v.Used = now
-		step = answer(auth.Allow, auth.SourceHot)
-		step.Touched = r.Hashed
-		return step, true
-	}
-	return step, false
-}
+// RequireKnown has the backend asked only if the cache knows the secret. Otherwise the login is
+// answered with a, and nothing is remembered. It is called before Start.
+func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
+
+// Outdate notes that the question was put under another configuration: an acceptance is
+// answered, but not remembered, while a refusal counts as ever.
+func (l *Login) Outdate() { l.outdated = true }
+
+// Supersede notes that accounts were changed or forgotten after the question was put, so the
+// answer may concern a former password. It is given, but an acceptance is not remembered, and a
+// refusal removes the verifier without being held against the secret.
+func (l *Login) Supersede() { l.superseded = true }
+
+// Suspect notes that one of the backends has refused the secret, perhaps rightly, though the answer
+// of all is neither yes nor no. It is called before BackendAnswered. The secret may still be asked
+// about, but has no grace until it is accepted: the next outage must not let in a password
+// that this one kept out.
+func (l *Login) Suspect() { l.suspect = true }
 
 // Start decides the first step.
-func (f *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
-	if step, ok := u.Hot(f.key, r, now); ok {
-		f.phase = phaseEnd
+func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
+	if step, ok := u.Hot(l.key, r, now); ok {
+		l.phase = phaseEnd
 		return step
 	}
-	if !r.Off && u.keyed(f.key) == nil && u.refusal(f.key) == nil {
-		if hashes := f.unknown(u, func(v *Verifier) bool { return v.fresh(r, now) }); len(hashes) > 0 {
-			f.phase = phaseFresh
-			return Step{Do: Compare, Hashes: hashes}
+	if !r.Off && u.keyed(l.key) == nil && u.refusal(l.key) == nil {
+		if hashes := l.untried(u, func(v *Verifier) bool { return v.fresh(r, now) }); len(hashes) > 0 {
+			return l.compare(phaseFresh, hashes)
 		}
 	}
-	return f.ask(u, now)
+	return l.ask(u)
 }
 
-func (f *Login) ask(u *User, now unixtime.Time) Step {
-	known := u.keyed(f.key) != nil
-	if f.bar != nil && !known {
-		return f.unasked(u)
+// Compared continues with the hash that matched, "" for none. ran is false when the
+// comparison could not be made.
+func (l *Login) Compared(u *User, match string, hashes []string, ran bool, r *Rules, now unixtime.Time) Step {
+	if ran {
+		for _, h := range hashes {
+			if h != match {
+				l.tried = append(l.tried, h)
+			}
+		}
 	}
-	f.phase, f.asked, f.before = phaseAsked, u, u.refused
+	switch l.phase {
+	case phaseFresh:
+		return l.comparedFresh(u, match, r, now)
+	case phaseKnown:
+		changed := !ran && l.notCompared(u, hashes)
+		step := l.comparedFresh(u, match, r, now)
+		step.Save = step.Save || changed
+		return step
+	case phaseGrace:
+		return l.comparedGrace(u, match, r, now)
+	case phaseMerge:
+		return l.merge(u, match, r)
+	case phaseDrop:
+		l.eachMatch(u, match, hashes, ran, u.drop)
+	case phaseSuspect:
+		l.suspectMatch(u, match, hashes, ran)
+	default:
+		return Step{}
+	}
+	l.phase = phaseEnd
+	u.compared(l.key)
+	return Step{Save: r.Hashed}
+}
+
+// BackendAnswered continues with the backend's answer.
+func (l *Login) BackendAnswered(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
+	switch {
+	case l.phase != phaseAsked:
+		return Step{}
+	case outcome == Accepted:
+		return l.accepted(u, r, now)
+	case outcome == Refused:
+		return l.refused(u, r, now)
+	case l.suspect && !r.Off:
+		return l.suspected(u, outcome, source, r, now)
+	}
+	return l.undecided(u, outcome, source, r, now)
+}
+
+// Hashed continues with the hash of a new secret; "" when it could not be made, in which case
+// the secret is remembered in memory only.
+func (l *Login) Hashed(u *User, hash string) Step {
+	if l.phase != phaseHash {
+		return Step{}
+	}
+	l.phase = phaseEnd
+	v := u.keyed(l.key)
+	if v == nil || hash == "" {
+		return Step{}
+	}
+	v.Hash = hash
+	return Step{Save: true}
+}
+
+// compare is the step that looks for the secret's verifier among hashes.
+func (l *Login) compare(p phase, hashes []string) Step {
+	l.phase = p
+	return Step{Do: Compare, Hashes: hashes}
+}
+
+// ask is the step that asks the backend, if that is allowed.
+func (l *Login) ask(u *User) Step {
+	known := u.keyed(l.key) != nil
+	if l.otherwise != nil && !known {
+		return l.findKnown(u)
+	}
+	l.phase, l.asked, l.askedAt = phaseAsked, u, u.refusals
 	return Step{Do: Ask, Known: known}
 }
 
-// unknown lists the hashes of verifiers that may be this secret's and satisfy ok.
-func (f *Login) unknown(u *User, ok func(*Verifier) bool) (hashes []string) {
-next:
+// findKnown looks for the verifier of a secret that may be asked about only if it has one.
+func (l *Login) findKnown(u *User) Step {
+	if past := u.refusal(l.key); past == nil || past.standing == suspected {
+		if hashes := l.untried(u, anyVerifier); len(hashes) > 0 {
+			return l.compare(phaseKnown, hashes)
+		}
+	}
+	l.phase = phaseEnd
+	return answered(*l.otherwise)
+}
+
+// notCompared handles a comparison for findKnown that could not be made: the secret may be known,
+// so the answer must not be "no". It reports whether a record has changed.
+func (l *Login) notCompared(u *User, hashes []string) (changed bool) {
+	l.tried = append(l.tried, hashes...)
+	l.otherwise = &auth.Answer{Verdict: auth.Unavailable, Source: l.otherwise.Source}
+	past := u.refusal(l.key)
+	return past != nil && past.standing == suspected && l.suspectMatch(u, "", hashes, false)
+}
+
+// untried lists the hashes of verifiers that may be this secret's and satisfy ok.
+func (l *Login) untried(u *User, ok func(*Verifier) bool) (hashes []string) {
 	for i := range u.Verifiers {
 		v := &u.Verifiers[i]
-		if v.Key != (Key{}) || v.Hash == "" || !ok(v) {
-			continue
+		if v.Key == (Key{}) && v.Hash != "" && ok(v) && !slices.Contains(l.tried, v.Hash) {
+			hashes = append(hashes, v.Hash)
 		}
-		for _, t := range f.tried {
-			if t == v.Hash {
-				continue next
-			}
-		}
-		hashes = append(hashes, v.Hash)
 	}
 	return hashes
 }
 
-// Compared tells which of the hashes matched: "" for none. ran is false when the
-// comparison could not be made.
-func (f *Login) Compared(u *User, match string, hashes []string, ran bool, r *Rules, now unixtime.Time) Step {
-	if ran {
-		for _, h := range hashes {
-			if h != match {
-				f.tried = append(f.tried, h)
-			}
-		}
-	}
-	switch f.phase {
-	case phaseFresh:
-		return f.comparedFresh(u, match, r, now)
-	case phaseKnown:
-		changed := !ran && f.doubt(u, hashes)
-		step := f.comparedFresh(u, match, r, now)
-		step.Save = step.Save || changed
-		return step
-	case phaseGrace:
-		return f.comparedGrace(u, match, r, now)
-	case phaseAdopt:
-		return f.adopt(u, match, r, now)
-	case phaseDrop:
-		f.phase = phaseEnd
-		f.dropMatch(u, match, hashes, ran)
-		u.settled(f.key)
-		return Step{Save: r.Hashed}
-	case phaseSuspect:
-		f.phase = phaseEnd
-		f.suspectMatch(u, match, hashes, ran)
-		u.settled(f.key)
-		return Step{Save: r.Hashed}
-	}
-	return Step{}
-}
+func anyVerifier(*Verifier) bool { return true }
 
 // comparedFresh allows by a hash, unless something else was learned of the secret while
 // the hash was computed.
-func (f *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time) Step {
-	changed := f.learn(u, match)
-	step, ok := u.Hot(f.key, r, now)
+func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time) Step {
+	changed := l.attachKey(u, match)
+	step, ok := u.Hot(l.key, r, now)
 	if !ok {
-		step = f.ask(u, now)
+		step = l.ask(u)
 		step.Save = changed
 		return step
 	}
-	f.phase = phaseEnd
+	l.phase = phaseEnd
 	step.Save = changed
 	if step.Answer.Verdict == auth.Allow {
 		step.Answer.Source = auth.SourceCache
@@ -212,48 +263,210 @@ func (f *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time
 	return step
 }
 
-func (f *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time) Step {
-	step := answered(f.busy)
-	step.Save = f.learn(u, match)
-	f.phase = phaseEnd
-	if v := u.keyed(f.key); v != nil && v.grace(r, now) && u.refusal(f.key) == nil {
-		step.Answer = auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace}
-	}
+func (l *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time) Step {
+	l.phase = phaseEnd
+	changed := l.attachKey(u, match)
+	step := l.graceOr(u, r, now)
+	step.Save = changed
 	return step
 }
 
-// learn notes that the verifier with the hash is the one of this secret, or drops it if the
-// secret was refused while the hash was computed. It reports whether a record has changed.
-func (f *Login) learn(u *User, match string) (changed bool) {
-	i := -1
-	if match != "" {
-		i = u.hashed(match)
+// graceOr allows by the secret's verifier if that has grace, and gives the fallback otherwise.
+func (l *Login) graceOr(u *User, r *Rules, now unixtime.Time) Step {
+	if v := u.keyed(l.key); v != nil && v.grace(r, now) && u.refusal(l.key) == nil {
+		return answer(auth.Allow, auth.SourceGrace)
 	}
+	return answered(l.fallback)
+}
+
+// attachKey notes that the verifier with the hash is the one of this secret, or drops it if the
+// secret was refused while the hash was computed. It reports whether a record has changed.
+func (l *Login) attachKey(u *User, match string) (changed bool) {
+	i := u.hashed(match)
 	if i < 0 {
 		return false
 	}
-	past := u.refusal(f.key)
+	past := u.refusal(l.key)
 	if past != nil && past.standing != suspected {
 		u.drop(i)
 		return true
 	}
-	if u.keyed(f.key) == nil {
-		u.Verifiers[i].Key = f.key
+	if u.keyed(l.key) == nil {
+		u.Verifiers[i].Key = l.key
 	}
 	return past != nil && u.Verifiers[i].suspect()
 }
 
-// Outdate tells that the question was put under another configuration: an acceptance is
-// answered, but not remembered, while a refusal counts as ever.
-func (f *Login) Outdate() { f.outdated = true }
-
-// Supersede tells that accounts were changed, or forgotten, after the question was put: the answer
-// may be of a password that was exchanged meanwhile. It is given, but what was accepted is not
-// remembered, and what was refused is forgotten, but not held against the secret.
-func (f *Login) Supersede() { f.superseded = true }
-
-func answer(v auth.Verdict, s auth.Source) Step {
-	return answered(auth.Answer{Verdict: v, Source: s})
+func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
+	step := answer(auth.Allow, auth.SourceBackend)
+	l.phase = phaseEnd
+	if r.Off || l.outdated || l.superseded || l.refusedMeanwhile(u) {
+		return step
+	}
+	if i := slices.IndexFunc(u.Refusals, func(f Refusal) bool { return f.Key == l.key }); i >= 0 {
+		u.dropRefusal(i)
+	}
+	u.Exists = Existence{Known: true, Yes: true, At: now}
+	if v := u.keyed(l.key); v != nil {
+		v.Verified, v.Used, v.Stale, v.Suspect = now, now, false, false
+		if v.Hash == "" && r.Hashed {
+			l.phase, step.Do = phaseHash, Hash
+			return step
+		}
+		step.Save = r.Hashed
+		return step
+	}
+	// One of the hashes may be this secret's. Until that is known, it gets a verifier beside them.
+	hashes := l.untried(u, anyVerifier)
+	u.add(Verifier{Key: l.key, First: now, Verified: now, Used: now}, r)
+	if len(hashes) > 0 {
+		l.phase, step.Do, step.Hashes = phaseMerge, Compare, hashes
+		return step
+	}
+	return l.newSecret(u, step, r)
 }
 
-func answered(a auth.Answer) Step { return Step{Answer: a, Answered: true} }
+// refusedMeanwhile reports whether the secret was refused after this question was put, or may have
+// been, since the user was out of memory meanwhile or a refusal is forgotten. The order in which
+// the backend decided is unknown then, so an acceptance is not remembered.
+func (l *Login) refusedMeanwhile(u *User) bool {
+	past := u.refusal(l.key)
+	return u != l.asked || u.lost > l.askedAt || past != nil && past.seq > l.askedAt
+}
+
+// newSecret finishes with a secret never seen before: the user's others must be verified again,
+// so that a changed password dies.
+func (l *Login) newSecret(u *User, step Step, r *Rules) Step {
+	u.staleOthers(l.key)
+	l.phase = phaseEnd
+	if r.Hashed {
+		l.phase, step.Do = phaseHash, Hash
+		step.Save = true // the others' staleness must not wait for the hash
+	}
+	return step
+}
+
+// merge unites the new verifier of an accepted secret with the older one that a comparison has
+// found.
+func (l *Login) merge(u *User, match string, r *Rules) Step {
+	l.phase = phaseEnd
+	v := u.keyed(l.key)
+	if v == nil { // forgotten or refused meanwhile
+		return Step{}
+	}
+	i := u.hashed(match)
+	if i < 0 {
+		return l.newSecret(u, Step{}, r)
+	}
+	v.Hash, v.First = match, u.Verifiers[i].First
+	u.drop(i)
+	return Step{Save: true}
+}
+
+func (l *Login) refused(u *User, r *Rules, now unixtime.Time) Step {
+	step := answer(auth.Deny, auth.SourceBackend)
+	l.phase = phaseEnd
+	if r.Off {
+		return step
+	}
+	step.Save = u.dropKeyed(l.key) && r.Hashed
+	effect := held
+	if l.superseded {
+		effect = muted
+	}
+	u.refuse(l.key, effect, r, now)
+	// A hash not yet tried may be this secret's too. Until that is known, the refusal is
+	// not forgotten, however short its lifetime, and such hashes are not on disk.
+	if l.compareAfter(u, &step, phaseDrop, anyVerifier) {
+		step.Save = r.Hashed
+	}
+	step.Lasting = step.Save // a crash must not bring back a secret after "no" was answered
+	return step
+}
+
+// compareAfter has the untried verifiers that satisfy ok compared once the step's answer is given,
+// and keeps the secret's refusal until then. It is false if there are none.
+func (l *Login) compareAfter(u *User, step *Step, p phase, ok func(*Verifier) bool) bool {
+	step.Hashes = l.untried(u, ok)
+	if len(step.Hashes) == 0 {
+		return false
+	}
+	l.phase, step.Do = p, Compare
+	u.refusal(l.key).comparing++
+	return true
+}
+
+// eachMatch calls do with the index of the verifier that a comparison has found. When it could not
+// be made, with each that may be the one: losing a cached password costs a question, keeping a
+// refused one would break the promise.
+func (l *Login) eachMatch(u *User, match string, hashes []string, ran bool, do func(i int)) {
+	if ran {
+		hashes = []string{match}
+	}
+	for _, h := range hashes {
+		// A verifier whose secret has become known meanwhile is another's: this login's own was
+		// found by its key.
+		if i := u.hashed(h); i >= 0 && (ran || u.Verifiers[i].Key == (Key{})) {
+			do(i)
+		}
+	}
+}
+
+// suspectMatch suspects what eachMatch finds, and reports whether that changes a record.
+func (l *Login) suspectMatch(u *User, match string, hashes []string, ran bool) (changed bool) {
+	l.eachMatch(u, match, hashes, ran, func(i int) {
+		v := &u.Verifiers[i]
+		changed = v.suspect() || changed
+		if ran && u.keyed(l.key) == nil {
+			v.Key = l.key
+		}
+	})
+	return changed
+}
+
+// suspected handles an undecided answer about a suspect secret. Its verifier is kept, so that the
+// users of the unavailable backend need no new hash after each of its outages, and so that a limit
+// still knows the secret.
+func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
+	// The verifier of a secret whose refusal is remembered was looked for already.
+	l.search = l.search || u.refusal(l.key) == nil
+	u.refuse(l.key, suspected, r, now)
+	v := u.keyed(l.key)
+	changed := v != nil && v.suspect()
+	step := l.undecided(u, outcome, source, r, now)
+	if step.Do == Nothing && l.search {
+		l.search = false
+		changed = l.compareAfter(u, &step, phaseSuspect, func(v *Verifier) bool { return !v.Suspect }) || changed
+	}
+	step.Save = step.Save || changed && r.Hashed
+	step.Lasting = step.Answered && step.Save
+	return step
+}
+
+// undecided handles an answer that is neither yes nor no.
+func (l *Login) undecided(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
+	unavailable := auth.Answer{Verdict: auth.Unavailable, Source: source}
+	if outcome == Withheld && l.otherwise == nil {
+		// The secret may be a known one. It was looked for already if it was required to be.
+		l.otherwise = &unavailable
+		return l.ask(u)
+	}
+	l.phase = phaseEnd
+	switch outcome {
+	case Unsupported:
+		return answer(auth.Unsupported, auth.SourceUnsupported)
+	case CannotAnswer, Busy:
+	default:
+		return answered(unavailable)
+	}
+	l.fallback = unavailable
+	if !r.Off && outcome == CannotAnswer && u.refusal(l.key) == nil && u.keyed(l.key) == nil {
+		if hashes := l.untried(u, func(v *Verifier) bool { return v.grace(r, now) }); len(hashes) > 0 {
+			return l.compare(phaseGrace, hashes)
+		}
+	}
+	if r.Off {
+		return answered(unavailable)
+	}
+	return l.graceOr(u, r, now)
+}

@@ -8,7 +8,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// reloaded is the user as the disk gives him back.
+// reloaded is the user as read back from disk.
 func reloaded(t *testing.T, u *User) *User {
 	t.Helper()
 	again, err := Decode(u.Encode())
@@ -18,8 +18,7 @@ func reloaded(t *testing.T, u *User) *User {
 	return again
 }
 
-// suspect runs the flow of a login with the secret A, which one backend refuses while another
-// cannot tell.
+// suspect runs a login with the secret A, which one backend refuses while another is unavailable.
 func suspect(t *testing.T, u *User, outcome Outcome, ran bool, r *Rules, now unixtime.Time) auth.Answer {
 	t.Helper()
 	f := NewLogin(keyA)
@@ -29,22 +28,22 @@ func suspect(t *testing.T, u *User, outcome Outcome, ran bool, r *Rules, now uni
 	return a
 }
 
-// TestSuspect: a secret that one backend has refused while another could not tell gets no grace
-// until it is accepted, wherever its verifier is; and no other secret of the user loses it, unless
-// nobody could find out which it is.
+// TestSuspect: a secret that one backend has refused while another was unavailable gets no grace
+// until it is accepted, wherever its verifier is. The user's other secrets keep theirs, unless the
+// comparison that finds the suspect one could not be made.
 func TestSuspect(t *testing.T) {
 	for name, c := range map[string]struct {
 		key     Key // of the verifier
 		ran     bool
 		outcome Outcome
 	}{
-		"in memory":                             {keyA, true, Misconfigured},
-		"on disk":                               {Key{}, true, Misconfigured},
-		"on disk, not compared":                 {Key{}, false, Misconfigured},
-		"in memory, another over its budget":    {keyA, true, Withheld},
-		"on disk, another over its budget":      {Key{}, true, Withheld},
-		"on disk, over budget, not compared":    {Key{}, false, Withheld},
-		"in memory, then nobody could be asked": {keyA, true, CannotAnswer},
+		"in memory":                          {keyA, true, Misconfigured},
+		"on disk":                            {Key{}, true, Misconfigured},
+		"on disk, not compared":              {Key{}, false, Misconfigured},
+		"in memory, another over its budget": {keyA, true, Withheld},
+		"on disk, another over its budget":   {Key{}, true, Withheld},
+		"on disk, over budget, not compared": {Key{}, false, Withheld},
+		"in memory, then a full outage":      {keyA, true, CannotAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u, rules := &User{Verifiers: []Verifier{
@@ -73,7 +72,7 @@ func TestSuspect(t *testing.T) {
 					t.Errorf("another secret is answered %v (%v), want %v", a.Verdict, a.Source, other)
 				}
 				if _, ok := u.IsUserGrace(rules, after(3*time.Hour)); !ok {
-					t.Error("the user is not there any more")
+					t.Error("isuser has no grace any more")
 				}
 				login(t, u, keyA, hashA, Accepted, rules, after(4*time.Hour))
 				if a, _ := login(t, u, keyA, hashA, CannotAnswer, rules, after(6*time.Hour)); a.Verdict != auth.Allow {
@@ -84,8 +83,8 @@ func TestSuspect(t *testing.T) {
 	}
 }
 
-// TestSuspectIsLookedFor: while the hashes are compared, the secret has no grace here, and none of
-// them has any on disk, where it is before anybody is answered.
+// TestSuspectIsLookedFor: while the hashes are compared, the secret has no grace in memory, and none
+// of them has any on disk, where that is written before the answer leaves.
 func TestSuspectIsLookedFor(t *testing.T) {
 	u, rules, now := &User{Verifiers: []Verifier{
 		{Hash: hashA, First: base, Verified: base, Used: base},

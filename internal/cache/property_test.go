@@ -10,8 +10,8 @@ import (
 	"postern/internal/unixtime"
 )
 
-// model drives flows in random order against a backend whose mind it knows, and checks
-// the promise of DESIGN at every answer: never yes for a secret that the backend has
+// model drives logins in random order against a backend whose decisions it knows, and checks
+// the promise of the package at every answer: never yes for a secret that the backend has
 // refused since it last accepted it, never yes past a lifetime, and never yes from memory for what
 // was asked before the account was changed.
 type model struct {
@@ -37,7 +37,7 @@ type event struct {
 }
 
 type pending struct {
-	flow   *Login
+	login  *Login
 	secret int
 	step   Step
 	epoch  int  // when the backend was asked
@@ -62,7 +62,7 @@ func (m *model) take(p *pending, step Step) {
 	m.t.Helper()
 	if step.Answered {
 		if p.done {
-			m.t.Fatal("a flow answered twice")
+			m.t.Fatal("a login answered twice")
 		}
 		p.done = true
 		m.check(p.secret, step.Answer)
@@ -75,7 +75,7 @@ func (m *model) take(p *pending, step Step) {
 	}
 	if step.Do == Nothing {
 		if !p.done {
-			m.t.Fatal("a flow ended without an answer")
+			m.t.Fatal("a login ended without an answer")
 		}
 		return
 	}
@@ -94,8 +94,8 @@ func (m *model) change() {
 	clear(m.yes)
 }
 
-// restart replaces the user by what the disk would give back, as when others have pushed him out of
-// memory: what was under way comes to an end all the same.
+// restart replaces the user by the record on disk, as after an eviction from memory. Logins under
+// way end all the same.
 func (m *model) restart() {
 	m.user = new(User)
 	for _, v := range m.disk { // passhash.Check refuses the model's hashes, so Decode is not used here
@@ -148,7 +148,7 @@ func (m *model) limited(secret int, a auth.Answer) {
 	}
 }
 
-// work does what one random flow wants.
+// work does the work of one random login.
 func (m *model) work() {
 	i := m.rng.IntN(len(m.open))
 	p := m.open[i]
@@ -166,14 +166,14 @@ func (m *model) work() {
 		if !ran {
 			match = ""
 		}
-		m.take(p, p.flow.Compared(m.user, match, step.Hashes, ran, &m.rules, m.now))
+		m.take(p, p.login.Compared(m.user, match, step.Hashes, ran, &m.rules, m.now))
 	case Hash:
 		hash := ""
 		if m.rng.IntN(5) > 0 {
 			m.seq++
 			hash = secretHash(p.secret, m.seq)
 		}
-		m.take(p, p.flow.Hashed(m.user, hash))
+		m.take(p, p.login.Hashed(m.user, hash))
 	case Ask:
 		if p.decided == nil { // answers come in any order
 			m.decide(p)
@@ -184,7 +184,7 @@ func (m *model) work() {
 	}
 }
 
-// decide has the backend make up its mind.
+// decide has the backend decide, before its answer arrives.
 func (m *model) decide(p *pending) {
 	m.seq++
 	p.decided, p.outcome = &event{m.seq, m.now}, m.mode
@@ -197,7 +197,7 @@ func (m *model) decide(p *pending) {
 	p.suspect = (p.outcome == Misconfigured || p.outcome == Withheld) && m.rng.IntN(2) == 0
 }
 
-// deliver brings the backend's answer, and notes what is known by it.
+// deliver brings the backend's answer, and notes what it proves.
 func (m *model) deliver(p *pending) {
 	m.t.Helper()
 	at, source := *p.decided, auth.SourceBackend
@@ -211,15 +211,15 @@ func (m *model) deliver(p *pending) {
 		source = auth.SourceLimitBudget
 	}
 	if p.suspect {
-		p.flow.Suspect()
+		p.login.Suspect()
 	}
 	if (p.outcome == Refused || p.suspect) && at.seq > m.no[p.secret].seq {
 		m.no[p.secret] = event{at.seq, m.now}
 	}
 	if p.epoch != m.epoch {
-		p.flow.Supersede()
+		p.login.Supersede()
 	}
-	m.take(p, p.flow.BackendAnswered(m.user, p.outcome, source, &m.rules, m.now))
+	m.take(p, p.login.BackendAnswered(m.user, p.outcome, source, &m.rules, m.now))
 }
 
 func TestPromise(t *testing.T) {
@@ -238,11 +238,11 @@ func TestPromise(t *testing.T) {
 			switch n := m.rng.IntN(100); {
 			case n < 45:
 				s := m.rng.IntN(5)
-				p := &pending{flow: NewLogin(m.key(s)), secret: s}
+				p := &pending{login: NewLogin(m.key(s)), secret: s}
 				if m.rng.IntN(4) == 0 {
-					p.flow.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
+					p.login.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
 				}
-				m.take(p, p.flow.Start(m.user, &m.rules, m.now))
+				m.take(p, p.login.Start(m.user, &m.rules, m.now))
 			case n < 50:
 				m.valid[m.rng.IntN(5)] = m.rng.IntN(2) == 0
 			case n < 56:

@@ -1,6 +1,3 @@
-// Package cache decides what may be answered from memory of earlier answers: the rules
-// of DESIGN, "The cache". It is pure: the clock is passed in, and hashing and asking are
-// the caller's work.
 package cache
 
 import (
@@ -11,29 +8,30 @@ import (
 	"postern/internal/unixtime"
 )
 
-// Rules are a domain's lifetimes.
+// Rules are a domain's lifetimes and bounds.
 type Rules struct {
-	Off      bool // storage none: nothing is remembered
-	Hashed   bool // storage disk: verifiers need a password hash to be kept
-	Query    time.Duration
-	Verify   time.Duration
-	Outage   time.Duration
-	Refused  time.Duration
-	Exists   time.Duration
-	Absent   time.Duration
-	Secrets  int // verifiers per user
-	Refusals int // remembered refused secrets per user
+	Off      bool          // storage none: nothing is remembered
+	Hashed   bool          // storage disk: verifiers need a password hash to be kept
+	Query    time.Duration // since its last use a verifier answers without a question
+	Verify   time.Duration // the same, since the backend last accepted its secret
+	Outage   time.Duration // since then it answers while the backend cannot
+	Refused  time.Duration // a refused secret is refused again without a question
+	Exists   time.Duration // lifetime of a "yes" to isuser
+	Absent   time.Duration // lifetime of a "no" to isuser
+	Secrets  int           // verifiers per user
+	Refusals int           // remembered refused secrets per user
 }
 
 // Verifier is a secret that the backend has accepted.
 type Verifier struct {
 	Hash     string        // passhash text; empty while it is not hashed
-	Key      Key           // zero while the secret has not been seen by this process
+	Key      Key           // zero while this process has not seen the secret
 	First    unixtime.Time // first verified by the backend
 	Verified unixtime.Time // last verified by the backend
 	Used     unixtime.Time // last used
 	Stale    bool          // must be verified again at its next use
-	// Suspect: since it was last accepted, one backend has refused it and another could not tell.
+	// Suspect: since the secret was last accepted, one backend has refused it while another was
+	// unavailable.
 	Suspect bool
 }
 
@@ -47,7 +45,7 @@ func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
 	return !v.Suspect && v.Verified.Within(r.Outage, now)
 }
 
-// suspect keeps a verifier from serving until the backend accepts its secret again, and reports
+// suspect keeps a verifier from answering until the backend accepts its secret again, and reports
 // whether that changes it.
 func (v *Verifier) suspect() (changed bool) {
 	changed = !v.Suspect || !v.Stale
@@ -55,12 +53,33 @@ func (v *Verifier) suspect() (changed bool) {
 	return changed
 }
 
-// Existence is what the backend last said to isuser.
+// Existence is the backend's last answer to isuser.
 type Existence struct {
 	Known bool
 	Yes   bool
 	At    unixtime.Time
 }
+
+// Refusal is a secret that the backend has refused.
+type Refusal struct {
+	Key Key
+	At  unixtime.Time
+
+	comparing int // comparisons under way that may find a verifier of this secret
+
+	// seq orders the user's refusals. Times cannot, since a clock may be set back.
+	seq      uint64
+	standing standing
+}
+
+// standing is the effect of a refusal. The lower one outweighs the higher.
+type standing uint8
+
+const (
+	held      standing = iota // the secret is refused without a question, for a while
+	muted                     // it only invalidates acceptances that were asked for before it
+	suspected                 // as muted; only one backend has refused, and another is unavailable
+)
 
 // User is all that is remembered of one user of one domain. The zero value remembers
 // nothing. It is owned by one goroutine.
@@ -69,79 +88,72 @@ type User struct {
 	Refusals  []Refusal
 	Exists    Existence
 
-	refused uint64 // so many refusals came since the user is in memory
-	lost    uint64 // the highest number of one that is forgotten
+	refusals uint64 // number of refusals since the user was loaded into memory
+	lost     uint64 // the highest seq among forgotten refusals
 }
 
-// Disposable reports whether forgetting the user would lose nothing but refusals: such
+// Disposable reports whether forgetting the user would lose nothing but refusals. Such
 // users must not push others out of memory.
 func (u *User) Disposable() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget() { *u = User{refused: u.refused, lost: u.refused} }
+func (u *User) Forget() { *u = User{refusals: u.refusals, lost: u.refusals} }
 
-// keyed returns the verifier whose secret is key.
-func (u *User) keyed(key Key) *Verifier {
-	for i := range u.Verifiers {
-		if u.Verifiers[i].Key == key {
-			return &u.Verifiers[i]
-		}
-	}
-	return nil
+// Invalidate has everything verified again at its next use, as after a change with an unknown
+// outcome.
+func (u *User) Invalidate() {
+	u.staleOthers(Key{})
+	u.dropRefusals()
+	u.Exists.Known = false
 }
 
-// MissReason says for an administrator why Hot had no answer.
+// ForgetRefusals ends all refusals without a question, as when the domain gets other backends.
+// Refused secrets stay without a verifier all the same.
+func (u *User) ForgetRefusals() {
+	u.dropRefusals()
+	if !u.Exists.Yes {
+		u.Exists = Existence{}
+	}
+}
+
+// Clone returns a copy that shares nothing with u.
+func (u *User) Clone() User {
+	c := *u
+	c.Verifiers = slices.Clone(u.Verifiers)
+	c.Refusals = slices.Clone(u.Refusals)
+	return c
+}
+
+// Hot answers a login from memory alone, without work or allocation. It is the first step of
+// every Login, and the only one that most logins need.
+func (u *User) Hot(key Key, r *Rules, now unixtime.Time) (step Step, ok bool) {
+	if r.Off {
+		return step, false
+	}
+	if past := u.refusal(key); past != nil && past.standing == held {
+		if past.At.Within(r.Refused, now) {
+			return answer(auth.Deny, auth.SourceRefusedBefore), true
+		}
+		if past.comparing > 0 {
+			return step, false
+		}
+		past.standing = muted
+	}
+	if v := u.keyed(key); v != nil && v.fresh(r, now) {
+		v.Used = now
+		step = answer(auth.Allow, auth.SourceHot)
+		step.Touched = r.Hashed
+		return step, true
+	}
+	return step, false
+}
+
+// MissReason explains to an administrator why Hot had no answer.
 func (u *User) MissReason(key Key) string {
 	if key != (Key{}) && u.keyed(key) != nil {
 		return "stale: in memory, but to be verified again"
 	}
 	return "not in memory"
-}
-
-func (u *User) hashed(hash string) int {
-	for i := range u.Verifiers {
-		if u.Verifiers[i].Hash == hash {
-			return i
-		}
-	}
-	return -1
-}
-
-func (u *User) drop(i int) { u.Verifiers = append(u.Verifiers[:i], u.Verifiers[i+1:]...) }
-
-// dropKeyed removes the verifier whose secret is key and reports whether there was one.
-func (u *User) dropKeyed(key Key) bool {
-	for i := range u.Verifiers {
-		if u.Verifiers[i].Key == key {
-			u.drop(i)
-			return true
-		}
-	}
-	return false
-}
-
-// add remembers a new secret and makes room for it by forgetting the one that was used
-// longest ago.
-func (u *User) add(v Verifier, r *Rules) {
-	for len(u.Verifiers) >= r.Secrets {
-		oldest := 0
-		for i := range u.Verifiers {
-			if u.Verifiers[i].Used < u.Verifiers[oldest].Used {
-				oldest = i
-			}
-		}
-		u.drop(oldest)
-	}
-	u.Verifiers = append(u.Verifiers, v)
-}
-
-// staleOthers makes every verifier but key's ask the backend at its next use.
-func (u *User) staleOthers(key Key) {
-	for i := range u.Verifiers {
-		if u.Verifiers[i].Key != key {
-			u.Verifiers[i].Stale = true
-		}
-	}
 }
 
 // IsUser answers isuser from memory. ok is false when the backend must be asked.
@@ -158,8 +170,8 @@ func (u *User) IsUser(r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
 	return a, false
 }
 
-// IsUserGrace answers isuser while the backend cannot: yes for a user that was there
-// within the outage lifetime, since mail must not bounce, and never no.
+// IsUserGrace answers isuser while the backend cannot: yes for a user that existed within the
+// outage lifetime, since mail must not bounce, and never no.
 func (u *User) IsUserGrace(r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
 	if r.Off {
 		return a, false
@@ -168,13 +180,8 @@ func (u *User) IsUserGrace(r *Rules, now unixtime.Time) (a auth.Answer, ok bool)
 	if u.Exists.Known {
 		return yes, u.Exists.Yes && u.Exists.At.Within(r.Outage, now)
 	}
-	for i := range u.Verifiers {
-		// Also by one that is suspect: whatever his password is, the user was there.
-		if u.Verifiers[i].Verified.Within(r.Outage, now) {
-			return yes, true
-		}
-	}
-	return a, false
+	// A suspect verifier counts too: whatever the password is, the user existed.
+	return yes, slices.ContainsFunc(u.Verifiers, func(v Verifier) bool { return v.Verified.Within(r.Outage, now) })
 }
 
 // SetExists remembers the backend's answer to isuser and reports whether the record
@@ -189,10 +196,137 @@ func (u *User) SetExists(yes bool, r *Rules, now unixtime.Time) (changed bool) {
 	return yes || was.Known && was.Yes
 }
 
-// Clone returns a copy that shares nothing with u.
-func (u *User) Clone() User {
-	c := *u
-	c.Verifiers = slices.Clone(u.Verifiers)
-	c.Refusals = slices.Clone(u.Refusals)
-	return c
+// Import takes over a verifier of another program, and reports whether that changes the user. It
+// does not replace newer knowledge; a newer one makes the user's other verifiers stale, as its
+// acceptance would have. Times in the future are set to now: they would prolong every lifetime.
+func (u *User) Import(v Verifier, secrets int, now unixtime.Time) bool {
+	if v.Hash == "" || u.hashed(v.Hash) >= 0 {
+		return false
+	}
+	v.Verified = min(v.Verified, now)
+	v.First, v.Used = min(v.First, v.Verified), min(v.Used, now)
+	for i := range u.Verifiers {
+		if u.Verifiers[i].Verified >= v.Verified {
+			return false
+		}
+	}
+	u.staleOthers(Key{})
+	u.add(v, &Rules{Secrets: secrets})
+	return true
+}
+
+// keyed returns the verifier whose secret is key, or nil.
+func (u *User) keyed(key Key) *Verifier {
+	for i := range u.Verifiers {
+		if u.Verifiers[i].Key == key {
+			return &u.Verifiers[i]
+		}
+	}
+	return nil
+}
+
+// hashed returns the index of the verifier with a hash, or -1. No verifier has the hash "".
+func (u *User) hashed(hash string) int {
+	if hash == "" {
+		return -1
+	}
+	return slices.IndexFunc(u.Verifiers, func(v Verifier) bool { return v.Hash == hash })
+}
+
+func (u *User) drop(i int) { u.Verifiers = slices.Delete(u.Verifiers, i, i+1) }
+
+// dropKeyed removes the verifier whose secret is key and reports whether there was one.
+func (u *User) dropKeyed(key Key) bool {
+	n := len(u.Verifiers)
+	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(v Verifier) bool { return v.Key == key })
+	return len(u.Verifiers) < n
+}
+
+// add remembers a new secret. To make room it forgets the least recently used one.
+func (u *User) add(v Verifier, r *Rules) {
+	for len(u.Verifiers) >= r.Secrets {
+		oldest := 0
+		for i := range u.Verifiers {
+			if u.Verifiers[i].Used < u.Verifiers[oldest].Used {
+				oldest = i
+			}
+		}
+		u.drop(oldest)
+	}
+	u.Verifiers = append(u.Verifiers, v)
+}
+
+// staleOthers has every verifier but key's ask the backend at its next use; with the zero key,
+// every verifier.
+func (u *User) staleOthers(key Key) {
+	for i := range u.Verifiers {
+		if v := &u.Verifiers[i]; v.Key != key || key == (Key{}) {
+			u.Verifiers[i].Stale = true
+		}
+	}
+}
+
+// refusal returns the remembered refusal of key, or nil.
+func (u *User) refusal(key Key) *Refusal {
+	for i := range u.Refusals {
+		if u.Refusals[i].Key == key {
+			return &u.Refusals[i]
+		}
+	}
+	return nil
+}
+
+// refuse remembers a refusal. An earlier one with a stronger effect keeps it.
+func (u *User) refuse(key Key, s standing, r *Rules, now unixtime.Time) {
+	u.refusals++
+	if past := u.refusal(key); past != nil {
+		past.seq = u.refusals
+		if s <= past.standing {
+			past.At, past.standing = now, s
+		}
+		return
+	}
+	if len(u.Refusals) >= r.Refusals {
+		if i := slices.IndexFunc(u.Refusals, Refusal.settled); i >= 0 {
+			u.dropRefusal(i)
+		}
+	}
+	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now, seq: u.refusals, standing: s})
+}
+
+// settled reports whether no comparison needs the refusal any more.
+func (f Refusal) settled() bool { return f.comparing == 0 }
+
+// dropRefusal forgets a refusal but for its seq: an acceptance that was asked for before it may
+// still come.
+func (u *User) dropRefusal(i int) {
+	u.lost = max(u.lost, u.Refusals[i].seq)
+	u.Refusals = slices.Delete(u.Refusals, i, i+1)
+}
+
+// dropRefusals forgets all refusals but those that are being compared with the user's hashes.
+func (u *User) dropRefusals() {
+	for i := len(u.Refusals) - 1; i >= 0; i-- {
+		if u.Refusals[i].settled() {
+			u.dropRefusal(i)
+		}
+	}
+}
+
+// compared notes that a comparison of a refused secret with the user's hashes has ended.
+func (u *User) compared(key Key) {
+	if past := u.refusal(key); past != nil && past.comparing > 0 {
+		past.comparing--
+	}
+}
+
+// comparing reports whether a refused, or a suspected, secret is being compared with the user's
+// hashes.
+func (u *User) comparing() (refused, suspect bool) {
+	for _, f := range u.Refusals {
+		if f.comparing > 0 {
+			refused, suspect = refused || f.standing != suspected, suspect || f.standing == suspected
+		}
+	}
+	return refused, suspect
 }

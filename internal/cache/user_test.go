@@ -98,7 +98,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// work is what a flow meets on its way.
+// work answers the steps of a login.
 type work struct {
 	rules   *Rules
 	matches string // the hash of the secret
@@ -108,7 +108,7 @@ type work struct {
 	made    string      // the hash that is made
 }
 
-// run brings a flow to its end, doing its work at once.
+// run drives a login to its end, doing its work at once.
 func (w *work) run(t *testing.T, f *Login, u *User, now unixtime.Time) (a auth.Answer, asked int) {
 	t.Helper()
 	step := f.Start(u, w.rules, now)
@@ -138,7 +138,7 @@ func (w *work) run(t *testing.T, f *Login, u *User, now unixtime.Time) (a auth.A
 	}
 }
 
-// login runs the flow of a login whose secret has that key and matches that hash.
+// login runs a login whose secret has that key and matches that hash.
 func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *Rules, now unixtime.Time) (a auth.Answer, asked bool) {
 	t.Helper()
 	w := work{rules: r, matches: matches, ran: true, backend: func(bool) Outcome { return backend },
@@ -348,7 +348,7 @@ func BenchmarkKey(b *testing.B) {
 	}
 }
 
-// Why memory had no answer is told apart: a password that must be asked about again from one that
+// MissReason distinguishes a password that must be asked about again from one that
 // was never seen, and from none.
 func TestMissed(t *testing.T) {
 	seen, other := Key{1}, Key{2}

@@ -2,15 +2,12 @@ package limit
 
 import "net/netip"
 
-// bitsOf6 is how much of an IPv6 address tells one customer of a network from the next.
+// bitsOf6 is the length of the prefix that a network assigns to one customer of IPv6.
 const bitsOf6 = 56
 
-// Network is what refusals from an address are counted by: an IPv4 address, or 56 bits of an
-// IPv6 one. ok is false for what is no address, and for those in exempt.
+// Network returns the network by which refusals from an address are counted: an IPv4 address, or 56
+// bits of an IPv6 one. ok is false if the text is not an address, or is one in exempt.
 func Network(address string, exempt []netip.Prefix) (from netip.Prefix, ok bool) {
-	if address == "" {
-		return from, false
-	}
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return from, false

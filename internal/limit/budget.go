@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -8,8 +9,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// BudgetRules say how many refusals a backend may have from us. The zero BudgetRules limit
-// nothing.
+// BudgetRules are the limits of a Budget. The zero BudgetRules limit nothing.
 type BudgetRules struct {
 	Refusals int // within Window; 0: no limit
 	Window   time.Duration
@@ -22,51 +22,45 @@ const maxRepeats = 4096
 type repeat struct {
 	user  uint64
 	times int
-	next  unixtime.Time // not asked about before
+	next  unixtime.Time // earliest time of the next question
 }
 
-// Budget keeps the refusals that reach a backend within what it bears before it punishes all
-// who come from our address. Only secrets that the cache has not seen accepted cost: as many of
-// them are under way as there are refusals left. A secret that was refused is asked about again
-// after half a window at the earliest, and after four times as long with each refusal that
-// follows, for a client that has the wrong one never stops. It is owned by one goroutine.
+// Budget keeps the refusals that one backend gives to postern within a limit. Only secrets that the
+// cache has not seen accepted count: as many of them may be under way as there are refusals left. A
+// refused secret may be asked about again after half a window at the earliest, and after four times
+// as long with each refusal that follows, since a client with the wrong one never stops. A Budget is
+// owned by one goroutine.
 type Budget struct {
 	rules   BudgetRules
 	refused []unixtime.Time // the newest last
 	pending int
 	repeats *simplelru.LRU[uint64, *repeat]
-	exempt  bool // the backend does not count our refusals
+	exempt  bool // the backend does not count refusals of postern
 }
 
-// NewBudget returns a budget of which nothing is spent.
+// NewBudget returns a budget without refusals.
 func NewBudget(r BudgetRules) *Budget {
 	b := &Budget{rules: r}
 	b.repeats, _ = simplelru.NewLRU[uint64, *repeat](maxRepeats, nil) // it fails for sizes under 1 only
 	return b
 }
 
-// Active reports whether the budget limits anything now.
+// Active reports whether the budget limits anything at present.
 func (b *Budget) Active() bool { return b.rules.Refusals > 0 && !b.exempt }
 
-func (b *Budget) settle(now unixtime.Time) {
-	kept := b.refused[:0]
-	for _, at := range b.refused {
-		if at.Within(b.rules.Window, now) {
-			kept = append(kept, at)
-		}
-	}
-	b.refused = kept
+func (b *Budget) expire(now unixtime.Time) {
+	b.refused = slices.DeleteFunc(b.refused, func(at unixtime.Time) bool { return !at.Within(b.rules.Window, now) })
 }
 
 // Admit decides about a question with a secret that the cache has not seen accepted. Each Pass
-// must be followed by a Landed.
+// must be followed by a Done.
 func (b *Budget) Admit(secret uint64, now unixtime.Time) Decision {
 	if !b.Active() {
 		return PassUncounted
 	}
-	b.settle(now)
+	b.expire(now)
 	if r, ok := b.repeats.Get(secret); ok {
-		// A longer wait than any means that the clock was set back.
+		// A wait longer than the longest means that the clock was set back.
 		if wait := r.next.Sub(now); wait > 0 && wait <= b.longest() {
 			return Blocked
 		}
@@ -81,25 +75,22 @@ func (b *Budget) Admit(secret uint64, now unixtime.Time) Decision {
 	return Pass
 }
 
-// longest is the longest time for which a refused secret is not asked about.
+// longest is the longest pause between two questions about a refused secret.
 func (b *Budget) longest() time.Duration { return 16 * b.rules.Window }
 
-// Done takes the end of a question to which Ask said Pass.
+// Done ends a question that Admit let Pass.
 func (b *Budget) Done() { b.pending = max(b.pending-1, 0) }
 
-// Refused counts refusals of a user's secret, of which a backend may have several for one
-// question.
+// Refused counts refusals of a user's secret. One question may cause several at a backend.
 func (b *Budget) Refused(user, secret uint64, times int, now unixtime.Time) {
 	if b.rules.Refusals <= 0 {
 		return
 	}
-	b.settle(now)
+	b.expire(now)
 	for range min(times, b.rules.Refusals) {
 		b.refused = append(b.refused, now)
 	}
-	if over := len(b.refused) - b.rules.Refusals; over > 0 {
-		b.refused = append(b.refused[:0], b.refused[over:]...)
-	}
+	b.refused = slices.Delete(b.refused, 0, max(len(b.refused)-b.rules.Refusals, 0))
 	r, ok := b.repeats.Get(secret)
 	if !ok {
 		r = &repeat{user: user}
@@ -116,7 +107,7 @@ func (b *Budget) Refused(user, secret uint64, times int, now unixtime.Time) {
 // Accepted forgets that a secret was ever refused.
 func (b *Budget) Accepted(secret uint64) { b.repeats.Remove(secret) }
 
-// Forget has the secrets of a user asked about again.
+// Forget lifts the pauses of a user's secrets.
 func (b *Budget) Forget(user uint64) {
 	for _, secret := range b.repeats.Keys() {
 		if r, ok := b.repeats.Peek(secret); ok && r.user == user {
@@ -125,8 +116,8 @@ func (b *Budget) Forget(user uint64) {
 	}
 }
 
-// Observed takes what the backend says of its own: whether it counts our refusals at all, and
-// by how much it delays us for them. A backend that does not delay us has counted none.
+// Observed notes the backend's own report: whether it exempts postern from its limits, and by how
+// much it delays postern's requests. A backend that does not delay them has counted no refusal.
 func (b *Budget) Observed(exempt bool, delay time.Duration) {
 	b.exempt = exempt
 	if delay == 0 {
@@ -135,15 +126,15 @@ func (b *Budget) Observed(exempt bool, delay time.Duration) {
 	}
 }
 
-// BudgetState is what a Budget has come to.
+// BudgetState describes a Budget.
 type BudgetState struct {
 	Refusals int // within the window
 	Limit    int // 0: no limit
 	Exempt   bool
 }
 
-// State returns the state now.
+// State returns the state of the budget.
 func (b *Budget) State(now unixtime.Time) BudgetState {
-	b.settle(now)
+	b.expire(now)
 	return BudgetState{Refusals: len(b.refused), Limit: b.rules.Refusals, Exempt: b.exempt}
 }

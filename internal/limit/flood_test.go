@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFlood: a million invented names do not fill the memory, nor do they lift anybody's pause.
+// TestFlood: a million invented names do not fill the memory, nor do they lift a pause.
 func TestFlood(t *testing.T) {
 	g := newGuesser(t)
 	for range 10 {

@@ -1,27 +1,40 @@
-// Package limit decides which questions about passwords are not put to a backend: those of a
-// user or a client address with too many refusals (Table), and those that would use up what a
-// backend bears of them (Budget). It is pure: the clock is passed in. What a cache knows is
-// none of its business: a password that the cache has seen accepted is never limited.
+// Package limit decides which questions about passwords are not put to a backend. It is pure: the
+// clock is passed in.
+//
+// A Table limits users and client addresses. After too many refused passwords within a window, no
+// question is asked for a pause, which doubles with each refusal that follows and shrinks again in
+// quiet times. The same password counts once, so a phone that retries an old one does not lock
+// its user out, while a guesser needs a new one for each try. Questions under way count
+// as if they were refused, so guesses that come all at once do not get past the limit.
+//
+// A Budget limits postern itself. A backend such as Nextcloud slows down or blocks an
+// address after too many wrong passwords, and to the backend all logins come from postern's address: one
+// phone with an old password would delay everybody. So the refusals that reach the backend stay
+// within what it permits.
+//
+// Limits apply only to passwords that the cache has not seen accepted. Otherwise a guesser could
+// lock out a user by guessing.
 package limit
 
 import (
+	"slices"
 	"time"
 
 	"postern/internal/unixtime"
 )
 
-// Rules say how many refusals are too many. The zero Rules limit nothing.
+// Rules are the limits of a Table. The zero Rules limit nothing.
 type Rules struct {
 	Refusals int           // of different secrets within Window; 0: no limit
 	Window   time.Duration // after which a refusal is forgotten
 	First    time.Duration // the first pause; each refusal that follows doubles it
 	Longest  time.Duration
-	// InFlight is how many questions more than there are refusals left may be under way while
+	// InFlight is the number of questions that may be under way, beyond the refusals left, while
 	// there is no pause. 0 keeps guesses that come all at once within the limit.
 	InFlight int
 }
 
-// pause is how long nothing is asked at a level from 1 up.
+// pause is the length of the pause at a level from 1 up.
 func (r *Rules) pause(level int) time.Duration {
 	p := r.First
 	for ; level > 1 && p < r.Longest; level-- {
@@ -30,17 +43,17 @@ func (r *Rules) pause(level int) time.Duration {
 	return min(p, r.Longest)
 }
 
-// Decision is what a limit says to a question.
+// Decision is the answer of a limit to a question.
 type Decision uint8
 
 const (
-	// Pass: it may be put. If it was refused or accepted, say so with Landed.
+	// Pass: it may be put. Its end is reported with Done.
 	Pass Decision = iota
-	// PassUncounted: it may be put, and takes nobody's place: the same secret was refused lately.
+	// PassUncounted: it may be put, and is not counted as under way.
 	PassUncounted
-	// Wait: others are under way whose answers come first; it may be put later.
+	// Wait: too many questions are under way. It may be put later.
 	Wait
-	// Blocked: there have been too many refusals.
+	// Blocked: there were too many refusals.
 	Blocked
 )
 
@@ -50,32 +63,21 @@ type mark struct {
 	at     unixtime.Time
 }
 
-// tally is what is remembered of one user or address.
+// tally is the record of one user or address.
 type tally struct {
 	marks   []mark          // refused secrets, each once, the newest last
-	pending []unixtime.Time // when the questions under way are given up
+	pending []unixtime.Time // deadlines of the questions under way
 	level   int             // pauses in a row
 	until   unixtime.Time   // end of the last pause; the level falls from then on
-	name    string          // for people, once there was a pause
+	name    string          // for display, once there was a pause
 }
 
-// settle forgets what is over: refusals after the window, and a level for each window in
-// which nothing was refused.
-func (t *tally) settle(r *Rules, now unixtime.Time) {
-	kept := t.marks[:0]
-	for _, m := range t.marks {
-		if m.at.Within(r.Window, now) {
-			kept = append(kept, m)
-		}
-	}
-	t.marks = kept
-	waiting := t.pending[:0]
-	for _, end := range t.pending {
-		if end > now && end <= now.Add(MaxPending) {
-			waiting = append(waiting, end)
-		}
-	}
-	t.pending = waiting
+// expire drops refusals after the window, and a level for each window without a refusal.
+func (t *tally) expire(r *Rules, now unixtime.Time) {
+	t.marks = slices.DeleteFunc(t.marks, func(m mark) bool { return !m.at.Within(r.Window, now) })
+	t.pending = slices.DeleteFunc(t.pending, func(end unixtime.Time) bool {
+		return end <= now || end > now.Add(MaxPending)
+	})
 	if t.level == 0 {
 		return
 	}
@@ -96,38 +98,42 @@ const MaxPending = time.Minute
 // empty reports whether forgetting the tally would lose nothing.
 func (t *tally) empty() bool { return len(t.marks) == 0 && len(t.pending) == 0 && t.level == 0 }
 
-func (t *tally) has(secret uint64) int {
-	for i := range t.marks {
-		if t.marks[i].secret == secret {
-			return i
-		}
+func (t *tally) state() State {
+	s := State{Name: t.name, Refusals: len(t.marks), Pauses: t.level}
+	if t.level > 0 {
+		s.Until = t.until
 	}
-	return -1
+	return s
 }
 
-// ask decides about a question that is given up at the moment end.
-func (t *tally) ask(secret uint64, r *Rules, now, end unixtime.Time) Decision {
-	room := r.Refusals + r.InFlight - len(t.marks)
+// has returns the index of a refused secret, or -1.
+func (t *tally) has(secret uint64) int {
+	return slices.IndexFunc(t.marks, func(m mark) bool { return m.secret == secret })
+}
+
+// admit decides about a question with the deadline end.
+func (t *tally) admit(secret uint64, r *Rules, now, end unixtime.Time) Decision {
+	limit := r.Refusals + r.InFlight - len(t.marks)
 	if t.level > 0 {
 		if now < t.until {
 			return Blocked
 		}
-		room = 1
+		limit = 1
 	}
 	if t.has(secret) >= 0 {
 		return PassUncounted
 	}
-	if len(t.pending) >= max(room, 1) {
+	if len(t.pending) >= max(limit, 1) {
 		return Wait
 	}
 	t.pending = append(t.pending, min(end, now.Add(MaxPending)))
 	return Pass
 }
 
-// landed takes the end of a question that was let pass.
-func (t *tally) landed() {
+// done ends a question that was admitted with Pass.
+func (t *tally) done() {
 	if len(t.pending) > 0 {
-		t.pending = append(t.pending[:0], t.pending[1:]...)
+		t.pending = slices.Delete(t.pending, 0, 1)
 	}
 }
 
@@ -139,7 +145,7 @@ func (t *tally) refused(secret uint64, r *Rules, now unixtime.Time) (begins bool
 		return false
 	}
 	if len(t.marks) >= r.Refusals {
-		t.marks = append(t.marks[:0], t.marks[1:]...)
+		t.marks = slices.Delete(t.marks, 0, 1)
 	}
 	t.marks = append(t.marks, mark{secret, now})
 	if t.level == 0 && len(t.marks) < r.Refusals {

@@ -1,14 +1,15 @@
 package limit
 
 import (
+	"slices"
+
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"postern/internal/unixtime"
 )
 
-// Bounds of a Table. Those who are limited stand apart from the others, so that a stream of
-// invented names does not make anybody's pauses be forgotten: each name that pushes one out
-// costs all the refusals that make a pause.
+// Bounds of a Table. Entries with a pause are kept apart from the others, so that a stream of
+// invented names does not evict them: an entry that could costs as many refusals as a pause does.
 const (
 	maxWatched = 32768
 	maxLimited = 8192
@@ -30,8 +31,7 @@ func newTable[K comparable](watched, limited int) *Table[K] {
 	return t
 }
 
-// get returns what is known of k, brought up to now; a tally that is not in the table yet if
-// nothing is.
+// get returns the tally of k, brought up to now; an empty one outside of the table if there is none.
 func (t *Table[K]) get(k K, r *Rules, now unixtime.Time) *tally {
 	found, ok := t.limited.Get(k)
 	if !ok {
@@ -40,11 +40,11 @@ func (t *Table[K]) get(k K, r *Rules, now unixtime.Time) *tally {
 	if !ok {
 		return new(tally)
 	}
-	found.settle(r, now)
+	found.expire(r, now)
 	return found
 }
 
-// place puts a tally where it belongs now.
+// place puts a tally into the list where it belongs now.
 func (t *Table[K]) place(k K, x *tally) {
 	switch {
 	case x.level > 0:
@@ -60,26 +60,26 @@ func (t *Table[K]) place(k K, x *tally) {
 	}
 }
 
-// Admit decides about a question of k with a secret, which is given up at the moment end.
+// Admit decides about a question of k with a secret and the deadline end.
 func (t *Table[K]) Admit(k K, secret uint64, r *Rules, now, end unixtime.Time) Decision {
 	if r.Refusals <= 0 {
 		return PassUncounted
 	}
 	x := t.get(k, r, now)
-	d := x.ask(secret, r, now, end)
+	d := x.admit(secret, r, now, end)
 	t.place(k, x)
 	return d
 }
 
-// Done takes the end of a question to which Ask said Pass.
+// Done ends a question that Admit let Pass, whatever its result.
 func (t *Table[K]) Done(k K, r *Rules, now unixtime.Time) {
 	x := t.get(k, r, now)
-	x.landed()
+	x.done()
 	t.place(k, x)
 }
 
-// Refused counts a refusal. begins is true when the pauses begin with it; name is what people
-// know k by.
+// Refused counts a refusal. begins is true when the pauses begin with it; name is the name of k
+// for display.
 func (t *Table[K]) Refused(k K, secret uint64, name string, r *Rules, now unixtime.Time) (begins bool) {
 	if r.Refusals <= 0 {
 		return false
@@ -92,13 +92,13 @@ func (t *Table[K]) Refused(k K, secret uint64, name string, r *Rules, now unixti
 	return begins
 }
 
-// Forget forgets k and reports whether anything was known.
+// Forget forgets k and reports whether it was in the table.
 func (t *Table[K]) Forget(k K) bool {
 	watched := t.watched.Remove(k)
 	return t.limited.Remove(k) || watched
 }
 
-// State is what is known of one user or address.
+// State describes one user or address.
 type State struct {
 	Name     string        // empty unless limited
 	Refusals int           // within the window
@@ -106,28 +106,23 @@ type State struct {
 	Until    unixtime.Time // end of the last pause; 0 if there was none
 }
 
-// State returns what is known of k now.
-func (t *Table[K]) State(k K, r *Rules, now unixtime.Time) State {
-	x := t.get(k, r, now)
-	s := State{Name: x.name, Refusals: len(x.marks), Pauses: x.level}
-	if x.level > 0 {
-		s.Until = x.until
-	}
-	return s
-}
+// State returns the state of k.
+func (t *Table[K]) State(k K, r *Rules, now unixtime.Time) State { return t.get(k, r, now).state() }
 
-// Limited lists those with a pause, the one seen last first, and at most most of them.
+// Limited lists up to most entries with a pause, the most recently seen first.
 func (t *Table[K]) Limited(most int, r *Rules, now unixtime.Time) (list []State) {
-	keys := t.limited.Keys()
-	for i := len(keys) - 1; i >= 0 && len(list) < most; i-- {
-		x, _ := t.limited.Peek(keys[i])
-		x.settle(r, now)
+	for _, k := range slices.Backward(t.limited.Keys()) {
+		if len(list) == most {
+			break
+		}
+		x, _ := t.limited.Peek(k)
+		x.expire(r, now)
 		if x.level > 0 {
-			list = append(list, State{Name: x.name, Refusals: len(x.marks), Pauses: x.level, Until: x.until})
+			list = append(list, x.state())
 		}
 	}
 	return list
 }
 
-// Len is how many are in the table without and with a pause.
+// Len is the number of entries without and with a pause.
 func (t *Table[K]) Len() (watched, limited int) { return t.watched.Len(), t.limited.Len() }

@@ -149,8 +149,8 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// TestParallelGuesses: guesses that come all at once do not get past the limit, and whoever
-// waits for nothing is not told "no".
+// TestParallelGuesses: guesses that come all at once do not get past the limit, and a question that
+// has to wait is not answered "no".
 func TestParallelGuesses(t *testing.T) {
 	g := newGuesser(t)
 	count := func(ahead, questions int) map[Decision]int {
@@ -201,7 +201,7 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// TestClockJumps: whatever a clock does, nobody waits longer than the longest pause by it.
+// TestClockJumps: whatever a clock does, no pause becomes longer than the longest one.
 func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{-24 * time.Hour, -time.Hour, -10 * time.Minute, -time.Minute, time.Minute, 24 * time.Hour} {
 		g := newGuesser(t)
@@ -229,7 +229,7 @@ func TestClockJumps(t *testing.T) {
 }
 
 // TestRandom drives tables with random questions and clocks: there are never more refusals of
-// new secrets than the rules allow, and nobody waits for ever.
+// new secrets than the rules allow, and no question waits for ever.
 func TestRandom(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))

@@ -16,8 +16,8 @@ const (
 	maxProblems = 20 // shown
 )
 
-// Entry is a record as it stands in a list outside of postern: all text, and a secret only if
-// it was asked for.
+// Entry is a record in a list outside of postern. All fields are text, and the secret is present on
+// request only.
 type Entry struct {
 	Domain     string `json:"domain"`
 	Secret     string `json:"secret,omitempty"`
@@ -29,7 +29,7 @@ type Entry struct {
 	Kind       string `json:"backend"`
 }
 
-// Show makes the entry of a record, with its secret or without.
+// Show returns the entry of a record, with or without its secret.
 func Show(r Record, secrets bool) Entry {
 	e := Entry{
 		Domain: r.Domain, URL: r.URL, AuthDomain: r.AuthDomain, Contact: r.Contact, Kind: r.Kind,
@@ -41,9 +41,8 @@ func Show(r Record, secrets bool) Entry {
 	return e
 }
 
-// Record reads an entry. Its secret may be missing, as in a list exported without them: it is
-// then taken from the record that is stored. A backend that is not named is jsxc, the only one
-// that xcauth has.
+// Record parses an entry. Its secret may be missing, as in a list exported without secrets; the
+// stored one is then kept. Without a backend the entry is of jsxc, the only one that xcauth has.
 func (e Entry) Record() (Record, error) {
 	r := Record{
 		Kind: e.Kind, URL: e.URL, Secret: auth.NewSecret(e.Secret), AuthDomain: e.AuthDomain, Contact: e.Contact,
@@ -74,8 +73,8 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// parseTime reads a time as export writes it, or as SQLite does, which is UTC. The empty text
-// is the zero time.
+// parseTime parses a time as export or SQLite writes it, the latter in UTC. The empty text is the
+// zero time.
 func parseTime(text string) (t time.Time, ok bool) {
 	if text == "" {
 		return t, true
@@ -88,7 +87,7 @@ func parseTime(text string) (t time.Time, ok bool) {
 	return t, false
 }
 
-// collector gathers the records of an import, and what is wrong with it.
+// collector gathers the records and the errors of an import.
 type collector struct {
 	where   string // "line" or "record"
 	records []Record
@@ -107,7 +106,7 @@ func (c *collector) add(n int, e Entry) {
 		return
 	}
 	if first, twice := c.seen[r.Domain]; twice {
-		c.complain(n, fmt.Errorf("%w: %s stands in %s %d already: keep one of them", ErrInvalid, r.Domain, c.where, first))
+		c.complain(n, fmt.Errorf("%w: %s is in %s %d already: keep one of them", ErrInvalid, r.Domain, c.where, first))
 		return
 	}
 	if len(c.records) == maxRecords {
@@ -122,10 +121,10 @@ func (c *collector) complain(n int, err error) {
 	c.errs = append(c.errs, fmt.Errorf("%s %d: %w", c.where, n, err))
 }
 
-// full reports whether so much is wrong that the rest need not be read.
+// full reports whether there are so many errors that the rest need not be read.
 func (c *collector) full() bool { return len(c.errs) >= maxProblems }
 
-// end returns the records, or every complaint and none of them.
+// end returns all records or, if there are errors, only these.
 func (c *collector) end() ([]Record, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
@@ -133,8 +132,8 @@ func (c *collector) end() ([]Record, error) {
 	return c.records, nil
 }
 
-// columns are the words for the fields of an entry: postern's own, in the order in which they
-// are written, and xcauth's.
+// columns are the fields of an entry in the order in which they are written, with postern's and
+// xcauth's names.
 var columns = [...]struct {
 	name, xcauth string
 	field        func(*Entry) *string

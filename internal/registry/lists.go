@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// WriteTSV writes records as tab-separated text: a line that names the columns, then one for
-// each. Within a field \t, \n, \r and \\ stand for a tab, a line break, a carriage return and a
-// backslash.
+// WriteTSV writes records as tab-separated text: a line with the names of the columns, then one line
+// for each record. Within a field a tab, a line feed, a carriage return and a backslash are written
+// as \t, \n, \r and \\.
 func WriteTSV(w io.Writer, records []Record, secrets bool) error {
 	out := bufio.NewWriter(w)
 	fields := make([]string, len(columns))
@@ -34,9 +34,9 @@ func WriteTSV(w io.Writer, records []Record, secrets bool) error {
 	return nil
 }
 
-// ReadTSV reads what WriteTSV writes, with the columns in any order and those left out that are
-// not needed; xcauth's names for them do too. Empty lines are skipped. It returns all records
-// or, with an error that names every line that is wrong, none.
+// ReadTSV reads the format of WriteTSV. Columns may be in any order and have xcauth's names, and
+// those that are not needed may be missing. Empty lines are skipped. It returns all records
+// or, with an error about every line that is wrong, none.
 func ReadTSV(r io.Reader) ([]Record, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
@@ -72,7 +72,7 @@ func ReadTSV(r io.Reader) ([]Record, error) {
 	return c.end()
 }
 
-// header reads the line that names the columns.
+// header parses the line with the names of the columns.
 func header(line string) ([]func(*Entry) *string, error) {
 	var order []func(*Entry) *string
 	seen := make(map[string]bool)
@@ -102,7 +102,7 @@ func parseLine(line string, order []func(*Entry) *string) (e Entry, err error) {
 	for i, field := range order {
 		text, ok := unescape(fields[i])
 		if !ok {
-			return e, fmt.Errorf("%w: a backslash stands before something else than t, n, r or a backslash: write it twice", ErrInvalid)
+			return e, fmt.Errorf("%w: a backslash is followed by something other than t, n, r or a backslash: write it twice", ErrInvalid)
 		}
 		*field(&e) = text
 	}
@@ -157,8 +157,8 @@ func WriteJSON(w io.Writer, records []Record, secrets bool) error {
 	return nil
 }
 
-// ReadJSON reads what WriteJSON writes. It returns all records or, with an error that names
-// every one that is wrong, none.
+// ReadJSON reads the format of WriteJSON. It returns all records or, with an error about every
+// one that is wrong, none.
 func ReadJSON(r io.Reader) ([]Record, error) {
 	d := json.NewDecoder(r)
 	d.DisallowUnknownFields()
@@ -182,7 +182,7 @@ func ReadJSON(r io.Reader) ([]Record, error) {
 	return c.end()
 }
 
-// jsonError says what is wrong without showing what stands there.
+// jsonError describes an error of the decoder without showing the content.
 func jsonError(err error) error {
 	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("%w: %q must be text in quotes, within an object", ErrInvalid, typed.Field)
@@ -193,7 +193,7 @@ func jsonError(err error) error {
 	return fmt.Errorf("%w: malformed JSON: write an object with %s", ErrInvalid, columnNames())
 }
 
-// Read reads a list in either form: what begins with a bracket is JSON.
+// Read reads a list in either format: JSON begins with a bracket.
 func Read(r io.Reader) ([]Record, error) {
 	in := bufio.NewReader(r)
 	for {

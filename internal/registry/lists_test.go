@@ -72,7 +72,7 @@ func TestListErrors(t *testing.T) {
 		{"backslash at the end", head + "a.example\t" + canary + "\thttps://c.example/\\\n", "write it twice"},
 		{"not utf-8", head + line("a.example\xff"), "line 2: invalid domain record: not UTF-8"},
 		{"long line", head + strings.Repeat("x", maxLine+1), "is this the right file"},
-		{"twice", head + line("a.example") + line("A.example"), "line 3: invalid domain record: a.example stands in line 2 already"},
+		{"twice", head + line("a.example") + line("A.example"), "line 3: invalid domain record: a.example is in line 2 already"},
 		{"two faults", head + line("") + line("b.example") + line("*"), "line 4: "},
 		{"bad time", "domain\tsecret\turl\tfirst\na.example\t" + canary + "\thttps://c.example/\tyesterday\n", "a time cannot be read"},
 		{"json object", "[]{", ""},

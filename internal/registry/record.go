@@ -1,6 +1,3 @@
-// Package registry knows the domains that are not in the configuration file: what is kept of
-// each, how it is stored, and how lists of them are read and written. When their actors run is
-// not decided here.
 package registry
 
 import (
@@ -13,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/auth"
+	"postern/internal/store"
 )
 
 // The kinds of backends that a registered domain may have.
@@ -32,25 +30,25 @@ const (
 var (
 	// ErrUnknown is wrapped when a domain is not registered.
 	ErrUnknown = errors.New("the domain is not registered")
-	// ErrInvalid is wrapped by every complaint about a record.
+	// ErrInvalid is wrapped by every error about the content of a record.
 	ErrInvalid = errors.New("invalid domain record")
 	// ErrRecord means that a stored record cannot be read.
 	ErrRecord = errors.New("unreadable domain record")
 )
 
-// Record is a registered domain. It has one backend of its own.
+// Record is a registered domain with its one backend.
 type Record struct {
 	Domain     string      // canonical
 	Kind       string      // of the backend
 	URL        string      // of the backend; empty for users
 	Secret     auth.Secret // jsxc: the API secret
 	AuthDomain string      // the domain's name at the backend; empty: its own
-	Contact    string      // whom to tell; free text of one line
+	Contact    string      // of the person in charge; one line of free text
 	First      time.Time   // registered
 	Latest     time.Time   // changed
 }
 
-// Check reports why a record cannot be used. No complaint shows URL or secret.
+// Check reports why a record is not valid. The error wraps ErrInvalid and never shows URL or secret.
 func (r *Record) Check() error {
 	if err := r.checkShape(); err != nil {
 		return err
@@ -86,7 +84,7 @@ func (r *Record) checkShape() error {
 		return r.complain("backend " + r.Kind + " has no secret: leave it out")
 	}
 	if !r.Secret.Empty() && auth.CheckSecret(r.Secret.Reveal()) != nil {
-		return r.complain("the secret is too long, or no text")
+		return r.complain("the secret is too long, or is not valid UTF-8 text")
 	}
 	if r.AuthDomain != "" && auth.CheckDomain(r.AuthDomain) != nil {
 		return r.complain("the authentication domain is not a domain: write its name at the backend, as in \"cloud.example.org\"")
@@ -103,8 +101,8 @@ func (r *Record) complain(why string) error {
 
 func control(c rune) bool { return c < 0x20 || c >= 0x7f && c <= 0x9f || c == 0x2028 || c == 0x2029 }
 
-// checkURL says what is wrong with a backend's address, or "". It does not show it: it may hold
-// a password.
+// checkURL returns what is wrong with a backend's address, or "". It does not show the address,
+// which may contain a password.
 func checkURL(text, kind string) string {
 	u, err := url.Parse(text)
 	switch {
@@ -124,7 +122,7 @@ func checkURL(text, kind string) string {
 	return ""
 }
 
-// clip shortens what somebody wrote for a message.
+// clip shortens a text for a message.
 func clip(text string) string {
 	if len(text) > 80 {
 		return text[:80] + "..."
@@ -132,9 +130,9 @@ func clip(text string) string {
 	return text
 }
 
-// Merge is what a record becomes when it is written over the one there was; old is nil if there
-// was none. When the domain was first registered is kept, and a secret that is not given too,
-// as long as the kind of backend stays.
+// Merge returns the record to store when next replaces old, which is nil for a new domain. The time of
+// the first registration is kept, and so is the secret if next has none and the same kind of
+// backend.
 func Merge(old *Record, next Record, now time.Time) Record {
 	now = now.UTC().Truncate(time.Second)
 	if old == nil {
@@ -162,8 +160,7 @@ const recordVersion = 1
 func (r *Record) Encode() []byte {
 	b := []byte{recordVersion}
 	for _, text := range []string{r.Kind, r.URL, r.Secret.Reveal(), r.AuthDomain, r.Contact} {
-		b = binary.AppendUvarint(b, uint64(len(text)))
-		b = append(b, text...)
+		b = store.AppendText(b, text)
 	}
 	b = binary.AppendVarint(b, r.First.Unix())
 	return binary.AppendVarint(b, r.Latest.Unix())
@@ -174,34 +171,13 @@ func Decode(domain string, b []byte) (Record, error) {
 	if len(b) == 0 || b[0] != recordVersion {
 		return Record{}, fmt.Errorf("%w of %s: its version is not known: install a newer postern, or register the domain again", ErrRecord, domain)
 	}
-	b = b[1:]
-	var texts [5]string
-	for i := range texts {
-		n, used := binary.Uvarint(b)
-		if used <= 0 || n > uint64(len(b)-used) {
-			return Record{}, broken(domain)
-		}
-		b = b[used:]
-		texts[i], b = string(b[:n]), b[n:]
-	}
-	var times [2]time.Time
-	for i := range times {
-		seconds, used := binary.Varint(b)
-		if used <= 0 {
-			return Record{}, broken(domain)
-		}
-		times[i], b = time.Unix(seconds, 0).UTC(), b[used:]
-	}
+	v := store.ReadValue(b, recordVersion)
 	r := Record{
-		Domain: domain, Kind: texts[0], URL: texts[1], Secret: auth.NewSecret(texts[2]), AuthDomain: texts[3], Contact: texts[4],
-		First: times[0], Latest: times[1],
+		Domain: domain, Kind: v.Text(), URL: v.Text(), Secret: auth.NewSecret(v.Text()), AuthDomain: v.Text(), Contact: v.Text(),
+		First: time.Unix(v.Varint(), 0).UTC(), Latest: time.Unix(v.Varint(), 0).UTC(),
 	}
-	if err := r.Check(); err != nil || len(b) > 0 {
-		return Record{}, broken(domain)
+	if !v.Complete() || r.Check() != nil {
+		return Record{}, fmt.Errorf("%w of %s: it is damaged: register the domain again", ErrRecord, domain)
 	}
 	return r, nil
-}
-
-func broken(domain string) error {
-	return fmt.Errorf("%w of %s: it is damaged: register the domain again", ErrRecord, domain)
 }

@@ -1,3 +1,12 @@
+// Package registry keeps the domains that are not in the configuration file: a hoster registers
+// them at run time, by command or in lists. Each has one Record, which is a text of a few fields
+// with a backend of its own. The registry stores records under the domain's canonical name and
+// every change is durable when it returns, since the command reports it as done.
+//
+// Lists of records are read and written as tab-separated text or JSON, also with the column names
+// of xcauth's table, so that a registry can be moved from there. An import is all or
+// nothing: it names every line that is wrong, and stores none if one is. Secrets are exported only
+// on request, and an import without them keeps the stored ones. No error shows a secret or a URL.
 package registry
 
 import (
@@ -10,10 +19,10 @@ import (
 	"postern/internal/store"
 )
 
-// Registry is the registered domains in a store. What it changes is on disk when it returns.
+// Registry is the set of registered domains in a store. Its changes are on disk when it returns.
 type Registry struct {
 	store store.Store
-	mu    sync.Mutex // a change is read, merged and written
+	mu    sync.Mutex // held from reading a record to writing its change
 }
 
 // New returns the registry of a store.
@@ -34,7 +43,7 @@ func (r *Registry) Get(domain string) (Record, error) {
 	return Decode(domain, b)
 }
 
-// Put merges records with those there are, all of them or none, and returns what is stored now.
+// Put merges records with the stored ones, all of them or none, and returns the stored records.
 func (r *Registry) Put(now time.Time, records ...Record) ([]Record, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,7 +58,7 @@ func (r *Registry) put(now time.Time, records []Record) ([]Record, error) {
 		switch was, err := r.Get(records[i].Domain); {
 		case err == nil:
 			old = &was
-		case errors.Is(err, ErrUnknown), errors.Is(err, ErrRecord): // a damaged one is written anew
+		case errors.Is(err, ErrUnknown), errors.Is(err, ErrRecord): // a damaged record is replaced
 		default:
 			return nil, err
 		}
@@ -79,14 +88,14 @@ func (r *Registry) Add(now time.Time, record Record) (Record, error) {
 	return stored[0], nil
 }
 
-// Change is what `set` changes of a record: nil fields stay as they are.
+// Change is a change of a record by `domain set`. Fields that are nil are not changed.
 type Change struct {
 	Kind, URL, AuthDomain, Contact *string
 	Secret                         *auth.Secret
 }
 
-// Apply returns the record with the change made. Another kind of backend drops what only the
-// former one had.
+// Apply returns the changed record. With another kind of backend, the fields that only the former
+// one had are dropped.
 func (c Change) Apply(r Record) Record {
 	if c.Kind != nil && *c.Kind != r.Kind {
 		r.Kind, r.Secret = *c.Kind, auth.Secret{}
@@ -118,8 +127,8 @@ func (r *Registry) Delete(domain string) error {
 	return nil
 }
 
-// List returns up to limit records in the order of their names, those after the name given. An
-// unreadable record stands with its name alone.
+// List returns up to limit records in the order of their names, beginning after a name. An
+// unreadable record has its name only.
 func (r *Registry) List(after string, limit int) (list []Record, err error) {
 	err = r.store.Scan([]byte(store.Domains), func(k, value []byte) bool {
 		domain := string(k[len(store.Domains):])

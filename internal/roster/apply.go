@@ -4,39 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
-	"postern/internal/auth"
 	"postern/internal/store"
 )
 
-// ErrRefused is wrapped by the error of a step that the server understood and did not take.
+// ErrRefused is wrapped by the error of a step that the server understood and refused.
 // Any other error of an executor means that no step can be carried out now.
 var ErrRefused = errors.New("the XMPP server refused")
 
 // Executor carries out single steps. It need not be safe for concurrent use.
 type Executor interface {
-	// Do carries out a step, which may be one that was carried out before, and returns what
-	// GetMembers gives.
+	// Do carries out a step, possibly for the second time. For GetMembers it returns the
+	// members.
 	Do(ctx context.Context, s Step) (members []string, err error)
 	// Close releases what the executor holds.
 	Close()
 }
 
-// Server is an XMPP server whose rosters are kept. It need not be safe for concurrent use.
+// Server is an XMPP server with its rosters. It need not be safe for concurrent use.
 type Server interface {
-	// Prepare makes what the server needs before anybody logs in.
+	// Prepare creates what the server needs before the first login.
 	Prepare(s State) error
-	// Apply carries out a plan and writes what is known then. The number of steps is of
-	// those carried out. An error that wraps ErrRefused means that all others were, but for
-	// some that nobody misses; after any other error the plan must be made anew.
+	// Apply carries out a plan and writes the resulting state. It returns the number of steps
+	// carried out. If the error wraps ErrRefused, all other steps were carried out; after any
+	// other error a new plan must be made.
 	Apply(ctx context.Context, p *Plan) (steps int, err error)
 	// Members lists a group as the server has it.
 	Members(ctx context.Context, group, domain string) ([]string, error)
 	Close()
 }
 
-// commanded is a server that is told each step as a command.
+// commanded is a server that takes each step as a command.
 type commanded struct{ Executor }
 
 // NewServer returns the server behind an executor.
@@ -65,8 +63,8 @@ func (c commanded) Apply(ctx context.Context, p *Plan) (steps int, err error) {
 		switch {
 		case err == nil:
 			steps++
-			// A name that is lost in a crash is told again, which does no harm: it need not
-			// be waited for, and what is synced later takes it along.
+			// A name that is lost in a crash is set again, which does no harm. So it is not
+			// waited for; the next synced write makes it durable.
 			if err := write(p.state.Store, p.Done(members), step.Command != SetVCard); err != nil {
 				return steps, err
 			}
@@ -92,45 +90,4 @@ func write(s store.Store, ops []store.Op, sync bool) error {
 		return nil
 	}
 	return s.Apply(ops, sync)
-}
-
-// Preview lists the steps of a plan without carrying them out: only the members of groups
-// that are not known are asked for, and taken to be none where the server cannot tell.
-func Preview(ctx context.Context, p *Plan, server Server) (steps []Step) {
-	for {
-		step, _, ok := p.Next()
-		if !ok {
-			return steps
-		}
-		steps = append(steps, step)
-		var members []string
-		if step.Command == GetMembers {
-			members, _ = server.Members(ctx, step.Group, step.Home)
-		}
-		p.Done(members)
-	}
-}
-
-// NewRemoval plans to take every member out of a group and to forget it. Users who were given
-// the group have their next answer carried out anew.
-func NewRemoval(s State, group string) (*Plan, error) {
-	p := &Plan{state: s, users: map[auth.Identity]*User{}, groups: map[string]*Group{}, removed: group}
-	if err := p.group(group); err != nil {
-		return nil, err
-	}
-	p.tasks = []task{&groupTask{p: p, name: group, drop: true, ask: []Command{GetMembers}}}
-	ids, err := s.Logins()
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		u, err := p.user(id)
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(u.Groups, group) {
-			p.forgotten = append(p.forgotten, id)
-		}
-	}
-	return p, nil
 }

@@ -96,7 +96,7 @@ func TestUnlistedMember(t *testing.T) {
 	}
 }
 
-// Somebody else's answer changes a group, and the change is undone at the backend: the answer
+// Another user's answer changes a group, and the change is undone at the backend: the answer
 // that a member was given before is not passed over, however it comes again.
 func TestGroupChangedByOthers(t *testing.T) {
 	all := "u1: G; u2: G; u3: G"
@@ -188,7 +188,7 @@ func TestOverruledAnswerComesAgain(t *testing.T) {
 	}
 }
 
-// What the server refuses of a user of another domain holds nobody up but in memberships.
+// What the server refuses of a user of another domain delays no other step, except for memberships.
 func TestRefusedForeigners(t *testing.T) {
 	doc := document("u1=Ann: G; ext@mail.example=Guest: G")
 	for _, c := range []struct {

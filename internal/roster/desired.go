@@ -6,8 +6,8 @@ import (
 	"postern/internal/auth"
 )
 
-// Desired is what the answers of one run ask for. Of several answers that speak of one group or
-// one name the latest counts, so that a group is compared once however many log in.
+// Desired is the state that the answers of one run ask for. Of several answers about one group or
+// one name the latest counts, so that a group is compared once, however many of its members log in.
 type Desired struct {
 	state  State
 	filter *Filter
@@ -17,74 +17,74 @@ type Desired struct {
 	member map[string][]auth.Identity
 	logins []*login
 	last   Hash                       // of the answer added last
-	given  map[auth.Identity][]string // by that answer
+	given  map[auth.Identity][]string // groups by that answer
 
 	// Oversize are the groups that had more members than the filter allows.
 	Oversize []string
 }
 
-// login is a user whose own answer is among them.
+// login is a user with an answer among those of the run.
 type login struct {
 	id    auth.Identity
 	given []string // groups, by that answer or a later one
-	hash  Hash     // zero: a later answer says otherwise of a group of the user, or of the name
+	hash  Hash     // zero: a later answer differs in a group of the user, or in the name
 }
 
-// NewDesired asks for nothing yet.
+// NewDesired returns the desired state of no answers.
 func NewDesired(s State, f *Filter) *Desired {
 	return &Desired{state: s, filter: f, name: map[auth.Identity]string{}, member: map[string][]auth.Identity{}}
 }
 
 // Empty reports whether no answer has been added.
-func (w *Desired) Empty() bool { return len(w.logins) == 0 }
+func (d *Desired) Empty() bool { return len(d.logins) == 0 }
 
-// Add takes the answer that was given for a user.
-func (w *Desired) Add(user auth.Identity, a Answer) {
+// Add adds the answer for a user. Answers are added in the order in which they came.
+func (d *Desired) Add(user auth.Identity, a Answer) {
 	l := &login{id: user, hash: a.Hash}
-	if a.Hash != (Hash{}) && a.Hash == w.last { // all is said, but whom it was said to
-		l.given = slices.Clone(w.given[user])
-		w.logins = append(w.logins, l)
+	if a.Hash != (Hash{}) && a.Hash == d.last { // the same document, for another user
+		l.given = slices.Clone(d.given[user])
+		d.logins = append(d.logins, l)
 		return
 	}
-	w.last, w.given = a.Hash, map[auth.Identity][]string{}
-	order, members := w.gather(a)
+	d.last, d.given = a.Hash, map[auth.Identity][]string{}
+	order, members := d.gather(a)
 	overruled := map[auth.Identity]bool{}
 	for _, group := range order {
-		old, seen := w.member[group]
+		old, seen := d.member[group]
 		if !seen {
-			w.groups = append(w.groups, group)
+			d.groups = append(d.groups, group)
 		}
 		if !sameMembers(old, members[group]) {
 			for _, id := range slices.Concat(old, members[group]) {
 				overruled[id] = true
 			}
 		}
-		w.member[group] = members[group]
+		d.member[group] = members[group]
 		for _, id := range members[group] {
-			w.given[id] = append(w.given[id], group)
+			d.given[id] = append(d.given[id], group)
 		}
 	}
-	l.given = slices.Clone(w.given[user])
+	l.given = slices.Clone(d.given[user])
 	for _, account := range a.Accounts {
 		if !account.Named {
 			continue
 		}
-		old, seen := w.name[account.ID]
+		old, seen := d.name[account.ID]
 		if !seen {
-			w.names = append(w.names, account.ID)
+			d.names = append(d.names, account.ID)
 		}
 		if old != account.Name {
 			overruled[account.ID] = true
 		}
-		w.name[account.ID] = account.Name
+		d.name[account.ID] = account.Name
 	}
-	for _, earlier := range w.logins {
-		earlier.laterGiven(w.given[earlier.id])
+	for _, earlier := range d.logins {
+		earlier.laterGiven(d.given[earlier.id])
 		if overruled[earlier.id] {
 			earlier.hash = Hash{}
 		}
 	}
-	w.logins = append(w.logins, l)
+	d.logins = append(d.logins, l)
 }
 
 // sameMembers compares two lists in which each member stands once.
@@ -99,8 +99,7 @@ func sameMembers(a, b []auth.Identity) bool {
 	return !slices.ContainsFunc(b, func(id auth.Identity) bool { return !in[id] })
 }
 
-// laterGiven notes that an answer puts a user into groups that the user's own, earlier one may
-// not have given.
+// laterGiven adds groups from a later answer that the user's own one may not have given.
 func (l *login) laterGiven(groups []string) {
 	for _, group := range groups {
 		if !slices.Contains(l.given, group) {
@@ -109,9 +108,9 @@ func (l *login) laterGiven(groups []string) {
 	}
 }
 
-// gather lists the members of each group of an answer under its cleaned name, each once. Two
-// names that are one when cleaned are one group.
-func (w *Desired) gather(a Answer) (order []string, members map[string][]auth.Identity) {
+// gather lists the members of each group of an answer under its cleaned name, each once. Groups
+// with equal cleaned names are one group.
+func (d *Desired) gather(a Answer) (order []string, members map[string][]auth.Identity) {
 	members = map[string][]auth.Identity{}
 	clean := map[string]string{} // "": to be ignored
 	type entry struct {
@@ -124,7 +123,7 @@ func (w *Desired) gather(a Answer) (order []string, members map[string][]auth.Id
 			group, known := clean[raw]
 			if !known {
 				var ok bool
-				if group, ok = CleanGroup(raw); !ok || !w.filter.allows(group) {
+				if group, ok = CleanGroup(raw); !ok || !d.filter.allows(group) {
 					group = ""
 				}
 				clean[raw] = group
@@ -139,13 +138,13 @@ func (w *Desired) gather(a Answer) (order []string, members map[string][]auth.Id
 			members[group] = append(members[group], account.ID)
 		}
 	}
-	if w.filter.MaxMembers == 0 {
+	if d.filter.MaxMembers == 0 {
 		return order, members
 	}
 	return slices.DeleteFunc(order, func(group string) bool {
-		large := len(members[group]) > w.filter.MaxMembers
+		large := len(members[group]) > d.filter.MaxMembers
 		if large {
-			w.Oversize = append(w.Oversize, group)
+			d.Oversize = append(d.Oversize, group)
 		}
 		return large
 	}), members

@@ -18,7 +18,7 @@ type api struct {
 	url    string
 	token  auth.Secret
 	client *http.Client
-	old    bool // the server takes the arguments of srg_create as before 21.07
+	old    bool // the server expects the arguments of srg_create as before 21.07
 }
 
 // NewEjabberdAPI returns an executor that posts to url/COMMAND, each time at most for timeout,
@@ -27,7 +27,7 @@ func NewEjabberdAPI(url string, token auth.Secret, timeout time.Duration) Execut
 	return &api{url: strings.TrimRight(url, "/"), token: token, client: &http.Client{
 		Timeout:   timeout,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second},
-		// A redirect would carry the token elsewhere.
+		// A redirect would send the token elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
@@ -51,7 +51,7 @@ func (a *api) Do(ctx context.Context, s Step) ([]string, error) {
 	if s.Command == GetMembers {
 		var members []string
 		if err := json.Unmarshal(body, &members); err != nil {
-			return nil, fmt.Errorf("%w: %s: the answer is no list of members", ErrRefused, s.Command)
+			return nil, fmt.Errorf("%w: %s: the answer is not a list of members", ErrRefused, s.Command)
 		}
 		return members, nil
 	}
@@ -61,7 +61,7 @@ func (a *api) Do(ctx context.Context, s Step) ([]string, error) {
 	return nil, nil
 }
 
-// judge tells a server that refuses a step from one that can do nothing now.
+// judge distinguishes a refused step from a server that cannot carry out any step now.
 func judge(status int, body []byte) error {
 	text := clip(strings.TrimSpace(string(body)))
 	switch status {
@@ -99,8 +99,8 @@ func (a *api) post(ctx context.Context, s Step) (status int, body []byte, err er
 	return resp.StatusCode, body, err
 }
 
-// arguments are the command's, by their names in ejabberd. srg_create has had label in the
-// place of name since 21.07, and a list for display since 24.02; 23.01 takes the list too.
+// arguments are the command's arguments by their names in ejabberd. Since 21.07, srg_create has label
+// in place of name; since 24.02, display is a list, which 23.01 accepts too.
 func (a *api) arguments(s Step) map[string]any {
 	switch {
 	case s.Command == SetVCard:

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Bounds on what is kept of a program's output, in bytes.
+// Bounds on the output of a program, in bytes.
 const (
 	maxListing = 16 << 20
 	maxNote    = 2 << 10
 )
 
-// exitNoNode is ejabberdctl's exit status when it does not reach the running server.
+// exitNoNode is ejabberdctl's exit status when it cannot reach the running server.
 const exitNoNode = 3
 
 // ctl runs ejabberdctl once for each step.
@@ -26,8 +26,7 @@ type ctl struct {
 	timeout time.Duration
 }
 
-// NewEjabberdctl returns an executor that runs the program at path, each time at most for
-// timeout.
+// NewEjabberdctl returns an executor that runs the program at path, each time for timeout at most.
 func NewEjabberdctl(path string, timeout time.Duration) Executor { return &ctl{path, timeout} }
 
 // Close implements Executor.
@@ -46,7 +45,7 @@ func (c *ctl) Do(ctx context.Context, s Step) ([]string, error) {
 	if s.Command != GetMembers {
 		return nil, nil
 	}
-	// Complaints of the Erlang runtime, such as about a missing inetrc, stand there too.
+	// Messages of the Erlang runtime, such as about a missing inetrc, are in the output too.
 	var members []string
 	for line := range strings.Lines(string(out)) {
 		if line = strings.TrimRight(line, "\r\n"); strings.Contains(line, "@") && !strings.ContainsAny(line, " \t") {
@@ -56,8 +55,8 @@ func (c *ctl) Do(ctx context.Context, s Step) ([]string, error) {
 	return members, nil
 }
 
-// run runs a program to its end and returns what it wrote to standard output. The error has
-// its exit status and what it wrote to standard error. Programs that it started end with it.
+// run runs a program to its end and returns its standard output. The error has its exit status and
+// standard error. The programs that it started end with it.
 func run(ctx context.Context, timeout time.Duration, path string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -84,7 +83,7 @@ func run(ctx context.Context, timeout time.Duration, path string, args ...string
 
 func clip(text string) string { return text[:min(len(text), maxNote)] }
 
-// bounded keeps the first bytes of what is written.
+// bounded keeps the first bytes written to it, up to limit.
 type bounded struct {
 	bytes.Buffer
 	limit int

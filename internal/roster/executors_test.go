@@ -198,7 +198,8 @@ func TestGroupsFile(t *testing.T) {
 	want("[Team=[1]]\nu2@d.example=B\n", 4)
 }
 
-// Who could read the groups file can read the one that takes its place, or it keeps its place.
+// Every user that could read the groups file can read the one that replaces it, or it is not
+// replaced.
 func TestGroupsFileOwner(t *testing.T) {
 	uid, gid := os.Getuid(), os.Getgid()
 	if uid == 0 { // only root can give files away

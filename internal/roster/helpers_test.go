@@ -76,7 +76,7 @@ func (s *memory) DeletePrefix(prefix []byte) error {
 
 func (s *memory) Close() error { return nil }
 
-// fakeServer is an ejabberd that keeps what it is told.
+// fakeServer is an ejabberd that keeps the results of its commands.
 type fakeServer struct {
 	steps  []Step
 	groups map[string][]string

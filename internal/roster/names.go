@@ -8,16 +8,16 @@ import (
 	"postern/internal/auth"
 )
 
-// kept are the categories that a group's name keeps (PROTOCOLS 6, fact 5).
+// kept are the Unicode categories that a group's name keeps. They are those of xcauth, which has
+// created the groups on existing servers; so combining marks and title-case letters are dropped.
 var kept = []*unicode.RangeTable{
 	unicode.Lu, unicode.Ll, unicode.Lm, unicode.Lo, unicode.Nd, unicode.Nl, unicode.No,
 	unicode.Pc, unicode.Pd, unicode.Ps, unicode.Pe, unicode.Pi, unicode.Pf, unicode.Po,
 	unicode.Sm, unicode.Sc, unicode.Sk, unicode.So, unicode.Zs,
 }
 
-// CleanGroup returns the name under which a group of the backend stands on the XMPP server.
-// It is false for a group to be ignored: a hidden one, and one of whose name nothing, or too
-// much, is left.
+// CleanGroup returns the name on the XMPP server of a group of the backend. It is false for a group
+// to be ignored: a hidden one, or one with an empty or too long cleaned name.
 func CleanGroup(raw string) (name string, ok bool) {
 	if auth.HiddenGroup(raw) {
 		return "", false
@@ -31,7 +31,7 @@ func CleanGroup(raw string) (name string, ok bool) {
 	return name, name != "" && len(name) <= auth.MaxName
 }
 
-// cleanFullName drops what neither an argument nor a line can hold.
+// cleanFullName drops what cannot stand in a program's argument or in a line of a file.
 func cleanFullName(name string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == utf8.RuneError {
@@ -41,7 +41,7 @@ func cleanFullName(name string) string {
 	}, name)
 }
 
-// Filter chooses groups by their cleaned names.
+// Filter selects groups by their cleaned names.
 type Filter struct {
 	Include    []string // patterns; none: every group
 	Exclude    []string // patterns; they outweigh Include
@@ -60,9 +60,9 @@ func (f *Filter) allows(group string) bool {
 	return in
 }
 
-// Match reports whether text matches a pattern as a whole: * is any text, ? one character.
+// Match reports whether the whole text matches a pattern: * is any text, ? any character.
 func Match(pattern, text string) bool {
-	star, from := -1, 0 // the last * seen, and where the text it stands for ends
+	star, from := -1, 0 // the last * so far, and the end of the text that it matches
 	p, t := 0, 0
 	for t < len(text) {
 		_, size := utf8.DecodeRuneInString(text[t:])
@@ -75,7 +75,7 @@ func Match(pattern, text string) bool {
 		case p < len(pattern) && strings.HasPrefix(text[t:], pattern[p:p+runeLen(pattern[p:])]):
 			n := runeLen(pattern[p:])
 			p, t = p+n, t+n
-		case star >= 0: // let the * stand for one character more
+		case star >= 0: // let the * match one character more
 			_, size = utf8.DecodeRuneInString(text[from:])
 			from += size
 			p, t = star+1, from

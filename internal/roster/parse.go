@@ -1,6 +1,3 @@
-// Package roster decides what an XMPP server must be told of a user's shared groups, and tells
-// it: an answer of the backend is compared with what is known to stand there already, and the
-// difference is carried out step by step (PROTOCOLS 6, facts 4 to 6).
 package roster
 
 import (
@@ -15,18 +12,18 @@ import (
 	"postern/internal/auth"
 )
 
-// ErrNoRoster is wrapped by every error about a document that is no roster. Nothing may be
+// ErrNoRoster is wrapped by every error about a document that is not a roster. Nothing may be
 // changed, or remembered, because of it.
-var ErrNoRoster = errors.New("the answer is no shared roster")
+var ErrNoRoster = errors.New("the answer is not a shared roster")
 
 // Answer is a backend's view of the groups of one user.
 type Answer struct {
 	Accounts []Account // in the order of the document
-	Skipped  int       // accounts whose names cannot be those of XMPP users
+	Skipped  int       // accounts with names that are not valid for XMPP users
 	Hash     Hash      // of the document
 }
 
-// Hash tells documents apart.
+// Hash identifies a document.
 type Hash [sha256.Size]byte
 
 // Account is a user in a roster.
@@ -37,8 +34,8 @@ type Account struct {
 	Groups []string // as the backend has them
 }
 
-// HashOf is the hash of a document as far as a filter lets it through: with another filter
-// the same document means something else.
+// HashOf is the hash of a document and of the filter, since with another filter the same document
+// gives other groups.
 func HashOf(document []byte, f *Filter) Hash {
 	if len(f.Include) == 0 && len(f.Exclude) == 0 && f.MaxMembers == 0 {
 		return sha256.Sum256(document)
@@ -49,9 +46,9 @@ func HashOf(document []byte, f *Filter) Hash {
 	return Hash(h.Sum(nil))
 }
 
-// Parse reads a sharedroster document (PROTOCOLS 4.1). Accounts without a domain belong to
-// domain, and so do those of the domain's names at the backend. Errors wrap ErrNoRoster: a
-// document that is malformed anywhere is not a smaller roster.
+// Parse reads the document that answers the JSXC app's operation sharedroster. Accounts without a
+// domain belong to domain, and so do those of aliases, the domain's names at the backend. Errors
+// wrap ErrNoRoster: a malformed document must not count as a smaller roster.
 func Parse(document []byte, domain string, aliases ...string) (Answer, error) {
 	var reply struct {
 		Result string `json:"result"`
@@ -60,7 +57,7 @@ func Parse(document []byte, domain string, aliases ...string) (Answer, error) {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(document, &reply); err != nil {
-		return Answer{}, fmt.Errorf("%w: it is not the JSON of one", ErrNoRoster)
+		return Answer{}, fmt.Errorf("%w: it is not valid JSON", ErrNoRoster)
 	}
 	if reply.Result != "success" || len(reply.Data.Roster) == 0 {
 		return Answer{}, fmt.Errorf("%w: result or data.sharedRoster is missing", ErrNoRoster)
@@ -86,13 +83,13 @@ func Parse(document []byte, domain string, aliases ...string) (Answer, error) {
 	return a, nil
 }
 
-// entries calls use for each member of an object in its order, or for each element of a list,
-// which is what PHP makes of an empty array and of one with the keys 0, 1, 2, ...
+// entries calls use for each member of an object in its order, or for each element of a list:
+// PHP encodes an empty array, or one with the keys 0, 1, 2, ..., as a list.
 func entries(raw json.RawMessage, use func(key string, value json.RawMessage) error) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	open, err := dec.Token()
 	if err != nil || open != json.Delim('{') && open != json.Delim('[') {
-		return errors.New("neither an object nor a list where one must be")
+		return errors.New("neither an object nor a list where one is expected")
 	}
 	for n := 0; dec.More(); n++ {
 		key := strconv.Itoa(n)
@@ -115,15 +112,15 @@ func entries(raw json.RawMessage, use func(key string, value json.RawMessage) er
 }
 
 func parseAccount(raw json.RawMessage) (a Account, err error) {
-	if len(raw) == 0 || raw[0] == '[' { // an empty array of PHP
-		return a, entries(raw, func(string, json.RawMessage) error { return errors.New("a list where an account must be") })
+	if len(raw) == 0 || raw[0] == '[' { // PHP encodes an empty array so
+		return a, entries(raw, func(string, json.RawMessage) error { return errors.New("a list where an account is expected") })
 	}
 	var fields struct {
 		Name   *string         `json:"name"`
 		Groups json.RawMessage `json:"groups"`
 	}
 	if raw[0] != '{' || json.Unmarshal(raw, &fields) != nil {
-		return a, errors.New("an account is not an object, or its name no text")
+		return a, errors.New("an account is not an object, or its name is not a string")
 	}
 	if fields.Name != nil {
 		a.Named, a.Name = true, cleanFullName(*fields.Name)
@@ -134,7 +131,7 @@ func parseAccount(raw json.RawMessage) (a Account, err error) {
 	return a, entries(fields.Groups, func(_ string, raw json.RawMessage) error {
 		var group string
 		if raw[0] != '"' || json.Unmarshal(raw, &group) != nil {
-			return errors.New("the name of a group is not a text")
+			return errors.New("the name of a group is not a string")
 		}
 		a.Groups = append(a.Groups, group)
 		return nil
@@ -145,7 +142,7 @@ func parseAccount(raw json.RawMessage) (a Account, err error) {
 // section 3.3.1).
 const notInLocal = "\"&'/:<>@ "
 
-// address makes a JID of an account's name. It is false for one that no XMPP user can have.
+// address returns the JID of an account. It is false if no XMPP user can have that name.
 func address(uid, domain string, aliases []string) (auth.Identity, bool) {
 	user, host := uid, domain
 	if i := strings.LastIndexByte(uid, '@'); i >= 0 {
@@ -163,7 +160,7 @@ func address(uid, domain string, aliases []string) (auth.Identity, bool) {
 	return id, true
 }
 
-// Login is a user in the form in which rosters know users.
+// Login is a user as rosters name it: in lower case, as XMPP servers do.
 func Login(id auth.Identity) auth.Identity {
 	id.User = strings.ToLower(id.User)
 	return id

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -8,49 +9,9 @@ import (
 	"postern/internal/store"
 )
 
-// Command is what an XMPP server can be told.
-type Command uint8
-
-// The commands, by their names in ejabberd.
-const (
-	SetVCard   Command = iota // set_vcard: the full name of a user
-	Create                    // srg_create
-	GetMembers                // srg_get_members
-	UserAdd                   // srg_user_add
-	UserDel                   // srg_user_del
-)
-
-var commandNames = [...]string{"set_vcard", "srg_create", "srg_get_members", "srg_user_add", "srg_user_del"}
-
-// String returns ejabberd's word for a command.
-func (c Command) String() string { return commandNames[c] }
-
-// Step is one command with what it needs: the user's or member's name and host, the group and
-// its host, the full name.
-type Step struct {
-	Command     Command
-	User, Host  string
-	Group, Home string
-	Name        string
-}
-
-// Args are the command and its arguments as ejabberdctl takes them.
-func (s Step) Args() []string {
-	switch s.Command {
-	case SetVCard:
-		return []string{s.Command.String(), s.User, s.Host, "FN", s.Name}
-	case Create:
-		return []string{s.Command.String(), s.Group, s.Home, s.Group, s.Group, s.Group}
-	case GetMembers:
-		return []string{s.Command.String(), s.Group, s.Home}
-	}
-	return []string{s.Command.String(), s.User, s.Host, s.Group, s.Home}
-}
-
-// Plan is the way from what is known to what is wanted: its steps in order, and what to write
-// to the store around each, so that the store never claims what was not carried out. A plan
-// whose owner stops halfway, or dies, is simply made anew: what is in the store tells where
-// it stopped.
+// Plan leads from the known state to the desired one: its steps in order, and the changes to write
+// to the store around each, so that the store never claims a step that was not carried out. After a
+// failure or a crash a new plan is made: the store shows where the old one stopped.
 type Plan struct {
 	state  State
 	users  map[auth.Identity]*User // working copies of the records
@@ -58,49 +19,53 @@ type Plan struct {
 	logins []*login
 
 	removed   string          // the group that is removed for good
-	forgotten []auth.Identity // users who were given it
+	forgotten []auth.Identity // its users
 
-	tasks   []task
-	at      int
+	actions []action // the first one is next
 	begun   bool
 	refused int
 }
 
-// task is a part of a plan: one name, one group, one group to leave.
-type task interface {
-	// next returns the step whose turn it is; false when the task is over.
-	next() (Step, bool)
-	// before lists what to write before that step.
-	before() []store.Op
-	// done takes note that the step was carried out, with the answer of GetMembers, and
-	// lists what to write now.
-	done(members []string) []store.Op
-	// skip goes on without the step, which the server refused; false if nobody misses it.
-	skip() (missed bool)
+// action is a step with the changes of the store that belong to it.
+type action struct {
+	step Step
+	// before lists what must be durable before the step. It may be nil.
+	before func() []store.Op
+	// done lists what to write after the step, with the members that GetMembers gave.
+	done func(members []string) []store.Op
+	// refuse notes that the server does not take the step. It is false if that does no harm.
+	refuse func() bool
 }
 
-// NewPlan compares what is wanted with what is known.
-func NewPlan(w *Desired) (*Plan, error) {
-	p := &Plan{state: w.state, users: map[auth.Identity]*User{}, groups: map[string]*Group{}, logins: w.logins}
-	for _, id := range w.names {
+func newPlan(s State) *Plan {
+	return &Plan{state: s, users: map[auth.Identity]*User{}, groups: map[string]*Group{}}
+}
+
+// NewPlan compares the desired state with the known one.
+func NewPlan(d *Desired) (*Plan, error) {
+	p := newPlan(d.state)
+	p.logins = d.logins
+	for _, id := range d.names {
 		u, err := p.user(id)
 		if err != nil {
 			return nil, err
 		}
-		if name := w.name[id]; !u.Named || u.Name != name {
-			p.tasks = append(p.tasks, &nameTask{p: p, id: id, name: name})
+		if name := d.name[id]; !u.Named || u.Name != name {
+			p.setName(id, name)
 		}
 	}
-	for _, group := range w.groups {
-		if err := p.group(group); err != nil {
+	for _, name := range d.groups {
+		if err := p.group(name); err != nil {
 			return nil, err
 		}
-		t := newGroupTask(p, group, w.member[group])
-		p.tasks = append(p.tasks, t)
-		if t.over {
+		c := &groupChange{p: p, name: name}
+		for _, id := range d.member[name] {
+			c.desired = append(c.desired, id.String())
+		}
+		if !c.plan() {
 			continue
 		}
-		if err := p.members(group, t.wanted); err != nil {
+		if err := p.members(name, c.desired); err != nil {
 			return nil, err
 		}
 	}
@@ -109,20 +74,130 @@ func NewPlan(w *Desired) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, group := range u.Groups {
-			if slices.Contains(l.given, group) {
+		for _, name := range u.Groups {
+			if slices.Contains(l.given, name) {
 				continue
 			}
-			if err := p.group(group); err != nil {
+			if err := p.group(name); err != nil {
 				return nil, err
 			}
-			if err := p.members(group, nil); err != nil {
+			if err := p.members(name, nil); err != nil {
 				return nil, err
 			}
-			p.tasks = append(p.tasks, &leaveTask{p: p, id: l.id, group: group})
+			p.leave(l.id, name)
 		}
 	}
 	return p, nil
+}
+
+// NewRemoval plans to take every member out of a group and to forget it. The next answers of its
+// users are applied anew.
+func NewRemoval(s State, group string) (*Plan, error) {
+	p := newPlan(s)
+	p.removed = group
+	if err := p.group(group); err != nil {
+		return nil, err
+	}
+	(&groupChange{p: p, name: group, remove: true}).query(GetMembers)
+	ids, err := s.Logins()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		u, err := p.user(id)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(u.Groups, group) {
+			p.forgotten = append(p.forgotten, id)
+		}
+	}
+	return p, nil
+}
+
+// Preview lists the steps of a plan without carrying them out. Only the members of unknown groups
+// are asked for, and taken to be none where the server does not answer.
+func Preview(ctx context.Context, p *Plan, server Server) (steps []Step) {
+	for {
+		step, _, ok := p.Next()
+		if !ok {
+			return steps
+		}
+		steps = append(steps, step)
+		var members []string
+		if step.Command == GetMembers {
+			members, _ = server.Members(ctx, step.Group, step.Home)
+		}
+		p.Done(members)
+	}
+}
+
+// Next returns the next step and what must be durable before it is carried out; false when
+// none is left. Each step is followed by Done or Refuse.
+func (p *Plan) Next() (s Step, before []store.Op, ok bool) {
+	if len(p.actions) == 0 {
+		return Step{}, nil, false
+	}
+	next := p.actions[0]
+	if next.before != nil {
+		before = next.before()
+	}
+	if !p.begun {
+		p.begun = true
+		before = append(before, p.forgetHashes()...)
+	}
+	return next.step, before, true
+}
+
+// Done notes that the last step was carried out, with the members that GetMembers gave, and returns
+// what to write.
+func (p *Plan) Done(members []string) []store.Op { return p.pop().done(members) }
+
+// Refuse notes that the server does not take the last step. The plan goes on with the steps that
+// do not need it. It is false if the refusal does no harm.
+func (p *Plan) Refuse() (missed bool) {
+	if missed = p.pop().refuse(); missed {
+		p.refused++
+	}
+	return missed
+}
+
+func (p *Plan) pop() action {
+	a := p.actions[0]
+	p.actions = p.actions[1:]
+	return a
+}
+
+// Refused is the number of refused steps that do harm.
+func (p *Plan) Refused() int { return p.refused }
+
+// Finish returns what to write when no step is left. The hashes of answers are kept only if no step
+// was refused, so that the next login tries again, and not for answers that a later one of the plan
+// has overruled.
+func (p *Plan) Finish() (ops []store.Op) {
+	for _, l := range p.logins {
+		u := p.users[l.id]
+		hash, old := u.Hash, len(u.Groups)
+		for _, group := range l.given {
+			if p.groups[group] != nil {
+				u.Groups = with(u.Groups, group)
+			}
+		}
+		if p.refused == 0 {
+			u.Hash = l.hash
+		}
+		if u.Hash != hash || len(u.Groups) != old {
+			ops = append(ops, p.state.putUser(l.id, u))
+		}
+	}
+	for _, id := range p.forgotten {
+		if p.refused == 0 {
+			u := p.users[id]
+			u.Groups, u.Hash = without(u.Groups, p.removed), Hash{}
+			ops = append(ops, p.state.putUser(id, u))
+		}
+	}
+	return ops
 }
 
 // user returns the working copy of a user's record.
@@ -148,14 +223,13 @@ func (p *Plan) group(name string) error {
 	return err
 }
 
-// members loads the working copies of the records of a group's members, and of those it is to
-// have.
-func (p *Plan) members(group string, wanted []string) error {
+// members loads the working copies of the records of a group's known and desired members.
+func (p *Plan) members(group string, desired []string) error {
 	var known []string
 	if g := p.groups[group]; g != nil {
 		known = g.Members
 	}
-	for _, address := range slices.Concat(known, wanted) {
+	for _, address := range slices.Concat(known, desired) {
 		if _, err := p.user(identity(address)); err != nil {
 			return err
 		}
@@ -163,90 +237,101 @@ func (p *Plan) members(group string, wanted []string) error {
 	return nil
 }
 
-// doubt forgets the answers of those whose group changes. What the answers said of it does not
-// hold any more: should the backend give one of them again, it must not be passed over.
+// forgetHash makes the next answer of a user be applied, even if it is the same as before.
+func (p *Plan) forgetHash(id auth.Identity) (ops []store.Op) {
+	if u := p.users[id]; u != nil && u.Hash != (Hash{}) {
+		u.Hash = Hash{}
+		ops = append(ops, p.state.putUser(id, u))
+	}
+	return ops
+}
+
+// forgetHashes does so for the users of the plan: should it stop halfway, and the backend then give
+// an earlier answer again, that must not count as applied.
+func (p *Plan) forgetHashes() (ops []store.Op) {
+	for _, l := range p.logins {
+		ops = append(ops, p.forgetHash(l.id)...)
+	}
+	return ops
+}
+
+// doubt forgets the hashes of the members of a group that changes: their answers described the
+// group as it was.
 func (p *Plan) doubt(members []string) (ops []store.Op) {
 	for _, address := range members {
-		id := identity(address)
-		if u := p.users[id]; u != nil && u.Hash != (Hash{}) {
-			u.Hash = Hash{}
-			ops = append(ops, p.state.putUser(id, u))
-		}
+		ops = append(ops, p.forgetHash(identity(address))...)
 	}
 	return ops
 }
 
-// Next returns the next step and what must be durable before it is carried out; false when
-// nothing is left to do.
-func (p *Plan) Next() (s Step, before []store.Op, ok bool) {
-	for ; p.at < len(p.tasks); p.at++ {
-		if s, ok = p.tasks[p.at].next(); ok {
-			before = p.tasks[p.at].before()
-			if !p.begun {
-				p.begun = true
-				before = append(before, p.unhash()...)
-			}
-			return s, before, true
-		}
-	}
-	return Step{}, nil, false
-}
-
-// unhash forgets the answers that were carried out last: should this plan stop halfway, and
-// the backend give one of them again, it must not be taken for carried out.
-func (p *Plan) unhash() (ops []store.Op) {
-	for _, l := range p.logins {
-		if u := p.users[l.id]; u.Hash != (Hash{}) {
-			u.Hash = Hash{}
-			ops = append(ops, p.state.putUser(l.id, u))
-		}
-	}
-	return ops
-}
-
-// Done takes note that the last step was carried out, with what GetMembers gave, and returns
-// what to write.
-func (p *Plan) Done(members []string) []store.Op { return p.tasks[p.at].done(members) }
-
-// Refuse takes note that the server does not take the last step; the plan goes on with those
-// that do not need it. It is false for a step that nobody misses.
-func (p *Plan) Refuse() (missed bool) {
-	if missed = p.tasks[p.at].skip(); missed {
-		p.refused++
-	}
-	return missed
-}
-
-// Refused is how many steps were refused that are missed.
-func (p *Plan) Refused() int { return p.refused }
-
-// Finish returns what to write when no step is left. Answers of which something was refused
-// are not remembered, so that the next login tries again; nor are those that a later answer of
-// the plan has overruled.
-func (p *Plan) Finish() (ops []store.Op) {
-	for _, l := range p.logins {
-		u := p.users[l.id]
-		hash, old := u.Hash, len(u.Groups)
-		for _, group := range l.given {
-			if g := p.groups[group]; g != nil {
-				u.Groups = with(u.Groups, group)
-			}
-		}
-		if p.refused == 0 {
-			u.Hash = l.hash
-		}
-		if u.Hash != hash || len(u.Groups) != old {
-			ops = append(ops, p.state.putUser(l.id, u))
-		}
-	}
-	for _, id := range p.forgotten {
-		if p.refused == 0 {
+// setName plans to give a user a full name. The old one is forgotten first: if the store does not
+// learn of the new one, it is set again.
+func (p *Plan) setName(id auth.Identity, name string) {
+	p.actions = append(p.actions, action{
+		step: Step{Command: SetVCard, User: id.User, Host: id.Domain, Name: name},
+		before: func() []store.Op {
 			u := p.users[id]
-			u.Groups, u.Hash = without(u.Groups, p.removed), Hash{}
+			if !u.Named {
+				return nil
+			}
+			u.Named, u.Name = false, ""
+			return []store.Op{p.state.putUser(id, u)}
+		},
+		done: func([]string) []store.Op {
+			u := p.users[id]
+			// The user's own answer, if it comes once more as it was, may bring the old name back.
+			u.Named, u.Name, u.Hash = true, name, Hash{}
+			return []store.Op{p.state.putUser(id, u)}
+		},
+		// Users of other domains may be on no XMPP server at all: a guest of Nextcloud has a mail
+		// address for a name.
+		refuse: func() bool { return id.Domain == p.state.Domain },
+	})
+}
+
+// leave plans to take a user out of a group that the user's own answer no longer gives.
+func (p *Plan) leave(id auth.Identity, group string) {
+	address := id.String()
+	wasDirty := true
+	p.actions = append(p.actions, action{
+		step: p.memberStep(UserDel, address, group),
+		before: func() (ops []store.Op) {
+			g := p.groups[group]
+			if g == nil {
+				return nil
+			}
+			if wasDirty = g.Dirty; !wasDirty {
+				g.Dirty = true
+				ops = append(ops, p.state.putGroup(group, g))
+			}
+			if !slices.Contains(g.Members, address) {
+				return ops
+			}
+			for _, l := range p.logins { // an answer of this plan that gave the group to the user
+				if slices.Contains(l.given, group) {
+					l.hash = Hash{}
+				}
+			}
+			return append(ops, p.doubt(g.Members)...)
+		},
+		done: func([]string) (ops []store.Op) {
+			u := p.users[id]
+			u.Groups = without(u.Groups, group)
 			ops = append(ops, p.state.putUser(id, u))
-		}
-	}
-	return ops
+			if g := p.groups[group]; g != nil {
+				g.Members, g.Dirty = without(g.Members, address), wasDirty
+				ops = append(ops, p.state.putGroup(group, g))
+			}
+			return ops
+		},
+		refuse: func() bool { return true },
+	})
+}
+
+// memberStep is the step that adds an address to a group or removes it.
+func (p *Plan) memberStep(c Command, address, group string) Step {
+	id := identity(address)
+	return Step{Command: c, User: id.User, Host: id.Domain, Group: group, Home: p.state.Domain}
 }
 
 // with returns a sorted list with a text added.
@@ -263,13 +348,7 @@ func without(list []string, text string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(t string) bool { return t == text })
 }
 
-// member is the step that adds an address to a group or takes it out.
-func (p *Plan) member(c Command, address, group string) Step {
-	id := identity(address)
-	return Step{Command: c, User: id.User, Host: id.Domain, Group: group, Home: p.state.Domain}
-}
-
-// identity is whom an address names.
+// identity splits an address.
 func identity(address string) auth.Identity {
 	if i := strings.LastIndexByte(address, '@'); i >= 0 {
 		return auth.Identity{User: address[:i], Domain: address[i+1:]}
@@ -277,5 +356,5 @@ func identity(address string) auth.Identity {
 	return auth.Identity{User: address}
 }
 
-// fold is an address in the letter case in which rosters know users.
+// fold is an address with its user in lower case.
 func fold(address string) string { return Login(identity(address)).String() }

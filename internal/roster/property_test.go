@@ -11,14 +11,14 @@ import (
 	"postern/internal/auth"
 )
 
-// world is who is in which group at the backend.
+// world is the membership of groups at the backend.
 type world struct {
 	users, groups int
 	called        int                        // names that a user may have
 	in            map[string]map[string]bool // group -> user
 	names         map[string]string
-	// seen are the memberships that the user's own logins have shown and not yet undone: of
-	// the others, in a group that has lost all its members, nobody tells us.
+	// seen are the memberships that the user's own logins have shown and not yet undone: no
+	// answer lists the others of a group that has lost all its members.
 	seen map[string]bool
 }
 
@@ -41,7 +41,7 @@ func (w *world) change(r *rand.Rand) {
 	w.names[user] = fmt.Sprintf("name %d", r.Intn(w.called))
 }
 
-// document is what a user is told; each user is in a group that is never synchronised, so
+// document is the answer for a user. Each user is in a group that is never synchronised, so
 // that the document has one account at least.
 func (w *world) document(user string) string {
 	accounts := map[string][]string{user: {"hidden\u200b"}}
@@ -66,12 +66,12 @@ func (w *world) loggedIn(user string) {
 	}
 }
 
-// last are those who log in at the end: everybody, or only as many as show each group once. Of
-// the others, nobody tells us what they have left.
-func (w *world) last(r *rand.Rand, everybody bool) (users []string) {
+// last lists the users that log in at the end: all, or only as many as show each group once. No
+// answer shows the groups that the others have left.
+func (w *world) last(r *rand.Rand, every bool) (users []string) {
 	shown := map[string]bool{}
 	for _, u := range r.Perm(w.users) {
-		user, needed := fmt.Sprintf("u%d", u), everybody
+		user, needed := fmt.Sprintf("u%d", u), every
 		for group, members := range w.in {
 			if members[user] && !shown[group] {
 				needed, shown[group] = true, true
@@ -89,15 +89,15 @@ func (w *world) last(r *rand.Rand, everybody bool) (users []string) {
 	return users
 }
 
-// Whatever answers come, whatever fails and whenever the process dies: when everybody, or one
+// Whatever answers come, whatever fails and whenever the process dies: when every user, or one
 // member of each group, has logged in once more, undisturbed, the server has what the backend has.
 func TestConvergence(t *testing.T) {
 	for seed := range int64(320) {
 		r := rand.New(rand.NewSource(seed))
 		w, mem, fake := newWorld(), newMemory(), newFake()
 		server, state := NewServer(fake), State{mem, "d.example"}
-		everybody := seed%2 == 0
-		if !everybody { // a small world, where answers come again as they were
+		every := seed%2 == 0
+		if !every { // a small world, where answers come again as they were
 			w.users, w.groups, w.called = 3, 1, 1
 		}
 		trouble := r.Intn(4)
@@ -117,7 +117,7 @@ func TestConvergence(t *testing.T) {
 			user := fmt.Sprintf("u%d", u)
 			documents[user] = w.document(user)
 		}
-		last := w.last(r, everybody)
+		last := w.last(r, every)
 		for range 2 {
 			for _, user := range last {
 				if err := logsIn(server, state, &Filter{}, user, documents[user]); err != nil {

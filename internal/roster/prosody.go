@@ -17,9 +17,9 @@ import (
 	"postern/internal/store"
 )
 
-// groupsFile is Prosody with its mod_groups, which takes all groups from one file and reads it
-// when the module is loaded: the file is written as a whole, from all that is known, and then
-// the module is reloaded.
+// groupsFile is Prosody with its mod_groups, which reads all groups from one file when the module is
+// loaded. So the file is written as a whole, from the known state, and then the module is
+// reloaded.
 type groupsFile struct {
 	path    string
 	reload  []string
@@ -27,8 +27,8 @@ type groupsFile struct {
 	chown   func(file *os.File, uid, gid int) error
 }
 
-// NewGroupsFile returns a server whose groups stand in the file at path, and which is told of
-// a new one by the command reload.
+// NewGroupsFile returns a server that reads its groups from the file at path. The command reload,
+// which may run for timeout at most, makes it read a new one.
 func NewGroupsFile(path string, reload []string, timeout time.Duration) Server {
 	return &groupsFile{path, reload, timeout, (*os.File).Chown}
 }
@@ -36,8 +36,7 @@ func NewGroupsFile(path string, reload []string, timeout time.Duration) Server {
 // Close implements Server.
 func (*groupsFile) Close() {}
 
-// Members implements Server. Nobody but postern writes the file, so it tells nothing that is
-// not known.
+// Members implements Server. Only postern writes the file, so it adds nothing to the known state.
 func (*groupsFile) Members(context.Context, string, string) ([]string, error) { return nil, nil }
 
 // Prepare implements Server: mod_groups does not load without its file.
@@ -52,8 +51,8 @@ func (f *groupsFile) Prepare(s State) error {
 	return err
 }
 
-// Apply implements Server. What is known is written last, when Prosody has the file: whatever
-// fails before is done again.
+// Apply implements Server. The new state is written last, after Prosody has read the file: if
+// something fails before, all is done again.
 func (f *groupsFile) Apply(ctx context.Context, p *Plan) (steps int, err error) {
 	var ops []store.Op
 	for {
@@ -74,16 +73,16 @@ func (f *groupsFile) Apply(ctx context.Context, p *Plan) (steps int, err error) 
 		if err != nil {
 			return 0, err
 		}
-		// A file that is as it should be may be the work of a run that did not get further.
+		// An unchanged file may have been written by a run that then failed to reload.
 		if _, err := run(ctx, f.timeout, f.reload[0], f.reload[1:]...); err != nil {
-			return 0, fmt.Errorf("the groups file was written (changed: %t), but Prosody could not be told: %w", changed, err)
+			return 0, fmt.Errorf("the groups file was written (changed: %t), but Prosody could not be made to read it: %w", changed, err)
 		}
 	}
 	return steps, write(p.state.Store, ops, true)
 }
 
-// render writes the groups as they will be known after ops: sorted, so that an unchanged state
-// gives an unchanged file. The format has no comments.
+// render returns the file for the state after ops. It is sorted, so that an unchanged state gives an
+// unchanged file. The format has no comments.
 func (f *groupsFile) render(s State, ops []store.Op) ([]byte, error) {
 	users, groups, err := s.All()
 	if err != nil {
@@ -118,18 +117,17 @@ func (f *groupsFile) render(s State, ops []store.Op) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// groupTitle is a group's name as a heading: a leading + would show the group to everybody,
-// and blanks at its ends are not told from none.
+// groupTitle is a group's name as a heading: a leading + would make the group public, and mod_groups
+// ignores blanks at the ends.
 func groupTitle(name string) string { return strings.TrimSpace(strings.TrimLeft(name, "+ \u00a0")) }
 
-// fileAddress reports whether a line of mod_groups can hold an address: what follows = is the
-// name, and [ begins a heading.
+// fileAddress reports whether a line of mod_groups can hold an address: a name follows =, and [
+// begins a heading.
 func fileAddress(address string) bool {
 	return !strings.ContainsAny(address, "= \t") && !strings.HasPrefix(address, "[")
 }
 
-// write replaces the file if it has another content, so that a reader sees the old one or the
-// new one. Who could read the old one can read the new one.
+// write replaces the file atomically, if its content differs. The owner, group and mode stay.
 func (f *groupsFile) write(text []byte) (changed bool, err error) {
 	if old, err := os.ReadFile(f.path); err == nil && bytes.Equal(old, text) {
 		return false, nil
@@ -152,8 +150,8 @@ func (f *groupsFile) write(text []byte) (changed bool, err error) {
 	return true, nil
 }
 
-// share gives a new file the owner, group and mode of the old one. Prosody reads it as the owner,
-// as one of the group or as one of the others: it is an error if it might not be able to any more.
+// share gives a new file the owner, group and mode of the old one. Prosody reads it by the rights of
+// the owner, of the group or of others; it is an error if that might fail with the new file.
 func (f *groupsFile) share(temp *os.File) error {
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -165,20 +163,20 @@ func (f *groupsFile) share(temp *os.File) error {
 	mode := info.Mode().Perm()
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
 		err := f.chown(temp, int(owner.Uid), int(owner.Gid))
-		switch { // one of the two will do for Prosody
+		switch { // either may be enough for Prosody
 		case err != nil && mode&0o040 != 0:
 			err = f.chown(temp, -1, int(owner.Gid))
 		case err != nil:
 			err = f.chown(temp, int(owner.Uid), -1)
 		}
 		if err != nil && mode&0o004 == 0 {
-			return fmt.Errorf("a new one could not be read by whom the old one can: put postern into its group, or let others read it: %w", err)
+			return fmt.Errorf("a new one might not be readable for Prosody: add postern to its group, or let others read it: %w", err)
 		}
 	}
 	return temp.Chmod(mode)
 }
 
-// syncDir makes a rename in the directory last.
+// syncDir makes a rename in the directory durable.
 func syncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

@@ -1,7 +1,6 @@
 package roster
 
 import (
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -16,22 +15,22 @@ const recordVersion = 1
 // errRecord is returned for a value that is no record of this version.
 var errRecord = errors.New("roster record is damaged or of another version")
 
-// User is what the XMPP server was told of a user.
+// User is the known state of a user on the XMPP server.
 type User struct {
 	Named  bool
 	Name   string
-	Groups []string // sorted; those that the user's own answers have given
-	Hash   Hash     // of the last answer that was carried out wholly; zero: none
+	Groups []string // sorted; given by the user's own answers
+	Hash   Hash     // of the last answer that was applied as a whole; zero: none
 }
 
-// Group is what the XMPP server was told of a group. A group that is Unsure is being changed,
-// or was when something failed: each member may or may not be there.
+// Group is the known state of a group on the XMPP server. A dirty group is being changed, or was
+// when something failed: each of its members may or may not be on the server.
 type Group struct {
 	Members []string // addresses, sorted
 	Dirty   bool
 }
 
-// State reads what is known of one domain's rosters.
+// State is the stored state of one domain's rosters.
 type State struct {
 	Store  store.Store
 	Domain string
@@ -50,7 +49,7 @@ func (s State) User(id auth.Identity) (u User, err error) {
 		u, err = decodeUser(value)
 	}
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errRecord) {
-		return User{}, nil // told once more, which does no harm
+		return User{}, nil // its steps are repeated, which does no harm
 	}
 	return u, err
 }
@@ -100,9 +99,9 @@ func addRecord(users map[string]User, groups map[string]Group, key string, value
 	}
 }
 
-// Forget returns the changes that make all that is known of a domain doubtful, so that the
-// next answers are carried out anew: names, groups and hashes, but not who was in which group,
-// or those who have left meanwhile would stay. With a user, only what concerns that user.
+// Forget returns the changes that make the known state of a domain, or of one user only, doubtful, so
+// that the next answers are applied anew. Names and hashes are forgotten and groups made dirty. The
+// members of groups are kept, or those that have left since would never be removed.
 func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
 	users, groups, err := s.All()
 	if err != nil {
@@ -123,7 +122,7 @@ func (s State) Forget(only *auth.Identity) (ops []store.Op, err error) {
 	return ops, nil
 }
 
-// Logins lists the users whose own answers have been carried out, sorted.
+// Logins lists the users with an applied answer of their own, sorted.
 func (s State) Logins() (ids []auth.Identity, err error) {
 	users, _, err := s.All()
 	for address, u := range users {
@@ -135,10 +134,38 @@ func (s State) Logins() (ids []auth.Identity, err error) {
 	return ids, err
 }
 
+// ImportUser returns the changes that take over a user's state from another program; none if the
+// user is known already. u.Groups are sorted.
+func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
+	id = Login(id)
+	_, err := s.Store.Get(s.userKey(id))
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	return []store.Op{s.putUser(id, &u)}, nil
+}
+
+// ImportGroup does the same for a group. Its members may or may not be on the server, since xcauth
+// noted them even if its commands had failed. So the group is dirty, and the server is asked before
+// it is next compared.
+func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
+	_, err := s.Store.Get(s.groupKey(name))
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	g := Group{Dirty: true}
+	for _, address := range members {
+		g.Members = append(g.Members, fold(address))
+	}
+	slices.Sort(g.Members)
+	g.Members = slices.Compact(g.Members)
+	return []store.Op{s.putGroup(name, &g)}, nil
+}
+
 const (
 	flagNamed = 1 << iota
 	flagHashed
-	flagUnsure
+	flagDirty
 )
 
 // encode lays out a record: version, flags, full name and hash where there is one, then the
@@ -147,7 +174,7 @@ func (u *User) encode() []byte {
 	b := []byte{recordVersion, 0}
 	if u.Named {
 		b[1] |= flagNamed
-		b = appendText(b, u.Name)
+		b = store.AppendText(b, u.Name)
 	}
 	if u.Hash != (Hash{}) {
 		b[1] |= flagHashed
@@ -157,24 +184,15 @@ func (u *User) encode() []byte {
 }
 
 func decodeUser(b []byte) (u User, err error) {
-	if len(b) < 2 || b[0] != recordVersion {
-		return u, errRecord
-	}
-	flags, b := b[1], b[2:]
-	ok := true
+	r := store.ReadValue(b, recordVersion)
+	flags := r.Byte()
 	if flags&flagNamed != 0 {
-		u.Named = true
-		u.Name, b, ok = cutText(b)
+		u.Named, u.Name = true, r.Text()
 	}
-	if flags&flagHashed != 0 && ok {
-		if ok = len(b) >= len(u.Hash); ok {
-			b = b[copy(u.Hash[:], b):]
-		}
+	if flags&flagHashed != 0 {
+		copy(u.Hash[:], r.Bytes(uint64(len(u.Hash))))
 	}
-	if ok {
-		u.Groups, ok = cutTexts(b)
-	}
-	if !ok {
+	if u.Groups = readTexts(r); !r.OK() {
 		return User{}, errRecord
 	}
 	return u, nil
@@ -183,49 +201,31 @@ func decodeUser(b []byte) (u User, err error) {
 func (g *Group) encode() []byte {
 	b := []byte{recordVersion, 0}
 	if g.Dirty {
-		b[1] |= flagUnsure
+		b[1] |= flagDirty
 	}
 	return appendTexts(b, g.Members)
 }
 
 func decodeGroup(b []byte) (g Group, err error) {
-	if len(b) < 2 || b[0] != recordVersion {
-		return g, errRecord
+	r := store.ReadValue(b, recordVersion)
+	g.Dirty = r.Byte()&flagDirty != 0
+	if g.Members = readTexts(r); !r.OK() {
+		return Group{}, errRecord
 	}
-	members, ok := cutTexts(b[2:])
-	if !ok {
-		return g, errRecord
-	}
-	return Group{Members: members, Dirty: b[1]&flagUnsure != 0}, nil
-}
-
-func appendText(b []byte, text string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	return g, nil
 }
 
 func appendTexts(b []byte, texts []string) []byte {
 	for _, t := range texts {
-		b = appendText(b, t)
+		b = store.AppendText(b, t)
 	}
 	return b
 }
 
-func cutText(b []byte) (text string, rest []byte, ok bool) {
-	n, used := binary.Uvarint(b)
-	if used <= 0 || n > uint64(len(b)-used) {
-		return "", nil, false
+// readTexts reads what is left of a value.
+func readTexts(r *store.ValueReader) (texts []string) {
+	for r.More() {
+		texts = append(texts, r.Text())
 	}
-	end := used + int(n)
-	return string(b[used:end]), b[end:], true
-}
-
-func cutTexts(b []byte) (texts []string, ok bool) {
-	for len(b) > 0 {
-		var t string
-		if t, b, ok = cutText(b); !ok {
-			return nil, false
-		}
-		texts = append(texts, t)
-	}
-	return texts, true
+	return texts
 }

@@ -69,8 +69,8 @@ func (v *vectorState) records(t *testing.T, domain string) map[string][]byte {
 	return out
 }
 
-// leave takes out of the groups whom the last commands take out because of the user's own
-// list. xcauth keeps them in its member list, and so never adds them again.
+// leave removes the users from the groups from which the last commands remove them because of the
+// user's own list. xcauth keeps them in its member list, and so never adds them again.
 func (v *vectorState) leave(user string, commands [][]string, given string) {
 	for _, c := range commands {
 		if c[0] == UserDel.String() && c[1]+"@"+c[2] == user && !strings.Contains(given, c[3]) {

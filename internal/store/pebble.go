@@ -3,22 +3,36 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// syncEvery is how long an unsynced change may wait for the disk.
+// syncEvery is the longest time for which an unsynced change waits for the disk.
 const syncEvery = 200 * time.Millisecond
+
+// formatVersion is the layout of keys and values as a whole; each value has a version of
+// its own besides.
+const formatVersion = 1
+
+// ErrLocked is wrapped by OpenPebble when another process owns the store.
+var ErrLocked = errors.New("store is in use by another process")
 
 // ErrFailed is wrapped by every error after the store has failed for good: a full disk
 // during a write, a corrupted file. It is not used again until the next start.
 var ErrFailed = errors.New("store has failed")
+
+// cure is the advice about a store that cannot be opened.
+const cure = "check disk space and the disk itself, then restart postern; if the files are damaged, " +
+	"stop postern and move the directory away: the cache fills again with logins, and registered " +
+	"domains come back with a list of `postern domain export`"
 
 // Pebble is the embedded store.
 type Pebble struct {
@@ -39,109 +53,213 @@ type Pebble struct {
 
 var _ Store = (*Pebble)(nil)
 
-// Get implements Store.
-func (p *Pebble) Get(key []byte) (value []byte, err error) {
-	unlock, err := p.use()
-	if err != nil {
+// OpenPebble opens or creates the store in dir, a directory of its own, which it makes accessible
+// to its owner only. The error wraps ErrLocked if another process has it open, and ErrFailed if
+// the disk or the files fail.
+func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
+	if err := foreignLink(dir); err != nil {
 		return nil, err
 	}
-	defer unlock()
+	readable := seclude(dir)
+	p, err := openPebble(dir, log, vfs.Default)
+	if err == nil && readable != nil {
+		log.Warn("other users may be able to read the store, with its secrets: chmod 0700 its directory", "err", readable)
+	}
+	return p, err
+}
+
+func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {
+	p = &Pebble{log: log, dir: dir, files: fs, broken: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
+	opts := &pebble.Options{
+		FS:                 fs,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             pebbleLog{p},
+		EventListener:      p.listener(),
+		MemTableSize:       4 << 20,
+		CacheSize:          8 << 20,
+		WALBytesPerSync:    512 << 10,
+		MaxOpenFiles:       256,
+	}
+	for i := range opts.Levels {
+		// Most questions about unknown users end at the filter, without a read.
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- p.open(opts) }()
+	select {
+	case err = <-opened:
+	case <-p.broken: // pebble may wait for ever for a goroutine that has ended
+		err = fmt.Errorf("%w: %s: %s", ErrFailed, p.Failed(), cure)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	go p.syncer()
+	return p, nil
+}
+
+func (p *Pebble) open(opts *pebble.Options) (err error) {
 	defer p.recovered(&err)
-	v, closer, err := p.db.Get(key)
+	if p.db, err = pebble.Open(p.dir, opts); err != nil {
+		if locked(err) {
+			return fmt.Errorf("%w: stop the other postern first, or give this one its own data_dir", ErrLocked)
+		}
+		return fmt.Errorf("%w: %s", err, cure)
+	}
+	if err = p.checkFormat(); errors.Is(err, ErrNotFound) {
+		err = p.Apply([]Op{{formatKey, []byte{formatVersion}}}, true)
+	}
+	if err == nil {
+		err = p.dropIncomplete()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case p.failed.Load() != nil: // pebble's locks may be held for ever, so it is not closed
+		return fmt.Errorf("%w: %s", err, cure)
+	}
+	_ = p.db.Close()
+	return err
+}
+
+// CheckPebble opens the store in dir, which must exist, without changing it, and closes it.
+// The error wraps ErrLocked if another process has it open.
+func CheckPebble(dir string) (err error) {
+	p := &Pebble{log: slog.New(slog.DiscardHandler), dir: dir, files: vfs.Default}
+	defer p.recovered(&err)
+	p.db, err = pebble.Open(dir, &pebble.Options{ReadOnly: true, Logger: pebbleLog{p}})
+	switch {
+	case err != nil && locked(err):
+		return fmt.Errorf("open store %s: %w", dir, ErrLocked)
+	case err != nil:
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if err = p.checkFormat(); errors.Is(err, ErrNotFound) {
+		err = nil // creating the store was interrupted
+	}
+	return errors.Join(err, p.db.Close())
+}
+
+// locked recognises pebble's error for a directory that another process has locked.
+func locked(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "lock held by current process") ||
+		strings.Contains(text, "resource temporarily unavailable")
+}
+
+var formatKey = []byte(Meta + "format")
+
+// checkFormat returns ErrNotFound for a store without a format, which is new.
+func (p *Pebble) checkFormat() error {
+	v, err := p.Get(formatKey)
+	if err == nil && (len(v) != 1 || v[0] != formatVersion) {
+		return fmt.Errorf("format %v is not known to this version of postern: install a newer one, or move the directory away to start with an empty cache", v)
+	}
+	return err
+}
+
+// dropIncomplete forgets the cached passwords if the store is not complete, and marks it as
+// complete.
+func (p *Pebble) dropIncomplete() error {
+	mark := p.files.PathJoin(p.dir, complete)
+	if _, err := p.files.Stat(mark); err == nil {
+		return nil
+	}
+	some := false
+	err := p.Scan([]byte(Credentials), func(_, _ []byte) bool { some = true; return false })
+	if err == nil && some {
+		p.log.Warn("cached passwords are forgotten: postern has worked without its store, and some may not be valid any more")
+		err = p.DeletePrefix([]byte(Credentials))
+	}
+	if err != nil {
+		return err
+	}
+	f, err := p.files.Create(mark, vfs.WriteCategoryUnspecified)
+	if err == nil {
+		err = errors.Join(f.Close(), syncDir(p.files, p.dir))
+	}
+	if err != nil { // they are forgotten at the next start, too
+		p.log.Error("store", "err", err)
+	}
+	return nil
+}
+
+// Get implements Store.
+func (p *Pebble) Get(key []byte) (value []byte, err error) {
+	err = p.do("read store", func() error {
+		v, closer, err := p.db.Get(key)
+		if err != nil {
+			return err
+		}
+		value = append([]byte(nil), v...)
+		return closer.Close()
+	})
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, ErrNotFound
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read store: %w", err)
-	}
-	value = append([]byte(nil), v...)
-	return value, closer.Close()
+	return value, err
 }
 
 // Scan implements Store.
 func (p *Pebble) Scan(prefix []byte, fn func(key, value []byte) bool) (err error) {
-	unlock, err := p.use()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	defer p.recovered(&err)
-	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
-	if err != nil {
-		return fmt.Errorf("scan store: %w", err)
-	}
-	for ok := it.First(); ok && fn(it.Key(), it.Value()); ok = it.Next() {
-	}
-	if err := it.Close(); err != nil {
-		return fmt.Errorf("scan store: %w", err)
-	}
-	return nil
+	return p.do("scan store", func() error {
+		it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+		if err != nil {
+			return err
+		}
+		for ok := it.First(); ok && fn(it.Key(), it.Value()); ok = it.Next() {
+		}
+		return it.Close()
+	})
 }
 
 // Apply implements Store. An unsynced change is visible at once and durable within a
 // fraction of a second.
-func (p *Pebble) Apply(ops []Op, sync bool) (err error) {
-	unlock, err := p.use()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	defer p.recovered(&err)
-	if len(ops) == 0 && sync {
-		if err := p.db.LogData(nil, pebble.Sync); err != nil {
-			return fmt.Errorf("sync store: %w", err)
+func (p *Pebble) Apply(ops []Op, sync bool) error {
+	return p.do("write store", func() error {
+		if len(ops) == 0 && sync {
+			return p.db.LogData(nil, pebble.Sync)
 		}
-		return nil
-	}
-	b := p.db.NewBatch()
-	for _, op := range ops {
-		if op.Value == nil {
-			err = b.Delete(op.Key, nil)
-		} else {
-			err = b.Set(op.Key, op.Value, nil)
+		b := p.db.NewBatch()
+		for _, op := range ops {
+			var err error
+			if op.Value == nil {
+				err = b.Delete(op.Key, nil)
+			} else {
+				err = b.Set(op.Key, op.Value, nil)
+			}
+			if err != nil {
+				return err
+			}
 		}
+		if !sync {
+			defer p.dirty.Store(true)
+		}
+		err := b.Commit(&pebble.WriteOptions{Sync: sync})
 		if err != nil {
-			return fmt.Errorf("write store: %w", err)
+			p.markIncomplete()
 		}
-	}
-	if sync {
-		err = b.Commit(pebble.Sync)
-	} else {
-		err = b.Commit(pebble.NoSync)
-		p.dirty.Store(true)
-	}
-	if err != nil {
-		p.outdate()
-		return fmt.Errorf("write store: %w", err)
-	}
-	return nil
+		return err
+	})
 }
 
 // DeletePrefix implements Store.
-func (p *Pebble) DeletePrefix(prefix []byte) (err error) {
-	unlock, err := p.use()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	defer p.recovered(&err)
-	if err := p.db.DeleteRange(prefix, prefixEnd(prefix), pebble.Sync); err != nil {
-		return fmt.Errorf("delete from store: %w", err)
-	}
-	return nil
+func (p *Pebble) DeletePrefix(prefix []byte) error {
+	return p.do("delete from store", func() error {
+		return p.db.DeleteRange(prefix, prefixEnd(prefix), pebble.Sync)
+	})
 }
 
-// Size is the store's size on disk in bytes.
-func (p *Pebble) Size() uint64 {
-	unlock, err := p.use()
-	if err != nil {
-		return 0
-	}
-	defer unlock()
-	return p.db.Metrics().DiskSpaceUsage()
+// Size is the store's size on disk in bytes; 0 if it cannot be used.
+func (p *Pebble) Size() (bytes uint64) {
+	_ = p.do("measure store", func() error {
+		bytes = p.db.Metrics().DiskSpaceUsage()
+		return nil
+	})
+	return bytes
 }
 
-// Failed says why the store is not used any more; "" while it works.
+// Failed is the reason why the store is not used any more; "" while it works.
 func (p *Pebble) Failed() string {
 	if why := p.failed.Load(); why != nil {
 		return *why
@@ -161,7 +279,7 @@ func (p *Pebble) Close() (err error) {
 	close(p.stop)
 	<-p.done
 	if p.failed.Load() != nil {
-		return nil // its locks may be held for ever
+		return nil // pebble's locks may be held for ever
 	}
 	defer p.recovered(&err)
 	if err := p.db.LogData(nil, pebble.Sync); err != nil {
@@ -173,17 +291,21 @@ func (p *Pebble) Close() (err error) {
 	return nil
 }
 
-// use admits an operation; the caller must call unlock.
-func (p *Pebble) use() (unlock func(), err error) {
+// do runs one use of pebble, unless the store is closed or has failed. An error says what was done.
+func (p *Pebble) do(what string, use func() error) (err error) {
 	if why := p.failed.Load(); why != nil {
-		return nil, fmt.Errorf("%w: %s", ErrFailed, *why)
+		return fmt.Errorf("%w: %s", ErrFailed, *why)
 	}
 	p.mu.RLock()
+	defer p.mu.RUnlock()
 	if p.closed {
-		p.mu.RUnlock()
-		return nil, ErrClosed
+		return ErrClosed
 	}
-	return p.mu.RUnlock, nil
+	defer p.recovered(&err)
+	if err := use(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // syncer makes unsynced changes durable, many with one fsync.
@@ -206,16 +328,14 @@ func (p *Pebble) syncer() {
 }
 
 func (p *Pebble) sync() (err error) {
-	if why := p.failed.Load(); why != nil {
+	if p.failed.Load() != nil {
 		return nil
 	}
 	defer p.recovered(&err)
 	return p.db.LogData(nil, pebble.Sync)
 }
 
-// fatal is what pebble's "process must end" becomes within one of our own calls.
-type fatal struct{ text string }
-
+// recovered turns a panic of pebble, or of pebbleLog.Fatalf, into an error.
 func (p *Pebble) recovered(err *error) {
 	if reason := recover(); reason != nil {
 		p.fail(fmt.Sprint(reason))
@@ -226,8 +346,27 @@ func (p *Pebble) recovered(err *error) {
 func (p *Pebble) fail(why string) {
 	if p.failed.CompareAndSwap(nil, &why) {
 		close(p.broken)
-		p.outdate()
+		p.markIncomplete()
 		p.log.Error("store has failed: the cache works from memory until postern is restarted", "cure", cure, "err", why)
+	}
+}
+
+// markIncomplete is MarkIncomplete for a store that can no longer be written.
+func (p *Pebble) markIncomplete() {
+	if err := markIncomplete(p.files, p.dir); err != nil {
+		p.log.Error("store", "err", err)
+	}
+}
+
+// listener receives the events that pebble does not return to its caller. Pebble would repeat failed
+// background work at once, for ever, and end the process for a damaged file.
+func (p *Pebble) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			p.fail(err.Error())
+			runtime.Goexit() // its work stays marked as under way, so that it is not begun again
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) { p.fail(info.Details.Error()) },
 	}
 }
 
@@ -241,5 +380,3 @@ func prefixEnd(prefix []byte) []byte {
 	}
 	return nil
 }
-
-var _ io.Closer = (*Pebble)(nil)

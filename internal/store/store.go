@@ -1,5 +1,3 @@
-// Package store keeps what must outlive the process: verifiers, nonces, the domain registry and
-// roster state. It knows keys and bytes only.
 package store
 
 import "errors"
@@ -15,7 +13,7 @@ const (
 	Credentials = "cred/"   // one record per user: verifiers and isuser answers
 	Nonces      = "nonce/"  // used single-use tokens, until their window ends
 	Domains     = "domain/" // one record per registered domain
-	Roster      = "roster/" // what the XMPP servers were told of users and groups
+	Roster      = "roster/" // known state of users and groups on the XMPP servers
 	Meta        = "meta/"   // format version
 )
 

@@ -133,7 +133,7 @@ func TestPebbleLocked(t *testing.T) {
 	}
 }
 
-// Nobody else looks into a store, be it new or of a time when all could.
+// A store is accessible to its owner only, whether it is new or was made when all users could read it.
 func TestPebbleIsSecluded(t *testing.T) {
 	leaks(t)
 	defer syscall.Umask(syscall.Umask(0o022))
@@ -155,7 +155,7 @@ func TestPebbleIsSecluded(t *testing.T) {
 	}
 }
 
-// TestPebbleBehindLink: a store may be elsewhere by a link, whose target is left as it is; but root
+// TestPebbleBehindLink: a store may be elsewhere by a link, and the target is left as it is; but root
 // follows none that another user has made.
 func TestPebbleBehindLink(t *testing.T) {
 	leaks(t)

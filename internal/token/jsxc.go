@@ -12,7 +12,7 @@ import (
 	"postern/internal/auth"
 )
 
-// The layout of a JSXC token (PROTOCOLS 5.1): version, MAC, key id, expiry.
+// The layout of a JSXC token: version, MAC, key id, expiry.
 const (
 	jsxcBytes   = 23
 	jsxcText    = 31 // base64 without padding
@@ -56,10 +56,10 @@ func KeyID(secret auth.Secret) [2]byte {
 	return [2]byte(sum[:2])
 }
 
-// Verify reports what password is worth as a token of id at the time now: NotToken,
-// Valid, Expired or Invalid. The signed text is user@domain byte for byte, without any
-// folding: the issuer signs the address as the XMPP server has it. A token is good to
-// the end of the second in which it expires, and any number of times.
+// Verify checks password as a token of id at the time now: it is NotToken, Valid, Expired or
+// Invalid. The signed text is user@domain byte for byte, without any folding: the issuer signs the
+// address as the XMPP server has it. A token is valid to the end of the second in which it
+// expires, any number of times.
 func (j *JSXC) Verify(id auth.Identity, password string, now time.Time) Status {
 	raw, ok := decodeJSXC(password)
 	if !ok || raw[0] != jsxcVersion {
@@ -74,8 +74,8 @@ func (j *JSXC) Verify(id auth.Identity, password string, now time.Time) Status {
 	return Valid
 }
 
-// signed reports whether one of the secrets that the token names has signed it. Two
-// secrets can have one key id.
+// signed reports whether a secret with the token's key id has signed it. Two secrets may have the
+// same key id.
 func (j *JSXC) signed(id auth.Identity, raw *[jsxcBytes]byte) bool {
 	for _, k := range j.keys {
 		if k.id != [2]byte(raw[jsxcKeyID:]) {
@@ -99,9 +99,9 @@ func (s *macState) jsxcSum(id auth.Identity, raw *[jsxcBytes]byte) []byte {
 	return s.sum()[:jsxcKeyID-jsxcMAC]
 }
 
-// Issue makes a token of id that is good until expires, in whole seconds. The error
-// wraps auth.ErrMalformed for an identity that no token may name; a time that 32 bits
-// do not hold is refused too, where the original would wrap around.
+// Issue makes a token of id that is valid until expires, in whole seconds. The error
+// wraps auth.ErrMalformed for an identity that no token may name. A time that does not fit into
+// 32 bits is an error too; the original wraps around.
 func (j *JSXC) Issue(id auth.Identity, expires time.Time) (auth.Secret, error) {
 	if err := signable(id); err != nil {
 		return auth.Secret{}, err
@@ -121,15 +121,15 @@ func (j *JSXC) Issue(id auth.Identity, expires time.Time) (auth.Secret, error) {
 	return auth.NewSecret(encoding.EncodeToString(raw[:])), nil
 }
 
-// LooksJSXC reports whether password has the form of a JSXC token of the known version:
-// exactly when Verify would not say NotToken.
+// LooksJSXC reports whether password has the form of a JSXC token of the known version, so that
+// Verify would not return NotToken.
 func LooksJSXC(password string) bool {
 	raw, ok := decodeJSXC(password)
 	return ok && raw[0] == jsxcVersion
 }
 
-// InspectJSXC returns what a token of any version tells without the secret. It proves
-// nothing: anyone can write such a text. The error wraps ErrFormat.
+// InspectJSXC returns the readable content of a token of any version. It does not check the
+// signature. The error wraps ErrFormat.
 func InspectJSXC(token string) (Info, error) {
 	raw, ok := decodeJSXC(token)
 	if !ok {
@@ -142,7 +142,7 @@ func jsxcExpires(raw *[jsxcBytes]byte) int64 {
 	return int64(binary.BigEndian.Uint32(raw[jsxcExpiry:]))
 }
 
-// decodeJSXC decodes the one spelling that the issuer writes. encoding/base64 would
+// decodeJSXC accepts only the form that the issuer writes. encoding/base64 would
 // skip line breaks.
 func decodeJSXC(text string) (raw [jsxcBytes]byte, ok bool) {
 	if len(text) != jsxcText {

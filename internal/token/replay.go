@@ -5,22 +5,21 @@ import "time"
 // defaultReplayNonces bounds a Replay where no bound is given: some 10 MB.
 const defaultReplayNonces = 100_000
 
-// Replay remembers the one-time tokens that were used, each until it could not be used
-// again anyway, whenever it was used. mod_auth_token itself keeps those of one step per
-// address, so that using a second token re-opens the first (PROTOCOLS 5.2).
+// Replay remembers the used one-time tokens, each until its one-time password has expired.
+// mod_auth_token itself keeps those of one step per address, so that using a second token re-opens
+// the first.
 //
-// What it cannot know: a one-time password that comes back by chance in a later step
-// (one in 100 million for each) makes its tokens good again, because the signature does
-// not cover the step.
+// A one-time password that comes back by chance in a later step (one in 100 million for each)
+// makes its tokens valid again, because the signature does not cover the step.
 //
-// It fails closed: when it is full it takes no new token rather than forget one, and
+// It fails closed: when it is full it accepts no new token rather than forget one, and
 // when the clock goes back it refuses every token of the steps that it has forgotten.
 //
 // A Replay is not safe for concurrent use.
 type Replay struct {
 	max    int
 	count  int
-	steps  map[int64]map[[32]byte]struct{} // nonces, by when they can be forgotten: a few steps at once
+	steps  map[int64]map[[32]byte]struct{} // nonces by their expiry, of which there are a few
 	next   int64                           // the earliest time in steps
 	closed int64                           // tokens that expire up to here are refused
 }
@@ -35,8 +34,8 @@ func NewReplay(limit int) *Replay {
 }
 
 // Use notes n, which Verify returned at the time now, and reports whether this is its
-// first use. full means that it is not known to have been used, but that it could not
-// be noted, so it must be refused all the same.
+// first use. full means that n is not known to have been used but could not be noted, so it
+// must be refused as well.
 func (r *Replay) Use(n Nonce, now time.Time) (fresh, full bool) {
 	r.forget(now.Unix())
 	_, seen := r.find(n.ID)
@@ -64,22 +63,7 @@ func (r *Replay) Restore(n Nonce) {
 	r.keep(n)
 }
 
-// Snapshot returns the nonces that are still needed at the time now, in no order.
-func (r *Replay) Snapshot(now time.Time) []Nonce {
-	r.forget(now.Unix())
-	all := make([]Nonce, 0, r.count)
-	for expires, ids := range r.steps {
-		for id := range ids {
-			all = append(all, Nonce{id, expires})
-		}
-	}
-	return all
-}
-
-// Len is the number of nonces held.
-func (r *Replay) Len() int { return r.count }
-
-// find returns when a nonce can be forgotten.
+// find returns the expiry of a nonce.
 func (r *Replay) find(id [32]byte) (expires int64, known bool) {
 	for expires, ids := range r.steps {
 		if _, known := ids[id]; known {
@@ -89,7 +73,7 @@ func (r *Replay) find(id [32]byte) (expires int64, known bool) {
 	return 0, false
 }
 
-// keep notes n, or that it has to be kept for longer.
+// keep notes n, or its later expiry.
 func (r *Replay) keep(n Nonce) {
 	old, known := r.find(n.ID)
 	switch {
@@ -111,9 +95,8 @@ func (r *Replay) keep(n Nonce) {
 	r.count++
 }
 
-// forget drops what has expired, a step at once: a map from which single nonces were taken, for
-// hours, would grow to several times what it holds. It looks at more than one number only when
-// a step has ended.
+// forget drops expired steps. A single map from which single nonces were removed would, over hours,
+// grow to several times its content. Unless a step has ended, this costs one comparison.
 func (r *Replay) forget(now int64) {
 	if len(r.steps) == 0 || now < r.next {
 		return

@@ -1,11 +1,29 @@
-// Package token verifies and issues the tokens that stand in for a password: JSXC's
-// time-limited token and the one-time token of Prosody's mod_auth_token (PROTOCOLS
-// section 5). It is pure: the time is passed in, nothing is stored but in Replay, and
-// no backend is asked.
+// Package token verifies and issues tokens that are used in place of a password: JSXC's time-limited
+// token and the one-time token of Prosody's mod_auth_token. It is pure: the time is passed in,
+// nothing is stored except in Replay, and no backend is asked. A text that is not a token of the
+// exact form is a password, to be tried as one.
 //
-// Both tokens sign the text user@domain, so an '@' in either name would let one
-// signature serve two identities; such names are refused here too, although
-// auth.NewIdentity does not let them through.
+// # JSXC
+//
+// Nextcloud's JSXC app issues a token to a browser session that is logged in, so the browser
+// can log in to the XMPP server without the password. It is 23 bytes, as 31 letters of base64 in which O, I
+// and l are replaced by -, $ and %: a version byte (0), the first 16 bytes of
+// HMAC-SHA256(secret, version | key id | expiry | user@domain), the key id (the first two bytes of
+// SHA-256(secret)), and the expiry as a 32-bit big-endian Unix time. It may be used any number of times until then.
+//
+// xcauth, the previous implementation, accepts more spellings than the issuer writes, compares
+// no key id and verifies no token of a non-ASCII address. Here exactly the issuer's form is
+// accepted, and the address is signed as bytes.
+//
+// # mod_auth_token
+//
+// A token is a one-time password (RFC 6238: SHA-1, 30 seconds, 8 digits), a nonce of digits, a
+// space and base64(HMAC-SHA256(secret, password | nonce | user@host)). The issuer writes nonces
+// of 32 digits. It is valid once, for one step before and after its own. Replay keeps the used ones.
+//
+// Both tokens sign the text user@domain, so an '@' in either name would make one signature valid
+// for two identities. Such names are refused here too, although auth.NewIdentity does not accept
+// them.
 package token
 
 import (
@@ -20,19 +38,19 @@ import (
 	"postern/internal/auth"
 )
 
-// Status is what Verify makes of a password. Only Valid lets a user in: anything else
-// means that the password is to be tried as a password.
+// Status is the result of Verify. Only Valid is a login; after anything else the text is to be
+// tried as a password.
 type Status uint8
 
 const (
-	// NotToken: the text is no token of this kind.
+	// NotToken: the text is not a token of this kind.
 	NotToken Status = iota
 	// Valid: signed for this identity, and its time has not run out.
 	Valid
-	// Expired: signed for this identity, but too old. A one-time token has no readable
+	// Expired: signed for this identity, but too old. A one-time token does not contain its
 	// time, so an old one is Invalid.
 	Expired
-	// Invalid: the form of a token, but not one of ours for this identity and time.
+	// Invalid: the form of a token, but not signed for this identity and time.
 	Invalid
 )
 
@@ -52,10 +70,10 @@ func (s Status) String() string {
 // ErrSecret is wrapped by the errors about a secret or seed that cannot be used.
 var ErrSecret = errors.New("unusable token secret")
 
-// ErrFormat is wrapped by the errors about a text that is no token.
+// ErrFormat is wrapped by the errors about a text that is not a token.
 var ErrFormat = errors.New("not a token of this kind")
 
-// Info is what a token tells without its secret.
+// Info is the content of a token that can be read without its secret.
 type Info struct {
 	Version     uint8     // jsxc: the layout; 0 is the only one known
 	KeyID       [2]byte   // jsxc: which secret signed it, see KeyID
@@ -80,8 +98,7 @@ func ambiguous(id auth.Identity) bool {
 		strings.IndexByte(id.User, '@') >= 0 || strings.IndexByte(id.Domain, '@') >= 0
 }
 
-// checkSecrets refuses a list without a secret and an empty secret: anyone can sign
-// with that.
+// checkSecrets refuses an empty list and an empty secret, which is not secret.
 func checkSecrets(secrets []auth.Secret) error {
 	if len(secrets) == 0 {
 		return fmt.Errorf("%w: none is given", ErrSecret)
@@ -94,8 +111,8 @@ func checkSecrets(secrets []auth.Secret) error {
 	return nil
 }
 
-// keyedMAC is an HMAC with its key worked in, ready to be used by many goroutines at
-// once. Keying costs more than a signature, hence the pool.
+// keyedMAC is an HMAC with a key, for many goroutines at once. Keying costs more than a
+// signature, hence the pool.
 type keyedMAC struct{ pool sync.Pool }
 
 func newKeyedMAC(newHash func() hash.Hash, key []byte) *keyedMAC {
@@ -104,22 +121,22 @@ func newKeyedMAC(newHash func() hash.Hash, key []byte) *keyedMAC {
 	return m
 }
 
-// macState is one computation. Its buffers are kept for the next one, so that a
-// verification allocates nothing.
+// macState is one computation. Its buffers are reused, so that a verification does not
+// allocate.
 type macState struct {
 	hash hash.Hash
 	text []byte // what is to be signed
 	out  []byte
 }
 
-// begin returns a state whose text is empty. It must be given back with end.
+// begin returns a state with an empty text. It must be given back with end.
 func (m *keyedMAC) begin() *macState {
 	s := m.pool.Get().(*macState)
 	s.text, s.out = s.text[:0], s.out[:0]
 	return s
 }
 
-// end gives s back. The signature is wiped: it is what a token is worth.
+// end gives s back and wipes the signature, which is as good as a token.
 func (m *keyedMAC) end(s *macState) {
 	clear(s.out[:cap(s.out)])
 	m.pool.Put(s)

@@ -15,7 +15,7 @@ import (
 	"postern/internal/auth"
 )
 
-// The one-time token (PROTOCOLS 5.2) and its one-time password (RFC 6238).
+// The one-time token and its one-time password (RFC 6238).
 const (
 	otpDigits      = 8
 	otpModulus     = 100_000_000
@@ -27,14 +27,14 @@ const (
 )
 
 // TOTP verifies and issues the tokens of Prosody's mod_auth_token. It is safe for
-// concurrent use. That a token is used once only is up to the caller, with Replay.
+// concurrent use. The caller ensures with Replay that a token is used only once.
 type TOTP struct {
 	otp  *keyedMAC
 	keys []*keyedMAC
 }
 
-// Nonce names one token, for as long as it could be used again. It is comparable, and
-// tells nothing that would help to make a token.
+// Nonce identifies one token until it expires. It is comparable, and contains nothing that would
+// help to make a token.
 type Nonce struct {
 	// ID is the SHA-256 of address, one-time password and nonce.
 	ID [sha256.Size]byte
@@ -66,9 +66,8 @@ func NewTOTP(seedBase32 auth.Secret, secrets []auth.Secret) (*TOTP, error) {
 	return t, nil
 }
 
-// Verify reports what password is worth as a token of id at the time now: NotToken,
-// Valid or Invalid. With Valid, nonce must be given to Replay.Use before the user is
-// let in; without it, nonce is zero.
+// Verify checks password as a token of id at the time now: it is NotToken, Valid or Invalid. If
+// Valid, the login is allowed only if Replay.Use accepts the nonce; otherwise nonce is zero.
 func (t *TOTP) Verify(id auth.Identity, password string, now time.Time) (status Status, nonce Nonce) {
 	digits, signature, ok := splitTOTP(password)
 	if !ok {
@@ -76,15 +75,15 @@ func (t *TOTP) Verify(id auth.Identity, password string, now time.Time) (status 
 	}
 	counter, current := t.counterOf(digits[:otpDigits], now)
 	// The signature is checked even for a wrong one-time password, so that the time
-	// taken does not tell which of the two was wrong.
+	// taken does not reveal which of the two was wrong.
 	if signed := t.signed(id, digits, signature); !current || !signed || ambiguous(id) {
 		return Invalid, Nonce{}
 	}
 	return Valid, Nonce{ID: nonceID(id, digits), Expires: (counter + otpSteps + 1) * otpStep}
 }
 
-// counterOf returns the latest counter within the window around now whose one-time
-// password is otp: should two of them have it, the nonce is kept for the longer time.
+// counterOf returns the latest counter within the window around now that has otp as its one-time
+// password: if two of them have it, the nonce is kept for the longer time.
 func (t *TOTP) counterOf(otp string, now time.Time) (counter int64, ok bool) {
 	state := t.otp.begin()
 	defer t.otp.end(state)
@@ -166,8 +165,8 @@ func nonceID(id auth.Identity, digits string) [sha256.Size]byte {
 	return sha256.Sum256(text)
 }
 
-// Issue makes a token of id with a random nonce. It is good once, now, and for the 30
-// to 60 seconds after. The error wraps auth.ErrMalformed for an identity that no token
+// Issue makes a token of id with a random nonce. It is valid once, from now and for another 30
+// to 60 seconds. The error wraps auth.ErrMalformed for an identity that no token
 // may name; a time before 1970 is refused too.
 func (t *TOTP) Issue(id auth.Identity, now time.Time) (auth.Secret, error) {
 	if err := signable(id); err != nil {
@@ -200,15 +199,15 @@ func appendRandomDigits(dst []byte, n int) []byte {
 	return dst
 }
 
-// LooksTOTP reports whether password has the form of a one-time token: exactly when
-// Verify would not say NotToken.
+// LooksTOTP reports whether password has the form of a one-time token, so that Verify would not
+// return NotToken.
 func LooksTOTP(password string) bool {
 	_, _, ok := splitTOTP(password)
 	return ok
 }
 
-// InspectTOTP returns what a one-time token tells without seed and secret, which is no
-// more than its form. The error wraps ErrFormat.
+// InspectTOTP returns the readable content of a one-time token, which is no more than its form. The
+// error wraps ErrFormat.
 func InspectTOTP(token string) (Info, error) {
 	digits, _, ok := splitTOTP(token)
 	if !ok {

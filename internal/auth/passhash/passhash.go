@@ -1,5 +1,7 @@
-// Package passhash hashes passwords for the disk cache and the users file:
-// bcrypt, with a pre-hash for passwords longer than the 72 bytes bcrypt reads.
+// Package passhash hashes passwords for the disk cache and the users file: bcrypt, with a pre-hash
+// for passwords longer than the 72 bytes that bcrypt reads. Without it, two long passwords with the
+// same beginning would be one password. bcrypt is slow by design, so that a stolen store
+// is hard to use; its cost is a setting.
 package passhash
 
 import (
@@ -20,9 +22,8 @@ const (
 	MaxCost     = 16
 )
 
-// longPrefix marks the hash of a password of more than 72 bytes: bcrypt of the
-// base64 of its SHA-256. Without the mark two long passwords with one beginning
-// would be one password.
+// longPrefix marks the hash of a password of more than 72 bytes: bcrypt of the base64 of its
+// SHA-256.
 const longPrefix = "sha256:"
 
 // maxPlain is what bcrypt reads of a password.
@@ -31,7 +32,7 @@ const maxPlain = 72
 // hashLen is the length of a bcrypt hash in its text form.
 const hashLen = 60
 
-// ErrHash means that a stored hash is not one that this package would check.
+// ErrHash means that a stored hash is not one that this package accepts.
 var ErrHash = errors.New("not a usable bcrypt hash")
 
 // New hashes password at the given cost, which costs CPU time by design (about a
@@ -58,7 +59,7 @@ func New(password string, cost int) (string, error) {
 	return prefix + string(hash), nil
 }
 
-// Match reports whether password is the one that hash was made of. Hashes of other
+// Match reports whether hash is one of password. Hashes of other
 // programs ($2a$, $2b$, $2y$) are accepted. It is false, without any computation,
 // for an empty password, one with a NUL (C implementations stop there), and a hash
 // that Check refuses.
@@ -76,9 +77,9 @@ func Match(hash, password string) bool {
 	return bcrypt.CompareHashAndPassword([]byte(plain), []byte(password)) == nil
 }
 
-// SameLength returns hash as if it were of a password as long as this one, so that Match computes, at
-// the same cost, where it would tell by its speed that the lengths differ. Unless that is hash
-// itself, the outcome means nothing.
+// SameLength returns hash as if it were of a password as long as this one. Match then always computes,
+// at the same cost, where its speed would otherwise reveal that the lengths differ. If the result
+// is not hash itself, the outcome of Match is meaningless.
 func SameLength(hash, password string) string {
 	plain := strings.TrimPrefix(hash, longPrefix)
 	if len(password) > maxPlain {

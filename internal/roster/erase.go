@@ -1,7 +1,6 @@
 package roster
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -9,44 +8,15 @@ import (
 	"postern/internal/store"
 )
 
-// ImportUser returns the changes that take over what another program has told the XMPP server of
-// a user; none if something is known already. u.Groups are sorted.
-func (s State) ImportUser(id auth.Identity, u User) ([]store.Op, error) {
-	id = Login(id)
-	_, err := s.Store.Get(s.userKey(id))
-	if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	return []store.Op{s.putUser(id, &u)}, nil
-}
-
-// ImportGroup does the same for a group with members as the other program has written them. They
-// may be there or not: xcauth noted them whether its commands had succeeded or failed. So the
-// server is asked before the group is next compared.
-func (s State) ImportGroup(name string, members []string) ([]store.Op, error) {
-	_, err := s.Store.Get(s.groupKey(name))
-	if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	g := Group{Dirty: true}
-	for _, address := range members {
-		g.Members = append(g.Members, fold(address))
-	}
-	slices.Sort(g.Members)
-	g.Members = slices.Compact(g.Members)
-	return []store.Op{s.putGroup(name, &g)}, nil
-}
-
 // Erased counts what Erase removes.
 type Erased struct {
 	Users  int // records of users
-	Groups int // that name one of them
+	Groups int // records of groups with one of them
 }
 
 // Erase returns the changes that remove a user from all domains' rosters, or, with an empty user
-// name, a domain with its users. A group that names one of them keeps its other members, and
-// their answers are compared once more: before anything is done to it again, its members are
-// read from the XMPP server.
+// name, a domain with its users. A group with one of them keeps its other members and
+// becomes dirty, and their next answers are applied anew.
 func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error) {
 	id = Login(id)
 	e := eraser{hit: func(address string) bool {
@@ -74,12 +44,12 @@ func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error
 	return e.ops, e.n, err
 }
 
-// eraser sees the records in the order of their keys, and so a domain's groups before its users.
+// eraser visits the records in the order of their keys, so a domain's groups come before its users.
 type eraser struct {
 	hit     func(address string) bool
 	ops     []store.Op
 	n       Erased
-	doubted map[string]bool // keys of users whose groups have lost a member
+	doubted map[string]bool // keys of the remaining members of such groups
 }
 
 func (e *eraser) group(s State, name string, value []byte, gone bool) {

@@ -27,7 +27,7 @@ func TestBar(t *testing.T) {
 		want  auth.Answer
 		asked int
 	}{
-		{"nobody is known", User{}, keyA, 0, true, Accepted, bar, 0},
+		{"no verifier", User{}, keyA, 0, true, Accepted, bar, 0},
 		{"hot", fresh(keyA), keyA, time.Minute, true, Refused, allow(auth.SourceHot), 0},
 		{"fresh on disk", fresh(Key{}), keyA, time.Minute, true, Refused, allow(auth.SourceCache), 0},
 		{"fresh on disk, another secret", fresh(Key{}), keyB, time.Minute, true, Accepted, bar, 0},
@@ -47,7 +47,7 @@ func TestBar(t *testing.T) {
 			if got.Verdict != c.want.Verdict || got.Source != c.want.Source || asked != c.asked {
 				t.Errorf("answered %v (%v) after %d questions, want %v (%v) after %d", got.Verdict, got.Source, asked, c.want.Verdict, c.want.Source, c.asked)
 			}
-			if c.asked == 0 && (len(c.user.Refusals) > 0 || c.name != "nobody is known" && len(c.user.Verifiers) != 1) {
+			if c.asked == 0 && (len(c.user.Refusals) > 0 || c.name != "no verifier" && len(c.user.Verifiers) != 1) {
 				t.Errorf("remembered %+v", c.user)
 			}
 		})
@@ -98,7 +98,7 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
-// drive runs a flow whose secret is that of hashA if key is keyA.
+// drive runs a login whose secret is that of hashA if key is keyA.
 func drive(t *testing.T, f *Login, u *User, key Key, now unixtime.Time, ran bool, backend func(known bool) Outcome) (a auth.Answer, asked int) {
 	t.Helper()
 	w := work{rules: defaults(), ran: ran, backend: backend, source: auth.SourceLimitBudget, made: "made"}

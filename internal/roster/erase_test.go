@@ -75,8 +75,8 @@ func TestAdoptAndErase(t *testing.T) {
 	}
 }
 
-// A user is erased who still is in a group at the backend. The others keep the group whatever
-// is carried out next, nobody names the user meanwhile, and the answer of one of them, though
+// A user is erased that is still in a group at the backend. The others keep the group whatever
+// is carried out next, no step names the user meanwhile, and the answer of one of them, though
 // it is as it was, brings the user back.
 func TestEraseLeavesTheOthers(t *testing.T) {
 	path, fake := filepath.Join(t.TempDir(), "groups"), newFake()

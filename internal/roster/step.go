@@ -1,0 +1,40 @@
+package roster
+
+// Command is a command to an XMPP server.
+type Command uint8
+
+// The commands, by their names in ejabberd.
+const (
+	SetVCard   Command = iota // set_vcard: the full name of a user
+	Create                    // srg_create
+	GetMembers                // srg_get_members
+	UserAdd                   // srg_user_add
+	UserDel                   // srg_user_del
+)
+
+var commandNames = [...]string{"set_vcard", "srg_create", "srg_get_members", "srg_user_add", "srg_user_del"}
+
+// String returns ejabberd's name of a command.
+func (c Command) String() string { return commandNames[c] }
+
+// Step is one command with its arguments: name and host of the user or member, the group and its
+// host, the full name.
+type Step struct {
+	Command     Command
+	User, Host  string
+	Group, Home string
+	Name        string
+}
+
+// Args are the command and its arguments as ejabberdctl takes them.
+func (s Step) Args() []string {
+	switch s.Command {
+	case SetVCard:
+		return []string{s.Command.String(), s.User, s.Host, "FN", s.Name}
+	case Create:
+		return []string{s.Command.String(), s.Group, s.Home, s.Group, s.Group, s.Group}
+	case GetMembers:
+		return []string{s.Command.String(), s.Group, s.Home}
+	}
+	return []string{s.Command.String(), s.User, s.Host, s.Group, s.Home}
+}
