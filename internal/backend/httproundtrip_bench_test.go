@@ -1,11 +1,20 @@
 package backend
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 const benchAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Length: 53\r\n\r\n" +
@@ -44,8 +53,10 @@ func echoing(tb testing.TB) (url string) {
 
 var benchBody = []byte("operation=auth&username=joe&domain=example.org&password=password")
 
-func ours(tb testing.TB) func() error {
-	c, err := newHTTPClient(HTTPOptions{URL: echoing(tb), UserAgent: "x"})
+func ours(tb testing.TB) func() error { return oursAt(tb, echoing(tb)) }
+
+func oursAt(tb testing.TB, url string) func() error {
+	c, err := newHTTPClient(HTTPOptions{URL: url, UserAgent: "x"})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -58,35 +69,105 @@ func ours(tb testing.TB) func() error {
 	}
 }
 
-// BenchmarkExchange is one question to a server that answers at once, beside the same by package
-// net/http's client.
-func BenchmarkExchange(b *testing.B) {
-	run := func(b *testing.B, ask func() error) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := ask(); err != nil {
-				b.Fatal(err)
-			}
+// tuned asks by package net/http's client, as near to the promises of ours as its options allow.
+func tuned(tb testing.TB) func() error {
+	url := serverProcess(tb)
+	transport := &http.Transport{
+		DisableCompression: true, MaxIdleConns: 32, MaxIdleConnsPerHost: 32, IdleConnTimeout: keptFor,
+		MaxResponseHeaderBytes: maxHeader, WriteBufferSize: 4 << 10, ReadBufferSize: 4 << 10,
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	}
+	tb.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}, "User-Agent": {"x"}}
+	return func() error {
+		ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(benchBody))
+		if err != nil {
+			return err
+		}
+		req.Header = header
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		_, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		return err
+	}
+}
+
+// serverEnv makes the test binary a server that answers benchAnswer until its input ends.
+const serverEnv = "POSTERN_TEST_HTTP_SERVER"
+
+// serverProcess starts a server in a process of its own, whose CPU time does not count.
+func serverProcess(tb testing.TB) (url string) {
+	tb.Helper()
+	child := exec.Command(os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkExchange$", "-test.benchtime=1x")
+	child.Env = append(os.Environ(), serverEnv+"=1")
+	in, err := child.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { in.Close(); _ = child.Wait() })
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if url, found := strings.CutPrefix(lines.Text(), "url "); found {
+			return url
 		}
 	}
-	b.Run("own", func(b *testing.B) { run(b, ours(b)) })
-	b.Run("net/http", func(b *testing.B) {
-		transport := &http.Transport{DisableCompression: true}
-		defer transport.CloseIdleConnections()
-		url := echoing(b)
-		run(b, func() error {
-			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, strings.NewReader(string(benchBody)))
-			if err != nil {
-				return err
-			}
-			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			resp, err := transport.RoundTrip(req)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			_, err = io.ReadAll(resp.Body)
-			return err
-		})
-	})
+	tb.Fatal("the server process has not said its URL")
+	return ""
+}
+
+// cpu is the CPU time that this process has used, in user and system mode.
+func cpu(tb testing.TB) time.Duration {
+	tb.Helper()
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
+}
+
+// BenchmarkExchange compares the CPU time of this process per question with that of package
+// net/http's client, for one and for 16 questions at a time, to a server in another process.
+func BenchmarkExchange(b *testing.B) {
+	if os.Getenv(serverEnv) != "" {
+		fmt.Println("url " + echoing(b))
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	own := func(tb testing.TB) func() error { return oursAt(tb, serverProcess(tb)) }
+	for _, parallel := range []int{1, 16} {
+		for name, connect := range map[string]func(testing.TB) func() error{"own": own, "net/http": tuned} {
+			b.Run(fmt.Sprintf("%s/%d", name, parallel), func(b *testing.B) {
+				ask := connect(b)
+				b.ReportAllocs()
+				b.ResetTimer()
+				before := cpu(b)
+				var wg sync.WaitGroup
+				for side := range parallel {
+					wg.Go(func() {
+						for n := side; n < b.N; n += parallel {
+							if err := ask(); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+			})
+		}
+	}
 }
