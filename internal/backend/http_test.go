@@ -132,10 +132,10 @@ func TestBrokenAnswers(t *testing.T) {
 			"body too short":   {ok + "Content-Length: 1000\r\n\r\n" + k.yes, "closed the connection"},
 			"bad length":       {ok + "Content-Length: " + canary + "\r\n\r\n" + k.yes, "not valid HTTP"},
 			"two lengths":      {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + k.yes, "not valid HTTP"},
-			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "no JSON object"},
+			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "not a JSON object"},
 			"bad chunk":        {ok + "Transfer-Encoding: chunked\r\n\r\n" + canary + "\r\n" + k.yes, "not valid HTTP"},
 			"chunk breaks off": {ok + "Transfer-Encoding: chunked\r\n\r\nff\r\n" + k.yes, "closed the connection"},
-			"garbage":          {ok + "\r\n\x00\xff" + canary, "no JSON object"},
+			"garbage":          {ok + "\r\n\x00\xff" + canary, "not a JSON object"},
 			"long header":      {ok + "X: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n" + k.yes, "not valid HTTP"},
 		}
 		for name, c := range cases {

@@ -288,11 +288,11 @@ func FuzzJSXCAnswer(f *testing.F) {
 		for _, op := range []auth.Operation{auth.OpAuth, auth.OpIsUser, auth.OpRoster} {
 			q := Query{Op: op, User: "joe", Domain: "d", Secret: auth.NewSecret(canary)}
 			location := (&url.URL{Scheme: "https", Host: "h", Path: string(body)}).String()
-			r := checked(t, classifyJSXC(q, reply{status: status, location: location, body: body}))
+			r := checked(t, classifyJSXC(q, response{status: status, location: location, body: body}))
 			if r.Class == Accepted && (status != 200 || !strings.Contains(string(body), "s")) {
 				t.Errorf("accepted: HTTP %d, %q", status, body)
 			}
-			checked(t, classifyJSON(q, reply{status: status, location: location, body: body}))
+			checked(t, classifyJSON(q, response{status: status, location: location, body: body}))
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -13,54 +14,52 @@ import (
 	"postern/internal/auth"
 )
 
-// NextcloudOptions shape a backend that asks Nextcloud itself. Zero numbers and durations
-// mean the defaults of config.hcl.example.
+// NextcloudOptions configure a backend that asks Nextcloud itself. Zero numbers and durations mean
+// the defaults of config.hcl.example.
 type NextcloudOptions struct {
-	HTTPOptions // URL is where Nextcloud starts
-	// AdminUser is the service account's name, an administrator or group administrator; empty:
-	// there is none.
+	HTTPOptions // URL is the base URL of Nextcloud
+	// AdminUser is the name of the service account, an administrator or group administrator. Empty
+	// means that there is none.
 	AdminUser     string
 	AdminPassword auth.Secret
-	// AcceptOtherID lets people in whose login resolves to an account of another name, as mail
-	// addresses do.
+	// AcceptOtherID allows logins that resolve to an account of another name, as mail addresses do.
 	AcceptOtherID bool
-	// MaxDelay is the longest time by which Nextcloud may slow down each login after failed ones
-	// before it is left alone.
+	// MaxDelay is the longest delay of logins, which Nextcloud raises after failed ones, at which it
+	// is still asked.
 	MaxDelay time.Duration
-	// MaxMembers bounds the people of one shared roster.
+	// MaxMembers bounds the members of one shared roster.
 	MaxMembers int
 }
 
-// Bounds and lifetimes of what is remembered.
 const (
-	maxAccounts = 50000          // users whose login name is known
-	knownFor    = 24 * time.Hour // after a login, the user is surely the backend's
+	maxLogins = 50000          // users in the loginCache
+	knownFor  = 24 * time.Hour // how long a login proves that the user exists here
 )
 
-// nextcloud asks Nextcloud through its OCS API, which every Nextcloud has (FIELD 3.2).
+// nextcloud asks Nextcloud through its OCS API, which needs no app.
 type nextcloud struct {
-	client   *httpClient
-	options  NextcloudOptions
-	base     string // path of the URL without a slash at its end
-	now      func() time.Time
-	accounts *accounts
-	service  *service // nil without a service account
+	client  *httpClient
+	options NextcloudOptions
+	base    string // path of the URL without a trailing slash
+	now     func() time.Time
+	logins  *loginCache
+	service *service // nil without a service account
 
-	// Failures by postern's own doing make Nextcloud slow all its logins down: after each one
-	// it is asked how much.
+	// Each failed login may make Nextcloud delay all logins from postern's address, so the delay is
+	// asked for when failures differs from checked.
 	failures atomic.Uint64
-	looked   atomic.Uint64 // the failures that are accounted for
+	checked  atomic.Uint64
 }
 
 var _ Prober = (*nextcloud)(nil)
 
-// NewNextcloud returns a backend that asks the Nextcloud at o.URL. It answers auth, and with
-// a service account isuser, roster and setpass; without one, isuser is Unsure. It is a
-// Prober. Errors say what to correct in the options.
+// NewNextcloud returns a backend that asks the Nextcloud at o.URL. It answers auth, and with a
+// service account isuser, roster and setpass; without one, isuser is Unsure. It is a Prober. Its
+// errors say what to correct in the options.
 func NewNextcloud(o NextcloudOptions) (Backend, error) {
 	o.URL = strings.TrimRight(o.URL, "/")
 	if strings.ContainsAny(o.URL, "?#") {
-		return nil, errors.New("url must have no query and no fragment: it is where Nextcloud starts")
+		return nil, errors.New("url must have no query and no fragment: it is the base URL of Nextcloud")
 	}
 	if (o.AdminUser == "") != o.AdminPassword.Empty() || strings.Contains(o.AdminUser, ":") {
 		return nil, errors.New("a service account needs both admin_user, without a colon, and admin_password")
@@ -75,7 +74,7 @@ func NewNextcloud(o NextcloudOptions) (Backend, error) {
 	if o.MaxMembers <= 0 {
 		o.MaxMembers = 10000
 	}
-	n := &nextcloud{client: client, options: o, base: strings.TrimSuffix(client.target, "/"), now: time.Now, accounts: newAccounts(maxAccounts)}
+	n := &nextcloud{client: client, options: o, base: strings.TrimSuffix(client.target, "/"), now: time.Now, logins: newLoginCache(maxLogins)}
 	if o.AdminUser != "" {
 		n.service = &service{}
 	}
@@ -85,7 +84,7 @@ func NewNextcloud(o NextcloudOptions) (Backend, error) {
 // Close implements Backend.
 func (n *nextcloud) Close() error { n.client.close(); return nil }
 
-// Ask implements Backend. The document of a roster has the form of the JSXC app's.
+// Ask implements Backend. The body of a roster has the form of the JSXC app's.
 func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 	switch q.Op {
 	case auth.OpAuth, auth.OpIsUser:
@@ -103,35 +102,36 @@ func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 	if q.Op == auth.OpIsUser && n.service == nil {
 		return Result{Class: Unsure, Err: errNoService}
 	}
-	if r, slow := n.slowed(ctx); slow {
+	if r, delayed := n.delayed(ctx); delayed {
 		return r
 	}
 	switch q.Op {
 	case auth.OpAuth:
 		return n.login(ctx, q, names)
 	case auth.OpIsUser:
-		return n.isUser(ctx, q, names)
+		_, r := n.account(ctx, q, names)
+		return r
 	case auth.OpSetPass:
 		return n.setPassword(ctx, q, names)
 	}
 	return n.roster(ctx, q, names)
 }
 
-// Why an answer is what it is.
+// Reasons for results.
 var (
-	errNoService = errors.New("without a service account (admin_user) nobody can be looked up")
-	errOtherID   = errors.New("the login is that of an account of another name; accept_other_id would allow it")
-	errAppOnly   = errors.New("the server let nobody in without calling the password wrong: the user may need an app password (two-factor login, token_auth_enforced)")
+	errNoService = errors.New("users cannot be looked up without a service account (admin_user)")
+	errOtherID   = errors.New("the login leads to an account of another name; accept_other_id would allow it")
+	errAppOnly   = errors.New("the server refused the login without calling the password wrong: the user may need an app password (two-factor login, token_auth_enforced)")
 )
 
-// login checks a password. Every name that the server refuses is an attempt counted against
-// postern's address, so once the login name of a user is known no other is tried.
+// login checks a password. Every refused login name counts as a failure of postern's address, so
+// once the login name of a user is known, no other is tried.
 func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
-	if password := q.Secret.Reveal(); password == "" || password == "0" { // PHP takes "0" for none
+	if password := q.Secret.Reveal(); password == "" || password == "0" { // PHP takes "0" for empty
 		return Result{Class: Refused}
 	}
 	tried := names
-	last, known := n.accounts.get(q.key(), names)
+	last, known := n.logins.get(q.key(), names)
 	if known {
 		tried = []string{last.name}
 	}
@@ -143,60 +143,49 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 			answer.Err = errOtherID
 			return answer
 		case r.Class == Accepted:
-			n.accounts.put(q.key(), account{name, id, n.now()})
+			n.logins.put(q.key(), lastLogin{name, id, n.now()})
 			r.Attempts = i
 			return r
 		case r.Class == Refused:
 			answer.Err = r.Err
 			answer.Attempts++
-			if r.Known { // and disabled: nobody else is to say yes
+			if r.Known { // a disabled account: no other backend may accept
 				answer.Known = true
 				return answer
 			}
 		case i > 0:
-			// One of the names was refused, perhaps rightly: no cache may serve in grace.
+			// The refusal may be right, so no cache may serve in grace.
 			return Result{Class: Misconfigured, Suspect: true, Attempts: i, Err: fmt.Errorf("the password was refused under one login name, and under the next: %w", r.Err)}
 		default:
 			return r
 		}
 	}
 	if n.service != nil {
-		return n.judge(ctx, q, names, answer)
-	}
-	return answer
-}
-
-// judge tells for a chain of backends what a refusal means: the user is known here, or surely
-// is not. Whoever is not known cannot be kept from trying first, since some of Nextcloud's user
-// backends make an account at its first login.
-func (n *nextcloud) judge(ctx context.Context, q Query, names []string, answer Result) Result {
-	_, r := n.account(ctx, q, names)
-	switch {
-	case r.Class == Accepted:
-		answer.Known = true
-	case r.Class == Refused && r.Absent:
-		answer.Known, answer.Absent = false, true
-	}
-	return answer
-}
-
-// among reports whether an account's name is one of the login names, letter case aside as
-// Nextcloud compares them.
-func among(id string, names []string) bool {
-	for _, name := range names {
-		if strings.EqualFold(id, name) {
-			return true
+		// A chain of backends needs to know whether the refused user exists here. This is not
+		// asked before the login, since some of Nextcloud's user backends create an account at its
+		// first login.
+		_, r := n.account(ctx, q, names)
+		switch {
+		case r.Class == Accepted:
+			answer.Known = true
+		case r.Class == Refused && r.Absent:
+			answer.Known, answer.Absent = false, true
 		}
 	}
-	return false
+	return answer
 }
 
-// try is one attempt to log in. It returns the name of the account.
+// among reports whether id is one of the login names. Nextcloud ignores their case.
+func among(id string, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(id, name) })
+}
+
+// try makes one attempt to log in. It returns the account's id.
 func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret) (id string, r Result) {
 	begun := n.now()
-	a, err := n.ask(ctx, http.MethodGet, "cloud/user", basic(name, secret.Reveal()), nil)
+	a, err := n.call(ctx, http.MethodGet, "cloud/user", basic(name, secret.Reveal()), nil)
 	if n.now().Sub(begun) > n.options.MaxDelay {
-		n.failures.Add(1) // others may fail from the same address
+		n.failures.Add(1) // other logins from this address may have failed
 	}
 	if err != nil {
 		return "", Result{Class: Outage, Err: err}
@@ -208,19 +197,19 @@ func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret) (i
 	return id, r
 }
 
-// classifyLogin gives the answers to an attempt their meaning (FIELD 3.2).
+// classifyLogin classifies the answer to a login.
 func classifyLogin(a ocs, secret string) (id string, r Result) {
 	if r, ok := a.fault(secret); !ok {
 		return "", r
 	}
 	switch {
 	case a.denied():
-		// So newer versions say where they want a password of another kind. The text is not translated.
+		// Newer versions say this where they require an app password. The text is not translated.
 		if strings.Contains(a.message, "not logged in") {
 			return "", Result{Class: Refused, Err: errAppOnly}
 		}
 		return "", Result{Class: Refused}
-	case a.fine():
+	case a.ok():
 		return classifyAccount(a)
 	case a.status == http.StatusNotFound:
 		return "", misconfigured("HTTP 404: the server has no user API; enable its app provisioning_api")
@@ -240,7 +229,7 @@ func classifyAccount(a ocs) (id string, r Result) {
 	}
 	enabled := true
 	if raw, given := data["enabled"]; given && json.Unmarshal(raw, &enabled) != nil {
-		return "", outage("HTTP 200, but whether the account is enabled is not told")
+		return "", outage("HTTP 200, but not whether the account is enabled")
 	}
 	if !enabled {
 		return id, Result{Class: Refused, Known: true, Err: errors.New("the account is disabled")}

@@ -191,7 +191,7 @@ func TestNextcloudRemembersTheRule(t *testing.T) {
 		t.Errorf("by other rules: %v, asked %q", r.Class, asked)
 	}
 	// What is remembered is bounded: the one seen longest ago is forgotten.
-	n.accounts = newAccounts(1)
+	n.logins = newLoginCache(1)
 	login("max", canary, Accepted, true, "max", "max@dom.example")
 	login("joe", canary, Accepted, true, "joe")
 	login("max", canary, Accepted, true, "max", "max@dom.example")

@@ -68,7 +68,7 @@ func TestNextcloudProof(t *testing.T) {
 	if first, again := proofs(), proofs(); first != 1 || again != 0 {
 		t.Errorf("%d proofs, then %d; want 1 and none", first, again)
 	}
-	s.Advance(provenFor)
+	s.Advance(rightsTTL)
 	if got := proofs(); got != 1 {
 		t.Errorf("%d proofs after an hour, want 1", got)
 	}
@@ -122,7 +122,7 @@ func TestNextcloudServiceRefused(t *testing.T) {
 		t.Errorf("a login: %v, %v", r.Class, r.Err)
 	}
 	s.Change(func(state *nextcloudtest.State) { state.Users[0].Password = "wrong" }) // the cure
-	s.Advance(refusedFor)
+	s.Advance(refusalTTL)
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Accepted {
 		t.Errorf("an hour later: %v, %v", r.Class, r.Err)
 	}
@@ -145,7 +145,7 @@ func TestNextcloudJudges(t *testing.T) {
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Refused || r.Known || !r.Absent {
 		t.Errorf("joe, removed: %+v", r)
 	}
-	if _, known := n.accounts.get("joe\x00dom.example", []string{"joe"}); known {
+	if _, known := n.logins.get("joe\x00dom.example", []string{"joe"}); known {
 		t.Error("joe is still remembered")
 	}
 }

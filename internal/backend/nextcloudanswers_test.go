@@ -34,7 +34,7 @@ func TestNextcloudAnswers(t *testing.T) {
 		"an odd enabled":              {200, "", envelope("200", `"OK"`, `{"id":"joe","enabled":"yes"}`), Outage, "enabled"},
 		"a failure with 200":          {200, "", envelope("997", `""`, `{"id":"joe"}`), Outage, "not the API's"},
 		"version 1's yes":             {200, "", envelope("100", `""`, `{"id":"joe"}`), Outage, "not the API's"},
-		"a page":                      {200, "", page, Misconfigured, "page for people"},
+		"a page":                      {200, "", page, Misconfigured, "HTML page"},
 		"an empty answer":             {200, "", "", Outage, "not the API's"},
 		"a truncated answer":          {200, "", joe[:len(joe)-5], Outage, "not the API's"},
 		"JSON that is none of its":    {200, "", `{"success":true}`, Outage, "not the API's"},
@@ -43,7 +43,7 @@ func TestNextcloudAnswers(t *testing.T) {
 		"no, and the code is HTTP's":  {401, "", envelope("401", `""`, `[]`), Refused, ""},
 		"an app password is wanted":   {401, "", envelope("997", `"Current user is not logged in"`, `[]`), Refused, "app password"},
 		"no, says another program":    {401, "", page, Misconfigured, "in front of it"},
-		"no, but it breaks off":       {401, "", "cut", Outage, "broke off"},
+		"no, but it breaks off":       {401, "", "cut", Outage, "incomplete"},
 		"forbidden":                   {403, "", envelope("403", `""`, `[]`), Refused, ""},
 		"forbidden by another":        {403, "", page, Misconfigured, "in front of it"},
 		"a strange host name":         {400, "", page, Misconfigured, "trusted_domains"},
@@ -188,13 +188,13 @@ func FuzzNextcloudAnswer(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte, odd bool) {
-		a := parseOCS(reply{status: status, body: body, location: string(body), maintenance: odd, cut: odd})
+		a := parseOCS(response{status: status, body: body, location: string(body), maintenance: odd, truncated: odd})
 		id, r := classifyLogin(a, canary)
 		checked(t, r)
-		if r.Class == Accepted && (status != 200 || id == "" || !a.fine()) {
+		if r.Class == Accepted && (status != 200 || id == "" || !a.ok()) {
 			t.Errorf("accepted %q: HTTP %d, %q", id, status, body)
 		}
-		if r.Class == Refused && !a.denied() && !a.fine() {
+		if r.Class == Refused && !a.denied() && !a.ok() {
 			t.Errorf("refused: HTTP %d, %q", status, body)
 		}
 		if page, ok := parseMembers(a.data); ok {

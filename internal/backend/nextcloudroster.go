@@ -13,27 +13,27 @@ import (
 	"postern/internal/auth"
 )
 
-// rosterPage is how many members of a group are asked for at once. The server looks at each
-// one's storage, so a page takes its time.
+// rosterPage is how many members of a group are requested at once. A page takes long, because the
+// server looks at the storage of each member.
 const rosterPage = 200
 
-// contact is a person of a shared roster, as the JSXC app writes it (PROTOCOLS 4.1).
+// contact is a member of a shared roster, as the JSXC app writes it.
 type contact struct {
 	Name   string   `json:"name,omitempty"`
 	Groups []string `json:"groups"`
 }
 
-// errRosterSize means that a roster is not collected to its end: half of one would remove
-// people from groups that they are in.
+// errRosterSize means that a roster is incomplete. It is not used: it would remove users from
+// groups that they are in.
 var errRosterSize = errors.New("the user's groups have more members than max_members: raise it, or make smaller groups")
 
-// tooLarge is the answer when the members of a group are too many, with those before.
+// tooLarge is the result for a roster that exceeds MaxMembers at a group.
 func tooLarge(group string) Result {
 	return Result{Class: Misconfigured, Err: fmt.Errorf("%w (at the group %.100q)", errRosterSize, group)}
 }
 
-// roster collects the members of a user's groups but the hidden ones, the user among them, in the
-// form of the JSXC app's answer. The same groups give the same document.
+// roster collects the members of a user's groups, except hidden groups, in the form of the JSXC
+// app's answer. The same groups give the same document.
 func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result {
 	id, r := n.account(ctx, q, names)
 	if r.Class != Accepted {
@@ -46,26 +46,26 @@ func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result 
 	data, err := object(a.data)
 	groups, listed := texts(data["groups"])
 	switch {
-	case !a.fine():
+	case !a.ok():
 		return Result{Class: Misconfigured, Err: errRights}
 	case err != nil, !listed:
 		return outage("HTTP 200, but the answer holds no groups")
 	}
 	slices.Sort(groups)
-	people := make(map[string]*contact)
+	contacts := make(map[string]*contact)
 	for _, group := range slices.Compact(groups) {
-		if auth.HiddenGroup(group) || strings.Trim(group, ".") == "" { // no path could hold the latter
+		if auth.HiddenGroup(group) || strings.Trim(group, ".") == "" { // a path cannot hold names of dots
 			continue
 		}
-		if r, ok := n.members(ctx, group, people); !ok {
+		if r, ok := n.members(ctx, group, contacts); !ok {
 			return r
 		}
-		if !people[id].among(group) { // then others are missing, too
-			return outage("the members of a group of the user's lack the user")
+		if !contacts[id].in(group) { // then others may be missing, too
+			return outage("the user is missing among the members of one of the user's groups")
 		}
 	}
 	body, err := json.Marshal(map[string]any{
-		"result": "success", "data": map[string]any{"sharedRoster": people},
+		"result": "success", "data": map[string]any{"sharedRoster": contacts},
 	})
 	if err != nil {
 		return outage("the roster cannot be written as JSON")
@@ -73,8 +73,8 @@ func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result 
 	return Result{Class: Accepted, Known: true, Body: body}
 }
 
-// groupPath is the path of a group. The server decodes the name of a group twice, so what
-// would not survive it is encoded twice.
+// groupPath is the path of a group's members. The server decodes the group's name twice, so
+// characters that would not survive it are encoded twice.
 func groupPath(group string) string {
 	if strings.ContainsAny(group, "%+/") {
 		group = strings.ReplaceAll(url.QueryEscape(group), "+", "%20")
@@ -82,16 +82,16 @@ func groupPath(group string) string {
 	return "cloud/groups/" + url.PathEscape(group) + "/users"
 }
 
-// members adds a group's members to the people.
-func (n *nextcloud) members(ctx context.Context, group string, people map[string]*contact) (r Result, ok bool) {
+// members adds a group's members to the contacts.
+func (n *nextcloud) members(ctx context.Context, group string, contacts map[string]*contact) (r Result, ok bool) {
 	for offset := 0; ; offset += rosterPage {
 		a, r, ok := n.asService(ctx, http.MethodGet, fmt.Sprintf("%s/details?limit=%d&offset=%d", groupPath(group), rosterPage, offset), nil, true)
 		switch {
 		case !ok:
 			return r, false
-		case offset == 0 && a.denied(): // some versions keep details from group administrators
-			return n.memberNames(ctx, group, people)
-		case !a.fine():
+		case offset == 0 && a.denied(): // some versions hide details from group administrators
+			return n.memberNames(ctx, group, contacts)
+		case !a.ok():
 			return misconfigured(fmt.Sprintf("HTTP %d (code %d): the service account may not see the members of a group", a.status, a.code)), false
 		}
 		page, ok := parseMembers(a.data)
@@ -100,26 +100,27 @@ func (n *nextcloud) members(ctx context.Context, group string, people map[string
 		}
 		fresh := false
 		for _, m := range page {
-			fresh = join(people, m, group) || fresh
+			fresh = join(contacts, m, group) || fresh
 		}
-		if len(people) > n.options.MaxMembers {
+		if len(contacts) > n.options.MaxMembers {
 			return tooLarge(group), false
 		}
-		// Members that ceased to exist are missing from their page, however many, so only an empty
-		// one is the last; a server that knows no pages is known by bringing nobody new.
+		// Deleted accounts are missing from their page, so a short page need not be the last. A
+		// page without new members is: the last one is empty, and a server without paging repeats
+		// itself.
 		if !fresh {
 			return Result{}, true
 		}
 	}
 }
 
-// memberNames adds a group's members where their details are kept from the service account.
-func (n *nextcloud) memberNames(ctx context.Context, group string, people map[string]*contact) (r Result, ok bool) {
+// memberNames adds a group's members where the service account may not see their details.
+func (n *nextcloud) memberNames(ctx context.Context, group string, contacts map[string]*contact) (r Result, ok bool) {
 	a, r, ok := n.asService(ctx, http.MethodGet, groupPath(group), nil, true)
 	switch {
 	case !ok:
 		return r, false
-	case !a.fine():
+	case !a.ok():
 		return Result{Class: Misconfigured, Err: errRights}, false
 	}
 	data, err := object(a.data)
@@ -128,9 +129,9 @@ func (n *nextcloud) memberNames(ctx context.Context, group string, people map[st
 		return outage("HTTP 200, but the answer holds no members"), false
 	}
 	for _, id := range ids {
-		join(people, member{id: id}, group)
+		join(contacts, member{id: id}, group)
 	}
-	if len(people) > n.options.MaxMembers {
+	if len(contacts) > n.options.MaxMembers {
 		return tooLarge(group), false
 	}
 	return Result{}, true
@@ -139,30 +140,30 @@ func (n *nextcloud) memberNames(ctx context.Context, group string, people map[st
 // member is one member of a group; the name may be unknown.
 type member struct{ id, name string }
 
-// join puts a member of a group among the people and reports whether that was news.
-func join(people map[string]*contact, m member, group string) bool {
-	c := people[m.id]
+// join adds a member of a group to the contacts, and reports whether it was new there.
+func join(contacts map[string]*contact, m member, group string) bool {
+	c := contacts[m.id]
 	if c == nil {
 		c = &contact{}
-		people[m.id] = c
+		contacts[m.id] = c
 	}
 	if c.Name == "" {
 		c.Name = m.name
 	}
-	if c.among(group) {
+	if c.in(group) {
 		return false
 	}
 	c.Groups = append(c.Groups, group)
 	return true
 }
 
-// among reports whether a person, who may be nil, is in the group that is being collected.
-func (c *contact) among(group string) bool {
+// in reports whether c, which may be nil, is in the group that is being collected.
+func (c *contact) in(group string) bool {
 	return c != nil && len(c.Groups) > 0 && c.Groups[len(c.Groups)-1] == group
 }
 
-// parseMembers reads {users: {uid: {displayname, ...}}}. Accounts named 0, 1, 2, ... make a
-// list of it; the id in an entry goes before its key.
+// parseMembers reads {users: {uid: {displayname, ...}}}. PHP makes a list of it if the accounts are
+// named 0, 1, 2 and so on. An id in an entry has priority over its key.
 func parseMembers(raw json.RawMessage) (page []member, ok bool) {
 	data, err := object(raw)
 	if err != nil {

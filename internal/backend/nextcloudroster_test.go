@@ -22,7 +22,7 @@ func rosterOf(t *testing.T, n *nextcloud, user string) map[string]contact {
 	if r.Class != Accepted || json.Unmarshal(r.Body, &document) != nil || document.Result != "success" {
 		t.Fatalf("%v, %v, %s", r.Class, r.Err, r.Body)
 	}
-	if checked := classifyJSXC(Query{Op: auth.OpRoster}, reply{status: 200, body: r.Body}); checked.Class != Accepted {
+	if checked := classifyJSXC(Query{Op: auth.OpRoster}, response{status: 200, body: r.Body}); checked.Class != Accepted {
 		t.Errorf("not what the JSXC app would send: %s", r.Body)
 	}
 	if again := put(t, n, auth.OpRoster, user, ""); string(again.Body) != string(r.Body) {

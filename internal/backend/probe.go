@@ -12,22 +12,21 @@ import (
 	"postern/internal/auth"
 )
 
-// Prober is what a backend has that can be examined by an administrator's tool, beside the
-// questions of the daemon. Its errors say what to do and hold no secret.
+// Prober is implemented by backends with further questions for package doctor. The errors say
+// what to do and hold no secret.
 type Prober interface {
-	// Status asks what the server says of itself.
+	// Status reads the server's public status page.
 	Status(ctx context.Context) (ServerStatus, error)
-	// Throttle asks how the server treats logins from postern's own address.
+	// Throttle asks how the server treats logins from postern's address.
 	Throttle(ctx context.Context) (ThrottleState, error)
-	// Rights proves that the service account can log in, may look up users, and finds known,
-	// an account's name, unless that is empty. It asks anew, whatever is remembered.
+	// Rights checks that the service account can log in, may look up users, and finds the account
+	// known, unless that is empty. It ignores earlier checks.
 	Rights(ctx context.Context, known string) error
 }
 
-// Signed is a backend whose server answers only those who sign with the right secret.
+// Signed is implemented by backends that sign their requests.
 type Signed interface {
-	// Forged puts a question with a signature that is surely wrong. Its Result should be
-	// Misconfigured by ErrSignature.
+	// Forged asks q with a wrong signature. Its result should be Misconfigured with ErrSignature.
 	Forged(ctx context.Context, q Query) Result
 }
 
@@ -37,7 +36,7 @@ func (j *jsxc) Forged(ctx context.Context, q Query) Result {
 	return (&jsxc{j.client, secret, newSigner(secret)}).Ask(ctx, q)
 }
 
-// ServerStatus is what a Nextcloud says of itself in status.php.
+// ServerStatus is the content of Nextcloud's status.php.
 type ServerStatus struct {
 	Installed    bool
 	Maintenance  bool
@@ -45,25 +44,25 @@ type ServerStatus struct {
 	Version      string // such as 31.0.4.1
 }
 
-// ThrottleState is how a server treats logins from one address.
+// ThrottleState is how a server treats logins from postern's address.
 type ThrottleState struct {
 	Delay       time.Duration // of every login, right or wrong
 	Exempt      bool          // failed logins from there are not counted
-	ExemptKnown bool          // the server tells whether the address is exempt
+	ExemptKnown bool          // the server says whether the address is exempt
 }
 
 // Status implements Prober.
 func (n *nextcloud) Status(ctx context.Context) (s ServerStatus, err error) {
-	r, err := n.client.do(ctx, call{method: http.MethodGet, target: n.base + "/status.php", header: []field{{"Accept", "application/json"}}})
+	r, err := n.client.do(ctx, request{method: http.MethodGet, target: n.base + "/status.php", header: []headerField{{"Accept", "application/json"}}})
 	if err != nil {
 		return s, err
 	}
 	if r.status >= 300 && r.status < 400 {
-		return s, redirectError(r.status, r.location, "")
+		return s, redirect(r, "").Err
 	}
 	fields, err := object(r.body)
 	if err != nil || r.status != http.StatusOK && r.status != http.StatusServiceUnavailable {
-		return s, fmt.Errorf("HTTP %d: there is no Nextcloud at url: it must be where Nextcloud starts, without index.php", r.status)
+		return s, fmt.Errorf("HTTP %d: there is no Nextcloud at url: it must be the base URL of Nextcloud, without index.php", r.status)
 	}
 	for word, into := range map[string]any{"installed": &s.Installed, "maintenance": &s.Maintenance,
 		"needsDbUpgrade": &s.NeedsUpgrade, "version": &s.Version} {
@@ -72,17 +71,17 @@ func (n *nextcloud) Status(ctx context.Context) (s ServerStatus, err error) {
 		}
 	}
 	if fields["installed"] == nil || len(s.Version) > 32 {
-		return ServerStatus{}, errors.New("status.php answers, but not as Nextcloud's does; check url")
+		return ServerStatus{}, errors.New("status.php answers, but not like Nextcloud's; check url")
 	}
 	return s, nil
 }
 
-// ErrNoThrottle means that the server keeps its brute-force state to itself, or has none.
-var ErrNoThrottle = errors.New("the server does not tell how it slows down logins")
+// ErrNoThrottle means that the server does not publish its brute-force protection, or has none.
+var ErrNoThrottle = errors.New("the server does not say how it delays logins")
 
 // Throttle implements Prober. It needs no login, so it is neither counted nor delayed.
 func (n *nextcloud) Throttle(ctx context.Context) (s ThrottleState, err error) {
-	a, err := n.ask(ctx, http.MethodGet, "cloud/capabilities", "", nil)
+	a, err := n.call(ctx, http.MethodGet, "cloud/capabilities", "", nil)
 	if err != nil {
 		return s, err
 	}
@@ -108,24 +107,24 @@ func parseThrottle(a ocs) (s ThrottleState, err error) {
 	return s, nil
 }
 
-// slowed reports whether the server slows every login down for longer than may be: then
-// nobody is asked about, since each login would hold one of its processes. It looks only
-// after something failed.
-func (n *nextcloud) slowed(ctx context.Context) (r Result, slow bool) {
+// delayed reports whether the server delays logins by more than MaxDelay. Then it is not asked,
+// since each delayed login occupies one of its processes. The delay is requested only after
+// something failed.
+func (n *nextcloud) delayed(ctx context.Context) (r Result, yes bool) {
 	failures := n.failures.Load()
-	if n.looked.Load() == failures {
+	if n.checked.Load() == failures {
 		return r, false
 	}
 	s, err := n.Throttle(ctx)
 	switch {
 	case errors.Is(err, ErrNoThrottle):
 	case err != nil:
-		return r, false // the login itself will tell
+		return r, false // the login itself will fail
 	case s.Delay > n.options.MaxDelay:
-		return Result{Class: Throttled, Err: fmt.Errorf("the server slows every login from postern's address down by %v, after failed ones; "+
-			"exempt the address there (brute-force settings), or forget the failures with occ security:bruteforce:reset", s.Delay)}, true
+		return Result{Class: Throttled, Err: fmt.Errorf("after failed logins the server delays every login from postern's address by %v; "+
+			"exempt the address there (brute-force settings), or reset the failures with occ security:bruteforce:reset", s.Delay)}, true
 	}
-	n.looked.Store(failures)
+	n.checked.Store(failures)
 	return r, false
 }
 
@@ -134,7 +133,7 @@ func (n *nextcloud) Rights(ctx context.Context, known string) error {
 	if n.service == nil {
 		return errNoService
 	}
-	n.service.note(time.Time{}, time.Time{})
+	n.service.set(time.Time{}, time.Time{})
 	if r, ok := n.prove(ctx, 0); !ok {
 		return r.Err
 	}
@@ -145,9 +144,9 @@ func (n *nextcloud) Rights(ctx context.Context, known string) error {
 	switch {
 	case !ok:
 		return r.Err
-	case !accountName(known), missing(a):
+	case !validAccount(known), missing(a):
 		return errors.New("the service account may look up users, but the server has no account of the given name")
-	case !a.fine():
+	case !a.ok():
 		return errRights
 	}
 	return nil

@@ -29,38 +29,37 @@ var (
 // maxUsersFile bounds the file, in bytes: about a million users.
 const maxUsersFile = 128 << 20
 
-// settled is how old a file's last change must be before its time stamp tells the next
-// change apart: the clocks of file systems tick in up to 10 ms.
+// settled is how long ago a file's last change must be before its time stamp identifies the
+// content: the clocks of file systems tick in up to 10 ms.
 const settled = 100 * time.Millisecond
 
-// UsersFile is a file of lines user@domain:hash, where hash is one of package passhash.
-// Empty lines and lines that start with '#' are kept and ignored. A file that is not
-// there is empty. Changes by other processes are noticed, and changes made here replace
-// the file as a whole while its side file PATH.lock is locked, so neither readers nor
-// other writers ever meet half a file or lose a change. It is safe for concurrent use.
+// UsersFile is a file of lines user@domain:hash, where hash is one of package passhash. Empty
+// lines and lines that start with '#' are kept and ignored. A file that is not there is empty.
+// Changes by other processes are noticed. Changes made here replace the file as a whole while
+// PATH.lock is locked, so that readers see no partial file and writers lose no change. It is safe
+// for concurrent use.
 type UsersFile struct {
 	path    string
-	mu      sync.Mutex // one reader of the file at a time
+	mu      sync.Mutex // held while the file is read
 	current atomic.Pointer[usersTable]
 }
 
-// usersTable is the file as it was read once.
+// usersTable is the content of the file at one time.
 type usersTable struct {
-	info   fs.FileInfo // nil: there is no file
-	young  bool        // it may have changed again without its time stamp showing it
-	users  map[auth.Identity]usersEntry
-	broken []error // lines that are not understood, in their order
-	whose  error   // the first of them that does not even tell whose it is
+	info    fs.FileInfo // nil if there is no file
+	recent  bool        // changed so recently that the next change may have the same time stamp
+	users   map[auth.Identity]usersEntry
+	unowned error // the first broken line that does not say which user it is for
 }
 
-// usersEntry is what the file says about a user: a usable hash, or what is wrong.
+// usersEntry is a user's line: a usable hash, or what is wrong with the line.
 type usersEntry struct {
 	hash string
 	err  error
 }
 
-// OpenUsersFile reads the file at path. Errors are those of opening and reading it;
-// broken lines are no error here, see Broken.
+// OpenUsersFile reads the file at path. Its errors are those of opening and reading; a broken line
+// is an error only for the user it is for.
 func OpenUsersFile(path string) (*UsersFile, error) {
 	f := &UsersFile{path: path}
 	if _, err := f.table(); err != nil {
@@ -88,31 +87,20 @@ func (f *UsersFile) List() ([]auth.Identity, error) {
 	return out, nil
 }
 
-// Broken returns an error for each line that is not understood, in the order of the
-// file. Their users cannot log in until they are mended. The errors wrap ErrBrokenFile
-// and quote nothing of the line.
-func (f *UsersFile) Broken() ([]error, error) {
-	t, err := f.table()
-	if err != nil {
-		return nil, err
-	}
-	return t.broken, nil
-}
-
-// lookup returns a user's entry. Without one, err tells when that proves nothing: a
-// line does not tell whose it is, or the file cannot be read.
+// lookup returns a user's entry. If there is none and err is set, the user may exist all the same:
+// a broken line may be the user's, or the file cannot be read.
 func (f *UsersFile) lookup(id auth.Identity) (entry usersEntry, known bool, err error) {
 	t, err := f.table()
 	if err != nil {
 		return usersEntry{}, false, err
 	}
 	if entry, known = t.users[id]; !known {
-		err = t.whose
+		err = t.unowned
 	}
 	return entry, known, err
 }
 
-// table returns the file's present content, read anew only if it has changed.
+// table returns the current content. It reads the file only if it has changed.
 func (f *UsersFile) table() (*usersTable, error) {
 	if t := f.current.Load(); t != nil && t.fresh(f.path) {
 		return t, nil
@@ -124,7 +112,7 @@ func (f *UsersFile) table() (*usersTable, error) {
 	}
 	t, err := readUsers(f.path)
 	if err != nil {
-		// What was read before may hold users who were removed since.
+		// The previous content may have users that were removed since.
 		f.current.Store(nil)
 		return nil, err
 	}
@@ -134,7 +122,7 @@ func (f *UsersFile) table() (*usersTable, error) {
 
 // fresh reports whether the file at path is still the one that was read.
 func (t *usersTable) fresh(path string) bool {
-	if t.young {
+	if t.recent {
 		return false
 	}
 	info, err := os.Stat(path)
@@ -152,12 +140,12 @@ func readUsers(path string) (*usersTable, error) {
 	}
 	t := parseUsers(data)
 	t.info = info
-	t.young = info != nil && time.Since(info.ModTime()) < settled
+	t.recent = info != nil && time.Since(info.ModTime()) < settled
 	return t, nil
 }
 
-// readUsersFile returns the bytes of the file and its state just before they were read;
-// both are nil when there is no file.
+// readUsersFile returns the bytes of the file and its state just before they were read. Both are
+// nil if there is no file.
 func readUsersFile(path string) ([]byte, fs.FileInfo, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +169,7 @@ func readUsersFile(path string) ([]byte, fs.FileInfo, error) {
 	return data, info, nil
 }
 
-// parseUsers reads the lines of a file. Good lines count whatever the others hold.
+// parseUsers reads the lines of a file. A broken line does not affect the others.
 func parseUsers(data []byte) *usersTable {
 	t := &usersTable{users: make(map[auth.Identity]usersEntry)}
 	number := 0
@@ -195,24 +183,21 @@ func parseUsers(data []byte) *usersTable {
 			err = fmt.Errorf("%w: line %d: %v", ErrBrokenFile, number, err)
 		}
 		if _, twice := t.users[id]; twice && id != (auth.Identity{}) {
-			// Which password is right? Neither line may be taken.
-			err = fmt.Errorf("%w: line %d: the user stands in an earlier line too; remove one", ErrBrokenFile, number)
-		}
-		if err != nil {
-			t.broken = append(t.broken, err)
+			// It is not known which password is right, so neither line is used.
+			err = fmt.Errorf("%w: line %d: the user has an earlier line too; remove one", ErrBrokenFile, number)
 		}
 		if id != (auth.Identity{}) {
 			t.users[id] = usersEntry{hash: hash, err: err}
-		} else if t.whose == nil {
-			t.whose = err
+		} else if t.unowned == nil {
+			t.unowned = err
 		}
 	}
 	return t
 }
 
-// parseUser splits one line. Without an error and without an identity it holds no user.
-// With an error the identity is set where the line tells it. The user part may hold
-// colons: the hash starts after the first one that follows the '@'.
+// parseUser splits one line. A comment or empty line gives no identity and no error. With an error
+// the identity is set if the line has a valid one. The user part may contain colons: the hash
+// starts after the first colon behind the '@'.
 func parseUser(line string) (id auth.Identity, hash string, err error) {
 	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 	if strings.TrimSpace(line) == "" || line[0] == '#' {
@@ -238,7 +223,7 @@ func parseUser(line string) (id auth.Identity, hash string, err error) {
 	return id, hash, nil
 }
 
-// checkFileName reports why a name cannot stand in a line.
+// checkFileName reports why a line cannot hold a name.
 func checkFileName(id auth.Identity) error {
 	switch {
 	case strings.HasPrefix(id.User, "#"):
@@ -251,7 +236,7 @@ func checkFileName(id auth.Identity) error {
 	return nil
 }
 
-// Add writes a new user with a hash of package passhash; ErrExists, ErrName.
+// Add adds a user with a hash of package passhash. It returns ErrExists or ErrName.
 func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) error {
 	return f.change(ctx, id, func(known bool) (string, error) {
 		if known {
@@ -261,7 +246,7 @@ func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) erro
 	})
 }
 
-// Set gives a user another hash; ErrUnknownUser.
+// Set replaces the hash of a user. It returns ErrUnknownUser.
 func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) error {
 	return f.change(ctx, id, func(known bool) (string, error) {
 		if !known {
@@ -271,7 +256,7 @@ func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) erro
 	})
 }
 
-// Remove takes a user out; ErrUnknownUser.
+// Remove removes a user. It returns ErrUnknownUser.
 func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 	return f.change(ctx, id, func(known bool) (string, error) {
 		if !known {

@@ -18,13 +18,12 @@ import (
 	"postern/internal/filelock"
 )
 
-// usersMode is the mode of a new file: hashes are for postern alone.
+// usersMode is the mode of a new file, whose hashes only postern may read.
 const usersMode = 0o600
 
-// change replaces the file by one with another line for id. decide is told whether the
-// file has the user, and returns the new hash, or "" to leave the user out. The file is
-// read under the lock, so nothing that another process wrote is lost. ctx bounds the
-// wait for the lock.
+// change replaces the line of id. decide gets whether the file has the user, and returns the new
+// hash, or "" to remove the user. The file is read under the lock, so that no change by another
+// process is lost. ctx bounds the wait for the lock.
 func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(known bool) (string, error)) error {
 	if err := checkFileName(id); err != nil {
 		return err
@@ -52,7 +51,7 @@ func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(kn
 		return err
 	}
 	if known > 1 {
-		return fmt.Errorf("%w: %s stands in %d lines; remove the wrong ones", ErrBrokenFile, id, known)
+		return fmt.Errorf("%w: %s has %d lines; remove the wrong ones", ErrBrokenFile, id, known)
 	}
 	if hash != "" {
 		if err := passhash.Check(hash); err != nil {
@@ -63,8 +62,8 @@ func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(kn
 	return replaceFile(path, lines, owner)
 }
 
-// ownerOf tells whom the file belongs to, or its directory when there is no file. What
-// an administrator writes as root must stay postern's.
+// ownerOf returns the file, or its directory if there is none. Its owner gets what is written, so
+// that postern can read what root writes.
 func ownerOf(path string) (os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +75,7 @@ func ownerOf(path string) (os.FileInfo, error) {
 	return info, nil
 }
 
-// withoutUser returns the lines of others, unchanged, and how many the user had.
+// withoutUser returns all lines but the user's, and how many those were.
 func withoutUser(data []byte, id auth.Identity) (rest []byte, had int) {
 	rest = make([]byte, 0, len(data)+128)
 	for line := range bytes.Lines(data) {
@@ -98,7 +97,7 @@ func lockFile(ctx context.Context, path string, owner os.FileInfo) (unlock func(
 	if err != nil {
 		return nil, fmt.Errorf("users file: lock: %w", err)
 	}
-	_ = giveTo(file, owner) // where that is not allowed, this process may use the file all the same
+	_ = giveTo(file, owner) // on failure, this process can still use the file
 	if err := filelock.Lock(ctx, file); err != nil {
 		file.Close()
 		if ctx.Err() != nil {
@@ -124,8 +123,8 @@ func replaceFile(path string, data []byte, old os.FileInfo) error {
 	return nil
 }
 
-// modeFor is the mode of a file that takes the place of another: the other's, so that the daemon
-// can read what is root's and open to its group only. No other group than that gets any right.
+// modeFor returns the mode for the replacement of old: its mode, so that the daemon can read a file
+// of root's that is open to the daemon's group. If file has another group, that gets no rights.
 func modeFor(file *os.File, old os.FileInfo) os.FileMode {
 	if !old.Mode().IsRegular() {
 		return usersMode
@@ -139,7 +138,7 @@ func modeFor(file *os.File, old os.FileInfo) os.FileMode {
 	return mode
 }
 
-// giveTo changes the owner of a file to that of another, if it is not so already.
+// giveTo gives a file the owner and group of another, if it does not have them.
 func giveTo(file *os.File, owner os.FileInfo) error {
 	want, ok := owner.Sys().(*syscall.Stat_t)
 	var have unix.Stat_t
@@ -151,7 +150,7 @@ func giveTo(file *os.File, owner os.FileInfo) error {
 	}
 	err := file.Chown(int(want.Uid), int(want.Gid))
 	if errors.Is(err, unix.EPERM) && want.Uid == have.Uid {
-		return nil // a group that this user is not in
+		return nil // the process is not in that group
 	}
 	return err
 }

@@ -99,7 +99,7 @@ func TestKeptGoesBad(t *testing.T) {
 			if r, err := client.post(t.Context(), "/", nil, nil); err != nil || string(r.body) != "1" {
 				t.Fatalf("%s: %q, %v", name, r.body, err)
 			}
-			kept := client.pool.kept[0]
+			kept := client.pool.idle[0]
 			if !kept.idle() {
 				t.Fatalf("%s: the kept connection is not idle", name)
 			}
@@ -179,10 +179,10 @@ func TestRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	for _, q := range []call{
-		{http.MethodPost, c.target, []field{{"X", "y"}}, []byte("body")},
-		{http.MethodPost, c.target, []field{{"X", "y"}}, nil},
-		{http.MethodGet, c.target, []field{{"X", "y"}}, nil},
+	for _, q := range []request{
+		{http.MethodPost, c.target, []headerField{{"X", "y"}}, []byte("body")},
+		{http.MethodPost, c.target, []headerField{{"X", "y"}}, nil},
+		{http.MethodGet, c.target, []headerField{{"X", "y"}}, nil},
 	} {
 		if _, err := c.do(t.Context(), q); err != nil {
 			t.Fatal(err)
@@ -193,10 +193,10 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%+v arrived as %+v, %q", q, seen, body)
 		}
 	}
-	for _, q := range []call{
-		{http.MethodPost, "/\r\nX: " + canary, nil, nil}, {http.MethodPost, "/", []field{{"X", "y\nZ: " + canary}}, nil},
+	for _, q := range []request{
+		{http.MethodPost, "/\r\nX: " + canary, nil, nil}, {http.MethodPost, "/", []headerField{{"X", "y\nZ: " + canary}}, nil},
 	} {
-		if _, err := c.do(t.Context(), q); !errors.Is(err, errUnbuilt) {
+		if _, err := c.do(t.Context(), q); !errors.Is(err, errBadRequest) {
 			t.Errorf("%q: %v", q.target, err)
 		}
 	}

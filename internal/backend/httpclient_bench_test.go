@@ -61,7 +61,7 @@ func oursAt(tb testing.TB, url string) func() error {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(c.close)
-	header := []field{{"Content-Type", "application/x-www-form-urlencoded"}, {"Accept", "application/json"}}
+	header := []headerField{{"Content-Type", "application/x-www-form-urlencoded"}, {"Accept", "application/json"}}
 	ctx := tb.Context()
 	return func() error {
 		_, err := c.post(ctx, c.target, header, benchBody)
@@ -73,7 +73,7 @@ func oursAt(tb testing.TB, url string) func() error {
 func tuned(tb testing.TB) func() error {
 	url := serverProcess(tb)
 	transport := &http.Transport{
-		DisableCompression: true, MaxIdleConns: 32, MaxIdleConnsPerHost: 32, IdleConnTimeout: keptFor,
+		DisableCompression: true, MaxIdleConns: 32, MaxIdleConnsPerHost: 32, IdleConnTimeout: idleTimeout,
 		MaxResponseHeaderBytes: maxHeader, WriteBufferSize: 4 << 10, ReadBufferSize: 4 << 10,
 		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 	}
