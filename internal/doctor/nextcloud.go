@@ -8,11 +8,11 @@ import (
 	"postern/internal/backend"
 )
 
-// status asks Nextcloud what it says of itself.
+// status checks Nextcloud's status page.
 func (w *web) status(ctx context.Context) []Outcome {
 	p, ok := w.backend.(backend.Prober)
 	if !ok {
-		return fail("the backend cannot be examined", "report this as a fault of postern")
+		return fail("the backend cannot be examined", "report this as a bug of postern")
 	}
 	s, err := p.Status(ctx)
 	if err != nil && !w.replied() {
@@ -23,18 +23,18 @@ func (w *web) status(ctx context.Context) []Outcome {
 	}
 	switch {
 	case err != nil:
-		return fail("this is no Nextcloud: "+err.Error(), "url must be where Nextcloud starts, without index.php")
+		return fail("this is not a Nextcloud: "+err.Error(), "url must be the base URL of Nextcloud, without index.php")
 	case !s.Installed:
 		return fail("Nextcloud is not installed yet", "finish its installation in the browser")
 	case s.Maintenance:
 		return fail("Nextcloud is in maintenance mode", "end it there: occ maintenance:mode --off")
 	case s.NeedsUpgrade:
-		return fail("Nextcloud waits for its upgrade", "do it there: occ upgrade")
+		return fail("Nextcloud needs an upgrade", "do it there: occ upgrade")
 	}
 	return fine("Nextcloud %s", s.Version)
 }
 
-// throttle asks how Nextcloud treats logins from our address.
+// throttle checks the delay of logins from postern's address.
 func (w *web) throttle(ctx context.Context) []Outcome {
 	p, ok := w.backend.(backend.Prober)
 	if !ok {
@@ -44,40 +44,40 @@ func (w *web) throttle(ctx context.Context) []Outcome {
 	const exempt = "exempt postern's address there: administration settings, Security, Brute-force IP whitelist"
 	switch {
 	case errors.Is(err, backend.ErrNoThrottle):
-		return skip("the server does not tell how it slows down logins", "")
+		return skip("the server does not say how it delays logins", "")
 	case err != nil:
 		if bad := w.answer(); bad != nil {
 			return bad
 		}
-		return fail("the API does not answer: "+err.Error(), "look into Nextcloud's log")
+		return fail("the API does not answer: "+err.Error(), "see Nextcloud's log")
 	case s.Delay > w.config.MaxDelay:
-		return fail(fmt.Sprintf("after failed logins the server slows every login from postern's address down by %s: postern leaves it alone", delayed(s.Delay)),
-			exempt+"; to forget the failures: occ security:bruteforce:reset ADDRESS")
+		return fail(fmt.Sprintf("after failed logins the server delays every login from postern's address by %s: postern sends no more", delayed(s.Delay)),
+			exempt+"; to reset the failures: occ security:bruteforce:reset ADDRESS")
 	case s.Delay > 0:
-		return warn(fmt.Sprintf("after failed logins the server slows every login from postern's address down by %s", delayed(s.Delay)), exempt)
+		return warn(fmt.Sprintf("after failed logins the server delays every login from postern's address by %s", delayed(s.Delay)), exempt)
 	case s.ExemptKnown && !s.Exempt:
-		return warn("the server counts all failed logins against postern's one address: a few old passwords in phones will block everybody", exempt)
+		return warn("the server counts all failed logins against postern's one address: a few old passwords in phones will block all users", exempt)
 	case s.Exempt:
 		return fine("postern's address is exempt: failed logins are not counted there")
 	}
-	return fine("logins from postern's address are not slowed down")
+	return fine("logins from postern's address are not delayed")
 }
 
-// rights proves the service account.
+// rights checks the rights of the service account.
 func (w *web) rights(ctx context.Context) (out []Outcome) {
 	p, ok := w.backend.(backend.Prober)
 	if !ok {
 		return nil
 	}
 	if w.config.AdminUser == "" {
-		return warn("there is no service account: who has never logged in cannot be told from who does not exist, and there are no rosters",
+		return warn("there is no service account: users cannot be looked up, and there are no rosters",
 			"mail needs one: set admin_user and admin_password (an app password)")
 	}
 	if err := p.Rights(ctx, ""); err != nil {
-		return fail(err.Error(), "see the administration of users in Nextcloud")
+		return fail(err.Error(), "see the user administration in Nextcloud")
 	}
 	if len(w.known) == 0 {
-		return fine("the service account may look up users; --as USER proves it on one")
+		return fine("the service account may look up users; test it on one with --as USER")
 	}
 	tried := map[string]bool{}
 	for _, q := range w.known {
@@ -90,7 +90,7 @@ func (w *web) rights(ctx context.Context) (out []Outcome) {
 			if err == nil {
 				return fine("the service account finds %s", name)
 			}
-			out = fail(fmt.Sprintf("asked for %s: %v", name, err), "check that the user is there, that the service account is its (group) administrator, and login of the domain")
+			out = fail(fmt.Sprintf("asked for %s: %v", name, err), "check that the user exists, that the service account is its (group) administrator, and login of the domain")
 		}
 	}
 	return out
