@@ -193,7 +193,7 @@ func TestNextcloud(t *testing.T) {
 		"maintenance":    {func(s *nextcloudtest.State) { s.Maintenance = true }, nil, "boss:secret", "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}, 0},
 		"upgrade":        {status(`{"installed":true,"maintenance":false,"needsDbUpgrade":true,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "upgrade", cure: "occ upgrade"}, 0},
 		"not installed":  {status(`{"installed":false,"maintenance":false,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "not installed", cure: "finish"}, 0},
-		"not a Nextcloud":   {status(`{"hello":"world"}`), nil, "", "", want{check: "http", status: Failure, text: "no Nextcloud", cure: "without index.php"}, 0},
+		"no Nextcloud":   {status(`{"hello":"world"}`), nil, "", "", want{check: "http", status: Failure, text: "not a Nextcloud", cure: "without index.php"}, 0},
 		"page":           {status(html), nil, "", "", want{check: "http", status: Failure, text: "an HTML page", cure: "url"}, 0},
 		"no account":     {local, nil, "", "", want{check: "rights", status: Warning, text: "no service account", cure: "admin_user"}, 0},
 		"may look":       {local, nil, "boss:secret", "", want{check: "rights", status: OK, text: "--as USER"}, 0},

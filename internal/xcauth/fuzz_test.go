@@ -51,10 +51,10 @@ func FuzzArguments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		args := strings.Split(text, "\n")
-		list, err := arguments(args)
+		list, err := arguments(new(Options).flags(), args)
 		for _, s := range list {
-			if err == nil && len(s.values) != s.option.args {
-				t.Errorf("%q: %s has %q", args, s.option.long, s.values)
+			if err == nil && len(s.values) != count(s.flag) {
+				t.Errorf("%q: %s has %q", args, s.flag.Name, s.values)
 			}
 		}
 		_, _ = Parse(Defaults(), args, noFiles)
@@ -68,7 +68,7 @@ func FuzzTimes(f *testing.F) {
 	f.Add("2026-03-01 12:30:05.678901")
 	f.Add("1772368205")
 	f.Fuzz(func(t *testing.T, text string) {
-		if at, err := ParseTime(text); err == nil && !at.IsZero() && (at.Unix() < 0 || at.Unix() >= latestMoment) {
+		if at, err := ParseTime(text); err == nil && !at.IsZero() && (at.Unix() < 0 || at.Unix() >= maxTime) {
 			t.Errorf("%q: %v", text, at)
 		}
 	})

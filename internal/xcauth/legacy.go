@@ -7,15 +7,15 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// AddRecord takes a record of one of the Berkeley DB files of versions before 2. Which of them
-// it is from shows in the record itself:
+// AddRecord adds a record of one of the Berkeley DB files of versions before 2. The record itself
+// shows which file it is from:
 //
 //	user:domain         hash TAB first TAB remote TAB any TAB rest
 //	domain              secret TAB url TAB authdomain [TAB extra]
 //	FNC:user:domain     full name
 //	LIG:user:domain     groups of the user
 //	RGC:group:domain    members of the group
-//	RH:user:domain      hash of an answer, which is not needed
+//	RH:user:domain      hash of a response, which is not needed
 func (d *Data) AddRecord(key, value string) {
 	fields := strings.Split(value, "\t")
 	kind, rest, _ := strings.Cut(key, ":")
@@ -23,7 +23,7 @@ func (d *Data) AddRecord(key, value string) {
 	table := TableRosterUsers
 	switch {
 	case key == "" && value == "":
-		return // how versions before 2 marked a database that is not to be used
+		return // versions before 2 marked a database like this as not to be used
 	case passhash.Check(fields[0]) == nil && len(fields) >= 4:
 		table, err = TableAccounts, d.addAccount(colonless(key), fields[0], fields[1], fields[2], fields[3])
 	case kind == "RH" || kind == "CACHE":
@@ -41,7 +41,7 @@ func (d *Data) AddRecord(key, value string) {
 		}
 		table, err = TableDomains, d.addDomain(row)
 	default:
-		table, err = "record", errors.New("xcauth has no records of this kind")
+		table, err = "record", errors.New("not a kind of record that xcauth has")
 	}
 	if err != nil {
 		d.skip(table, key, err)

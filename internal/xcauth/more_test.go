@@ -44,7 +44,7 @@ func TestValues(t *testing.T) {
 		{"--cache-query-ttl 0", func(o *Options) bool { return o.QueryTTL == 0 }, ""},
 		{"--cache-verification-ttl 2d", func(o *Options) bool { return o.VerifyTTL == 48*time.Hour }, ""},
 		{"--cache-unreachable-ttl 2w", func(o *Options) bool { return o.OutageTTL == 14*24*time.Hour }, ""},
-		{"--cache-unreachable-ttl 99999999999999w", func(o *Options) bool { return o.OutageTTL == longestSpan }, ""},
+		{"--cache-unreachable-ttl 99999999999999w", func(o *Options) bool { return o.OutageTTL == maxTimespan }, ""},
 		{"--cache-query-ttl -1", nil, "timespan"},
 		{"--cache-query-ttl 1.5h", nil, "timespan"},
 		{"--cache-query-ttl h", nil, "timespan"},
@@ -145,7 +145,7 @@ func TestEjabberdAuth(t *testing.T) {
 	}
 }
 
-func TestTypeOf(t *testing.T) {
+func TestGuessType(t *testing.T) {
 	for args, want := range map[string]string{
 		"-t ejabberd -x": "ejabberd", "--type=prosody": "prosody", "-tpostfix": "postfix", "-t=generic": "generic", "-d -t": "", "": "",
 	} {

@@ -3,15 +3,17 @@ package xcauth
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"os"
 	"time"
+
+	"github.com/spf13/pflag"
 )
 
-// DefaultConfigs are the files that xcauth reads if they are there, besides the one that it is
-// told. The later one counts for more.
+// DefaultConfigs returns the files that xcauth reads if they exist, besides the one named with -c.
+// The later one has priority.
 func DefaultConfigs() []string { return []string{"/etc/xcauth.conf", "/etc/external_cloud.conf"} }
 
-// Defaults are the options that nobody gave.
+// Defaults returns xcauth's defaults.
 func Defaults() Options {
 	return Options{
 		DB: "/var/lib/xcauth/xcauth.sqlite3", Log: "/var/log/xcauth", Storage: "none",
@@ -20,52 +22,52 @@ func Defaults() Options {
 	}
 }
 
-// Parse reads a command line without the program's name, and the configuration files that read
-// gives: the one named with -c, which must be there, and others, which need not. What the
-// command line says counts for more than a file. base are the options that nobody gives. An
-// error tells a person what to write; it never shows a value that may be secret.
+// Parse reads a command line without the program's name, and configuration files through read: the
+// one named with -c, which must exist, and others, which need not. The command line has priority
+// over -c, and that over the others. base are the defaults. Errors say what to write, and never
+// show a value that may be secret.
 func Parse(base Options, args []string, read func(file string) ([]byte, error), others ...string) (*Options, error) {
-	o := base
-	given, err := arguments(args)
+	o := &base
+	fs := o.flags()
+	given, err := arguments(fs, args)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range given {
-		if s.option.long == "help" || s.option.long == "version" {
-			return &o, s.option.set(&o, nil)
+		if s.flag.Name == "help" || s.flag.Name == "version" {
+			return o, s.apply()
 		}
-		if s.option.long == "config-file" {
+		if s.flag.Name == "config-file" {
 			o.ConfigFile = s.values[0]
 		}
 	}
-	list, err := o.files(read, others)
+	list, err := o.files(fs, read, others)
 	if err != nil {
 		return nil, err
 	}
-	byOption := map[*option]setting{}
+	last := map[*pflag.Flag]setting{}
 	for _, s := range append(list, given...) {
-		byOption[s.option] = s
+		last[s.flag] = s
 	}
-	for i := range options {
-		s, ok := byOption[&options[i]]
-		if !ok {
-			continue
+	fs.VisitAll(func(f *pflag.Flag) {
+		if s, ok := last[f]; ok && err == nil {
+			err = s.apply()
 		}
-		if err := s.option.set(&o, s.values); err != nil {
-			return nil, usage("argument %s: %v", s.option.title(), err)
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	return &o, nil
+	return o, nil
 }
 
-// files reads the configuration files, those first that count for less.
-func (o *Options) files(read func(string) ([]byte, error), names []string) (list []setting, err error) {
+// files reads the configuration files in order of increasing priority.
+func (o *Options) files(fs *pflag.FlagSet, read func(string) ([]byte, error), names []string) (list []setting, err error) {
 	if o.ConfigFile != "" {
 		names = append(names[:len(names):len(names)], o.ConfigFile)
 	}
 	for i, name := range names {
 		data, err := read(name)
-		if errors.Is(err, fs.ErrNotExist) && (i < len(names)-1 || o.ConfigFile == "") {
+		if errors.Is(err, os.ErrNotExist) && (i < len(names)-1 || o.ConfigFile == "") {
 			continue
 		}
 		if err != nil {
@@ -75,7 +77,7 @@ func (o *Options) files(read func(string) ([]byte, error), names []string) (list
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		more, warnings, err := settings(entries)
+		more, warnings, err := settings(fs, entries)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -87,7 +89,7 @@ func (o *Options) files(read func(string) ([]byte, error), names []string) (list
 	return list, nil
 }
 
-// Complete reports what is missing for the work that the options ask for.
+// Complete reports required options that are missing.
 func (o *Options) Complete() error {
 	switch {
 	case o.URL == "" && o.Secret.Empty():
@@ -97,7 +99,7 @@ func (o *Options) Complete() error {
 	case o.Secret.Empty():
 		return usage("the following arguments are required: --secret/-s")
 	case !plainSecret(o.Secret.Reveal()):
-		return usage("argument --secret/-s: it is no line of text")
+		return usage("argument --secret/-s: it is not a line of text")
 	}
 	return nil
 }

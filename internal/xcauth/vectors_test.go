@@ -38,7 +38,7 @@ func TestArgumentsAsArgparse(t *testing.T) {
 	vectors(t, "arguments.json", &cases)
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			list, err := arguments(c.Args)
+			list, err := arguments(new(Options).flags(), c.Args)
 			if err == nil {
 				_, err = Parse(Defaults(), c.Args, func(string) ([]byte, error) { return nil, nil })
 			}
@@ -53,12 +53,12 @@ func TestArgumentsAsArgparse(t *testing.T) {
 			}
 			got := map[string]any{}
 			for _, s := range list {
-				name := strings.ReplaceAll(s.option.long, "-", "_")
+				name := strings.ReplaceAll(s.flag.Name, "-", "_")
 				switch {
 				case name == "update_roster":
-				case s.option.args == 0:
+				case count(s.flag) == 0:
 					got[name] = true
-				case s.option.args == 1:
+				case count(s.flag) == 1:
 					got[name] = s.values[0]
 				default:
 					words := []any{}
