@@ -20,8 +20,8 @@ func (c textConn) Read(b []byte) (int, error)  { return c.text.Read(b) }
 func (c textConn) Write(b []byte) (int, error) { return len(b), nil }
 func (c textConn) SetDeadline(time.Time) error { return nil }
 
-// FuzzAnswer reads any bytes as an answer. What is taken for one is what package net/http reads,
-// within bounds; and a connection counts as clean only if nothing of it is left.
+// FuzzAnswer reads any bytes as a response. An accepted response is what package net/http reads,
+// within bounds, and the connection is reused only if nothing is left to read.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{
 		"", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 204 No\r\n\r\nx",

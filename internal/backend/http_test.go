@@ -17,8 +17,8 @@ import (
 	"postern/internal/auth"
 )
 
-// TestStatuses is the meaning of every status code, for both kinds: a login, and a
-// question without a password.
+// TestStatuses checks the class of every status code, for a login and for a question without a
+// password.
 func TestStatuses(t *testing.T) {
 	cases := []struct {
 		status      int
@@ -70,7 +70,7 @@ func TestYesAndNo(t *testing.T) {
 	}
 }
 
-// TestRedirectIsNotFollowed names the new host, and nothing else of the new address.
+// TestRedirectIsNotFollowed: the error names the new host, and nothing else of the new URL.
 func TestRedirectIsNotFollowed(t *testing.T) {
 	for _, k := range everyHTTP() {
 		for _, c := range []struct{ location, says string }{
@@ -165,7 +165,7 @@ func TestOversize(t *testing.T) {
 	}
 }
 
-// TestSlow ends by the context, by the backend's own timeout, and when nobody waits.
+// TestSlow: a question ends with its context's deadline or cancellation and with the timeout.
 func TestSlow(t *testing.T) {
 	for _, k := range everyHTTP() {
 		asked, release := make(chan struct{}, 8), make(chan struct{})
@@ -243,8 +243,8 @@ func TestKeptConnections(t *testing.T) {
 	}
 }
 
-// TestAddress: passwords go where the URL says, whatever proxy the environment names, and the
-// server is told the name as package net/http writes it.
+// TestAddress: requests go to the host of the URL, whatever proxy the environment names, and the
+// Host header is as package net/http writes it.
 func TestAddress(t *testing.T) {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		t.Setenv(name, "http://127.0.0.1:9/")

@@ -20,8 +20,8 @@ import (
 const benchAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Length: 53\r\n\r\n" +
 	`{"result":"success","data":{"uid":"x","isUser":true}}`
 
-// echoing is a server that gives the same answer to whatever a Read brings, and makes no
-// allocations that would count.
+// echoing starts a server that answers every read with the same response. It makes no allocations
+// that would count.
 func echoing(tb testing.TB) (url string) {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +69,7 @@ func oursAt(tb testing.TB, url string) func() error {
 	}
 }
 
-// tuned asks by package net/http's client, as near to the promises of ours as its options allow.
+// tuned uses package net/http's client, with options as close to ours as possible.
 func tuned(tb testing.TB) func() error {
 	url := serverProcess(tb)
 	transport := &http.Transport{
@@ -98,10 +98,10 @@ func tuned(tb testing.TB) func() error {
 	}
 }
 
-// serverEnv makes the test binary a server that answers benchAnswer until its input ends.
+// serverEnv makes the test binary a server of benchAnswer until its standard input ends.
 const serverEnv = "POSTERN_TEST_HTTP_SERVER"
 
-// serverProcess starts a server in a process of its own, whose CPU time does not count.
+// serverProcess starts a server in another process, so that its CPU time does not count.
 func serverProcess(tb testing.TB) (url string) {
 	tb.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkExchange$", "-test.benchtime=1x")
@@ -138,8 +138,8 @@ func cpu(tb testing.TB) time.Duration {
 	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
-// BenchmarkExchange compares the CPU time of this process per question with that of package
-// net/http's client, for one and for 16 questions at a time, to a server in another process.
+// BenchmarkExchange compares the client's CPU time per request with that of package net/http's
+// client, for one and for 16 requests at a time, with a server in another process.
 func BenchmarkExchange(b *testing.B) {
 	if os.Getenv(serverEnv) != "" {
 		fmt.Println("url " + echoing(b))

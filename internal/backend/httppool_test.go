@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// pooledConns makes so many connections to a server that says nothing, each asked 20 s after the one
+// pooledConns makes n connections to a server that sends nothing, each used 20 s after the one
 // before.
 func pooledConns(t *testing.T, n int, begun time.Time) []*httpConn {
 	t.Helper()
@@ -43,7 +43,7 @@ func pooledConns(t *testing.T, n int, begun time.Time) []*httpConn {
 // isClosed reports whether our end of a connection was closed.
 func isClosed(l *httpConn) bool { return errors.Is(l.conn.SetDeadline(time.Time{}), net.ErrClosed) }
 
-// TestHTTPPool goes through the life of kept connections, with a clock of its own.
+// TestHTTPPool checks limit, order, expiry and closing, with a clock of its own.
 func TestHTTPPool(t *testing.T) {
 	begun := time.Now() // the timer sleeps for the length of the test
 	p := &httpPool{limit: 3}
@@ -83,7 +83,7 @@ func TestHTTPPool(t *testing.T) {
 	}
 }
 
-// TestUnseenIsNotKept: a connection that cannot be looked into serves once.
+// TestUnseenIsNotKept: a connection that does not expose its socket is used once.
 func TestUnseenIsNotKept(t *testing.T) {
 	server := newKeptServer(t, "{}", false)
 	dials := 0
@@ -106,9 +106,8 @@ func TestUnseenIsNotKept(t *testing.T) {
 	}
 }
 
-// TestNeverTwice puts questions from many sides while the server closes connections at any time
-// and some lose patience. Whatever comes of it, no question arrives twice, and every answer is
-// that of its question.
+// TestNeverTwice sends requests concurrently while the server closes connections at random and some
+// requests are cancelled. No request arrives twice, and every response belongs to its request.
 func TestNeverTwice(t *testing.T) {
 	const sides, each = 16, 50
 	var mu sync.Mutex

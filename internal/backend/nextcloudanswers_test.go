@@ -14,7 +14,7 @@ func envelope(code, message, data string) string {
 	return `{"ocs":{"meta":{"status":"x","statuscode":` + code + `,"message":` + message + `},"data":` + data + `}}`
 }
 
-// TestNextcloudAnswers is what every answer to a login means (FIELD 3.2).
+// TestNextcloudAnswers checks the class of every answer to a login.
 func TestNextcloudAnswers(t *testing.T) {
 	page := "<!DOCTYPE html>\n<html><head><title>Login</title></head></html>"
 	joe := envelope("200", `"OK"`, `{"id":"joe","enabled":true}`)
@@ -82,8 +82,7 @@ func TestNextcloudAnswers(t *testing.T) {
 	}
 }
 
-// TestNextcloudDisabled: an account that the server shows to be disabled ends a chain, unless it
-// is another's.
+// TestNextcloudDisabled: a disabled account ends a chain, unless it is another user's.
 func TestNextcloudDisabled(t *testing.T) {
 	for name, c := range map[string]struct {
 		login, id string // that the server knows, and its account
@@ -114,7 +113,7 @@ func TestNextcloudDisabled(t *testing.T) {
 	}
 }
 
-// TestNextcloudStates are the answers of a whole server.
+// TestNextcloudStates checks the answers of a server in several states.
 func TestNextcloudStates(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*nextcloudtest.State)
@@ -137,7 +136,7 @@ func TestNextcloudStates(t *testing.T) {
 	}
 }
 
-// TestNextcloudOptions are complained about.
+// TestNextcloudOptions checks that invalid options are errors.
 func TestNextcloudOptions(t *testing.T) {
 	secret := auth.NewSecret(canary)
 	for name, o := range map[string]NextcloudOptions{
@@ -156,7 +155,7 @@ func TestNextcloudOptions(t *testing.T) {
 	}
 }
 
-// TestNextcloudNotAsked are questions that the server never sees.
+// TestNextcloudNotAsked checks questions that are answered without a request.
 func TestNextcloudNotAsked(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	for op, want := range map[auth.Operation]Class{
@@ -172,8 +171,8 @@ func TestNextcloudNotAsked(t *testing.T) {
 	}
 }
 
-// FuzzNextcloudAnswer asks that no answer makes the parsers panic, lets somebody in without
-// the API's word, or is repeated in an error.
+// FuzzNextcloudAnswer: no answer makes the parsers panic, is accepted without the API's word for
+// it, or is repeated in an error.
 func FuzzNextcloudAnswer(f *testing.F) {
 	for _, body := range []string{
 		envelope("200", `"OK"`, `{"id":"joe","enabled":true,"groups":["a"]}`),

@@ -160,7 +160,7 @@ func TestUsersFileNoticesChanges(t *testing.T) {
 	}
 	write(t, path, line("joe"))
 	expect("created", "joe@dom.example")
-	// A time stamp that is not past may stand for several changes.
+	// A recent time stamp may belong to several changes.
 	soon := time.Now().Add(time.Hour)
 	touch(t, path, soon)
 	expect("touched", "joe@dom.example")
@@ -206,7 +206,7 @@ func TestUsersFileIsNotReread(t *testing.T) {
 }
 
 // FuzzUsersFile: no content panics, every user listed can be found, errors quote
-// nothing, and adding a user keeps everybody else.
+// nothing, and adding a user keeps all others.
 func FuzzUsersFile(f *testing.F) {
 	good := hashed(f, "x")
 	f.Add([]byte("joe@dom.example:" + good + "\n# x\n\n"))

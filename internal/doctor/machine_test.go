@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// On a machine where all is well, nothing is said to be wrong and nothing is skipped.
+// On a machine without faults all checks succeed and none is skipped.
 func TestHealthy(t *testing.T) {
 	r := newMachine().report(t)
 	for _, f := range r.Findings {
@@ -23,7 +23,7 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
-// alone takes the daemon away, which is a failure of its own.
+// alone removes the daemon, which is a failure of its own.
 func alone(m *machine) { m.subject.Daemon = &Daemon{} }
 
 const (
@@ -34,7 +34,7 @@ const (
 
 var errDisk = errors.New("input/output error")
 
-// Each failure is found, with its cure, and nothing else is (others counts what follows from it).
+// Each fault is found, with its cure, and nothing else is (others counts its consequences).
 func TestFindings(t *testing.T) {
 	for name, c := range map[string]struct {
 		breaks func(m *machine)
@@ -198,7 +198,7 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// listening makes every port fail alike, without a daemon.
+// listening makes binding any port fail, without a daemon.
 func listening(err error) func(m *machine) {
 	return func(m *machine) {
 		alone(m)
@@ -208,7 +208,7 @@ func listening(err error) func(m *machine) {
 	}
 }
 
-// otherSocket leaves a socket file that nobody can connect to.
+// otherSocket creates a socket file to which connections fail.
 func otherSocket(err error) func(m *machine) {
 	return func(m *machine) {
 		alone(m)
@@ -219,14 +219,14 @@ func otherSocket(err error) func(m *machine) {
 	}
 }
 
-// A socket file on which nobody listens is no obstacle.
+// A leftover socket file is not a fault.
 func TestSocketOfBefore(t *testing.T) {
 	m := newMachine()
 	otherSocket(syscall.ECONNREFUSED)(m)
 	want{"listener.saslauthd", "address", OK, "will be replaced", ""}.expect(t, m.report(t))
 }
 
-// Nothing is wrong without a daemon where nobody listens before it is asked.
+// A missing daemon is not a fault if all listeners are systemd's.
 func TestNoDaemonNeeded(t *testing.T) {
 	m := newMachine()
 	alone(m)
@@ -242,7 +242,7 @@ domain "example.org" { backends = [backend.users.local] }`
 	}
 }
 
-// A store is looked at though it is only needed for registered domains, or for shared rosters.
+// The store is examined even if only registered domains or shared rosters need it.
 func TestStoreWithoutDiskCache(t *testing.T) {
 	for name, more := range map[string]string{"registry": "}\nregistry {}", "roster": "roster \"ejabberd\" {\n ejabberdctl = \"/usr/sbin/ejabberdctl\"\n }\n}"} {
 		t.Run(name, func(t *testing.T) {
@@ -262,8 +262,8 @@ domain "example.org" {
 	}
 }
 
-// What only its owner may try is left alone by others, root above all: a file of root's would
-// lock the owner out. Nor is anything tried that a daemon may be using.
+// Only the owner of the data directory writes in it, not even root, whose files the owner could not
+// replace. Nothing is tried that a daemon may be using.
 func TestHandsOff(t *testing.T) {
 	for name, breaks := range map[string]func(m *machine){
 		"root": func(m *machine) { alone(m); m.UID = rootUID },
@@ -288,12 +288,12 @@ func TestHandsOff(t *testing.T) {
 	}
 }
 
-// Listeners whose protocols do not tell the client's address are named.
+// Listeners whose protocols do not carry the client's address are named.
 func TestBlindListeners(t *testing.T) {
 	want{"clients", "addresses", OK, "limits there count users only: ejabberd", ""}.expect(t, newMachine().report(t))
 }
 
-// Who owns the data directory may read the configuration as a member of any of its groups.
+// The owner of the data directory may read the configuration as a member of any of its groups.
 func TestOwnersGroups(t *testing.T) {
 	m := newMachine()
 	m.files[conf] = file(0o640, 0, saslGID)
@@ -302,7 +302,7 @@ func TestOwnersGroups(t *testing.T) {
 	want{"configuration", "mode", OK, "readable for postern", ""}.expect(t, m.report(t))
 }
 
-// Whatever stands in ejabberd's configuration, something sensible is said of it, or nothing.
+// Every outcome for any text as ejabberd's configuration is complete.
 func FuzzEjabberd(f *testing.F) {
 	for _, seed := range []string{goodEjabberd, "extauth_program:", "extauth_program: \"\"\nuse_cache: no", "- extauth_program: x # y", ":::\n#"} {
 		f.Add(seed)

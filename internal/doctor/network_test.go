@@ -28,7 +28,7 @@ type identity struct {
 	key  *ecdsa.PrivateKey
 }
 
-// issue makes a certificate that by signs; nil: itself.
+// issue makes a certificate signed by another, or self-signed if by is nil.
 func issue(t *testing.T, by *identity, change func(*x509.Certificate)) *identity {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -71,7 +71,7 @@ func pemFile(t *testing.T, id *identity) string {
 	return name
 }
 
-// network is an imagined one: every name is 192.0.2.1, and every address is a server of the test.
+// network simulates one: every name is 192.0.2.1, and every address leads to a server of the test.
 func network(server string) *Env {
 	e := OSEnv()
 	e.Connect = connect
@@ -154,7 +154,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// What is wrong below TLS, and with TLS as such.
+// Faults below TLS, and of TLS itself.
 func TestNetwork(t *testing.T) {
 	plainServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"success": false}`))

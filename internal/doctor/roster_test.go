@@ -14,7 +14,7 @@ import (
 	"postern/internal/config"
 )
 
-// script writes a program that ends with a status.
+// script writes a shell script.
 func script(t *testing.T, mode os.FileMode, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ejabberdctl")

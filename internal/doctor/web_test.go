@@ -22,7 +22,7 @@ import (
 
 func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// jsxcServer is Nextcloud with the JSXC app, which knows joe.
+// jsxcServer is Nextcloud with the JSXC app and a user joe.
 func jsxcServer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	mac := hmac.New(sha1.New, []byte(canary))
@@ -44,7 +44,7 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// appServer is a web application, which knows joe.
+// appServer is a web application with a user joe.
 func appServer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if strings.Contains(string(body), `"joe@`) {
@@ -61,7 +61,7 @@ func header(name, value string, status int) http.HandlerFunc {
 	}
 }
 
-// late is a server whose clock differs.
+// late is a server with a wrong clock.
 func late(by time.Duration, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
@@ -69,7 +69,7 @@ func late(by time.Duration, h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// one is a configuration of one backend, with a domain at it.
+// one is a configuration of one backend and a domain that uses it.
 func one(b config.Backend) *config.Config {
 	b.Name, b.Timeout, b.MaxDelay = "x", 10*time.Second, 1600*time.Millisecond
 	return &config.Config{Backends: []config.Backend{b}, Domains: []config.Domain{
@@ -83,7 +83,7 @@ func kind(k, url, secret string) config.Backend {
 
 const html = "<!DOCTYPE html><html><body>" + canary + "</body></html>"
 
-// What a JSXC app and a web application can do wrong.
+// Faults of a JSXC app and of a web application.
 func TestWeb(t *testing.T) {
 	const jsxc, app = config.KindJSXC, config.KindJSON
 	const jsxcNo = `{"result":"success","data":{"isUser":false}}`
@@ -136,7 +136,7 @@ func TestWeb(t *testing.T) {
 	}
 }
 
-// A second question that is answered otherwise than the first is judged by what came.
+// Each response is checked, also if the second differs from the first.
 func TestSignatureLost(t *testing.T) {
 	asked := 0
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -151,7 +151,7 @@ func TestSignatureLost(t *testing.T) {
 		examine(t, network(s.Listener.Addr().String()), one(kind(config.KindJSXC, "http://cloud.example/", canary)), KnownUser{}))
 }
 
-// What Nextcloud itself tells.
+// Faults of Nextcloud.
 func TestNextcloud(t *testing.T) {
 	local := func(s *nextcloudtest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 	failed := func(times int) func(t *testing.T, url string) {

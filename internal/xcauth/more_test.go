@@ -8,8 +8,8 @@ import (
 	"postern/internal/auth"
 )
 
-// TestAFlagMayHaveAComment: ConfigArgParse takes the comment behind a flag for its value, and
-// refuses the file.
+// TestAFlagMayHaveAComment: ConfigArgParse takes a comment after a flag for its value, and refuses
+// the file.
 func TestAFlagMayHaveAComment(t *testing.T) {
 	for _, line := range []string{"debug # all of it", "debug\t; all", "--debug   #"} {
 		entries, err := parseConfig(line)
@@ -67,7 +67,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestFaultsShowNoSecret: what is refused may be a password in the wrong place.
+// TestFaultsShowNoSecret: an unknown argument may be a misplaced password.
 func TestFaultsShowNoSecret(t *testing.T) {
 	for _, args := range [][]string{
 		{"cAnArY"}, {"-s", "x", "cAnArY"}, {"--sekret=cAnArY"}, {"-A", "u", "d", "-dcAnArY"}, {"-A", "u", "-KcAnArY"},

@@ -137,7 +137,7 @@ func TestRosterRows(t *testing.T) {
 	}
 }
 
-// TestLegacyRecords: the records of all three Berkeley DB files, told apart by themselves.
+// TestLegacyRecords: the records of all three Berkeley DB files are recognised by themselves.
 func TestLegacyRecords(t *testing.T) {
 	var d Data
 	for _, r := range [][2]string{

@@ -23,11 +23,10 @@ func vectors(t *testing.T, file string, into any) {
 	}
 }
 
-// noFiles is a machine without configuration files.
+// noFiles reads from a machine without configuration files.
 func noFiles(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
-// TestArgumentsAsArgparse holds the reader of command lines against what Python's argparse 3.11
-// makes of the same ones.
+// TestArgumentsAsArgparse compares command lines with the results of Python's argparse 3.11.
 func TestArgumentsAsArgparse(t *testing.T) {
 	var cases []struct {
 		Name   string
@@ -75,8 +74,8 @@ func TestArgumentsAsArgparse(t *testing.T) {
 	}
 }
 
-// TestLinesAsConfigArgParse holds the reader of configuration files against what
-// ConfigArgParse's grammar makes of the same lines.
+// TestLinesAsConfigArgParse compares lines of configuration files with the results of
+// ConfigArgParse's grammar.
 func TestLinesAsConfigArgParse(t *testing.T) {
 	var cases []struct {
 		Line           string
