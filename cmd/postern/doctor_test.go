@@ -66,11 +66,11 @@ func TestDoctorHealthy(t *testing.T) {
 	r := diagnosis(t, 0, "--config", config)
 	found(t, r, "daemon", "running", doctor.OK, "process ")
 	found(t, r, "daemon", "version", doctor.OK, version)
-	found(t, r, "daemon", "loaded", doctor.OK, "that of the file")
+	found(t, r, "daemon", "loaded", doctor.OK, "current configuration")
 	found(t, r, "listener.generic", "address", doctor.OK, "served at")
 	found(t, r, "metrics", "address", doctor.OK, "served at")
 	found(t, r, "store", "open", doctor.OK, "in use by the daemon")
-	found(t, r, "backend.users.local", "file", doctor.OK, "can be read")
+	found(t, r, "backend.users.local", "file", doctor.OK, "is readable")
 	if now := s.log.String(); now != before {
 		t.Errorf("the daemon has noticed:\n%s", strings.TrimPrefix(now, before))
 	}

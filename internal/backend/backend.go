@@ -34,21 +34,7 @@ const Classes = int(Unsure) + 1
 
 // String returns the class's word for logs and metrics.
 func (c Class) String() string {
-	switch c {
-	case Accepted:
-		return "accepted"
-	case Refused:
-		return "refused"
-	case Throttled:
-		return "throttled"
-	case Misconfigured:
-		return "misconfigured"
-	case Unsupported:
-		return "unsupported"
-	case Unsure:
-		return "unsure"
-	}
-	return "outage"
+	return [Classes]string{"outage", "accepted", "refused", "throttled", "misconfigured", "unsupported", "unsure"}[c]
 }
 
 // Query is one question to a backend.

@@ -1,6 +1,9 @@
 package backend
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // BreakerOptions configure a Breaker.
 type BreakerOptions struct {
@@ -32,12 +35,8 @@ type Breaker struct {
 
 // NewBreaker returns a closed breaker.
 func NewBreaker(o BreakerOptions) *Breaker {
-	if o.Failures <= 0 {
-		o.Failures = 5
-	}
-	if o.Cooldown <= 0 {
-		o.Cooldown = time.Second
-	}
+	o.Failures = cmp.Or(o.Failures, 5)
+	o.Cooldown = cmp.Or(o.Cooldown, time.Second)
 	return &Breaker{options: o}
 }
 

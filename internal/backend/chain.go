@@ -33,7 +33,7 @@ func (c *Chain) Add(r Result) (decided bool) {
 	if c.op == auth.OpAuth && (r.Suspect || r.Class == Refused && !r.Absent) {
 		c.refused = true
 	}
-	if !c.any || weight(r.Class) > weight(c.result.Class) {
+	if !c.any || weights[r.Class] > weights[c.result.Class] {
 		c.result, c.any = r, true
 	}
 	return false
@@ -59,20 +59,6 @@ func (c *Chain) Suspect() bool {
 	return c.refused && c.result.Class != Accepted && c.result.Class != Refused
 }
 
-// weight orders the classes that do not decide: a backend that might have accepted outweighs
+// weights orders the classes that do not decide: a backend that might have accepted outweighs
 // those that refused.
-func weight(c Class) int {
-	switch c {
-	case Outage:
-		return 5
-	case Throttled:
-		return 4
-	case Unsure:
-		return 3
-	case Misconfigured:
-		return 2
-	case Refused:
-		return 1
-	}
-	return 0
-}
+var weights = [Classes]int{Outage: 5, Throttled: 4, Unsure: 3, Misconfigured: 2, Refused: 1}

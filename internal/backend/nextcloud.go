@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,12 +69,8 @@ func NewNextcloud(o NextcloudOptions) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.MaxDelay <= 0 {
-		o.MaxDelay = 1600 * time.Millisecond
-	}
-	if o.MaxMembers <= 0 {
-		o.MaxMembers = 10000
-	}
+	o.MaxDelay = cmp.Or(o.MaxDelay, 1600*time.Millisecond)
+	o.MaxMembers = cmp.Or(o.MaxMembers, 10000)
 	n := &nextcloud{client: client, options: o, base: strings.TrimSuffix(client.target, "/"), now: time.Now, logins: newLoginCache(maxLogins)}
 	if o.AdminUser != "" {
 		n.service = &service{}

@@ -128,11 +128,6 @@ func (a *ocs) invalid() Result {
 		return misconfigured(text + "the server does not take the request: add the host of url to its trusted_domains")
 	case http.StatusPreconditionFailed:
 		return misconfigured(text + "the header OCS-APIRequest is missing: a proxy in between drops it")
-	case http.StatusRequestTimeout, http.StatusTooEarly:
-		return outage("HTTP %d", a.status)
 	}
-	if a.status > 400 && a.status < 500 {
-		return misconfigured(text + "the server does not take the request; check url")
-	}
-	return outage("HTTP %d", a.status)
+	return classifyStatus(Query{}, a.response)
 }

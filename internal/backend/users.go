@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,9 +33,7 @@ type users struct {
 // setpass, tryregister, removeuser and removeuser3. bcrypt runs on hashing. Its errors say why the
 // file cannot be read or the cost is invalid.
 func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
-	if o.Cost == 0 {
-		o.Cost = passhash.DefaultCost
-	}
+	o.Cost = cmp.Or(o.Cost, passhash.DefaultCost)
 	if o.Cost < passhash.MinCost || o.Cost > passhash.MaxCost {
 		return nil, fmt.Errorf("bcrypt_cost %d is out of range: use %d to %d", o.Cost, passhash.MinCost, passhash.MaxCost)
 	}

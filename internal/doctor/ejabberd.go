@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -60,12 +61,7 @@ func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
 		out = append(out, e.extauth(file, program)...)
 	}
 	off := func(option string) bool {
-		for _, value := range options[option] {
-			if value == "false" || value == "no" || value == "off" {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(options[option], func(v string) bool { return v == "false" || v == "no" || v == "off" })
 	}
 	if !off("auth_use_cache") && !off("use_cache") {
 		out = append(out, warn(file+": ejabberd has a cache of its own, which refuses a changed password and reports a new user as missing for an hour",

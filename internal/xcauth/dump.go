@@ -129,30 +129,26 @@ func decodeHex(text string) (string, error) {
 // decodePrintable decodes a record of db_dump -p: a backslash is doubled, and a byte that is not
 // printable is a backslash with two hexadecimal digits.
 func decodePrintable(text string) (string, error) {
-	if !strings.Contains(text, `\`) {
-		return text, nil
-	}
 	var b strings.Builder
-	b.Grow(len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			b.WriteByte(text[i])
-			continue
+	for {
+		before, after, escaped := strings.Cut(text, `\`)
+		b.WriteString(before)
+		if !escaped {
+			return b.String(), nil
 		}
-		if strings.HasPrefix(text[i+1:], `\`) {
+		if rest, doubled := strings.CutPrefix(after, `\`); doubled {
 			b.WriteByte('\\')
-			i++
+			text = rest
 			continue
 		}
-		if len(text) < i+3 {
+		if len(after) < 2 {
 			return "", errors.New("a backslash at the end of a record")
 		}
-		c, err := hex.DecodeString(text[i+1 : i+3])
+		c, err := hex.DecodeString(after[:2])
 		if err != nil {
 			return "", errors.New("a backslash is followed by another one or two hexadecimal digits")
 		}
-		b.WriteByte(c[0])
-		i += 2
+		b.Write(c)
+		text = after[2:]
 	}
-	return b.String(), nil
 }
