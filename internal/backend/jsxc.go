@@ -202,3 +202,9 @@ func classifyRoster(data json.RawMessage, document []byte) Result {
 	}
 	return outage("the answer has no sharedRoster")
 }
+
+// Forged implements Signed.
+func (j *jsxc) Forged(ctx context.Context, q Query) Result {
+	secret := auth.NewSecret("not " + j.secret.Reveal())
+	return (&jsxc{j.client, secret, newSigner(secret)}).Ask(ctx, q)
+}

@@ -2,17 +2,15 @@ package backend
 
 import (
 	"bytes"
-	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // Codes of the OCS API in meta.statuscode that are not HTTP statuses.
 const (
+	ocsNoPassword   = 112 // Nextcloud's user backend cannot set passwords
 	ocsServerError  = 996
 	ocsUnauthorised = 997
 )
@@ -25,34 +23,6 @@ type ocs struct {
 	message  string
 	data     json.RawMessage
 	response response
-}
-
-// basic is the value of an Authorization header.
-func basic(name, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+password))
-}
-
-// call sends a request to the API. path is relative to /ocs/v2.php/ and may have a query.
-// authorization may be empty. An error means that no complete response came.
-func (n *nextcloud) call(ctx context.Context, method, path, authorization string, form []param) (ocs, error) {
-	separator := "?"
-	if strings.Contains(path, "?") {
-		separator = "&"
-	}
-	q := request{method: method, target: n.base + "/ocs/v2.php/" + path + separator + "format=json",
-		header: []headerField{{"Accept", "application/json"}, {"OCS-APIRequest", "true"}}}
-	if authorization != "" {
-		q.header = append(q.header, headerField{"Authorization", authorization})
-	}
-	if form != nil {
-		q.header = append(q.header, headerField{"Content-Type", "application/x-www-form-urlencoded"})
-		q.body = encodeForm(form)
-	}
-	r, err := n.client.do(ctx, q)
-	if err != nil {
-		return ocs{}, err
-	}
-	return parseOCS(r), nil
 }
 
 // parseOCS reads an answer. One that is not the API's own is not valid.

@@ -86,20 +86,20 @@ func TestTimes(t *testing.T) {
 		"2026-03-01 12:30:05", "2026-03-01T12:30:05", "2026-03-01 12:30:05+00:00", "2026-03-01T12:30:05Z",
 		"2026-03-01 13:30:05+01:00", "1772368205", "1772368205.0", " 2026-03-01 12:30:05 ",
 	} {
-		if got, err := ParseTime(text); err != nil || !got.Equal(want) {
+		if got, err := parseTime(text); err != nil || !got.Equal(want) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	if got, err := ParseTime("2026-03-01 12:30:05.678901"); err != nil || got.Sub(want) != 678901*time.Microsecond {
+	if got, err := parseTime("2026-03-01 12:30:05.678901"); err != nil || got.Sub(want) != 678901*time.Microsecond {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, text := range []string{"", "None"} {
-		if got, err := ParseTime(text); err != nil || !got.IsZero() {
+		if got, err := parseTime(text); err != nil || !got.IsZero() {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "2026-13-01 00:00:00", "-5", "NaN", "1e300", "0001-01-01 00:00:00", "datetime('now')"} {
-		if got, err := ParseTime(text); err == nil {
+		if got, err := parseTime(text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
 	}

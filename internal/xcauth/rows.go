@@ -148,8 +148,8 @@ func (d *Data) addDomain(v []string) error {
 			return fmt.Errorf("authdomain: %w", err)
 		}
 	}
-	row.First, _ = ParseTime(v[5])
-	row.Latest, _ = ParseTime(v[6])
+	row.First, _ = parseTime(v[5])
+	row.Latest, _ = parseTime(v[6])
 	if slices.ContainsFunc(d.Domains, func(other Domain) bool { return other.Name == name }) {
 		return errors.New("another row has the same domain in another spelling")
 	}
@@ -186,13 +186,13 @@ func (d *Data) addAccount(jid, hash, first, last, used string) error {
 		return passhash.ErrHash
 	}
 	row := Account{ID: id, Hash: hash}
-	if row.Last, err = ParseTime(last); err != nil || row.Last.IsZero() {
+	if row.Last, err = parseTime(last); err != nil || row.Last.IsZero() {
 		return fmt.Errorf("when the server last verified it: %w", errors.Join(err, errTime))
 	}
-	if row.First, err = ParseTime(first); err != nil || row.First.IsZero() || row.First.After(row.Last) {
+	if row.First, err = parseTime(first); err != nil || row.First.IsZero() || row.First.After(row.Last) {
 		row.First = row.Last
 	}
-	if row.Used, err = ParseTime(used); err != nil || row.Used.Before(row.Last) {
+	if row.Used, err = parseTime(used); err != nil || row.Used.Before(row.Last) {
 		row.Used = row.Last
 	}
 	d.Accounts = append(d.Accounts, row)
@@ -274,4 +274,71 @@ func colonless(key string) string {
 		return key[:i] + "@" + key[i+1:]
 	}
 	return key
+}
+
+// AddRecord adds a record of one of the Berkeley DB files of versions before 2. The record itself
+// shows which file it is from:
+//
+//	user:domain         hash TAB first TAB remote TAB any TAB rest
+//	domain              secret TAB url TAB authdomain [TAB extra]
+//	FNC:user:domain     full name
+//	LIG:user:domain     groups of the user
+//	RGC:group:domain    members of the group
+//	RH:user:domain      hash of a response, which is not needed
+func (d *Data) AddRecord(key, value string) {
+	fields := strings.Split(value, "\t")
+	kind, rest, _ := strings.Cut(key, ":")
+	var err error
+	table := TableRosterUsers
+	switch {
+	case key == "" && value == "":
+		return // versions before 2 marked a database like this as not to be used
+	case passhash.Check(fields[0]) == nil && len(fields) >= 4:
+		table, err = TableAccounts, d.addAccount(colonless(key), fields[0], fields[1], fields[2], fields[3])
+	case kind == "RH" || kind == "CACHE":
+		return
+	case kind == "FNC" && rest != "":
+		err = d.addRosterUser(colonless(rest), Text{value, true}, Text{})
+	case kind == "LIG" && rest != "":
+		err = d.addRosterUser(colonless(rest), Text{}, Text{value, true})
+	case kind == "RGC" && rest != "":
+		table, err = TableGroups, d.addGroup(colonless(rest), value)
+	case len(fields) >= 2 && !strings.Contains(key, ":"):
+		row := []string{key, fields[0], fields[1], "", "", "", ""}
+		if len(fields) >= 3 {
+			row[3] = fields[2]
+		}
+		table, err = TableDomains, d.addDomain(row)
+	default:
+		table, err = "record", errors.New("not a kind of record that xcauth has")
+	}
+	if err != nil {
+		d.skip(table, key, err)
+	}
+}
+
+var errTime = errors.New("it is not a time")
+
+// maxTime is the latest time that is accepted, in Unix seconds: in the year 2242.
+const maxTime = 1 << 33
+
+// parseTime reads a time as SQLite and Python write it: UTC text with a space or a T, with or
+// without a fraction and a zone, or Unix seconds. Empty text is the zero time.
+func parseTime(text string) (time.Time, error) {
+	text = strings.TrimSpace(text)
+	if text == "" || text == "None" {
+		return time.Time{}, nil
+	}
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		if !(n >= 0 && n < maxTime) {
+			return time.Time{}, errTime
+		}
+		return time.UnixMilli(int64(n * 1000)).UTC(), nil
+	}
+	for _, form := range [...]string{time.DateTime, "2006-01-02T15:04:05", time.DateTime + "Z07:00", time.RFC3339} {
+		if t, err := time.Parse(form, text); err == nil && t.Year() >= 1970 && t.Unix() < maxTime {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, errTime
 }

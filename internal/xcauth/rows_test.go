@@ -21,7 +21,7 @@ func texts(values ...string) []Text {
 }
 
 func moment(text string) time.Time {
-	t, _ := ParseTime(text)
+	t, _ := parseTime(text)
 	return t
 }
 
