@@ -66,11 +66,11 @@ func TestDoctorHealthy(t *testing.T) {
 	r := diagnosis(t, 0, "--config", config)
 	found(t, r, "daemon", "running", doctor.OK, "process ")
 	found(t, r, "daemon", "version", doctor.OK, version)
-	found(t, r, "daemon", "loaded", doctor.OK, "that of the file")
+	found(t, r, "daemon", "loaded", doctor.OK, "current configuration")
 	found(t, r, "listener.generic", "address", doctor.OK, "served at")
 	found(t, r, "metrics", "address", doctor.OK, "served at")
 	found(t, r, "store", "open", doctor.OK, "in use by the daemon")
-	found(t, r, "backend.users.local", "file", doctor.OK, "can be read")
+	found(t, r, "backend.users.local", "file", doctor.OK, "is readable")
 	if now := s.log.String(); now != before {
 		t.Errorf("the daemon has noticed:\n%s", strings.TrimPrefix(now, before))
 	}
@@ -133,7 +133,7 @@ domain "away.example" { backends = [backend.json.away] }
 	ok(t, "", "test", "isuser", "joe@dom.example", "--config", config) // makes the store
 	before := dirNames(t, dir)
 	r := diagnosis(t, 2, "--config", config)
-	found(t, r, "daemon", "running", doctor.Failure, "nobody listens")
+	found(t, r, "daemon", "running", doctor.Failure, "no listener is served")
 	found(t, r, "listener.generic", "address", doctor.Failure, "another program listens on "+socket.Addr().String())
 	found(t, r, "store", "writable", doctor.OK)
 	found(t, r, "store", "open", doctor.OK, "can be opened")
@@ -210,8 +210,8 @@ domain "jsxc.example" { backends = [backend.jsxc.right, backend.jsxc.wrong, back
 	found(t, r, "backend.jsxc.right", "http", doctor.OK, "refuses a wrong signature")
 	found(t, r, "backend.jsxc.right", "signature", doctor.OK, "accepted")
 	found(t, r, "backend.jsxc.right", "user", doctor.OK, "knows joe@jsxc.example")
-	found(t, r, "backend.jsxc.wrong", "signature", doctor.Failure, "refuses our signature", "copy the API secret")
-	found(t, r, "backend.jsxc.distrusted", "tls", doctor.Failure, "signed by itself", "ca_file")
+	found(t, r, "backend.jsxc.wrong", "signature", doctor.Failure, "refuses the signature", "copy the API secret")
+	found(t, r, "backend.jsxc.distrusted", "tls", doctor.Failure, "self-signed", "ca_file")
 	found(t, r, "backend.jsxc.distrusted", "signature", doctor.Skipped, "because tls failed")
 	found(t, r, "backend.jsxc.old", "tls", doctor.Failure, "handshake failed", "TLS 1.2")
 	found(t, r, "tokens", "jsxc", doctor.Warning, "only 10 bytes", "openssl rand")

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"postern/cmd/internal/relay"
+	"postern/internal/atomicfile"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/xcauth"
@@ -138,7 +139,7 @@ func (d *disguise) write(dataDir, text string) (*config.Config, error) {
 	if err == nil && (bytes.Equal(before, []byte(text)) || d.passing && sameButLog(file, before, cfg)) {
 		return cfg, nil
 	}
-	if err := writePrivate(file, []byte(text)); err != nil {
+	if err := atomicfile.Write(file, []byte(text), nil); err != nil {
 		return nil, fmt.Errorf("configuration for the broker: %w", err)
 	}
 	d.rewritten = true

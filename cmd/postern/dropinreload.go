@@ -5,10 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/filelock"
 )
 
 // Bounds of what a copy does for the broker that others have started.
@@ -67,7 +67,7 @@ func owned(dir string) bool {
 		return false
 	}
 	defer lock.Close()
-	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	return errors.Is(filelock.TryRLock(lock), filelock.ErrLocked)
 }
 
 // sameButLog reports whether a text makes a configuration with at most another log.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/term"
 
 	"postern/internal/auth"
 	"postern/internal/config"
+	"postern/internal/filelock"
 	"postern/internal/xcauth"
 )
 
@@ -83,7 +83,7 @@ func (a *app) importOnce(cfg *config.Config, data *xcauth.Data) error {
 		return err
 	}
 	defer turn.Close()
-	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
+	if err := filelock.Lock(context.Background(), turn); err != nil {
 		return err
 	}
 	if !absent(done) {

@@ -142,7 +142,7 @@ func TestNextcloudSparesTheServer(t *testing.T) {
 		t.Errorf("the right password: %q", got)
 	}
 	s.eventually("the cure in the log", func() bool {
-		return strings.Contains(s.log.String(), "slows every login") && strings.Contains(s.log.String(), "breaker changed")
+		return strings.Contains(s.log.String(), "delays every login") && strings.Contains(s.log.String(), "breaker changed")
 	})
 }
 

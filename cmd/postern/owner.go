@@ -12,6 +12,7 @@ import (
 
 	"postern/cmd/internal/relay"
 	"postern/internal/config"
+	"postern/internal/filelock"
 )
 
 // Times of ownership.
@@ -57,11 +58,11 @@ func takeOwnership(ctx context.Context, dir string, fd int) (*os.File, error) {
 		return nil, err
 	}
 	for end := time.Now().Add(ownerWait); ; time.Sleep(ownerPoll) {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := filelock.TryLock(lock)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+		if !errors.Is(err, filelock.ErrLocked) {
 			_ = lock.Close()
 			return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 		}
@@ -88,7 +89,7 @@ func tryOwnership(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := filelock.TryLock(lock); err != nil {
 		_ = lock.Close()
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}

@@ -13,22 +13,25 @@ import (
 // rooms is the import table of the house: which rooms of the project each room may use. A room
 // is a folder with everything below it. Arrows point down only.
 var rooms = map[string][]string{
-	"internal/auth":     nil,
-	"wire":              {"internal/auth"},
-	"internal/config":   {"internal/auth"},
-	"internal/token":    {"internal/auth"},
-	"internal/store":    {"internal/auth"},
-	"internal/cache":    {"internal/auth", "internal/store"},
-	"internal/backend":  {"internal/auth"},
-	"internal/roster":   {"internal/auth", "internal/store"},
-	"internal/registry": {"internal/auth", "internal/store"},
-	"internal/limit":    {"internal/auth"},
-	"internal/xcauth":   {"internal/auth"},
-	"internal/doctor":   {"internal/auth", "internal/config", "internal/backend"},
+	"internal/auth":       nil,
+	"internal/atomicfile": nil,
+	"internal/filelock":   nil,
+	"wire":                {"internal/auth"},
+	"internal/config":     {"internal/auth"},
+	"internal/token":      {"internal/auth"},
+	"internal/store":      {"internal/auth"},
+	"internal/cache":      {"internal/auth", "internal/store"},
+	"internal/backend":    {"internal/auth", "internal/atomicfile", "internal/filelock"},
+	"internal/roster":     {"internal/auth", "internal/store", "internal/atomicfile"},
+	"internal/registry":   {"internal/auth", "internal/store"},
+	"internal/limit":      {"internal/auth"},
+	"internal/xcauth":     {"internal/auth"},
+	"internal/doctor":     {"internal/auth", "internal/config", "internal/backend"},
 	"actors": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
 		"internal/backend", "internal/roster", "internal/registry", "internal/limit"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "internal/roster", "internal/registry", "internal/limit", "internal/xcauth", "internal/doctor", "actors"},
+		"internal/backend", "internal/roster", "internal/registry", "internal/limit", "internal/xcauth", "internal/doctor", "actors",
+		"internal/atomicfile", "internal/filelock"},
 	"scripts": {"internal/auth", "internal/token", "internal/cache", "internal/store", "internal/unixtime"}, // the benchmark
 }
 

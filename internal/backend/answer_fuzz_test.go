@@ -20,8 +20,8 @@ func (c textConn) Read(b []byte) (int, error)  { return c.text.Read(b) }
 func (c textConn) Write(b []byte) (int, error) { return len(b), nil }
 func (c textConn) SetDeadline(time.Time) error { return nil }
 
-// FuzzAnswer reads any bytes as an answer. What is taken for one is what package net/http reads,
-// within bounds; and a connection counts as clean only if nothing of it is left.
+// FuzzAnswer reads any bytes as a response. An accepted response is what package net/http reads,
+// within bounds, and the connection is reused only if nothing is left to read.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{
 		"", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 204 No\r\n\r\nx",
@@ -35,11 +35,11 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		const most = 1000
 		c := &httpClient{options: HTTPOptions{MaxResponse: most}}
-		w := &wire{Conn: textConn{text: bytes.NewReader(text)}}
+		w := &countingConn{Conn: textConn{text: bytes.NewReader(text)}}
 		l := newHTTPConn(w, w)
-		r, clean, err := c.exchange(l, call{method: http.MethodPost, target: "/", body: []byte("x")})
+		r, reuse, err := c.exchange(l, request{method: http.MethodPost, target: "/", body: []byte("x")})
 		if err != nil {
-			if clean {
+			if reuse {
 				t.Fatal("clean after an error")
 			}
 			return
@@ -47,7 +47,7 @@ func FuzzAnswer(f *testing.F) {
 		if len(r.body) > most {
 			t.Fatalf("%d bytes", len(r.body))
 		}
-		if clean && (r.cut || l.br.Buffered() > 0) {
+		if reuse && (r.truncated || l.br.Buffered() > 0) {
 			t.Fatal("clean, but there is more")
 		}
 		br := bufio.NewReader(bytes.NewReader(text))
@@ -58,7 +58,7 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil || resp.StatusCode != r.status {
 			t.Fatalf("HTTP %d, but net/http reads %v, %v", r.status, resp, err)
 		}
-		if body, err := io.ReadAll(io.LimitReader(resp.Body, most+1)); !r.cut && (err != nil || !bytes.Equal(body, r.body)) {
+		if body, err := io.ReadAll(io.LimitReader(resp.Body, most+1)); !r.truncated && (err != nil || !bytes.Equal(body, r.body)) {
 			t.Fatalf("%q, but net/http reads %q, %v", r.body, body, err)
 		}
 	})

@@ -1,54 +1,50 @@
 package backend
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
-// BreakerOptions shape a Breaker.
+// BreakerOptions configure a Breaker.
 type BreakerOptions struct {
 	// Failures is how many outages in a row open the breaker; 0 means 5.
 	Failures int
-	// Cooldown is the first pause of an open breaker; 0 means a second. Each failed
-	// probe doubles it, up to ten times as long.
+	// Cooldown is the first pause of an open breaker; 0 means a second. Each failed probe doubles
+	// it, up to ten times as long.
 	Cooldown time.Duration
-	// Jitter returns a number from 0 up to 1, by which a pause is shortened by up to a
-	// quarter, so that several brokers do not probe in step. Nil means no jitter.
+	// Jitter returns a number from 0 up to 1 that shortens a pause by up to a quarter, so that
+	// several brokers do not probe in step. Nil means no jitter.
 	Jitter func() float64
 }
 
-// breakerSteps is how many times its first length a pause may grow to.
-const breakerSteps = 10
+// maxPauses bounds a pause, in units of the first one.
+const maxPauses = 10
 
-// Breaker keeps questions from a backend that does not answer: after some outages in
-// a row, or at once when the backend says that it is asked too much, it is open and lets nobody through; after a pause one probe may try, whose
-// outcome closes it or opens it for twice as long. It is pure: the clock is the
-// caller's. It is not safe for concurrent use.
+// Breaker decides whether a failing backend is asked. Some outages in a row, or one Throttled
+// answer, open it. While it is open, no question passes; after each pause one probe may, whose
+// outcome closes the breaker or doubles the pause. It has no clock of its own. It is not safe for
+// concurrent use.
 type Breaker struct {
-	options BreakerOptions
-	row     int           // outages in a row, while closed
-	open    bool          // nobody but a probe goes through
-	probing bool          // a probe is under way
-	pause   time.Duration // of the present opening, without jitter
-	until   time.Time     // when the next probe may start
+	options  BreakerOptions
+	failures int // in a row, while closed
+	open     bool
+	probing  bool          // a probe is in progress
+	pause    time.Duration // without jitter
+	until    time.Time     // when the next probe may start
 }
 
 // NewBreaker returns a closed breaker.
 func NewBreaker(o BreakerOptions) *Breaker {
-	if o.Failures <= 0 {
-		o.Failures = 5
-	}
-	if o.Cooldown <= 0 {
-		o.Cooldown = time.Second
-	}
+	o.Failures = cmp.Or(o.Failures, 5)
+	o.Cooldown = cmp.Or(o.Cooldown, time.Second)
 	return &Breaker{options: o}
 }
 
-// Open reports whether questions are kept from the backend.
+// Open reports whether only probes pass.
 func (b *Breaker) Open() bool { return b.open }
 
-// Until is when an open breaker lets the next probe through.
-func (b *Breaker) Until() time.Time { return b.until }
-
-// Allow reports whether a question may be put now. Each true must be followed by a
-// Report. A probe whose Report never comes is given up after the longest pause.
+// Allow reports whether a question may be sent now. Each true must be followed by a Report; a
+// probe without one is given up after the longest pause.
 func (b *Breaker) Allow(now time.Time) bool {
 	if !b.open {
 		return true
@@ -57,37 +53,35 @@ func (b *Breaker) Allow(now time.Time) bool {
 		return false
 	}
 	b.probing = true
-	b.until = now.Add(breakerSteps * b.options.Cooldown)
+	b.until = now.Add(maxPauses * b.options.Cooldown)
 	return true
 }
 
-// Report takes the class of an answer. Outages count against the backend, and throttling
-// opens the breaker at once, since every further question makes it worse; any answer of the
-// backend's own closes it. Unsupported and Unsure tell nothing, for they may be decided
-// without the backend.
+// Report takes the class of an answer. Outages count as failures, and Throttled opens the breaker
+// at once, since every further question makes it worse. Any other answer of the backend closes
+// it. Unsupported and Unsure change nothing: they may be decided without asking the backend.
 func (b *Breaker) Report(class Class, now time.Time) {
 	switch class {
 	case Outage:
-		b.failed(1, now)
+		b.fail(1, now)
 	case Throttled:
-		b.failed(b.options.Failures, now)
+		b.fail(b.options.Failures, now)
 	case Unsupported, Unsure:
 		if b.probing {
 			b.probing, b.until = false, now
 		}
 	default:
-		b.row, b.open, b.probing, b.pause = 0, false, false, 0
+		b.failures, b.open, b.probing, b.pause = 0, false, false, 0
 	}
 }
 
-// failed counts an answer as so many failures.
-func (b *Breaker) failed(weight int, now time.Time) {
+func (b *Breaker) fail(weight int, now time.Time) {
 	switch {
 	case b.probing:
-		b.trip(min(2*b.pause, breakerSteps*b.options.Cooldown), now)
-	case b.open: // the late answer of a question from before the opening
+		b.trip(min(2*b.pause, maxPauses*b.options.Cooldown), now)
+	case b.open: // the late answer to a question from before it opened
 	default:
-		if b.row += weight; b.row >= b.options.Failures {
+		if b.failures += weight; b.failures >= b.options.Failures {
 			b.trip(b.options.Cooldown, now)
 		}
 	}
@@ -95,7 +89,7 @@ func (b *Breaker) failed(weight int, now time.Time) {
 
 // trip opens the breaker for a pause.
 func (b *Breaker) trip(pause time.Duration, now time.Time) {
-	b.row, b.open, b.probing, b.pause = 0, true, false, pause
+	b.failures, b.open, b.probing, b.pause = 0, true, false, pause
 	if b.options.Jitter != nil {
 		pause -= time.Duration(float64(pause/4) * b.options.Jitter())
 	}

@@ -101,7 +101,7 @@ func TestBreakerJitterAndDefaults(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := NewBreaker(BreakerOptions{Failures: 1, Cooldown: 8 * time.Second, Jitter: func() float64 { return 0.5 }})
 	b.Report(Outage, now)
-	if got := b.Until().Sub(now); got != 7*time.Second {
+	if got := b.until.Sub(now); got != 7*time.Second {
 		t.Errorf("a pause of 8 s with jitter 0.5 lasts %v, want 7s", got)
 	}
 	b = NewBreaker(BreakerOptions{})
@@ -112,7 +112,7 @@ func TestBreakerJitterAndDefaults(t *testing.T) {
 		t.Error("open after 4 outages, the default is 5")
 	}
 	b.Report(Outage, now)
-	if !b.Open() || b.Until().Sub(now) != time.Second {
-		t.Errorf("open: %v, pause: %v; want a second", b.Open(), b.Until().Sub(now))
+	if !b.Open() || b.until.Sub(now) != time.Second {
+		t.Errorf("open: %v, pause: %v; want a second", b.Open(), b.until.Sub(now))
 	}
 }

@@ -6,74 +6,59 @@ import (
 	"postern/internal/auth"
 )
 
-// Chain folds the answers of backends that are asked in turn: the first that knows the
-// user decides, and "cannot tell" of one never becomes the "no" of the chain.
+// Chain combines the results of backends that are asked in turn. The first that knows the user
+// decides, and a temporary failure of one is never turned into the refusal of another.
 type Chain struct {
 	op      auth.Operation
-	cause   Result // the weightiest answer so far
+	result  Result // the most significant one so far
 	any     bool
 	refused bool // a backend that may know the user has refused the password
 }
 
-// errRefusedElsewhere is the cause when one backend refused and another cannot tell.
-var errRefusedElsewhere = errors.New("one backend refused the password and another cannot tell")
+var errRefusedElsewhere = errors.New("one backend refused the password, and another cannot answer now")
 
 // NewChain starts a chain for an operation.
 func NewChain(op auth.Operation) Chain { return Chain{op: op} }
 
-// Add takes the next backend's answer and reports whether the chain ends with it.
+// Add takes the next backend's result and reports whether the chain ends with it.
 func (c *Chain) Add(r Result) (decided bool) {
 	switch {
 	case r.Class == Accepted,
 		r.Class == Refused && r.Known,
-		// Whether a change was made is not known: asking another backend could make it twice.
+		// The change may have been made: the next backend could make it twice.
 		c.op.Changes() && r.Class != Refused && r.Class != Unsupported:
-		c.cause, c.any, c.refused = r, true, false
+		c.result, c.any, c.refused = r, true, false
 		return true
 	}
 	if c.op == auth.OpAuth && (r.Suspect || r.Class == Refused && !r.Absent) {
 		c.refused = true
 	}
-	if !c.any || weight(r.Class) > weight(c.cause.Class) {
-		c.cause, c.any = r, true
+	if !c.any || weights[r.Class] > weights[c.result.Class] {
+		c.result, c.any = r, true
 	}
 	return false
 }
 
-// Result is the chain's answer so far; without any, an outage. A password that one backend
-// refused while another cannot tell is nothing that a cache may serve in grace: it is
-// answered like a misconfiguration.
+// Result returns the combined result so far; that of an empty chain is an outage. A password that
+// one backend refused while another did not answer is Misconfigured, because a cache must not
+// serve it in grace.
 func (c *Chain) Result() Result {
-	if c.refused && (c.cause.Class == Outage || c.cause.Class == Throttled || c.cause.Class == Unsure) {
+	if c.refused && (c.result.Class == Outage || c.result.Class == Throttled || c.result.Class == Unsure) {
 		return Result{Class: Misconfigured, Err: errRefusedElsewhere}
 	}
-	return c.cause
+	return c.result
 }
 
 // Refused reports whether a backend that may know the user has refused the password, whatever
-// the others said.
-func (c *Chain) Refused() bool { return c.refused || c.cause.Class == Refused }
+// the others answered.
+func (c *Chain) Refused() bool { return c.refused || c.result.Class == Refused }
 
-// Suspect reports whether a backend that may know the user has refused the password though the
-// chain's answer is neither yes nor no.
+// Suspect reports whether a backend that may know the user has refused the password, though the
+// combined result is neither yes nor no.
 func (c *Chain) Suspect() bool {
-	return c.refused && c.cause.Class != Accepted && c.cause.Class != Refused
+	return c.refused && c.result.Class != Accepted && c.result.Class != Refused
 }
 
-// weight orders the answers that do not decide: a backend that might have said yes outweighs
-// those that said no.
-func weight(c Class) int {
-	switch c {
-	case Outage:
-		return 5
-	case Throttled:
-		return 4
-	case Unsure:
-		return 3
-	case Misconfigured:
-		return 2
-	case Refused:
-		return 1
-	}
-	return 0
-}
+// weights orders the classes that do not decide: a backend that might have accepted outweighs
+// those that refused.
+var weights = [Classes]int{Outage: 5, Throttled: 4, Unsure: 3, Misconfigured: 2, Refused: 1}

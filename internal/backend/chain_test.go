@@ -22,7 +22,7 @@ var (
 	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir, unsure, mixed}
 )
 
-// TestChain tells what comes of answers in turn, and after which of them the chain ends.
+// TestChain checks the combined result of some answers, and after which of them the chain ends.
 func TestChain(t *testing.T) {
 	cases := map[string]struct {
 		op      auth.Operation
@@ -87,8 +87,8 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// TestChainNeverInvents goes through every two and three answers: a yes needs a yes, a no
-// needs that everybody could answer or that one knows the user, and a misconfiguration or an
+// TestChainNeverInvents tries every combination of two and three answers: a yes needs a yes, a no
+// needs that all backends answered or that one knows the user, and a misconfiguration or an
 // outage has its reason.
 func TestChainNeverInvents(t *testing.T) {
 	for _, a := range everything {

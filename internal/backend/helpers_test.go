@@ -20,8 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // canary is the password and API secret of these tests; no error may hold it.
 const canary = "cAnArY4secretsNobodyMayRead"
 
-// ask puts a question and checks what holds for every answer: the error is there when
-// the class needs one, and holds no secret.
+// ask asks a question and checks what holds for every answer: there is an error if the class
+// needs one, and it holds no secret.
 func ask(t *testing.T, b Backend, op auth.Operation) Result {
 	t.Helper()
 	return askAs(t, b, op, "joe", canary)
@@ -69,14 +69,14 @@ func kinds() []kind {
 	}
 }
 
-// everyHTTP are all kinds over HTTP, for tests of what they share.
+// everyHTTP returns all kinds over HTTP, for tests of what they share.
 func everyHTTP() []kind {
 	return append(kinds(), kind{"nextcloud", func(o HTTPOptions) (Backend, error) {
 		return NewNextcloud(NextcloudOptions{HTTPOptions: o})
 	}, `{"ocs":{"meta":{"statuscode":200},"data":{"id":"joe"}}}`, `{"ocs":{"meta":{"statuscode":997},"data":[]}}`})
 }
 
-// connect makes a backend of a kind for a URL and closes it at the test's end.
+// connect makes a backend of a kind and closes it at the end of the test.
 func (k kind) connect(t *testing.T, o HTTPOptions) Backend {
 	t.Helper()
 	b, err := k.make(o)
@@ -95,7 +95,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	return server
 }
 
-// canned answers every question with one status and body, after reading it.
+// canned answers every request with one status and body, after reading it.
 func canned(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -104,7 +104,7 @@ func canned(status int, body string) http.HandlerFunc {
 	}
 }
 
-// direct is a Hashing without a pool; it counts.
+// direct is a Hashing without a pool that counts its runs.
 type direct struct{ runs int }
 
 func (d *direct) run(_ context.Context, f func()) error { d.runs++; f(); return nil }

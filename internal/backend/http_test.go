@@ -17,8 +17,8 @@ import (
 	"postern/internal/auth"
 )
 
-// TestStatuses is the meaning of every status code, for both kinds: a login, and a
-// question without a password.
+// TestStatuses checks the class of every status code, for a login and for a question without a
+// password.
 func TestStatuses(t *testing.T) {
 	cases := []struct {
 		status      int
@@ -70,7 +70,7 @@ func TestYesAndNo(t *testing.T) {
 	}
 }
 
-// TestRedirectIsNotFollowed names the new host, and nothing else of the new address.
+// TestRedirectIsNotFollowed: the error names the new host, and nothing else of the new URL.
 func TestRedirectIsNotFollowed(t *testing.T) {
 	for _, k := range everyHTTP() {
 		for _, c := range []struct{ location, says string }{
@@ -132,10 +132,10 @@ func TestBrokenAnswers(t *testing.T) {
 			"body too short":   {ok + "Content-Length: 1000\r\n\r\n" + k.yes, "closed the connection"},
 			"bad length":       {ok + "Content-Length: " + canary + "\r\n\r\n" + k.yes, "not valid HTTP"},
 			"two lengths":      {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + k.yes, "not valid HTTP"},
-			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "no JSON object"},
+			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "not a JSON object"},
 			"bad chunk":        {ok + "Transfer-Encoding: chunked\r\n\r\n" + canary + "\r\n" + k.yes, "not valid HTTP"},
 			"chunk breaks off": {ok + "Transfer-Encoding: chunked\r\n\r\nff\r\n" + k.yes, "closed the connection"},
-			"garbage":          {ok + "\r\n\x00\xff" + canary, "no JSON object"},
+			"garbage":          {ok + "\r\n\x00\xff" + canary, "not a JSON object"},
 			"long header":      {ok + "X: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n" + k.yes, "not valid HTTP"},
 		}
 		for name, c := range cases {
@@ -165,7 +165,7 @@ func TestOversize(t *testing.T) {
 	}
 }
 
-// TestSlow ends by the context, by the backend's own timeout, and when nobody waits.
+// TestSlow: a question ends with its context's deadline or cancellation and with the timeout.
 func TestSlow(t *testing.T) {
 	for _, k := range everyHTTP() {
 		asked, release := make(chan struct{}, 8), make(chan struct{})
@@ -243,8 +243,8 @@ func TestKeptConnections(t *testing.T) {
 	}
 }
 
-// TestAddress: passwords go where the URL says, whatever proxy the environment names, and the
-// server is told the name as package net/http writes it.
+// TestAddress: requests go to the host of the URL, whatever proxy the environment names, and the
+// Host header is as package net/http writes it.
 func TestAddress(t *testing.T) {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		t.Setenv(name, "http://127.0.0.1:9/")

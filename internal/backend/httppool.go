@@ -6,77 +6,68 @@ import (
 	"time"
 )
 
-// keptFor is how long a connection is kept without use. Most servers keep it for less.
-const keptFor = 90 * time.Second
+// idleTimeout is how long an unused connection is kept. Most servers close it earlier.
+const idleTimeout = 90 * time.Second
 
-// httpPool is the connections that are kept for the next questions, the latest used on top, so
-// that those beyond need expire. It is safe for concurrent use.
+// httpPool is a stack of idle connections: the one used last is reused first, so that those not
+// needed expire. It is safe for concurrent use.
 type httpPool struct {
 	mu     sync.Mutex
-	most   int
-	kept   []*httpConn
-	timer  *time.Timer // sweeps; nil while nothing is kept
+	limit  int
+	idle   []*httpConn
+	timer  *time.Timer // runs expire; nil if no connection is idle
 	closed bool
 }
 
-// take returns a connection that the server keeps open, too; nil: there is none.
-func (p *httpPool) take(now time.Time) *httpConn {
+// get returns a connection that the server still keeps open, or nil.
+func (p *httpPool) get(now time.Time) *httpConn {
 	for {
-		l := p.pop()
-		if l == nil || now.Sub(l.asked) < keptFor && l.idle() {
-			return l
+		h := p.pop()
+		if h == nil || now.Sub(h.used) < idleTimeout && h.idle() {
+			return h
 		}
-		l.close()
+		h.close()
 	}
 }
 
 func (p *httpPool) pop() *httpConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := len(p.kept) - 1
+	last := len(p.idle) - 1
 	if last < 0 {
 		return nil
 	}
-	l := p.kept[last]
-	p.kept[last] = nil
-	p.kept = p.kept[:last]
-	return l
+	h := p.idle[last]
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
+	return h
 }
 
-// put keeps a connection after an exchange that left it clean, or closes it if there are enough.
-func (p *httpPool) put(l *httpConn) {
-	if !p.keep(l) {
-		l.close()
-	}
-}
-
-func (p *httpPool) keep(l *httpConn) bool {
+// put keeps a connection for reuse, or closes it if the pool is full or closed.
+func (p *httpPool) put(h *httpConn) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || len(p.kept) >= p.most {
-		return false
+	keep := !p.closed && len(p.idle) < p.limit
+	if keep {
+		p.idle = append(p.idle, h)
+		if p.timer == nil {
+			p.timer = time.AfterFunc(idleTimeout, func() { p.expire(time.Now()) })
+		}
 	}
-	p.kept = append(p.kept, l)
-	if p.timer == nil {
-		p.timer = time.AfterFunc(keptFor, func() { p.sweep(time.Now()) })
-	}
-	return true
-}
-
-// sweep closes what has been kept for too long, and comes again while anything is kept.
-func (p *httpPool) sweep(now time.Time) {
-	for _, l := range p.expire(now) {
-		l.close()
+	p.mu.Unlock()
+	if !keep {
+		h.close()
 	}
 }
 
-func (p *httpPool) expire(now time.Time) (old []*httpConn) {
+// expire closes connections past idleTimeout, and runs again when the oldest that is left
+// reaches it.
+func (p *httpPool) expire(now time.Time) {
+	var old []*httpConn
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.kept = slices.DeleteFunc(p.kept, func(l *httpConn) bool {
-		expired := now.Sub(l.asked) >= keptFor
+	p.idle = slices.DeleteFunc(p.idle, func(h *httpConn) bool {
+		expired := now.Sub(h.used) >= idleTimeout
 		if expired {
-			old = append(old, l)
+			old = append(old, h)
 		}
 		return expired
 	})
@@ -84,23 +75,26 @@ func (p *httpPool) expire(now time.Time) (old []*httpConn) {
 		p.timer.Stop()
 		p.timer = nil
 	}
-	if len(p.kept) > 0 {
-		oldest := slices.MinFunc(p.kept, func(a, b *httpConn) int { return a.asked.Compare(b.asked) })
-		p.timer = time.AfterFunc(keptFor-now.Sub(oldest.asked), func() { p.sweep(time.Now()) })
+	if len(p.idle) > 0 {
+		oldest := slices.MinFunc(p.idle, func(a, b *httpConn) int { return a.used.Compare(b.used) })
+		p.timer = time.AfterFunc(idleTimeout-now.Sub(oldest.used), func() { p.expire(time.Now()) })
 	}
-	return old
+	p.mu.Unlock()
+	for _, h := range old {
+		h.close()
+	}
 }
 
-// close closes what is kept. What is in use will not be kept.
+// close closes the idle connections. Those in use are closed when they are put back.
 func (p *httpPool) close() {
 	p.mu.Lock()
-	kept := p.kept
-	p.kept, p.closed = nil, true
+	idle := p.idle
+	p.idle, p.closed = nil, true
 	if p.timer != nil {
 		p.timer.Stop()
 	}
 	p.mu.Unlock()
-	for _, l := range kept {
-		l.close()
+	for _, h := range idle {
+		h.close()
 	}
 }

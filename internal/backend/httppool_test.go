@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// pooledConns makes so many links to a server that says nothing, each asked 20 s after the one
+// pooledConns makes n connections to a server that sends nothing, each used 20 s after the one
 // before.
 func pooledConns(t *testing.T, n int, begun time.Time) []*httpConn {
 	t.Helper()
@@ -33,57 +33,57 @@ func pooledConns(t *testing.T, n int, begun time.Time) []*httpConn {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { near.Close(); far.Close() })
-		w := &wire{Conn: near}
+		w := &countingConn{Conn: near}
 		made[i] = newHTTPConn(w, w)
-		made[i].asked = begun.Add(time.Duration(i) * 20 * time.Second)
+		made[i].used = begun.Add(time.Duration(i) * 20 * time.Second)
 	}
 	return made
 }
 
-// isClosed reports whether our end of a link was closed.
+// isClosed reports whether our end of a connection was closed.
 func isClosed(l *httpConn) bool { return errors.Is(l.conn.SetDeadline(time.Time{}), net.ErrClosed) }
 
-// TestLinks goes through the life of kept connections, with a clock of its own.
-func TestLinks(t *testing.T) {
+// TestHTTPPool checks limit, order, expiry and closing, with a clock of its own.
+func TestHTTPPool(t *testing.T) {
 	begun := time.Now() // the timer sleeps for the length of the test
-	p := &httpPool{most: 3}
+	p := &httpPool{limit: 3}
 	made := pooledConns(t, 5, begun)
 	for i, l := range made[:4] {
 		if p.put(l); isClosed(l) != (i == 3) {
-			t.Errorf("link %d of 3 that may be kept: closed %v", i, isClosed(l))
+			t.Errorf("connection %d of 3 that may be kept: closed %v", i, isClosed(l))
 		}
 	}
-	if l := p.take(begun); l != made[2] {
+	if l := p.get(begun); l != made[2] {
 		t.Error("the latest is not taken first")
 	}
 	p.put(made[2])
-	p.sweep(begun.Add(keptFor - 20*time.Second))
-	if len(p.kept) != 3 || p.timer == nil {
-		t.Fatalf("a sweep too early leaves %d", len(p.kept))
+	p.expire(begun.Add(idleTimeout - 20*time.Second))
+	if len(p.idle) != 3 || p.timer == nil {
+		t.Fatalf("a sweep too early leaves %d", len(p.idle))
 	}
-	p.sweep(begun.Add(keptFor))
-	if len(p.kept) != 2 || !isClosed(made[0]) || isClosed(made[1]) || p.timer == nil {
-		t.Fatalf("a sweep leaves %d, timer %v", len(p.kept), p.timer != nil)
+	p.expire(begun.Add(idleTimeout))
+	if len(p.idle) != 2 || !isClosed(made[0]) || isClosed(made[1]) || p.timer == nil {
+		t.Fatalf("a sweep leaves %d, timer %v", len(p.idle), p.timer != nil)
 	}
-	if l := p.take(begun.Add(40*time.Second + keptFor)); l != nil || !isClosed(made[1]) || !isClosed(made[2]) || len(p.kept) != 0 {
+	if l := p.get(begun.Add(40*time.Second + idleTimeout)); l != nil || !isClosed(made[1]) || !isClosed(made[2]) || len(p.idle) != 0 {
 		t.Error("what expired is taken, or not closed")
 	}
-	if p.sweep(begun); p.timer != nil {
+	if p.expire(begun); p.timer != nil {
 		t.Error("a timer runs with nothing to sweep")
 	}
 
 	p.put(made[4])
-	used := p.take(begun)
+	used := p.get(begun)
 	if used != made[4] {
 		t.Fatal("nothing is taken")
 	}
 	p.close()
-	if p.put(used); !isClosed(used) || p.take(begun) != nil {
+	if p.put(used); !isClosed(used) || p.get(begun) != nil {
 		t.Error("a connection in use at the end was kept")
 	}
 }
 
-// TestUnseenIsNotKept: a connection that cannot be looked into serves once.
+// TestUnseenIsNotKept: a connection that does not expose its socket is used once.
 func TestUnseenIsNotKept(t *testing.T) {
 	server := newKeptServer(t, "{}", false)
 	dials := 0
@@ -106,9 +106,8 @@ func TestUnseenIsNotKept(t *testing.T) {
 	}
 }
 
-// TestNeverTwice puts questions from many sides while the server closes connections at any time
-// and some lose patience. Whatever comes of it, no question arrives twice, and every answer is
-// that of its question.
+// TestNeverTwice sends requests concurrently while the server closes connections at random and some
+// requests are cancelled. No request arrives twice, and every response belongs to its request.
 func TestNeverTwice(t *testing.T) {
 	const sides, each = 16, 50
 	var mu sync.Mutex

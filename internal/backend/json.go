@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"unicode/utf8"
@@ -12,15 +11,14 @@ import (
 	"postern/internal/auth"
 )
 
-// jsonAPI asks a web application through the JSON API of kongo2002's script
-// (PROTOCOLS 3.11 and 4.2).
+// jsonAPI asks a web application with the JSON API of kongo2002's ejabberd-auth.
 type jsonAPI struct {
 	client *httpClient
-	base   string // path of the URL without a slash at its end
+	base   string // path of the URL without a trailing slash
 }
 
-// NewJSON returns a backend that posts to o.URL/login and o.URL/exists. It answers auth
-// and isuser. Errors say what to correct in the options.
+// NewJSON returns a backend that posts to o.URL/login and o.URL/exists. It answers auth and
+// isuser. Its errors say what to correct in the options.
 func NewJSON(o HTTPOptions) (Backend, error) {
 	o.URL = strings.TrimRight(o.URL, "/")
 	if strings.ContainsAny(o.URL, "?#") {
@@ -36,52 +34,49 @@ func NewJSON(o HTTPOptions) (Backend, error) {
 // Close implements Backend.
 func (j *jsonAPI) Close() error { j.client.close(); return nil }
 
-// credentials is the body of a question.
-type credentials struct {
-	Username string `json:"username"`
-	Password string `json:"password,omitempty"`
-}
-
 // Ask implements Backend.
 func (j *jsonAPI) Ask(ctx context.Context, q Query) Result {
-	question := credentials{Username: q.User + "@" + q.Domain}
+	var body struct {
+		Username string `json:"username"`
+		Password string `json:"password,omitempty"`
+	}
+	body.Username = q.User + "@" + q.Domain
 	path := "/exists"
 	switch q.Op {
 	case auth.OpAuth:
-		path, question.Password = "/login", q.Secret.Reveal()
-		if question.Password == "" || !utf8.ValidString(question.Password) {
+		path, body.Password = "/login", q.Secret.Reveal()
+		if body.Password == "" || !utf8.ValidString(body.Password) {
 			return Result{Class: Refused} // JSON would turn it into another password
 		}
 	case auth.OpIsUser:
 	default:
 		return Result{Class: Unsupported}
 	}
-	if q.User == "" || !utf8.ValidString(question.Username) {
+	if q.User == "" || !utf8.ValidString(body.Username) {
 		return Result{Class: Refused}
 	}
-	body, err := json.Marshal(question)
+	data, err := json.Marshal(body)
 	if err != nil {
-		return Result{Class: Outage, Err: errors.New("the question cannot be written as JSON")}
+		return outage("the request cannot be written as JSON")
 	}
-	answer, err := j.client.post(ctx, j.base+path, []field{
+	r, err := j.client.post(ctx, j.base+path, []headerField{
 		{"Content-Type", "application/json"},
 		{"Accept", "application/json"},
-	}, body)
+	}, data)
 	if err != nil {
 		return Result{Class: Outage, Err: err}
 	}
-	return classifyJSON(q, answer)
+	return classifyJSON(q, r)
 }
 
-// classifyJSON gives every answer of the application its meaning: only a JSON true or
-// false in success with status 200 is an answer (PROTOCOLS 4.2).
-func classifyJSON(q Query, r reply) Result {
+// classifyJSON accepts only a JSON true or false in success, with status 200.
+func classifyJSON(q Query, r response) Result {
 	if r.status != http.StatusOK {
 		return classifyStatus(q, r)
 	}
 	fields, err := object(r.body)
 	if err != nil {
-		return Result{Class: Outage, Err: fmt.Errorf("HTTP 200, but %w", err)}
+		return outage("HTTP 200, but %w", err)
 	}
 	switch string(fields["success"]) {
 	case "true":
@@ -89,5 +84,5 @@ func classifyJSON(q Query, r reply) Result {
 	case "false":
 		return Result{Class: Refused}
 	}
-	return Result{Class: Outage, Err: errors.New("HTTP 200, but success is neither true nor false")}
+	return outage("HTTP 200, but success is neither true nor false")
 }

@@ -10,7 +10,7 @@ import (
 	"postern/internal/auth"
 )
 
-// TestJSONOnTheWire is the question byte for byte (PROTOCOLS 3.11).
+// TestJSONOnTheWire checks the request byte for byte.
 func TestJSONOnTheWire(t *testing.T) {
 	var got string
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash"
 	"net/http"
 	"net/url"
@@ -17,19 +16,19 @@ import (
 	"postern/internal/auth"
 )
 
-// signatureHeader carries the signature of a JSXC request (PROTOCOLS 4.1).
+// signatureHeader carries the signature of a JSXC request.
 const signatureHeader = "X-JSXC-SIGNATURE"
 
-// jsxc asks Nextcloud's JSXC app through its signed form API (PROTOCOLS 4.1).
+// jsxc asks Nextcloud's JSXC app through its signed form API.
 type jsxc struct {
 	client *httpClient
 	secret auth.Secret
 	signer *signer
 }
 
-// NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, whose
-// API secret is secret. It answers auth, isuser and roster. Errors say what to correct
-// in the options.
+// NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, whose API
+// secret is secret. It answers auth, isuser and roster. Its errors say what to correct in the
+// options.
 func NewJSXC(o HTTPOptions, secret auth.Secret) (Backend, error) {
 	if secret.Empty() {
 		return nil, errors.New("the API secret is empty; take it from the administration page of the JSXC app")
@@ -44,7 +43,7 @@ func NewJSXC(o HTTPOptions, secret auth.Secret) (Backend, error) {
 // Close implements Backend.
 func (j *jsxc) Close() error { j.client.close(); return nil }
 
-// Ask implements Backend. Roster answers hold the whole document of the server.
+// Ask implements Backend. The body of a roster is the server's whole document.
 func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 	operation := ""
 	switch q.Op {
@@ -57,7 +56,7 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 	default:
 		return Result{Class: Unsupported}
 	}
-	// PHP takes the text "0" for empty: the server would complain of a missing parameter.
+	// PHP takes "0" for empty: the server would report a missing parameter.
 	if q.User == "" || q.User == "0" {
 		return Result{Class: Refused}
 	}
@@ -70,7 +69,7 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 		params = append(params, param{"password", password})
 	}
 	body := encodeForm(params)
-	answer, err := j.client.post(ctx, j.client.target, []field{
+	r, err := j.client.post(ctx, j.client.target, []headerField{
 		{"Content-Type", "application/x-www-form-urlencoded"},
 		{"Accept", "application/json"},
 		{signatureHeader, j.signer.sign(body)},
@@ -78,13 +77,13 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 	if err != nil {
 		return Result{Class: Outage, Err: err}
 	}
-	return classifyJSXC(q, answer)
+	return classifyJSXC(q, r)
 }
 
-// param is one field of a form. Fields are sent in a fixed order.
+// param is one field of a form.
 type param struct{ name, value string }
 
-// encodeForm encodes fields for application/x-www-form-urlencoded, in their order.
+// encodeForm encodes fields as application/x-www-form-urlencoded, in their order.
 func encodeForm(params []param) []byte {
 	b := make([]byte, 0, 256)
 	for i, p := range params {
@@ -97,8 +96,8 @@ func encodeForm(params []param) []byte {
 	return b
 }
 
-// signer signs with one secret. Keying costs more than a signature, hence the pool. It is safe
-// for concurrent use.
+// signer signs with one secret. Keying an HMAC costs more than a signature, hence the pool. It is
+// safe for concurrent use.
 type signer struct{ macs sync.Pool }
 
 func newSigner(secret auth.Secret) *signer {
@@ -106,7 +105,8 @@ func newSigner(secret auth.Secret) *signer {
 	return &signer{sync.Pool{New: func() any { return hmac.New(sha1.New, key) }}}
 }
 
-// sign returns the HMAC-SHA1 of a body in lower-case hexadecimal, behind its name.
+// sign returns the value of signatureHeader for a body. The server accepts lower-case hexadecimal
+// only.
 func (s *signer) sign(body []byte) string {
 	mac := s.macs.Get().(hash.Hash)
 	defer s.macs.Put(mac)
@@ -115,46 +115,45 @@ func (s *signer) sign(body []byte) string {
 	return "sha1=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// classifyJSXC gives every answer of the JSXC app its meaning (PROTOCOLS 4.1, and
-// DESIGN, "The cache", for the status codes).
-func classifyJSXC(q Query, r reply) Result {
+// classifyJSXC classifies a response of the JSXC app, which reports its own errors with HTTP 500.
+func classifyJSXC(q Query, r response) Result {
 	if r.status != http.StatusOK && r.status != http.StatusInternalServerError {
 		return classifyStatus(q, r)
 	}
 	answer, err := object(r.body)
 	if err != nil {
-		return Result{Class: Outage, Err: fmt.Errorf("HTTP %d, but %w", r.status, err)}
+		return outage("HTTP %d, but %w", r.status, err)
 	}
 	var result string
 	if json.Unmarshal(answer["result"], &result) != nil || result == "" {
-		return Result{Class: Outage, Err: fmt.Errorf("HTTP %d, but the answer has no result", r.status)}
+		return outage("HTTP %d, but the answer has no result", r.status)
 	}
 	switch {
 	case result == "error":
-		return classifyComplaint(q, answer["data"])
+		return classifyError(q, answer["data"])
 	case r.status != http.StatusOK:
-		return Result{Class: Outage, Err: fmt.Errorf("HTTP %d with a result that is no error", r.status)}
+		return outage("HTTP %d with a result that is not an error", r.status)
 	case q.Op == auth.OpAuth && result == "success":
 		return Result{Class: Accepted, Known: true}
 	case q.Op == auth.OpAuth: // "noauth", and any other word
 		return Result{Class: Refused}
 	case result != "success":
-		return Result{Class: Outage, Err: errors.New("the result is neither success nor error")}
+		return outage("the result is neither success nor error")
 	case q.Op == auth.OpIsUser:
 		return classifyIsUser(answer["data"])
 	}
 	return classifyRoster(answer["data"], r.body)
 }
 
-// ErrSignature is why a server with another secret does not answer.
+// ErrSignature means that the server has another API secret.
 var ErrSignature = errors.New("the server says that the signature is wrong: secret is not the API secret of its JSXC app")
 
-// classifyComplaint reads the text of an error. The server has no codes: a wrong
-// signature and an unknown user differ in the text only.
-func classifyComplaint(q Query, data json.RawMessage) Result {
+// classifyError reads the text of an error. There are no codes: a wrong signature and an unknown
+// user differ in the text only.
+func classifyError(q Query, data json.RawMessage) Result {
 	var msg string
 	if fields, err := object(data); err == nil {
-		_ = json.Unmarshal(fields["msg"], &msg) // without a text it is an outage
+		_ = json.Unmarshal(fields["msg"], &msg) // without a text, the result below is an outage
 	}
 	msg = strings.ToLower(msg)
 	switch {
@@ -170,53 +169,42 @@ func classifyComplaint(q Query, data json.RawMessage) Result {
 		return misconfigured("the server does not know the operation " + q.Op.String() + ": update its JSXC app")
 	case strings.Contains(msg, "find user") && q.Op != auth.OpRoster:
 		return Result{Class: Refused}
-	case strings.Contains(msg, "find user"): // who may be another backend's
+	case strings.Contains(msg, "find user"): // another backend may have the user
 		return Result{Class: Unsure, Err: errors.New("the server does not find the user")}
 	}
-	return Result{Class: Outage, Err: errors.New("the server reports an error of its own; see its log")}
+	return outage("the server reports an internal error; see its log")
 }
 
-// classifyIsUser reads data.isUser as PHP means it: old versions send "1" and "0".
+// classifyIsUser reads data.isUser by PHP's idea of truth: old versions send "1" and "0".
 func classifyIsUser(data json.RawMessage) Result {
-	garbled := Result{Class: Outage, Err: errors.New("the answer has no isUser")}
-	fields, err := object(data)
-	if err != nil {
-		return garbled
-	}
-	raw, ok := fields["isUser"]
-	if !ok {
-		return garbled
-	}
+	fields, _ := object(data)
 	var value any
-	if json.Unmarshal(raw, &value) != nil {
-		return garbled
-	}
-	yes := false
-	switch v := value.(type) {
-	case nil:
-	case bool:
-		yes = v
-	case float64:
-		yes = v != 0
-	case string:
-		yes = v != "" && v != "0"
-	default:
-		return garbled
-	}
-	if yes {
-		return Result{Class: Accepted, Known: true}
-	}
-	return Result{Class: Refused}
-}
-
-// classifyRoster accepts a document with a roster in it: an object, or a list where PHP
-// made one of an empty or numbered array.
-func classifyRoster(data json.RawMessage, document []byte) Result {
-	fields, err := object(data)
-	if err == nil {
-		if roster := fields["sharedRoster"]; len(roster) > 0 && (roster[0] == '{' || roster[0] == '[') {
-			return Result{Class: Accepted, Known: true, Body: document}
+	err := json.Unmarshal(fields["isUser"], &value)
+	switch value {
+	case nil, false, 0.0, "", "0":
+		if err == nil {
+			return Result{Class: Refused}
 		}
 	}
-	return Result{Class: Outage, Err: errors.New("the answer has no sharedRoster")}
+	switch value.(type) {
+	case bool, float64, string:
+		return Result{Class: Accepted, Known: true}
+	}
+	return outage("the answer has no isUser")
+}
+
+// classifyRoster accepts a document whose roster is an object, or a list where PHP made one of
+// an array that is empty or has the keys 0, 1, 2 and so on.
+func classifyRoster(data json.RawMessage, document []byte) Result {
+	fields, _ := object(data)
+	if roster := fields["sharedRoster"]; len(roster) > 0 && (roster[0] == '{' || roster[0] == '[') {
+		return Result{Class: Accepted, Known: true, Body: document}
+	}
+	return outage("the answer has no sharedRoster")
+}
+
+// Forged implements Signed.
+func (j *jsxc) Forged(ctx context.Context, q Query) Result {
+	secret := auth.NewSecret("not " + j.secret.Reveal())
+	return (&jsxc{j.client, secret, newSigner(secret)}).Ask(ctx, q)
 }

@@ -51,8 +51,8 @@ func jsxcVectors(t *testing.T, kind string) []jsxcVector {
 	return out
 }
 
-// verifies is what a JSXC server does with a signature: any algorithm PHP knows, by its
-// exact name, and an exact comparison.
+// verifies checks a signature as a JSXC server does: any algorithm that PHP knows, by its exact
+// name, and an exact comparison.
 func verifies(secret, body, header string) bool {
 	algorithm, want, _ := strings.Cut(header, "=")
 	maker := map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New}[algorithm]
@@ -85,7 +85,7 @@ func TestJSXCRequests(t *testing.T) {
 	}
 }
 
-// TestJSXCVerify keeps the server of these tests honest.
+// TestJSXCVerify checks the server of these tests against the vectors.
 func TestJSXCVerify(t *testing.T) {
 	for _, v := range jsxcVectors(t, "verify") {
 		if got := verifies(v.Secret, v.Body, v.HeaderValue); got != (v.Expect == "accepted") {
@@ -94,7 +94,7 @@ func TestJSXCVerify(t *testing.T) {
 	}
 }
 
-// TestJSXCOnTheWire lets a server see what Ask sends for the vectors in Ask's order.
+// TestJSXCOnTheWire checks what Ask sends for the vectors in Ask's order.
 func TestJSXCOnTheWire(t *testing.T) {
 	type seen struct{ method, body, signature, contentType, agent, encoding string }
 	var got seen
@@ -219,7 +219,7 @@ func TestJSXCComplaints(t *testing.T) {
 	}
 }
 
-// TestJSXCOddAnswers are answers beyond the vectors.
+// TestJSXCOddAnswers checks answers beyond the vectors.
 func TestJSXCOddAnswers(t *testing.T) {
 	cases := []struct {
 		op     auth.Operation
@@ -257,7 +257,7 @@ func TestJSXCOddAnswers(t *testing.T) {
 	}
 }
 
-// TestJSXCNotAsked are questions that the server never sees.
+// TestJSXCNotAsked checks questions that are answered without a request.
 func TestJSXCNotAsked(t *testing.T) {
 	server := serve(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the server was asked: %s", r.URL) })
 	b := kinds()[0].connect(t, HTTPOptions{URL: server.URL})
@@ -278,8 +278,8 @@ func TestJSXCNotAsked(t *testing.T) {
 	}
 }
 
-// FuzzJSXCAnswer asks that no answer makes the classification panic, say yes without
-// the word, or repeat the answer in its error.
+// FuzzJSXCAnswer: no answer makes the classification panic, is accepted without the word for it,
+// or is repeated in an error.
 func FuzzJSXCAnswer(f *testing.F) {
 	f.Add(200, []byte(`{"result":"success","data":{"isUser":true,"sharedRoster":[]}}`))
 	f.Add(500, []byte(`{"result":"error","data":{"msg":"`+canary+`"}}`))
@@ -288,11 +288,11 @@ func FuzzJSXCAnswer(f *testing.F) {
 		for _, op := range []auth.Operation{auth.OpAuth, auth.OpIsUser, auth.OpRoster} {
 			q := Query{Op: op, User: "joe", Domain: "d", Secret: auth.NewSecret(canary)}
 			location := (&url.URL{Scheme: "https", Host: "h", Path: string(body)}).String()
-			r := checked(t, classifyJSXC(q, reply{status: status, location: location, body: body}))
+			r := checked(t, classifyJSXC(q, response{status: status, location: location, body: body}))
 			if r.Class == Accepted && (status != 200 || !strings.Contains(string(body), "s")) {
 				t.Errorf("accepted: HTTP %d, %q", status, body)
 			}
-			checked(t, classifyJSON(q, reply{status: status, location: location, body: body}))
+			checked(t, classifyJSON(q, response{status: status, location: location, body: body}))
 		}
 	})
 }

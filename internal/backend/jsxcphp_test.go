@@ -11,8 +11,8 @@ import (
 	"postern/internal/auth"
 )
 
-// phpVerify is the server's half of a signature, in its own language: the algorithm's name as
-// PHP knows it, and PHP's hash_hmac over the raw body.
+// phpVerify verifies a signature in the server's own language: the algorithm's name as PHP knows
+// it, and PHP's hash_hmac over the raw body.
 const phpVerify = `
 foreach (json_decode(stream_get_contents(STDIN), true) as $case) {
     $header = explode('=', $case['header'], 2);
@@ -27,8 +27,8 @@ foreach (json_decode(stream_get_contents(STDIN), true) as $case) {
 echo json_encode($out);
 `
 
-// TestJSXCSignatureByPHP: PHP computes the same signatures, judges those of the vectors as
-// they say, and reads in the form what was put into it.
+// TestJSXCSignatureByPHP: PHP computes the same signatures, verifies those of the vectors as
+// expected, and reads the form's values.
 func TestJSXCSignatureByPHP(t *testing.T) {
 	type question struct {
 		Secret string `json:"secret"`

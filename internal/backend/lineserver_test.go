@@ -22,7 +22,7 @@ type lineServer struct {
 	ended  sync.WaitGroup
 }
 
-// corked sends what is written while it holds back all at once.
+// corked is a connection that can hold back what is written, to send it in one piece.
 type corked struct {
 	net.Conn // for the test to write to: TLS, if there is any
 	raw      net.Conn

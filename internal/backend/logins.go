@@ -9,14 +9,14 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// ExpandLogin makes a login name by a rule: {user} and {domain} stand for those names.
+// ExpandLogin replaces {user} and {domain} in a rule for login names.
 func ExpandLogin(rule, user, domain string) string {
 	return strings.NewReplacer("{user}", user, "{domain}", domain).Replace(rule)
 }
 
-// LoginNames lists the login names of a question's user, in the order of the rules, each
-// once. HTTP Basic authentication ends a login name at the first colon, and PHP takes "0"
-// for empty, so such names are nobody's.
+// LoginNames lists the login names of a question's user, in the order of the rules, without
+// duplicates. It leaves out names that cannot log in: HTTP Basic authentication ends a name at
+// the first colon, and PHP takes "0" for empty.
 func (q *Query) LoginNames() (names []string) {
 	rules := q.Logins
 	if len(rules) == 0 {
@@ -31,44 +31,44 @@ func (q *Query) LoginNames() (names []string) {
 	return names
 }
 
-// account is what the last successful login of a user told.
-type account struct {
-	name string    // that was sent
-	id   string    // of the account behind it
-	at   time.Time // of the login
+// lastLogin is the last successful login of a user.
+type lastLogin struct {
+	name string // that was sent
+	id   string // of the account
+	at   time.Time
 }
 
-// accounts remembers the last successful login of users, bounded: who has not been seen for
-// longest is forgotten. It is safe for concurrent use.
-type accounts struct {
+// loginCache holds the last successful logins of a bounded number of users, the most recent ones.
+// It is safe for concurrent use.
+type loginCache struct {
 	mu   sync.Mutex
-	list *simplelru.LRU[string, account]
+	list *simplelru.LRU[string, lastLogin]
 }
 
-func newAccounts(size int) *accounts {
-	list, _ := simplelru.NewLRU[string, account](max(size, 1), nil) // it fails for sizes under 1 only
-	return &accounts{list: list}
+func newLoginCache(size int) *loginCache {
+	list, _ := simplelru.NewLRU[string, lastLogin](max(size, 1), nil) // fails only for sizes below 1
+	return &loginCache{list: list}
 }
 
-// key is the user of a question. No name holds NUL.
+// key identifies the user of a question. Names do not contain NUL.
 func (q *Query) key() string { return q.User + "\x00" + q.Domain }
 
-// get returns the user's last login, if its name is still one of the names.
-func (a *accounts) get(key string, names []string) (account, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	known, ok := a.list.Get(key)
-	return known, ok && slices.Contains(names, known.name)
+// get returns the user's last login, if its name is still among the login names.
+func (c *loginCache) get(key string, names []string) (lastLogin, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	login, ok := c.list.Get(key)
+	return login, ok && slices.Contains(names, login.name)
 }
 
-func (a *accounts) put(key string, known account) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.list.Add(key, known)
+func (c *loginCache) put(key string, login lastLogin) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list.Add(key, login)
 }
 
-func (a *accounts) forget(key string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.list.Remove(key)
+func (c *loginCache) remove(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list.Remove(key)
 }

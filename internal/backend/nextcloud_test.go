@@ -13,7 +13,7 @@ import (
 	"postern/internal/backend/nextcloudtest"
 )
 
-// people are the accounts of these tests, each with the password canary.
+// people returns the accounts of these tests, each with the password canary.
 func people() []*nextcloudtest.User {
 	return []*nextcloudtest.User{
 		{ID: "boss", Password: canary, Groups: []string{"admin"}},
@@ -29,7 +29,7 @@ func people() []*nextcloudtest.User {
 	}
 }
 
-// cloud starts a Nextcloud and makes a backend for it whose clock is the server's.
+// cloud starts a Nextcloud and makes a backend for it that uses the server's clock.
 func cloud(t *testing.T, o NextcloudOptions) (*nextcloudtest.Server, *nextcloud) {
 	t.Helper()
 	s, stop := nextcloudtest.Start(people()...)
@@ -58,10 +58,10 @@ func asAdmin(name string) NextcloudOptions {
 	return NextcloudOptions{AdminUser: name, AdminPassword: auth.NewSecret(canary)}
 }
 
-// both are the rules of a site where people log in by name or by address.
+// both is the rules of a site with logins by name or by address.
 var both = []string{"{user}", "{user}@{domain}"}
 
-// put asks about a user of dom.example.
+// put asks a question about a user of dom.example.
 func put(t *testing.T, b Backend, op auth.Operation, user, secret string, logins ...string) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -73,7 +73,7 @@ func says(r Result, part string) bool {
 	return part == "" && r.Err == nil || part != "" && r.Err != nil && strings.Contains(r.Err.Error(), part)
 }
 
-// TestNextcloudLogin lets everybody try, and counts what the server counts.
+// TestNextcloudLogin tries all accounts, and checks which failures the server counts.
 func TestNextcloudLogin(t *testing.T) {
 	cases := map[string]struct {
 		user, secret string
@@ -139,7 +139,7 @@ func TestNextcloudOnTheWire(t *testing.T) {
 	}
 }
 
-// TestNextcloudAcceptsOtherIDs where the administrator wants it.
+// TestNextcloudAcceptsOtherIDs checks AcceptOtherID.
 func TestNextcloudAcceptsOtherIDs(t *testing.T) {
 	o := asAdmin("boss")
 	o.AcceptOtherID = true
@@ -190,15 +190,15 @@ func TestNextcloudRemembersTheRule(t *testing.T) {
 	if asked := s.Requests(); r.Class != Refused || asked[len(asked)-1] != "GET cloud/user max" {
 		t.Errorf("by other rules: %v, asked %q", r.Class, asked)
 	}
-	// What is remembered is bounded: the one seen longest ago is forgotten.
-	n.accounts = newAccounts(1)
+	// The cache is bounded: the least recent login is forgotten.
+	n.logins = newLoginCache(1)
 	login("max", canary, Accepted, true, "max", "max@dom.example")
 	login("joe", canary, Accepted, true, "joe")
 	login("max", canary, Accepted, true, "max", "max@dom.example")
 }
 
-// TestNextcloudGuessCutShort: a refusal under one name and no answer under the next is nothing
-// that a cache may serve in grace, and the password is suspect; without one it is not.
+// TestNextcloudGuessCutShort: after a refusal under one name and no answer under the next, a cache
+// must not serve in grace, and the password is suspect. Without the refusal it is not.
 func TestNextcloudGuessCutShort(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	s.Change(func(state *nextcloudtest.State) {
@@ -219,8 +219,8 @@ func TestNextcloudGuessCutShort(t *testing.T) {
 	}
 }
 
-// TestNextcloudThrottled: after failures of its own the server is asked how it takes them, and
-// left alone once each login would wait too long.
+// TestNextcloudThrottled: after failed logins the server is asked for its delay, and no logins are
+// sent once that is too long.
 func TestNextcloudThrottled(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	classes := make(map[Class]int)
@@ -257,7 +257,7 @@ func TestNextcloudThrottled(t *testing.T) {
 	}
 }
 
-// TestNextcloudBlocked is the server's own refusal, of today and of before version 29.
+// TestNextcloudBlocked checks the server's own limit, in current versions and before version 29.
 func TestNextcloudBlocked(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		s, n := cloud(t, NextcloudOptions{MaxDelay: time.Hour})
@@ -273,7 +273,7 @@ func TestNextcloudBlocked(t *testing.T) {
 	}
 }
 
-// TestNextcloudSlowOthers: when others fail from the same address, the slow answer tells.
+// TestNextcloudSlowOthers: a slow answer shows that other logins from the same address failed.
 func TestNextcloudSlowOthers(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	other := cloudAt(t, s.URL, s.Now, NextcloudOptions{MaxDelay: time.Hour})
@@ -288,8 +288,7 @@ func TestNextcloudSlowOthers(t *testing.T) {
 	}
 }
 
-// TestAttempts: a question tells how many of its login names the server refused, whatever came
-// of it.
+// TestAttempts: a result counts the login names that the server refused, whatever its class.
 func TestAttempts(t *testing.T) {
 	for _, c := range []struct {
 		user, secret string

@@ -50,8 +50,8 @@ func TestNextcloudIsUser(t *testing.T) {
 	}
 }
 
-// TestNextcloudProof: rights are proven once an hour, and a refused service account is left
-// alone for as long.
+// TestNextcloudProof: rights are checked once an hour, and a refused service account is not tried
+// for as long.
 func TestNextcloudProof(t *testing.T) {
 	s, n := cloud(t, asAdmin("boss"))
 	proofs := func() (got int) {
@@ -68,19 +68,18 @@ func TestNextcloudProof(t *testing.T) {
 	if first, again := proofs(), proofs(); first != 1 || again != 0 {
 		t.Errorf("%d proofs, then %d; want 1 and none", first, again)
 	}
-	s.Advance(provenFor)
+	s.Advance(rightsTTL)
 	if got := proofs(); got != 1 {
 		t.Errorf("%d proofs after an hour, want 1", got)
 	}
-	// An API that is turned off within the hour does not make everybody absent.
+	// An API that is disabled within the hour does not make all users absent.
 	s.Change(func(state *nextcloudtest.State) { state.ProvisioningOff = true })
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class == Refused || r.Class == Accepted {
 		t.Errorf("provisioning off: %v, %v", r.Class, r.Err)
 	}
 }
 
-// TestNextcloudMissingAPI: some versions answer with one number where there is no account, and
-// where there is no API.
+// TestNextcloudMissingAPI: some versions use one code for a missing account and a missing API.
 func TestNextcloudMissingAPI(t *testing.T) {
 	for message, want := range map[string]Class{
 		"User does not exist": Refused, "Invalid query, please check the syntax.": Unsure,
@@ -98,7 +97,7 @@ func TestNextcloudMissingAPI(t *testing.T) {
 	}
 }
 
-// TestNextcloudAnotherAccount: an answer about somebody else is none.
+// TestNextcloudAnotherAccount: an answer about another account is an outage.
 func TestNextcloudAnotherAccount(t *testing.T) {
 	n := cloudAt(t, serve(t, canned(200, envelope("200", `"OK"`, `{"id":"eve"}`))).URL, nil, asAdmin("boss"))
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Outage || !says(r, "another account") {
@@ -122,14 +121,14 @@ func TestNextcloudServiceRefused(t *testing.T) {
 		t.Errorf("a login: %v, %v", r.Class, r.Err)
 	}
 	s.Change(func(state *nextcloudtest.State) { state.Users[0].Password = "wrong" }) // the cure
-	s.Advance(refusedFor)
+	s.Advance(refusalTTL)
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Accepted {
 		t.Errorf("an hour later: %v, %v", r.Class, r.Err)
 	}
 }
 
-// TestNextcloudJudges: with a service account a refusal tells the chain whether the user is
-// here, so that the next backend is asked about those who are not.
+// TestNextcloudJudges: with a service account, a refused login says whether the user exists here,
+// so that the next backend of a chain is asked if not.
 func TestNextcloudJudges(t *testing.T) {
 	s, n := cloud(t, asAdmin("boss"))
 	if r := put(t, n, auth.OpAuth, "joe", "wrong"); r.Class != Refused || !r.Known || r.Absent {
@@ -145,7 +144,7 @@ func TestNextcloudJudges(t *testing.T) {
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Refused || r.Known || !r.Absent {
 		t.Errorf("joe, removed: %+v", r)
 	}
-	if _, known := n.accounts.get("joe\x00dom.example", []string{"joe"}); known {
+	if _, known := n.logins.get("joe\x00dom.example", []string{"joe"}); known {
 		t.Error("joe is still remembered")
 	}
 }
@@ -192,7 +191,7 @@ func TestNextcloudSetPassword(t *testing.T) {
 	}
 }
 
-// TestNextcloudProber is what an administrator's tool learns.
+// TestNextcloudProber checks the questions of package doctor.
 func TestNextcloudProber(t *testing.T) {
 	s, n := cloud(t, asAdmin("boss"))
 	var p Prober = n

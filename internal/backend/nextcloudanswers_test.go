@@ -14,7 +14,7 @@ func envelope(code, message, data string) string {
 	return `{"ocs":{"meta":{"status":"x","statuscode":` + code + `,"message":` + message + `},"data":` + data + `}}`
 }
 
-// TestNextcloudAnswers is what every answer to a login means (FIELD 3.2).
+// TestNextcloudAnswers checks the class of every answer to a login.
 func TestNextcloudAnswers(t *testing.T) {
 	page := "<!DOCTYPE html>\n<html><head><title>Login</title></head></html>"
 	joe := envelope("200", `"OK"`, `{"id":"joe","enabled":true}`)
@@ -34,7 +34,7 @@ func TestNextcloudAnswers(t *testing.T) {
 		"an odd enabled":              {200, "", envelope("200", `"OK"`, `{"id":"joe","enabled":"yes"}`), Outage, "enabled"},
 		"a failure with 200":          {200, "", envelope("997", `""`, `{"id":"joe"}`), Outage, "not the API's"},
 		"version 1's yes":             {200, "", envelope("100", `""`, `{"id":"joe"}`), Outage, "not the API's"},
-		"a page":                      {200, "", page, Misconfigured, "page for people"},
+		"a page":                      {200, "", page, Misconfigured, "HTML page"},
 		"an empty answer":             {200, "", "", Outage, "not the API's"},
 		"a truncated answer":          {200, "", joe[:len(joe)-5], Outage, "not the API's"},
 		"JSON that is none of its":    {200, "", `{"success":true}`, Outage, "not the API's"},
@@ -43,7 +43,7 @@ func TestNextcloudAnswers(t *testing.T) {
 		"no, and the code is HTTP's":  {401, "", envelope("401", `""`, `[]`), Refused, ""},
 		"an app password is wanted":   {401, "", envelope("997", `"Current user is not logged in"`, `[]`), Refused, "app password"},
 		"no, says another program":    {401, "", page, Misconfigured, "in front of it"},
-		"no, but it breaks off":       {401, "", "cut", Outage, "broke off"},
+		"no, but it breaks off":       {401, "", "cut", Outage, "incomplete"},
 		"forbidden":                   {403, "", envelope("403", `""`, `[]`), Refused, ""},
 		"forbidden by another":        {403, "", page, Misconfigured, "in front of it"},
 		"a strange host name":         {400, "", page, Misconfigured, "trusted_domains"},
@@ -82,8 +82,7 @@ func TestNextcloudAnswers(t *testing.T) {
 	}
 }
 
-// TestNextcloudDisabled: an account that the server shows to be disabled ends a chain, unless it
-// is another's.
+// TestNextcloudDisabled: a disabled account ends a chain, unless it is another user's.
 func TestNextcloudDisabled(t *testing.T) {
 	for name, c := range map[string]struct {
 		login, id string // that the server knows, and its account
@@ -114,7 +113,7 @@ func TestNextcloudDisabled(t *testing.T) {
 	}
 }
 
-// TestNextcloudStates are the answers of a whole server.
+// TestNextcloudStates checks the answers of a server in several states.
 func TestNextcloudStates(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*nextcloudtest.State)
@@ -137,7 +136,7 @@ func TestNextcloudStates(t *testing.T) {
 	}
 }
 
-// TestNextcloudOptions are complained about.
+// TestNextcloudOptions checks that invalid options are errors.
 func TestNextcloudOptions(t *testing.T) {
 	secret := auth.NewSecret(canary)
 	for name, o := range map[string]NextcloudOptions{
@@ -156,7 +155,7 @@ func TestNextcloudOptions(t *testing.T) {
 	}
 }
 
-// TestNextcloudNotAsked are questions that the server never sees.
+// TestNextcloudNotAsked checks questions that are answered without a request.
 func TestNextcloudNotAsked(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	for op, want := range map[auth.Operation]Class{
@@ -172,8 +171,8 @@ func TestNextcloudNotAsked(t *testing.T) {
 	}
 }
 
-// FuzzNextcloudAnswer asks that no answer makes the parsers panic, lets somebody in without
-// the API's word, or is repeated in an error.
+// FuzzNextcloudAnswer: no answer makes the parsers panic, is accepted without the API's word for
+// it, or is repeated in an error.
 func FuzzNextcloudAnswer(f *testing.F) {
 	for _, body := range []string{
 		envelope("200", `"OK"`, `{"id":"joe","enabled":true,"groups":["a"]}`),
@@ -188,13 +187,13 @@ func FuzzNextcloudAnswer(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte, odd bool) {
-		a := parseOCS(reply{status: status, body: body, location: string(body), maintenance: odd, cut: odd})
+		a := parseOCS(response{status: status, body: body, location: string(body), maintenance: odd, truncated: odd})
 		id, r := classifyLogin(a, canary)
 		checked(t, r)
-		if r.Class == Accepted && (status != 200 || id == "" || !a.fine()) {
+		if r.Class == Accepted && (status != 200 || id == "" || !a.ok()) {
 			t.Errorf("accepted %q: HTTP %d, %q", id, status, body)
 		}
-		if r.Class == Refused && !a.denied() && !a.fine() {
+		if r.Class == Refused && !a.denied() && !a.ok() {
 			t.Errorf("refused: HTTP %d, %q", status, body)
 		}
 		if page, ok := parseMembers(a.data); ok {

@@ -22,7 +22,7 @@ func rosterOf(t *testing.T, n *nextcloud, user string) map[string]contact {
 	if r.Class != Accepted || json.Unmarshal(r.Body, &document) != nil || document.Result != "success" {
 		t.Fatalf("%v, %v, %s", r.Class, r.Err, r.Body)
 	}
-	if checked := classifyJSXC(Query{Op: auth.OpRoster}, reply{status: 200, body: r.Body}); checked.Class != Accepted {
+	if checked := classifyJSXC(Query{Op: auth.OpRoster}, response{status: 200, body: r.Body}); checked.Class != Accepted {
 		t.Errorf("not what the JSXC app would send: %s", r.Body)
 	}
 	if again := put(t, n, auth.OpRoster, user, ""); string(again.Body) != string(r.Body) {
@@ -62,7 +62,7 @@ func TestNextcloudRoster(t *testing.T) {
 	}
 }
 
-// crowd is a server with a group of size members, some of whom ceased to exist.
+// crowd starts a server with a group of size members, some of them deleted accounts.
 func crowd(t *testing.T, group string, size, gone int, o NextcloudOptions) (*nextcloudtest.Server, *nextcloud) {
 	s, n := cloud(t, o)
 	s.Change(func(state *nextcloudtest.State) {
@@ -75,8 +75,8 @@ func crowd(t *testing.T, group string, size, gone int, o NextcloudOptions) (*nex
 	return s, n
 }
 
-// TestNextcloudPages collects a large group whole, whatever its name is, and with accounts of
-// digits, which PHP makes numbers and lists of.
+// TestNextcloudPages collects all of a large group, whatever its name, with accounts named by
+// digits, which PHP turns into numbers and lists.
 func TestNextcloudPages(t *testing.T) {
 	for _, c := range []struct {
 		group             string
@@ -104,7 +104,7 @@ func TestNextcloudPages(t *testing.T) {
 	}
 }
 
-// TestNextcloudRosterBounds: half a roster is none.
+// TestNextcloudRosterBounds: an incomplete roster is not used.
 func TestNextcloudRosterBounds(t *testing.T) {
 	o := asAdmin("boss")
 	o.MaxMembers = 3
@@ -119,7 +119,7 @@ func TestNextcloudRosterBounds(t *testing.T) {
 	if r := put(t, n, auth.OpRoster, "joe", ""); r.Class != Outage || !says(r, "max_response") {
 		t.Errorf("a long page: %v, %v", r.Class, r.Err)
 	}
-	// A server that knows no pages does not keep postern asking.
+	// A server without paging does not cause endless requests.
 	s, n := crowd(t, "staff", rosterPage, 0, asAdmin("boss"))
 	asked := 0
 	s.Change(func(state *nextcloudtest.State) {
@@ -137,8 +137,8 @@ func TestNextcloudRosterBounds(t *testing.T) {
 	}
 }
 
-// TestNextcloudHidden: nobody is asked for the members of a group that is kept out of the rosters, and
-// they do not count. A roster that is too large says by which group.
+// TestNextcloudHidden: the members of a hidden group are not requested and do not count. The error
+// for a roster that is too large names the group.
 func TestNextcloudHidden(t *testing.T) {
 	o := asAdmin("boss")
 	o.MaxMembers = 3
@@ -169,8 +169,8 @@ func TestNextcloudHidden(t *testing.T) {
 	}
 }
 
-// TestNextcloudGarbledRoster: what is no list is not taken for an empty one, which would take the
-// user out of every group; nor is one in which the user himself is missing.
+// TestNextcloudGarbledRoster: an invalid list is not taken for an empty one, which would remove the
+// user from every group; nor is one without the user.
 func TestNextcloudGarbledRoster(t *testing.T) {
 	for _, c := range []struct{ path, data string }{
 		{"/groups", `{"groups":null}`}, {"/groups", `{"groups":""}`}, {"/groups", `{}`}, {"/groups", `{"groups":[null]}`},

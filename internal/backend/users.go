@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,31 +11,29 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// UsersOptions shape the backend of the embedded users file.
+// UsersOptions configure the backend of a users file.
 type UsersOptions struct {
 	Path string // of the file; see UsersFile
 	Cost int    // bcrypt cost of new passwords; 0 means passhash.DefaultCost
 }
 
-// dummyHash is the tail of a well-formed hash that no password is known for.
+// dummyHash is the tail of a well-formed hash without a known password.
 const dummyHash = "$Ov3rTheH1llsAndFarAway.uF1dd1erzGr33nAndTheDrumzOfW4r"
 
-// users answers from the embedded users file.
+// users answers from a users file.
 type users struct {
 	file    *UsersFile
 	cost    int
 	hashing Hashing
-	dummy   string                           // compared with the passwords of unknown users
+	dummy   string                           // hash to compare for unknown users
 	match   func(hash, password string) bool // passhash.Match
 }
 
-// NewUsers returns a backend for a users file, which need not exist yet. It answers
-// auth, isuser, setpass, tryregister, removeuser and removeuser3. bcrypt runs through
-// hashing. Errors say why the file cannot be read or the cost not be used.
+// NewUsers returns a backend for a users file, which need not exist yet. It answers auth, isuser,
+// setpass, tryregister, removeuser and removeuser3. bcrypt runs on hashing. Its errors say why the
+// file cannot be read or the cost is invalid.
 func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
-	if o.Cost == 0 {
-		o.Cost = passhash.DefaultCost
-	}
+	o.Cost = cmp.Or(o.Cost, passhash.DefaultCost)
 	if o.Cost < passhash.MinCost || o.Cost > passhash.MaxCost {
 		return nil, fmt.Errorf("bcrypt_cost %d is out of range: use %d to %d", o.Cost, passhash.MinCost, passhash.MaxCost)
 	}
@@ -85,7 +84,7 @@ func (u *users) Ask(ctx context.Context, q Query) Result {
 	return u.write(ctx, q, id, known)
 }
 
-// answer is a yes or no about a user that the file has or has not.
+// answer is Accepted or Refused for a user that the file has or does not have.
 func answer(yes, known bool) Result {
 	if yes {
 		return Result{Class: Accepted, Known: known}
@@ -93,9 +92,8 @@ func answer(yes, known bool) Result {
 	return Result{Class: Refused, Known: known, Absent: !known}
 }
 
-// check compares a password. An unknown user costs as much time as a known one, and a password
-// that is too long or too short as much as any other: the time would tell who exists, and whose
-// password is long.
+// check compares a password. It takes the same time for unknown users and for passwords of any
+// length, which would otherwise reveal which users exist and which passwords are long.
 func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry, known bool) Result {
 	hash := entry.hash
 	if !known {
@@ -108,8 +106,8 @@ func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry,
 	return answer(known && match && fit == hash, known)
 }
 
-// write registers a user or sets a password. Users who are in the way, or missing, are
-// found out before the costly hash.
+// write registers a user or sets a password. It refuses before the expensive hash if the user
+// exists already, or does not exist.
 func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool) Result {
 	if register := q.Op == auth.OpTryRegister; register == known {
 		return answer(false, known)
@@ -120,7 +118,7 @@ func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool
 	if err == nil {
 		err = failed
 	}
-	if err == nil && hash == "" { // to the file that is a user to be left out
+	if err == nil && hash == "" { // for the file that means to remove the user
 		err = errors.New("there is no hash")
 	}
 	if err != nil {
@@ -132,7 +130,7 @@ func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool
 	return changed(u.file.Set(ctx, id, hash), known)
 }
 
-// changed is the answer to a change of the file.
+// changed is the result of a change of the file.
 func changed(err error, known bool) Result {
 	switch {
 	case err == nil:
@@ -145,7 +143,7 @@ func changed(err error, known bool) Result {
 	return failure(err)
 }
 
-// failure is the answer when the file cannot be read or written.
+// failure is the result when the file cannot be read or written.
 func failure(err error) Result {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrBrokenFile) {
 		return Result{Class: Misconfigured, Err: err}

@@ -24,7 +24,7 @@ func hashed(t testing.TB, password string) string {
 	return hash
 }
 
-// newUsers makes a users backend over a file with these lines.
+// newUsers makes a users backend of a file with these lines.
 func newUsers(t *testing.T, lines string, hashing Hashing) (b Backend, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "users")
@@ -104,8 +104,7 @@ func TestUsersDomainIsFolded(t *testing.T) {
 	}
 }
 
-// TestDummyHash is one that bcrypt computes in full: an unknown user must not answer
-// faster.
+// TestDummyHash: bcrypt computes it in full, so that the answer for an unknown user is not faster.
 func TestDummyHash(t *testing.T) {
 	b, _ := newUsers(t, "", (&direct{}).run)
 	u := b.(*users)
@@ -121,8 +120,8 @@ func TestDummyHash(t *testing.T) {
 	}
 }
 
-// TestUsersCostAlike: whoever is asked about, and however long the password and the guess are,
-// each login costs one computation of bcrypt.
+// TestUsersCostAlike: each login costs one computation of bcrypt, for every user and every length
+// of the password and of the guess.
 func TestUsersCostAlike(t *testing.T) {
 	short, long := strings.Repeat("p", 72), strings.Repeat("p", 73)
 	sum := sha256.Sum256([]byte(long))
@@ -147,7 +146,7 @@ func TestUsersCostAlike(t *testing.T) {
 	}
 }
 
-// TestUsersBusy: no time to hash is never a yes and never a no.
+// TestUsersBusy: without time to hash there is neither a yes nor a no.
 func TestUsersBusy(t *testing.T) {
 	busy := errors.New("busy")
 	never := func(context.Context, func()) error { return busy }
@@ -167,7 +166,7 @@ func TestUsersBusy(t *testing.T) {
 	}
 }
 
-// TestUsersNoHash: a password without a hash changes nobody.
+// TestUsersNoHash: a password without a hash changes no user.
 func TestUsersNoHash(t *testing.T) {
 	b, path := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", func(context.Context, func()) error { return nil })
 	before, _ := os.ReadFile(path)
@@ -196,7 +195,7 @@ func TestUsersLateHash(t *testing.T) {
 	<-done
 }
 
-// TestUsersBrokenLines: good lines work, a broken one is nobody's no.
+// TestUsersBrokenLines: good lines work, and a broken one refuses no user.
 func TestUsersBrokenLines(t *testing.T) {
 	good := hashed(t, canary)
 	b, path := newUsers(t, "joe@dom.example:"+good+"\n"+"bad@dom.example:$1$"+canary+"\n", (&direct{}).run)
@@ -209,7 +208,7 @@ func TestUsersBrokenLines(t *testing.T) {
 	}
 	expect("joe", Accepted, "")
 	expect("bad", Misconfigured, "line 2")
-	expect("ann", Refused, "") // line 2 tells whose it is
+	expect("ann", Refused, "") // line 2 has an identity
 	write(t, path, "# c\n\njoe@dom.example:"+good+"\n"+canary+":"+canary+"\n")
 	expect("joe", Accepted, "")
 	expect("ann", Misconfigured, "line 4")
@@ -228,8 +227,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// TestUsersUnreadable: what cannot be read is no "no", and what was read before does
-// not stand in for it.
+// TestUsersUnreadable: an unreadable file is not a refusal, and its previous content is not used.
 func TestUsersUnreadable(t *testing.T) {
 	b, path := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", (&direct{}).run)
 	if r := ask(t, b, auth.OpAuth); r.Class != Accepted {

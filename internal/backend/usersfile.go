@@ -8,14 +8,20 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"postern/internal/atomicfile"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
+	"postern/internal/filelock"
 )
 
 // Errors of a UsersFile. They are wrapped; use errors.Is.
@@ -29,38 +35,37 @@ var (
 // maxUsersFile bounds the file, in bytes: about a million users.
 const maxUsersFile = 128 << 20
 
-// settled is how old a file's last change must be before its time stamp tells the next
-// change apart: the clocks of file systems tick in up to 10 ms.
+// settled is how long ago a file's last change must be before its time stamp identifies the
+// content: the clocks of file systems tick in up to 10 ms.
 const settled = 100 * time.Millisecond
 
-// UsersFile is a file of lines user@domain:hash, where hash is one of package passhash.
-// Empty lines and lines that start with '#' are kept and ignored. A file that is not
-// there is empty. Changes by other processes are noticed, and changes made here replace
-// the file as a whole while its side file PATH.lock is locked, so neither readers nor
-// other writers ever meet half a file or lose a change. It is safe for concurrent use.
+// UsersFile is a file of lines user@domain:hash, where hash is one of package passhash. Empty
+// lines and lines that start with '#' are kept and ignored. A file that is not there is empty.
+// Changes by other processes are noticed. Changes made here replace the file as a whole while
+// PATH.lock is locked, so that readers see no partial file and writers lose no change. It is safe
+// for concurrent use.
 type UsersFile struct {
 	path    string
-	mu      sync.Mutex // one reader of the file at a time
+	mu      sync.Mutex // held while the file is read
 	current atomic.Pointer[usersTable]
 }
 
-// usersTable is the file as it was read once.
+// usersTable is the content of the file at one time.
 type usersTable struct {
-	info   fs.FileInfo // nil: there is no file
-	young  bool        // it may have changed again without its time stamp showing it
-	users  map[auth.Identity]usersEntry
-	broken []error // lines that are not understood, in their order
-	whose  error   // the first of them that does not even tell whose it is
+	info    fs.FileInfo // nil if there is no file
+	recent  bool        // changed so recently that the next change may have the same time stamp
+	users   map[auth.Identity]usersEntry
+	unowned error // the first broken line that does not say which user it is for
 }
 
-// usersEntry is what the file says about a user: a usable hash, or what is wrong.
+// usersEntry is a user's line: a usable hash, or what is wrong with the line.
 type usersEntry struct {
 	hash string
 	err  error
 }
 
-// OpenUsersFile reads the file at path. Errors are those of opening and reading it;
-// broken lines are no error here, see Broken.
+// OpenUsersFile reads the file at path. Its errors are those of opening and reading; a broken line
+// is an error only for the user it is for.
 func OpenUsersFile(path string) (*UsersFile, error) {
 	f := &UsersFile{path: path}
 	if _, err := f.table(); err != nil {
@@ -88,31 +93,20 @@ func (f *UsersFile) List() ([]auth.Identity, error) {
 	return out, nil
 }
 
-// Broken returns an error for each line that is not understood, in the order of the
-// file. Their users cannot log in until they are mended. The errors wrap ErrBrokenFile
-// and quote nothing of the line.
-func (f *UsersFile) Broken() ([]error, error) {
-	t, err := f.table()
-	if err != nil {
-		return nil, err
-	}
-	return t.broken, nil
-}
-
-// lookup returns a user's entry. Without one, err tells when that proves nothing: a
-// line does not tell whose it is, or the file cannot be read.
+// lookup returns a user's entry. If there is none and err is set, the user may exist all the same:
+// a broken line may be the user's, or the file cannot be read.
 func (f *UsersFile) lookup(id auth.Identity) (entry usersEntry, known bool, err error) {
 	t, err := f.table()
 	if err != nil {
 		return usersEntry{}, false, err
 	}
 	if entry, known = t.users[id]; !known {
-		err = t.whose
+		err = t.unowned
 	}
 	return entry, known, err
 }
 
-// table returns the file's present content, read anew only if it has changed.
+// table returns the current content. It reads the file only if it has changed.
 func (f *UsersFile) table() (*usersTable, error) {
 	if t := f.current.Load(); t != nil && t.fresh(f.path) {
 		return t, nil
@@ -124,7 +118,7 @@ func (f *UsersFile) table() (*usersTable, error) {
 	}
 	t, err := readUsers(f.path)
 	if err != nil {
-		// What was read before may hold users who were removed since.
+		// The previous content may have users that were removed since.
 		f.current.Store(nil)
 		return nil, err
 	}
@@ -134,7 +128,7 @@ func (f *UsersFile) table() (*usersTable, error) {
 
 // fresh reports whether the file at path is still the one that was read.
 func (t *usersTable) fresh(path string) bool {
-	if t.young {
+	if t.recent {
 		return false
 	}
 	info, err := os.Stat(path)
@@ -152,12 +146,12 @@ func readUsers(path string) (*usersTable, error) {
 	}
 	t := parseUsers(data)
 	t.info = info
-	t.young = info != nil && time.Since(info.ModTime()) < settled
+	t.recent = info != nil && time.Since(info.ModTime()) < settled
 	return t, nil
 }
 
-// readUsersFile returns the bytes of the file and its state just before they were read;
-// both are nil when there is no file.
+// readUsersFile returns the bytes of the file and its state just before they were read. Both are
+// nil if there is no file.
 func readUsersFile(path string) ([]byte, fs.FileInfo, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +175,7 @@ func readUsersFile(path string) ([]byte, fs.FileInfo, error) {
 	return data, info, nil
 }
 
-// parseUsers reads the lines of a file. Good lines count whatever the others hold.
+// parseUsers reads the lines of a file. A broken line does not affect the others.
 func parseUsers(data []byte) *usersTable {
 	t := &usersTable{users: make(map[auth.Identity]usersEntry)}
 	number := 0
@@ -195,24 +189,21 @@ func parseUsers(data []byte) *usersTable {
 			err = fmt.Errorf("%w: line %d: %v", ErrBrokenFile, number, err)
 		}
 		if _, twice := t.users[id]; twice && id != (auth.Identity{}) {
-			// Which password is right? Neither line may be taken.
-			err = fmt.Errorf("%w: line %d: the user stands in an earlier line too; remove one", ErrBrokenFile, number)
-		}
-		if err != nil {
-			t.broken = append(t.broken, err)
+			// It is not known which password is right, so neither line is used.
+			err = fmt.Errorf("%w: line %d: the user has an earlier line too; remove one", ErrBrokenFile, number)
 		}
 		if id != (auth.Identity{}) {
 			t.users[id] = usersEntry{hash: hash, err: err}
-		} else if t.whose == nil {
-			t.whose = err
+		} else if t.unowned == nil {
+			t.unowned = err
 		}
 	}
 	return t
 }
 
-// parseUser splits one line. Without an error and without an identity it holds no user.
-// With an error the identity is set where the line tells it. The user part may hold
-// colons: the hash starts after the first one that follows the '@'.
+// parseUser splits one line. A comment or empty line gives no identity and no error. With an error
+// the identity is set if the line has a valid one. The user part may contain colons: the hash
+// starts after the first colon behind the '@'.
 func parseUser(line string) (id auth.Identity, hash string, err error) {
 	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 	if strings.TrimSpace(line) == "" || line[0] == '#' {
@@ -238,7 +229,7 @@ func parseUser(line string) (id auth.Identity, hash string, err error) {
 	return id, hash, nil
 }
 
-// checkFileName reports why a name cannot stand in a line.
+// checkFileName reports why a line cannot hold a name.
 func checkFileName(id auth.Identity) error {
 	switch {
 	case strings.HasPrefix(id.User, "#"):
@@ -251,7 +242,7 @@ func checkFileName(id auth.Identity) error {
 	return nil
 }
 
-// Add writes a new user with a hash of package passhash; ErrExists, ErrName.
+// Add adds a user with a hash of package passhash. It returns ErrExists or ErrName.
 func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) error {
 	return f.change(ctx, id, func(known bool) (string, error) {
 		if known {
@@ -261,7 +252,7 @@ func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) erro
 	})
 }
 
-// Set gives a user another hash; ErrUnknownUser.
+// Set replaces the hash of a user. It returns ErrUnknownUser.
 func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) error {
 	return f.change(ctx, id, func(known bool) (string, error) {
 		if !known {
@@ -271,7 +262,7 @@ func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) erro
 	})
 }
 
-// Remove takes a user out; ErrUnknownUser.
+// Remove removes a user. It returns ErrUnknownUser.
 func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 	return f.change(ctx, id, func(known bool) (string, error) {
 		if !known {
@@ -279,4 +270,141 @@ func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 		}
 		return "", nil
 	})
+}
+
+// usersMode is the mode of a new file, whose hashes only postern may read.
+const usersMode = 0o600
+
+// change replaces the line of id. decide gets whether the file has the user, and returns the new
+// hash, or "" to remove the user. The file is read under the lock, so that no change by another
+// process is lost. ctx bounds the wait for the lock.
+func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(known bool) (string, error)) error {
+	if err := checkFileName(id); err != nil {
+		return err
+	}
+	path := f.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a rename would replace the link
+	}
+	owner, err := ownerOf(path)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockFile(ctx, f.path+".lock", owner)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	data, _, err := readUsersFile(path)
+	if err != nil {
+		return err
+	}
+	lines, known := withoutUser(data, id)
+	hash, err := decide(known > 0)
+	if err != nil {
+		return err
+	}
+	if known > 1 {
+		return fmt.Errorf("%w: %s has %d lines; remove the wrong ones", ErrBrokenFile, id, known)
+	}
+	if hash != "" {
+		if err := passhash.Check(hash); err != nil {
+			return err
+		}
+		lines = append(lines, id.String()+":"+hash+"\n"...)
+	}
+	return replaceFile(path, lines, owner)
+}
+
+// ownerOf returns the file, or its directory if there is none. Its owner gets what is written, so
+// that postern can read what root writes.
+func ownerOf(path string) (os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("users file: %w", err)
+	}
+	return info, nil
+}
+
+// withoutUser returns all lines but the user's, and how many those were.
+func withoutUser(data []byte, id auth.Identity) (rest []byte, had int) {
+	rest = make([]byte, 0, len(data)+128)
+	for line := range bytes.Lines(data) {
+		if got, _, _ := parseUser(string(line)); got == id {
+			had++
+			continue
+		}
+		rest = append(rest, line...)
+	}
+	if len(rest) > 0 && rest[len(rest)-1] != '\n' {
+		rest = append(rest, '\n')
+	}
+	return rest, had
+}
+
+// lockFile takes the lock at path. It waits until ctx ends.
+func lockFile(ctx context.Context, path string, owner os.FileInfo) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, usersMode)
+	if err != nil {
+		return nil, fmt.Errorf("users file: lock: %w", err)
+	}
+	_ = giveTo(file, owner) // on failure, this process can still use the file
+	if err := filelock.Lock(ctx, file); err != nil {
+		file.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("users file: another process keeps %s locked: %w", path, err)
+		}
+		return nil, fmt.Errorf("users file: lock: %w", err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// replaceFile replaces the file at path. The new file gets the owner of old, which is the old
+// file, or its directory if there is none.
+func replaceFile(path string, data []byte, old os.FileInfo) error {
+	err := atomicfile.Write(path, data, func(temp *os.File) error {
+		if err := giveTo(temp, old); err != nil {
+			return err
+		}
+		return temp.Chmod(modeFor(temp, old))
+	})
+	if err != nil {
+		return fmt.Errorf("users file: %w", err)
+	}
+	return nil
+}
+
+// modeFor returns the mode for the replacement of old: its mode, so that the daemon can read a file
+// of root's that is open to the daemon's group. If file has another group, that gets no rights.
+func modeFor(file *os.File, old os.FileInfo) os.FileMode {
+	if !old.Mode().IsRegular() {
+		return usersMode
+	}
+	mode := old.Mode().Perm()
+	want, ok := old.Sys().(*syscall.Stat_t)
+	var have unix.Stat_t
+	if !ok || unix.Fstat(int(file.Fd()), &have) != nil || want.Gid != have.Gid {
+		mode &^= 0o070
+	}
+	return mode
+}
+
+// giveTo gives a file the owner and group of another, if it does not have them.
+func giveTo(file *os.File, owner os.FileInfo) error {
+	want, ok := owner.Sys().(*syscall.Stat_t)
+	var have unix.Stat_t
+	if !ok || unix.Fstat(int(file.Fd()), &have) != nil {
+		return nil
+	}
+	if want.Uid == have.Uid && want.Gid == have.Gid {
+		return nil
+	}
+	err := file.Chown(int(want.Uid), int(want.Gid))
+	if errors.Is(err, unix.EPERM) && want.Uid == have.Uid {
+		return nil // the process is not in that group
+	}
+	return err
 }

@@ -42,8 +42,8 @@ func TestUsersFileWriters(t *testing.T) {
 	if err != nil || len(list) != writers*each {
 		t.Errorf("%d users, %v; want %d", len(list), err, writers*each)
 	}
-	if broken, err := f.Broken(); err != nil || len(broken) != 0 {
-		t.Errorf("broken: %v, %v", broken, err)
+	if _, known, err := f.lookup(id("unknown")); known || err != nil {
+		t.Errorf("broken: %v, %v", known, err)
 	}
 }
 
@@ -92,10 +92,10 @@ func TestUsersFileLocked(t *testing.T) {
 	}
 }
 
-// TestUsersFileOwner: what root changes stays the property of the daemon's user.
+// TestUsersFileOwner: a file that root changes keeps its owner.
 func TestUsersFileOwner(t *testing.T) {
-	// Only root can give files away. For anybody else each is the same owner, which the file
-	// must keep as well.
+	// Only root can change owners. For other users both owners are the same, which the file must
+	// keep as well.
 	first, second := [2]int{4711, 4712}, [2]int{4713, 4714}
 	if os.Getuid() != 0 {
 		first = [2]int{os.Getuid(), os.Getgid()}
@@ -136,8 +136,7 @@ func TestUsersFileOwner(t *testing.T) {
 	}
 }
 
-// TestUsersFileMode: who could read the file can read it after a change, and nobody else. A new one is
-// postern's alone.
+// TestUsersFileMode: a change keeps the mode. Only postern can read a new file.
 func TestUsersFileMode(t *testing.T) {
 	for _, mode := range []os.FileMode{0, 0o600, 0o640, 0o660, 0o644, 0o400} {
 		path := filepath.Join(t.TempDir(), "users")
@@ -157,7 +156,7 @@ func TestUsersFileMode(t *testing.T) {
 			t.Errorf("%v became %v, want %v", mode, got, want)
 		}
 	}
-	// A group that cannot be kept: what it might do, the new one may not.
+	// If the group cannot be kept, the new group does not get its rights.
 	path := filepath.Join(t.TempDir(), "users")
 	write(t, path, "")
 	old := mustStat(t, path)
@@ -173,7 +172,7 @@ func TestUsersFileMode(t *testing.T) {
 	}
 }
 
-// fileInfo is a file with another mode and owner than it has.
+// fileInfo is a FileInfo with another mode and owner.
 type fileInfo struct {
 	os.FileInfo
 	mode os.FileMode

@@ -8,24 +8,24 @@ import (
 	"slices"
 )
 
-// The permission bits of each class of users, as those of the last.
+// Permission bits, as in the last digit of a mode.
 const (
 	mayRead  = 0o4
 	mayWrite = 0o2
 	mayEnter = 0o1
 )
 
-// who is a user, or with uid -1 any member of a group.
-type who struct {
+// account is a user with groups. uid -1 stands for any member of the groups.
+type account struct {
 	uid  int
 	gids []int
 }
 
-// ownerOf is the user to whom a file belongs; that of the data directory is whom postern runs as.
-func (e *Env) ownerOf(f File) who { return who{f.UID, append(e.Groups(f.UID), f.GID)} }
+// ownerOf returns the owner of a file. postern runs as the owner of the data directory.
+func (e *Env) ownerOf(f File) account { return account{f.UID, append(e.Groups(f.UID), f.GID)} }
 
-// may reports whether the mode and ownership of a file let someone do what bits say.
-func (f File) may(w who, bits fs.FileMode) bool {
+// may reports whether a file's mode and ownership grant an account the permission bits.
+func (f File) may(w account, bits fs.FileMode) bool {
 	mode := f.Mode.Perm()
 	switch {
 	case w.uid == 0:
@@ -38,9 +38,9 @@ func (f File) may(w who, bits fs.FileMode) bool {
 	return mode&bits == bits
 }
 
-// closed returns the first directory on the way to path that someone cannot pass through, or "".
-// What cannot be looked at from here counts as open.
-func (e *Env) closed(path string, w who) string {
+// closed returns the first directory of path that an account may not enter, or "". Directories
+// that this process cannot examine count as open.
+func (e *Env) closed(path string, w account) string {
 	blocked := ""
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		if f, err := e.Stat(dir); err == nil && !f.may(w, mayEnter) {
@@ -52,7 +52,7 @@ func (e *Env) closed(path string, w who) string {
 	}
 }
 
-// existing returns the nearest directory on the way to path that is there.
+// existing returns path or its nearest parent that exists.
 func (e *Env) existing(path string) string {
 	for {
 		if _, err := e.Stat(path); !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
@@ -62,7 +62,7 @@ func (e *Env) existing(path string) string {
 	}
 }
 
-// cause strips the path from an error of package os, which the text has already.
+// cause removes the path from an error of package os.
 func cause(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
@@ -70,7 +70,7 @@ func cause(err error) error {
 	return err
 }
 
-// size writes a number of bytes for people.
+// size formats a number of bytes.
 func size(n uint64) string {
 	switch {
 	case n >= 1<<30:

@@ -12,33 +12,33 @@ import (
 	"postern/internal/config"
 )
 
-// Daemon is what was found at the control socket: Info of whoever answers, Err if there is
-// somebody who does not, and neither if nobody is there.
+// Daemon is the state of the control socket: Info if a daemon answers, Err if one is there but
+// does not answer, and neither if there is none.
 type Daemon struct {
 	Info *Info
 	Err  error
 }
 
-// ErrOldDaemon is the error of a daemon that does not know the question.
+// ErrOldDaemon is the error for a daemon that does not know the request for Info.
 var ErrOldDaemon = errors.New("the daemon is of an older version")
 
-// Info is what a daemon says of itself.
+// Info is a daemon's description of itself.
 type Info struct {
 	Version     string    `json:"version"`
 	PID         int       `json:"pid"`
 	Started     time.Time `json:"started"`
-	Config      string    `json:"config"` // file; empty: the built-in one
+	Config      string    `json:"config"` // file; empty for the built-in one
 	Loaded      time.Time `json:"loaded"` // when the configuration in force was read
 	ForPipes    bool      `json:"for_pipes"`
-	Listeners   []string  `json:"listeners"`    // names of those that are served
-	Metrics     string    `json:"metrics"`      // where they are served; empty: nowhere
+	Listeners   []string  `json:"listeners"`    // names of those it serves
+	Metrics     string    `json:"metrics"`      // address; empty if they are not served
 	Pending     []string  `json:"pending"`      // what a reload would change
 	Unloadable  string    `json:"unloadable"`   // why a reload would fail
-	Store       bool      `json:"store"`        // it has a store on disk
-	StoreFailed string    `json:"store_failed"` // why it does not use it
+	Store       bool      `json:"store"`        // it uses a store on disk
+	StoreFailed string    `json:"store_failed"` // why the store is not used any more
 }
 
-// daemon is the chain of the daemon.
+// daemon returns the chain of the daemon.
 func (e *Env) daemon(cfg *config.Config, d *Daemon, version, file string) Chain {
 	return Chain{"daemon", []Step{
 		{Check: "running", Run: func(context.Context) []Outcome { return e.running(cfg, d) }},
@@ -57,13 +57,13 @@ func (e *Env) running(cfg *config.Config, d *Daemon) []Outcome {
 		if f, err := e.Stat(cfg.DataDir); err == nil {
 			owner = e.UserName(f.UID)
 		}
-		return fail("a daemon may be running, but "+e.UserName(e.UID)+" may not ask it", "sudo -u "+owner+" postern doctor")
+		return fail("a daemon may be running, but "+e.UserName(e.UID)+" may not connect to it", "sudo -u "+owner+" postern doctor")
 	case d.Err != nil:
-		return fail(fmt.Sprintf("a daemon is there, but does not answer: %v", d.Err), "look into its log, then restart it: systemctl restart postern")
+		return fail(fmt.Sprintf("a daemon is running, but does not answer: %v", d.Err), "see its log, then restart it: systemctl restart postern")
 	case d.Info == nil && waiting:
-		return fail("no daemon is running, so nobody listens", "start it: systemctl enable --now postern, or postern serve")
+		return fail("no daemon is running, so no listener is served", "start it: systemctl enable --now postern, or postern serve")
 	case d.Info == nil:
-		return fine("no daemon is running; none is needed before the first question")
+		return fine("no daemon is running; none is needed before the first request")
 	case d.Info.ForPipes && waiting:
 		return fail("only a broker that `postern pipe` started is running: it serves no listener", "start the daemon: systemctl enable --now postern, or postern serve")
 	}
@@ -83,13 +83,13 @@ func (d *Daemon) version(own string) []Outcome {
 	return fine("%s", own)
 }
 
-// loaded tells whether the daemon uses the configuration that was looked at.
+// loaded reports whether the daemon uses the configuration that is examined.
 func (d *Daemon) loaded(file string) []Outcome {
 	switch {
 	case d.Info == nil:
 		return nil
 	case d.Info.Config != file:
-		return warn(fmt.Sprintf("the daemon uses %s, but this is a report on %s", named(d.Info.Config), named(file)),
+		return warn(fmt.Sprintf("the daemon uses %s, but doctor examines %s", named(d.Info.Config), named(file)),
 			"name the daemon's configuration with --config")
 	case d.Info.Unloadable != "":
 		return fail("the daemon cannot read its configuration again, and would not start with it: "+d.Info.Unloadable, "correct it, then postern reload")
@@ -97,7 +97,7 @@ func (d *Daemon) loaded(file string) []Outcome {
 		return warn(fmt.Sprintf("the configuration has changed since the daemon read it at %s: %s",
 			d.Info.Loaded.Local().Format(time.DateTime), strings.Join(d.Info.Pending, ", ")), "postern reload")
 	}
-	return fine("the configuration in force is that of the file, read %s", d.Info.Loaded.Local().Format(time.DateTime))
+	return fine("the daemon uses the current configuration, read %s", d.Info.Loaded.Local().Format(time.DateTime))
 }
 
 func named(file string) string {

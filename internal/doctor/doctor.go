@@ -1,7 +1,24 @@
-// Package doctor tells an administrator what stands between a login and its answer. Each check
-// looks at one thing and says ok, warning or failure, and what to do, in a plain sentence. Checks
-// that build on each other are a chain, which ends at its first failure; what comes after was
-// not checked, and is said to be so. Nothing here changes anything, and no text holds a secret.
+// Package doctor examines an installation for `postern doctor`: everything that a login passes on
+// its way to an answer, from the configuration file to a backend's certificate and the delay that
+// Nextcloud imposes on logins.
+//
+// A [Step] is one check. Its [Outcome] is a status, one sentence about what was found, and the
+// cure: a command or a setting, in the words of the documentation that the administrator has at
+// hand. Steps that depend on each other form a [Chain], in the order in which a login meets them:
+// after a failure the rest of the chain is skipped and reported as such, because a refused TCP
+// connection makes a TLS error meaningless. A step marked Alone neither ends its chain nor is
+// skipped. [Run] walks all chains at once; each check has a few seconds, and one that hangs, as
+// a check of a dead network file system does, is abandoned.
+//
+// All contact with the machine goes through [Env], so that tests can describe a machine with any
+// fault. Checks change nothing: files are opened for reading, a port is bound only if no daemon
+// may be using it, servers get only requests without effect (a wrong signature, a user that
+// cannot exist), and a probe file is written only as the owner of the directory. Run as root,
+// doctor would see files that the daemon cannot, so it computes permissions for the owner of the
+// data directory, and warns where that is not enough.
+//
+// No finding holds a secret. The names of hops and checks and the JSON form of a [Report] are
+// stable; the sentences are not.
 package doctor
 
 import (
@@ -9,12 +26,14 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"postern/internal/config"
 )
 
-// Status is what came of a check.
+// Status is the result of a check.
 type Status string
 
-// The outcomes of a check.
+// The statuses, from best to worst; Skipped is neutral.
 const (
 	OK      Status = "ok"
 	Warning Status = "warning" // works, but not well, or not in every case
@@ -22,8 +41,8 @@ const (
 	Skipped Status = "skipped" // not checked
 )
 
-// Finding is one line of a report. Hop and Check name what was looked at, and do not change
-// from version to version.
+// Finding is one line of a report. Hop and Check name what was examined and are stable across
+// versions.
 type Finding struct {
 	Hop    string        `json:"hop"`
 	Check  string        `json:"check"`
@@ -33,7 +52,7 @@ type Finding struct {
 	Took   time.Duration `json:"took_ns"`
 }
 
-// Report is all that was found.
+// Report is the result of all checks.
 type Report struct {
 	Version  string    `json:"version"` // of postern
 	At       time.Time `json:"at"`
@@ -44,7 +63,7 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 }
 
-// NewReport sums findings up.
+// NewReport counts the findings and determines the status.
 func NewReport(version string, at time.Time, findings []Finding) Report {
 	r := Report{Version: version, At: at.UTC(), Status: OK, Findings: findings}
 	for _, f := range findings {
@@ -64,7 +83,7 @@ func NewReport(version string, at time.Time, findings []Finding) Report {
 	return r
 }
 
-// Outcome is what one look came to.
+// Outcome is one result of a check.
 type Outcome struct {
 	Status Status
 	Text   string
@@ -79,33 +98,33 @@ func warn(text, cure string) []Outcome { return []Outcome{{Warning, text, cure}}
 
 func fail(text, cure string) []Outcome { return []Outcome{{Failure, text, cure}} }
 
-// skip is an outcome for what cannot be looked at from here.
+// skip is the outcome if something cannot be examined from here.
 func skip(text, cure string) []Outcome { return []Outcome{{Skipped, text, cure}} }
 
-// Step is one check. No outcome at all means that there was nothing to look at.
+// Step is one check. No outcome means that there was nothing to examine.
 type Step struct {
 	Check string
 	Run   func(ctx context.Context) []Outcome
-	// Alone says that what follows does not build on it.
+	// Alone: the steps after it do not depend on it, nor it on those before.
 	Alone bool
 }
 
-// Chain are the checks of one hop, in order.
+// Chain is the checks of one hop, in order.
 type Chain struct {
 	Hop   string
 	Steps []Step
 }
 
-// patience bounds one check.
-const patience = 5 * time.Second
+// stepTimeout bounds one check.
+const stepTimeout = 5 * time.Second
 
-// Run walks all chains at the same time and returns their findings in the order of the chains. It
-// takes at most a few seconds for each check, whatever happens.
+// Run runs all chains concurrently and returns their findings in the order of the chains. It takes
+// at most stepTimeout and a second for each check.
 func Run(ctx context.Context, chains []Chain) []Finding {
 	found := make([][]Finding, len(chains))
 	var all sync.WaitGroup
 	for i := range chains {
-		all.Go(func() { found[i] = chains[i].walk(ctx) })
+		all.Go(func() { found[i] = chains[i].run(ctx) })
 	}
 	all.Wait()
 	out := []Finding{}
@@ -115,7 +134,7 @@ func Run(ctx context.Context, chains []Chain) []Finding {
 	return out
 }
 
-func (c *Chain) walk(ctx context.Context) (out []Finding) {
+func (c *Chain) run(ctx context.Context) (out []Finding) {
 	failed := ""
 	for _, s := range c.Steps {
 		if failed != "" && !s.Alone {
@@ -133,19 +152,45 @@ func (c *Chain) walk(ctx context.Context) (out []Finding) {
 	return out
 }
 
-// bounded runs a step for as long as it may take. One that does not heed its context, such as a
-// look at a file system that hangs, is left behind.
+// bounded runs a step with a time limit. A step that ignores its context, as one on a file system
+// that hangs does, is abandoned.
 func (s *Step) bounded(ctx context.Context) []Outcome {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	result := make(chan []Outcome, 1)
 	go func() { result <- s.Run(ctx) }()
-	grace := time.NewTimer(patience + time.Second)
+	grace := time.NewTimer(stepTimeout + time.Second)
 	defer grace.Stop()
 	select {
 	case out := <-result:
 		return out
 	case <-grace.C:
-		return fail(fmt.Sprintf("no result within %v", patience), "look for a file system or a name service that hangs")
+		return fail(fmt.Sprintf("no result within %v", stepTimeout), "check for a file system or a name service that hangs")
 	}
+}
+
+// Subject is the installation to examine.
+type Subject struct {
+	Version  string // of this program
+	File     string // the configuration; empty for the built-in one
+	Config   *config.Config
+	Problems config.Problems // of its parser; Config is nil if one is an error
+	StoreDir string
+	Daemon   *Daemon
+	Known    KnownUser
+	Ejabberd string // its configuration; empty for the usual places
+}
+
+// Chains returns all checks in the order of a report. Without a valid configuration, these are only
+// the checks of the configuration.
+func (e *Env) Chains(s Subject) []Chain {
+	out := []Chain{e.configuration(s.File, s.Config, s.Problems)}
+	if s.Config == nil {
+		return out
+	}
+	out = append(out, e.files(s.Config, s.Daemon), e.storage(s.Config, s.StoreDir, s.Daemon), e.daemon(s.Config, s.Daemon, s.Version, s.File))
+	out = append(out, e.listeners(s.Config, s.Daemon)...)
+	out = append(out, e.backends(s.Config, s.Known)...)
+	out = append(out, e.tokens(s.Config), e.ejabberdAuth(s.Ejabberd))
+	return append(out, e.rosters(s.Config)...)
 }

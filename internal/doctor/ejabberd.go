@@ -5,14 +5,16 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// ejabberdFiles is where packages put ejabberd's configuration.
+// ejabberdFiles are the places where packages install ejabberd's configuration.
 var ejabberdFiles = [...]string{"/etc/ejabberd/ejabberd.yml", "/opt/ejabberd/conf/ejabberd.yml"}
 
-// ejabberdAuth is the chain of an ejabberd on this machine; it finds nothing where there is none, or
-// one without external authentication. file is where its configuration is; empty: the usual places.
+// ejabberdAuth returns the chain of an ejabberd on this machine. Without one, or without external
+// authentication in it, there is no finding. file is its configuration; empty means the usual
+// places.
 func (e *Env) ejabberdAuth(file string) Chain {
 	return Chain{"ejabberd", []Step{{Check: "auth", Run: func(context.Context) []Outcome { return e.ejabberd(file) }}}}
 }
@@ -32,14 +34,14 @@ func (e *Env) ejabberd(file string) []Outcome {
 		case err != nil:
 			return skip(place+" cannot be read by this user", "")
 		}
-		return e.ejabberdSays(place, string(data))
+		return e.ejabberdConfig(place, string(data))
 	}
 	return nil
 }
 
-// ejabberdSays judges what the lines of a configuration say, whatever host they are for. The rest
-// of YAML is not needed for these options, which have a word or a line of text as value.
-func (e *Env) ejabberdSays(file, text string) (out []Outcome) {
+// ejabberdConfig checks the lines of a configuration, of whatever host. The options examined have
+// a word or a string as value, so a YAML parser is not needed.
+func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
 	options := map[string][]string{}
 	for line := range strings.Lines(text) {
 		if i := strings.Index(line, " #"); i >= 0 {
@@ -59,15 +61,10 @@ func (e *Env) ejabberdSays(file, text string) (out []Outcome) {
 		out = append(out, e.extauth(file, program)...)
 	}
 	off := func(option string) bool {
-		for _, value := range options[option] {
-			if value == "false" || value == "no" || value == "off" {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(options[option], func(v string) bool { return v == "false" || v == "no" || v == "off" })
 	}
 	if !off("auth_use_cache") && !off("use_cache") {
-		out = append(out, warn(file+": ejabberd keeps a cache of its own, which refuses a changed password, and says for an hour that a new user does not exist",
+		out = append(out, warn(file+": ejabberd has a cache of its own, which refuses a changed password and reports a new user as missing for an hour",
 			"write auth_use_cache: false, then ejabberdctl reload_config")...)
 	}
 	if len(out) == 0 {
@@ -76,7 +73,7 @@ func (e *Env) ejabberdSays(file, text string) (out []Outcome) {
 	return out
 }
 
-// extauth looks at the program that ejabberd starts.
+// extauth checks the program that ejabberd starts.
 func (e *Env) extauth(file, command string) []Outcome {
 	words := strings.Fields(command)
 	if len(words) == 0 {
@@ -89,7 +86,7 @@ func (e *Env) extauth(file, command string) []Outcome {
 	f, err := e.Stat(program)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fail(file+": extauth_program is not there: "+program, "install it, or correct the path; a program that cannot start ends external authentication on all of ejabberd's hosts")
+		return fail(file+": extauth_program does not exist: "+program, "install it, or correct the path; a program that cannot start disables external authentication on all of ejabberd's hosts")
 	case err == nil && (f.Mode.IsDir() || f.Mode.Perm()&0o111 == 0):
 		return fail(file+": extauth_program cannot be executed: "+program, "chmod 755 "+program)
 	case filepath.Base(program) == "postern" && subcommand(words[1:]) != "pipe":
@@ -98,8 +95,8 @@ func (e *Env) extauth(file, command string) []Outcome {
 	return nil
 }
 
-// subcommand is the first word of postern's command line that is neither a flag nor the value of
-// one. Of the flags that may stand before it, one has no value.
+// subcommand returns the first word of postern's command line that is neither a flag nor the value
+// of one. Of the flags allowed before it, only --embedded has no value.
 func subcommand(words []string) string {
 	for i := 0; i < len(words); i++ {
 		switch flag := words[i]; {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -21,39 +22,39 @@ import (
 	"postern/internal/config"
 )
 
-// Env is the machine that is looked at. Tests put their own functions in.
+// Env is the machine that is examined. Tests replace its functions.
 type Env struct {
 	Now      func() time.Time
 	UID      int
 	Stat     func(path string) (File, error) // follows links
 	ReadFile func(path string) ([]byte, error)
-	Probe    func(dir string) error           // writes a file there, and removes it
+	Probe    func(dir string) error           // writes a file there and removes it
 	Free     func(dir string) (uint64, error) // bytes
-	MaxFiles func(pid int) (uint64, error)    // open files that a process may have; pid 0: this one
+	MaxFiles func(pid int) (uint64, error)    // limit of a process's open files; pid 0 means this process
 	UserName func(uid int) string             // or its number
 	Groups   func(uid int) []int
-	GroupID  func(name string) (int, error)                 // of a name or number
+	GroupID  func(name string) (int, error)                 // of a name or a number
 	OpenDisk func(dir string) error                         // opens a store without changing it
 	Run      func(context.Context, string, ...string) error // runs a program to its end
 
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
 	Listen     func(network, address string) (net.Listener, error)
-	// Connect makes a backend; shape is the last to change its options.
-	Connect func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error)
+	// Connect makes a backend. It calls adjust last with the backend's options.
+	Connect func(b config.Backend, adjust func(*backend.HTTPOptions)) (backend.Backend, error)
 }
 
-// File is what there is to know of a file.
+// File is the metadata of a file.
 type File struct {
 	Mode     fs.FileMode
 	UID, GID int
 	Size     int64
 }
 
-// maxFile bounds a file that is read, in bytes.
+// maxFile is the largest file that is read, in bytes.
 const maxFile = 4 << 20
 
-// OSEnv is the machine that the process runs on, without OpenDisk and Connect.
+// OSEnv returns the machine that the process runs on, without OpenDisk and Connect.
 func OSEnv() *Env {
 	return &Env{
 		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,
@@ -87,12 +88,7 @@ func readFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return nil, errors.New("this is not a text file of reasonable size")
 	}
-	data := make([]byte, info.Size())
-	n, err := f.ReadAt(data, 0)
-	if n < len(data) {
-		return nil, err
-	}
-	return data, nil
+	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 func probe(dir string) error {
@@ -112,7 +108,7 @@ func free(dir string) (uint64, error) {
 	return s.Bavail * uint64(s.Bsize), nil
 }
 
-// maxFiles reads the limit that a Go program gives itself: the hard one.
+// maxFiles returns the soft limit, which a Go program raises to the hard limit when it starts.
 func maxFiles(pid int) (uint64, error) {
 	name := "self"
 	if pid != 0 {
@@ -131,7 +127,7 @@ func maxFiles(pid int) (uint64, error) {
 			return strconv.ParseUint(words[1], 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("the limits of process %s do not tell", name)
+	return 0, fmt.Errorf("the limits of process %s do not have it", name)
 }
 
 func userName(uid int) string {
@@ -141,16 +137,13 @@ func userName(uid int) string {
 	return strconv.Itoa(uid)
 }
 
-// groups lists the groups of a user, as far as they can be told.
+// groups lists the groups of a user, or none if they are not known.
 func groups(uid int) (out []int) {
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
 		return nil
 	}
-	ids, err := u.GroupIds()
-	if err != nil {
-		return nil
-	}
+	ids, _ := u.GroupIds()
 	for _, id := range ids {
 		if gid, err := strconv.Atoi(id); err == nil {
 			out = append(out, gid)

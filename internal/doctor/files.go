@@ -11,8 +11,8 @@ import (
 	"postern/internal/config"
 )
 
-// configuration is the chain that tells what a configuration's reader said. file is empty for the
-// built-in one.
+// configuration returns the chain of the configuration, with what its parser complained of. file
+// is empty for the built-in one.
 func (e *Env) configuration(file string, cfg *config.Config, problems config.Problems) Chain {
 	return Chain{"configuration", []Step{{Check: "text", Run: func(context.Context) []Outcome {
 		var out []Outcome
@@ -34,24 +34,20 @@ func (e *Env) configuration(file string, cfg *config.Config, problems config.Pro
 		if cfg == nil {
 			return out
 		}
-		name := file
-		if name == "" {
-			name = "the built-in configuration"
-		}
-		return append(out, fine("%s: %s, %s, %s", name, plural(len(cfg.Listeners), "listener"),
+		return append(out, fine("%s: %s, %s, %s", named(file), plural(len(cfg.Listeners), "listener"),
 			plural(len(cfg.Backends), "backend"), plural(len(cfg.Domains), "domain"))...)
 	}}, {Check: "mode", Alone: true, Run: func(context.Context) []Outcome { return e.configMode(file, cfg) }}}}
 }
 
-// configMode looks for who may change the configuration, and whether the owner of the data
-// directory may read it.
+// configMode checks that not every user can change the configuration, and that the owner of the
+// data directory can read it.
 func (e *Env) configMode(file string, cfg *config.Config) []Outcome {
 	if file == "" {
 		return nil
 	}
 	f, err := e.Stat(file)
 	if err != nil {
-		return nil // the reader has said so
+		return nil // the parser has reported it
 	}
 	if f.Mode.Perm()&0o002 != 0 {
 		return fail("every user of this machine can change "+file, "chmod o-w "+file)
@@ -65,16 +61,16 @@ func (e *Env) configMode(file string, cfg *config.Config) []Outcome {
 	}
 	owner := e.ownerOf(data)
 	if dir := e.closed(file, owner); dir != "" {
-		return fail(fmt.Sprintf("%s, who owns data_dir, cannot get through %s to the configuration", e.UserName(data.UID), dir), "chmod o+x "+dir)
+		return fail(fmt.Sprintf("%s, the owner of data_dir, cannot enter %s to read the configuration", e.UserName(data.UID), dir), "chmod o+x "+dir)
 	}
 	if !f.may(owner, mayRead) {
-		return fail(fmt.Sprintf("%s, who owns data_dir, cannot read %s", e.UserName(data.UID), file),
+		return fail(fmt.Sprintf("%s, the owner of data_dir, cannot read %s", e.UserName(data.UID), file),
 			fmt.Sprintf("chgrp it to a group of %s and chmod 0640 it", e.UserName(data.UID)))
 	}
 	return fine("readable for %s", e.UserName(data.UID))
 }
 
-// files is the chain of the data directory, the files in it, and the log.
+// files returns the chain of the data directory, the files in it, and the log.
 func (e *Env) files(cfg *config.Config, d *Daemon) Chain {
 	return Chain{"files", []Step{
 		{Check: "data-dir", Run: func(context.Context) []Outcome { return e.dataDir(cfg.DataDir) }},
@@ -89,20 +85,20 @@ func (e *Env) dataDir(dir string) []Outcome {
 	f, err := e.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return warn(dir+" is not there yet", "start postern, which makes it, or make it for the user that postern runs as: install -d -m 0711 -o postern -g postern "+dir)
+		return warn(dir+" does not exist yet", "start postern, which creates it, or create it for the user that postern runs as: install -d -m 0711 -o postern -g postern "+dir)
 	case err != nil:
-		return fail(fmt.Sprintf("%s cannot be looked at: %v", dir, cause(err)), "run doctor as the user that postern runs as: sudo -u postern postern doctor")
+		return fail(fmt.Sprintf("%s cannot be examined: %v", dir, cause(err)), "run doctor as the user that postern runs as: sudo -u postern postern doctor")
 	case !f.Mode.IsDir():
-		return fail(dir+" is no directory", "move it away, or name another data_dir")
+		return fail(dir+" is not a directory", "move it away, or name another data_dir")
 	case f.Mode.Perm()&0o022 != 0:
-		return fail(fmt.Sprintf("others can write to %s (mode %04o): they could put a store or a users file of their own there", dir, f.Mode.Perm()),
+		return fail(fmt.Sprintf("other users can write to %s (mode %04o): they could replace the store or the users file", dir, f.Mode.Perm()),
 			"chmod go-w "+dir)
 	}
 	return fine("%s has mode %04o", dir, f.Mode.Perm())
 }
 
-// owner finds a data directory that is not ours: then much cannot be told from here, or by root
-// only what root may do.
+// owner checks that doctor runs as the owner of the data directory. Another user sees less, and
+// root more, than the daemon.
 func (e *Env) owner(dir string) []Outcome {
 	f, err := e.Stat(dir)
 	if err != nil {
@@ -110,13 +106,13 @@ func (e *Env) owner(dir string) []Outcome {
 	}
 	name := e.UserName(f.UID)
 	if f.UID != e.UID {
-		return warn(fmt.Sprintf("%s belongs to %s, but doctor runs as %s and cannot tell what %s may do", dir, name, e.UserName(e.UID), name),
+		return warn(fmt.Sprintf("%s belongs to %s, but doctor runs as %s and cannot check everything that %s may do", dir, name, e.UserName(e.UID), name),
 			fmt.Sprintf("run it as the user that postern runs as: sudo -u %s postern doctor", name))
 	}
-	return fine("%s belongs to %s, as whom doctor runs", dir, name)
+	return fine("%s belongs to %s, the user that doctor runs as", dir, name)
 }
 
-// The free space of a disk that is too little, and that is soon, in bytes.
+// Free space, in bytes, below which there is a warning and a failure.
 const (
 	littleSpace = 100 << 20
 	noSpace     = 4 << 20
@@ -126,11 +122,11 @@ func (e *Env) space(dir string) []Outcome {
 	n, err := e.Free(e.existing(dir))
 	switch {
 	case err != nil:
-		return skip(fmt.Sprintf("the free space cannot be told: %v", cause(err)), "")
+		return skip(fmt.Sprintf("the free space is not known: %v", cause(err)), "")
 	case n < noSpace:
-		return fail(fmt.Sprintf("%s has %s left: the cache cannot be kept", dir, size(n)), "make room there")
+		return fail(fmt.Sprintf("%s has %s left: the cache cannot be written", dir, size(n)), "free disk space there")
 	case n < littleSpace:
-		return warn(fmt.Sprintf("%s has %s left", dir, size(n)), "make room there: a store that meets a full disk is not used again until a restart")
+		return warn(fmt.Sprintf("%s has %s left", dir, size(n)), "free disk space there: after a write error on a full disk the store is not used until a restart")
 	}
 	return fine("%s has %s left", dir, size(n))
 }
@@ -143,7 +139,7 @@ func (e *Env) logFile(cfg *config.Config) []Outcome {
 	dir := filepath.Dir(file)
 	d, err := e.Stat(dir)
 	if err != nil {
-		return fail(fmt.Sprintf("the directory of the log, %s: %v", dir, cause(err)), "make it for the user that postern runs as: install -d -m 0750 -o postern -g postern "+dir)
+		return fail(fmt.Sprintf("the directory of the log, %s: %v", dir, cause(err)), "create it for the user that postern runs as: install -d -m 0750 -o postern -g postern "+dir)
 	}
 	data, err := e.Stat(cfg.DataDir)
 	if err != nil {
@@ -160,7 +156,7 @@ func (e *Env) logFile(cfg *config.Config) []Outcome {
 	return fine("%s", file)
 }
 
-// openFiles compares each listener's max_connections with what the process may open.
+// openFiles compares each listener's max_connections with the limit of open files.
 func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 	pid, whose := 0, "of this shell"
 	if d.Info != nil {
@@ -168,9 +164,9 @@ func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 	}
 	limit, err := e.MaxFiles(pid)
 	if err != nil {
-		return skip(fmt.Sprintf("the limit %s cannot be told: %v", whose, cause(err)), "")
+		return skip(fmt.Sprintf("the limit %s is not known: %v", whose, cause(err)), "")
 	}
-	const others = 512 // the store's files, and some
+	const others = 512 // files of the store, sockets to backends and so on
 	var over []string
 	for _, l := range cfg.Listeners {
 		if uint64(l.MaxConnections)+others > limit {
@@ -184,8 +180,9 @@ func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 	return fine("the limit %s is %d", whose, limit)
 }
 
-// storage is the chain of what is kept on disk; it is empty if nothing is. A daemon tells of its
-// store though the disk cannot be written: it has to be restarted when that can be.
+// storage returns the chain of the store; it has no steps if nothing is stored on disk. What a
+// daemon says of its store is reported even if the disk is not writable: the daemon must be
+// restarted once it is.
 func (e *Env) storage(cfg *config.Config, dir string, d *Daemon) Chain {
 	c := Chain{Hop: "store"}
 	if cfg.NeedsStore() {
@@ -198,58 +195,59 @@ func (e *Env) storage(cfg *config.Config, dir string, d *Daemon) Chain {
 	return c
 }
 
-// storeMode looks for who else may read the secrets of registered domains, and password hashes.
+// storeMode checks that only the owner can read the store, which has password hashes and the
+// secrets of registered domains.
 func (e *Env) storeMode(dir string) []Outcome {
 	f, err := e.Stat(dir)
 	if err != nil {
-		return nil // it is not there, or the next checks tell why it cannot be looked at
+		return nil // it does not exist, or the next checks say why it cannot be examined
 	}
 	if f.Mode.Perm()&0o077 != 0 {
-		return fail(fmt.Sprintf("other users may look into %s (mode %04o), which holds secrets of domains and password hashes", dir, f.Mode.Perm()),
+		return fail(fmt.Sprintf("other users can enter %s (mode %04o), which holds secrets of domains and password hashes", dir, f.Mode.Perm()),
 			"chmod 0700 "+dir)
 	}
 	return fine("%s has mode %04o", dir, f.Mode.Perm())
 }
 
-// writable writes, and only as the owner: a file that root made would lock the owner out.
+// writable writes a file, but only as the owner: the owner could not replace a file of root's.
 func (e *Env) writable(dir string) []Outcome {
 	f, err := e.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil || f.UID != e.UID:
-		return skip("not tried, because "+dir+" is another user's", "")
+		return skip("not tried, because "+dir+" belongs to another user", "")
 	}
 	if err := e.Probe(dir); err != nil {
-		return fail(fmt.Sprintf("%s cannot be written: %v", dir, cause(err)),
-			"make it writable for the user that postern runs as, and look for a full or read-only disk (ReadWritePaths= in the service)")
+		return fail(fmt.Sprintf("%s is not writable: %v", dir, cause(err)),
+			"make it writable for the user that postern runs as, and check for a full or read-only disk (ReadWritePaths= in the service)")
 	}
-	return fine("%s can be written", dir)
+	return fine("%s is writable", dir)
 }
 
-// store opens the store if nobody else has, and asks whoever has.
+// store takes the daemon's word for its store, or opens it if there is no daemon.
 func (e *Env) store(dir string, d *Daemon) []Outcome {
 	if d.Info != nil {
 		switch {
 		case d.Info.StoreFailed != "":
-			return fail("the daemon's store has failed, and it works from memory: "+d.Info.StoreFailed, "mend the disk, then restart postern")
+			return fail("the daemon's store has failed, and it works from memory: "+d.Info.StoreFailed, "repair the disk, then restart postern")
 		case !d.Info.Store:
-			return fail("the daemon could not open its store, and works from memory", "its log says why; mend that, then restart postern")
+			return fail("the daemon could not open its store, and works from memory", "its log says why; correct that, then restart postern")
 		}
 		return fine("in use by the daemon")
 	}
 	f, err := e.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fine("%s is not there yet", dir)
+		return fine("%s does not exist yet", dir)
 	case err != nil || f.UID != e.UID:
-		return skip("not opened, because "+dir+" is another user's", "")
+		return skip("not opened, because "+dir+" belongs to another user", "")
 	case d.Err != nil:
 		return skip("not opened, because a daemon may be using it", "")
 	}
 	if err := e.OpenDisk(dir); err != nil {
 		return fail(fmt.Sprintf("the store cannot be opened: %v", err),
-			"end what uses it; if it is damaged, move "+dir+" away: logins fill it again, and registered domains come back with a list of `postern domain export`")
+			"stop the program that uses it; if it is damaged, move "+dir+" away: logins fill it again, and registered domains can be imported from a list of `postern domain export`")
 	}
 	return fine("%s can be opened", dir)
 }

@@ -57,7 +57,7 @@ extauth_program: "/usr/bin/postern pipe --protocol ejabberd"
 auth_use_cache: false   # postern has one
 `
 
-// machine is an imagined one on which all is well, for tests to break.
+// machine is a simulated machine without faults, for tests to break.
 type machine struct {
 	*Env
 	files   map[string]File
@@ -138,18 +138,18 @@ func connect(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backen
 	case config.KindJSON:
 		return backend.NewJSON(o)
 	}
-	return knowsNobody{}, nil
+	return noUsers{}, nil
 }
 
-// knowsNobody is a users file without users.
-type knowsNobody struct{}
+// noUsers is a users file without users.
+type noUsers struct{}
 
-func (knowsNobody) Ask(context.Context, backend.Query) backend.Result {
+func (noUsers) Ask(context.Context, backend.Query) backend.Result {
 	return backend.Result{Class: backend.Refused}
 }
-func (knowsNobody) Close() error { return nil }
+func (noUsers) Close() error { return nil }
 
-// silentListener is a listener that was only tried.
+// silentListener is a listener that accepts nothing.
 type silentListener struct{ net.Listener }
 
 func (silentListener) Close() error { return nil }
@@ -180,7 +180,7 @@ func (i info) ModTime() time.Time { return time.Time{} }
 func (i info) IsDir() bool        { return i.File.Mode.IsDir() }
 func (i info) Sys() any           { return nil }
 
-// replace changes a text of a file.
+// replace replaces a part of a file's text.
 func (m *machine) replace(path, from, to string) {
 	m.texts[path] = strings.Replace(m.texts[path], from, to, 1)
 }
@@ -212,14 +212,14 @@ func holdsNoSecret(t *testing.T, r Report) {
 	}
 }
 
-// want is what a finding should be; text and cure are parts of what is said.
+// want describes an expected finding; text and cure are parts of its sentences.
 type want struct {
 	hop, check string
 	status     Status
 	text, cure string
 }
 
-// expect looks for a finding, and says what was found in its place.
+// expect reports a missing finding, and what was found instead.
 func (w want) expect(t *testing.T, r Report) {
 	t.Helper()
 	there := ""
@@ -235,5 +235,5 @@ func (w want) expect(t *testing.T, r Report) {
 	t.Errorf("no %s of %s %s with %q and %q, but%s", w.status, w.hop, w.check, w.text, w.cure, there)
 }
 
-// bad counts findings that are not well.
+// bad counts warnings and failures.
 func bad(r Report) int { return r.Failures + r.Warnings }

@@ -13,7 +13,7 @@ import (
 	"postern/internal/config"
 )
 
-// listeners are the chains of the places where servers ask.
+// listeners returns the chains of the listeners, of the metrics, and a note on client addresses.
 func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 	var out []Chain
 	for _, l := range cfg.Listeners {
@@ -31,13 +31,13 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 	}
 	if blind := blind(cfg); len(blind) > 0 {
 		out = append(out, Chain{"clients", []Step{{Check: "addresses", Run: func(context.Context) []Outcome {
-			return fine("not told by these listeners, so that limits there count users only: %s", strings.Join(blind, ", "))
+			return fine("unknown to these listeners, so limits there count users only: %s", strings.Join(blind, ", "))
 		}}}})
 	}
 	return out
 }
 
-// metrics tells whether the metrics are served, or could be.
+// metrics checks that the metrics are served, or could be.
 func (e *Env) metrics(cfg *config.Config, d *Daemon) []Outcome {
 	switch {
 	case d.Info != nil && !d.Info.ForPipes && d.Info.Metrics == cfg.Metrics:
@@ -50,33 +50,33 @@ func (e *Env) metrics(cfg *config.Config, d *Daemon) []Outcome {
 	return e.freePort("tcp", cfg.Metrics)
 }
 
-// socketGroup looks at who is meant to reach a Unix socket.
+// socketGroup checks group and mode of a Unix socket in the configuration.
 func (e *Env) socketGroup(l *config.Listener) []Outcome {
 	if l.Group != "" {
 		if _, err := e.GroupID(l.Group); err != nil {
-			return fail(fmt.Sprintf("there is no group %s, to which the socket is to belong", l.Group), "groupadd --system "+l.Group+", or correct group in the listen block")
+			return fail(fmt.Sprintf("there is no group %s for the socket", l.Group), "groupadd --system "+l.Group+", or correct group in the listen block")
 		}
 	}
 	switch {
 	case l.Mode&0o006 != 0:
-		return warn(fmt.Sprintf("every user of this machine may ask (mode %04o), and so try passwords", l.Mode), `set mode = "0660", and group to that of the server that asks`)
+		return warn(fmt.Sprintf("every user of this machine may connect (mode %04o), and so try passwords", l.Mode), `set mode = "0660", and group to that of the server that connects`)
 	case l.Mode&0o060 == 0o060 && l.Group == "":
 		return fine("mode %04o, for the group of the user that postern runs as", l.Mode)
 	}
 	return fine("mode %04o, group %s", l.Mode, l.Group)
 }
 
-// socketPath looks for a directory that the members of the socket's group cannot pass.
+// socketPath checks that members of the socket's group can reach it.
 func (e *Env) socketPath(l *config.Listener) []Outcome {
 	if l.Group == "" {
-		return nil // peers run as the same user, or as anybody
+		return nil // peers run as the same user, or every user may connect
 	}
 	gid, err := e.GroupID(l.Group)
 	if err != nil {
 		return nil
 	}
-	if dir := e.closed(l.Address, who{-1, []int{gid}}); dir != "" {
-		return fail(fmt.Sprintf("members of group %s cannot get through %s to the socket", l.Group, dir),
+	if dir := e.closed(l.Address, account{-1, []int{gid}}); dir != "" {
+		return fail(fmt.Sprintf("members of group %s cannot enter %s to reach the socket", l.Group, dir),
 			fmt.Sprintf("chgrp %s %s && chmod g+x %[2]s, or put the socket elsewhere", l.Group, dir))
 	}
 	if f, err := e.Stat(l.Address); err == nil && f.Mode&fs.ModeSocket != 0 && (f.Mode.Perm() != l.Mode || f.GID != gid) {
@@ -86,7 +86,7 @@ func (e *Env) socketPath(l *config.Listener) []Outcome {
 	return fine("members of group %s reach %s", l.Group, l.Address)
 }
 
-// address tells whether the listener is served, or could be. It does not connect to a daemon.
+// address checks that the listener is served, or could be. It does not connect to a daemon.
 func (e *Env) address(ctx context.Context, l *config.Listener, d *Daemon) []Outcome {
 	switch {
 	case d.Info != nil && !d.Info.ForPipes && slices.Contains(d.Info.Listeners, l.Name):
@@ -103,7 +103,7 @@ func (e *Env) address(ctx context.Context, l *config.Listener, d *Daemon) []Outc
 	return e.freePort(l.Network, l.Address)
 }
 
-// freePort binds and closes a port on which nobody should be listening.
+// freePort checks that a port is free by binding it.
 func (e *Env) freePort(network, address string) []Outcome {
 	s, err := e.Listen(network, address)
 	if err == nil {
@@ -112,26 +112,26 @@ func (e *Env) freePort(network, address string) []Outcome {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fail("another program listens on "+address, "see which one with ss -ltnp, and stop it, or choose another address; a socket unit of postern's own is well")
+		return fail("another program listens on "+address, "find it with ss -ltnp, and stop it, or choose another address; if it is systemd with a socket unit of postern, nothing is wrong")
 	case errors.Is(err, syscall.EACCES):
 		return fail("this user may not listen on "+address, "use a port above 1023, or a socket unit of systemd")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fail("this machine does not have the address "+address, "correct the address in its block")
 	}
-	return fail(fmt.Sprintf("nobody could listen on %s: %v", address, errors.Unwrap(err)), "correct the address in its block")
+	return fail(fmt.Sprintf("%s cannot be bound: %v", address, errors.Unwrap(err)), "correct the address in its block")
 }
 
-// freePath looks at a socket file on which nobody should be listening.
+// freePath checks that no program listens on a socket file.
 func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 	f, err := e.Stat(l.Address)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if dir := e.existing(filepath.Dir(l.Address)); dir != filepath.Dir(l.Address) {
-			return warn(fmt.Sprintf("the directory %s is not there", filepath.Dir(l.Address)), "make it with the ownership that the socket's users need, or postern makes it for itself")
+			return warn(fmt.Sprintf("the directory %s does not exist", filepath.Dir(l.Address)), "create it with the ownership that the socket's users need, or postern creates it for itself only")
 		}
 		return fine("%s is free", l.Address)
 	case err != nil:
-		return fail(fmt.Sprintf("%s: %v", l.Address, cause(err)), "run doctor as the user that postern runs as, and let that user through to the directory")
+		return fail(fmt.Sprintf("%s: %v", l.Address, cause(err)), "run doctor as the user that postern runs as, and let that user enter the directory")
 	case f.Mode&fs.ModeSocket == 0:
 		return fail(l.Address+" exists and is not a socket", "move it away, or choose another address")
 	}
@@ -141,13 +141,13 @@ func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 		_ = c.Close()
 		return fail("another program listens on "+l.Address, "stop it (saslauthd?), or choose another address")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
-		return fine("%s is left from before, and will be replaced", l.Address)
+		return fine("%s is a leftover, and will be replaced", l.Address)
 	}
 	return fail(fmt.Sprintf("another program may be listening on %s: %v", l.Address, err),
 		"stop it (saslauthd?), or choose another address; if there is none, remove the file")
 }
 
-// blind lists the listeners whose protocols do not tell their clients' addresses.
+// blind lists the listeners whose protocols do not carry client addresses.
 func blind(cfg *config.Config) (out []string) {
 	for _, l := range cfg.Listeners {
 		if l.Protocol != "dovecot" && l.Protocol != "saslauthd" {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// On a machine where all is well, nothing is said to be wrong and nothing is skipped.
+// On a machine without faults all checks succeed and none is skipped.
 func TestHealthy(t *testing.T) {
 	r := newMachine().report(t)
 	for _, f := range r.Findings {
@@ -23,7 +23,7 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
-// alone takes the daemon away, which is a failure of its own.
+// alone removes the daemon, which is a failure of its own.
 func alone(m *machine) { m.subject.Daemon = &Daemon{} }
 
 const (
@@ -34,7 +34,7 @@ const (
 
 var errDisk = errors.New("input/output error")
 
-// Each failure is found, with its cure, and nothing else is (others counts what follows from it).
+// Each fault is found, with its cure, and nothing else is (others counts its consequences).
 func TestFindings(t *testing.T) {
 	for name, c := range map[string]struct {
 		breaks func(m *machine)
@@ -50,15 +50,15 @@ func TestFindings(t *testing.T) {
 		"configuration for all to write": {func(m *machine) { m.files[conf] = file(0o646, 0, posternUID) }, 0,
 			want{"configuration", "mode", Failure, "can change", "chmod o-w"}},
 		"configuration the daemon cannot read": {func(m *machine) { m.files[conf] = file(0o600, 0, 0) }, 0,
-			want{"configuration", "mode", Failure, "postern, who owns data_dir, cannot read " + conf, "chgrp"}},
+			want{"configuration", "mode", Failure, "postern, the owner of data_dir, cannot read " + conf, "chgrp"}},
 		"configuration behind a closed door": {func(m *machine) { m.files["/etc/postern"] = dir(0o700, 0, 0) }, 0,
-			want{"configuration", "mode", Failure, "cannot get through /etc/postern", "chmod o+x /etc/postern"}},
+			want{"configuration", "mode", Failure, "cannot enter /etc/postern", "chmod o+x /etc/postern"}},
 		"no data directory": {func(m *machine) { delete(m.files, dataDir); alone(m) }, 1,
-			want{"files", "data-dir", Warning, "not there yet", "install -d"}},
+			want{"files", "data-dir", Warning, "does not exist yet", "install -d"}},
 		"data directory is a file": {func(m *machine) { m.files[dataDir] = file(0o600, posternUID, posternUID) }, 0,
-			want{"files", "data-dir", Failure, "no directory", "another data_dir"}},
+			want{"files", "data-dir", Failure, "not a directory", "another data_dir"}},
 		"data directory for all to write": {func(m *machine) { m.files[dataDir] = dir(0o777, posternUID, posternUID) }, 0,
-			want{"files", "data-dir", Failure, "others can write", "chmod go-w " + dataDir}},
+			want{"files", "data-dir", Failure, "other users can write", "chmod go-w " + dataDir}},
 		"data directory out of sight": {func(m *machine) {
 			m.Stat = func(path string) (File, error) {
 				if path == dataDir {
@@ -70,9 +70,9 @@ func TestFindings(t *testing.T) {
 		"another user's data directory": {func(m *machine) { m.UID = rootUID }, 0,
 			want{"files", "owner", Warning, "belongs to postern, but doctor runs as root", "sudo -u postern postern doctor"}},
 		"little space": {func(m *machine) { m.Free = func(string) (uint64, error) { return 99 << 20, nil } }, 0,
-			want{"files", "free-space", Warning, "99 MiB left", "make room"}},
+			want{"files", "free-space", Warning, "99 MiB left", "free disk space"}},
 		"no space": {func(m *machine) { m.Free = func(string) (uint64, error) { return 1 << 20, nil } }, 0,
-			want{"files", "free-space", Failure, "1 MiB left", "make room"}},
+			want{"files", "free-space", Failure, "1 MiB left", "free disk space"}},
 		"no directory for the log": {func(m *machine) { delete(m.files, "/var/log/postern") }, 0,
 			want{"files", "log", Failure, "/var/log/postern", "install -d"}},
 		"log of somebody else": {func(m *machine) { m.files["/var/log/postern/postern.log"] = file(0o600, 0, 0) }, 0,
@@ -80,7 +80,7 @@ func TestFindings(t *testing.T) {
 		"few files": {func(m *machine) { m.MaxFiles = func(int) (uint64, error) { return 1024, nil } }, 0,
 			want{"files", "open-files", Warning, `the limit of the daemon is 1024 open files, less than max_connections of "ejabberd" (16384)`, "LimitNOFILE="}},
 		"store for all to read": {func(m *machine) { m.files[dataDir+"/store"] = dir(0o755, posternUID, posternUID) }, 0,
-			want{"store", "mode", Failure, "other users may look into " + dataDir + "/store (mode 0755)", "chmod 0700 " + dataDir + "/store"}},
+			want{"store", "mode", Failure, "other users can enter " + dataDir + "/store (mode 0755)", "chmod 0700 " + dataDir + "/store"}},
 		"store for a group to pass": {func(m *machine) { m.files[dataDir+"/store"] = dir(0o710, posternUID, posternUID) }, 0,
 			want{"store", "mode", Failure, "mode 0710", "chmod 0700"}},
 		"read-only disk": {func(m *machine) { m.Probe = func(string) error { return syscall.EROFS } }, 0,
@@ -96,11 +96,11 @@ func TestFindings(t *testing.T) {
 		"damaged store": {func(m *machine) { alone(m); m.OpenDisk = func(string) error { return errDisk } }, 1,
 			want{"store", "open", Failure, "input/output error", "move /var/lib/postern/store away"}},
 		"no daemon": {alone, 0,
-			want{"daemon", "running", Failure, "nobody listens", "systemctl enable --now postern"}},
+			want{"daemon", "running", Failure, "no listener is served", "systemctl enable --now postern"}},
 		"only pipes": {func(m *machine) { m.subject.Daemon.Info.ForPipes = true }, 0,
 			want{"daemon", "running", Failure, "it serves no listener", "start the daemon"}},
 		"forbidden daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrPermission} }, 0,
-			want{"daemon", "running", Failure, "may not ask it", "sudo -u postern postern doctor"}},
+			want{"daemon", "running", Failure, "may not connect to it", "sudo -u postern postern doctor"}},
 		"hung daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrDeadlineExceeded} }, 0,
 			want{"daemon", "running", Failure, "does not answer", "restart"}},
 		"old daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: ErrOldDaemon} }, 0,
@@ -132,9 +132,9 @@ func TestFindings(t *testing.T) {
 		"no such group": {func(m *machine) { m.replace(conf, `"sasl"`, `"sals"`) }, 0,
 			want{"listener.saslauthd", "group", Failure, "no group sals", "groupadd"}},
 		"socket for all": {func(m *machine) { m.replace(conf, `group   = "sasl"`, `mode = "0666"`) }, 0,
-			want{"listener.saslauthd", "group", Warning, "every user of this machine may ask", `mode = "0660"`}},
+			want{"listener.saslauthd", "group", Warning, "every user of this machine may connect", `mode = "0660"`}},
 		"group shut out": {func(m *machine) { m.files["/run/saslauthd"] = dir(0o700, posternUID, saslGID) }, 0,
-			want{"listener.saslauthd", "path", Failure, "members of group sasl cannot get through /run/saslauthd", "chgrp sasl /run/saslauthd"}},
+			want{"listener.saslauthd", "path", Failure, "members of group sasl cannot enter /run/saslauthd", "chgrp sasl /run/saslauthd"}},
 		"socket of another mode": {func(m *machine) { m.files["/run/saslauthd/mux"] = file(fs.ModeSocket|0o600, posternUID, saslGID) }, 0,
 			want{"listener.saslauthd", "path", Warning, "has mode 0600", "postern reload"}},
 		"no socket": {func(m *machine) { alone(m); m.files["/run/saslauthd/mux"] = file(0o660, 0, saslGID) }, 1,
@@ -149,7 +149,7 @@ func TestFindings(t *testing.T) {
 		"listener of somebody else": {otherSocket(syscall.EACCES), 1,
 			want{"listener.saslauthd", "address", Failure, "permission denied", "stop it"}},
 		"no directory of the socket": {func(m *machine) { alone(m); delete(m.files, "/run/saslauthd") }, 1,
-			want{"listener.saslauthd", "address", Warning, "/run/saslauthd is not there", "make it"}},
+			want{"listener.saslauthd", "address", Warning, "/run/saslauthd does not exist", "create it"}},
 		"readable hashes": {func(m *machine) { m.files[dataDir+"/users"] = file(0o644, posternUID, posternUID) }, 0,
 			want{"backend.users.local", "file", Failure, "can read the password hashes", "chmod o-rwx"}},
 		"hashes for a group to write": {func(m *machine) { m.files[dataDir+"/users"] = file(0o660, posternUID, posternUID) }, 0,
@@ -167,7 +167,7 @@ func TestFindings(t *testing.T) {
 		"relative program": {func(m *machine) { m.replace(yml, "/usr/bin/postern", "postern") }, 0,
 			want{"ejabberd", "auth", Failure, "not an absolute path", "whole path"}},
 		"program not there": {func(m *machine) { delete(m.files, "/usr/bin/postern") }, 0,
-			want{"ejabberd", "auth", Failure, "is not there: /usr/bin/postern", "install it"}},
+			want{"ejabberd", "auth", Failure, "does not exist: /usr/bin/postern", "install it"}},
 		"program not executable": {func(m *machine) { m.files["/usr/bin/postern"] = file(0o644, 0, 0) }, 0,
 			want{"ejabberd", "auth", Failure, "cannot be executed", "chmod 755"}},
 		"program without pipe": {func(m *machine) { m.replace(yml, " pipe", " serve") }, 0,
@@ -198,7 +198,7 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// listening makes every port fail alike, without a daemon.
+// listening makes binding any port fail, without a daemon.
 func listening(err error) func(m *machine) {
 	return func(m *machine) {
 		alone(m)
@@ -208,7 +208,7 @@ func listening(err error) func(m *machine) {
 	}
 }
 
-// otherSocket leaves a socket file that nobody can connect to.
+// otherSocket creates a socket file to which connections fail.
 func otherSocket(err error) func(m *machine) {
 	return func(m *machine) {
 		alone(m)
@@ -219,14 +219,14 @@ func otherSocket(err error) func(m *machine) {
 	}
 }
 
-// A socket file on which nobody listens is no obstacle.
+// A leftover socket file is not a fault.
 func TestSocketOfBefore(t *testing.T) {
 	m := newMachine()
 	otherSocket(syscall.ECONNREFUSED)(m)
 	want{"listener.saslauthd", "address", OK, "will be replaced", ""}.expect(t, m.report(t))
 }
 
-// Nothing is wrong without a daemon where nobody listens before it is asked.
+// A missing daemon is not a fault if all listeners are systemd's.
 func TestNoDaemonNeeded(t *testing.T) {
 	m := newMachine()
 	alone(m)
@@ -242,7 +242,7 @@ domain "example.org" { backends = [backend.users.local] }`
 	}
 }
 
-// A store is looked at though it is only needed for registered domains, or for shared rosters.
+// The store is examined even if only registered domains or shared rosters need it.
 func TestStoreWithoutDiskCache(t *testing.T) {
 	for name, more := range map[string]string{"registry": "}\nregistry {}", "roster": "roster \"ejabberd\" {\n ejabberdctl = \"/usr/sbin/ejabberdctl\"\n }\n}"} {
 		t.Run(name, func(t *testing.T) {
@@ -262,8 +262,8 @@ domain "example.org" {
 	}
 }
 
-// What only its owner may try is left alone by others, root above all: a file of root's would
-// lock the owner out. Nor is anything tried that a daemon may be using.
+// Only the owner of the data directory writes in it, not even root, whose files the owner could not
+// replace. Nothing is tried that a daemon may be using.
 func TestHandsOff(t *testing.T) {
 	for name, breaks := range map[string]func(m *machine){
 		"root": func(m *machine) { alone(m); m.UID = rootUID },
@@ -288,12 +288,12 @@ func TestHandsOff(t *testing.T) {
 	}
 }
 
-// Listeners whose protocols do not tell the client's address are named.
+// Listeners whose protocols do not carry the client's address are named.
 func TestBlindListeners(t *testing.T) {
 	want{"clients", "addresses", OK, "limits there count users only: ejabberd", ""}.expect(t, newMachine().report(t))
 }
 
-// Who owns the data directory may read the configuration as a member of any of its groups.
+// The owner of the data directory may read the configuration as a member of any of its groups.
 func TestOwnersGroups(t *testing.T) {
 	m := newMachine()
 	m.files[conf] = file(0o640, 0, saslGID)
@@ -302,14 +302,14 @@ func TestOwnersGroups(t *testing.T) {
 	want{"configuration", "mode", OK, "readable for postern", ""}.expect(t, m.report(t))
 }
 
-// Whatever stands in ejabberd's configuration, something sensible is said of it, or nothing.
+// Every outcome for any text as ejabberd's configuration is complete.
 func FuzzEjabberd(f *testing.F) {
 	for _, seed := range []string{goodEjabberd, "extauth_program:", "extauth_program: \"\"\nuse_cache: no", "- extauth_program: x # y", ":::\n#"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		m := newMachine()
-		for _, o := range m.ejabberdSays(yml, text) {
+		for _, o := range m.ejabberdConfig(yml, text) {
 			if o.Text == "" || (o.Status == OK) != (o.Cure == "") {
 				t.Errorf("%q: %+v", text, o)
 			}

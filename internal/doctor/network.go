@@ -18,14 +18,14 @@ import (
 	"postern/internal/backend"
 )
 
-// expirySoon is how long before its end a certificate is warned of: those that renew themselves
-// do so earlier.
+// expirySoon is how long before its expiry a certificate causes a warning. Automatic renewal
+// happens earlier.
 const expirySoon = 14 * 24 * time.Hour
 
-// maxAddresses bounds how many addresses of one name are tried.
+// maxAddresses is how many addresses of a name are tried.
 const maxAddresses = 8
 
-// route is the way to a server, as its checks find it.
+// route is a server's URL with what the checks find out about it.
 type route struct {
 	env       *Env
 	url       *url.URL
@@ -33,7 +33,7 @@ type route struct {
 	addresses []string // with port
 }
 
-// newRoute is for a URL that a configuration has taken.
+// newRoute returns the route to a URL that the configuration allows.
 func (e *Env) newRoute(target, caFile string) (*route, error) {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -61,15 +61,15 @@ func (r *route) dns(ctx context.Context) []Outcome {
 	host := r.url.Hostname()
 	if _, err := netip.ParseAddr(host); err == nil {
 		r.addresses = []string{net.JoinHostPort(host, r.port())}
-		return fine("url names the address %s itself", host)
+		return fine("url has the address %s itself", host)
 	}
 	found, err := r.env.LookupHost(ctx, host)
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound, err == nil && len(found) == 0:
-		return fail("there is no host "+host, "correct url, or the name server's entry, or /etc/hosts")
+		return fail("there is no host "+host, "correct url, the DNS record, or /etc/hosts")
 	case err != nil:
-		return fail("the name server does not answer the question for "+host, "look at /etc/resolv.conf and the name servers in it: getent hosts "+host)
+		return fail("the name server does not answer the query for "+host, "check /etc/resolv.conf and the name servers in it: getent hosts "+host)
 	}
 	for _, address := range found[:min(len(found), maxAddresses)] {
 		r.addresses = append(r.addresses, net.JoinHostPort(address, r.port()))
@@ -77,8 +77,7 @@ func (r *route) dns(ctx context.Context) []Outcome {
 	return fine("%s is %s", host, strings.Join(found, ", "))
 }
 
-// tcp tries all addresses at the same time: one that hangs costs logins time, even if another
-// serves.
+// tcp connects to all addresses concurrently: one that hangs delays logins even if another works.
 func (r *route) tcp(ctx context.Context) []Outcome {
 	errs := make([]error, len(r.addresses))
 	var all sync.WaitGroup
@@ -103,18 +102,18 @@ func (r *route) tcp(ctx context.Context) []Outcome {
 	}
 	switch {
 	case len(good) == 0 && errors.Is(first, syscall.ECONNREFUSED):
-		return fail("nobody listens at "+strings.Join(bad, ", "), "start the web server, or correct the port in url")
+		return fail("no server listens at "+strings.Join(bad, ", "), "start the web server, or correct the port in url")
 	case len(good) == 0:
-		return fail("no connection to "+strings.Join(bad, ", "), "look for a firewall, a missing route, or a proxy that this network needs: postern uses none")
+		return fail("no connection to "+strings.Join(bad, ", "), "check for a firewall, a missing route, or a proxy that this network needs: postern uses none")
 	case len(bad) > 0:
 		return warn("no connection to "+strings.Join(bad, ", ")+", but to "+strings.Join(good, ", "),
-			"let the server listen there too (often IPv6), or take that address out of the name server")
+			"let the server listen there too (often IPv6), or remove that address from DNS")
 	}
 	r.addresses = good
 	return fine("connected to %s", strings.Join(good, ", "))
 }
 
-// why is a network error in a few words.
+// why describes a network error in a few words.
 func why(err error) string {
 	var timeout net.Error
 	switch {
@@ -144,22 +143,22 @@ func (r *route) tls(ctx context.Context) []Outcome {
 	}
 	raw, err := r.env.Dial(ctx, "tcp", net.JoinHostPort(host, r.port()))
 	if err != nil {
-		return fail("the connection was lost: "+why(err), "run doctor again")
+		return fail("no second connection: "+why(err), "run doctor again")
 	}
 	defer raw.Close()
-	// The chain is verified below, by the clock and to say more of what is wrong; nothing is sent.
+	// The chain is verified below, with Env's clock and more detailed findings; nothing is sent.
 	c := tls.Client(raw, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true})
 	var record tls.RecordHeaderError
 	if err := c.HandshakeContext(ctx); errors.As(err, &record) {
 		return fail("the server does not speak TLS at port "+r.port(), "correct the port in url, or turn TLS on there")
 	} else if err != nil {
-		return fail("the TLS handshake failed", "the server must know TLS 1.2 or newer, and have a certificate for "+host+": openssl s_client -connect "+net.JoinHostPort(host, r.port()))
+		return fail("the TLS handshake failed", "the server must support TLS 1.2 or newer, and have a certificate for "+host+": openssl s_client -connect "+net.JoinHostPort(host, r.port()))
 	}
-	return r.judge(c.ConnectionState(), roots)
+	return r.verify(c.ConnectionState(), roots)
 }
 
-// judge verifies a server's chain as clients will.
-func (r *route) judge(state tls.ConnectionState, roots *x509.CertPool) []Outcome {
+// verify checks a server's certificate chain.
+func (r *route) verify(state tls.ConnectionState, roots *x509.CertPool) []Outcome {
 	host, now := r.url.Hostname(), r.env.Now()
 	leaf := state.PeerCertificates[0]
 	date := func(t time.Time) string { return t.Local().Format(time.DateOnly) }
@@ -177,21 +176,21 @@ func (r *route) judge(state tls.ConnectionState, roots *x509.CertPool) []Outcome
 		return fail(fmt.Sprintf("the certificate is not for %s, but for %s", host, strings.Join(names[:min(len(names), 5)], ", ")),
 			"write one of these names in url, or get a certificate for "+host)
 	}
-	middle := x509.NewCertPool()
+	intermediates := x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
-		middle.AddCert(c)
+		intermediates.AddCert(c)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: middle, CurrentTime: now}); err != nil {
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now}); err != nil {
 		return r.untrusted(err, state.PeerCertificates)
 	}
 	if left := leaf.NotAfter.Sub(now); left < expirySoon {
 		return warn(fmt.Sprintf("the certificate expires on %s, in %s", date(leaf.NotAfter), plural(int(left/(24*time.Hour)), "day")),
-			"renew it on the server, and see why that does not happen by itself")
+			"renew it on the server, and find out why that does not happen automatically")
 	}
 	return fine("%s, certificate for %s until %s", tls.VersionName(state.Version), host, date(leaf.NotAfter))
 }
 
-// untrusted says what is wrong with a chain.
+// untrusted describes why a chain is not trusted.
 func (r *route) untrusted(err error, sent []*x509.Certificate) []Outcome {
 	leaf := sent[0]
 	var invalid x509.CertificateInvalidError
@@ -199,11 +198,11 @@ func (r *route) untrusted(err error, sent []*x509.Certificate) []Outcome {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fail("an authority's certificate in the chain has expired", "let the server send its authority's current chain")
 	case slices.Equal(leaf.RawIssuer, leaf.RawSubject):
-		return fail("the certificate is signed by itself, and by no authority", "name it in ca_file, or get one from an authority")
+		return fail("the certificate is self-signed", "name it in ca_file, or get one from an authority")
 	case r.caFile != "":
-		return fail("no authority in ca_file has signed the certificate, but "+leaf.Issuer.CommonName, "put the certificate of that authority into "+r.caFile)
+		return fail("no authority in ca_file has signed the certificate, which is signed by "+leaf.Issuer.CommonName, "put the certificate of that authority into "+r.caFile)
 	case len(sent) == 1:
-		return fail("the server sends its certificate without those that link it to an authority (it is signed by "+leaf.Issuer.CommonName+")",
+		return fail("the server sends its certificate without the intermediate ones (it is signed by "+leaf.Issuer.CommonName+")",
 			"let it send the whole chain (fullchain.pem), or name a private authority in ca_file")
 	}
 	return fail("the certificate is signed by "+leaf.Issuer.CommonName+", which this machine does not trust", "name that authority's certificate in ca_file, or install ca-certificates")

@@ -28,7 +28,7 @@ type identity struct {
 	key  *ecdsa.PrivateKey
 }
 
-// issue makes a certificate that by signs; nil: itself.
+// issue makes a certificate signed by another, or self-signed if by is nil.
 func issue(t *testing.T, by *identity, change func(*x509.Certificate)) *identity {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -71,7 +71,7 @@ func pemFile(t *testing.T, id *identity) string {
 	return name
 }
 
-// network is an imagined one: every name is 192.0.2.1, and every address is a server of the test.
+// network simulates one: every name is 192.0.2.1, and every address leads to a server of the test.
 func network(server string) *Env {
 	e := OSEnv()
 	e.Connect = connect
@@ -84,7 +84,7 @@ func network(server string) *Env {
 
 // jsonBackend is a configuration of one backend.
 func jsonBackend(url, caFile string) *config.Config {
-	b := config.Backend{BackendRef: config.BackendRef{Kind: config.KindJSON, Name: "app"}, URL: url, CAFile: caFile, Timeout: patience}
+	b := config.Backend{BackendRef: config.BackendRef{Kind: config.KindJSON, Name: "app"}, URL: url, CAFile: caFile, Timeout: stepTimeout}
 	return &config.Config{Backends: []config.Backend{b}, Domains: []config.Domain{{Name: "dom.example", Backends: []config.BackendRef{b.BackendRef}}}}
 }
 
@@ -134,10 +134,10 @@ func TestTLS(t *testing.T) {
 		"expires":       {[]*identity{as(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3*day + time.Hour) })}, trusted, want{status: Warning, text: "in 3 days", cure: "renew"}},
 		"not yet":       {[]*identity{as(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(day) })}, trusted, want{status: Failure, text: "not valid before", cure: "clock"}},
 		"name":          {[]*identity{as(func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} })}, trusted, want{status: Failure, text: "not for cloud.example, but for other.example", cure: "in url"}},
-		"no authority":  {[]*identity{issue(t, nil, same)}, "", want{status: Failure, text: "signed by itself", cure: "ca_file"}},
+		"no authority":  {[]*identity{issue(t, nil, same)}, "", want{status: Failure, text: "self-signed", cure: "ca_file"}},
 		"unknown":       {[]*identity{issue(t, middle, same), middle}, "", want{status: Failure, text: "signed by Our Middle CA, which this machine does not trust", cure: "ca_file"}},
 		"other":         {[]*identity{as(same)}, pemFile(t, issue(t, nil, authority("Other CA"))), want{status: Failure, text: "no authority in ca_file", cure: "put the certificate"}},
-		"missing link":  {[]*identity{issue(t, middle, same)}, "", want{status: Failure, text: "without those that link it", cure: "fullchain.pem"}},
+		"missing link":  {[]*identity{issue(t, middle, same)}, "", want{status: Failure, text: "without the intermediate ones", cure: "fullchain.pem"}},
 		"old authority": {[]*identity{issue(t, old, same), old}, trusted, want{status: Failure, text: "authority's certificate in the chain has expired", cure: "current chain"}},
 		"no ca_file":    {[]*identity{as(same)}, "/nowhere.pem", want{status: Failure, text: "ca_file: ", cure: "correct ca_file"}},
 	} {
@@ -154,7 +154,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// What is wrong below TLS, and with TLS as such.
+// Faults below TLS, and of TLS itself.
 func TestNetwork(t *testing.T) {
 	plainServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"success": false}`))
@@ -193,7 +193,7 @@ func TestNetwork(t *testing.T) {
 		"no name":        {lookup(nil, &net.DNSError{IsNotFound: true}), "https://cloud.example", want{check: "dns", status: Failure, text: "no host cloud.example", cure: "/etc/hosts"}},
 		"no name server": {lookup(nil, &net.DNSError{IsTimeout: true}), "https://cloud.example", want{check: "dns", status: Failure, text: "does not answer", cure: "/etc/resolv.conf"}},
 		"address":        {lookup(nil, syscall.EIO), "http://192.0.2.7", want{check: "dns", status: OK, text: "192.0.2.7 itself"}},
-		"refused":        {failing(syscall.ECONNREFUSED), "https://cloud.example:444", want{check: "tcp", status: Failure, text: "nobody listens at 192.0.2.1:444 (refused)", cure: "start the web server"}},
+		"refused":        {failing(syscall.ECONNREFUSED), "https://cloud.example:444", want{check: "tcp", status: Failure, text: "no server listens at 192.0.2.1:444 (refused)", cure: "start the web server"}},
 		"no route":       {failing(syscall.EHOSTUNREACH), "https://cloud.example", want{check: "tcp", status: Failure, text: "no connection to 192.0.2.1:443 (no route)", cure: "firewall"}},
 		"silence":        {failing(context.DeadlineExceeded), "https://cloud.example", want{check: "tcp", status: Failure, text: "(no answer)", cure: "firewall"}},
 		"half": {func(e *Env) {

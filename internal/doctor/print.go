@@ -14,7 +14,7 @@ const (
 	plain  = "\x1b[0m"
 )
 
-// Write prints a report for people, with colours if it is for a terminal.
+// Write prints a report as text, with colours for a terminal.
 func (r *Report) Write(w io.Writer, colours bool) error {
 	var b strings.Builder
 	hop := ""
@@ -46,7 +46,7 @@ func (r *Report) Write(w io.Writer, colours bool) error {
 	return err
 }
 
-// oneLine keeps what a server or a file brought from moving the cursor.
+// oneLine replaces control characters, which a server or a file may have sent, with spaces.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r >= 0x7f && r < 0xa0 {

@@ -18,7 +18,7 @@ import (
 	"postern/internal/config"
 )
 
-// rosters are the chains of shared rosters.
+// rosters returns the chains of shared rosters.
 func (e *Env) rosters(cfg *config.Config) (out []Chain) {
 	for _, d := range cfg.Domains {
 		r := d.Roster
@@ -42,12 +42,12 @@ func (e *Env) rosters(cfg *config.Config) (out []Chain) {
 	return out
 }
 
-// groupsFile looks at where the file of Prosody's mod_groups is kept: it is replaced as a whole.
+// groupsFile checks that the file of Prosody's mod_groups can be replaced.
 func (e *Env) groupsFile(file, dataDir string) []Outcome {
 	dir := filepath.Dir(file)
 	d, err := e.Stat(dir)
 	if err != nil {
-		return fail("the directory of "+file+": "+cause(err).Error(), "make it for the user that postern runs as, so that Prosody can read there")
+		return fail("the directory of "+file+": "+cause(err).Error(), "create it for the user that postern runs as, and let Prosody read it")
 	}
 	data, err := e.Stat(dataDir)
 	if err == nil && !d.may(e.ownerOf(data), mayWrite|mayEnter) {
@@ -60,14 +60,14 @@ func (e *Env) program(path string) []Outcome {
 	f, err := e.Stat(path)
 	switch {
 	case err != nil:
-		return fail(path+": "+cause(err).Error(), "correct ejabberdctl in the roster block, or install ejabberd here; elsewhere, use api")
+		return fail(path+": "+cause(err).Error(), "correct ejabberdctl in the roster block, or install ejabberd; if it runs on another machine, use api")
 	case f.Mode.IsDir() || f.Mode.Perm()&0o111 == 0:
 		return fail(path+" cannot be executed", "correct ejabberdctl in the roster block")
 	}
-	return fine("%s is there", path)
+	return fine("%s exists", path)
 }
 
-// ejabberdctl's exit status when it does not reach the running server.
+// noNode is ejabberdctl's exit status when it cannot reach the running server.
 const noNode = 3
 
 func (e *Env) ctlStatus(ctx context.Context, path string) []Outcome {
@@ -77,34 +77,34 @@ func (e *Env) ctlStatus(ctx context.Context, path string) []Outcome {
 	case err == nil:
 		return fine("ejabberd is running, and ejabberdctl reaches it")
 	case errors.Is(err, fs.ErrPermission):
-		return fail("this user may not execute "+path, "let the user that postern runs as execute it, or use api, which is faster")
+		return fail("this user may not execute "+path, "allow it to the user that postern runs as, or use api, which is faster")
 	case errors.As(err, &exit) && exit.ExitCode() == noNode:
 		return fail("ejabberdctl does not reach ejabberd", "start ejabberd; if it runs, the user that postern runs as lacks its Erlang cookie: use api")
 	}
-	return fail("ejabberdctl status fails: "+err.Error(), "see what it says: ejabberdctl status; or use api, which is faster")
+	return fail("ejabberdctl status fails: "+err.Error(), "see the output of ejabberdctl status, or use api, which is faster")
 }
 
-// api asks for the members of a group that is not there, which needs the rights of shared rosters
+// api asks for the members of a group that does not exist. That needs the rights for shared rosters
 // and changes nothing.
 func (e *Env) api(ctx context.Context, domain string, r *config.Roster) []Outcome {
-	status, err := e.command(ctx, r, "srg_get_members", map[string]string{"group": nobody, "host": domain})
-	if err == nil && status == http.StatusNotFound { // of the group, or of the command
+	status, err := e.command(ctx, r, "srg_get_members", map[string]string{"group": noUser, "host": domain})
+	if err == nil && status == http.StatusNotFound { // the group is missing, or the command
 		status, err = e.command(ctx, r, "status", map[string]string{})
 	}
 	text := "HTTP " + strconv.Itoa(status)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fail("nobody listens at ejabberd's API, "+r.API, "start ejabberd, add mod_http_api to a listener of it, or correct api")
+		return fail("no server listens at ejabberd's API, "+r.API, "start ejabberd, add mod_http_api to a listener of it, or correct api")
 	case err != nil:
-		return fail("ejabberd's API does not answer: "+why(err), "correct api, and look into ejabberd's log")
+		return fail("ejabberd's API does not answer: "+why(err), "correct api, and see ejabberd's log")
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return fail(text+": ejabberd's API does not let postern keep shared rosters", "allow the commands to postern's address in ejabberd's api_permissions, or correct token")
+		return fail(text+": ejabberd's API does not let postern manage shared rosters", "allow the commands to postern's address in ejabberd's api_permissions, or correct token")
 	case status == http.StatusNotFound:
 		return fail(text+": ejabberd's API is not at "+r.API, "correct api, or add mod_http_api and mod_admin_extra to ejabberd")
 	case status >= 300 && status < 400, status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
-		return fail(text+" in the place of ejabberd's API", "correct api: it must lead to ejabberd itself")
+		return fail(text+" instead of ejabberd's API", "correct api: it must lead to ejabberd itself")
 	}
-	return fine("ejabberd's API answers, and lets postern in")
+	return fine("ejabberd's API answers and accepts postern")
 }
 
 func (e *Env) command(ctx context.Context, r *config.Roster, name string, arguments map[string]string) (int, error) {
@@ -120,7 +120,7 @@ func (e *Env) command(ctx context.Context, r *config.Roster, name string, argume
 	if !r.Token.Empty() {
 		req.Header.Set("Authorization", "Bearer "+r.Token.Reveal())
 	}
-	// No redirects: one would carry the token elsewhere.
+	// RoundTrip follows no redirect, which would send the token elsewhere.
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		return e.Dial(ctx, network, address)
 	}}

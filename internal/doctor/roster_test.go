@@ -14,7 +14,7 @@ import (
 	"postern/internal/config"
 )
 
-// script writes a program that ends with a status.
+// script writes a shell script.
 func script(t *testing.T, mode os.FileMode, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ejabberdctl")
@@ -62,12 +62,12 @@ func TestEjabberdAPI(t *testing.T) {
 		members, status int
 		want            want
 	}{
-		"good":       {200, 200, want{status: OK, text: "lets postern in"}},
-		"no group":   {404, 200, want{status: OK, text: "lets postern in"}},
+		"good":       {200, 200, want{status: OK, text: "accepts postern"}},
+		"no group":   {404, 200, want{status: OK, text: "accepts postern"}},
 		"no command": {404, 404, want{status: Failure, text: "is not at", cure: "mod_http_api"}},
 		"no right":   {403, 200, want{status: Failure, text: "does not let postern", cure: "api_permissions"}},
 		"no token":   {401, 401, want{status: Failure, text: "HTTP 401", cure: "token"}},
-		"elsewhere":  {302, 302, want{status: Failure, text: "in the place of", cure: "ejabberd itself"}},
+		"elsewhere":  {302, 302, want{status: Failure, text: "instead of", cure: "ejabberd itself"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -84,7 +84,7 @@ func TestEjabberdAPI(t *testing.T) {
 	}
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
-	want{"roster.dom.example", "api", Failure, "nobody listens", "start ejabberd"}.expect(t,
+	want{"roster.dom.example", "api", Failure, "no server listens", "start ejabberd"}.expect(t,
 		rosterOf(t, OSEnv(), config.Roster{API: s.URL}))
 }
 
@@ -95,7 +95,7 @@ func TestGroupsFile(t *testing.T) {
 	for file, w := range map[string]want{
 		"/var/lib/postern/groups.txt": {status: OK, text: "can be replaced"},
 		"/var/lib/prosody/groups.txt": {status: Failure, text: "postern cannot write in /var/lib/prosody", cure: "chown postern"},
-		"/nowhere/groups.txt":         {status: Failure, text: "the directory of /nowhere/groups.txt", cure: "make it"},
+		"/nowhere/groups.txt":         {status: Failure, text: "the directory of /nowhere/groups.txt", cure: "create it"},
 	} {
 		w.hop, w.check = "roster.dom.example", "groups-file"
 		w.expect(t, rosterOf(t, m.Env, config.Roster{GroupsFile: file}))

@@ -23,8 +23,8 @@ func says(check string, o []Outcome) Step {
 	return Step{Check: check, Run: func(context.Context) []Outcome { return o }}
 }
 
-// A chain ends at its first failure, and says so of what it leaves out; other chains, and checks
-// that stand alone, go on.
+// A chain ends at its first failure and reports the rest as skipped; other chains, and steps marked
+// Alone, continue.
 func TestChains(t *testing.T) {
 	loner := says("d", fine("d"))
 	loner.Alone = true
@@ -43,7 +43,7 @@ func TestChains(t *testing.T) {
 	}
 }
 
-// A check that hangs is given up after its time, even if it does not heed its context.
+// A check that hangs is abandoned after its time, even if it ignores its context.
 func TestHangingCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -87,7 +87,7 @@ func sample() Report {
 	})
 }
 
-// The names of fields and the words of status are what other programs rely on.
+// Other programs rely on the names of fields and the words for statuses.
 func TestJSON(t *testing.T) {
 	got, err := json.MarshalIndent(sample(), "", "  ")
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"postern/internal/config"
 )
 
-// Least lengths, in bytes: a secret that people made up, and the key of a one-time password (RFC
-// 4226, R6).
+// Minimum lengths, in bytes, of a secret that may be made up by hand and of the key of a one-time
+// password (RFC 4226, R6).
 const (
-	leastSecret = 16
-	leastSeed   = 16
+	minSecret = 16
+	minSeed   = 16
 )
 
-// tokens is the chain of the secrets that sign tokens; it is empty without any.
+// tokens returns the chain of the secrets that sign tokens. It has no steps if there are none.
 func (e *Env) tokens(cfg *config.Config) Chain {
 	c := Chain{Hop: "tokens"}
 	for _, d := range cfg.Domains {
@@ -34,21 +34,21 @@ func (e *Env) tokens(cfg *config.Config) Chain {
 func secrets(kind, domain string, all []auth.Secret) Step {
 	return Step{Check: kind, Alone: true, Run: func(context.Context) []Outcome {
 		for _, s := range all {
-			if s.Len() < leastSecret {
-				return warn(fmt.Sprintf("domain %s: a secret that signs tokens has only %d bytes: it can be found by trying, and then opens every account", domain, s.Len()),
-					fmt.Sprintf("use one of at least %d random bytes: openssl rand -hex 32", leastSecret))
+			if s.Len() < minSecret {
+				return warn(fmt.Sprintf("domain %s: a secret that signs tokens has only %d bytes: it can be guessed, and then opens every account", domain, s.Len()),
+					fmt.Sprintf("use one of at least %d random bytes: openssl rand -hex 32", minSecret))
 			}
 		}
-		return fine("domain %s: %s of sane length", domain, plural(len(all), "secret"))
+		return fine("domain %s: %s of sufficient length", domain, plural(len(all), "secret"))
 	}}
 }
 
 func seed(domain string, s auth.Secret) Step {
 	return Step{Check: "totp-seed", Alone: true, Run: func(context.Context) []Outcome {
 		key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(strings.TrimRight(s.Reveal(), "=")))
-		if err != nil || len(key) < leastSeed {
+		if err != nil || len(key) < minSeed {
 			return warn(fmt.Sprintf("domain %s: the seed has only %d bytes", domain, len(key)), "use one of at least 16: head -c 20 /dev/urandom | base32")
 		}
-		return fine("domain %s: seed of sane length", domain)
+		return fine("domain %s: seed of sufficient length", domain)
 	}}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,33 +15,33 @@ import (
 	"postern/internal/config"
 )
 
-// nobody is a user whom no server should have.
-const nobody = "postern-doctor-nobody"
+// noUser is a user, and a group, that no server should have.
+const noUser = "postern-doctor-nobody"
 
-// web is a backend over HTTP while it is checked.
+// web is a backend over HTTP with what its checks have seen.
 type web struct {
 	*route
 	config  config.Backend
-	query   backend.Query // who is asked about: a name that cannot be
+	query   backend.Query // about a user that does not exist
 	known   []backend.Query
 	backend backend.Backend
 
 	mu   sync.Mutex
-	last backend.Observation // the latest answer, header and body copied
+	last backend.Observation // the latest response, copied
 	at   time.Time
 }
 
-// Clock tolerances: half a window of TOTP, and what is beyond a slip.
+// Clock tolerances: half a TOTP window, and the limit of tokens with an expiry.
 const (
 	skewSoon = 30 * time.Second
 	skewBad  = 5 * time.Minute
 )
 
-// open makes the backend, so that its answers pass by us.
+// open makes the backend, with a hook that records its responses.
 func (w *web) open() error {
 	b, err := w.env.Connect(w.config, func(o *backend.HTTPOptions) {
 		o.Dial = w.env.Dial
-		o.Timeout = min(o.Timeout, patience)
+		o.Timeout = min(o.Timeout, stepTimeout)
 		o.Observe = func(seen backend.Observation) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -58,7 +59,7 @@ func (w *web) seen() (backend.Observation, time.Time) {
 	return w.last, w.at
 }
 
-// clock compares this machine's clock with the server's, which writes whole seconds.
+// clock compares this machine's clock with the Date header of the server, which has whole seconds.
 func (w *web) clock(context.Context) []Outcome {
 	seen, at := w.seen()
 	if seen.Status == 0 {
@@ -66,7 +67,7 @@ func (w *web) clock(context.Context) []Outcome {
 	}
 	date, err := http.ParseTime(seen.Header.Get("Date"))
 	if err != nil {
-		return skip("the server does not tell the time", "")
+		return skip("the server does not send its time", "")
 	}
 	skew := at.Sub(date)
 	text := fmt.Sprintf("this machine's clock is %v ahead of the server's", skew.Round(time.Second))
@@ -83,7 +84,8 @@ func (w *web) clock(context.Context) []Outcome {
 	return fine("it differs from the server's by less than %v", skewSoon)
 }
 
-// answer judges what HTTP itself says; nil means that it is the API's to judge.
+// answer checks the latest response as far as HTTP goes. It returns nil if there is an answer of
+// the API to check.
 func (w *web) answer() []Outcome {
 	seen, _ := w.seen()
 	text := fmt.Sprintf("HTTP %d", seen.Status)
@@ -91,24 +93,24 @@ func (w *web) answer() []Outcome {
 	case status >= 300 && status < 400:
 		return w.redirect(seen)
 	case status == http.StatusNotFound && w.config.Kind == config.KindJSXC:
-		return fail(text+": the server has no JSXC API at url", `that app does not run on Nextcloud 24 and newer: use backend "nextcloud"; on older ones enable the app and check url`)
+		return fail(text+": the server has no JSXC API at url", `the app does not run on Nextcloud 24 and newer: use backend "nextcloud"; on older versions enable the app and check url`)
 	case status == http.StatusNotFound:
 		return fail(text+": there is no such API at url", "correct url")
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return fail(text+": something in front of the API keeps postern out", "exempt the API from the web server's own login and access rules")
+		return fail(text+": something in front of the API refuses postern", "exempt the API from the web server's own login and access rules")
 	case status == http.StatusTooManyRequests:
 		return fail(text+": the server limits postern", "exempt postern's address there")
 	case status == http.StatusServiceUnavailable && seen.Header.Get("X-Nextcloud-Maintenance-Mode") == "1":
 		return fail("the server is in maintenance mode", "end it there: occ maintenance:mode --off")
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
-		return fail(text+": the web server answers, but not what is behind it", "start the application (php-fpm?) behind the web server, and look into its log")
+		return fail(text+": the web server answers, but not the application behind it", "start the application (php-fpm?) and see its log")
 	}
 	return w.body(seen)
 }
 
-// redirect tells where to, the host alone: the rest might repeat what was sent.
+// redirect names only the host of the new location: the rest may repeat what was sent.
 func (w *web) redirect(seen backend.Observation) []Outcome {
-	text := fmt.Sprintf("HTTP %d: the server sends postern elsewhere", seen.Status)
+	text := fmt.Sprintf("HTTP %d: the server redirects postern", seen.Status)
 	to, err := url.Parse(seen.Header.Get("Location"))
 	if err == nil && to.Scheme == "https" && w.url.Scheme == "http" {
 		return fail(text+", to https", "write https in url")
@@ -119,7 +121,7 @@ func (w *web) redirect(seen backend.Observation) []Outcome {
 	return fail(text, "put the final address into url: redirects are not followed, because requests hold passwords")
 }
 
-// body looks for what should have been JSON.
+// body checks that the body is a JSON object.
 func (w *web) body(seen backend.Observation) []Outcome {
 	body := bytes.TrimSpace(seen.Body)
 	text := fmt.Sprintf("HTTP %d", seen.Status)
@@ -127,20 +129,203 @@ func (w *web) body(seen backend.Observation) []Outcome {
 		return nil
 	}
 	if i := bytes.IndexByte(body, '{'); i > 0 && json.Valid(body[i:]) {
-		return fail(text+", with other text before the JSON", "set display_errors = Off in the server's php.ini, and mend what its log complains of")
+		return fail(text+", with other text before the JSON", "set display_errors = Off in the server's php.ini, and correct the errors in its log")
 	}
 	switch {
 	case bytes.HasPrefix(body, []byte("<")):
-		return fail(text+", with a page for people in the place of JSON", "correct url, and let no login or maintenance page stand before the API")
+		return fail(text+", with an HTML page instead of JSON", "correct url, and let no login or maintenance page cover the API")
 	case seen.Status >= 500:
-		return fail(text+": the application fails", "look into its log")
+		return fail(text+": the application fails", "see its log")
 	case seen.Status >= 400:
 		return fail(text+": the server does not take the request", "correct url")
 	}
 	return fail(text+", but the answer is not JSON", "correct url: another program may be answering there")
 }
 
-// silent is the outcome of a question without any answer.
+// silent is the outcome of a request without a response.
 func silent(err error) []Outcome {
-	return fail("no answer of HTTP: "+err.Error(), "look into the web server's log for why it does not answer in time")
+	return fail("no HTTP response: "+err.Error(), "see the web server's log for why it does not answer in time")
+}
+
+// first opens the backend before its first check.
+func (w *web) first(check func(context.Context) []Outcome) func(context.Context) []Outcome {
+	return func(ctx context.Context) []Outcome {
+		if err := w.open(); err != nil {
+			return fail(err.Error(), "correct the backend's block")
+		}
+		return check(ctx)
+	}
+}
+
+// replied reports whether the server has sent a response.
+func (w *web) replied() bool {
+	seen, _ := w.seen()
+	return seen.Status != 0
+}
+
+// forged asks the JSXC app with a wrong signature, which tests HTTP without any effect.
+func (w *web) forged(ctx context.Context) []Outcome {
+	signed, ok := w.backend.(backend.Signed)
+	if !ok {
+		return fail("the backend does not sign its requests", "report this as a bug of postern")
+	}
+	r := signed.Forged(ctx, w.query)
+	if !w.replied() {
+		return silent(r.Err)
+	}
+	if bad := w.answer(); bad != nil {
+		return bad
+	}
+	switch {
+	case errors.Is(r.Err, backend.ErrSignature):
+		return fine("the JSXC API answers and refuses a wrong signature")
+	case r.Class == backend.Accepted, r.Class == backend.Refused:
+		return fail("the server accepts any client: it took a wrong signature", "keep it off the network, and find out what answers at url instead of the JSXC app")
+	}
+	return fail("unexpected answer of the JSXC API to a wrong signature: "+r.Err.Error(), "correct url, and the API secret in the JSXC app's administration page")
+}
+
+// signature asks with the right signature.
+func (w *web) signature(ctx context.Context) []Outcome {
+	r := w.backend.Ask(ctx, w.query)
+	switch {
+	case errors.Is(r.Err, backend.ErrSignature):
+		return fail("the server refuses the signature: it has another secret", "copy the API secret from the JSXC app's administration page into secret")
+	case r.Class == backend.Accepted:
+		return warn("the server says that a user of an impossible name exists", "mail to any name would be accepted: check what answers at url")
+	case r.Class == backend.Refused:
+		return fine("the signature is accepted and the answer is valid")
+	}
+	if bad := w.answer(); bad != nil {
+		return bad
+	}
+	return fail("the answer is not valid: "+r.Err.Error(), "see the server's log, and update its JSXC app")
+}
+
+// exists sends the first request to a JSON API.
+func (w *web) exists(ctx context.Context) []Outcome {
+	r := w.backend.Ask(ctx, w.query)
+	if !w.replied() {
+		return silent(r.Err)
+	}
+	if bad := w.answer(); bad != nil {
+		return bad
+	}
+	return fine("the application answers")
+}
+
+// shape checks the form of a JSON API's answer.
+func (w *web) shape(ctx context.Context) []Outcome {
+	r := w.backend.Ask(ctx, w.query)
+	switch r.Class {
+	case backend.Refused:
+		return fine("it answers as it should, and does not have a user of an impossible name")
+	case backend.Accepted:
+		return warn("the application says that a user of an impossible name exists", "let /exists answer success false for unknown users: mail to any name would be accepted")
+	}
+	return fail("the answer has the wrong form: "+r.Err.Error(), `let /exists answer HTTP 200 with {"success": true} or {"success": false}`)
+}
+
+// user asks for the known user.
+func (w *web) user(ctx context.Context) (out []Outcome) {
+	for _, q := range w.known {
+		user := q.User + "@" + q.Domain
+		switch r := w.backend.Ask(ctx, q); r.Class {
+		case backend.Accepted:
+			out = append(out, fine("the server knows %s", user)...)
+		case backend.Refused:
+			out = append(out, warn("the server does not know "+user, "check the name, and auth_domain of the domain")...)
+		default:
+			out = append(out, fail(fmt.Sprintf("the question for %s was not answered: %v", user, r.Err), "see the server's log")...)
+		}
+	}
+	return out
+}
+
+// status checks Nextcloud's status page.
+func (w *web) status(ctx context.Context) []Outcome {
+	p, ok := w.backend.(backend.Prober)
+	if !ok {
+		return fail("the backend cannot be examined", "report this as a bug of postern")
+	}
+	s, err := p.Status(ctx)
+	if err != nil && !w.replied() {
+		return silent(err)
+	}
+	if bad := w.answer(); bad != nil {
+		return bad
+	}
+	switch {
+	case err != nil:
+		return fail("this is not a Nextcloud: "+err.Error(), "url must be the base URL of Nextcloud, without index.php")
+	case !s.Installed:
+		return fail("Nextcloud is not installed yet", "finish its installation in the browser")
+	case s.Maintenance:
+		return fail("Nextcloud is in maintenance mode", "end it there: occ maintenance:mode --off")
+	case s.NeedsUpgrade:
+		return fail("Nextcloud needs an upgrade", "do it there: occ upgrade")
+	}
+	return fine("Nextcloud %s", s.Version)
+}
+
+// throttle checks the delay of logins from postern's address.
+func (w *web) throttle(ctx context.Context) []Outcome {
+	p, ok := w.backend.(backend.Prober)
+	if !ok {
+		return nil
+	}
+	s, err := p.Throttle(ctx)
+	const exempt = "exempt postern's address there: administration settings, Security, Brute-force IP whitelist"
+	switch {
+	case errors.Is(err, backend.ErrNoThrottle):
+		return skip("the server does not say how it delays logins", "")
+	case err != nil:
+		if bad := w.answer(); bad != nil {
+			return bad
+		}
+		return fail("the API does not answer: "+err.Error(), "see Nextcloud's log")
+	case s.Delay > w.config.MaxDelay:
+		return fail(fmt.Sprintf("after failed logins the server delays every login from postern's address by %s: postern sends no more", delayed(s.Delay)),
+			exempt+"; to reset the failures: occ security:bruteforce:reset ADDRESS")
+	case s.Delay > 0:
+		return warn(fmt.Sprintf("after failed logins the server delays every login from postern's address by %s", delayed(s.Delay)), exempt)
+	case s.ExemptKnown && !s.Exempt:
+		return warn("the server counts all failed logins against postern's one address: a few old passwords in phones will block all users", exempt)
+	case s.Exempt:
+		return fine("postern's address is exempt: failed logins are not counted there")
+	}
+	return fine("logins from postern's address are not delayed")
+}
+
+// rights checks the rights of the service account.
+func (w *web) rights(ctx context.Context) (out []Outcome) {
+	p, ok := w.backend.(backend.Prober)
+	if !ok {
+		return nil
+	}
+	if w.config.AdminUser == "" {
+		return warn("there is no service account: users cannot be looked up, and there are no rosters",
+			"mail needs one: set admin_user and admin_password (an app password)")
+	}
+	if err := p.Rights(ctx, ""); err != nil {
+		return fail(err.Error(), "see the user administration in Nextcloud")
+	}
+	if len(w.known) == 0 {
+		return fine("the service account may look up users; test it on one with --as USER")
+	}
+	tried := map[string]bool{}
+	for _, q := range w.known {
+		for _, name := range q.LoginNames() {
+			if tried[name] {
+				continue
+			}
+			tried[name] = true
+			err := p.Rights(ctx, name)
+			if err == nil {
+				return fine("the service account finds %s", name)
+			}
+			out = fail(fmt.Sprintf("asked for %s: %v", name, err), "check that the user exists, that the service account is its (group) administrator, and login of the domain")
+		}
+	}
+	return out
 }

@@ -22,7 +22,7 @@ import (
 
 func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// jsxcServer is Nextcloud with the JSXC app, which knows joe.
+// jsxcServer is Nextcloud with the JSXC app and a user joe.
 func jsxcServer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	mac := hmac.New(sha1.New, []byte(canary))
@@ -44,7 +44,7 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// appServer is a web application, which knows joe.
+// appServer is a web application with a user joe.
 func appServer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if strings.Contains(string(body), `"joe@`) {
@@ -61,7 +61,7 @@ func header(name, value string, status int) http.HandlerFunc {
 	}
 }
 
-// late is a server whose clock differs.
+// late is a server with a wrong clock.
 func late(by time.Duration, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
@@ -69,7 +69,7 @@ func late(by time.Duration, h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// one is a configuration of one backend, with a domain at it.
+// one is a configuration of one backend and a domain that uses it.
 func one(b config.Backend) *config.Config {
 	b.Name, b.Timeout, b.MaxDelay = "x", 10*time.Second, 1600*time.Millisecond
 	return &config.Config{Backends: []config.Backend{b}, Domains: []config.Domain{
@@ -83,7 +83,7 @@ func kind(k, url, secret string) config.Backend {
 
 const html = "<!DOCTYPE html><html><body>" + canary + "</body></html>"
 
-// What a JSXC app and a web application can do wrong.
+// Faults of a JSXC app and of a web application.
 func TestWeb(t *testing.T) {
 	const jsxc, app = config.KindJSXC, config.KindJSON
 	const jsxcNo = `{"result":"success","data":{"isUser":false}}`
@@ -97,19 +97,19 @@ func TestWeb(t *testing.T) {
 		"jsxc refuses":        {jsxc, jsxcServer, "", want{check: "http", status: OK, text: "refuses a wrong signature"}},
 		"jsxc user":           {jsxc, jsxcServer, "joe@dom.example", want{check: "user", status: OK, text: "knows joe@dom.example"}},
 		"jsxc no user":        {jsxc, jsxcServer, "ann", want{check: "user", status: Warning, text: "does not know ann@dom.example", cure: "auth_domain"}},
-		"other secret":        {jsxc, answer(500, `{"result":"error","data":{"msg":"HMAC signature does not match."}}`), "", want{check: "signature", status: Failure, text: "refuses our signature", cure: "copy the API secret"}},
-		"takes every":         {jsxc, answer(200, jsxcNo), "", want{check: "http", status: Failure, text: "took a wrong signature", cure: "do not let it"}},
+		"other secret":        {jsxc, answer(500, `{"result":"error","data":{"msg":"HMAC signature does not match."}}`), "", want{check: "signature", status: Failure, text: "refuses the signature", cure: "copy the API secret"}},
+		"takes every":         {jsxc, answer(200, jsxcNo), "", want{check: "http", status: Failure, text: "took a wrong signature", cure: "keep it off"}},
 		"no app":              {jsxc, answer(404, html), "", want{check: "http", status: Failure, text: "no JSXC API", cure: `use backend "nextcloud"`}},
 		"no secret there":     {jsxc, answer(500, `{"result":"error","data":{"msg":"Missing secret."}}`), "", want{check: "http", status: Failure, text: "has no API secret", cure: "administration page"}},
-		"page":                {jsxc, answer(200, html), "", want{check: "http", status: Failure, text: "a page for people", cure: "url"}},
+		"page":                {jsxc, answer(200, html), "", want{check: "http", status: Failure, text: "an HTML page", cure: "url"}},
 		"PHP complains":       {jsxc, answer(200, "<br />\n<b>Warning</b>: x in y.php\n"+jsxcNo), "", want{check: "http", status: Failure, text: "other text before the JSON", cure: "display_errors = Off"}},
 		"PHP fails":           {jsxc, answer(500, ""), "", want{check: "http", status: Failure, text: "HTTP 500: the application fails", cure: "log"}},
-		"gateway":             {jsxc, answer(502, html), "", want{check: "http", status: Failure, text: "not what is behind it", cure: "php-fpm"}},
+		"gateway":             {jsxc, answer(502, html), "", want{check: "http", status: Failure, text: "not the application behind it", cure: "php-fpm"}},
 		"maintenance":         {jsxc, header("X-Nextcloud-Maintenance-Mode", "1", 503), "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}},
-		"to https":            {app, header("Location", "https://cloud.example/login?u="+canary, 301), "", want{check: "http", status: Failure, text: "HTTP 301: the server sends postern elsewhere, to https", cure: "write https"}},
+		"to https":            {app, header("Location", "https://cloud.example/login?u="+canary, 301), "", want{check: "http", status: Failure, text: "HTTP 301: the server redirects postern, to https", cure: "write https"}},
 		"elsewhere":           {app, header("Location", "http://www.example/"+canary, 302), "", want{check: "http", status: Failure, text: `"www.example"`, cure: "final address"}},
 		"no API":              {app, answer(404, ""), "", want{check: "http", status: Failure, text: "no such API", cure: "url"}},
-		"keeps out":           {app, answer(403, html), "", want{check: "http", status: Failure, text: "keeps postern out", cure: "exempt"}},
+		"keeps out":           {app, answer(403, html), "", want{check: "http", status: Failure, text: "refuses postern", cure: "exempt"}},
 		"limits":              {app, answer(429, ""), "", want{check: "http", status: Failure, text: "limits postern", cure: "exempt"}},
 		"bad request":         {app, answer(400, ""), "", want{check: "http", status: Failure, text: "does not take the request", cure: "url"}},
 		"no JSON":             {app, answer(200, "ok"), "", want{check: "http", status: Failure, text: "not JSON", cure: "another program"}},
@@ -121,7 +121,7 @@ func TestWeb(t *testing.T) {
 		"same time":           {app, appServer, "", want{check: "clock", status: OK, text: "less than 30s"}},
 		"a minute":            {app, late(time.Minute, appServer), "", want{check: "clock", status: Warning, text: "behind the server's: single-use tokens", cure: "NTP"}},
 		"an hour":             {app, late(-time.Hour, appServer), "", want{check: "clock", status: Failure, text: "ahead of the server's: tokens are refused", cure: "NTP"}},
-		"no time":             {app, header("Date", "", 404), "", want{check: "clock", status: Skipped, text: "does not tell the time"}},
+		"no time":             {app, header("Date", "", 404), "", want{check: "clock", status: Skipped, text: "does not send its time"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewUnstartedServer(c.server)
@@ -136,7 +136,7 @@ func TestWeb(t *testing.T) {
 	}
 }
 
-// A second question that is answered otherwise than the first is judged by what came.
+// Each response is checked, also if the second differs from the first.
 func TestSignatureLost(t *testing.T) {
 	asked := 0
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -147,11 +147,11 @@ func TestSignatureLost(t *testing.T) {
 		answer(200, html)(w, r)
 	}))
 	defer s.Close()
-	want{"backend.jsxc.x", "signature", Failure, "a page for people", "url"}.expect(t,
+	want{"backend.jsxc.x", "signature", Failure, "an HTML page", "url"}.expect(t,
 		examine(t, network(s.Listener.Addr().String()), one(kind(config.KindJSXC, "http://cloud.example/", canary)), KnownUser{}))
 }
 
-// What Nextcloud itself tells.
+// Faults of Nextcloud.
 func TestNextcloud(t *testing.T) {
 	local := func(s *nextcloudtest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 	failed := func(times int) func(t *testing.T, url string) {
@@ -188,19 +188,19 @@ func TestNextcloud(t *testing.T) {
 		"exempt":         {local, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "exempt"}, 0},
 		"not exempt":     {nil, nil, "boss:secret", "", want{check: "throttle", status: Warning, text: "one address", cure: "whitelist"}, 0},
 		"slow":           {nil, failed(2), "boss:secret", "", want{check: "throttle", status: Warning, text: "by 400ms", cure: "whitelist"}, 0},
-		"very slow":      {nil, failed(8), "boss:secret", "", want{check: "throttle", status: Failure, text: "postern leaves it alone", cure: "occ security:bruteforce:reset"}, 0},
-		"does not tell":  {func(s *nextcloudtest.State) { s.Before29 = true }, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "not slowed down"}, 0},
+		"very slow":      {nil, failed(8), "boss:secret", "", want{check: "throttle", status: Failure, text: "postern sends no more", cure: "occ security:bruteforce:reset"}, 0},
+		"does not tell":  {func(s *nextcloudtest.State) { s.Before29 = true }, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "not delayed"}, 0},
 		"maintenance":    {func(s *nextcloudtest.State) { s.Maintenance = true }, nil, "boss:secret", "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}, 0},
 		"upgrade":        {status(`{"installed":true,"maintenance":false,"needsDbUpgrade":true,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "upgrade", cure: "occ upgrade"}, 0},
 		"not installed":  {status(`{"installed":false,"maintenance":false,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "not installed", cure: "finish"}, 0},
-		"no Nextcloud":   {status(`{"hello":"world"}`), nil, "", "", want{check: "http", status: Failure, text: "no Nextcloud", cure: "without index.php"}, 0},
-		"page":           {status(html), nil, "", "", want{check: "http", status: Failure, text: "a page for people", cure: "url"}, 0},
+		"no Nextcloud":   {status(`{"hello":"world"}`), nil, "", "", want{check: "http", status: Failure, text: "not a Nextcloud", cure: "without index.php"}, 0},
+		"page":           {status(html), nil, "", "", want{check: "http", status: Failure, text: "an HTML page", cure: "url"}, 0},
 		"no account":     {local, nil, "", "", want{check: "rights", status: Warning, text: "no service account", cure: "admin_user"}, 0},
 		"may look":       {local, nil, "boss:secret", "", want{check: "rights", status: OK, text: "--as USER"}, 0},
 		"finds":          {local, nil, "boss:secret", "joe@dom.example", want{check: "rights", status: OK, text: "finds joe"}, 0},
 		"does not find":  {local, nil, "boss:secret", "ann", want{check: "rights", status: Failure, text: "asked for ann", cure: "administrator"}, 0},
 		"wrong password": {nil, nil, "boss:" + canary, "joe", want{check: "rights", status: Failure, text: "refuses the service account", cure: "administration"}, 1},
-		"may not look":   {local, nil, "joe:secret", "joe", want{check: "rights", status: Failure, text: "may not look up users: make admin_user a group administrator", cure: "administration"}, 0},
+		"may not look":   {local, nil, "joe:secret", "joe", want{check: "rights", status: Failure, text: "may not look up users: make admin_user an administrator", cure: "administration"}, 0},
 		"no user API":    {func(s *nextcloudtest.State) { local(s); s.ProvisioningOff = true }, nil, "boss:secret", "", want{check: "rights", status: Failure, text: "provisioning_api", cure: "administration"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

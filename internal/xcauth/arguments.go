@@ -1,158 +1,181 @@
 package xcauth
 
-import "strings"
+import (
+	"strings"
 
-// word is an argument as argparse sees it: an option with the value that hangs on it, or a
-// value. The rules are those of Python's argparse.
-type word struct {
-	option *option
-	value  string
-	hangs  bool // value belongs to the option: --name=value, -nvalue
-}
+	"github.com/spf13/pflag"
+)
 
-// setting is an option that was given, with its values.
+// xcauth's command lines are read by the rules of Python's argparse, which pflag does not have:
+// long options may be abbreviated, an option may take several values, a value may be a negative
+// number but otherwise not begin with a dash, and there are no positional arguments.
+
+// setting is an option on a command line or in a file, with its values.
 type setting struct {
-	option *option
+	flag   *pflag.Flag
 	values []string
 }
 
+// multiple is the value of a flag that takes n arguments.
+type multiple struct {
+	n   int
+	set func(values []string) error
+}
+
+// Set implements pflag.Value.
+func (m multiple) Set(text string) error { return m.set([]string{text}) }
+
+// String implements pflag.Value.
+func (multiple) String() string { return "" }
+
+// Type implements pflag.Value.
+func (multiple) Type() string { return "" }
+
+// count returns how many values a flag takes.
+func count(f *pflag.Flag) int {
+	if m, ok := f.Value.(multiple); ok {
+		return m.n
+	}
+	if f.NoOptDefVal != "" { // a boolean
+		return 0
+	}
+	return 1
+}
+
+// apply sets the flag.
+func (s setting) apply() error {
+	var err error
+	switch m, ok := s.flag.Value.(multiple); {
+	case ok:
+		err = m.set(s.values)
+	case len(s.values) == 0:
+		err = s.flag.Value.Set("true")
+	default:
+		err = s.flag.Value.Set(s.values[0])
+	}
+	if err != nil {
+		return usage("argument %s: %v", title(s.flag), err)
+	}
+	return nil
+}
+
+// word is an argument: a flag, perhaps with an attached value (--name=value, -nvalue), or a value.
+type word struct {
+	flag     *pflag.Flag
+	value    string
+	attached bool
+}
+
 // arguments splits a command line into settings.
-func arguments(args []string) ([]setting, error) {
+func arguments(fs *pflag.FlagSet, args []string) (list []setting, err error) {
 	var words []word
 	for _, arg := range args {
-		more, err := classify(arg)
+		more, err := classify(fs, arg)
 		if err != nil {
 			return nil, err
 		}
 		words = append(words, more...)
 	}
-	return gather(words)
-}
-
-// gather gives each option the values that follow it.
-func gather(words []word) (list []setting, err error) {
 	for i := 0; i < len(words); {
 		w := words[i]
 		i++
-		if w.option == nil {
-			return nil, usage("unrecognized arguments: %s", shownWord(w.value))
+		if w.flag == nil {
+			return nil, usage("unrecognized arguments: %s", withoutValue(w.value))
 		}
-		s := setting{option: w.option}
-		if w.hangs {
-			if w.option.args != 1 {
-				return nil, usage("argument %s: %s", w.option.title(), expected(w.option.args))
+		s, n := setting{flag: w.flag}, count(w.flag)
+		if w.attached {
+			s.values = []string{w.value}
+		} else {
+			for len(s.values) < n && i < len(words) && words[i].flag == nil {
+				s.values = append(s.values, words[i].value)
+				i++
 			}
-			list = append(list, setting{w.option, []string{w.value}})
-			continue
 		}
-		for len(s.values) < w.option.args && i < len(words) && words[i].option == nil {
-			s.values = append(s.values, words[i].value)
-			i++
-		}
-		if len(s.values) < w.option.args {
-			return nil, usage("argument %s: %s", w.option.title(), expected(w.option.args))
+		if len(s.values) != n || w.attached && n != 1 {
+			return nil, usage("argument %s: %s", title(w.flag), expected(n))
 		}
 		list = append(list, s)
 	}
 	return list, nil
 }
 
-// shownWord is an argument in a message. A value that stands where none is awaited may be a
-// password.
-func shownWord(value string) string {
-	if strings.HasPrefix(value, "--") {
-		name, _, _ := strings.Cut(value, "=")
+// withoutValue returns an argument for a message. A misplaced value may be a password.
+func withoutValue(arg string) string {
+	if strings.HasPrefix(arg, "--") {
+		name, _, _ := strings.Cut(arg, "=")
 		return name
 	}
 	return "a value that belongs to no option"
 }
 
 func expected(n int) string {
-	switch n {
-	case 0:
-		return "takes no value"
-	case 1:
-		return "expected one argument"
-	case 2:
-		return "expected 2 arguments"
-	}
-	return "expected 3 arguments"
+	return [...]string{"takes no value", "expected one argument", "expected 2 arguments", "expected 3 arguments"}[n]
 }
 
-// title is how argparse names an option.
-func (o *option) title() string {
-	if o.short == 0 {
-		return "--" + o.long
+// title is argparse's name for an option in messages.
+func title(f *pflag.Flag) string {
+	if f.Shorthand == "" {
+		return "--" + f.Name
 	}
-	return "--" + o.long + "/-" + string(o.short)
+	return "--" + f.Name + "/-" + f.Shorthand
 }
 
-// classify tells what one argument is. Several short options in one are several words.
-func classify(arg string) ([]word, error) {
+// classify splits one argument into words: several, if it combines short options.
+func classify(fs *pflag.FlagSet, arg string) ([]word, error) {
 	value := []word{{value: arg}}
 	switch {
 	case len(arg) < 2 || arg[0] != '-':
 		return value, nil
-	case arg == "--": // what follows it would belong to no option
+	case arg == "--": // only positional arguments could follow
 		return nil, usage("unrecognized arguments: --")
 	case arg[1] == '-':
-		name, text, hangs := strings.Cut(arg[2:], "=")
-		o, err := findLong(name)
+		name, text, attached := strings.Cut(arg[2:], "=")
+		f, err := findLong(fs, name)
 		if err != nil {
 			return nil, err
 		}
-		if o != nil {
-			return []word{{option: o, value: text, hangs: hangs}}, nil
+		if f != nil {
+			return []word{{f, text, attached}}, nil
 		}
-	default:
-		if o := findShort(arg[1]); o != nil {
-			return shorts(arg[1:])
-		}
+	case fs.ShorthandLookup(arg[1:2]) != nil:
+		return shorts(fs, arg[1:])
 	}
 	if negative(arg) || strings.Contains(arg, " ") {
 		return value, nil
 	}
-	return nil, usage("unrecognized arguments: %s", shownWord(arg))
+	return nil, usage("unrecognized arguments: %s", withoutValue(arg))
 }
 
-// shorts reads what follows one dash: flags, and at the end an option with its value.
-func shorts(text string) (words []word, err error) {
-	for i := 0; i < len(text); i++ {
-		o := findShort(text[i])
-		if o == nil {
+// shorts splits combined short options, the last of which may have an attached value.
+func shorts(fs *pflag.FlagSet, text string) (words []word, err error) {
+	for i := range len(text) {
+		f := fs.ShorthandLookup(text[i : i+1])
+		if f == nil {
 			return nil, usage("argument -%c: takes no value", text[max(i-1, 0)])
 		}
-		if rest := text[i+1:]; o.args > 0 && rest != "" {
-			return append(words, word{option: o, value: strings.TrimPrefix(rest, "="), hangs: true}), nil
+		if rest := text[i+1:]; count(f) > 0 && rest != "" {
+			return append(words, word{f, strings.TrimPrefix(rest, "="), true}), nil
 		}
-		words = append(words, word{option: o})
+		words = append(words, word{flag: f})
 	}
 	return words, nil
 }
 
-func findShort(c byte) *option {
-	for i := range options {
-		if options[i].short == c && c != 0 {
-			return &options[i]
-		}
+// findLong finds an option by its name or an unambiguous abbreviation. Options that are hidden
+// cannot be abbreviated. It returns nil if there is none.
+func findLong(fs *pflag.FlagSet, name string) (found *pflag.Flag, err error) {
+	if f := fs.Lookup(name); f != nil || name == "" {
+		return f, nil
 	}
-	return nil
-}
-
-// findLong finds an option by its name, or by the beginning of only one.
-func findLong(name string) (found *option, err error) {
-	for i := range options {
-		o := &options[i]
-		if o.long == name {
-			return o, nil
+	fs.VisitAll(func(f *pflag.Flag) {
+		if !strings.HasPrefix(f.Name, name) || f.Hidden {
+			return
 		}
-		if strings.HasPrefix(o.long, name) && name != "" && !o.exact {
-			if found != nil && err == nil {
-				err = usage("ambiguous option: --%s could match --%s, --%s", name, found.long, o.long)
-			}
-			found = o
+		if found != nil && err == nil {
+			err = usage("ambiguous option: --%s could match --%s, --%s", name, found.Name, f.Name)
 		}
-	}
+		found = f
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,13 @@ package xcauth
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
-// maxConfig bounds a configuration file, in bytes.
+// maxConfig is the largest configuration file, in bytes.
 const maxConfig = 1 << 20
 
 // entry is one line of a configuration file.
@@ -18,9 +21,9 @@ type entry struct {
 }
 
 // parseConfig reads ConfigArgParse's format: "key=value", "key: value", "key value", or "key"
-// alone, which means true; "--" may stand before the key, quotes around the value, and a comment
-// behind white space after it. "[section]" lines and those that begin with #, ; or --- say
-// nothing. The last line of a key counts.
+// alone, which means true. The key may have a prefix "--", the value quotes, and the line a
+// comment after white space. "[section]" lines and those that begin with #, ; or --- are ignored.
+// The last line of a key has priority.
 func parseConfig(text string) ([]entry, error) {
 	if len(text) > maxConfig {
 		return nil, usage("the file is too large for a configuration")
@@ -38,13 +41,7 @@ func parseConfig(text string) ([]entry, error) {
 			return nil, usage("line %d is not understood: write key=value, or the name of a flag", number)
 		}
 		e.line = number
-		for i := range entries {
-			if entries[i].key == e.key {
-				entries = append(entries[:i], entries[i+1:]...)
-				break
-			}
-		}
-		entries = append(entries, e)
+		entries = append(slices.DeleteFunc(entries, func(other entry) bool { return other.key == e.key }), e)
 	}
 	return entries, nil
 }
@@ -81,7 +78,7 @@ func parseLine(line string) (e entry, ok bool) {
 	return e, e.key != ""
 }
 
-// cutValue takes the quotes and the comment off a value.
+// cutValue removes the quotes and the comment from a value.
 func cutValue(rest string) string {
 	if rest == "" {
 		return ""
@@ -101,14 +98,14 @@ func cutValue(rest string) string {
 	return rest
 }
 
-// ended reports whether nothing but white space and a comment is left. The comment needs white
-// space before it.
+// ended reports whether only white space and a comment are left. A comment needs white space
+// before it.
 func ended(rest string) bool {
 	text := strings.TrimLeft(rest, blanks)
 	return text == "" || len(text) < len(rest) && (text[0] == '#' || text[0] == ';')
 }
 
-// parseList reads JSON, or what looks like it without quotes.
+// parseList reads a JSON list, or one without quotes.
 func parseList(text string) (values []string) {
 	var list []any
 	if json.Unmarshal([]byte(text), &list) == nil {
@@ -123,28 +120,28 @@ func parseList(text string) (values []string) {
 	return values
 }
 
-// settings turns the entries of a file into settings, as if they stood on the command line.
-// Keys that xcauth does not know are told in warnings: they were left there by other versions.
-func settings(entries []entry) (list []setting, warnings []string, err error) {
+// settings turns the entries of a file into settings. Unknown keys, which other versions of xcauth
+// left behind, cause warnings.
+func settings(fs *pflag.FlagSet, entries []entry) (list []setting, warnings []string, err error) {
 	for _, e := range entries {
-		o, err := findLong(e.key)
-		if err != nil || o == nil || o.long == "help" || o.long == "version" {
+		f, err := findLong(fs, e.key)
+		if err != nil || f == nil || f.Name == "help" || f.Name == "version" {
 			warnings = append(warnings, fmt.Sprintf("line %d: %q is no option and has no effect", e.line, e.key))
 			continue
 		}
-		switch {
-		case o.args == 0:
+		switch n := count(f); {
+		case n == 0:
 			on, known := truth(e.values)
 			if !known {
 				return nil, nil, usage("line %d: %s is true or false", e.line, e.key)
 			}
 			if on {
-				list = append(list, setting{option: o})
+				list = append(list, setting{flag: f})
 			}
-		case len(e.values) != o.args:
-			return nil, nil, usage("line %d: %s: %s", e.line, e.key, expected(o.args))
+		case len(e.values) != n:
+			return nil, nil, usage("line %d: %s: %s", e.line, e.key, expected(n))
 		default:
-			list = append(list, setting{o, e.values})
+			list = append(list, setting{f, e.values})
 		}
 	}
 	return list, warnings, nil

@@ -9,16 +9,15 @@ import (
 	"strings"
 )
 
-// maxDumpLine bounds a line of a dump, in bytes. The longest that xcauth wrote is the list of a
+// maxDumpLine is the longest line of a dump, in bytes. The longest value of xcauth's is the list of a
 // group's members.
 const maxDumpLine = 16 << 20
 
 // ErrDump is wrapped by every error about the format of a dump.
 var ErrDump = errors.New("not the output of db_dump")
 
-// ReadDump reads the output of db_dump (db-util), plain or with -p, and calls record for each
-// key and value, in the order of the file. A file may hold several databases, one after the
-// other.
+// ReadDump reads the output of db_dump (db-util), with or without -p, and calls record for each key
+// and value, in their order. A file may hold several databases.
 func ReadDump(r io.Reader, record func(key, value string)) error {
 	d := dumpReader{lines: bufio.NewScanner(r)}
 	d.lines.Buffer(make([]byte, 0, 64<<10), maxDumpLine)
@@ -57,7 +56,7 @@ func (d *dumpReader) fault(what string) error {
 	return fmt.Errorf("%w: line %d: %s", ErrDump, d.number, what)
 }
 
-// database reads one header, whose first line has come, and the records after it.
+// database reads the rest of a header, whose first line has been read, and the records after it.
 func (d *dumpReader) database(record func(key, value string)) error {
 	decode, err := d.header()
 	if err != nil {
@@ -88,13 +87,13 @@ func (d *dumpReader) database(record func(key, value string)) error {
 	if err := d.lines.Err(); err != nil {
 		return fmt.Errorf("line %d: %w", d.number+1, err)
 	}
-	return d.fault("the end is missing: the file was cut off")
+	return d.fault("the end is missing: the file is incomplete")
 }
 
-// header reads a header and tells how its records are written.
+// header reads a header and returns the decoder of its records.
 func (d *dumpReader) header() (decode func(string) (string, error), err error) {
 	if !strings.HasPrefix(d.line, "VERSION=") {
-		return nil, d.fault("VERSION= is awaited: run db_dump on the file, or db_dump -p")
+		return nil, d.fault("expected VERSION=: run db_dump on the file, or db_dump -p")
 	}
 	for d.next() {
 		name, value, isSetting := strings.Cut(d.line, "=")
@@ -127,33 +126,29 @@ func decodeHex(text string) (string, error) {
 	return string(b), nil
 }
 
-// decodePrintable undoes db_dump -p: a backslash is doubled, and what cannot be printed is a
-// backslash with two hexadecimal digits.
+// decodePrintable decodes a record of db_dump -p: a backslash is doubled, and a byte that is not
+// printable is a backslash with two hexadecimal digits.
 func decodePrintable(text string) (string, error) {
-	if !strings.Contains(text, `\`) {
-		return text, nil
-	}
 	var b strings.Builder
-	b.Grow(len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			b.WriteByte(text[i])
-			continue
+	for {
+		before, after, escaped := strings.Cut(text, `\`)
+		b.WriteString(before)
+		if !escaped {
+			return b.String(), nil
 		}
-		if strings.HasPrefix(text[i+1:], `\`) {
+		if rest, doubled := strings.CutPrefix(after, `\`); doubled {
 			b.WriteByte('\\')
-			i++
+			text = rest
 			continue
 		}
-		if len(text) < i+3 {
+		if len(after) < 2 {
 			return "", errors.New("a backslash at the end of a record")
 		}
-		c, err := hex.DecodeString(text[i+1 : i+3])
+		c, err := hex.DecodeString(after[:2])
 		if err != nil {
 			return "", errors.New("a backslash is followed by another one or two hexadecimal digits")
 		}
-		b.WriteByte(c[0])
-		i += 2
+		b.Write(c)
+		text = after[2:]
 	}
-	return b.String(), nil
 }

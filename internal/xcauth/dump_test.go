@@ -75,7 +75,7 @@ func TestBrokenDumps(t *testing.T) {
 	const header = "VERSION=3\nformat=print\ntype=hash\nHEADER=END\n"
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing":           {"", "the file is empty"},
-		"a database itself": {"\x00\x00\x00\x00\x01\x00", "VERSION= is awaited"},
+		"a database itself": {"\x00\x00\x00\x00\x01\x00", "expected VERSION="},
 		"no end":            {header + " a\n b\n", "the end is missing"},
 		"no value":          {header + " a\nDATA=END\n", "a key has no value"},
 		"no space":          {header + "a\n b\nDATA=END\n", "line 5: a record begins with a space"},

@@ -3,9 +3,11 @@ package xcauth
 import (
 	"fmt"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
-// EjabberdAuth are the settings of kongo2002's auth.py.
+// EjabberdAuth is the settings of kongo2002's auth.py.
 type EjabberdAuth struct {
 	URL   string
 	Log   string // the directory
@@ -15,31 +17,20 @@ type EjabberdAuth struct {
 
 // ParseEjabberdAuth reads auth.py's command line: [-h] [-l DIRECTORY] [-d] [URL].
 func ParseEjabberdAuth(args []string) (*EjabberdAuth, error) {
-	o := &EjabberdAuth{URL: "http://localhost:8000/auth/", Log: "/var/log/ejabberd"}
-	urls := 0
-	for i := 0; i < len(args); i++ {
-		name, value, hangs := strings.Cut(args[i], "=")
-		switch {
-		case name == "-h" || name == "--help":
-			o.Help = true
-		case name == "-d" || name == "--debug":
-			o.Debug = true
-		case name == "-l" || name == "--log":
-			if !hangs {
-				if i++; i == len(args) {
-					return nil, usage("argument -l/--log: expected one argument")
-				}
-				value = args[i]
-			}
-			o.Log = value
-		case strings.HasPrefix(args[i], "-l") && !strings.HasPrefix(args[i], "--"):
-			o.Log = args[i][2:]
-		case strings.HasPrefix(args[i], "-") || urls > 0:
-			return nil, usage("unrecognized arguments: %s", shownWord(args[i]))
-		default:
-			o.URL = args[i]
-			urls++
-		}
+	o := &EjabberdAuth{URL: "http://localhost:8000/auth/"}
+	fs := pflag.NewFlagSet("ejabberd-auth", pflag.ContinueOnError)
+	fs.BoolVarP(&o.Help, "help", "h", false, "")
+	fs.BoolVarP(&o.Debug, "debug", "d", false, "")
+	fs.StringVarP(&o.Log, "log", "l", "/var/log/ejabberd", "")
+	if err := fs.Parse(args); err != nil {
+		return nil, usage("%v", err)
+	}
+	switch fs.NArg() {
+	case 0:
+	case 1:
+		o.URL = fs.Arg(0)
+	default:
+		return nil, usage("unrecognized arguments: %s", withoutValue(fs.Arg(1)))
 	}
 	return o, nil
 }
@@ -57,48 +48,34 @@ func (o *EjabberdAuth) Config(dataDir, logFile string) string {
 	return w.b.String()
 }
 
-// UsageEjabberdAuth is what --help prints.
+// UsageEjabberdAuth returns the output of ejabberd-auth --help.
 func UsageEjabberdAuth() string {
 	return "usage: ejabberd-auth [-h] [-l DIRECTORY] [-d] [URL]\n"
 }
 
-// Usage is what --help prints.
+// Usage returns the output of xcauth --help for a program of some name.
 func Usage(name string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "usage: %s -u URL -s SECRET (-t TYPE | -A USER DOMAIN PASSWORD | -I USER DOMAIN | -R USER DOMAIN)\n\n", name)
 	b.WriteString("This is postern in the place of xcauth. Every option but -A, -I, -R and -c may stand in\n/etc/xcauth.conf, without its dashes. Options:\n\n")
-	values := map[string]string{
-		"auth-test": " USER DOMAIN PASSWORD", "isuser-test": " USER DOMAIN", "roster-test": " USER DOMAIN",
-		"type": " generic|prosody|ejabberd|saslauthd|postfix", "cache-storage": " none|memory|db",
-		"timeout": " CONNECT,READ", "cache-bcrypt-rounds": " N",
-	}
-	for _, o := range listed() {
-		short := "    "
-		if o.short != 0 {
-			short = "-" + string(o.short) + ", "
+	new(Options).flags().VisitAll(func(f *pflag.Flag) {
+		short, value := "    ", f.Usage
+		if f.Shorthand != "" {
+			short = "-" + f.Shorthand + ", "
 		}
-		value := values[o.long]
-		if value == "" && o.args == 1 {
-			value = " " + strings.ToUpper(o.long[strings.LastIndexByte(o.long, '-')+1:])
+		if value != "" {
+			value = " " + value
 		}
-		fmt.Fprintf(&b, "  %s--%s%s\n", short, o.long, value)
-	}
+		if !f.Hidden {
+			fmt.Fprintf(&b, "  %s--%s%s\n", short, f.Name, value)
+		}
+	})
 	b.WriteString("\nA timespan is a whole number with s, m, h, d or w. `postern help` shows postern's own commands.\n")
 	return b.String()
 }
 
-// listed are the options of version 2.
-func listed() (list []*option) {
-	for i := range options {
-		if !options[i].exact {
-			list = append(list, &options[i])
-		}
-	}
-	return list
-}
-
-// GuessType guesses the type of a command line that cannot be read, so that its peer is answered in
-// the right protocol; empty if nothing tells.
+// GuessType guesses the type in a command line that has errors, so that the peer is answered in the
+// right protocol. It returns "" if there is none.
 func GuessType(args []string) string {
 	for i, arg := range args {
 		value := ""

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzReadDump: no input panics, and what is written with either form of escapes reads back.
+// FuzzReadDump: no input panics, and escaped bytes are decoded.
 func FuzzReadDump(f *testing.F) {
 	f.Add("VERSION=3\nformat=print\ntype=hash\nHEADER=END\n a\\5cb\n \\\\\nDATA=END\n")
 	f.Add("VERSION=3\nformat=bytevalue\nHEADER=END\n 6162\n 00ff\nDATA=END\n")
@@ -25,7 +25,7 @@ func FuzzReadDump(f *testing.F) {
 	})
 }
 
-// FuzzConfigFile: no file panics, a key is never empty, and no fault shows a value.
+// FuzzConfigFile: no file panics, a key is never empty, and no error shows a value.
 func FuzzConfigFile(f *testing.F) {
 	for _, line := range []string{"secret=cAnArY", "url: x # y", "debug", "a = [b, \"c\"]", "--x 'y'", "[s]\n;c\n---\n"} {
 		f.Add(line)
@@ -44,17 +44,17 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-// FuzzArguments: no command line panics; what is accepted has its values.
+// FuzzArguments: no command line panics, and accepted options have all their values.
 func FuzzArguments(f *testing.F) {
 	for _, line := range []string{"-u\nx\n-s\ny\n-tgeneric", "-A\na\nb\nc", "--cache-q=1h", "-dit=x", "--", "-\n-5"} {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		args := strings.Split(text, "\n")
-		list, err := arguments(args)
+		list, err := arguments(new(Options).flags(), args)
 		for _, s := range list {
-			if err == nil && len(s.values) != s.option.args {
-				t.Errorf("%q: %s has %q", args, s.option.long, s.values)
+			if err == nil && len(s.values) != count(s.flag) {
+				t.Errorf("%q: %s has %q", args, s.flag.Name, s.values)
 			}
 		}
 		_, _ = Parse(Defaults(), args, noFiles)
@@ -63,12 +63,12 @@ func FuzzArguments(f *testing.F) {
 	})
 }
 
-// FuzzTimes: no text is a moment that could prolong a lifetime beyond belief.
+// FuzzTimes: no text is a time that is far in the past or the future.
 func FuzzTimes(f *testing.F) {
 	f.Add("2026-03-01 12:30:05.678901")
 	f.Add("1772368205")
 	f.Fuzz(func(t *testing.T, text string) {
-		if at, err := ParseTime(text); err == nil && !at.IsZero() && (at.Unix() < 0 || at.Unix() >= latestMoment) {
+		if at, err := parseTime(text); err == nil && !at.IsZero() && (at.Unix() < 0 || at.Unix() >= maxTime) {
 			t.Errorf("%q: %v", text, at)
 		}
 	})

@@ -2,29 +2,30 @@ package xcauth
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
 	"postern/internal/auth"
 )
 
-// Writer writes a configuration of postern that does what xcauth's options and domains say.
+// Writer writes a configuration of postern equivalent to xcauth's options and domains.
 type Writer struct {
 	DataDir string
-	LogFile string // empty: standard error
+	LogFile string // empty for standard error
 	Listen  bool   // on xcauth's ports
-	// Secret returns the expression that stands for a secret, such as file("..."). name is one
-	// that no other secret has.
+	// Secret returns an expression for a secret, such as file("..."). name is unique among the
+	// secrets.
 	Secret func(name string, secret auth.Secret) string
-	Banner string // what stands at the head, line by line
+	Banner string // comment at the top
 
 	b     strings.Builder
 	names map[server]string
 }
 
-// server is what is asked: one backend block.
+// server identifies a backend block.
 type server struct{ url, secret string }
 
 // Config returns the text of the configuration.
@@ -40,7 +41,7 @@ func (w *Writer) Config(o *Options, domains []Domain) string {
 		w.listeners(o)
 	}
 	w.line("")
-	w.line("# The server for every domain that has none of its own: xcauth's url and secret.")
+	w.line("# The server for every domain without one of its own: xcauth's url and secret.")
 	w.backend("default", o, server{o.URL, o.Secret.Reveal()})
 	for i := range domains {
 		d := &domains[i]
@@ -49,14 +50,12 @@ func (w *Writer) Config(o *Options, domains []Domain) string {
 			w.backend(w.unused(d), o, s)
 		}
 	}
-	sorted := append([]Domain(nil), domains...)
-	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Name < sorted[j].Name })
-	for i := range sorted {
-		w.domain(o, &sorted[i])
+	for _, d := range slices.SortedFunc(slices.Values(domains), func(a, b Domain) int { return strings.Compare(a.Name, b.Name) }) {
+		w.domain(o, &d)
 	}
 	w.line("")
-	w.line("# Every other domain. Name the domains that you serve instead, if you know them: what is")
-	w.line("# named here is all that anybody can ask about.")
+	w.line("# Every other domain. If you know the domains that you serve, name them instead: clients")
+	w.line("# cannot ask about any other then.")
 	w.domain(o, &Domain{Name: "*", URL: o.URL, Secret: o.Secret})
 	w.log(o)
 	return w.b.String()
@@ -71,14 +70,10 @@ func (w *Writer) listeners(o *Options) {
 	w.line("")
 	w.line("# The ports of xcauth's socket units. They listened on [::1], too: for that, repeat a block")
 	w.line(`# with another label, its protocol and address = "[::1]:PORT".`)
-	for _, l := range [...]struct{ name, address, also string }{
-		{"ejabberd", "127.0.0.1:23662", ""},
-		{"generic", "127.0.0.1:23663", ""},
-		{"tcp_table", "127.0.0.1:23665", ""},
-		{"saslauthd", "127.0.0.1:23666", ""},
-	} {
-		w.line("listen %s { address = %s }", Quote(l.name), Quote(l.address))
-	}
+	w.line(`listen "ejabberd" { address = "127.0.0.1:23662" }`)
+	w.line(`listen "generic" { address = "127.0.0.1:23663" }`)
+	w.line(`listen "tcp_table" { address = "127.0.0.1:23665" }`)
+	w.line(`listen "saslauthd" { address = "127.0.0.1:23666" }`)
 	if o.Type != "" {
 		w.line("")
 		w.line("# xcauth was started with type = %s: a server that starts it by itself starts now", o.Type)
@@ -91,12 +86,12 @@ func (w *Writer) backend(name string, o *Options, s server) {
 	w.line("backend \"jsxc\" %s {", Quote(name))
 	w.line("  url             = %s", Quote(s.url))
 	w.line("  secret          = %s", w.Secret(name, auth.NewSecret(s.secret)))
-	w.line("  connect_timeout = %s", span2hcl(o.ConnectTimeout))
-	w.line("  timeout         = %s", span2hcl(max(o.ReadTimeout, o.ConnectTimeout)))
+	w.line("  connect_timeout = %s", duration(o.ConnectTimeout))
+	w.line("  timeout         = %s", duration(max(o.ReadTimeout, o.ConnectTimeout)))
 	w.line("}")
 }
 
-// unused is a name for a domain's backend: that of the server, with a number if it is taken.
+// unused returns a name for a domain's backend: that of the server, with a number if it is taken.
 func (w *Writer) unused(d *Domain) string {
 	host := d.Name
 	if u, err := url.Parse(d.URL); err == nil {
@@ -109,16 +104,9 @@ func (w *Writer) unused(d *Domain) string {
 		return '_'
 	}, strings.ToLower(host))
 	base = base[:min(len(base), 50)]
-	taken := func(name string) bool {
-		for _, n := range w.names {
-			if n == name {
-				return true
-			}
-		}
-		return false
-	}
+	taken := slices.Collect(maps.Values(w.names))
 	name := base
-	for n := 2; taken(name); n++ {
+	for n := 2; slices.Contains(taken, name); n++ {
 		name = fmt.Sprintf("%s_%d", base, n)
 	}
 	return name
@@ -133,9 +121,9 @@ func (w *Writer) domain(o *Options, d *Domain) {
 	}
 	w.line("  cache {")
 	w.line("    storage     = %s", Quote(storage(o.Storage)))
-	w.line("    query_ttl   = %s", span2hcl(o.QueryTTL))
-	w.line("    verify_ttl  = %s", span2hcl(o.VerifyTTL))
-	w.line("    outage_ttl  = %s", span2hcl(o.OutageTTL))
+	w.line("    query_ttl   = %s", duration(o.QueryTTL))
+	w.line("    verify_ttl  = %s", duration(o.VerifyTTL))
+	w.line("    outage_ttl  = %s", duration(o.OutageTTL))
 	w.line("    bcrypt_cost = %d", o.BcryptCost)
 	w.line("  }")
 	if o.Ejabberdctl != "" {
@@ -165,8 +153,8 @@ func (w *Writer) log(o *Options) {
 	w.line("}")
 }
 
-// span2hcl writes a duration in the largest unit that it is a whole number of.
-func span2hcl(d time.Duration) string {
+// duration writes a duration in its largest unit without a remainder.
+func duration(d time.Duration) string {
 	for _, u := range [...]struct {
 		name string
 		unit time.Duration
@@ -178,7 +166,7 @@ func span2hcl(d time.Duration) string {
 	return fmt.Sprintf(`"%dms"`, d.Milliseconds())
 }
 
-// Quote writes text as an HCL string that means just that.
+// Quote returns text as an HCL string.
 func Quote(text string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -206,8 +194,8 @@ func Quote(text string) string {
 	return b.String()
 }
 
-// SocketNames rewrites LISTEN_FDNAMES as xcauth reads it: count sockets, of which those whose
-// name is no protocol speak that of --type.
+// SocketNames rewrites LISTEN_FDNAMES, with xcauth's names, for count sockets. Sockets whose name
+// is not a protocol have that of --type.
 func SocketNames(names string, count int, kind string) string {
 	given := strings.Split(names, ":")
 	list := make([]string, 0, max(count, 0))

@@ -8,8 +8,8 @@ import (
 	"postern/internal/auth"
 )
 
-// TestAFlagMayHaveAComment: ConfigArgParse takes the comment behind a flag for its value, and
-// refuses the file.
+// TestAFlagMayHaveAComment: ConfigArgParse takes a comment after a flag for its value, and refuses
+// the file.
 func TestAFlagMayHaveAComment(t *testing.T) {
 	for _, line := range []string{"debug # all of it", "debug\t; all", "--debug   #"} {
 		entries, err := parseConfig(line)
@@ -44,7 +44,7 @@ func TestValues(t *testing.T) {
 		{"--cache-query-ttl 0", func(o *Options) bool { return o.QueryTTL == 0 }, ""},
 		{"--cache-verification-ttl 2d", func(o *Options) bool { return o.VerifyTTL == 48*time.Hour }, ""},
 		{"--cache-unreachable-ttl 2w", func(o *Options) bool { return o.OutageTTL == 14*24*time.Hour }, ""},
-		{"--cache-unreachable-ttl 99999999999999w", func(o *Options) bool { return o.OutageTTL == longestSpan }, ""},
+		{"--cache-unreachable-ttl 99999999999999w", func(o *Options) bool { return o.OutageTTL == maxTimespan }, ""},
 		{"--cache-query-ttl -1", nil, "timespan"},
 		{"--cache-query-ttl 1.5h", nil, "timespan"},
 		{"--cache-query-ttl h", nil, "timespan"},
@@ -67,7 +67,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestFaultsShowNoSecret: what is refused may be a password in the wrong place.
+// TestFaultsShowNoSecret: an unknown argument may be a misplaced password.
 func TestFaultsShowNoSecret(t *testing.T) {
 	for _, args := range [][]string{
 		{"cAnArY"}, {"-s", "x", "cAnArY"}, {"--sekret=cAnArY"}, {"-A", "u", "d", "-dcAnArY"}, {"-A", "u", "-KcAnArY"},
@@ -86,20 +86,20 @@ func TestTimes(t *testing.T) {
 		"2026-03-01 12:30:05", "2026-03-01T12:30:05", "2026-03-01 12:30:05+00:00", "2026-03-01T12:30:05Z",
 		"2026-03-01 13:30:05+01:00", "1772368205", "1772368205.0", " 2026-03-01 12:30:05 ",
 	} {
-		if got, err := ParseTime(text); err != nil || !got.Equal(want) {
+		if got, err := parseTime(text); err != nil || !got.Equal(want) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	if got, err := ParseTime("2026-03-01 12:30:05.678901"); err != nil || got.Sub(want) != 678901*time.Microsecond {
+	if got, err := parseTime("2026-03-01 12:30:05.678901"); err != nil || got.Sub(want) != 678901*time.Microsecond {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, text := range []string{"", "None"} {
-		if got, err := ParseTime(text); err != nil || !got.IsZero() {
+		if got, err := parseTime(text); err != nil || !got.IsZero() {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "2026-13-01 00:00:00", "-5", "NaN", "1e300", "0001-01-01 00:00:00", "datetime('now')"} {
-		if got, err := ParseTime(text); err == nil {
+		if got, err := parseTime(text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
@@ -145,7 +145,7 @@ func TestEjabberdAuth(t *testing.T) {
 	}
 }
 
-func TestTypeOf(t *testing.T) {
+func TestGuessType(t *testing.T) {
 	for args, want := range map[string]string{
 		"-t ejabberd -x": "ejabberd", "--type=prosody": "prosody", "-tpostfix": "postfix", "-t=generic": "generic", "-d -t": "", "": "",
 	} {

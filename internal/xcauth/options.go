@@ -1,13 +1,32 @@
-// Package xcauth understands what xcauth, its predecessors and kongo2002's ejabberd-auth leave
-// behind: their command lines and configuration files, SQLite tables and Berkeley DB dumps
-// (PROTOCOLS 6). It is pure: files are read by the caller.
+// Package xcauth reads what xcauth, its versions before 2 and kongo2002's ejabberd-auth left on a
+// machine, so that postern can take their place: started under their names with their command
+// lines, or once by `postern import xcauth`.
+//
+// Options are xcauth's settings. [Parse] reads a command line and configuration files as Python's
+// argparse and ConfigArgParse do, with their abbreviations, precedence and messages, because both
+// are found in ejabberd's and systemd's configuration and must go on working. [Writer] turns the
+// options and xcauth's domain table into a configuration of postern.
+//
+// [Data] collects the rows of xcauth's SQLite database ([Data.AddRow]) or of the Berkeley DB files
+// of older versions ([ReadDump], [Data.AddRecord]): domains with a server of their own, cached
+// password hashes with the times of their verification, and the shared rosters that ejabberd was
+// given. Rows are validated one by one. One that cannot be used is reported in Skipped instead of
+// ending the import: old databases hold years of mistyped names.
+//
+// Nothing here touches a file: callers read and write. No error shows a value, since a misplaced
+// one may be a password.
 package xcauth
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"postern/internal/auth"
 )
@@ -16,7 +35,7 @@ import (
 type Options struct {
 	URL    string
 	Secret auth.Secret
-	Type   string // as written: generic, prosody, ejabberd, saslauthd or postfix; empty: none
+	Type   string // as written: generic, prosody, ejabberd, saslauthd or postfix; may be empty
 
 	DB                          string // the SQLite database
 	DomainDB, CacheDB, RosterDB string // Berkeley DB files of versions before 2
@@ -31,18 +50,18 @@ type Options struct {
 	VerifyTTL                   time.Duration
 	OutageTTL                   time.Duration
 	BcryptCost                  int    // of hashes in the database
-	Ejabberdctl                 string // empty: no shared rosters
+	Ejabberdctl                 string // empty for no shared rosters
 
 	Test          auth.Operation // of -A, -I or -R, or OpUnknown
 	User, Domain  string
 	Password      auth.Secret
 	Help, Version bool
 
-	ConfigFile string   // as named on the command line; empty: none
-	Warnings   []string // about what has no effect here
+	ConfigFile string   // as named on the command line; may be empty
+	Warnings   []string // about settings without effect
 }
 
-// UsageError is a fault of a command line or a configuration file.
+// UsageError is an error in a command line or a configuration file.
 type UsageError struct{ text string }
 
 // Error implements error.
@@ -50,133 +69,91 @@ func (e *UsageError) Error() string { return e.text }
 
 func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
-// option is one of xcauth's options.
-type option struct {
-	long  string
-	short byte
-	args  int // values that it takes; 0: a flag
-	set   func(o *Options, values []string) error
-	exact bool // of a version before 2: only the whole name is meant
-}
-
-// text is an option that fills a field with its value.
-func text(long string, short byte, field func(*Options) *string) option {
-	return option{long: long, short: short, args: 1, set: func(o *Options, v []string) error {
-		*field(o) = v[0]
-		return nil
-	}}
-}
-
-// flag is an option that takes no value.
-func flag(long string, short byte, field func(*Options) *bool) option {
-	return option{long: long, short: short, set: func(o *Options, _ []string) error {
-		*field(o) = true
-		return nil
-	}}
-}
-
-// span is an option whose value is a timespan.
-func span(long string, field func(*Options) *time.Duration) option {
-	return option{long: long, args: 1, set: func(o *Options, v []string) (err error) {
-		*field(o), err = ParseSpan(v[0])
-		return err
-	}}
-}
-
-// choice is an option whose value is one of some words.
-func choice(long string, short byte, field func(*Options) *string, words ...string) option {
-	return option{long: long, short: short, args: 1, set: func(o *Options, v []string) error {
-		for _, w := range words {
-			if v[0] == w {
-				*field(o) = w
-				return nil
-			}
-		}
-		return usage("%q is not one of %s", v[0], strings.Join(words, ", "))
-	}}
-}
-
-// test is a one-shot test.
-func test(long string, short byte, op auth.Operation, args int) option {
-	return option{long: long, short: short, args: args, set: func(o *Options, v []string) error {
-		if o.Test == auth.OpNone || rank(op) < rank(o.Test) {
-			o.Test, o.User, o.Domain, o.Password = op, v[0], v[1], auth.Secret{}
-			if args == 3 {
-				o.Password = auth.NewSecret(v[2])
-			}
-		}
-		return nil
-	}}
-}
-
-// rank is the order in which xcauth looks at its tests, of which it makes one.
-func rank(op auth.Operation) int {
-	switch op {
-	case auth.OpIsUser:
-		return 0
-	case auth.OpRoster:
-		return 1
-	}
-	return 2
-}
-
-// ignored is an option that makes no sense any more.
-func ignored(long string, short byte, args int, why string) option {
-	return option{long: long, short: short, args: args, set: func(o *Options, _ []string) error {
-		o.warn("--%s has no effect: %s", long, why)
-		return nil
-	}}
-}
-
 func (o *Options) warn(format string, args ...any) {
 	o.Warnings = append(o.Warnings, fmt.Sprintf(format, args...))
 }
 
-// options is everything that a command line may say.
-var options = []option{
-	flag("help", 'h', func(o *Options) *bool { return &o.Help }),
-	flag("version", 0, func(o *Options) *bool { return &o.Version }),
-	text("config-file", 'c', func(o *Options) *string { return &o.ConfigFile }),
-	text("url", 'u', func(o *Options) *string { return &o.URL }),
-	{long: "secret", short: 's', args: 1, set: setSecret},
-	choice("type", 't', func(o *Options) *string { return &o.Type },
-		"generic", "prosody", "ejabberd", "saslauthd", "postfix"),
-	text("db", 0, func(o *Options) *string { return &o.DB }),
-	text("domain-db", 'b', func(o *Options) *string { return &o.DomainDB }),
-	text("cache-db", 0, func(o *Options) *string { return &o.CacheDB }),
-	text("shared-roster-db", 0, func(o *Options) *string { return &o.RosterDB }),
-	text("log", 'l', func(o *Options) *string { return &o.Log }),
-	flag("debug", 'd', func(o *Options) *bool { return &o.Debug }),
-	flag("interactive", 'i', func(o *Options) *bool { return &o.Interactive }),
-	{long: "timeout", args: 1, set: setTimeout},
-	choice("cache-storage", 0, func(o *Options) *string { return &o.Storage }, "none", "memory", "db"),
-	span("cache-query-ttl", func(o *Options) *time.Duration { return &o.QueryTTL }),
-	span("cache-verification-ttl", func(o *Options) *time.Duration { return &o.VerifyTTL }),
-	span("cache-unreachable-ttl", func(o *Options) *time.Duration { return &o.OutageTTL }),
-	{long: "cache-bcrypt-rounds", args: 1, set: setRounds},
-	text("ejabberdctl", 0, func(o *Options) *string { return &o.Ejabberdctl }),
-	test("auth-test", 'A', auth.OpAuth, 3),
-	test("isuser-test", 'I', auth.OpIsUser, 2),
-	test("roster-test", 'R', auth.OpRoster, 2),
-	ignored("update-roster", 'T', 0, "rosters are kept after logins"),
-	older(ignored("per-domain-config", 0, 1, "enter its domains into the database")),
-	older(ignored("shared-roster-domain", 0, 1, "groups are made in the domain of who logs in")),
+// flags returns all options of a command line, which set the fields of o. The usage of a flag is
+// what Usage prints for its value. Hidden flags are those that version 2 of xcauth does not have.
+func (o *Options) flags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("xcauth", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.BoolVarP(&o.Help, "help", "h", o.Help, "")
+	fs.BoolVar(&o.Version, "version", o.Version, "")
+	fs.StringVarP(&o.ConfigFile, "config-file", "c", o.ConfigFile, "FILE")
+	fs.StringVarP(&o.URL, "url", "u", o.URL, "URL")
+	fs.FuncP("secret", "s", "SECRET", func(v string) error { o.Secret = auth.NewSecret(v); return nil })
+	fs.FuncP("type", "t", "generic|prosody|ejabberd|saslauthd|postfix", oneOf(&o.Type, "generic", "prosody", "ejabberd", "saslauthd", "postfix"))
+	fs.StringVar(&o.DB, "db", o.DB, "DB")
+	fs.StringVarP(&o.DomainDB, "domain-db", "b", o.DomainDB, "DB")
+	fs.StringVar(&o.CacheDB, "cache-db", o.CacheDB, "DB")
+	fs.StringVar(&o.RosterDB, "shared-roster-db", o.RosterDB, "DB")
+	fs.StringVarP(&o.Log, "log", "l", o.Log, "LOG")
+	fs.BoolVarP(&o.Debug, "debug", "d", o.Debug, "")
+	fs.BoolVarP(&o.Interactive, "interactive", "i", o.Interactive, "")
+	fs.Func("timeout", "CONNECT,READ", o.setTimeout)
+	fs.Func("cache-storage", "none|memory|db", oneOf(&o.Storage, "none", "memory", "db"))
+	fs.Func("cache-query-ttl", "TTL", timespan(&o.QueryTTL))
+	fs.Func("cache-verification-ttl", "TTL", timespan(&o.VerifyTTL))
+	fs.Func("cache-unreachable-ttl", "TTL", timespan(&o.OutageTTL))
+	fs.Func("cache-bcrypt-rounds", "N", o.setRounds)
+	fs.StringVar(&o.Ejabberdctl, "ejabberdctl", o.Ejabberdctl, "EJABBERDCTL")
+	fs.VarP(multiple{3, o.setTest(auth.OpAuth)}, "auth-test", "A", "USER DOMAIN PASSWORD")
+	fs.VarP(multiple{2, o.setTest(auth.OpIsUser)}, "isuser-test", "I", "USER DOMAIN")
+	fs.VarP(multiple{2, o.setTest(auth.OpRoster)}, "roster-test", "R", "USER DOMAIN")
+	fs.BoolFuncP("update-roster", "T", "", o.ignored("update-roster", "rosters are kept after logins"))
+	fs.Func("per-domain-config", "", o.ignored("per-domain-config", "enter its domains into the database"))
+	fs.Func("shared-roster-domain", "", o.ignored("shared-roster-domain", "groups are made in the domain of who logs in"))
+	fs.Lookup("per-domain-config").Hidden = true
+	fs.Lookup("shared-roster-domain").Hidden = true
+	return fs
 }
 
-// older marks an option that version 2 does not have.
-func older(o option) option {
-	o.exact = true
-	return o
+// timespan returns the setter of an option whose value is a timespan.
+func timespan(field *time.Duration) func(string) error {
+	return func(v string) (err error) {
+		*field, err = parseTimespan(v)
+		return err
+	}
 }
 
-func setSecret(o *Options, v []string) error {
-	o.Secret = auth.NewSecret(v[0])
-	return nil
+// oneOf returns the setter of an option whose value is one of some words.
+func oneOf(field *string, words ...string) func(string) error {
+	return func(v string) error {
+		if !slices.Contains(words, v) {
+			return usage("%q is not one of %s", v, strings.Join(words, ", "))
+		}
+		*field = v
+		return nil
+	}
+}
+
+// setTest returns the setter of a one-shot test. Of several tests xcauth makes one: isuser before
+// roster before auth.
+func (o *Options) setTest(op auth.Operation) func([]string) error {
+	rank := map[auth.Operation]int{auth.OpIsUser: 1, auth.OpRoster: 2, auth.OpAuth: 3, auth.OpNone: 4}
+	return func(v []string) error {
+		if rank[op] < rank[o.Test] {
+			o.Test, o.User, o.Domain, o.Password = op, v[0], v[1], auth.Secret{}
+			if op == auth.OpAuth {
+				o.Password = auth.NewSecret(v[2])
+			}
+		}
+		return nil
+	}
+}
+
+// ignored returns the setter of an option that is obsolete.
+func (o *Options) ignored(name, why string) func(string) error {
+	return func(string) error {
+		o.warn("--%s has no effect: %s", name, why)
+		return nil
+	}
 }
 
 // setTimeout reads "CONNECT,READ", or one number for both, in seconds.
-func setTimeout(o *Options, v []string) error {
-	connect, read, two := strings.Cut(strings.Trim(v[0], "()"), ",")
+func (o *Options) setTimeout(v string) error {
+	connect, read, two := strings.Cut(strings.Trim(v, "()"), ",")
 	if !two {
 		read = connect
 	}
@@ -185,7 +162,7 @@ func setTimeout(o *Options, v []string) error {
 		o.ReadTimeout, err = seconds(read)
 	}
 	if err != nil {
-		return usage("%q is not a number of seconds, or two with a comma between", v[0])
+		return usage("%q is not a number of seconds, or two separated by a comma", v)
 	}
 	return nil
 }
@@ -199,14 +176,14 @@ func seconds(text string) (time.Duration, error) {
 }
 
 // setRounds reads "DATABASE,MEMORY", or one number for both.
-func setRounds(o *Options, v []string) error {
-	disk, memory, two := strings.Cut(strings.Trim(v[0], "()"), ",")
+func (o *Options) setRounds(v string) error {
+	disk, memory, two := strings.Cut(strings.Trim(v, "()"), ",")
 	cost, err := strconv.Atoi(strings.TrimSpace(disk))
 	if err == nil && two {
 		_, err = strconv.Atoi(strings.TrimSpace(memory))
 	}
 	if err != nil || cost < 4 || cost > 31 {
-		return usage("%q is not a number of rounds from 4 to 31, or two with a comma between", v[0])
+		return usage("%q is not a number of rounds from 4 to 31, or two separated by a comma", v)
 	}
 	if o.BcryptCost = cost; cost > 16 {
 		o.BcryptCost = 16
@@ -215,12 +192,12 @@ func setRounds(o *Options, v []string) error {
 	return nil
 }
 
-// longestSpan is the longest lifetime that is kept: ten years.
-const longestSpan = 3650 * 24 * time.Hour
+// maxTimespan is the longest lifetime: ten years.
+const maxTimespan = 3650 * 24 * time.Hour
 
-// ParseSpan reads a timespan: a whole number with one of the units s, m, h, d and w, or none,
-// which means seconds.
-func ParseSpan(text string) (time.Duration, error) {
+// parseTimespan reads a whole number with one of the units s, m, h, d and w, or none, which means
+// seconds.
+func parseTimespan(text string) (time.Duration, error) {
 	number, unit := strings.TrimSpace(text), time.Second
 	for _, u := range [...]struct {
 		name string
@@ -235,13 +212,13 @@ func ParseSpan(text string) (time.Duration, error) {
 	if err != nil || n < 0 {
 		return 0, usage("%q is not a timespan: write a whole number with s, m, h, d or w", text)
 	}
-	if n > int64(longestSpan/unit) {
-		return longestSpan, nil
+	if n > int64(maxTimespan/unit) {
+		return maxTimespan, nil
 	}
 	return time.Duration(n) * unit, nil
 }
 
-// Protocol is postern's name of a type of xcauth's.
+// Protocol returns postern's name for one of xcauth's protocol types.
 func Protocol(kind string) string {
 	switch kind {
 	case "prosody":
@@ -250,4 +227,99 @@ func Protocol(kind string) string {
 		return "tcp_table"
 	}
 	return kind
+}
+
+// DefaultConfigs returns the files that xcauth reads if they exist, besides the one named with -c.
+// The later one has priority.
+func DefaultConfigs() []string { return []string{"/etc/xcauth.conf", "/etc/external_cloud.conf"} }
+
+// Defaults returns xcauth's defaults.
+func Defaults() Options {
+	return Options{
+		DB: "/var/lib/xcauth/xcauth.sqlite3", Log: "/var/log/xcauth", Storage: "none",
+		ConnectTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour, OutageTTL: 7 * 24 * time.Hour, BcryptCost: 12,
+	}
+}
+
+// Parse reads a command line without the program's name, and configuration files through read: the
+// one named with -c, which must exist, and others, which need not. The command line has priority
+// over -c, and that over the others. base are the defaults. Errors say what to write, and never
+// show a value that may be secret.
+func Parse(base Options, args []string, read func(file string) ([]byte, error), others ...string) (*Options, error) {
+	o := &base
+	fs := o.flags()
+	given, err := arguments(fs, args)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range given {
+		if s.flag.Name == "help" || s.flag.Name == "version" {
+			return o, s.apply()
+		}
+		if s.flag.Name == "config-file" {
+			o.ConfigFile = s.values[0]
+		}
+	}
+	list, err := o.files(fs, read, others)
+	if err != nil {
+		return nil, err
+	}
+	last := map[*pflag.Flag]setting{}
+	for _, s := range append(list, given...) {
+		last[s.flag] = s
+	}
+	fs.VisitAll(func(f *pflag.Flag) {
+		if s, ok := last[f]; ok && err == nil {
+			err = s.apply()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// files reads the configuration files in order of increasing priority.
+func (o *Options) files(fs *pflag.FlagSet, read func(string) ([]byte, error), names []string) (list []setting, err error) {
+	if o.ConfigFile != "" {
+		names = append(names[:len(names):len(names)], o.ConfigFile)
+	}
+	for i, name := range names {
+		data, err := read(name)
+		if errors.Is(err, os.ErrNotExist) && (i < len(names)-1 || o.ConfigFile == "") {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("configuration file %s: %w", name, err)
+		}
+		entries, err := parseConfig(string(data))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		more, warnings, err := settings(fs, entries)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, w := range warnings {
+			o.warn("%s: %s", name, w)
+		}
+		list = append(list, more...)
+	}
+	return list, nil
+}
+
+// Complete reports required options that are missing.
+func (o *Options) Complete() error {
+	switch {
+	case o.URL == "" && o.Secret.Empty():
+		return usage("the following arguments are required: --url/-u, --secret/-s")
+	case o.URL == "":
+		return usage("the following arguments are required: --url/-u")
+	case o.Secret.Empty():
+		return usage("the following arguments are required: --secret/-s")
+	case !plainSecret(o.Secret.Reveal()):
+		return usage("argument --secret/-s: it is not a line of text")
+	}
+	return nil
 }

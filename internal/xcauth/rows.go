@@ -20,7 +20,7 @@ type Domain struct {
 	URL           string
 	Secret        auth.Secret
 	AuthDomain    string // the domain's name at the server; empty: its own
-	Contact       string // of who registered it
+	Contact       string // address of the person who registered it
 	First, Latest time.Time
 }
 
@@ -33,7 +33,7 @@ type Account struct {
 	Used  time.Time // last used
 }
 
-// RosterUser is what ejabberd was told of a user.
+// RosterUser is a user of ejabberd's shared rosters.
 type RosterUser struct {
 	ID     auth.Identity
 	Named  bool
@@ -41,8 +41,8 @@ type RosterUser struct {
 	Groups []string // of the user's own logins; sorted
 }
 
-// Group is what ejabberd was to be told of a group of a domain: xcauth noted it even if that
-// failed.
+// Group is a shared roster group as xcauth recorded it. ejabberd may have another version, since
+// xcauth recorded it even if ejabberd did not accept it.
 type Group struct {
 	Name, Domain string
 	Members      []string // addresses as written, sorted
@@ -51,7 +51,7 @@ type Group struct {
 // Skipped is a row that cannot be used.
 type Skipped struct{ Table, Key, Why string }
 
-// Data is everything that was found. The zero value is ready for use.
+// Data is the content of a database. The zero value is empty and ready for use.
 type Data struct {
 	Domains     []Domain
 	Accounts    []Account
@@ -68,13 +68,13 @@ const (
 	TableGroups      = "rostergroups"
 )
 
-// Text is a value that may be missing.
+// Text is a value that may be NULL.
 type Text struct {
 	Value string
 	Valid bool
 }
 
-// Columns are those of a table that matter here, the key first.
+// Columns returns the columns of a table that AddRow needs, the key first.
 func Columns(table string) []string {
 	switch table {
 	case TableDomains:
@@ -89,10 +89,10 @@ func Columns(table string) []string {
 	return nil
 }
 
-// Tables are those of the database.
+// Tables returns the tables of the database.
 func Tables() []string { return []string{TableDomains, TableAccounts, TableRosterUsers, TableGroups} }
 
-// AddRow takes a row of a table, with the values of Columns.
+// AddRow adds a row of a table, with the values of Columns.
 func (d *Data) AddRow(table string, row []Text) {
 	if len(row) != len(Columns(table)) || len(row) == 0 {
 		return
@@ -130,7 +130,7 @@ func (d *Data) addDomain(v []string) error {
 		return err
 	}
 	if name == "*" {
-		return errors.New("no domain is called so")
+		return errors.New("it is not a domain")
 	}
 	if err := CheckURL(v[2]); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (d *Data) addDomain(v []string) error {
 	case v[1] == "":
 		return errors.New("it has no secret")
 	case !plainSecret(v[1]):
-		return errors.New("its secret is no line of text")
+		return errors.New("its secret is not a line of text")
 	case v[3] == v[0] || v[3] == name:
 		row.AuthDomain = ""
 	case v[3] != "":
@@ -148,33 +148,31 @@ func (d *Data) addDomain(v []string) error {
 			return fmt.Errorf("authdomain: %w", err)
 		}
 	}
-	row.First, _ = ParseTime(v[5])
-	row.Latest, _ = ParseTime(v[6])
-	for i := range d.Domains {
-		if d.Domains[i].Name == name {
-			return errors.New("another row names the same domain in another spelling")
-		}
+	row.First, _ = parseTime(v[5])
+	row.Latest, _ = parseTime(v[6])
+	if slices.ContainsFunc(d.Domains, func(other Domain) bool { return other.Name == name }) {
+		return errors.New("another row has the same domain in another spelling")
 	}
 	d.Domains = append(d.Domains, row)
 	return nil
 }
 
-// plainSecret reports whether a secret can stand in a configuration.
+// plainSecret reports whether a configuration can hold a secret.
 func plainSecret(text string) bool {
 	return auth.CheckSecret(text) == nil && !strings.ContainsAny(text, "\r\n")
 }
 
-// CheckURL reports why a server cannot be asked at an address. The address may hold a password
-// and is not shown.
+// CheckURL reports why a URL cannot be a backend's. Its errors do not show the URL, which may hold
+// a password.
 func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil, !utf8.ValidString(text), u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
 		return errors.New("its URL is not an absolute http or https URL")
 	case u.User != nil:
-		return errors.New("its URL holds a user name or password, which would be logged")
+		return errors.New("its URL has a user name or password, which would be logged")
 	case strings.Contains(text, "#"):
-		return errors.New("its URL holds a fragment")
+		return errors.New("its URL has a fragment")
 	}
 	return nil
 }
@@ -188,13 +186,13 @@ func (d *Data) addAccount(jid, hash, first, last, used string) error {
 		return passhash.ErrHash
 	}
 	row := Account{ID: id, Hash: hash}
-	if row.Last, err = ParseTime(last); err != nil || row.Last.IsZero() {
+	if row.Last, err = parseTime(last); err != nil || row.Last.IsZero() {
 		return fmt.Errorf("when the server last verified it: %w", errors.Join(err, errTime))
 	}
-	if row.First, err = ParseTime(first); err != nil || row.First.IsZero() || row.First.After(row.Last) {
+	if row.First, err = parseTime(first); err != nil || row.First.IsZero() || row.First.After(row.Last) {
 		row.First = row.Last
 	}
-	if row.Used, err = ParseTime(used); err != nil || row.Used.Before(row.Last) {
+	if row.Used, err = parseTime(used); err != nil || row.Used.Before(row.Last) {
 		row.Used = row.Last
 	}
 	d.Accounts = append(d.Accounts, row)
@@ -231,8 +229,7 @@ func (d *Data) rosterUser(id auth.Identity) *RosterUser {
 	return p
 }
 
-// addGroup takes a group, whose key is NAME@DOMAIN. Members that cannot be addresses are left
-// out, as they can be in no group.
+// addGroup adds a group, whose key is NAME@DOMAIN. It leaves out members that are not addresses.
 func (d *Data) addGroup(key, members string) error {
 	i := strings.LastIndexByte(key, '@')
 	if i <= 0 {
@@ -257,12 +254,12 @@ func (d *Data) addGroup(key, members string) error {
 	return nil
 }
 
-// splitList splits a list that is joined with tabs.
+// splitList splits a list separated by tabs.
 func splitList(text string) []string {
 	return slices.DeleteFunc(strings.Split(text, "\t"), func(s string) bool { return s == "" })
 }
 
-// identity reads user@domain, split at the last '@' as postern reads all addresses.
+// identity parses user@domain. It splits at the last '@', as postern does everywhere.
 func identity(jid string) (auth.Identity, error) {
 	i := strings.LastIndexByte(jid, '@')
 	if i < 0 {
@@ -271,10 +268,77 @@ func identity(jid string) (auth.Identity, error) {
 	return auth.NewIdentity(jid[:i], jid[i+1:])
 }
 
-// colonless turns user:domain, as Berkeley DB keys have it, into user@domain.
+// colonless turns user:domain, the form of Berkeley DB keys, into user@domain.
 func colonless(key string) string {
 	if i := strings.LastIndexByte(key, ':'); i >= 0 && !strings.Contains(key, "@") {
 		return key[:i] + "@" + key[i+1:]
 	}
 	return key
+}
+
+// AddRecord adds a record of one of the Berkeley DB files of versions before 2. The record itself
+// shows which file it is from:
+//
+//	user:domain         hash TAB first TAB remote TAB any TAB rest
+//	domain              secret TAB url TAB authdomain [TAB extra]
+//	FNC:user:domain     full name
+//	LIG:user:domain     groups of the user
+//	RGC:group:domain    members of the group
+//	RH:user:domain      hash of a response, which is not needed
+func (d *Data) AddRecord(key, value string) {
+	fields := strings.Split(value, "\t")
+	kind, rest, _ := strings.Cut(key, ":")
+	var err error
+	table := TableRosterUsers
+	switch {
+	case key == "" && value == "":
+		return // versions before 2 marked a database like this as not to be used
+	case passhash.Check(fields[0]) == nil && len(fields) >= 4:
+		table, err = TableAccounts, d.addAccount(colonless(key), fields[0], fields[1], fields[2], fields[3])
+	case kind == "RH" || kind == "CACHE":
+		return
+	case kind == "FNC" && rest != "":
+		err = d.addRosterUser(colonless(rest), Text{value, true}, Text{})
+	case kind == "LIG" && rest != "":
+		err = d.addRosterUser(colonless(rest), Text{}, Text{value, true})
+	case kind == "RGC" && rest != "":
+		table, err = TableGroups, d.addGroup(colonless(rest), value)
+	case len(fields) >= 2 && !strings.Contains(key, ":"):
+		row := []string{key, fields[0], fields[1], "", "", "", ""}
+		if len(fields) >= 3 {
+			row[3] = fields[2]
+		}
+		table, err = TableDomains, d.addDomain(row)
+	default:
+		table, err = "record", errors.New("not a kind of record that xcauth has")
+	}
+	if err != nil {
+		d.skip(table, key, err)
+	}
+}
+
+var errTime = errors.New("it is not a time")
+
+// maxTime is the latest time that is accepted, in Unix seconds: in the year 2242.
+const maxTime = 1 << 33
+
+// parseTime reads a time as SQLite and Python write it: UTC text with a space or a T, with or
+// without a fraction and a zone, or Unix seconds. Empty text is the zero time.
+func parseTime(text string) (time.Time, error) {
+	text = strings.TrimSpace(text)
+	if text == "" || text == "None" {
+		return time.Time{}, nil
+	}
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		if !(n >= 0 && n < maxTime) {
+			return time.Time{}, errTime
+		}
+		return time.UnixMilli(int64(n * 1000)).UTC(), nil
+	}
+	for _, form := range [...]string{time.DateTime, "2006-01-02T15:04:05", time.DateTime + "Z07:00", time.RFC3339} {
+		if t, err := time.Parse(form, text); err == nil && t.Year() >= 1970 && t.Unix() < maxTime {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, errTime
 }

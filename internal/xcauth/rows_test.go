@@ -21,7 +21,7 @@ func texts(values ...string) []Text {
 }
 
 func moment(text string) time.Time {
-	t, _ := ParseTime(text)
+	t, _ := parseTime(text)
 	return t
 }
 
@@ -37,11 +37,11 @@ func TestDomainRows(t *testing.T) {
 		{[]string{"a.example", "s", "http://c/x", "a.example", "NULL", "NULL", "rubbish"}, Domain{Name: "a.example", URL: "http://c/x"}, ""},
 		{[]string{"a.example", "s", "http://c/x", "", "", "", ""}, Domain{Name: "a.example", URL: "http://c/x"}, ""},
 		{[]string{"", "s", "http://c/x", "", "", "", ""}, Domain{}, "empty domain"},
-		{[]string{"*", "s", "http://c/x", "", "", "", ""}, Domain{}, "no domain is called so"},
+		{[]string{"*", "s", "http://c/x", "", "", "", ""}, Domain{}, "it is not a domain"},
 		{[]string{"a b", "s", "http://c/x", "", "", "", ""}, Domain{}, "in domain"},
 		{[]string{"a.example", "NULL", "http://c/x", "", "", "", ""}, Domain{}, "no secret"},
-		{[]string{"a.example", "\xff", "http://c/x", "", "", "", ""}, Domain{}, "no line of text"},
-		{[]string{"a.example", "s\nt", "http://c/x", "", "", "", ""}, Domain{}, "no line of text"},
+		{[]string{"a.example", "\xff", "http://c/x", "", "", "", ""}, Domain{}, "not a line of text"},
+		{[]string{"a.example", "s\nt", "http://c/x", "", "", "", ""}, Domain{}, "not a line of text"},
 		{[]string{"a.example", "s", "http://c/\xff", "", "", "", ""}, Domain{}, "URL is not"},
 		{[]string{"a.example", "s", "NULL", "", "", "", ""}, Domain{}, "URL is not"},
 		{[]string{"a.example", "s", "ftp://c/x", "", "", "", ""}, Domain{}, "URL is not"},
@@ -137,7 +137,7 @@ func TestRosterRows(t *testing.T) {
 	}
 }
 
-// TestLegacyRecords: the records of all three Berkeley DB files, told apart by themselves.
+// TestLegacyRecords: the records of all three Berkeley DB files are recognised by themselves.
 func TestLegacyRecords(t *testing.T) {
 	var d Data
 	for _, r := range [][2]string{

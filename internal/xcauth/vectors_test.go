@@ -23,11 +23,10 @@ func vectors(t *testing.T, file string, into any) {
 	}
 }
 
-// noFiles is a machine without configuration files.
+// noFiles reads from a machine without configuration files.
 func noFiles(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
-// TestArgumentsAsArgparse holds the reader of command lines against what Python's argparse 3.11
-// makes of the same ones.
+// TestArgumentsAsArgparse compares command lines with the results of Python's argparse 3.11.
 func TestArgumentsAsArgparse(t *testing.T) {
 	var cases []struct {
 		Name   string
@@ -38,7 +37,7 @@ func TestArgumentsAsArgparse(t *testing.T) {
 	vectors(t, "arguments.json", &cases)
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			list, err := arguments(c.Args)
+			list, err := arguments(new(Options).flags(), c.Args)
 			if err == nil {
 				_, err = Parse(Defaults(), c.Args, func(string) ([]byte, error) { return nil, nil })
 			}
@@ -53,12 +52,12 @@ func TestArgumentsAsArgparse(t *testing.T) {
 			}
 			got := map[string]any{}
 			for _, s := range list {
-				name := strings.ReplaceAll(s.option.long, "-", "_")
+				name := strings.ReplaceAll(s.flag.Name, "-", "_")
 				switch {
 				case name == "update_roster":
-				case s.option.args == 0:
+				case count(s.flag) == 0:
 					got[name] = true
-				case s.option.args == 1:
+				case count(s.flag) == 1:
 					got[name] = s.values[0]
 				default:
 					words := []any{}
@@ -75,8 +74,8 @@ func TestArgumentsAsArgparse(t *testing.T) {
 	}
 }
 
-// TestLinesAsConfigArgParse holds the reader of configuration files against what
-// ConfigArgParse's grammar makes of the same lines.
+// TestLinesAsConfigArgParse compares lines of configuration files with the results of
+// ConfigArgParse's grammar.
 func TestLinesAsConfigArgParse(t *testing.T) {
 	var cases []struct {
 		Line           string

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Codes of the API that are no HTTP status.
+// Codes of the API that are not HTTP statuses.
 const (
 	serverError  = 996
 	unauthorised = 997
@@ -21,8 +21,8 @@ const (
 // object is a PHP array with keys.
 type object map[string]any
 
-// php gives an array the form that PHP's json_encode does: a list where the keys are 0, 1, 2
-// and so on, an empty one too.
+// php gives an array the form of PHP's json_encode: a list if it is empty or the keys are 0, 1, 2 and
+// so on.
 func php(entries object) any {
 	list := make([]any, len(entries))
 	for i := range list {
@@ -35,7 +35,7 @@ func php(entries object) any {
 	return list
 }
 
-// reply writes an answer of the API.
+// reply writes a response of the API.
 func reply(w http.ResponseWriter, code int, message string, data any) {
 	status := code
 	switch {
@@ -67,7 +67,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path, api := strings.CutPrefix(r.URL.EscapedPath(), "/ocs/v2.php/")
-	name, _, _ := basicAuth(r)
+	name, _, _ := r.BasicAuth()
 	s.requests = append(s.requests, strings.TrimSpace(r.Method+" "+path+" "+name))
 	switch {
 	case s.state.Instead != nil && s.state.Instead(w, r):
@@ -92,7 +92,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// call logs in, if it is asked to, and finds the route.
+// call handles the login, if there is one, and finds the route.
 func (s *Server) call(w http.ResponseWriter, r *http.Request, path string) {
 	user, came := s.login(r)
 	switch {
@@ -131,12 +131,12 @@ func (s *Server) capabilities(w http.ResponseWriter, r *http.Request) {
 
 func admin(u *User) bool { return slices.Contains(u.Groups, "admin") }
 
-// sees reports whether one account may look at another.
+// sees reports whether one account may see another.
 func sees(by, u *User) bool {
 	return admin(by) || slices.ContainsFunc(u.Groups, func(g string) bool { return slices.Contains(by.Administers, g) })
 }
 
-// account is what one account is told of another.
+// account describes an account, as far as another one may see it.
 func account(by, u *User) object {
 	out := object{"id": u.ID, "displayname": u.Name, "display-name": u.Name, "email": u.Mail,
 		"groups": append([]string{}, u.Groups...), "subadmin": append([]string{}, u.Administers...)}
@@ -146,11 +146,11 @@ func account(by, u *User) object {
 	return out
 }
 
-// provision is the app provisioning_api.
+// provision serves the app provisioning_api.
 func (s *Server) provision(w http.ResponseWriter, r *http.Request, by *User, path string) {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
-		parts[i], _ = url.PathUnescape(part) // package http has checked it
+		parts[i], _ = url.PathUnescape(part) // net/http has checked it
 	}
 	switch {
 	case len(parts) == 2 && parts[1] == "users" && r.Method == http.MethodGet:
@@ -199,11 +199,11 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request, by *User, parts []
 	}
 }
 
-// edit sets a password. Who may see a user may edit it.
+// edit sets a password. An account that may see a user may edit it.
 func (s *Server) edit(w http.ResponseWriter, r *http.Request, u *User) {
 	body, _ := io.ReadAll(r.Body)
 	form, err := url.ParseQuery(string(body))
-	_, password, _ := basicAuth(r)
+	_, password, _ := r.BasicAuth()
 	_, token := s.appPassword(password)
 	switch {
 	case s.state.StrictConfirm && token != nil:
@@ -239,7 +239,7 @@ func (s *Server) group(w http.ResponseWriter, r *http.Request, by *User, group s
 	default:
 		users := make(object)
 		for _, id := range page(r, ids) {
-			if u := s.byID(id); u != nil { // who ceased to exist is left out
+			if u := s.byID(id); u != nil { // deleted accounts are left out
 				users[id] = account(by, u)
 			}
 		}

@@ -1,12 +1,21 @@
-// Package nextcloudtest is a Nextcloud for tests: its OCS API as far as a broker meets it, with
-// users, app passwords bound to login names, two-factor login, disabled accounts, group
-// administrators, maintenance, and the brute-force protection that counts failed logins per
-// address and slows down what follows (FIELD 3.2, 3.3). Its clock is virtual: a login that
-// is slowed down moves the clock instead of waiting.
+// Package nextcloudtest is a Nextcloud for tests: status.php and the part of the OCS API that a
+// broker uses. It was written from the source of Nextcloud 28 to 31, and covers what distinguishes
+// them from a plain password check:
+//
+//   - app passwords, which work only with the login name they were made for;
+//   - accounts with two-factor login, which refuse their real password without counting a failure,
+//     and disabled accounts;
+//   - logins by mail address, which lead to an account of another name;
+//   - group administrators, and the 404 that accounts without rights get for every user;
+//   - PHP's JSON, in which a map with the keys 0, 1, 2 and so on is a list;
+//   - the brute-force protection: failed logins are counted per IPv4 address or IPv6 /56 for 12
+//     hours and delay every login from there, right or wrong, by 0.1 s times 2^n up to 25 s; more
+//     than 10 failures within 30 minutes block it (429, or 500 with code 996 before version 29).
+//
+// The server's clock is virtual: a delayed login advances it instead of waiting.
 package nextcloudtest
 
 import (
-	"encoding/base64"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,11 +30,11 @@ import (
 const (
 	maxAttempts = 10
 	maxDelay    = 25 * time.Second
-	remembered  = 12 * time.Hour   // failed logins that slow down
-	blocked     = 30 * time.Minute // failed logins that block
+	remembered  = 12 * time.Hour   // how long a failed login delays others
+	blocked     = 30 * time.Minute // how long it counts towards maxAttempts
 )
 
-// AppPassword is a secret that logs in under one login name only, letter case aside.
+// AppPassword is a secret that works with one login name only, whose case is ignored.
 type AppPassword struct {
 	Secret, Login string
 	Expired       bool
@@ -34,26 +43,26 @@ type AppPassword struct {
 // User is an account.
 type User struct {
 	ID, Password, Name, Mail string
-	Groups                   []string // those of "admin" are administrators
-	Administers              []string // groups
+	Groups                   []string // members of "admin" are administrators
+	Administers              []string // groups of which it is a group administrator
 	Disabled, TwoFactor      bool
 	AppPasswords             []AppPassword
-	Gone                     bool // still listed in its groups, but no account any more
+	Gone                     bool // deleted, but still a member of its groups
 }
 
-// State is what a test may change about a server.
+// State is the data and the settings of a server, for tests to change.
 type State struct {
 	Users           []*User
 	Maintenance     bool
 	ProvisioningOff bool                                              // the app provisioning_api is disabled
 	TokenOnly       bool                                              // token_auth_enforced
-	AllowListed     []netip.Prefix                                    // addresses whose failures do not count
-	Before29        bool                                              // 500 with 996 in place of 429, and capabilities without allow-listed
-	NoDetails       bool                                              // group administrators see no details (as in 30.0.9)
-	StrictConfirm   bool                                              // changes want the account's own password
-	MinPassword     int                                               // the password policy
-	FixedPasswords  bool                                              // the users' backend sets no passwords
-	Instead         func(w http.ResponseWriter, r *http.Request) bool // true: it has answered
+	AllowListed     []netip.Prefix                                    // addresses exempt from the brute-force protection
+	Before29        bool                                              // 500 with code 996 instead of 429, and capabilities without allow-listed
+	NoDetails       bool                                              // group administrators may not see details of members (as in 30.0.9)
+	StrictConfirm   bool                                              // changes need the real password, not an app password
+	MinPassword     int                                               // minimum length of new passwords
+	FixedPasswords  bool                                              // the user backend cannot set passwords
+	Instead         func(w http.ResponseWriter, r *http.Request) bool // called first; true if it has answered
 }
 
 // Server is a running Nextcloud.
@@ -69,7 +78,7 @@ type Server struct {
 	sessions map[string]string
 }
 
-// Start starts a server with these users. The caller calls stop.
+// Start starts a server with these users. The caller must call stop.
 func Start(users ...*User) (s *Server, stop func()) {
 	s = &Server{
 		state: State{Users: users}, now: time.Unix(1_700_000_000, 0),
@@ -87,7 +96,7 @@ func (s *Server) Change(change func(*State)) {
 	change(&s.state)
 }
 
-// Now is the time of the server's clock.
+// Now returns the time of the server's clock.
 func (s *Server) Now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,29 +110,29 @@ func (s *Server) Advance(d time.Duration) {
 	s.now = s.now.Add(d)
 }
 
-// Slept is how long logins were slowed down, in all.
+// Slept returns the total delay of logins.
 func (s *Server) Slept() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.slept
 }
 
-// Attempts is how many failed logins from an address are remembered.
+// Attempts returns how many failed logins from an address are remembered.
 func (s *Server) Attempts(address string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.count(subnet(address), remembered)
 }
 
-// Session is the User-Agent of an account's last login, which names its session.
+// Session returns the User-Agent of an account's last login, which is the name of its session.
 func (s *Server) Session(id string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions[id]
 }
 
-// Requests returns what was asked since the last call: method, path behind /ocs/v2.php/, and
-// the login name, if any.
+// Requests returns the requests since the last call: method, path relative to /ocs/v2.php/, and
+// login name, if any.
 func (s *Server) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +141,7 @@ func (s *Server) Requests() []string {
 	return out
 }
 
-// subnet is what failed logins are counted by: an IPv4 address, or 56 bits of IPv6.
+// subnet is the unit of counting failed logins: an IPv4 address, or an IPv6 /56.
 func subnet(address string) netip.Prefix {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
@@ -143,7 +152,7 @@ func subnet(address string) netip.Prefix {
 	if addr.Is6() {
 		bits = 56
 	}
-	prefix, _ := addr.Prefix(bits) // it fails for impossible lengths only
+	prefix, _ := addr.Prefix(bits) // fails for impossible lengths only
 	return prefix
 }
 
@@ -160,7 +169,7 @@ func (s *Server) exempt(from netip.Prefix) bool {
 	return slices.ContainsFunc(s.state.AllowListed, func(p netip.Prefix) bool { return p.Contains(from.Addr()) })
 }
 
-// delay is how long each login from an address waits.
+// delay returns the delay of each login from an address.
 func (s *Server) delay(from netip.Prefix) time.Duration {
 	n := s.count(from, remembered)
 	switch {
@@ -172,7 +181,7 @@ func (s *Server) delay(from netip.Prefix) time.Duration {
 	return min(100*time.Millisecond<<n, maxDelay)
 }
 
-// sleep slows a login down; false means that it is blocked.
+// sleep delays a login. It returns false if the login is blocked.
 func (s *Server) sleep(from netip.Prefix) bool {
 	d := s.delay(from)
 	if d == maxDelay && s.count(from, blocked) > maxAttempts {
@@ -182,19 +191,19 @@ func (s *Server) sleep(from netip.Prefix) bool {
 	return true
 }
 
-// outcome is what a login came to.
+// outcome is the result of a login.
 type outcome uint8
 
 const (
-	anonymous outcome = iota // no login, or a password where only app passwords are taken
+	anonymous outcome = iota // no login, or a real password where only app passwords are accepted
 	loggedIn
 	wrong
 	tooMany
 )
 
-// login is Nextcloud's way with a Basic login.
+// login handles a Basic login as Nextcloud does.
 func (s *Server) login(r *http.Request) (*User, outcome) {
-	name, password, ok := basicAuth(r)
+	name, password, ok := r.BasicAuth()
 	if !ok || password == "" || password == "0" || name == "" || name == "0" {
 		return nil, anonymous
 	}
@@ -208,7 +217,7 @@ func (s *Server) login(r *http.Request) (*User, outcome) {
 	user := s.byName(name)
 	switch {
 	case token != nil && token.Expired:
-		return nil, wrong // without a count
+		return nil, wrong // not counted
 	case token == nil && s.state.TokenOnly, token == nil && user != nil && user.TwoFactor:
 		return nil, anonymous
 	case token != nil && !strings.EqualFold(token.Login, name), token == nil && (user == nil || user.Password != password):
@@ -223,22 +232,10 @@ func (s *Server) login(r *http.Request) (*User, outcome) {
 		user = owner
 	}
 	if user.Disabled {
-		return nil, wrong // without a count
+		return nil, wrong // not counted
 	}
 	s.sessions[user.ID] = r.UserAgent()
 	return user, loggedIn
-}
-
-func basicAuth(r *http.Request) (name, password string, ok bool) {
-	encoded, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
-	if !ok {
-		return "", "", false
-	}
-	plain, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return "", "", false
-	}
-	return strings.Cut(string(plain), ":")
 }
 
 func (s *Server) appPassword(secret string) (*User, *AppPassword) {
@@ -252,7 +249,7 @@ func (s *Server) appPassword(secret string) (*User, *AppPassword) {
 	return nil, nil
 }
 
-// byID finds an account by its name, letter case aside.
+// byID finds an account by its name, ignoring case.
 func (s *Server) byID(id string) *User {
 	for _, u := range s.state.Users {
 		if !u.Gone && strings.EqualFold(u.ID, id) {
@@ -262,7 +259,7 @@ func (s *Server) byID(id string) *User {
 	return nil
 }
 
-// byName finds an account by its name, or by a mail address that only one account has.
+// byName finds an account by its name, or by a mail address that no other account has.
 func (s *Server) byName(name string) *User {
 	if u := s.byID(name); u != nil || !strings.Contains(name, "@") {
 		return u

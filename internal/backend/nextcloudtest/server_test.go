@@ -32,11 +32,11 @@ func start(t *testing.T) *Server {
 	return s
 }
 
-// TestThrottle holds the server against the figures of FIELD 3.3.
+// TestThrottle checks the delays and limits of the brute-force protection.
 func TestThrottle(t *testing.T) {
 	s := start(t)
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
-	// The first failure waits for its own sake, each later login for the failures before it.
+	// The first failure is delayed by itself, each later login by the failures before it.
 	for i, want := range []time.Duration{ms(200), ms(200), ms(400), ms(800), ms(1600), ms(3200), ms(6400), ms(12800), maxDelay, maxDelay, maxDelay} {
 		before := s.Slept()
 		if got := status(t, s, "joe", "wrong"); got != http.StatusUnauthorized || s.Slept()-before != want {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestExchange puts three questions that get the same answer. Only after one that is whole, ends
-// where it says and does not end the connection may the next go the same way.
+// TestExchange sends three requests that get the same response. The connection is reused only if
+// the response is complete, is as long as it says, and does not close the connection.
 func TestExchange(t *testing.T) {
 	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright"
 	hint := "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
@@ -77,8 +77,8 @@ func TestExchange(t *testing.T) {
 	}
 }
 
-// TestKeptGoesBad has the server do something to a kept connection before the second question,
-// which must then be put once, over another.
+// TestKeptGoesBad has the server spoil an idle connection before the second request, which must
+// then be sent once, over another connection.
 func TestKeptGoesBad(t *testing.T) {
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
 	for name, spoil := range map[string]func(conn *corked){
@@ -99,7 +99,7 @@ func TestKeptGoesBad(t *testing.T) {
 			if r, err := client.post(t.Context(), "/", nil, nil); err != nil || string(r.body) != "1" {
 				t.Fatalf("%s: %q, %v", name, r.body, err)
 			}
-			kept := client.pool.kept[0]
+			kept := client.pool.idle[0]
 			if !kept.idle() {
 				t.Fatalf("%s: the kept connection is not idle", name)
 			}
@@ -118,8 +118,7 @@ func TestKeptGoesBad(t *testing.T) {
 	}
 }
 
-// TestDrip: a server that sends a byte now and then does not hold a question up for longer than
-// its time.
+// TestDrip: a server that sends a byte now and then cannot delay a request beyond its timeout.
 func TestDrip(t *testing.T) {
 	for name, start := range map[string]string{
 		"status": "", "header": "HTTP/1.1 200 OK\r\nX: ", "body": "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
@@ -140,7 +139,7 @@ func TestDrip(t *testing.T) {
 	}
 }
 
-// TestEnded: nothing is asked for somebody who is gone, or for whom it is too late.
+// TestEnded: no request is sent after its context was cancelled or its deadline passed.
 func TestEnded(t *testing.T) {
 	s := newLineServer(t, false, func(_ int32, conn *corked) { say(conn, "HTTP/1.1 204 No Content\r\n\r\n") })
 	client := s.client(t, HTTPOptions{})
@@ -165,7 +164,7 @@ func TestEnded(t *testing.T) {
 	}
 }
 
-// TestRequest: a request is what package net/http reads, and nothing can add a line to it.
+// TestRequest: package net/http reads the same request, and no field can add a line to it.
 func TestRequest(t *testing.T) {
 	var seen *http.Request
 	var body []byte
@@ -179,10 +178,10 @@ func TestRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	for _, q := range []call{
-		{http.MethodPost, c.target, []field{{"X", "y"}}, []byte("body")},
-		{http.MethodPost, c.target, []field{{"X", "y"}}, nil},
-		{http.MethodGet, c.target, []field{{"X", "y"}}, nil},
+	for _, q := range []request{
+		{http.MethodPost, c.target, []headerField{{"X", "y"}}, []byte("body")},
+		{http.MethodPost, c.target, []headerField{{"X", "y"}}, nil},
+		{http.MethodGet, c.target, []headerField{{"X", "y"}}, nil},
 	} {
 		if _, err := c.do(t.Context(), q); err != nil {
 			t.Fatal(err)
@@ -193,10 +192,10 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%+v arrived as %+v, %q", q, seen, body)
 		}
 	}
-	for _, q := range []call{
-		{http.MethodPost, "/\r\nX: " + canary, nil, nil}, {http.MethodPost, "/", []field{{"X", "y\nZ: " + canary}}, nil},
+	for _, q := range []request{
+		{http.MethodPost, "/\r\nX: " + canary, nil, nil}, {http.MethodPost, "/", []headerField{{"X", "y\nZ: " + canary}}, nil},
 	} {
-		if _, err := c.do(t.Context(), q); !errors.Is(err, errUnbuilt) {
+		if _, err := c.do(t.Context(), q); !errors.Is(err, errBadRequest) {
 			t.Errorf("%q: %v", q.target, err)
 		}
 	}

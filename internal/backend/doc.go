@@ -1,0 +1,100 @@
+// Package backend asks the systems that know the passwords: a users file of postern's own
+// (NewUsers), Nextcloud (NewNextcloud), Nextcloud's JSXC app (NewJSXC) and any web application
+// with two JSON endpoints (NewJSON). Breaker decides when a failing backend is left alone, and
+// Chain combines the results of several backends.
+//
+// # Classes
+//
+// Every answer becomes a [Result] with one of seven classes. The class decides what the cache may
+// do, so the question in each case is not "was this an error" but "does this say anything about
+// the password":
+//
+//   - [Accepted] and [Refused] are the backend's own yes and no. Only these change what is
+//     remembered about a password.
+//   - [Outage]: the answer is not known now, and time may change that: no connection, a missed
+//     deadline, HTTP 5xx, maintenance, an answer that cannot be parsed. A password that the
+//     backend accepted recently may still be allowed (grace). Outages open the breaker.
+//   - [Throttled]: the backend limits the broker's address. Grace as for an outage, but the
+//     breaker opens at the first such answer, because each further request makes it worse.
+//   - [Misconfigured]: only an administrator can correct it: a wrong URL, a wrong API secret, a
+//     redirect. There is no grace, or the mistake would stay unseen until every cached password
+//     has expired. The breaker counts it as a sign of life.
+//   - [Unsupported]: the backend has no such operation. Nothing was sent.
+//   - [Unsure]: the backend works but cannot answer this question, such as whether a user exists
+//     when there is no service account to look. What the cache knows of the user may be used.
+//
+// An answer that fits no rule is an outage, never a refusal: a login page, a proxy's error page
+// or half a document must not lock users out or make mail bounce.
+//
+// # HTTP
+//
+// Requests hold passwords. So redirects are not followed (a redirect is Misconfigured, and the
+// error names the new host), environment variables for proxies are ignored, and no error quotes
+// what a server sent. A request is repeated only if none of its bytes were sent: a failed login
+// that is sent twice counts twice with servers that limit failures.
+//
+// Where the API itself did not answer, JSXC and JSON backends go by the status code:
+//
+//	401, 403          Refused for a login. For other questions the broker itself is kept out:
+//	                  Misconfigured, which is not "no such user".
+//	404               Misconfigured: no such API at url.
+//	429               Throttled.
+//	3xx               Misconfigured.
+//	408, 425          Outage.
+//	other 4xx         Misconfigured.
+//	everything else   Outage.
+//
+// # JSON
+//
+// POST of username and password to /login, of username to /exists, as the predecessor by
+// kongo2002 does. Only HTTP 200 with a JSON object counts, and in it only the JSON values true
+// (Accepted) and false (Refused) of success. Anything else with status 200 is an outage.
+//
+// # JSXC
+//
+// A form signed with HMAC-SHA1, to the external API of Nextcloud's JSXC app. The app reports its
+// own errors with HTTP 500 and result "error", and distinguishes them by their text alone: a wrong
+// or missing signature, a missing secret and an unknown operation are Misconfigured, an unknown
+// user is Refused (Unsure for a roster, as the user may be another backend's), and any other text
+// is an outage. For a login, "success" is Accepted and any other word Refused, as in xcauth.
+// isUser follows PHP's idea of truth, because old versions send "1" and "0". User names and
+// passwords that PHP takes for empty ("" and "0") are refused without asking: the app would
+// report a missing parameter.
+//
+// # Nextcloud
+//
+// The OCS API, which every Nextcloud has. A login is GET cloud/user with HTTP Basic
+// authentication:
+//
+//	200, code 200     Accepted, if the account's id is one of the user's login names, letter case
+//	                  aside. Nextcloud accepts mail addresses too, which lead to an account of
+//	                  another name: Refused, unless AcceptOtherID is set. A disabled account is
+//	                  Refused.
+//	401, 403          Refused, if it is the API's own answer (code 997). It is also the answer
+//	                  for a real password where an app password is required, which some versions
+//	                  say in the message. Without the API's envelope something in front of
+//	                  Nextcloud refuses the broker: Misconfigured.
+//	404               Misconfigured: provisioning_api is disabled, or url is wrong.
+//	400, 412          Misconfigured: trusted_domains, or a proxy that drops OCS-APIRequest.
+//	429               Throttled; 500 with code 996 means the same before version 29.
+//	503               Outage; with Nextcloud's header it is its maintenance mode.
+//	200 with HTML     Misconfigured: a login page of single sign-on, or a wrong url.
+//
+// Nextcloud counts failed logins per client address and delays all logins from there, up to 25
+// seconds, then refuses them with 429. A broker is one address for all its users. So after a
+// failure the backend asks for the current delay (cloud/capabilities, which is public) and returns
+// Throttled above MaxDelay instead of sending more; the login name under which a user last
+// succeeded is remembered, because each wrong guess is a failure; and a refused service account
+// is not tried again for an hour.
+//
+// Whether a user exists is asked as the service account. A 404 proves absence only if that
+// account may look users up, since accounts without rights get a 404 for every name. Its rights
+// are checked once an hour, and without them the class is Misconfigured or Unsure.
+//
+// # Users file
+//
+// A user with a readable line is Accepted or Refused. A broken line is Misconfigured for its
+// user, and for users without a line if the broken one does not say whose it is. A file that is
+// not there is empty. A file that may not be read is Misconfigured; other errors of reading it,
+// and a password that could not be hashed in time, are outages.
+package backend
