@@ -14,10 +14,6 @@ import (
 	"postern/internal/auth"
 )
 
-// dovecotMaxLine is the protocol's bound on a line. A login of the longest name and password
-// fits, in base64.
-const dovecotMaxLine = 16384
-
 // dovecotMinor is the minor version that is announced: above it, CANCEL must be answered.
 const dovecotMinor = 2
 
@@ -26,6 +22,7 @@ const dovecotMinor = 2
 // the mechanisms PLAIN and LOGIN. Fields are escaped so that no control character stands in
 // them; every name with one is refused, so nothing that is repeated ever needs the escapes.
 type dovecot struct {
+	persistent
 	max   int
 	state dovecotState
 	now   func() time.Time
@@ -49,12 +46,11 @@ const (
 
 var _ Unordered = (*dovecot)(nil)
 
-func newDovecot(o Options) *dovecot {
-	d := &dovecot{max: o.maxFrame(dovecotMaxLine), now: o.Now, open: make(map[uint32]*dialogue)}
-	if d.now == nil {
-		d.now = time.Now
+func newDovecot(limit int, now func() time.Time) *dovecot {
+	if now == nil {
+		now = time.Now
 	}
-	return d
+	return &dovecot{max: limit, now: now, open: make(map[uint32]*dialogue)}
 }
 
 // Greeting implements Greeter. The order matters: Postfix and Exim take a SPID before the
@@ -242,9 +238,6 @@ func (d *dovecot) ClosesAfterFlush(req *auth.Request, a auth.Answer) bool {
 	g := d.open[uint32(req.Tag)]
 	return d.minor == 0 && g != nil && g.tag(uint32(req.Tag)) == req.Tag
 }
-
-// OneShot implements Codec.
-func (d *dovecot) OneShot() bool { return false }
 
 // invalidBase64 is Dovecot's code for data that is not base64.
 const invalidBase64 = "FAIL\t%d\tcode=invalid_base64\treason=invalid base64\n"

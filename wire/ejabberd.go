@@ -6,24 +6,18 @@ import (
 	"postern/internal/auth"
 )
 
-// The ejabberd protocol in bytes.
-const (
-	ejabberdPrefix   = 2     // length prefix
-	ejabberdMaxFrame = 16384 // as genericMaxFrame: longer ones are refused anyway
-)
+// ejabberdPrefix is the size of the length prefix.
+const ejabberdPrefix = 2
 
 // ejabberd is the protocol of ejabberd's extauth.erl (PROTOCOLS 3.1): frames of a
 // 2-byte big-endian length and op:user:domain[:secret], answered with a 2-byte value
 // in a frame of its own.
 type ejabberd struct {
+	persistent
 	max    int
 	binary bool           // never say 2
 	skip   int            // bytes of an oversize frame that are still to be dropped
 	op     auth.Operation // of the oversize frame
-}
-
-func newEjabberd(o Options) *ejabberd {
-	return &ejabberd{max: o.maxFrame(ejabberdMaxFrame), binary: o.BinaryAnswers}
 }
 
 // Decode implements Codec. A frame over the limit is dropped as it arrives and refused
@@ -86,6 +80,3 @@ func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []
 	}
 	return append(dst, 0, 2, 0, value)
 }
-
-// OneShot implements Codec.
-func (e *ejabberd) OneShot() bool { return false }

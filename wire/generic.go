@@ -4,16 +4,11 @@ import (
 	"postern/internal/auth"
 )
 
-// genericMaxFrame holds the longest request that may be asked: two names of 1023
-// bytes, a password of 8192, and the words around them.
-const genericMaxFrame = 16384
-
 // generic is the line protocol of Prosody's mod_auth_external and of xcauth
 // (PROTOCOLS 3.2): op:user:domain[:secret] and LF, answered 1 or 0 and LF.
-type generic struct{ lines lineSplitter }
-
-func newGeneric(o Options) *generic {
-	return &generic{lineSplitter{max: o.maxFrame(genericMaxFrame)}}
+type generic struct {
+	persistent
+	lines lineSplitter
 }
 
 // Decode implements Codec.
@@ -39,9 +34,6 @@ func (g *generic) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	}
 	return append(dst, '0', '\n')
 }
-
-// OneShot implements Codec.
-func (g *generic) OneShot() bool { return false }
 
 // appendRoster appends the backend's document as one line, or xcauth's word None. A
 // line break in it would be read as the answer to the next request. Between the

@@ -9,19 +9,6 @@ import (
 	"postern/internal/auth"
 )
 
-// Relay is the protocol between postern's own processes: `postern pipe` decodes what its peer
-// asks and passes the request on to the process that owns the data directory. It is private to
-// one version of the program in that both ends check its number.
-//
-// The owner speaks first: four bytes that tell protocol and version, so that the asker knows a
-// living owner from a connection that a dying one never took.
-//
-// Request: 4-byte length of what follows; version byte; operation byte; 4 bytes, the
-// milliseconds that the asker has left; then user, domain, secret, service, client and base, each a
-// 2-byte length and bytes. Reply: 4-byte length of what follows; verdict byte; source byte;
-// body. Numbers are big-endian. Replies come in the order of the requests.
-const Relay Protocol = "relay"
-
 const (
 	relayVersion   = 2
 	relayTexts     = 6 // of a request
@@ -33,8 +20,18 @@ const (
 // ErrRelay means that a peer does not speak the relay protocol of this version.
 var ErrRelay = errors.New("the other postern speaks another relay protocol: run the same version everywhere")
 
-// relayCodec is the owner's end.
-type relayCodec struct{}
+// relayCodec is the owner's end of the protocol between postern's own processes: `postern pipe` decodes what its peer
+// asks and passes the request on to the process that owns the data directory. It is private to
+// one version of the program in that both ends check its number.
+//
+// The owner speaks first: four bytes that tell protocol and version, so that the asker knows a
+// living owner from a connection that a dying one never took.
+//
+// Request: 4-byte length of what follows; version byte; operation byte; 4 bytes, the
+// milliseconds that the asker has left; then user, domain, secret, service, client and base, each a
+// 2-byte length and bytes. Reply: 4-byte length of what follows; verdict byte; source byte;
+// body. Numbers are big-endian. Replies come in the order of the requests.
+type relayCodec struct{ persistent }
 
 var (
 	_ Codec   = relayCodec{}
@@ -54,9 +51,6 @@ func CheckRelayGreeting(greeting []byte) error {
 	}
 	return nil
 }
-
-// OneShot implements Codec.
-func (relayCodec) OneShot() bool { return false }
 
 // Decode implements Codec.
 func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {

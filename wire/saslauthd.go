@@ -13,9 +13,8 @@ import (
 
 // The saslauthd protocol in bytes.
 const (
-	saslauthdPrefix   = 2     // length prefix of a field
-	saslauthdMaxField = 8192  // saslauthd stops at 256, but tokens are longer
-	saslauthdMaxFrame = 16384 // the four fields with their lengths
+	saslauthdPrefix   = 2    // length prefix of a field
+	saslauthdMaxField = 8192 // saslauthd stops at 256, but tokens are longer
 )
 
 // saslauthd is the protocol between libsasl2 and Cyrus saslauthd (PROTOCOLS 3.3): user,
@@ -24,10 +23,6 @@ const (
 type saslauthd struct {
 	max  int
 	done bool // the one request was seen; what follows is dropped
-}
-
-func newSaslauthd(o Options) *saslauthd {
-	return &saslauthd{max: o.maxFrame(saslauthdMaxFrame)}
 }
 
 // Decode implements Codec. A length over the limit is refused at once, without waiting

@@ -9,23 +9,19 @@ import (
 
 // The socketmap protocol in bytes.
 const (
-	socketmapMaxFrame = 8192   // of a request that may be asked: an address of two long names
-	socketmapLongest  = 100000 // of a netstring, socketmap_table(5)
-	socketmapDigits   = 6      // of the longest length
+	socketmapLongest = 100000 // of a netstring, socketmap_table(5)
+	socketmapDigits  = 6      // of the longest length
 )
 
 // socketmap is Postfix's socketmap_table(5) protocol (PROTOCOLS 3.5): netstrings of "NAME
 // KEY", answered with netstrings. Two names are served: mailbox, whose key is an address that
 // exists or not, and domain, whose key is a domain that is configured here or not.
 type socketmap struct {
+	persistent
 	address addressKey
 	max     int
 	skip    int    // bytes of an oversize netstring that are still to be dropped
 	scratch []byte // the address; it outlives a call only to be used again
-}
-
-func newSocketmap(o Options) *socketmap {
-	return &socketmap{address: addressKey{o.RecipientDelimiter}, max: o.maxFrame(socketmapMaxFrame)}
 }
 
 // Decode implements Codec. A netstring over the limit is dropped as it arrives and refused at
@@ -107,6 +103,3 @@ func (s *socketmap) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) [
 	}
 	return append(dst, text...)
 }
-
-// OneShot implements Codec.
-func (s *socketmap) OneShot() bool { return false }

@@ -6,20 +6,14 @@ import (
 	"postern/internal/auth"
 )
 
-// tcpTableMaxFrame holds an address of two names of 1023 bytes with every byte coded.
-const tcpTableMaxFrame = 8192
-
 // tcpTable is Postfix's tcp_table(5) protocol (PROTOCOLS 3.4): "get KEY" lines, answered
 // with a status and a text. The key is a mail address; being found means that the user
 // exists.
 type tcpTable struct {
+	persistent
 	lines   lineSplitter
 	address addressKey
 	scratch []byte // the decoded key; it outlives a call only to be used again
-}
-
-func newTCPTable(o Options) *tcpTable {
-	return &tcpTable{lines: lineSplitter{max: o.maxFrame(tcpTableMaxFrame)}, address: addressKey{o.RecipientDelimiter}}
 }
 
 // Decode implements Codec.
@@ -105,6 +99,3 @@ func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []by
 	}
 	return append(dst, text...)
 }
-
-// OneShot implements Codec.
-func (t *tcpTable) OneShot() bool { return false }

@@ -7,23 +7,22 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/protocol"
 )
 
 // Protocol names a front-end protocol as the configuration does.
-type Protocol string
+type Protocol = protocol.Name
 
-// The protocols that have a codec.
+// The protocols, as in package protocol.
 const (
-	Generic   Protocol = "generic"
-	Ejabberd  Protocol = "ejabberd"
-	Saslauthd Protocol = "saslauthd"
-	TCPTable  Protocol = "tcp_table"
-	Socketmap Protocol = "socketmap"
-	Dovecot   Protocol = "dovecot"
+	Ejabberd  = protocol.Ejabberd
+	Generic   = protocol.Generic
+	Saslauthd = protocol.Saslauthd
+	TCPTable  = protocol.TCPTable
+	Socketmap = protocol.Socketmap
+	Dovecot   = protocol.Dovecot
+	Relay     = protocol.Relay
 )
-
-// Protocols lists every protocol that New accepts.
-var Protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot}
 
 // Event is what Decode found at the start of the unread bytes.
 type Event uint8
@@ -68,6 +67,12 @@ type Codec interface {
 	OneShot() bool
 }
 
+// persistent is part of the codecs whose connections carry any number of requests.
+type persistent struct{}
+
+// OneShot implements Codec.
+func (persistent) OneShot() bool { return false }
+
 // Greeter is a Codec whose protocol has the server speak first.
 type Greeter interface {
 	// Greeting returns what is sent before anything is read.
@@ -89,8 +94,7 @@ type Unordered interface {
 type Options struct {
 	// MaxFrame bounds a frame or line in bytes, without the length prefix or the LF
 	// (saslauthd: all four fields with their lengths). 0 means the protocol's
-	// default, which every request that may be asked fits into; other values below
-	// 64 count as 64. A codec never needs more than MaxFrame+2 unread bytes.
+	// default; other values below 64 count as 64. A codec never needs more than MaxFrame+2 unread bytes.
 	MaxFrame int
 	// BinaryAnswers makes the ejabberd codec say 0 where it would say 2, for peers
 	// that know 0 and 1 only (MongooseIM).
@@ -108,32 +112,30 @@ type Options struct {
 // oversize frame is refused under its own operation.
 const minFrame = 64
 
-// maxFrame returns the bound to use where standard is the protocol's default.
-func (o Options) maxFrame(standard int) int {
-	if o.MaxFrame <= 0 {
-		return standard
-	}
-	return max(o.MaxFrame, minFrame)
-}
-
-// New returns a codec for one connection. The error, for a protocol without a codec,
-// names those that have one.
+// New returns a codec for one connection, or an error for a protocol that is not in the table.
 func New(p Protocol, o Options) (Codec, error) {
-	switch p {
-	case Generic:
-		return newGeneric(o), nil
-	case Ejabberd:
-		return newEjabberd(o), nil
-	case Saslauthd:
-		return newSaslauthd(o), nil
-	case TCPTable:
-		return newTCPTable(o), nil
-	case Socketmap:
-		return newSocketmap(o), nil
-	case Dovecot:
-		return newDovecot(o), nil
-	case Relay:
-		return relayCodec{}, nil
+	spec, ok := protocol.Find(p)
+	if !ok {
+		return nil, fmt.Errorf("unknown protocol %q: use one of %v", p, protocol.Names())
 	}
-	return nil, fmt.Errorf("unknown protocol %q: use one of %v", p, Protocols)
+	limit := spec.MaxFrame
+	if o.MaxFrame > 0 {
+		limit = max(o.MaxFrame, minFrame)
+	}
+	address := addressKey{o.RecipientDelimiter}
+	switch p {
+	case Ejabberd:
+		return &ejabberd{max: limit, binary: o.BinaryAnswers}, nil
+	case Generic:
+		return &generic{lines: lineSplitter{max: limit}}, nil
+	case Saslauthd:
+		return &saslauthd{max: limit}, nil
+	case TCPTable:
+		return &tcpTable{lines: lineSplitter{max: limit}, address: address}, nil
+	case Socketmap:
+		return &socketmap{max: limit, address: address}, nil
+	case Dovecot:
+		return newDovecot(limit, o.Now), nil
+	}
+	return relayCodec{}, nil
 }

@@ -14,8 +14,9 @@ import (
 // is a folder with everything below it. Arrows point down only.
 var rooms = map[string][]string{
 	"internal/auth":     nil,
-	"wire":              {"internal/auth"},
-	"internal/config":   {"internal/auth"},
+	"internal/protocol": nil,
+	"wire":              {"internal/auth", "internal/protocol"},
+	"internal/config":   {"internal/auth", "internal/protocol"},
 	"internal/token":    {"internal/auth"},
 	"internal/store":    {"internal/auth"},
 	"internal/cache":    {"internal/auth", "internal/store"},

@@ -12,78 +12,30 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"postern/internal/auth"
+	"postern/internal/protocol"
 )
-
-// protocol is what a listener of a protocol is unless told otherwise (DESIGN,
-// "Verdicts"), and how long its peers wait for an answer (PROTOCOLS 1).
-type protocol struct {
-	name         string
-	deadline     time.Duration
-	idle         time.Duration
-	maxFrame     int
-	peerPatience time.Duration // 0: unknown or without end
-}
-
-// protocols are the front ends of this version. Peers that keep a connection may
-// idle on it for ever (Postfix's smtpd answers the next logins with an error after the end of
-// an idle dovecot one); saslauthd's ask once per connection.
-var protocols = [...]protocol{
-	{name: "ejabberd", deadline: 9 * time.Second, maxFrame: 65536, peerPatience: 30 * time.Second},
-	{name: "generic", deadline: 4 * time.Second, maxFrame: 65536, peerPatience: 5 * time.Second},
-	{name: "saslauthd", deadline: 8 * time.Second, idle: 30 * time.Second, maxFrame: 32768},
-	{name: "tcp_table", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
-	{name: "socketmap", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
-	{name: "dovecot", deadline: 8 * time.Second, maxFrame: 16384, peerPatience: 10 * time.Second},
-	{name: "relay", deadline: 30 * time.Second, maxFrame: 65536},
-}
 
 // PipeListener is the name under which the requests of `postern pipe` are served and logged.
 const PipeListener = "pipe"
 
-func protocolNames() []string {
-	names := make([]string, len(protocols))
-	for i := range protocols {
-		names[i] = protocols[i].name
-	}
-	return names
-}
-
-// xcauth's units give these names to sockets.
-var protocolAliases = [...]struct{ alias, name string }{{"prosody", "generic"}, {"postfix", "tcp_table"}}
-
 // DefaultListener is the listener that a socket from systemd gets which is named after a
 // protocol, or as xcauth named it, when no block says more. ok is false for other names.
 func DefaultListener(name string) (l Listener, ok bool) {
-	protocol := name
-	for _, a := range protocolAliases {
-		if a.alias == name {
-			protocol = a.name
-		}
+	spec, ok := protocol.Find(protocol.Name(name))
+	if !ok {
+		spec, ok = protocol.FindAlias(name)
 	}
-	proto := findProtocol(protocol)
-	if proto == nil {
-		return Listener{}, false
-	}
-	l = proto.defaults()
+	l = defaultsOf(spec)
 	l.Name = name
-	return l, true
+	return l, ok
 }
 
-// defaults is what a listener of the protocol is before its block is read.
-func (p *protocol) defaults() Listener {
+// defaultsOf returns a listener of a protocol before its block is read.
+func defaultsOf(spec protocol.Spec) Listener {
 	return Listener{
-		Protocol: p.name, Deadline: p.deadline, IdleTimeout: p.idle, FrameTimeout: 30 * time.Second,
-		WriteTimeout: 10 * time.Second, MaxFrame: p.maxFrame, Pipeline: 64, MaxConnections: 16384,
+		Protocol: string(spec.Name), Deadline: spec.Deadline, IdleTimeout: spec.IdleTimeout, FrameTimeout: 30 * time.Second,
+		WriteTimeout: 10 * time.Second, MaxFrame: spec.MaxFrame, Pipeline: 64, MaxConnections: 16384,
 	}
-}
-
-func findProtocol(name string) *protocol {
-	for i := range protocols {
-		if protocols[i].name == name {
-			return &protocols[i]
-		}
-	}
-	return nil
 }
 
 // listener decodes a listen block.
@@ -98,16 +50,16 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 				"the label is a name of your choice: change one and give its protocol")
 		}
 	}
-	proto := p.protocolOf(s)
-	out := proto.defaults()
+	spec := p.protocolOf(s)
+	out := defaultsOf(spec)
 	out.Name, out.BinaryAnswers = s.labels[0], s.flag("binary_answers", false)
-	if out.BinaryAnswers && proto.name != "ejabberd" {
+	if out.BinaryAnswers && spec.Name != protocol.Ejabberd {
 		p.complain(s.at("binary_answers"), "binary_answers is for the ejabberd protocol only", "remove the line")
 	}
 	out.Deadline = s.duration("deadline", out.Deadline, 100*time.Millisecond)
-	if proto.peerPatience > 0 && out.Deadline >= proto.peerPatience {
-		p.warn(s.at("deadline"), fmt.Sprintf("peers of this protocol give up after %v", proto.peerPatience),
-			fmt.Sprintf("stay well under it; the default is %v", proto.deadline))
+	if spec.PeerTimeout > 0 && out.Deadline >= spec.PeerTimeout {
+		p.warn(s.at("deadline"), fmt.Sprintf("peers of this protocol give up after %v", spec.PeerTimeout),
+			fmt.Sprintf("stay well under it; the default is %v", spec.Deadline))
 	}
 	out.IdleTimeout = s.duration("idle_timeout", out.IdleTimeout, 0)
 	out.FrameTimeout = s.duration("frame_timeout", out.FrameTimeout, 100*time.Millisecond)
@@ -122,19 +74,19 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 		}
 		out.DefaultDomain = domain
 	}
-	out.RecipientDelimiter = p.recipientDelimiter(s, proto.name)
+	out.RecipientDelimiter = p.recipientDelimiter(s, spec.Name)
 	p.endpoint(s, cfg, &out)
 	return out
 }
 
 // recipientDelimiter decodes the characters that begin an address extension.
-func (p *parser) recipientDelimiter(s *section, protocol string) string {
+func (p *parser) recipientDelimiter(s *section, name protocol.Name) string {
 	v, ok := s.text("recipient_delimiter")
 	if !ok {
 		return ""
 	}
 	at, text := s.at("recipient_delimiter"), v.AsString()
-	if protocol != "tcp_table" && protocol != "socketmap" {
+	if name != protocol.TCPTable && name != protocol.Socketmap {
 		p.complain(at, "recipient_delimiter is for the lookup tables tcp_table and socketmap only", "remove the line")
 	}
 	bad := strings.ContainsFunc(text, func(r rune) bool {
@@ -166,32 +118,27 @@ func (p *parser) metrics(s *section, cfg *Config) string {
 }
 
 // protocolOf returns the protocol that a listener names or is named after.
-func (p *parser) protocolOf(s *section) protocol {
-	name, at := s.labels[0], s.label
-	if s.has("protocol") {
+func (p *parser) protocolOf(s *section) protocol.Spec {
+	name, at, given := s.labels[0], s.label, s.has("protocol")
+	if given {
 		v, ok := s.text("protocol")
 		if !ok {
-			return protocols[0]
+			return protocol.Table[0]
 		}
 		name, at = v.AsString(), s.at("protocol")
 	}
-	if proto := findProtocol(name); proto != nil {
-		return *proto
+	if spec, ok := protocol.Find(protocol.Name(name)); ok {
+		return spec
 	}
-	switch name {
-	case "prosody":
-		p.complain(at, "protocol prosody is called generic here", `write protocol = "generic"`)
-	case "postfix":
-		p.complain(at, "protocol postfix is called tcp_table here", `write protocol = "tcp_table"`)
-	default:
-		if s.has("protocol") {
-			p.complain(at, "the protocol is unknown", didYouMean(name, protocolNames()))
-		} else {
-			p.complain(s.header, "the listener's protocol is not given, and its label is not a protocol",
-				"add protocol = ...; this version has "+strings.Join(protocolNames(), ", "))
-		}
+	if spec, ok := protocol.FindAlias(name); ok {
+		p.complain(at, fmt.Sprintf("protocol %s is called %s here", name, spec.Name), fmt.Sprintf("write protocol = %q", spec.Name))
+	} else if given {
+		p.complain(at, "the protocol is unknown", didYouMean(name, protocol.Names()))
+	} else {
+		p.complain(s.header, "the listener's protocol is not given, and its label is not a protocol",
+			"add protocol = ...; this version has "+strings.Join(protocol.Names(), ", "))
 	}
-	return protocols[0]
+	return protocol.Table[0]
 }
 
 // endpoint decodes where a listener listens and, for Unix sockets, who may connect.
@@ -217,7 +164,7 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 		p.permissions(s, out)
 		return
 	}
-	if out.Protocol == "relay" && out.Network != "systemd" {
+	if out.Protocol == string(protocol.Relay) && out.Network != "systemd" {
 		p.complain(at, "relays come over Unix sockets only", `write "unix:/run/postern/relay.sock"`)
 	}
 	cure := `remove the line, or listen on "unix:/path"`
