@@ -34,10 +34,8 @@ func leadingOperation(start []byte) auth.Operation {
 // refused: no caller is known to send it (PROTOCOLS 3.1) and no backend knows what
 // to do with a certificate. roster says whether the protocol has that operation.
 func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
-	word, rest := frame, []byte(nil)
-	if i := bytes.IndexByte(frame, ':'); i >= 0 {
-		word, rest = frame[:i], frame[i+1:]
-	}
+	colon := []byte{':'}
+	word, rest, _ := bytes.Cut(frame, colon)
 	if string(word) == "quit" || string(word) == "exit" {
 		return Quit
 	}
@@ -45,24 +43,13 @@ func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
 	if op == auth.OpRoster && !roster {
 		op = auth.OpNone
 	}
-	colon := bytes.IndexByte(rest, ':')
-	if op == auth.OpNone || op == auth.OpCertAuth || colon < 0 {
-		return refuse(req, op)
+	user, domain, whole := bytes.Cut(rest, colon)
+	domain, secret, hasSecret := bytes.Cut(domain, colon)
+	if op == auth.OpNone || op == auth.OpCertAuth || !whole || op.NeedsSecret() != hasSecret || len(domain) == 0 {
+		return refuse(req, op) // also without a domain: the protocol has no default for it
 	}
-	second := bytes.IndexByte(rest[colon+1:], ':')
-	if op.NeedsSecret() != (second >= 0) {
-		return refuse(req, op)
-	}
-	names, secret := rest, []byte(nil)
-	if second >= 0 {
-		second += colon + 1
-		names, secret = rest[:second], rest[second+1:]
-	}
-	if colon == len(names)-1 {
-		return refuse(req, op) // no domain, and the protocol has no default for it
-	}
-	both := string(names) // one allocation for user and domain
-	return fill(req, auth.Request{Op: op, User: both[:colon], Domain: both[colon+1:]}, secret)
+	both := string(rest[:len(user)+1+len(domain)]) // one allocation for user and domain
+	return fill(req, auth.Request{Op: op, User: both[:len(user)], Domain: both[len(user)+1:]}, secret)
 }
 
 // fill checks the names of r and the secret, and makes r the request that is asked. An

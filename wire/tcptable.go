@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/hex"
 
 	"postern/internal/auth"
 )
@@ -55,32 +56,19 @@ func appendUncoded(dst, key []byte) ([]byte, bool) {
 		case c <= ' ' || c == 0x7f:
 			return dst, false
 		case c == '%':
+			var coded [1]byte
 			if i+2 >= len(key) {
 				return dst, false
 			}
-			high, low := hexDigit(key[i+1]), hexDigit(key[i+2])
-			if high > 15 || low > 15 {
+			if _, err := hex.Decode(coded[:], key[i+1:i+3]); err != nil {
 				return dst, false
 			}
-			c = high<<4 | low
+			c = coded[0]
 			i += 2
 		}
 		dst = append(dst, c)
 	}
 	return dst, true
-}
-
-// hexDigit returns the value of a hexadecimal digit, and 255 for any other byte.
-func hexDigit(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 255
 }
 
 // AppendAnswer implements Codec. Postfix decodes %XX in every text and gives up on a

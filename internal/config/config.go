@@ -240,56 +240,48 @@ func (p *parser) sorted() Problems {
 	return p.problems
 }
 
-// root decodes the whole file. Backends come before the domains that name them.
+// root decodes the whole file. Backends come before the domains that name them, and domains
+// before the listeners, whose default_domain may be one.
 func (p *parser) root(body *hclsyntax.Body) *Config {
 	s := p.open("", body, nil)
 	cfg := &Config{
 		DataDir:      p.resolve(p.dir, s.path("data_dir", defaultDataDir)),
 		DrainTimeout: s.duration("drain_timeout", 10*time.Second, 0),
 	}
-	for _, b := range s.children("listen") {
-		if child := p.section("", b); child != nil {
-			cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
-		}
-	}
 	for _, b := range s.children("backend") {
 		if child := p.section("", b); child != nil {
 			cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
 		}
 	}
-	limit := p.limit(p.only(s, "limit"), defaultLimit())
-	used := make(map[BackendRef]bool)
+	cfg.Registry = p.registry(s)
 	for _, b := range s.children("domain") {
 		if child := p.section("", b); child != nil {
-			cfg.Domains = append(cfg.Domains, p.domain(child, cfg, used, limit))
+			cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
 		}
 	}
-	cfg.Registry = p.registry(s)
-	cfg.Registry.Limit = limit
+	for _, b := range s.children("listen") {
+		if child := p.section("", b); child != nil {
+			cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
+		}
+	}
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
-	p.afterwards(s, cfg, used)
-	return cfg
-}
-
-// afterwards checks what can be told only when all blocks are known.
-func (p *parser) afterwards(s *section, cfg *Config, used map[BackendRef]bool) {
 	if len(s.children("domain")) == 0 && !cfg.Registry.Declared {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
 			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
 	}
 	for _, b := range s.children("backend") {
-		if len(b.Labels) == 2 {
-			ref := BackendRef{b.Labels[0], b.Labels[1]}
-			if cfg.backend(ref) != nil && !used[ref] {
-				p.warn(b.DefRange(), fmt.Sprintf("no domain uses backend.%s", ref),
-					"name it in the backends of a domain, or remove the block")
-			}
+		if len(b.Labels) != 2 {
+			continue
+		}
+		ref := BackendRef{b.Labels[0], b.Labels[1]}
+		used := slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return slices.Contains(d.Backends, ref) })
+		if cfg.backend(ref) != nil && !used {
+			p.warn(b.DefRange(), fmt.Sprintf("no domain uses backend.%s", ref),
+				"name it in the backends of a domain, or remove the block")
 		}
 	}
-	for _, b := range s.children("listen") {
-		p.checkDefaultDomain(b, cfg)
-	}
+	return cfg
 }
 
 // NeedsStore reports whether something is to be kept on disk. An open store serves registered

@@ -1,6 +1,9 @@
 package config
 
-import "reflect"
+import (
+	"reflect"
+	"strings"
+)
 
 // Changes are what one configuration changes in another.
 type Changes struct {
@@ -38,17 +41,14 @@ func (c Changes) Empty() bool {
 // a socket of its own, and one that only has another name has kept its socket. The order of the
 // blocks does not count.
 func Diff(old, now *Config) Changes {
-	c := Changes{
+	return Changes{
 		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
 		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
-		Metrics:  old.Metrics != now.Metrics,
-		Backends: diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
-		Domains:  diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),
+		Metrics:   old.Metrics != now.Metrics,
+		Listeners: diff(old.Listeners, now.Listeners, socketOf),
+		Backends:  diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
+		Domains:   diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),
 	}
-	c.Listeners = renamed(diff(old.Listeners, now.Listeners, func(l Listener) [3]string {
-		return [3]string{l.Network, l.Address, l.Name}
-	}))
-	return c
 }
 
 // diff compares two lists of blocks, each known by its key. Secrets are compared by their text:
@@ -76,32 +76,11 @@ func diff[T any, K comparable](old, now []T, key func(T) K) (d Delta[T]) {
 	return d
 }
 
-// renamed finds the listeners of which only the name, and perhaps parameters, are others.
-func renamed(d Delta[Listener]) Delta[Listener] {
-	out := Delta[Listener]{Changed: d.Changed}
-	for _, n := range d.Added {
-		i := sameSocket(d.Removed, n)
-		if i < 0 {
-			out.Added = append(out.Added, n)
-			continue
-		}
-		out.Changed = append(out.Changed, Change[Listener]{d.Removed[i], n})
-		d.Removed = append(append([]Listener(nil), d.Removed[:i]...), d.Removed[i+1:]...)
+// socketOf returns what makes a listener the owner of its socket. Port 0 is another port for
+// each listener.
+func socketOf(l Listener) [3]string {
+	if l.Network == "tcp" && strings.HasSuffix(l.Address, ":0") {
+		return [3]string{l.Network, l.Address, l.Name}
 	}
-	out.Removed = d.Removed
-	return out
-}
-
-// sameSocket finds the listener on n's address. Port 0 is another port each time.
-func sameSocket(list []Listener, n Listener) int {
-	for i, l := range list {
-		if l.Network == n.Network && l.Address == n.Address && !anyPort(l) {
-			return i
-		}
-	}
-	return -1
-}
-
-func anyPort(l Listener) bool {
-	return l.Network == "tcp" && len(l.Address) > 2 && l.Address[len(l.Address)-2:] == ":0"
+	return [3]string{l.Network, l.Address}
 }

@@ -14,9 +14,8 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// domain decodes a domain block; used notes the backends it names, and limit is what the file
-// says of all domains.
-func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit Limit) Domain {
+// domain decodes a domain block.
+func (p *parser) domain(s *section, cfg *Config) Domain {
 	name := s.labels[0]
 	if name != "*" {
 		folded, err := auth.FoldDomain(name)
@@ -32,9 +31,6 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit
 		}
 	}
 	out := Domain{Name: name, Backends: p.references(s, cfg)}
-	for _, ref := range out.Backends {
-		used[ref] = true
-	}
 	s.texts("auth_domain", func(v value, at hcl.Range) {
 		if err := auth.CheckDomain(v.AsString()); err != nil {
 			p.complain(at, "auth_domain is not a domain", `write the domain's name at the backend, as in "cloud.example.org"`)
@@ -44,7 +40,7 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit
 	out.Login = p.login(s, out.Backends)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s, 100000)
-	out.Limit = p.domainLimit(s, out.Backends, limit)
+	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)
 	out.Roster = p.roster(s, cfg, name)
 	return out
 }

@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
-	"math"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,6 +30,9 @@ var units = [...]struct {
 	{"ms", time.Millisecond},
 }
 
+// durationPart is a number with its unit.
+var durationPart = regexp.MustCompile(`^([0-9]+)([a-z]+)`)
+
 // ParseDuration reads a duration such as "90s", "1h30m", "1d12h" or "1w": whole
 // numbers with the units w, d, h, m, s and ms, each at most once, the longest first.
 // A number without a unit is refused, for one program takes it for seconds and the
@@ -39,61 +44,37 @@ func ParseDuration(text string) (time.Duration, error) {
 	var total time.Duration
 	next := 0 // the first unit that may still come
 	for rest := text; rest != ""; {
-		digits := 0
-		for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
-			digits++
-		}
-		letters := digits
-		for letters < len(rest) && rest[letters] >= 'a' && rest[letters] <= 'z' {
-			letters++
-		}
-		name := rest[digits:letters]
-		if digits == 0 || letters == digits {
-			return 0, shapeError(text, rest, digits)
+		part := durationPart.FindStringSubmatch(rest)
+		if part == nil {
+			return 0, shapeError(text, rest)
 		}
 		i := next
-		for i < len(units) && units[i].name != name {
+		for i < len(units) && units[i].name != part[2] {
 			i++
 		}
 		if i == len(units) {
 			return 0, fmt.Errorf(
 				"%w: %q: unit %q is unknown or out of order; use w, d, h, m, s, ms, the longest first, each once",
-				ErrDuration, clip(text), clip(name))
+				ErrDuration, clip(text), clip(part[2]))
 		}
-		next = i + 1
-		part, ok := multiple(rest[:digits], units[i].unit)
-		if !ok || part > MaxDuration-total {
+		n, err := strconv.ParseInt(part[1], 10, 64)
+		if err != nil || n > int64((MaxDuration-total)/units[i].unit) {
 			return 0, fmt.Errorf("%w: %q is over ten years; write less", ErrDuration, clip(text))
 		}
-		total += part
-		rest = rest[letters:]
+		total += time.Duration(n) * units[i].unit
+		next, rest = i+1, rest[len(part[0]):]
 	}
 	return total, nil
 }
 
 // shapeError explains why no number with a unit stands at rest.
-func shapeError(text, rest string, digits int) error {
-	if digits == len(rest) {
+func shapeError(text, rest string) error {
+	if strings.Trim(rest, "0123456789") == "" {
 		return fmt.Errorf(`%w: %q has no unit; write "%ss" for seconds (units: ms, s, m, h, d, w)`,
 			ErrDuration, clip(text), clip(rest))
 	}
 	return fmt.Errorf(`%w: %q; write whole numbers with units, as in "30s", "1h30m" or "1d"`,
 		ErrDuration, clip(text))
-}
-
-// multiple is number times unit; ok is false when that is over MaxDuration.
-func multiple(number string, unit time.Duration) (d time.Duration, ok bool) {
-	var n int64
-	for _, c := range []byte(number) {
-		if n > math.MaxInt64/10-10 {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	if n > int64(MaxDuration/unit) {
-		return 0, false
-	}
-	return time.Duration(n) * unit, true
 }
 
 // clip shortens a text that stands in a message.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -72,16 +73,10 @@ func (s *section) networks(name string) (list []netip.Prefix) {
 // domainLimit decodes the limit block of a domain. Where the API of the JSXC app is asked, no
 // other limit is behind it (FIELD 3.4).
 func (p *parser) domainLimit(parent *section, refs []BackendRef, out Limit) Limit {
-	s := p.only(parent, "limit")
-	out = p.limit(s, out)
-	if out.UserRefusals == 0 {
-		for _, ref := range refs {
-			if ref.Kind == KindJSXC {
-				p.warn(parent.header, "nothing limits how often a password may be guessed: the API of the JSXC app does not",
-					"leave the limits on")
-				break
-			}
-		}
+	out = p.limit(p.only(parent, "limit"), out)
+	if out.UserRefusals == 0 && slices.ContainsFunc(refs, func(r BackendRef) bool { return r.Kind == KindJSXC }) {
+		p.warn(parent.header, "nothing limits how often a password may be guessed: the API of the JSXC app does not",
+			"leave the limits on")
 	}
 	return out
 }

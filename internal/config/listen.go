@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"postern/internal/auth"
 	"postern/internal/protocol"
@@ -73,6 +72,10 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 			p.complain(s.at("default_domain"), "default_domain is not a domain", `write one as in "example.org"`)
 		}
 		out.DefaultDomain = domain
+		if domain != "" && !cfg.Registry.Declared && !cfg.answersFor(domain) {
+			p.warn(s.at("default_domain"), fmt.Sprintf("no domain block answers for %q", clip(domain)),
+				"add one, or correct default_domain; until then these logins are refused")
+		}
 	}
 	out.RecipientDelimiter = p.recipientDelimiter(s, spec.Name)
 	p.endpoint(s, cfg, &out)
@@ -219,29 +222,7 @@ func (p *parser) checkName(s *section) {
 	}
 }
 
-// checkDefaultDomain warns about a default domain that nobody would answer for.
-func (p *parser) checkDefaultDomain(b *hclsyntax.Block, cfg *Config) {
-	attr := b.Body.Attributes["default_domain"]
-	if len(b.Labels) != 1 || attr == nil { // there may be another block of that name
-		return
-	}
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		if l.Name != b.Labels[0] || l.DefaultDomain == "" || cfg.Registry.Declared || cfg.answersFor(l.DefaultDomain) {
-			continue
-		}
-		p.warn(attr.Expr.Range(),
-			fmt.Sprintf("no domain block answers for %q", clip(l.DefaultDomain)),
-			"add one, or correct default_domain; until then these logins are refused")
-	}
-}
-
 // answersFor reports whether a domain or the fallback takes requests for name.
 func (c *Config) answersFor(name string) bool {
-	for i := range c.Domains {
-		if c.Domains[i].Name == name || c.Domains[i].Name == "*" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Domains, func(d Domain) bool { return d.Name == name || d.Name == "*" })
 }

@@ -10,7 +10,7 @@ import (
 // may be many such domains.
 const registeredUsers = 1000
 
-// registry decodes the registry block, or gives its defaults.
+// registry decodes the registry block, or gives its defaults, and the limit block of the file.
 func (p *parser) registry(root *section) Registry {
 	s := p.only(root, "registry")
 	out := Registry{Declared: s != nil}
@@ -20,6 +20,7 @@ func (p *parser) registry(root *section) Registry {
 	out.Idle = s.duration("idle", 15*time.Minute, time.Second)
 	out.MaxLive = int(s.number("max_live", 10000, 1, 1_000_000))
 	out.Cache = p.cache(s, registeredUsers)
+	out.Limit = p.limit(p.only(root, "limit"), defaultLimit())
 	return out
 }
 

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/agext/levenshtein"
 )
 
 // spec is the vocabulary of one kind of block. The tests hold config.hcl.example
@@ -161,39 +163,16 @@ func blockWord(word string) bool {
 
 // nearest returns the candidate that word is most likely a slip of, or "".
 func nearest(word string, candidates []string) string {
-	best, least := "", 3
+	if len(word) > 64 { // longer than any candidate, and a distance takes time
+		return ""
+	}
+	best, least := "", 3 // characters inserted, deleted or changed
 	for _, c := range candidates {
-		if d := distance(word, c); d < least && d < max(len(c), 2) {
+		if d := levenshtein.Distance(word, c, nil); d < least && d < max(len(c), 2) {
 			best, least = c, d
 		}
 	}
 	return best
-}
-
-// distance is Levenshtein's: the number of bytes to insert, delete or change. Words
-// whose lengths differ by more than nearest cares about are not looked at.
-func distance(a, b string) int {
-	const far = 1 << 10
-	if len(a)-len(b) > 2 || len(b)-len(a) > 2 || len(a) > 64 {
-		return far
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // didYouMean is a hint at the nearest candidate, or the list of all of them.
