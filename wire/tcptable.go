@@ -7,14 +7,13 @@ import (
 	"postern/internal/auth"
 )
 
-// tcpTable is Postfix's tcp_table(5) protocol (PROTOCOLS 3.4): "get KEY" lines, answered
-// with a status and a text. The key is a mail address; being found means that the user
-// exists.
+// tcpTable is Postfix's tcp_table(5) protocol: lines "get KEY", answered with a status and a
+// text. The key is a mail address.
 type tcpTable struct {
 	persistent
 	lines   lineSplitter
 	address addressKey
-	scratch []byte // the decoded key; it outlives a call only to be used again
+	scratch []byte // for the decoded key
 }
 
 // Decode implements Codec.
@@ -25,7 +24,7 @@ func (t *tcpTable) Decode(buf []byte, req *auth.Request) (int, Event) {
 		return n, More
 	case st == lineTooLong:
 		return n, refuse(req, auth.OpNone)
-	case string(line) == "quit": // xcauth's extension
+	case string(line) == "quit": // an extension of xcauth
 		return n, Quit
 	}
 	key, get := bytes.CutPrefix(line, []byte("get "))
@@ -35,20 +34,18 @@ func (t *tcpTable) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return n, t.decodeKey(key, req)
 }
 
-// decodeKey undoes the %XX coding first and the quoting of the local part second, as
-// they were put on in the opposite order.
+// decodeKey decodes %XX first and the quoted local part second, the opposite order of encoding.
 func (t *tcpTable) decodeKey(key []byte, req *auth.Request) Event {
 	address, ok := appendUncoded(t.scratch[:0], key)
 	t.scratch = address
 	if !ok {
 		return refuse(req, auth.OpIsUser)
 	}
-	return t.address.ask(address, req)
+	return t.address.decode(address, req)
 }
 
-// appendUncoded appends key with every %XX, of either case, replaced by its byte. It
-// refuses an incomplete %XX and white space or a control character outside of one:
-// Postfix codes these. '+' is a letter like any other.
+// appendUncoded appends key with every %XX, of either case, replaced by its byte. It refuses an
+// incomplete %XX, and uncoded white space or control characters: Postfix codes these.
 func appendUncoded(dst, key []byte) ([]byte, bool) {
 	for i := 0; i < len(key); i++ {
 		c := key[i]
@@ -71,8 +68,8 @@ func appendUncoded(dst, key []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// AppendAnswer implements Codec. Postfix decodes %XX in every text and gives up on a
-// stray one, so no text holds a '%'; and a 200 without a text is a warning in its log.
+// AppendAnswer implements Codec. Postfix decodes %XX in every text, so no text holds a '%', and
+// it logs a warning for a 200 without a text.
 func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
 	text := "400 temporarily unavailable\n"
 	switch {
