@@ -1,7 +1,3 @@
-// Package config turns an HCL file into a validated Config: what is written,
-// over the defaults, checked and typed. Every complaint names the file, line and
-// column, shows the line with secrets blanked, and says what to do. The file's
-// vocabulary is the table in schema.go; config.hcl.example shows all of it.
 package config
 
 import (
@@ -20,24 +16,26 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// DefaultPath is where the programs look for the configuration.
+// DefaultPath is the path of the configuration unless --config names another.
 const DefaultPath = "/etc/postern/config.hcl"
 
-// defaultDataDir is where postern keeps what it writes.
+// defaultDataDir is the default of data_dir.
 const defaultDataDir = "/var/lib/postern"
 
-// Bounds on what is read, in bytes. They keep a mistyped path (a device, a log)
-// from filling the memory.
+// Bounds on the files that are read, in bytes, in case a path names a device or a log.
 const (
 	maxSource  = 16 << 20 // a configuration
 	maxInclude = 1 << 20  // a file named in file() or ca_file
 )
 
-// errTooLarge is returned for a file beyond its bound.
-var errTooLarge = errors.New("the file is too large for what it should hold")
+// Errors of reading files.
+var (
+	errTooLarge  = errors.New("the file is too large for its purpose")
+	errIrregular = errors.New("it is not a regular file") // a FIFO, a device or a socket
+)
 
-// Env is what a configuration may learn about the machine. A nil function means
-// that nothing is there.
+// Env is a configuration's access to the machine. Without a function there are no files, no
+// variables, or no permissions to look at.
 type Env struct {
 	ReadFile  func(name string) ([]byte, error)
 	LookupEnv func(name string) (string, bool)
@@ -53,11 +51,8 @@ func OSEnv() Env {
 	}
 }
 
-// errIrregular is returned for a FIFO, a device or a socket.
-var errIrregular = errors.New("it is not a regular file")
-
-// readRegular reads a file that a running daemon may read at any time, so it must neither wait
-// for whom a FIFO waits for, nor be told something else at every reading.
+// readRegular reads a file for a running daemon. It refuses FIFOs and devices: opening or reading
+// them could block, and each reload would read something else.
 func readRegular(name string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -68,13 +63,13 @@ func readRegular(name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() && !info.IsDir() { // of which reading tells
+	if !info.Mode().IsRegular() && !info.IsDir() { // reading a directory fails with a better error
 		return nil, errIrregular
 	}
 	return readAll(f, limit)
 }
 
-// readBounded reads a file of any kind, such as a pipe, to its end.
+// readBounded reads a file of any kind to its end, for example a pipe.
 func readBounded(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -109,7 +104,7 @@ func (e Env) lookup(name string) (string, bool) {
 	return e.LookupEnv(name)
 }
 
-// mode returns the permission bits of a file, and 0 where they cannot be told.
+// mode returns the permission bits of a file, or 0 if they are unknown.
 func (e Env) mode(name string) fs.FileMode {
 	if e.Stat == nil {
 		return 0
@@ -121,12 +116,11 @@ func (e Env) mode(name string) fs.FileMode {
 	return info.Mode().Perm()
 }
 
-// Load reads and parses the configuration at path with the environment of the
-// process. The Config is nil if a Problem is an error; see Parse. A pipe is read to its end.
+// Load reads and parses the configuration at path, which may be a pipe, with the environment of
+// the process. The Config is nil if a Problem is an error; see Parse.
 func Load(path string) (*Config, Problems) { return load(path, readBounded) }
 
-// Reload is Load for a process that must go on whatever path has become: it reads regular
-// files only, and waits for nobody.
+// Reload is Load for a running daemon: it only reads regular files, since others could block it.
 func Reload(path string) (*Config, Problems) { return load(path, readRegular) }
 
 func load(path string, read func(name string, limit int64) ([]byte, error)) (*Config, Problems) {
@@ -144,7 +138,7 @@ func load(path string, read func(name string, limit int64) ([]byte, error)) (*Co
 	}}
 }
 
-// cause strips the path from an error of package os, which the caller prints.
+// cause strips the path from an error of package os, for messages that name the path already.
 func cause(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
@@ -152,21 +146,21 @@ func cause(err error) error {
 	return err
 }
 
-// Parse turns the text of a configuration into a Config with every default filled
-// in. filename stands in messages, is what relative paths of file() and ca_file
-// start from, and is looked at (env.Stat) for its permissions. The Config is nil if
-// any Problem is an error; warnings come with a Config. Parse never panics, since a daemon
-// reads its configuration while it serves, and no Problem holds a secret.
+// Parse turns the text of a configuration into a Config with every default filled in. filename
+// is used in messages, for relative paths in file() and ca_file, which start at its directory,
+// and for its permissions (env.Stat). The Config is nil if any Problem is an error; warnings
+// come with a Config. No Problem holds a secret. Parse does not panic: a daemon reloads its
+// configuration while it serves.
 func Parse(filename string, src []byte, env Env) (cfg *Config, problems Problems) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			fault := fmt.Sprintf("%T", reason) // it may hold what the file says
+			fault := fmt.Sprintf("%T", reason) // its text may hold a secret
 			if err, ok := reason.(runtime.Error); ok {
 				fault = err.Error()
 			}
 			cfg, problems = nil, Problems{{
-				Severity: Error, File: filename, Cure: "take back the last change, and please report the fault",
-				Message: "postern has a fault that this configuration meets: " + fault,
+				Severity: Error, File: filename, Cure: "undo the last change, and please report the bug",
+				Message: "postern has a bug that this configuration triggers: " + fault,
 			}}
 		}
 	}()
@@ -197,7 +191,7 @@ func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
 	return cfg, problems
 }
 
-// sourceDir is where relative paths of a configuration start.
+// sourceDir returns the directory that relative paths of a configuration start at.
 func sourceDir(filename string) string {
 	dir := filepath.Dir(filename)
 	if abs, err := filepath.Abs(dir); err == nil {
@@ -206,18 +200,18 @@ func sourceDir(filename string) string {
 	return dir
 }
 
-// parser carries one run of Parse.
+// parser is the state of one call of Parse.
 type parser struct {
 	file     string
 	dir      string
 	src      []byte
 	env      Env
 	problems Problems
-	redactor *redactor       // made when the first line is quoted
-	warned   map[string]bool // warnings that are given once
+	redactor *redactor       // created when the first line is quoted
+	warned   map[string]bool // see once
 }
 
-// once reports whether the warning named key has not been given yet.
+// once returns true at the first call for a key, for warnings that are given once.
 func (p *parser) once(key string) bool {
 	if p.warned[key] {
 		return false
@@ -229,7 +223,7 @@ func (p *parser) once(key string) bool {
 	return true
 }
 
-// sorted returns the problems in the order of the file.
+// sorted sorts the problems by their place in the file and returns them.
 func (p *parser) sorted() Problems {
 	slices.SortStableFunc(p.problems, func(a, b Problem) int {
 		if a.Line != b.Line {
@@ -245,24 +239,19 @@ func (p *parser) sorted() Problems {
 func (p *parser) root(body *hclsyntax.Body) *Config {
 	s := p.open("", body, nil)
 	cfg := &Config{
-		DataDir:      p.resolve(p.dir, s.path("data_dir", defaultDataDir)),
+		DataDir:      p.resolve(p.dir, s.textOr("data_dir", defaultDataDir)),
 		DrainTimeout: s.duration("drain_timeout", 10*time.Second, 0),
 	}
-	for _, b := range s.children("backend") {
-		if child := p.section("", b); child != nil {
-			cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
-		}
+	backends := s.sections("backend")
+	for _, child := range backends {
+		cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
 	}
 	cfg.Registry = p.registry(s)
-	for _, b := range s.children("domain") {
-		if child := p.section("", b); child != nil {
-			cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
-		}
+	for _, child := range s.sections("domain") {
+		cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
 	}
-	for _, b := range s.children("listen") {
-		if child := p.section("", b); child != nil {
-			cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
-		}
+	for _, child := range s.sections("listen") {
+		cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
 	}
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
@@ -270,22 +259,18 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
 			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
 	}
-	for _, b := range s.children("backend") {
-		if len(b.Labels) != 2 {
-			continue
-		}
-		ref := BackendRef{b.Labels[0], b.Labels[1]}
-		used := slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return slices.Contains(d.Backends, ref) })
-		if cfg.backend(ref) != nil && !used {
-			p.warn(b.DefRange(), fmt.Sprintf("no domain uses backend.%s", ref),
+	for _, child := range backends {
+		ref := BackendRef{child.labels[0], child.labels[1]}
+		if !slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return slices.Contains(d.Backends, ref) }) {
+			p.warn(child.header, fmt.Sprintf("no domain uses backend.%s", ref),
 				"name it in the backends of a domain, or remove the block")
 		}
 	}
 	return cfg
 }
 
-// NeedsStore reports whether something is to be kept on disk. An open store serves registered
-// domains too, whoever asked for it.
+// NeedsStore reports whether the store must be opened, for a cache, a roster or registered
+// domains.
 func (c *Config) NeedsStore() bool {
 	return c.Registry.Declared || slices.ContainsFunc(c.Domains, func(d Domain) bool {
 		return d.Cache.Storage == StorageDisk || d.Roster != nil
@@ -310,13 +295,13 @@ func (p *parser) resolve(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// log decodes the log block, which may be absent but not repeated.
+// log decodes the log block, or returns the defaults.
 func (p *parser) log(s *section, cfg *Config) Log {
 	out := Log{Level: "info", Format: "text"}
 	if child := p.only(s, "log"); child != nil {
 		out.Level = child.word("level", out.Level, "debug", "info", "warn", "error")
 		out.Format = child.word("format", out.Format, "text", "json")
-		out.File = p.resolve(cfg.DataDir, child.path("file", ""))
+		out.File = p.resolve(cfg.DataDir, child.textOr("file", ""))
 	}
 	return out
 }

@@ -5,9 +5,9 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// DataDir returns the data directory that the configuration at path names, whatever is wrong
-// with the rest of it: where to find the process that runs on it. It is false for a file that
-// cannot be read, or whose data_dir cannot be told.
+// DataDir returns the data directory of the configuration at path, whose other parts may have
+// errors: the sockets of a running daemon are there. It returns false if the file cannot be read
+// or its data_dir is invalid.
 func DataDir(path string) (string, bool) {
 	src, err := readBounded(path, maxSource)
 	if err != nil {
@@ -27,6 +27,6 @@ func DataDir(path string) (string, bool) {
 	if attr != nil {
 		only.Attributes["data_dir"] = attr
 	}
-	dir := p.resolve(p.dir, p.open("", only, nil).path("data_dir", defaultDataDir))
+	dir := p.resolve(p.dir, p.open("", only, nil).textOr("data_dir", defaultDataDir))
 	return dir, !p.problems.Failed()
 }

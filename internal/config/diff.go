@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Changes are what one configuration changes in another.
+// Changes are the differences between two configurations.
 type Changes struct {
 	Listeners Delta[Listener]
 	Backends  Delta[Backend]
@@ -18,7 +18,7 @@ type Changes struct {
 	Log          bool
 }
 
-// Delta is what came, what went, and what is another than before.
+// Delta has the blocks of one type that were added, removed or changed.
 type Delta[T any] struct {
 	Added   []T
 	Removed []T
@@ -31,15 +31,14 @@ type Change[T any] struct{ Old, New T }
 // Empty reports whether nothing changed.
 func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
 
-// Empty reports whether the two configurations are one.
+// Empty reports whether the configurations are equal.
 func (c Changes) Empty() bool {
 	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Metrics && !c.Log
 }
 
-// Diff compares two validated configurations. Backends and domains are known by their names.
-// Listeners are known by name and address: one at another address is a new one, since it needs
-// a socket of its own, and one that only has another name has kept its socket. The order of the
-// blocks does not count.
+// Diff compares two validated configurations. Backends and domains are identified by their names,
+// listeners by their addresses: another address needs another socket, and a listener that is
+// renamed keeps its own. The order of the blocks has no effect.
 func Diff(old, now *Config) Changes {
 	return Changes{
 		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
@@ -51,8 +50,8 @@ func Diff(old, now *Config) Changes {
 	}
 }
 
-// diff compares two lists of blocks, each known by its key. Secrets are compared by their text:
-// DeepEqual follows the pointer behind which it stands.
+// diff compares two lists of blocks by their keys. DeepEqual follows the pointer in a Secret and
+// so compares its text.
 func diff[T any, K comparable](old, now []T, key func(T) K) (d Delta[T]) {
 	was := make(map[K]T, len(old))
 	for _, o := range old {
@@ -76,8 +75,8 @@ func diff[T any, K comparable](old, now []T, key func(T) K) (d Delta[T]) {
 	return d
 }
 
-// socketOf returns what makes a listener the owner of its socket. Port 0 is another port for
-// each listener.
+// socketOf returns the key of a listener's socket. Port 0 is a different port for each listener,
+// so there the name identifies it.
 func socketOf(l Listener) [3]string {
 	if l.Network == "tcp" && strings.HasSuffix(l.Address, ":0") {
 		return [3]string{l.Network, l.Address, l.Name}

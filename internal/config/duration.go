@@ -12,8 +12,8 @@ import (
 // ErrDuration is wrapped by every error of ParseDuration.
 var ErrDuration = errors.New("not a duration")
 
-// MaxDuration is the longest duration that a configuration may ask for: ten years,
-// far from where sums of durations and times overflow.
+// MaxDuration is the longest duration of a configuration: ten years, so that sums of durations
+// and times do not overflow.
 const MaxDuration = 3650 * day
 
 const (
@@ -33,16 +33,16 @@ var units = [...]struct {
 // durationPart is a number with its unit.
 var durationPart = regexp.MustCompile(`^([0-9]+)([a-z]+)`)
 
-// ParseDuration reads a duration such as "90s", "1h30m", "1d12h" or "1w": whole
-// numbers with the units w, d, h, m, s and ms, each at most once, the longest first.
-// A number without a unit is refused, for one program takes it for seconds and the
-// next for minutes. Errors wrap ErrDuration and say what to write.
+// ParseDuration parses a duration such as "90s", "1h30m", "1d12h" or "1w": whole numbers with the
+// units w, d, h, m, s and ms, each at most once, the longest first. A number without a unit is
+// refused: some programs take it for seconds, others for minutes. Errors wrap ErrDuration and
+// say what to write.
 func ParseDuration(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, fmt.Errorf(`%w: empty text; write "30s", "1h30m" or "1d"`, ErrDuration)
 	}
 	var total time.Duration
-	next := 0 // the first unit that may still come
+	next := 0 // the longest unit that may follow
 	for rest := text; rest != ""; {
 		part := durationPart.FindStringSubmatch(rest)
 		if part == nil {
@@ -67,7 +67,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	return total, nil
 }
 
-// shapeError explains why no number with a unit stands at rest.
+// shapeError is the error for rest, which does not begin with a number and a unit.
 func shapeError(text, rest string) error {
 	if strings.Trim(rest, "0123456789") == "" {
 		return fmt.Errorf(`%w: %q has no unit; write "%ss" for seconds (units: ms, s, m, h, d, w)`,
@@ -77,7 +77,7 @@ func shapeError(text, rest string) error {
 		ErrDuration, clip(text))
 }
 
-// clip shortens a text that stands in a message.
+// clip shortens a text for a message.
 func clip(text string) string {
 	const most = 60
 	if len(text) <= most {

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// defaultLimit is what holds without a limit block.
+// defaultLimit returns the limits without a limit block.
 func defaultLimit() Limit {
 	return Limit{
 		UserRefusals: 10, AddressRefusals: 30, Window: 10 * time.Minute,
@@ -18,17 +18,17 @@ func defaultLimit() Limit {
 	}
 }
 
-// limit decodes a limit block, which may be nil, over what holds without it.
+// limit decodes a limit block, which may be nil. out has the values of attributes that it lacks.
 func (p *parser) limit(s *section, out Limit) Limit {
 	if s == nil {
 		return out
 	}
 	on := s.flag("enabled", out.Window > 0)
-	if out.Window == 0 { // the file's block turns limits off, and this one may turn them on
+	if out.Window == 0 { // the block of the file turns limits off, and this one may turn them on
 		out = defaultLimit()
 	}
-	out.UserRefusals = int(s.number("user_refusals", int64(out.UserRefusals), 0, 100))
-	out.AddressRefusals = int(s.number("address_refusals", int64(out.AddressRefusals), 0, 100))
+	out.UserRefusals = s.number("user_refusals", out.UserRefusals, 0, 100)
+	out.AddressRefusals = s.number("address_refusals", out.AddressRefusals, 0, 100)
 	out.Window = s.duration("window", out.Window, time.Second)
 	out.FirstPause = s.duration("first_pause", out.FirstPause, 100*time.Millisecond)
 	out.LongestPause = s.duration("longest_pause", out.LongestPause, time.Second)
@@ -70,8 +70,8 @@ func (s *section) networks(name string) (list []netip.Prefix) {
 	return list
 }
 
-// domainLimit decodes the limit block of a domain. Where the API of the JSXC app is asked, no
-// other limit is behind it (FIELD 3.4).
+// domainLimit decodes the limit block of a domain. The API of the JSXC app has no limits of its
+// own, so a domain with such a backend needs these.
 func (p *parser) domainLimit(parent *section, refs []BackendRef, out Limit) Limit {
 	out = p.limit(p.only(parent, "limit"), out)
 	if out.UserRefusals == 0 && slices.ContainsFunc(refs, func(r BackendRef) bool { return r.Kind == KindJSXC }) {

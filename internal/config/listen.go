@@ -10,15 +10,17 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/zclconf/go-cty/cty"
+
 	"postern/internal/auth"
 	"postern/internal/protocol"
 )
 
-// PipeListener is the name under which the requests of `postern pipe` are served and logged.
+// PipeListener is the name of the listener for the requests of `postern pipe`, for example in logs.
 const PipeListener = "pipe"
 
-// DefaultListener is the listener that a socket from systemd gets which is named after a
-// protocol, or as xcauth named it, when no block says more. ok is false for other names.
+// DefaultListener returns the listener for a socket from systemd that no block configures. It is
+// named after a protocol, or as xcauth named its sockets; ok is false for other names.
 func DefaultListener(name string) (l Listener, ok bool) {
 	spec, ok := protocol.Find(protocol.Name(name))
 	if !ok {
@@ -41,7 +43,7 @@ func defaultsOf(spec protocol.Spec) Listener {
 func (p *parser) listener(s *section, cfg *Config) Listener {
 	p.checkName(s)
 	if s.labels[0] == PipeListener {
-		p.complain(s.label, "this name is for the copies of `postern pipe`", "choose another label")
+		p.complain(s.label, "this name is reserved for `postern pipe`", "choose another label")
 	}
 	for i := range cfg.Listeners {
 		if cfg.Listeners[i].Name == s.labels[0] {
@@ -63,9 +65,9 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 	out.IdleTimeout = s.duration("idle_timeout", out.IdleTimeout, 0)
 	out.FrameTimeout = s.duration("frame_timeout", out.FrameTimeout, 100*time.Millisecond)
 	out.WriteTimeout = s.duration("write_timeout", out.WriteTimeout, 100*time.Millisecond)
-	out.MaxFrame = int(s.number("max_frame", int64(out.MaxFrame), 1024, 16<<20))
-	out.Pipeline = int(s.number("pipeline", int64(out.Pipeline), 1, 65536))
-	out.MaxConnections = int(s.number("max_connections", int64(out.MaxConnections), 1, 1<<20))
+	out.MaxFrame = s.number("max_frame", out.MaxFrame, 1024, 16<<20)
+	out.Pipeline = s.number("pipeline", out.Pipeline, 1, 65536)
+	out.MaxConnections = s.number("max_connections", out.MaxConnections, 1, 1<<20)
 	if v, ok := s.text("default_domain"); ok {
 		domain, err := auth.FoldDomain(v.AsString())
 		if err != nil || domain == "*" {
@@ -82,7 +84,7 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 	return out
 }
 
-// recipientDelimiter decodes the characters that begin an address extension.
+// recipientDelimiter decodes the characters that separate an address extension.
 func (p *parser) recipientDelimiter(s *section, name protocol.Name) string {
 	v, ok := s.text("recipient_delimiter")
 	if !ok {
@@ -96,21 +98,19 @@ func (p *parser) recipientDelimiter(s *section, name protocol.Name) string {
 		return r <= ' ' || r > '~' || r == '@' || r == '"' || r == '\\' || unicode.IsLetter(r) || unicode.IsDigit(r)
 	})
 	if bad || len(text) > 8 {
-		p.complain(at, "recipient_delimiter is not made of signs that can begin an address extension", `write it as in Postfix, such as "+" or "+-"`)
+		p.complain(at, "recipient_delimiter has a character that cannot begin an address extension, or too many", `write it as in Postfix, such as "+" or "+-"`)
 	}
 	return text
 }
 
-// metrics decodes the metrics block, which may be nil, into an address.
+// metrics decodes the metrics block, which may be nil, and returns its address.
 func (p *parser) metrics(s *section, cfg *Config) string {
 	if s == nil {
 		return ""
 	}
+	s.need("address", "the block has no address", `add address = "127.0.0.1:23669"`)
 	v, ok := s.text("address")
 	if !ok {
-		if !s.has("address") {
-			p.complain(s.header, "the block has no address", `add address = "127.0.0.1:23669"`)
-		}
 		return ""
 	}
 	network, address, ok := p.address(v, s.at("address"), cfg.DataDir)
@@ -120,7 +120,7 @@ func (p *parser) metrics(s *section, cfg *Config) string {
 	return address
 }
 
-// protocolOf returns the protocol that a listener names or is named after.
+// protocolOf returns the protocol that a listener gives or is named after.
 func (p *parser) protocolOf(s *section) protocol.Spec {
 	name, at, given := s.labels[0], s.label, s.has("protocol")
 	if given {
@@ -144,13 +144,11 @@ func (p *parser) protocolOf(s *section) protocol.Spec {
 	return protocol.Table[0]
 }
 
-// endpoint decodes where a listener listens and, for Unix sockets, who may connect.
+// endpoint decodes the address of a listener and the permissions of a Unix socket.
 func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
+	s.need("address", "the listener has no address", "add address = ...: "+writeAddress)
 	v, ok := s.text("address")
 	if !ok {
-		if !s.has("address") {
-			p.complain(s.header, "the listener has no address", "add address = ...: "+writeAddress)
-		}
 		return
 	}
 	at := s.at("address")
@@ -168,7 +166,7 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 		return
 	}
 	if out.Protocol == string(protocol.Relay) && out.Network != "systemd" {
-		p.complain(at, "relays come over Unix sockets only", `write "unix:/run/postern/relay.sock"`)
+		p.complain(at, "the relay protocol needs a Unix socket", `write "unix:/run/postern/relay.sock"`)
 	}
 	cure := `remove the line, or listen on "unix:/path"`
 	if out.Network == "systemd" {
@@ -188,41 +186,28 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 // permissions decodes the attributes of a Unix socket.
 func (p *parser) permissions(s *section, out *Listener) {
 	out.Mode = 0o660
-	out.Owner, out.Group = s.path("owner", ""), s.path("group", "")
-	const cure = `write it in octal and in quotes, as in "0660"`
-	attr := s.body.Attributes["mode"]
-	if attr == nil {
-		return
-	}
-	v, ok := p.eval(attr.Expr)
+	out.Owner, out.Group = s.textOr("owner", ""), s.textOr("group", "")
+	v, ok := s.get("mode", cty.String, `write it in octal and in quotes, as in "0660": a number would be decimal`)
 	if !ok {
-		return
-	}
-	if !v.isText() {
-		p.complain(s.at("mode"), "mode must be a text, for a number would be decimal", cure)
 		return
 	}
 	bits, err := strconv.ParseUint(v.AsString(), 8, 32)
 	if err != nil || bits > 0o777 {
-		p.complain(s.at("mode"), "mode is not made of three octal digits", cure)
+		p.complain(s.at("mode"), "mode does not have three octal digits", `write it as in "0660"`)
 		return
 	}
 	out.Mode = os.FileMode(bits)
 }
 
-// checkName complains about a label that could not stand in a log, a metric or a
-// command line.
+// checkName reports a label that is no name for logs, metrics and command lines.
 func (p *parser) checkName(s *section) {
 	name := s.labels[len(s.labels)-1]
-	bad := strings.ContainsFunc(name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
-	})
-	if bad || name == "" || len(name) > 64 {
+	if !plainWord(name) || name == "" || len(name) > 64 {
 		p.complain(s.label, "the label is not usable as a name", "use up to 64 letters, digits and . _ -")
 	}
 }
 
-// answersFor reports whether a domain or the fallback takes requests for name.
+// answersFor reports whether there is a domain block for name, or one for all domains.
 func (c *Config) answersFor(name string) bool {
 	return slices.ContainsFunc(c.Domains, func(d Domain) bool { return d.Name == name || d.Name == "*" })
 }
