@@ -62,19 +62,10 @@ func (e *ejabberd) drop(buf []byte, req *auth.Request) (int, Event) {
 // success.
 func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	value := byte(2)
-	switch a.Verdict {
-	case auth.Allow:
+	switch {
+	case a.Verdict == auth.Allow:
 		value = 1
-	case auth.Deny:
-		if req.Op != auth.OpSetPass {
-			value = 0
-		}
-	case auth.Unsupported:
-		if !req.Op.Changes() {
-			value = 0
-		}
-	}
-	if value == 2 && e.binary {
+	case e.binary, a.Verdict == auth.Deny && req.Op != auth.OpSetPass, a.Verdict == auth.Unsupported && !req.Op.Changes():
 		value = 0
 	}
 	return append(dst, 0, 2, 0, value)

@@ -35,10 +35,7 @@ var ErrRelay = errors.New("the other postern speaks another relay protocol: run 
 // requests.
 type relayCodec struct{ persistent }
 
-var (
-	_ Codec   = relayCodec{}
-	_ Greeter = relayCodec{}
-)
+var _ Greeter = relayCodec{}
 
 // RelayGreeting is the length of the owner's greeting in bytes.
 const RelayGreeting = 4

@@ -35,16 +35,14 @@ func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	var fields [4][]byte
 	n := 0
 	for i := range fields {
-		field, end, ev := s.field(buf, n)
-		switch ev {
-		case More:
+		var ev Event
+		if fields[i], n, ev = s.field(buf, n); ev == More {
 			return 0, More
-		case RefuseBroken:
+		} else if ev == RefuseBroken {
 			s.done = true
-			*req = auth.Request{Op: auth.OpAuth}
+			refuse(req, auth.OpAuth)
 			return len(buf), RefuseBroken
 		}
-		fields[i], n = field, end
 	}
 	s.done = true
 	address := []byte(nil)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -45,49 +46,36 @@ type Env struct {
 // OSEnv is the Env of the running process.
 func OSEnv() Env {
 	return Env{
-		ReadFile:  func(name string) ([]byte, error) { return readRegular(name, maxInclude) },
+		ReadFile:  func(name string) ([]byte, error) { return readFile(name, maxInclude, true) },
 		LookupEnv: os.LookupEnv,
 		Stat:      os.Stat,
 	}
 }
 
-// readRegular reads a file for a running daemon. It refuses FIFOs and devices: opening or reading
-// them could block, and each reload would read something else.
-func readRegular(name string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// readFile reads a file up to a limit. A running daemon reads regular files only: opening or
+// reading a FIFO or device could block, and each reload would read something else.
+func readFile(name string, limit int64, regular bool) ([]byte, error) {
+	flags := os.O_RDONLY
+	if regular {
+		flags |= syscall.O_NONBLOCK
+	}
+	f, err := os.OpenFile(name, flags, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !info.Mode().IsRegular() && !info.IsDir() { // reading a directory fails with a better error
+	case regular && !info.Mode().IsRegular() && !info.IsDir(): // a directory gives a better error below
 		return nil, errIrregular
 	}
-	return readAll(f, limit)
-}
-
-// readBounded reads a file of any kind to its end, for example a pipe.
-func readBounded(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAll(f, limit)
-}
-
-func readAll(f *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
+	if err == nil && int64(len(data)) > limit {
 		return nil, errTooLarge
 	}
-	return data, nil
+	return data, err
 }
 
 func (e Env) readFile(name string) ([]byte, error) {
@@ -118,13 +106,13 @@ func (e Env) mode(name string) fs.FileMode {
 
 // Load reads and parses the configuration at path, which may be a pipe, with the environment of
 // the process. The Config is nil if a Problem is an error; see Parse.
-func Load(path string) (*Config, Problems) { return load(path, readBounded) }
+func Load(path string) (*Config, Problems) { return load(path, false) }
 
 // Reload is Load for a running daemon: it only reads regular files, since others could block it.
-func Reload(path string) (*Config, Problems) { return load(path, readRegular) }
+func Reload(path string) (*Config, Problems) { return load(path, true) }
 
-func load(path string, read func(name string, limit int64) ([]byte, error)) (*Config, Problems) {
-	src, err := read(path, maxSource)
+func load(path string, regular bool) (*Config, Problems) {
+	src, err := readFile(path, maxSource, regular)
 	if err == nil {
 		return Parse(path, src, OSEnv())
 	}
@@ -168,7 +156,7 @@ func Parse(filename string, src []byte, env Env) (cfg *Config, problems Problems
 }
 
 func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
-	p := &parser{file: filename, dir: sourceDir(filename), src: src, env: env}
+	p := newParser(filename, src, env)
 	if len(src) > maxSource {
 		p.complain(hcl.Range{}, "the configuration is too large", "is this the right file?")
 		return nil, p.problems
@@ -178,32 +166,17 @@ func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
 		p.syntax(diags)
 		return nil, p.sorted()
 	}
-	body, ok := file.Body.(*hclsyntax.Body)
-	if !ok {
-		p.complain(hcl.Range{}, "the configuration is not HCL", "write it after config.hcl.example")
+	cfg := p.root(file.Body.(*hclsyntax.Body))
+	if p.sorted().Failed() {
 		return nil, p.problems
 	}
-	cfg := p.root(body)
-	problems := p.sorted()
-	if problems.Failed() {
-		return nil, problems
-	}
-	return cfg, problems
-}
-
-// sourceDir returns the directory that relative paths of a configuration start at.
-func sourceDir(filename string) string {
-	dir := filepath.Dir(filename)
-	if abs, err := filepath.Abs(dir); err == nil {
-		return abs
-	}
-	return dir
+	return cfg, p.problems
 }
 
 // parser is the state of one call of Parse.
 type parser struct {
 	file     string
-	dir      string
+	dir      string // where relative paths start
 	src      []byte
 	env      Env
 	problems Problems
@@ -211,25 +184,25 @@ type parser struct {
 	warned   map[string]bool // see once
 }
 
+func newParser(filename string, src []byte, env Env) *parser {
+	p := &parser{file: filename, dir: filepath.Dir(filename), src: src, env: env, warned: make(map[string]bool)}
+	if abs, err := filepath.Abs(p.dir); err == nil {
+		p.dir = abs
+	}
+	return p
+}
+
 // once returns true at the first call for a key, for warnings that are given once.
 func (p *parser) once(key string) bool {
-	if p.warned[key] {
-		return false
-	}
-	if p.warned == nil {
-		p.warned = make(map[string]bool)
-	}
+	known := p.warned[key]
 	p.warned[key] = true
-	return true
+	return !known
 }
 
 // sorted sorts the problems by their place in the file and returns them.
 func (p *parser) sorted() Problems {
 	slices.SortStableFunc(p.problems, func(a, b Problem) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
+		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
 	})
 	return p.problems
 }
@@ -297,11 +270,10 @@ func (p *parser) resolve(dir, path string) string {
 
 // log decodes the log block, or returns the defaults.
 func (p *parser) log(s *section, cfg *Config) Log {
-	out := Log{Level: "info", Format: "text"}
-	if child := p.only(s, "log"); child != nil {
-		out.Level = child.word("level", out.Level, "debug", "info", "warn", "error")
-		out.Format = child.word("format", out.Format, "text", "json")
-		out.File = p.resolve(cfg.DataDir, child.textOr("file", ""))
+	child := p.only(s, "log")
+	return Log{
+		Level:  child.word("level", "info", "debug", "info", "warn", "error"),
+		Format: child.word("format", "text", "text", "json"),
+		File:   p.resolve(cfg.DataDir, child.textOr("file", "")),
 	}
-	return out
 }

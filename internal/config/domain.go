@@ -24,11 +24,9 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 		}
 		name = folded
 	}
-	for i := range cfg.Domains {
-		if cfg.Domains[i].Name == name && name != "" {
-			p.complain(s.label, fmt.Sprintf("domain %q is configured twice", clip(name)),
-				"join the blocks; upper and lower case and xn-- spellings are one domain")
-		}
+	if name != "" && slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return d.Name == name }) {
+		p.complain(s.label, fmt.Sprintf("domain %q is configured twice", clip(name)),
+			"join the blocks; upper and lower case and xn-- spellings are one domain")
 	}
 	out := Domain{Name: name, Backends: p.references(s, cfg)}
 	s.texts("auth_domain", func(v value, at hcl.Range) {
@@ -204,9 +202,6 @@ func (p *parser) totp(s *section) *TOTPToken {
 // cache decodes the cache block, or returns the defaults. hot is the default of hot_entries.
 func (p *parser) cache(parent *section, hot int) Cache {
 	s := p.only(parent, "cache")
-	if s == nil {
-		s = p.none(parent.spec.path + " cache")
-	}
 	out := Cache{
 		Storage: Storage(s.word("storage", string(StorageDisk),
 			string(StorageNone), string(StorageMemory), string(StorageDisk))),

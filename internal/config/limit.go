@@ -18,9 +18,9 @@ func defaultLimit() Limit {
 	}
 }
 
-// limit decodes a limit block, which may be nil. out has the values of attributes that it lacks.
+// limit decodes a limit block, which may be absent. out has the values of attributes that it lacks.
 func (p *parser) limit(s *section, out Limit) Limit {
-	if s == nil {
+	if s.absent {
 		return out
 	}
 	on := s.flag("enabled", out.Window > 0)
@@ -52,11 +52,8 @@ func (s *section) networks(name string) (list []netip.Prefix) {
 	s.texts(name, func(v value, at hcl.Range) {
 		text := v.AsString()
 		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			addr, e := netip.ParseAddr(text)
-			if err = e; e == nil {
-				network = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
-			}
+		if addr, e := netip.ParseAddr(text); e == nil {
+			network, err = netip.PrefixFrom(addr.WithZone(""), addr.BitLen()), nil
 		}
 		switch {
 		case err != nil:

@@ -41,19 +41,19 @@ func defaultsOf(spec protocol.Spec) Listener {
 
 // listener decodes a listen block.
 func (p *parser) listener(s *section, cfg *Config) Listener {
-	p.checkName(s)
-	if s.labels[0] == PipeListener {
+	name := s.labels[0]
+	switch {
+	case !plainWord(name) || name == "" || len(name) > 64: // also for logs, metrics and command lines
+		p.complain(s.label, "the label is not usable as a name", "use up to 64 letters, digits and . _ -")
+	case name == PipeListener:
 		p.complain(s.label, "this name is reserved for `postern pipe`", "choose another label")
-	}
-	for i := range cfg.Listeners {
-		if cfg.Listeners[i].Name == s.labels[0] {
-			p.complain(s.label, fmt.Sprintf("two listeners are named %q", clip(s.labels[0])),
-				"the label is a name of your choice: change one and give its protocol")
-		}
+	case slices.ContainsFunc(cfg.Listeners, func(l Listener) bool { return l.Name == name }):
+		p.complain(s.label, fmt.Sprintf("two listeners are named %q", name),
+			"the label is a name of your choice: change one and give its protocol")
 	}
 	spec := p.protocolOf(s)
 	out := defaultsOf(spec)
-	out.Name, out.BinaryAnswers = s.labels[0], s.flag("binary_answers", false)
+	out.Name, out.BinaryAnswers = name, s.flag("binary_answers", false)
 	if out.BinaryAnswers && spec.Name != protocol.Ejabberd {
 		p.complain(s.at("binary_answers"), "binary_answers is for the ejabberd protocol only", "remove the line")
 	}
@@ -74,7 +74,8 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 			p.complain(s.at("default_domain"), "default_domain is not a domain", `write one as in "example.org"`)
 		}
 		out.DefaultDomain = domain
-		if domain != "" && !cfg.Registry.Declared && !cfg.answersFor(domain) {
+		known := slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return d.Name == domain || d.Name == "*" })
+		if domain != "" && !cfg.Registry.Declared && !known {
 			p.warn(s.at("default_domain"), fmt.Sprintf("no domain block answers for %q", clip(domain)),
 				"add one, or correct default_domain; until then these logins are refused")
 		}
@@ -103,9 +104,9 @@ func (p *parser) recipientDelimiter(s *section, name protocol.Name) string {
 	return text
 }
 
-// metrics decodes the metrics block, which may be nil, and returns its address.
+// metrics decodes the metrics block, which may be absent, and returns its address.
 func (p *parser) metrics(s *section, cfg *Config) string {
-	if s == nil {
+	if s.absent {
 		return ""
 	}
 	s.need("address", "the block has no address", `add address = "127.0.0.1:23669"`)
@@ -197,17 +198,4 @@ func (p *parser) permissions(s *section, out *Listener) {
 		return
 	}
 	out.Mode = os.FileMode(bits)
-}
-
-// checkName reports a label that is no name for logs, metrics and command lines.
-func (p *parser) checkName(s *section) {
-	name := s.labels[len(s.labels)-1]
-	if !plainWord(name) || name == "" || len(name) > 64 {
-		p.complain(s.label, "the label is not usable as a name", "use up to 64 letters, digits and . _ -")
-	}
-}
-
-// answersFor reports whether there is a domain block for name, or one for all domains.
-func (c *Config) answersFor(name string) bool {
-	return slices.ContainsFunc(c.Domains, func(d Domain) bool { return d.Name == name || d.Name == "*" })
 }

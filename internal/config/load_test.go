@@ -99,7 +99,7 @@ func TestLoadFails(t *testing.T) {
 	if cfg, problems := Parse("large", make([]byte, maxSource+1), Env{}); cfg != nil || !problems.Failed() {
 		t.Error("Parse takes a source of any size")
 	}
-	if _, err := readBounded(large, maxInclude); err != errTooLarge {
+	if _, err := readFile(large, maxInclude, false); err != errTooLarge {
 		t.Errorf("a file named in file() may have any size: %v", err)
 	}
 }

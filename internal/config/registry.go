@@ -13,15 +13,13 @@ const registeredUsers = 1000
 // registry decodes the registry block, or returns the defaults, and the limit block of the file.
 func (p *parser) registry(root *section) Registry {
 	s := p.only(root, "registry")
-	out := Registry{Declared: s != nil}
-	if s == nil {
-		s = p.none("registry")
+	return Registry{
+		Declared: !s.absent,
+		Idle:     s.duration("idle", 15*time.Minute, time.Second),
+		MaxLive:  s.number("max_live", 10000, 1, 1_000_000),
+		Cache:    p.cache(s, registeredUsers),
+		Limit:    p.limit(p.only(root, "limit"), defaultLimit()),
 	}
-	out.Idle = s.duration("idle", 15*time.Minute, time.Second)
-	out.MaxLive = s.number("max_live", 10000, 1, 1_000_000)
-	out.Cache = p.cache(s, registeredUsers)
-	out.Limit = p.limit(p.only(root, "limit"), defaultLimit())
-	return out
 }
 
 // Registered returns the blocks of a registered domain: a backend with the defaults of its kind,

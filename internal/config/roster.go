@@ -36,7 +36,7 @@ type Roster struct {
 // roster decodes the roster block of a domain. It returns nil without one.
 func (p *parser) roster(parent *section, cfg *Config, domain string) *Roster {
 	s := p.only(parent, "roster")
-	if s == nil {
+	if s.absent {
 		return nil
 	}
 	out := &Roster{

@@ -21,6 +21,7 @@ type section struct {
 	body   *hclsyntax.Body
 	header hcl.Range // of the block; zero for the file
 	label  hcl.Range // of the last label
+	absent bool      // the file does not have the block
 }
 
 // section opens a block in a parent, or returns nil if it has reported an error.
@@ -28,8 +29,12 @@ func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 	path := strings.TrimPrefix(parent+" "+b.Type, " ")
 	labels := labelsOf(path)
 	if len(b.Labels) != len(labels) {
+		header := b.Type
+		for _, label := range labels {
+			header += fmt.Sprintf(" %q", strings.ToUpper(label))
+		}
 		p.complain(b.DefRange(), fmt.Sprintf("a %s block has %d label(s), not %d", b.Type, len(labels), len(b.Labels)),
-			"write "+strings.Join(append([]string{b.Type}, quoteAll(labels)...), " ")+" { ... }")
+			"write "+header+" { ... }")
 		return nil
 	}
 	if findSpec(path) == nil {
@@ -42,14 +47,6 @@ func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 		}
 	}
 	return p.open(path, b.Body, b)
-}
-
-func quoteAll(words []string) []string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = `"` + strings.ToUpper(w) + `"`
-	}
-	return out
 }
 
 // open returns the section of a body, and reports the words that are not in its spec.
@@ -104,22 +101,22 @@ func (s *section) children(blockType string) []*hclsyntax.Block {
 	return out
 }
 
-// only opens the one block of a type; nil if there is none.
+// only opens the only block of a type. If there is none, every attribute has its default.
 func (p *parser) only(s *section, blockType string) *section {
-	var first *section
+	out := p.none(strings.TrimPrefix(s.spec.path+" "+blockType, " "))
 	for i, b := range s.children(blockType) {
 		if i > 0 {
 			p.complain(b.DefRange(), "there are two "+blockType+" blocks", "join them")
-			continue
+		} else if opened := p.section(s.spec.path, b); opened != nil {
+			out = opened
 		}
-		first = p.section(s.spec.path, b)
 	}
-	return first
+	return out
 }
 
-// none returns the section of an absent block: every attribute has its default.
+// none returns the section of an absent block.
 func (p *parser) none(path string) *section {
-	return &section{p: p, spec: findSpec(path), body: &hclsyntax.Body{}}
+	return &section{p: p, spec: findSpec(path), body: &hclsyntax.Body{}, absent: true}
 }
 
 // has reports whether the attribute is given.
