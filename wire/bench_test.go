@@ -85,7 +85,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeOversize is the cost of dropping a line that nobody will answer.
+// BenchmarkDecodeOversize is the cost of dropping a line over the limit.
 func BenchmarkDecodeOversize(b *testing.B) {
 	codec, err := New(Generic, Options{})
 	if err != nil {

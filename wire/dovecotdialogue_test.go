@@ -71,8 +71,8 @@ func TestDovecotForgetsTheOldest(t *testing.T) {
 	}
 }
 
-// While somebody is asked, the id is taken; after CANCEL the answer finds nobody, even if the
-// id is used again.
+// While an answer is pending its id cannot be used; after CANCEL the answer is dropped, even if
+// the id is used again.
 func TestDovecotWhileAsked(t *testing.T) {
 	ask := func(d *dovecot, line string) (req auth.Request, ev Event) {
 		_, ev = d.Decode([]byte(line), &req)
@@ -108,7 +108,7 @@ func TestDovecotWhileAsked(t *testing.T) {
 		t.Error("a cancelled login was answered")
 	}
 	if !d.ClosesAfterFlush(&second, cannot) || d.ClosesAfterFlush(&second, yes) {
-		t.Error("a login that nobody can tell about is not answered by hanging up, or one that is right is")
+		t.Error("a temporary failure does not close the connection, or a yes does")
 	}
 	if got := d.AppendAnswer(nil, &second, yes); string(got) != "OK\t1\tuser=joe\n" {
 		t.Errorf("replied %q", got)

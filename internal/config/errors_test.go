@@ -25,7 +25,7 @@ func nextcloud(attrs string) string {
 	return "backend \"nextcloud\" \"c\" {\n" + attrs + "\n}\ndomain \"*\" { backends = [backend.nextcloud.c] }\n"
 }
 
-// logins is a domain whose users log in by these rules.
+// logins returns a domain with these login rules.
 func logins(rules string) string {
 	return "backend \"nextcloud\" \"c\" { url = \"https://h/\" }\ndomain \"x.example\" {\nbackends = [backend.nextcloud.c]\nlogin = " + rules + "\n}\n"
 }
@@ -286,7 +286,7 @@ func TestManyProblems(t *testing.T) {
 	}
 }
 
-// A file that is no configuration has a fault for each byte: a few are told, and at once.
+// A binary file has an error for each byte: few of them are reported, and quickly.
 func TestComplaintsAboutAnotherFile(t *testing.T) {
 	binary := strings.Repeat("\x03", 200_000)
 	_, problems := Parse("/bin/true", []byte(binary), testEnv(t))

@@ -102,7 +102,7 @@ func without(src []byte, r hcl.Range, by string) []byte {
 }
 
 // TestEveryAttributeIsRead puts a value of no type in the place of each attribute of
-// the example: an attribute that nobody decodes would not be missed.
+// the example: an attribute that is not decoded would give no error.
 func TestEveryAttributeIsRead(t *testing.T) {
 	src := readExample(t)
 	attrs, _ := sites(t, src)

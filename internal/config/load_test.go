@@ -39,8 +39,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// What is read while a daemon runs must be a file: nobody may ever write into a FIFO. A pipe is
-// good for the configuration itself, and once.
+// A running daemon reads regular files only: opening a FIFO could block for ever. A pipe may be
+// the configuration itself at the start.
 func TestLoadIrregular(t *testing.T) {
 	dir := t.TempDir()
 	fifo, path := filepath.Join(dir, "fifo"), filepath.Join(dir, "config.hcl")
@@ -104,7 +104,7 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// A fault of ours ends no daemon that reads its configuration again, and shows nothing of it.
+// A panic in Parse does not end a daemon that reloads, and shows no part of the configuration.
 func TestParseNeverPanics(t *testing.T) {
 	env := testEnv(t)
 	for _, reason := range []any{errors.New(canary), canary} {
