@@ -36,7 +36,7 @@ domain "two.example" {
 `
 
 // summary lists a delta by name.
-func told[T any](kind string, d Delta[T], name func(T) string) (list []string) {
+func summary[T any](kind string, d Delta[T], name func(T) string) (list []string) {
 	for _, t := range d.Added {
 		list = append(list, "+"+kind+" "+name(t))
 	}
