@@ -58,7 +58,7 @@ func TestDecodeAllocations(t *testing.T) {
 
 func TestAppendAllocatesNothing(t *testing.T) {
 	dst := make([]byte, 0, 4096)
-	for _, p := range Protocols {
+	for _, p := range protocols {
 		codec, _ := New(p, Options{})
 		req := &auth.Request{Op: auth.OpAuth}
 		got := testing.AllocsPerRun(100, func() {
@@ -85,7 +85,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeOversize is the cost of dropping a line that nobody will answer.
+// BenchmarkDecodeOversize is the cost of dropping a line over the limit.
 func BenchmarkDecodeOversize(b *testing.B) {
 	codec, err := New(Generic, Options{})
 	if err != nil {
@@ -101,7 +101,7 @@ func BenchmarkDecodeOversize(b *testing.B) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	for _, p := range Protocols {
+	for _, p := range protocols {
 		b.Run(string(p), func(b *testing.B) {
 			codec, err := New(p, Options{})
 			if err != nil {

@@ -14,31 +14,28 @@ import (
 	"postern/internal/auth"
 )
 
-// dovecotMaxLine is the protocol's bound on a line. A login of the longest name and password
-// fits, in base64.
-const dovecotMaxLine = 16384
-
-// dovecotMinor is the minor version that is announced: above it, CANCEL must be answered.
+// dovecotMinor is the announced minor version. From 4 on CANCEL must be answered.
 const dovecotMinor = 2
 
-// dovecot is the authentication protocol between Dovecot's login processes and its server
-// (PROTOCOLS 3.6), which Postfix, Exim and Prosody speak too: lines of fields split by TAB, of
-// the mechanisms PLAIN and LOGIN. Fields are escaped so that no control character stands in
-// them; every name with one is refused, so nothing that is repeated ever needs the escapes.
+// dovecot is the protocol between Dovecot's login processes and its authentication server, which
+// Postfix, Exim and Prosody have too: lines of fields split by TAB, with the mechanisms PLAIN and
+// LOGIN. Control characters in fields are escaped. Names with one are refused, so no reply needs
+// the escapes.
 type dovecot struct {
+	persistent
 	max   int
 	state dovecotState
 	now   func() time.Time
-	reply []byte // of the last Reply
+	reply []byte // of the last event Reply
 	plain []byte // decoded base64; wiped after each use
 
-	mu     sync.Mutex // AppendAnswer and HangsUp run beside Decode
-	minor  uint64     // of the client's version
+	mu     sync.Mutex // AppendAnswer and ClosesAfterFlush run concurrently with Decode
+	minor  uint64     // version of the client
 	serial uint32     // of the last login
 	open   map[uint32]*dialogue
 }
 
-// dovecotState is how far the client's greeting has come.
+// dovecotState is the next line that the client must send.
 type dovecotState uint8
 
 const (
@@ -49,16 +46,15 @@ const (
 
 var _ Unordered = (*dovecot)(nil)
 
-func newDovecot(o Options) *dovecot {
-	d := &dovecot{max: o.maxFrame(dovecotMaxLine), now: o.Now, open: make(map[uint32]*dialogue)}
-	if d.now == nil {
-		d.now = time.Now
+func newDovecot(limit int, now func() time.Time) *dovecot {
+	if now == nil {
+		now = time.Now
 	}
-	return d
+	return &dovecot{max: limit, now: now, open: make(map[uint32]*dialogue)}
 }
 
-// Greeting implements Greeter. The order matters: Postfix and Exim take a SPID before the
-// mechanisms for the sign of another kind of socket, and Postfix's smtpd then dies.
+// Greeting implements Greeter. SPID must come after MECH: otherwise Postfix and Exim take the
+// socket for one of another kind, and Postfix's smtpd exits.
 func (d *dovecot) Greeting() []byte {
 	var random [20]byte
 	_, _ = rand.Read(random[:])
@@ -67,7 +63,7 @@ func (d *dovecot) Greeting() []byte {
 		dovecotMinor, os.Getpid(), cuid, random[4:])
 }
 
-// Decode implements Codec. A line that no sane client writes ends the connection.
+// Decode implements Codec. A line that breaks the protocol ends the connection.
 func (d *dovecot) Decode(buf []byte, req *auth.Request) (int, Event) {
 	end := bytes.IndexByte(buf, '\n')
 	switch {
@@ -83,7 +79,7 @@ func (d *dovecot) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return end + 1, ev
 }
 
-// command takes one line.
+// command decodes one line.
 func (d *dovecot) command(line []byte, req *auth.Request) Event {
 	word, rest, _ := bytes.Cut(line, []byte("\t"))
 	d.mu.Lock()
@@ -92,7 +88,7 @@ func (d *dovecot) command(line []byte, req *auth.Request) Event {
 	case d.state == wantVersion && string(word) == "VERSION":
 		return d.version(rest)
 	case d.state == wantCPID && string(word) == "CPID" && len(rest) > 0:
-		// Clients on other machines may have the same number: it says nothing.
+		// The number is not compared: clients on other machines may have the same.
 		d.state = wantCommand
 		return Note
 	case d.state != wantCommand:
@@ -108,7 +104,7 @@ func (d *dovecot) command(line []byte, req *auth.Request) Event {
 	case string(word) == "CONT" && more:
 		return d.cont(uint32(id), rest, req)
 	case string(word) == "CANCEL" && !more:
-		delete(d.open, uint32(id)) // an answer that is on its way finds nobody
+		delete(d.open, uint32(id)) // AppendAnswer then drops the answer
 		return Note
 	}
 	return Broken
@@ -124,8 +120,8 @@ func (d *dovecot) version(rest []byte) Event {
 	return Note
 }
 
-// auth begins a login. Whatever parameters are not known are skipped; resp, the first data of
-// the mechanism, is the last one.
+// auth begins a login. Unknown parameters are skipped. resp, the first data of the mechanism,
+// must be the last one.
 func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
 	mech, rest, _ := bytes.Cut(rest, []byte("\t"))
 	g := &dialogue{since: d.now()}
@@ -157,14 +153,14 @@ func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
 	switch {
 	case len(resp) == 0 && d.minor < 2, resp == nil:
 		return d.prompt(id, g)
-	case string(resp) == "=": // empty, in contrast to none
+	case string(resp) == "=": // empty data; resp= alone is no data
 		resp = nil
 	}
 	return d.data(id, g, resp, req)
 }
 
-// cont goes on with a login. A client may do so after it was forgotten, but not while
-// somebody is asked about it.
+// cont goes on with a login, which may be forgotten already. While its answer is pending the
+// client must not send more.
 func (d *dovecot) cont(id uint32, data []byte, req *auth.Request) Event {
 	g := d.open[id]
 	switch {
@@ -177,7 +173,7 @@ func (d *dovecot) cont(id uint32, data []byte, req *auth.Request) Event {
 	return d.data(id, g, data, req)
 }
 
-// say makes the codec's own reply.
+// say sets the codec's own reply.
 func (d *dovecot) say(format string, args ...any) Event {
 	d.reply = fmt.Appendf(nil, format, args...)
 	return Reply
@@ -190,7 +186,7 @@ func (d *dovecot) Reply() []byte {
 	return reply
 }
 
-// take ends the login that req came of, and reports false if the client has cancelled it.
+// take ends the login of req. It returns false if the client has cancelled it.
 func (d *dovecot) take(req *auth.Request) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -202,8 +198,8 @@ func (d *dovecot) take(req *auth.Request) bool {
 	return true
 }
 
-// AppendAnswer implements Codec. The name is repeated as the client gave it: Postfix makes it
-// the login name of the mail's sender.
+// AppendAnswer implements Codec. The name is repeated as the client gave it: in Postfix it
+// becomes the sasl_username.
 func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	if req.Op == auth.OpNone {
 		return append(dst, a.Body...)
@@ -231,8 +227,8 @@ func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	return append(dst, '\n')
 }
 
-// ClosesAfterFlush implements Unordered: clients of minor version 0, which are Postfix and Exim, take
-// every FAIL for a wrong password, and only a closed connection for "cannot tell".
+// ClosesAfterFlush implements Unordered. Clients of minor version 0, which are Postfix and Exim,
+// take every FAIL for a wrong password, and only a closed connection for a temporary failure.
 func (d *dovecot) ClosesAfterFlush(req *auth.Request, a auth.Answer) bool {
 	if req.Op == auth.OpNone || a.Verdict != auth.Unavailable {
 		return false
@@ -243,13 +239,10 @@ func (d *dovecot) ClosesAfterFlush(req *auth.Request, a auth.Answer) bool {
 	return d.minor == 0 && g != nil && g.tag(uint32(req.Tag)) == req.Tag
 }
 
-// OneShot implements Codec.
-func (d *dovecot) OneShot() bool { return false }
-
 // invalidBase64 is Dovecot's code for data that is not base64.
 const invalidBase64 = "FAIL\t%d\tcode=invalid_base64\treason=invalid base64\n"
 
-// decode64 decodes strict base64 into d.plain. The decoder alone would skip a CR.
+// decode64 decodes strict base64 into d.plain. The decoder would skip a CR.
 func (d *dovecot) decode64(data []byte) bool {
 	plain, err := base64.StdEncoding.Strict().AppendDecode(d.plain[:0], data)
 	d.plain = plain

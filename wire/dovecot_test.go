@@ -64,7 +64,7 @@ type session struct {
 
 func newSession(tb testing.TB, answer func(*auth.Request) auth.Answer) *session {
 	s := &session{tb: tb, now: time.Unix(1700000000, 0), answer: answer}
-	s.codec = newDovecot(Options{Now: func() time.Time { return s.now }})
+	s.codec = newDovecot(16384, func() time.Time { return s.now })
 	return s
 }
 
@@ -164,7 +164,7 @@ func TestDovecotVectors(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/pieces of %d", v.Name, size), func(t *testing.T) { v.run(t, size) })
 			}
 		case "greeting":
-			first, second := newDovecot(Options{}).Greeting(), newDovecot(Options{}).Greeting()
+			first, second := newDovecot(16384, nil).Greeting(), newDovecot(16384, nil).Greeting()
 			if !regexp.MustCompile(v.OutputRegex).Match(first) || string(first) == string(second) {
 				t.Errorf("greetings %q, %q, want %s", first, second, v.OutputRegex)
 			}

@@ -8,31 +8,31 @@ import (
 	"postern/internal/auth"
 )
 
-// Bounds on the logins that a client has begun and not finished. Postfix does not tell of a
-// mail client that gives up.
+// Bounds on the unfinished logins of a connection. Postfix sends nothing when its own client
+// gives up.
 const (
-	dialogueAge  = 150 * time.Second // Dovecot's own
+	dialogueAge  = 150 * time.Second // as in Dovecot
 	maxDialogues = 256
 )
 
-// dialogue is a login from its AUTH until its answer.
+// dialogue is a login, from AUTH to its answer.
 type dialogue struct {
-	serial  uint32 // tells it from others of the same id
+	serial  uint32 // distinguishes logins of the same id
 	login   bool   // the mechanism is LOGIN, else PLAIN
-	user    string // LOGIN: the name, once it is known
+	user    string // LOGIN: the name, once it has come
 	service string
 	client  string
 	since   time.Time
-	asked   bool // somebody is asked; nothing but the answer ends it
+	asked   bool // its answer is pending
 }
 
-// tag is the request's: its id is the low half.
+// tag returns the Tag of the login's request: the serial number and the id.
 func (g *dialogue) tag(id uint32) uint64 { return uint64(g.serial)<<32 | uint64(id) }
 
-// stale reports whether the client took too long.
+// stale reports whether the login is too old to be finished.
 func (g *dialogue) stale(now time.Time) bool { return !g.asked && now.Sub(g.since) > dialogueAge }
 
-// enter makes g an open login. Among too many, the oldest is forgotten.
+// enter adds g to the open logins. If there are too many, it drops the oldest.
 func (d *dovecot) enter(id uint32, g *dialogue) {
 	d.serial++
 	g.serial = d.serial
@@ -49,8 +49,7 @@ func (d *dovecot) enter(id uint32, g *dialogue) {
 	delete(d.open, oldest)
 }
 
-// prompt asks the client for the next data: none is said of PLAIN, and for LOGIN what to ask
-// for, which clients ignore.
+// prompt asks the client for the next data. LOGIN has texts for that, which clients ignore.
 func (d *dovecot) prompt(id uint32, g *dialogue) Event {
 	switch {
 	case !g.login:
@@ -61,7 +60,7 @@ func (d *dovecot) prompt(id uint32, g *dialogue) Event {
 	return d.say("CONT\t%d\tUGFzc3dvcmQ6\n", id) // Password:
 }
 
-// data takes what the client sent of a login.
+// data goes on with a login by the client's data.
 func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) Event {
 	defer func() { clear(d.plain) }()
 	if !d.decode64(data) {
@@ -97,15 +96,15 @@ func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) E
 	return ev
 }
 
-// splitPlain reads the message of SASL PLAIN (RFC 4616): authorisation name, login name and
-// password with a NUL between them. Acting for somebody else is refused.
+// splitPlain decodes the message of SASL PLAIN (RFC 4616): authorisation name, login name and
+// password with a NUL between them. Another authorisation name than the login name is refused.
 func splitPlain(message []byte) (user, secret []byte, ok bool) {
 	authz, rest, ok := bytes.Cut(message, []byte{0})
 	user, secret, found := bytes.Cut(rest, []byte{0})
 	return user, secret, ok && found && (len(authz) == 0 || bytes.Equal(authz, user))
 }
 
-// refuse ends a login that nobody may be asked about.
+// refuse refuses a login without asking a backend.
 func (g *dialogue) refuse(id uint32, req *auth.Request) Event {
 	g.asked = true
 	ev := refuse(req, auth.OpAuth)

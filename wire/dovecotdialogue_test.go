@@ -71,15 +71,15 @@ func TestDovecotForgetsTheOldest(t *testing.T) {
 	}
 }
 
-// While somebody is asked, the id is taken; after CANCEL the answer finds nobody, even if the
-// id is used again.
+// While an answer is pending its id cannot be used; after CANCEL the answer is dropped, even if
+// the id is used again.
 func TestDovecotWhileAsked(t *testing.T) {
 	ask := func(d *dovecot, line string) (req auth.Request, ev Event) {
 		_, ev = d.Decode([]byte(line), &req)
 		return req, ev
 	}
 	begin := func(minor int) (*dovecot, auth.Request) {
-		d := newDovecot(Options{})
+		d := newDovecot(16384, nil)
 		for line := range strings.Lines(hello(minor)) {
 			ask(d, line)
 		}
@@ -108,7 +108,7 @@ func TestDovecotWhileAsked(t *testing.T) {
 		t.Error("a cancelled login was answered")
 	}
 	if !d.ClosesAfterFlush(&second, cannot) || d.ClosesAfterFlush(&second, yes) {
-		t.Error("a login that nobody can tell about is not answered by hanging up, or one that is right is")
+		t.Error("a temporary failure does not close the connection, or a yes does")
 	}
 	if got := d.AppendAnswer(nil, &second, yes); string(got) != "OK\t1\tuser=joe\n" {
 		t.Errorf("replied %q", got)
@@ -124,7 +124,7 @@ func TestDovecotWhileAsked(t *testing.T) {
 
 // No password is left in what the codec keeps.
 func TestDovecotKeepsNoPassword(t *testing.T) {
-	d := newDovecot(Options{})
+	d := newDovecot(16384, nil)
 	for _, line := range []string{
 		"VERSION\t1\t1\n", "CPID\t1\n", authLine(1, "\x00joe\x00canary-1"), "AUTH\t2\tLOGIN\tservice=smtp\tresp=" + b64("joe") + "\n",
 		"CONT\t2\t" + b64("canary-2") + "\n", authLine(3, "\x00joe\x00canary-3\x00"), authLine(4, "\x00joe\x00canary-4") + "!",

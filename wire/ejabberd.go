@@ -6,28 +6,21 @@ import (
 	"postern/internal/auth"
 )
 
-// The ejabberd protocol in bytes.
-const (
-	ejabberdPrefix   = 2     // length prefix
-	ejabberdMaxFrame = 16384 // as genericMaxFrame: longer ones are refused anyway
-)
+// ejabberdPrefix is the size of the length prefix.
+const ejabberdPrefix = 2
 
-// ejabberd is the protocol of ejabberd's extauth.erl (PROTOCOLS 3.1): frames of a
-// 2-byte big-endian length and op:user:domain[:secret], answered with a 2-byte value
-// in a frame of its own.
+// ejabberd is the protocol of ejabberd's extauth.erl: frames of a 2-byte big-endian length and
+// op:user:domain[:secret], answered with frames of a 2-byte value.
 type ejabberd struct {
+	persistent
 	max    int
-	binary bool           // never say 2
-	skip   int            // bytes of an oversize frame that are still to be dropped
+	binary bool           // never answer 2
+	skip   int            // bytes left of an oversize frame
 	op     auth.Operation // of the oversize frame
 }
 
-func newEjabberd(o Options) *ejabberd {
-	return &ejabberd{max: o.maxFrame(ejabberdMaxFrame), binary: o.BinaryAnswers}
-}
-
-// Decode implements Codec. A frame over the limit is dropped as it arrives and refused
-// at its end: its length is known, so the stream stays in step.
+// Decode implements Codec. A frame over the limit is dropped as it arrives and refused at its
+// end: its length is known, so the next frame is found.
 func (e *ejabberd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	if e.skip > 0 {
 		return e.drop(buf, req)
@@ -37,10 +30,10 @@ func (e *ejabberd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	}
 	size := int(binary.BigEndian.Uint16(buf))
 	switch {
-	case size == 0: // never sent by ejabberd; xcauth's end of stream
+	case size == 0: // the end of the stream, as in xcauth; ejabberd never sends it
 		return ejabberdPrefix, Quit
 	case size > e.max:
-		// The operation is needed for the answer, and max is never below its length.
+		// The answer depends on the operation, which is never longer than e.max.
 		if len(buf) < ejabberdPrefix+longestOperation {
 			return 0, More
 		}
@@ -53,7 +46,7 @@ func (e *ejabberd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return n, decodeColon(buf[ejabberdPrefix:n], false, req)
 }
 
-// drop consumes what it can of an oversize frame.
+// drop consumes an oversize frame as far as it has arrived.
 func (e *ejabberd) drop(buf []byte, req *auth.Request) (int, Event) {
 	n := min(e.skip, len(buf))
 	e.skip -= n
@@ -63,29 +56,17 @@ func (e *ejabberd) drop(buf []byte, req *auth.Request) (int, Event) {
 	return n, refuse(req, e.op)
 }
 
-// AppendAnswer implements Codec. ejabberd knows 1 and 0; it logs any other value as
-// an error of that one call, remembers nothing and keeps the program. So 2 is said
-// where 0 would be a lie: for "cannot tell", and for a setpass that was not carried
-// out, because ejabberd takes 0 to setpass for success (FIELD 1.6, 1.7).
+// AppendAnswer implements Codec. ejabberd logs any value but 1 and 0 as an error of that one
+// call, caches nothing and keeps the program running. So the answer is 2 where 0 would be wrong:
+// for a temporary failure, and for a setpass that failed, since ejabberd takes 0 to setpass for
+// success.
 func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	value := byte(2)
-	switch a.Verdict {
-	case auth.Allow:
+	switch {
+	case a.Verdict == auth.Allow:
 		value = 1
-	case auth.Deny:
-		if req.Op != auth.OpSetPass {
-			value = 0
-		}
-	case auth.Unsupported:
-		if !req.Op.Changes() {
-			value = 0
-		}
-	}
-	if value == 2 && e.binary {
+	case e.binary, a.Verdict == auth.Deny && req.Op != auth.OpSetPass, a.Verdict == auth.Unsupported && !req.Op.Changes():
 		value = 0
 	}
 	return append(dst, 0, 2, 0, value)
 }
-
-// OneShot implements Codec.
-func (e *ejabberd) OneShot() bool { return false }

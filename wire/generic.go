@@ -4,16 +4,11 @@ import (
 	"postern/internal/auth"
 )
 
-// genericMaxFrame holds the longest request that may be asked: two names of 1023
-// bytes, a password of 8192, and the words around them.
-const genericMaxFrame = 16384
-
-// generic is the line protocol of Prosody's mod_auth_external and of xcauth
-// (PROTOCOLS 3.2): op:user:domain[:secret] and LF, answered 1 or 0 and LF.
-type generic struct{ lines lineSplitter }
-
-func newGeneric(o Options) *generic {
-	return &generic{lineSplitter{max: o.maxFrame(genericMaxFrame)}}
+// generic is the line protocol of Prosody's mod_auth_external and of xcauth:
+// op:user:domain[:secret] and LF, answered with 1 or 0 and LF.
+type generic struct {
+	persistent
+	lines lineSplitter
 }
 
 // Decode implements Codec.
@@ -28,8 +23,8 @@ func (g *generic) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return n, decodeColon(line, true, req)
 }
 
-// AppendAnswer implements Codec. The protocol has no word for "cannot tell": Prosody
-// takes everything but 1 as a refusal of this one login and remembers nothing.
+// AppendAnswer implements Codec. The protocol has no word for a temporary failure: Prosody takes
+// everything but 1 as a refusal of this one login and remembers nothing.
 func (g *generic) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	switch {
 	case req.Op == auth.OpRoster:
@@ -40,13 +35,9 @@ func (g *generic) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	return append(dst, '0', '\n')
 }
 
-// OneShot implements Codec.
-func (g *generic) OneShot() bool { return false }
-
-// appendRoster appends the backend's document as one line, or xcauth's word None. A
-// line break in it would be read as the answer to the next request. Between the
-// tokens of a JSON document it means no more than a space, and within a string JSON
-// does not allow it.
+// appendRoster appends the backend's document as one line, or xcauth's word None. A line break
+// would end the reply early. In JSON it may stand only between tokens, where a space means the
+// same.
 func appendRoster(dst []byte, a auth.Answer) []byte {
 	if a.Verdict != auth.Allow || len(a.Body) == 0 {
 		return append(dst, "None\n"...)

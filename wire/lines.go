@@ -6,7 +6,7 @@ import (
 	"postern/internal/auth"
 )
 
-// lineStatus is what lineSplitter found at the start of the unread bytes.
+// lineStatus is what lineSplitter found at the start of its input.
 type lineStatus uint8
 
 const (
@@ -15,17 +15,16 @@ const (
 	lineTooLong                   // the end of a line over the limit
 )
 
-// lineSplitter cuts a stream into lines that end in LF. Exactly one CR before the LF
-// is dropped; a CR elsewhere is data (PROTOCOLS 2). A line over the limit is consumed
-// as it arrives and reported once, at its LF.
+// lineSplitter cuts a stream into lines that end in LF. One CR before the LF is dropped; a CR
+// elsewhere is data. A line over the limit is consumed as it arrives and reported once, at its
+// LF.
 type lineSplitter struct {
-	max      int            // bytes before the LF, the CR included
-	skipping bool           // the rest of an over-long line is being dropped
-	op       auth.Operation // of the over-long line
+	max      int            // bytes before the LF, including a CR
+	skipping bool           // within a line over the limit
+	op       auth.Operation // of the line over the limit
 }
 
-// next returns the first line of buf, which is part of buf, and how many bytes are
-// done with.
+// next returns the first line of buf, which shares its memory, and the bytes consumed.
 func (s *lineSplitter) next(buf []byte) (line []byte, n int, st lineStatus) {
 	end := bytes.IndexByte(buf, '\n')
 	if !s.skipping && (end > s.max || end < 0 && len(buf) > s.max) {

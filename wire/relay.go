@@ -9,37 +9,33 @@ import (
 	"postern/internal/auth"
 )
 
-// Relay is the protocol between postern's own processes: `postern pipe` decodes what its peer
-// asks and passes the request on to the process that owns the data directory. It is private to
-// one version of the program in that both ends check its number.
-//
-// The owner speaks first: four bytes that tell protocol and version, so that the asker knows a
-// living owner from a connection that a dying one never took.
-//
-// Request: 4-byte length of what follows; version byte; operation byte; 4 bytes, the
-// milliseconds that the asker has left; then user, domain, secret, service, client and base, each a
-// 2-byte length and bytes. Reply: 4-byte length of what follows; verdict byte; source byte;
-// body. Numbers are big-endian. Replies come in the order of the requests.
-const Relay Protocol = "relay"
-
+// Sizes in bytes, but for the version and the number of texts.
 const (
 	relayVersion   = 2
 	relayTexts     = 6 // of a request
 	relayHeader    = 6 // of a request, after its length
 	relayMaxFrame  = 4 + relayHeader + relayTexts*2 + (relayTexts-1)*auth.MaxName + auth.MaxSecret
-	relayMaxAnswer = 2 + 2<<20 // a roster is at most 1 MiB by default; leave room
+	relayMaxAnswer = 2 + 2<<20 // with room for a roster, which by default has up to 1 MiB
 )
 
-// ErrRelay means that a peer does not speak the relay protocol of this version.
+// ErrRelay means that a peer has another version of the relay protocol, or another protocol.
 var ErrRelay = errors.New("the other postern speaks another relay protocol: run the same version everywhere")
 
-// relayCodec is the owner's end.
-type relayCodec struct{}
+// relayCodec is the owner's end of the protocol between postern's own processes: `postern pipe`
+// decodes the requests of its peer and passes them on to the process that owns the data
+// directory. Both ends must have the same version of the protocol.
+//
+// The owner speaks first: four bytes for protocol and version. Until they come, the connection
+// may be one that no process will ever accept.
+//
+// A request is the 4-byte length of the rest; a version byte; an operation byte; 4 bytes, the
+// milliseconds until the relaying end's deadline; then user, domain, secret, service, client and
+// base, each a 2-byte length and bytes. A reply is the 4-byte length of the rest; a verdict
+// byte; a source byte; the body. Numbers are big-endian. Replies come in the order of the
+// requests.
+type relayCodec struct{ persistent }
 
-var (
-	_ Codec   = relayCodec{}
-	_ Greeter = relayCodec{}
-)
+var _ Greeter = relayCodec{}
 
 // RelayGreeting is the length of the owner's greeting in bytes.
 const RelayGreeting = 4
@@ -47,16 +43,13 @@ const RelayGreeting = 4
 // Greeting implements Greeter.
 func (relayCodec) Greeting() []byte { return []byte{'p', 'r', '/', '0' + relayVersion} }
 
-// CheckRelayGreeting reports whether a greeting is that of an owner of this version.
+// CheckRelayGreeting returns nil for the greeting of an owner of this version, else ErrRelay.
 func CheckRelayGreeting(greeting []byte) error {
 	if string(greeting) != string(relayCodec{}.Greeting()) {
 		return ErrRelay
 	}
 	return nil
 }
-
-// OneShot implements Codec.
-func (relayCodec) OneShot() bool { return false }
 
 // Decode implements Codec.
 func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
@@ -106,8 +99,8 @@ func (relayCodec) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byt
 	return append(dst, body...)
 }
 
-// AppendRelayRequest appends a request, as the relaying end sends it. patience is what the
-// asker has left.
+// AppendRelayRequest appends a request as the relaying end sends it. patience is the time until
+// its deadline.
 func AppendRelayRequest(dst []byte, r *auth.Request, patience time.Duration) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0, relayVersion, byte(r.Op))
@@ -121,8 +114,8 @@ func AppendRelayRequest(dst []byte, r *auth.Request, patience time.Duration) []b
 	return dst
 }
 
-// DecodeRelayAnswer reads the first reply of buf. It consumes n bytes, 0 if the reply is not
-// complete. The body does not share memory with buf.
+// DecodeRelayAnswer reads the first reply of buf. It consumes n bytes: 0 if the reply is not
+// complete. The body does not share memory with buf. The error is ErrRelay.
 func DecodeRelayAnswer(buf []byte) (n int, a auth.Answer, err error) {
 	if len(buf) < 4 {
 		return 0, a, nil

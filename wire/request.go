@@ -7,18 +7,16 @@ import (
 	"postern/internal/auth"
 )
 
-// longestOperation is the length of "tryregister:", the longest operation word with
-// its colon.
+// longestOperation is the length of "tryregister:", the longest operation with its colon.
 const longestOperation = 12
 
-// refuse leaves the operation and nothing else in req, above all no secret.
+// refuse sets req to the operation alone, without a secret.
 func refuse(req *auth.Request, op auth.Operation) Event {
 	*req = auth.Request{Op: op}
 	return Refuse
 }
 
-// leadingOperation reads the operation word of a colon-separated request of which
-// perhaps only the beginning is at hand.
+// leadingOperation reads the operation of a colon-separated request from its first bytes.
 func leadingOperation(start []byte) auth.Operation {
 	start = start[:min(len(start), longestOperation)]
 	colon := bytes.IndexByte(start, ':')
@@ -28,16 +26,13 @@ func leadingOperation(start []byte) auth.Operation {
 	return auth.ParseOperation(start[:colon])
 }
 
-// decodeColon decodes op:user:domain[:secret], the request that the generic and the
-// ejabberd protocol share. The secret is the last field and keeps its colons. Names
-// cannot hold a colon, so one too many is a malformed request. certauth is always
-// refused: no caller is known to send it (PROTOCOLS 3.1) and no backend knows what
-// to do with a certificate. roster says whether the protocol has that operation.
+// decodeColon decodes op:user:domain[:secret], the request of the generic and the ejabberd
+// protocol. The secret is the last field and keeps its colons. Names cannot hold a colon, so
+// one too many is a malformed request. certauth is always refused: no peer sends it, and no
+// backend can check a certificate. roster is true if the protocol has that operation.
 func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
-	word, rest := frame, []byte(nil)
-	if i := bytes.IndexByte(frame, ':'); i >= 0 {
-		word, rest = frame[:i], frame[i+1:]
-	}
+	colon := []byte{':'}
+	word, rest, _ := bytes.Cut(frame, colon)
 	if string(word) == "quit" || string(word) == "exit" {
 		return Quit
 	}
@@ -45,29 +40,17 @@ func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
 	if op == auth.OpRoster && !roster {
 		op = auth.OpNone
 	}
-	colon := bytes.IndexByte(rest, ':')
-	if op == auth.OpNone || op == auth.OpCertAuth || colon < 0 {
-		return refuse(req, op)
+	user, domain, whole := bytes.Cut(rest, colon)
+	domain, secret, hasSecret := bytes.Cut(domain, colon)
+	if op == auth.OpNone || op == auth.OpCertAuth || !whole || op.NeedsSecret() != hasSecret || len(domain) == 0 {
+		return refuse(req, op) // also without a domain: the protocol has no default for it
 	}
-	second := bytes.IndexByte(rest[colon+1:], ':')
-	if op.NeedsSecret() != (second >= 0) {
-		return refuse(req, op)
-	}
-	names, secret := rest, []byte(nil)
-	if second >= 0 {
-		second += colon + 1
-		names, secret = rest[:second], rest[second+1:]
-	}
-	if colon == len(names)-1 {
-		return refuse(req, op) // no domain, and the protocol has no default for it
-	}
-	both := string(names) // one allocation for user and domain
-	return fill(req, auth.Request{Op: op, User: both[:colon], Domain: both[colon+1:]}, secret)
+	both := string(rest[:len(user)+1+len(domain)]) // one allocation for user and domain
+	return fill(req, auth.Request{Op: op, User: both[:len(user)], Domain: both[len(user)+1:]}, secret)
 }
 
-// fill checks the names of r and the secret, and makes r the request that is asked. An
-// empty domain stands for the listener's default: a caller whose protocol does not
-// have that refuses it first.
+// fill sets req to r and the secret, if the names and the secret are valid. An empty domain
+// stands for the listener's default: codecs of protocols without one refuse it first.
 func fill(req *auth.Request, r auth.Request, secret []byte) Event {
 	if !named(&r) {
 		return refuse(req, r.Op)
@@ -83,7 +66,7 @@ func fill(req *auth.Request, r auth.Request, secret []byte) Event {
 	return Ask
 }
 
-// named reports whether the names of r are those that its operation is about.
+// named reports whether r has valid names, and those that its operation needs.
 func named(r *auth.Request) bool {
 	if r.Op == auth.OpIsDomain {
 		return r.User == "" && auth.CheckDomain(r.Domain) == nil
@@ -94,9 +77,8 @@ func named(r *auth.Request) bool {
 	return auth.CheckUser(r.User) == nil && (r.Domain == "" || auth.CheckDomain(r.Domain) == nil)
 }
 
-// ownString copies b to a block of memory of its own. Go packs strings of less than
-// 16 bytes together, and one of them that lives on, such as a name in a cache key,
-// would keep a packed password alive.
+// ownString copies b to an allocation of its own. Go packs strings of less than 16 bytes
+// together, and a packed name that lives on in a cache key would keep the password alive.
 func ownString(b []byte) string {
 	const unpacked = 16
 	var s strings.Builder

@@ -11,29 +11,23 @@ import (
 	"postern/internal/auth"
 )
 
-// The saslauthd protocol in bytes.
+// Sizes in bytes.
 const (
-	saslauthdPrefix   = 2     // length prefix of a field
-	saslauthdMaxField = 8192  // saslauthd stops at 256, but tokens are longer
-	saslauthdMaxFrame = 16384 // the four fields with their lengths
+	saslauthdPrefix   = 2    // of a field's length
+	saslauthdMaxField = 8192 // Cyrus stops at 256, but tokens are longer
 )
 
-// saslauthd is the protocol between libsasl2 and Cyrus saslauthd (PROTOCOLS 3.3): user,
-// password, service and realm, each a 2-byte big-endian length and bytes, answered with
-// a length and a text of which OK or NO count. One request per connection.
+// saslauthd is the protocol between libsasl2 and Cyrus saslauthd: user, password, service and
+// realm, each a 2-byte big-endian length and bytes, answered with a length and a text that
+// begins OK or NO. There is one request per connection.
 type saslauthd struct {
 	max  int
-	done bool // the one request was seen; what follows is dropped
+	done bool // the request has come; what follows is dropped
 }
 
-func newSaslauthd(o Options) *saslauthd {
-	return &saslauthd{max: o.maxFrame(saslauthdMaxFrame)}
-}
-
-// Decode implements Codec. A length over the limit is refused at once, without waiting
-// for the bytes. cyrus-sasl's master sends a fifth field, the client's address and
-// port: the address is taken when it has come along with the rest, and is never waited
-// for, since released versions send no such field.
+// Decode implements Codec. A length over the limit is refused without waiting for the bytes.
+// cyrus-sasl's main branch sends a fifth field, the client's address and port. It is used if it
+// came with the rest and never waited for, since released versions do not send it.
 func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	if s.done {
 		return len(buf), More
@@ -41,16 +35,14 @@ func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	var fields [4][]byte
 	n := 0
 	for i := range fields {
-		field, end, ev := s.field(buf, n)
-		switch ev {
-		case More:
+		var ev Event
+		if fields[i], n, ev = s.field(buf, n); ev == More {
 			return 0, More
-		case RefuseBroken:
+		} else if ev == RefuseBroken {
 			s.done = true
-			*req = auth.Request{Op: auth.OpAuth}
+			refuse(req, auth.OpAuth)
 			return len(buf), RefuseBroken
 		}
-		fields[i], n = field, end
 	}
 	s.done = true
 	address := []byte(nil)
@@ -61,8 +53,8 @@ func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return n, decodeLogin(req, fields, address)
 }
 
-// field returns the length-prefixed field at pos and where it ends, with Ask; or More,
-// or RefuseBroken for a length over a limit.
+// field returns the length-prefixed field at pos and its end, with Ask; or More, or
+// RefuseBroken for a length over a limit.
 func (s *saslauthd) field(buf []byte, pos int) (field []byte, end int, ev Event) {
 	start := pos + saslauthdPrefix
 	if len(buf) < start {
@@ -79,10 +71,10 @@ func (s *saslauthd) field(buf []byte, pos int) (field []byte, end int, ev Event)
 	return buf[start:end], end, Ask
 }
 
-// decodeLogin makes the request of the four fields and the client's address.
+// decodeLogin makes a request of the four fields and the client's address.
 func decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
 	user, secret, service, realm := fields[0], fields[1], fields[2], fields[3]
-	var b strings.Builder // one allocation for all that is not the password
+	var b strings.Builder // one allocation for everything but the password
 	b.Grow(len(user) + len(service) + len(realm) + len(address))
 	for _, part := range [][]byte{user, service, realm, address} {
 		b.Write(part)
@@ -96,7 +88,7 @@ func decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
 	r := auth.Request{Op: auth.OpAuth, User: take(user), Service: take(service), Domain: take(realm)}
 	r.Client = clientAddress(take(address))
 	if at := strings.LastIndexByte(r.User, '@'); r.Domain == "" && at >= 0 {
-		// libsasl2 splits before it asks, testsaslauthd does not.
+		// libsasl2 splits the name itself, testsaslauthd does not.
 		r.User, r.Domain = r.User[:at], r.User[at+1:]
 		if r.Domain == "" {
 			return refuse(req, auth.OpAuth)
@@ -108,8 +100,8 @@ func decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
 	return fill(req, r, secret)
 }
 
-// clientAddress returns address where it is one, else "": it is only used to tell
-// clients apart, never to refuse.
+// clientAddress returns address if it is an IP address, else "". A bad one is not refused,
+// since it only distinguishes clients.
 func clientAddress(address string) string {
 	if address == "" || !plainText(address) {
 		return ""
@@ -120,14 +112,14 @@ func clientAddress(address string) string {
 	return address
 }
 
-// plainText reports whether text may stand in a log: UTF-8 without control characters,
-// not longer than a name. It may be empty.
+// plainText reports whether text can be logged: UTF-8 without control characters, empty or at
+// most as long as a name.
 func plainText(text string) bool {
 	return len(text) <= auth.MaxName && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
-// AppendAnswer implements Codec. A length of 0 makes libsasl2 report a temporary
-// failure (Postfix: 454) and close its socket; only the first two bytes of a text count.
+// AppendAnswer implements Codec. A length of 0 makes libsasl2 report a temporary failure
+// (Postfix: 454) and close its socket.
 func (s *saslauthd) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
 	text := "NO authentication failed"
 	switch a.Verdict {

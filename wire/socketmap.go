@@ -7,29 +7,25 @@ import (
 	"postern/internal/auth"
 )
 
-// The socketmap protocol in bytes.
+// Sizes in bytes.
 const (
-	socketmapMaxFrame = 8192   // of a request that may be asked: an address of two long names
-	socketmapLongest  = 100000 // of a netstring, socketmap_table(5)
-	socketmapDigits   = 6      // of the longest length
+	socketmapLongest = 100000 // of a netstring, socketmap_table(5)
+	socketmapDigits  = 6      // of the longest length
 )
 
-// socketmap is Postfix's socketmap_table(5) protocol (PROTOCOLS 3.5): netstrings of "NAME
-// KEY", answered with netstrings. Two names are served: mailbox, whose key is an address that
-// exists or not, and domain, whose key is a domain that is configured here or not.
+// socketmap is Postfix's socketmap_table(5) protocol: netstrings of "NAME KEY", answered with
+// netstrings. The name mailbox has addresses as its keys, the name domain the domains that are
+// configured here.
 type socketmap struct {
+	persistent
 	address addressKey
 	max     int
-	skip    int    // bytes of an oversize netstring that are still to be dropped
-	scratch []byte // the address; it outlives a call only to be used again
-}
-
-func newSocketmap(o Options) *socketmap {
-	return &socketmap{address: addressKey{o.RecipientDelimiter}, max: o.maxFrame(socketmapMaxFrame)}
+	skip    int    // bytes left of an oversize netstring
+	scratch []byte // for the address
 }
 
 // Decode implements Codec. A netstring over the limit is dropped as it arrives and refused at
-// its end; anything that is no netstring ends the connection.
+// its end. Anything but a netstring ends the connection.
 func (s *socketmap) Decode(buf []byte, req *auth.Request) (int, Event) {
 	if s.skip > 0 {
 		n := min(s.skip, len(buf))
@@ -59,7 +55,7 @@ func (s *socketmap) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return whole, s.decodeQuery(buf[start:whole-1], req)
 }
 
-// netstringSize reads the length of a netstring: decimal, without leading zeros or white space.
+// netstringSize reads the length of a netstring: decimal, without leading zeros or spaces.
 func netstringSize(buf []byte) (size, digits int, ev Event) {
 	for digits < len(buf) && buf[digits] >= '0' && buf[digits] <= '9' {
 		if digits++; digits > socketmapDigits {
@@ -86,15 +82,15 @@ func (s *socketmap) decodeQuery(query []byte, req *auth.Request) Event {
 	switch {
 	case found && string(name) == "mailbox":
 		s.scratch = append(s.scratch[:0], key...)
-		return s.address.ask(s.scratch, req)
+		return s.address.decode(s.scratch, req)
 	case found && string(name) == "domain":
 		return fill(req, auth.Request{Op: auth.OpIsDomain, Domain: string(key)}, nil)
 	}
 	return refuse(req, auth.OpNone)
 }
 
-// AppendAnswer implements Codec. An OK without a space and a value would be "not found", and
-// PERM is said of a name that is not served: a configuration error that bounces no mail.
+// AppendAnswer implements Codec. Postfix reads an OK without a space and a value as not found.
+// PERM, for a name that is not served, is a configuration error there and bounces no mail.
 func (s *socketmap) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	text := "20:TEMP try again later,"
 	switch {
@@ -107,6 +103,3 @@ func (s *socketmap) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) [
 	}
 	return append(dst, text...)
 }
-
-// OneShot implements Codec.
-func (s *socketmap) OneShot() bool { return false }

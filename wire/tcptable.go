@@ -2,24 +2,18 @@ package wire
 
 import (
 	"bytes"
+	"encoding/hex"
 
 	"postern/internal/auth"
 )
 
-// tcpTableMaxFrame holds an address of two names of 1023 bytes with every byte coded.
-const tcpTableMaxFrame = 8192
-
-// tcpTable is Postfix's tcp_table(5) protocol (PROTOCOLS 3.4): "get KEY" lines, answered
-// with a status and a text. The key is a mail address; being found means that the user
-// exists.
+// tcpTable is Postfix's tcp_table(5) protocol: lines "get KEY", answered with a status and a
+// text. The key is a mail address.
 type tcpTable struct {
+	persistent
 	lines   lineSplitter
 	address addressKey
-	scratch []byte // the decoded key; it outlives a call only to be used again
-}
-
-func newTCPTable(o Options) *tcpTable {
-	return &tcpTable{lines: lineSplitter{max: o.maxFrame(tcpTableMaxFrame)}, address: addressKey{o.RecipientDelimiter}}
+	scratch []byte // for the decoded key
 }
 
 // Decode implements Codec.
@@ -30,7 +24,7 @@ func (t *tcpTable) Decode(buf []byte, req *auth.Request) (int, Event) {
 		return n, More
 	case st == lineTooLong:
 		return n, refuse(req, auth.OpNone)
-	case string(line) == "quit": // xcauth's extension
+	case string(line) == "quit": // an extension of xcauth
 		return n, Quit
 	}
 	key, get := bytes.CutPrefix(line, []byte("get "))
@@ -40,20 +34,18 @@ func (t *tcpTable) Decode(buf []byte, req *auth.Request) (int, Event) {
 	return n, t.decodeKey(key, req)
 }
 
-// decodeKey undoes the %XX coding first and the quoting of the local part second, as
-// they were put on in the opposite order.
+// decodeKey decodes %XX first and the quoted local part second, the opposite order of encoding.
 func (t *tcpTable) decodeKey(key []byte, req *auth.Request) Event {
 	address, ok := appendUncoded(t.scratch[:0], key)
 	t.scratch = address
 	if !ok {
 		return refuse(req, auth.OpIsUser)
 	}
-	return t.address.ask(address, req)
+	return t.address.decode(address, req)
 }
 
-// appendUncoded appends key with every %XX, of either case, replaced by its byte. It
-// refuses an incomplete %XX and white space or a control character outside of one:
-// Postfix codes these. '+' is a letter like any other.
+// appendUncoded appends key with every %XX, of either case, replaced by its byte. It refuses an
+// incomplete %XX, and uncoded white space or control characters: Postfix codes these.
 func appendUncoded(dst, key []byte) ([]byte, bool) {
 	for i := 0; i < len(key); i++ {
 		c := key[i]
@@ -61,14 +53,14 @@ func appendUncoded(dst, key []byte) ([]byte, bool) {
 		case c <= ' ' || c == 0x7f:
 			return dst, false
 		case c == '%':
+			var coded [1]byte
 			if i+2 >= len(key) {
 				return dst, false
 			}
-			high, low := hexDigit(key[i+1]), hexDigit(key[i+2])
-			if high > 15 || low > 15 {
+			if _, err := hex.Decode(coded[:], key[i+1:i+3]); err != nil {
 				return dst, false
 			}
-			c = high<<4 | low
+			c = coded[0]
 			i += 2
 		}
 		dst = append(dst, c)
@@ -76,21 +68,8 @@ func appendUncoded(dst, key []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// hexDigit returns the value of a hexadecimal digit, and 255 for any other byte.
-func hexDigit(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 255
-}
-
-// AppendAnswer implements Codec. Postfix decodes %XX in every text and gives up on a
-// stray one, so no text holds a '%'; and a 200 without a text is a warning in its log.
+// AppendAnswer implements Codec. Postfix decodes %XX in every text, so no text holds a '%', and
+// it logs a warning for a 200 without a text.
 func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
 	text := "400 temporarily unavailable\n"
 	switch {
@@ -105,6 +84,3 @@ func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []by
 	}
 	return append(dst, text...)
 }
-
-// OneShot implements Codec.
-func (t *tcpTable) OneShot() bool { return false }

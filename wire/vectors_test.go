@@ -94,6 +94,9 @@ func join(tb testing.TB, whole string, parts []part) []byte {
 
 func (v *vector) input(tb testing.TB) []byte { return join(tb, v.InputHex, v.InputParts) }
 
+// protocols are those that other programs speak.
+var protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot}
+
 // peer plays the server around a codec: it keeps the unread bytes and the output.
 type peer struct {
 	tb       testing.TB
@@ -111,7 +114,7 @@ func newPeer(tb testing.TB, p Protocol, o Options, answer func(*auth.Request) au
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &peer{tb: tb, codec: codec, answer: answer, maxFrame: max(o.MaxFrame, 16384)}
+	return &peer{tb: tb, codec: codec, answer: answer, maxFrame: max(o.MaxFrame, 65536)}
 }
 
 // send feeds one piece of input. The buffer that Decode saw is overwritten afterwards,
@@ -266,7 +269,7 @@ func TestNewRefusesUnknownProtocol(t *testing.T) {
 	if _, err := New("smtp", Options{}); err == nil || !strings.Contains(err.Error(), string(TCPTable)) {
 		t.Errorf("error %v does not name the protocols", err)
 	}
-	for _, p := range Protocols {
+	for _, p := range append(protocols, Relay) {
 		if _, err := New(p, Options{}); err != nil {
 			t.Error(err)
 		}

@@ -10,14 +10,14 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// maxSocketPath is what the kernel takes as the path of a Unix socket (sockaddr_un
-// of Linux: 108 bytes with the NUL).
+// maxSocketPath is the longest path of a Unix socket (Linux: sockaddr_un has 108 bytes with the
+// NUL).
 const maxSocketPath = 107
 
 const writeAddress = `write host:port, as in "127.0.0.1:23662", "unix:/path" or "systemd:NAME"`
 
-// address splits an address into what net.Listen takes, or "systemd" and the name of the
-// sockets that systemd passes; relative socket paths start at dataDir.
+// address splits an address into the arguments of net.Listen, or "systemd" and the name of
+// sockets that systemd passes. Relative socket paths start at dataDir.
 func (p *parser) address(v value, at hcl.Range, dataDir string) (network, address string, ok bool) {
 	text := v.AsString()
 	if name, passed := strings.CutPrefix(text, "systemd:"); passed {
@@ -54,25 +54,29 @@ func (p *parser) address(v value, at hcl.Range, dataDir string) (network, addres
 	return "tcp", net.JoinHostPort(host, strconv.FormatUint(number, 10)), true
 }
 
-// socketName reports whether systemd takes name as a FileDescriptorName=.
+// socketName reports whether name is a valid FileDescriptorName= of systemd.
 func socketName(name string) bool {
 	return name != "" && len(name) <= 255 && !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || r == ':'
 	})
 }
 
-// plainHost reports whether host can be looked up or bound: empty for all addresses,
-// an IP address, or a name of letters, digits, '-', '_' and '.'.
+// plainHost reports whether host can be bound: empty for all addresses, an IP address, or a name.
 func plainHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {
 		return true
 	}
-	return !strings.ContainsFunc(host, func(r rune) bool {
+	return plainWord(host)
+}
+
+// plainWord reports whether word has only ASCII letters, digits, '-', '_' and '.'.
+func plainWord(word string) bool {
+	return !strings.ContainsFunc(word, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 	})
 }
 
-// loopback reports whether only this machine can reach the host.
+// loopback reports whether host is this machine itself.
 func loopback(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Unmap().IsLoopback()

@@ -31,22 +31,19 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 	} else if cfg.backend(out.BackendRef) != nil {
 		p.complain(s.label, fmt.Sprintf("two backends are named %s", out.BackendRef), "rename one")
 	}
-	out.Slots = int(s.number("slots", 32, 1, 4096))
-	out.Queue = int(s.number("queue", 64, 0, 65536))
-	out.BreakerFailures = int(s.number("breaker_failures", 5, 1, 1000))
+	out.Slots = s.number("slots", 32, 1, 4096)
+	out.Queue = s.number("queue", 64, 0, 65536)
+	out.BreakerFailures = s.number("breaker_failures", 5, 1, 1000)
 	out.BreakerCooldown = s.duration("breaker_cooldown", time.Second, 10*time.Millisecond)
 	switch out.Kind {
 	case KindUsers:
-		out.Path = p.resolve(cfg.DataDir, s.path("path", "users"))
-		out.BcryptCost = int(s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost))
+		out.Path = p.resolve(cfg.DataDir, s.textOr("path", "users"))
+		out.BcryptCost = s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost)
 		return out
 	case KindJSXC:
-		secret, _ := s.secret("secret")
-		out.Secret = secret
-		if !s.has("secret") {
-			p.complain(s.header, "backend jsxc needs the API secret of the server",
-				`add secret = file("path"); the JSXC app shows it in its administration page`)
-		}
+		out.Secret, _ = s.secret("secret")
+		s.need("secret", "backend jsxc needs the API secret of the server",
+			`add secret = file("path"); the JSXC app shows it in its administration page`)
 	case KindNextcloud:
 		p.nextcloud(s, &out)
 	}
@@ -54,36 +51,35 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 	return out
 }
 
-// nextcloud decodes what only Nextcloud has.
+// nextcloud decodes the attributes that only Nextcloud has.
 func (p *parser) nextcloud(s *section, out *Backend) {
-	out.AdminUser = s.path("admin_user", "")
+	out.AdminUser = s.textOr("admin_user", "")
 	out.AdminPassword, _ = s.secret("admin_password")
 	out.AcceptOtherID = s.flag("accept_other_id", false)
 	out.MaxDelay = s.duration("max_delay", 1600*time.Millisecond, 100*time.Millisecond)
-	out.MaxMembers = int(s.number("max_members", 10000, 1, 1000000))
+	out.MaxMembers = s.number("max_members", 10000, 1, 1000000)
 	switch {
 	case s.has("admin_user") != s.has("admin_password"):
 		p.complain(s.header, "the service account has only one of admin_user and admin_password",
 			`give both, the password as file("path"), or none`)
 	case strings.Contains(out.AdminUser, ":"):
-		p.complain(s.at("admin_user"), "admin_user holds a colon", "no such name can log in: write the account's name alone")
+		p.complain(s.at("admin_user"), "admin_user holds a colon", "no such name can log in: write the account name alone")
 	}
 }
 
-// http decodes what the backends reached by HTTP have in common.
+// http decodes the attributes that backends with an HTTP API have in common.
 func (p *parser) http(s *section, out *Backend) {
 	out.ConnectTimeout = s.duration("connect_timeout", 5*time.Second, 10*time.Millisecond)
 	out.Timeout = s.duration("timeout", 10*time.Second, 10*time.Millisecond)
-	out.RefusalBudget = int(s.number("refusal_budget", budgetOf(out.Kind), 0, 1000))
+	out.RefusalBudget = s.number("refusal_budget", budgetOf(out.Kind), 0, 1000)
 	out.RefusalWindow = s.duration("refusal_window", 30*time.Minute, time.Second)
-	out.MaxResponse = s.number("max_response", 1<<20, 256, 1<<30)
-	out.UserAgent = s.path("user_agent", "")
+	out.MaxResponse = int64(s.number("max_response", 1<<20, 256, 1<<30))
+	out.UserAgent = s.textOr("user_agent", "")
+	s.need("url", "the backend has no url", `add url = "https://..."`)
 	if v, ok := s.text("url"); ok {
 		out.URL = p.url(v, s.at("url"), out.Kind)
-	} else if !s.has("url") {
-		p.complain(s.header, "the backend has no url", `add url = "https://..."`)
 	}
-	if out.CAFile = p.resolve(p.dir, s.path("ca_file", "")); out.CAFile == "" {
+	if out.CAFile = p.resolve(p.dir, s.textOr("ca_file", "")); out.CAFile == "" {
 		return
 	}
 	data, err := p.env.readFile(out.CAFile)
@@ -96,34 +92,31 @@ func (p *parser) http(s *section, out *Backend) {
 	}
 }
 
-// budgetOf is the default of refusal_budget: Nextcloud locks out an address after ten refusals
-// in half an hour, the others do not count (FIELD 3.3).
-func budgetOf(kind string) int64 {
+// budgetOf returns the default of refusal_budget. Nextcloud locks out an address after ten
+// refusals in half an hour; the other kinds do not count refusals.
+func budgetOf(kind string) int {
 	if kind == KindNextcloud {
 		return 8
 	}
 	return 0
 }
 
-// url checks the address of a backend. No message shows it: it may hold a password.
+// url checks the URL of a backend. It may hold a password, so no message quotes it.
 func (p *parser) url(v value, at hcl.Range, kind string) string {
-	const cure = `write it as in "https://cloud.example.org/path"`
+	message, cure := "", ""
 	u, err := url.Parse(v.AsString())
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
-		p.complain(at, "url is not an absolute http or https URL", cure)
-		return ""
+		message, cure = "url is not an absolute http or https URL", `write it as in "https://cloud.example.org/path"`
 	case u.User != nil:
-		p.complain(at, "url holds a user name or password", "remove what stands before the @: it would be logged")
-		return ""
+		message, cure = "url holds a user name or password", "remove the text before the @: it would be logged"
 	case u.Fragment != "" || strings.Contains(v.AsString(), "#"):
-		p.complain(at, "url holds a fragment", "remove the # and what follows")
-		return ""
-	case kind == KindNextcloud && (u.RawQuery != "" || u.ForceQuery):
-		p.complain(at, "url holds a query", "remove the ? and what follows: url is where Nextcloud starts")
-		return ""
-	case kind == KindJSON && (u.RawQuery != "" || u.ForceQuery):
-		p.complain(at, "url holds a query", "remove the ? and what follows: /login and /exists are appended to the url")
+		message, cure = "url holds a fragment", "remove the # and what follows"
+	case (kind == KindNextcloud || kind == KindJSON) && (u.RawQuery != "" || u.ForceQuery):
+		message, cure = "url holds a query", "remove the ? and what follows: postern appends a path to the url"
+	}
+	if message != "" {
+		p.complain(at, message, cure)
 		return ""
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {

@@ -1,10 +1,7 @@
-// Package config turns an HCL file into a validated Config: what is written,
-// over the defaults, checked and typed. Every complaint names the file, line and
-// column, shows the line with secrets blanked, and says what to do. The file's
-// vocabulary is the table in schema.go; config.hcl.example shows all of it.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,24 +17,26 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// DefaultPath is where the programs look for the configuration.
+// DefaultPath is the path of the configuration unless --config names another.
 const DefaultPath = "/etc/postern/config.hcl"
 
-// defaultDataDir is where postern keeps what it writes.
+// defaultDataDir is the default of data_dir.
 const defaultDataDir = "/var/lib/postern"
 
-// Bounds on what is read, in bytes. They keep a mistyped path (a device, a log)
-// from filling the memory.
+// Bounds on the files that are read, in bytes, in case a path names a device or a log.
 const (
 	maxSource  = 16 << 20 // a configuration
 	maxInclude = 1 << 20  // a file named in file() or ca_file
 )
 
-// errTooLarge is returned for a file beyond its bound.
-var errTooLarge = errors.New("the file is too large for what it should hold")
+// Errors of reading files.
+var (
+	errTooLarge  = errors.New("the file is too large for its purpose")
+	errIrregular = errors.New("it is not a regular file") // a FIFO, a device or a socket
+)
 
-// Env is what a configuration may learn about the machine. A nil function means
-// that nothing is there.
+// Env is a configuration's access to the machine. Without a function there are no files, no
+// variables, or no permissions to look at.
 type Env struct {
 	ReadFile  func(name string) ([]byte, error)
 	LookupEnv func(name string) (string, bool)
@@ -47,52 +46,36 @@ type Env struct {
 // OSEnv is the Env of the running process.
 func OSEnv() Env {
 	return Env{
-		ReadFile:  func(name string) ([]byte, error) { return readRegular(name, maxInclude) },
+		ReadFile:  func(name string) ([]byte, error) { return readFile(name, maxInclude, true) },
 		LookupEnv: os.LookupEnv,
 		Stat:      os.Stat,
 	}
 }
 
-// errIrregular is returned for a FIFO, a device or a socket.
-var errIrregular = errors.New("it is not a regular file")
-
-// readRegular reads a file that a running daemon may read at any time, so it must neither wait
-// for whom a FIFO waits for, nor be told something else at every reading.
-func readRegular(name string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// readFile reads a file up to a limit. A running daemon reads regular files only: opening or
+// reading a FIFO or device could block, and each reload would read something else.
+func readFile(name string, limit int64, regular bool) ([]byte, error) {
+	flags := os.O_RDONLY
+	if regular {
+		flags |= syscall.O_NONBLOCK
+	}
+	f, err := os.OpenFile(name, flags, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !info.Mode().IsRegular() && !info.IsDir() { // of which reading tells
+	case regular && !info.Mode().IsRegular() && !info.IsDir(): // a directory gives a better error below
 		return nil, errIrregular
 	}
-	return readAll(f, limit)
-}
-
-// readBounded reads a file of any kind, such as a pipe, to its end.
-func readBounded(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAll(f, limit)
-}
-
-func readAll(f *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
+	if err == nil && int64(len(data)) > limit {
 		return nil, errTooLarge
 	}
-	return data, nil
+	return data, err
 }
 
 func (e Env) readFile(name string) ([]byte, error) {
@@ -109,7 +92,7 @@ func (e Env) lookup(name string) (string, bool) {
 	return e.LookupEnv(name)
 }
 
-// mode returns the permission bits of a file, and 0 where they cannot be told.
+// mode returns the permission bits of a file, or 0 if they are unknown.
 func (e Env) mode(name string) fs.FileMode {
 	if e.Stat == nil {
 		return 0
@@ -121,16 +104,15 @@ func (e Env) mode(name string) fs.FileMode {
 	return info.Mode().Perm()
 }
 
-// Load reads and parses the configuration at path with the environment of the
-// process. The Config is nil if a Problem is an error; see Parse. A pipe is read to its end.
-func Load(path string) (*Config, Problems) { return load(path, readBounded) }
+// Load reads and parses the configuration at path, which may be a pipe, with the environment of
+// the process. The Config is nil if a Problem is an error; see Parse.
+func Load(path string) (*Config, Problems) { return load(path, false) }
 
-// Reload is Load for a process that must go on whatever path has become: it reads regular
-// files only, and waits for nobody.
-func Reload(path string) (*Config, Problems) { return load(path, readRegular) }
+// Reload is Load for a running daemon: it only reads regular files, since others could block it.
+func Reload(path string) (*Config, Problems) { return load(path, true) }
 
-func load(path string, read func(name string, limit int64) ([]byte, error)) (*Config, Problems) {
-	src, err := read(path, maxSource)
+func load(path string, regular bool) (*Config, Problems) {
+	src, err := readFile(path, maxSource, regular)
 	if err == nil {
 		return Parse(path, src, OSEnv())
 	}
@@ -144,7 +126,7 @@ func load(path string, read func(name string, limit int64) ([]byte, error)) (*Co
 	}}
 }
 
-// cause strips the path from an error of package os, which the caller prints.
+// cause strips the path from an error of package os, for messages that name the path already.
 func cause(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
@@ -152,21 +134,21 @@ func cause(err error) error {
 	return err
 }
 
-// Parse turns the text of a configuration into a Config with every default filled
-// in. filename stands in messages, is what relative paths of file() and ca_file
-// start from, and is looked at (env.Stat) for its permissions. The Config is nil if
-// any Problem is an error; warnings come with a Config. Parse never panics, since a daemon
-// reads its configuration while it serves, and no Problem holds a secret.
+// Parse turns the text of a configuration into a Config with every default filled in. filename
+// is used in messages, for relative paths in file() and ca_file, which start at its directory,
+// and for its permissions (env.Stat). The Config is nil if any Problem is an error; warnings
+// come with a Config. No Problem holds a secret. Parse does not panic: a daemon reloads its
+// configuration while it serves.
 func Parse(filename string, src []byte, env Env) (cfg *Config, problems Problems) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			fault := fmt.Sprintf("%T", reason) // it may hold what the file says
+			fault := fmt.Sprintf("%T", reason) // its text may hold a secret
 			if err, ok := reason.(runtime.Error); ok {
 				fault = err.Error()
 			}
 			cfg, problems = nil, Problems{{
-				Severity: Error, File: filename, Cure: "take back the last change, and please report the fault",
-				Message: "postern has a fault that this configuration meets: " + fault,
+				Severity: Error, File: filename, Cure: "undo the last change, and please report the bug",
+				Message: "postern has a bug that this configuration triggers: " + fault,
 			}}
 		}
 	}()
@@ -174,7 +156,7 @@ func Parse(filename string, src []byte, env Env) (cfg *Config, problems Problems
 }
 
 func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
-	p := &parser{file: filename, dir: sourceDir(filename), src: src, env: env}
+	p := newParser(filename, src, env)
 	if len(src) > maxSource {
 		p.complain(hcl.Range{}, "the configuration is too large", "is this the right file?")
 		return nil, p.problems
@@ -184,116 +166,84 @@ func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
 		p.syntax(diags)
 		return nil, p.sorted()
 	}
-	body, ok := file.Body.(*hclsyntax.Body)
-	if !ok {
-		p.complain(hcl.Range{}, "the configuration is not HCL", "write it after config.hcl.example")
+	cfg := p.root(file.Body.(*hclsyntax.Body))
+	if p.sorted().Failed() {
 		return nil, p.problems
 	}
-	cfg := p.root(body)
-	problems := p.sorted()
-	if problems.Failed() {
-		return nil, problems
-	}
-	return cfg, problems
+	return cfg, p.problems
 }
 
-// sourceDir is where relative paths of a configuration start.
-func sourceDir(filename string) string {
-	dir := filepath.Dir(filename)
-	if abs, err := filepath.Abs(dir); err == nil {
-		return abs
-	}
-	return dir
-}
-
-// parser carries one run of Parse.
+// parser is the state of one call of Parse.
 type parser struct {
 	file     string
-	dir      string
+	dir      string // where relative paths start
 	src      []byte
 	env      Env
 	problems Problems
-	redactor *redactor       // made when the first line is quoted
-	warned   map[string]bool // warnings that are given once
+	redactor *redactor       // created when the first line is quoted
+	warned   map[string]bool // see once
 }
 
-// once reports whether the warning named key has not been given yet.
+func newParser(filename string, src []byte, env Env) *parser {
+	p := &parser{file: filename, dir: filepath.Dir(filename), src: src, env: env, warned: make(map[string]bool)}
+	if abs, err := filepath.Abs(p.dir); err == nil {
+		p.dir = abs
+	}
+	return p
+}
+
+// once returns true at the first call for a key, for warnings that are given once.
 func (p *parser) once(key string) bool {
-	if p.warned[key] {
-		return false
-	}
-	if p.warned == nil {
-		p.warned = make(map[string]bool)
-	}
+	known := p.warned[key]
 	p.warned[key] = true
-	return true
+	return !known
 }
 
-// sorted returns the problems in the order of the file.
+// sorted sorts the problems by their place in the file and returns them.
 func (p *parser) sorted() Problems {
 	slices.SortStableFunc(p.problems, func(a, b Problem) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
+		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
 	})
 	return p.problems
 }
 
-// root decodes the whole file. Backends come before the domains that name them.
+// root decodes the whole file. Backends come before the domains that name them, and domains
+// before the listeners, whose default_domain may be one.
 func (p *parser) root(body *hclsyntax.Body) *Config {
 	s := p.open("", body, nil)
 	cfg := &Config{
-		DataDir:      p.resolve(p.dir, s.path("data_dir", defaultDataDir)),
+		DataDir:      p.resolve(p.dir, s.textOr("data_dir", defaultDataDir)),
 		DrainTimeout: s.duration("drain_timeout", 10*time.Second, 0),
 	}
-	for _, b := range s.children("listen") {
-		if child := p.section("", b); child != nil {
-			cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
-		}
-	}
-	for _, b := range s.children("backend") {
-		if child := p.section("", b); child != nil {
-			cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
-		}
-	}
-	limit := p.limit(p.only(s, "limit"), defaultLimit())
-	used := make(map[BackendRef]bool)
-	for _, b := range s.children("domain") {
-		if child := p.section("", b); child != nil {
-			cfg.Domains = append(cfg.Domains, p.domain(child, cfg, used, limit))
-		}
+	backends := s.sections("backend")
+	for _, child := range backends {
+		cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
 	}
 	cfg.Registry = p.registry(s)
-	cfg.Registry.Limit = limit
+	for _, child := range s.sections("domain") {
+		cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
+	}
+	for _, child := range s.sections("listen") {
+		cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
+	}
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
-	p.afterwards(s, cfg, used)
-	return cfg
-}
-
-// afterwards checks what can be told only when all blocks are known.
-func (p *parser) afterwards(s *section, cfg *Config, used map[BackendRef]bool) {
 	if len(s.children("domain")) == 0 && !cfg.Registry.Declared {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
 			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
 	}
-	for _, b := range s.children("backend") {
-		if len(b.Labels) == 2 {
-			ref := BackendRef{b.Labels[0], b.Labels[1]}
-			if cfg.backend(ref) != nil && !used[ref] {
-				p.warn(b.DefRange(), fmt.Sprintf("no domain uses backend.%s", ref),
-					"name it in the backends of a domain, or remove the block")
-			}
+	for _, child := range backends {
+		ref := BackendRef{child.labels[0], child.labels[1]}
+		if !slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return slices.Contains(d.Backends, ref) }) {
+			p.warn(child.header, fmt.Sprintf("no domain uses backend.%s", ref),
+				"name it in the backends of a domain, or remove the block")
 		}
 	}
-	for _, b := range s.children("listen") {
-		p.checkDefaultDomain(b, cfg)
-	}
+	return cfg
 }
 
-// NeedsStore reports whether something is to be kept on disk. An open store serves registered
-// domains too, whoever asked for it.
+// NeedsStore reports whether the store must be opened, for a cache, a roster or registered
+// domains.
 func (c *Config) NeedsStore() bool {
 	return c.Registry.Declared || slices.ContainsFunc(c.Domains, func(d Domain) bool {
 		return d.Cache.Storage == StorageDisk || d.Roster != nil
@@ -318,13 +268,12 @@ func (p *parser) resolve(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// log decodes the log block, which may be absent but not repeated.
+// log decodes the log block, or returns the defaults.
 func (p *parser) log(s *section, cfg *Config) Log {
-	out := Log{Level: "info", Format: "text"}
-	if child := p.only(s, "log"); child != nil {
-		out.Level = child.word("level", out.Level, "debug", "info", "warn", "error")
-		out.Format = child.word("format", out.Format, "text", "json")
-		out.File = p.resolve(cfg.DataDir, child.path("file", ""))
+	child := p.only(s, "log")
+	return Log{
+		Level:  child.word("level", "info", "debug", "info", "warn", "error"),
+		Format: child.word("format", "text", "text", "json"),
+		File:   p.resolve(cfg.DataDir, child.textOr("file", "")),
 	}
-	return out
 }

@@ -5,28 +5,20 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// DataDir returns the data directory that the configuration at path names, whatever is wrong
-// with the rest of it: where to find the process that runs on it. It is false for a file that
-// cannot be read, or whose data_dir cannot be told.
+// DataDir returns the data directory of the configuration at path, whose other parts may have
+// errors: the sockets of a running daemon are there. It returns false if the file cannot be read
+// or its data_dir is invalid.
 func DataDir(path string) (string, bool) {
-	src, err := readBounded(path, maxSource)
+	src, err := readFile(path, maxSource, false)
 	if err != nil {
 		return "", false
 	}
 	file, _ := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
-	if file == nil {
-		return "", false
-	}
-	body, ok := file.Body.(*hclsyntax.Body)
-	if !ok {
-		return "", false
-	}
-	p := &parser{file: path, dir: sourceDir(path), src: src, env: OSEnv()}
-	attr := body.Attributes["data_dir"]
-	only := &hclsyntax.Body{SrcRange: body.SrcRange, EndRange: body.EndRange, Attributes: hclsyntax.Attributes{}}
-	if attr != nil {
+	only := &hclsyntax.Body{Attributes: hclsyntax.Attributes{}}
+	if attr := file.Body.(*hclsyntax.Body).Attributes["data_dir"]; attr != nil {
 		only.Attributes["data_dir"] = attr
 	}
-	dir := p.resolve(p.dir, p.open("", only, nil).path("data_dir", defaultDataDir))
+	p := newParser(path, src, OSEnv())
+	dir := p.resolve(p.dir, p.open("", only, nil).textOr("data_dir", defaultDataDir))
 	return dir, !p.problems.Failed()
 }

@@ -8,11 +8,10 @@ import (
 //go:embed default.hcl
 var defaultSource []byte
 
-// Default returns the built-in configuration: every protocol on loopback, passwords
-// from the users file in dataDir. A relative dataDir starts at the working
-// directory. It goes through Parse like any other configuration, and fails only for
-// a dataDir that no configuration could have: empty, with control characters, or too
-// long for the Unix socket in it.
+// Default returns the built-in configuration: most protocols on loopback, and passwords from the
+// users file in dataDir. A relative dataDir starts at the working directory. Parse reads it like
+// any other, and fails only for a dataDir that is invalid in any configuration: empty, with
+// control characters, or too long for the path of a Unix socket.
 func Default(dataDir string) (*Config, Problems) {
 	if abs, err := filepath.Abs(dataDir); err == nil && dataDir != "" {
 		dataDir = abs

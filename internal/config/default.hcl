@@ -1,5 +1,5 @@
-# What `postern` runs with when no configuration is named: the protocols on loopback, at
-# xcauth's ports where it has them, and the embedded user file.
+# The built-in configuration, for a postern without a configuration file: listeners on loopback,
+# at the ports of xcauth where it has them, and the file of users.
 
 data_dir = env("POSTERN_DATA_DIR")
 

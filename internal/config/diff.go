@@ -1,8 +1,11 @@
 package config
 
-import "reflect"
+import (
+	"reflect"
+	"strings"
+)
 
-// Changes are what one configuration changes in another.
+// Changes are the differences between two configurations.
 type Changes struct {
 	Listeners Delta[Listener]
 	Backends  Delta[Backend]
@@ -15,7 +18,7 @@ type Changes struct {
 	Log          bool
 }
 
-// Delta is what came, what went, and what is another than before.
+// Delta has the blocks of one type that were added, removed or changed.
 type Delta[T any] struct {
 	Added   []T
 	Removed []T
@@ -28,31 +31,27 @@ type Change[T any] struct{ Old, New T }
 // Empty reports whether nothing changed.
 func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
 
-// Empty reports whether the two configurations are one.
+// Empty reports whether the configurations are equal.
 func (c Changes) Empty() bool {
 	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Metrics && !c.Log
 }
 
-// Diff compares two validated configurations. Backends and domains are known by their names.
-// Listeners are known by name and address: one at another address is a new one, since it needs
-// a socket of its own, and one that only has another name has kept its socket. The order of the
-// blocks does not count.
+// Diff compares two validated configurations. Backends and domains are identified by their names,
+// listeners by their addresses: another address needs another socket, and a listener that is
+// renamed keeps its own. The order of the blocks has no effect.
 func Diff(old, now *Config) Changes {
-	c := Changes{
+	return Changes{
 		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
 		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
-		Metrics:  old.Metrics != now.Metrics,
-		Backends: diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
-		Domains:  diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),
+		Metrics:   old.Metrics != now.Metrics,
+		Listeners: diff(old.Listeners, now.Listeners, socketOf),
+		Backends:  diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
+		Domains:   diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),
 	}
-	c.Listeners = renamed(diff(old.Listeners, now.Listeners, func(l Listener) [3]string {
-		return [3]string{l.Network, l.Address, l.Name}
-	}))
-	return c
 }
 
-// diff compares two lists of blocks, each known by its key. Secrets are compared by their text:
-// DeepEqual follows the pointer behind which it stands.
+// diff compares two lists of blocks by their keys. DeepEqual follows the pointer in a Secret and
+// so compares its text.
 func diff[T any, K comparable](old, now []T, key func(T) K) (d Delta[T]) {
 	was := make(map[K]T, len(old))
 	for _, o := range old {
@@ -76,32 +75,11 @@ func diff[T any, K comparable](old, now []T, key func(T) K) (d Delta[T]) {
 	return d
 }
 
-// renamed finds the listeners of which only the name, and perhaps parameters, are others.
-func renamed(d Delta[Listener]) Delta[Listener] {
-	out := Delta[Listener]{Changed: d.Changed}
-	for _, n := range d.Added {
-		i := sameSocket(d.Removed, n)
-		if i < 0 {
-			out.Added = append(out.Added, n)
-			continue
-		}
-		out.Changed = append(out.Changed, Change[Listener]{d.Removed[i], n})
-		d.Removed = append(append([]Listener(nil), d.Removed[:i]...), d.Removed[i+1:]...)
+// socketOf returns the key of a listener's socket. Port 0 is a different port for each listener,
+// so there the name identifies it.
+func socketOf(l Listener) [3]string {
+	if l.Network == "tcp" && strings.HasSuffix(l.Address, ":0") {
+		return [3]string{l.Network, l.Address, l.Name}
 	}
-	out.Removed = d.Removed
-	return out
-}
-
-// sameSocket finds the listener on n's address. Port 0 is another port each time.
-func sameSocket(list []Listener, n Listener) int {
-	for i, l := range list {
-		if l.Network == n.Network && l.Address == n.Address && !anyPort(l) {
-			return i
-		}
-	}
-	return -1
-}
-
-func anyPort(l Listener) bool {
-	return l.Network == "tcp" && len(l.Address) > 2 && l.Address[len(l.Address)-2:] == ":0"
+	return [3]string{l.Network, l.Address}
 }

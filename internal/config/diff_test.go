@@ -35,8 +35,8 @@ domain "two.example" {
 }
 `
 
-// told lists a delta by name.
-func told[T any](kind string, d Delta[T], name func(T) string) (list []string) {
+// summary lists a delta by name.
+func summary[T any](kind string, d Delta[T], name func(T) string) (list []string) {
 	for _, t := range d.Added {
 		list = append(list, "+"+kind+" "+name(t))
 	}
@@ -54,9 +54,9 @@ func told[T any](kind string, d Delta[T], name func(T) string) (list []string) {
 }
 
 func toldAll(c Changes) string {
-	list := told("listener", c.Listeners, func(l Listener) string { return l.Name })
-	list = append(list, told("backend", c.Backends, func(b Backend) string { return b.String() })...)
-	list = append(list, told("domain", c.Domains, func(d Domain) string { return d.Name })...)
+	list := summary("listener", c.Listeners, func(l Listener) string { return l.Name })
+	list = append(list, summary("backend", c.Backends, func(b Backend) string { return b.String() })...)
+	list = append(list, summary("domain", c.Domains, func(d Domain) string { return d.Name })...)
 	for name, is := range map[string]bool{"data_dir": c.DataDir, "drain_timeout": c.DrainTimeout, "log": c.Log, "metrics": c.Metrics, "registry": c.Registry} {
 		if is {
 			list = append(list, name)

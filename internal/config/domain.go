@@ -14,9 +14,8 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// domain decodes a domain block; used notes the backends it names, and limit is what the file
-// says of all domains.
-func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit Limit) Domain {
+// domain decodes a domain block.
+func (p *parser) domain(s *section, cfg *Config) Domain {
 	name := s.labels[0]
 	if name != "*" {
 		folded, err := auth.FoldDomain(name)
@@ -25,16 +24,11 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit
 		}
 		name = folded
 	}
-	for i := range cfg.Domains {
-		if cfg.Domains[i].Name == name && name != "" {
-			p.complain(s.label, fmt.Sprintf("domain %q is configured twice", clip(name)),
-				"join the blocks; upper and lower case and xn-- spellings are one domain")
-		}
+	if name != "" && slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return d.Name == name }) {
+		p.complain(s.label, fmt.Sprintf("domain %q is configured twice", clip(name)),
+			"join the blocks; upper and lower case and xn-- spellings are one domain")
 	}
 	out := Domain{Name: name, Backends: p.references(s, cfg)}
-	for _, ref := range out.Backends {
-		used[ref] = true
-	}
 	s.texts("auth_domain", func(v value, at hcl.Range) {
 		if err := auth.CheckDomain(v.AsString()); err != nil {
 			p.complain(at, "auth_domain is not a domain", `write the domain's name at the backend, as in "cloud.example.org"`)
@@ -44,13 +38,12 @@ func (p *parser) domain(s *section, cfg *Config, used map[BackendRef]bool, limit
 	out.Login = p.login(s, out.Backends)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s, 100000)
-	out.Limit = p.domainLimit(s, out.Backends, limit)
+	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)
 	out.Roster = p.roster(s, cfg, name)
 	return out
 }
 
-// maxLogins bounds the login names of one user: each wrong one is an attempt that the server
-// counts.
+// maxLogins bounds the login names of one user: Nextcloud counts each wrong one as a failed login.
 const maxLogins = 4
 
 // login decodes login = ["{user}", ...].
@@ -61,9 +54,9 @@ func (p *parser) login(s *section, refs []BackendRef) []string {
 		rest := strings.NewReplacer("{user}", "", "{domain}", "").Replace(rule)
 		switch {
 		case !strings.Contains(rule, "{user}"):
-			p.complain(at, "the rule makes one login name of all users", `put {user} into it, as in "{user}@{domain}"`)
+			p.complain(at, "the rule makes the same login name for all users", `put {user} into it, as in "{user}@{domain}"`)
 		case strings.ContainsAny(rest, "{}"):
-			p.complain(at, "the rule has braces around something else than user and domain", "known here: {user}, {domain}")
+			p.complain(at, "the rule has braces around another word than user or domain", "known here: {user}, {domain}")
 		case strings.Contains(rest, ":"):
 			p.complain(at, "the rule holds a colon", "no login name can have one")
 		case slices.Contains(rules, rule):
@@ -75,7 +68,7 @@ func (p *parser) login(s *section, refs []BackendRef) []string {
 		}
 	})
 	if s.has("login") && !slices.ContainsFunc(refs, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
-		p.warn(s.at("login"), "no backend of the domain has login names; the line has no effect", "it is for nextcloud backends")
+		p.warn(s.at("login"), "the line has no effect, since no backend of the domain has login names", "it is for nextcloud backends")
 	}
 	if len(rules) == 0 {
 		return []string{"{user}"}
@@ -87,7 +80,7 @@ func (p *parser) login(s *section, refs []BackendRef) []string {
 func (p *parser) references(s *section, cfg *Config) []BackendRef {
 	attr := s.body.Attributes["backends"]
 	if attr == nil {
-		p.complain(s.header, "the domain has no backends, so nobody could log in", "add backends = [backend.KIND.NAME]")
+		p.complain(s.header, "the domain has no backends, so every login would be refused", "add backends = [backend.KIND.NAME]")
 		return nil
 	}
 	members, ok := p.elements(attr.Expr, "backends")
@@ -95,7 +88,7 @@ func (p *parser) references(s *section, cfg *Config) []BackendRef {
 		return nil
 	}
 	if len(members) == 0 {
-		p.complain(attr.Expr.Range(), "the list of backends is empty, so nobody could log in", "write backends = [backend.KIND.NAME]")
+		p.complain(attr.Expr.Range(), "the list of backends is empty, so every login would be refused", "write backends = [backend.KIND.NAME]")
 	}
 	var refs []BackendRef
 	for _, member := range members {
@@ -128,7 +121,7 @@ func (p *parser) reference(e hclsyntax.Expression) (ref BackendRef, ok bool) {
 	return BackendRef{}, false
 }
 
-// knownBackends says what could stand in place of an unknown reference.
+// knownBackends is the cure for a reference to an unknown backend.
 func (c *Config) knownBackends(ref BackendRef) string {
 	if len(c.Backends) == 0 {
 		return fmt.Sprintf("add a block: backend %q %q { ... }", ref.Kind, ref.Name)
@@ -143,11 +136,7 @@ func (c *Config) knownBackends(ref BackendRef) string {
 // tokens decodes the token blocks of a domain.
 func (p *parser) tokens(s *section, cfg *Config, out *Domain) {
 	seen := make(map[string]bool)
-	for _, b := range s.children("token") {
-		child := p.section(s.spec.path, b)
-		if child == nil {
-			continue
-		}
+	for _, child := range s.sections("token") {
 		kind := child.labels[0]
 		if seen[kind] {
 			p.complain(child.label, fmt.Sprintf("there are two token %q blocks", kind), "join them; secrets takes a list")
@@ -164,8 +153,8 @@ func (p *parser) tokens(s *section, cfg *Config, out *Domain) {
 	}
 }
 
-// jsxcSecrets lists the secrets of the jsxc backends among refs: the server signs
-// its tokens with them (PROTOCOLS 5.1).
+// jsxcSecrets lists the secrets of the jsxc backends among refs: their servers sign tokens with
+// them.
 func (c *Config) jsxcSecrets(refs []BackendRef) []auth.Secret {
 	var out []auth.Secret
 	for _, ref := range refs {
@@ -176,7 +165,7 @@ func (c *Config) jsxcSecrets(refs []BackendRef) []auth.Secret {
 	return out
 }
 
-// jsxc decodes a token "jsxc" block; nil when it is turned off.
+// jsxc decodes a token "jsxc" block. It returns nil for enabled = false.
 func (p *parser) jsxc(s *section, cfg *Config, refs []BackendRef) *JSXCToken {
 	enabled := s.flag("enabled", true)
 	out := &JSXCToken{Secrets: s.secrets("secrets"), TTL: s.duration("ttl", time.Hour, time.Second)}
@@ -195,13 +184,8 @@ func (p *parser) jsxc(s *section, cfg *Config, refs []BackendRef) *JSXCToken {
 // totp decodes a token "totp" block.
 func (p *parser) totp(s *section) *TOTPToken {
 	out := &TOTPToken{Secrets: s.secrets("secrets")}
-	if !s.has("secrets") {
-		p.complain(s.header, "token totp needs the token_secret of mod_auth_token", `add secrets = [env("TOKEN_SECRET")]`)
-	}
-	if !s.has("seed") {
-		p.complain(s.header, "token totp needs the otp_seed of mod_auth_token", `add seed = env("OTP_SEED")`)
-		return out
-	}
+	s.need("secrets", "token totp needs the token_secret of mod_auth_token", `add secrets = [env("TOKEN_SECRET")]`)
+	s.need("seed", "token totp needs the otp_seed of mod_auth_token", `add seed = env("OTP_SEED")`)
 	seed, ok := s.secret("seed")
 	if !ok {
 		return out
@@ -215,13 +199,9 @@ func (p *parser) totp(s *section) *TOTPToken {
 	return out
 }
 
-// cache decodes the cache block, or gives its defaults (DESIGN, "The cache"). hot is that of
-// hot_entries.
-func (p *parser) cache(parent *section, hot int64) Cache {
+// cache decodes the cache block, or returns the defaults. hot is the default of hot_entries.
+func (p *parser) cache(parent *section, hot int) Cache {
 	s := p.only(parent, "cache")
-	if s == nil {
-		s = p.none(parent.spec.path + " cache")
-	}
 	out := Cache{
 		Storage: Storage(s.word("storage", string(StorageDisk),
 			string(StorageNone), string(StorageMemory), string(StorageDisk))),
@@ -231,15 +211,15 @@ func (p *parser) cache(parent *section, hot int64) Cache {
 		RefusedTTL: s.duration("refused_ttl", 5*time.Minute, 0),
 		ExistsTTL:  s.duration("exists_ttl", time.Hour, 0),
 		AbsentTTL:  s.duration("absent_ttl", time.Minute, 0),
-		BcryptCost: int(s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost)),
-		Secrets:    int(s.number("secrets", 4, 1, 16)),
-		HotEntries: int(s.number("hot_entries", hot, 1, 100_000_000)),
+		BcryptCost: s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost),
+		Secrets:    s.number("secrets", 4, 1, 16),
+		HotEntries: s.number("hot_entries", hot, 1, 100_000_000),
 	}
 	if out.QueryTTL > out.VerifyTTL {
-		p.warn(s.header, "query_ttl is longer than verify_ttl, which ends it", "make query_ttl the shorter one")
+		p.warn(s.header, "query_ttl is longer than verify_ttl, so it has no effect", "make query_ttl the shorter one")
 	}
 	if out.VerifyTTL > out.OutageTTL {
-		p.warn(s.header, "verify_ttl is longer than outage_ttl, so an outage ends logins that the cache still took for fresh",
+		p.warn(s.header, "verify_ttl is longer than outage_ttl, so an outage refuses logins that the cache would still allow",
 			"make outage_ttl the longest")
 	}
 	return out

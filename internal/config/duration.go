@@ -3,15 +3,17 @@ package config
 import (
 	"errors"
 	"fmt"
-	"math"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // ErrDuration is wrapped by every error of ParseDuration.
 var ErrDuration = errors.New("not a duration")
 
-// MaxDuration is the longest duration that a configuration may ask for: ten years,
-// far from where sums of durations and times overflow.
+// MaxDuration is the longest duration of a configuration: ten years, so that sums of durations
+// and times do not overflow.
 const MaxDuration = 3650 * day
 
 const (
@@ -28,52 +30,46 @@ var units = [...]struct {
 	{"ms", time.Millisecond},
 }
 
-// ParseDuration reads a duration such as "90s", "1h30m", "1d12h" or "1w": whole
-// numbers with the units w, d, h, m, s and ms, each at most once, the longest first.
-// A number without a unit is refused, for one program takes it for seconds and the
-// next for minutes. Errors wrap ErrDuration and say what to write.
+// durationPart is a number with its unit.
+var durationPart = regexp.MustCompile(`^([0-9]+)([a-z]+)`)
+
+// ParseDuration parses a duration such as "90s", "1h30m", "1d12h" or "1w": whole numbers with the
+// units w, d, h, m, s and ms, each at most once, the longest first. A number without a unit is
+// refused: some programs take it for seconds, others for minutes. Errors wrap ErrDuration and
+// say what to write.
 func ParseDuration(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, fmt.Errorf(`%w: empty text; write "30s", "1h30m" or "1d"`, ErrDuration)
 	}
 	var total time.Duration
-	next := 0 // the first unit that may still come
+	next := 0 // the longest unit that may follow
 	for rest := text; rest != ""; {
-		digits := 0
-		for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
-			digits++
-		}
-		letters := digits
-		for letters < len(rest) && rest[letters] >= 'a' && rest[letters] <= 'z' {
-			letters++
-		}
-		name := rest[digits:letters]
-		if digits == 0 || letters == digits {
-			return 0, shapeError(text, rest, digits)
+		part := durationPart.FindStringSubmatch(rest)
+		if part == nil {
+			return 0, shapeError(text, rest)
 		}
 		i := next
-		for i < len(units) && units[i].name != name {
+		for i < len(units) && units[i].name != part[2] {
 			i++
 		}
 		if i == len(units) {
 			return 0, fmt.Errorf(
 				"%w: %q: unit %q is unknown or out of order; use w, d, h, m, s, ms, the longest first, each once",
-				ErrDuration, clip(text), clip(name))
+				ErrDuration, clip(text), clip(part[2]))
 		}
-		next = i + 1
-		part, ok := multiple(rest[:digits], units[i].unit)
-		if !ok || part > MaxDuration-total {
+		n, err := strconv.ParseInt(part[1], 10, 64)
+		if err != nil || n > int64((MaxDuration-total)/units[i].unit) {
 			return 0, fmt.Errorf("%w: %q is over ten years; write less", ErrDuration, clip(text))
 		}
-		total += part
-		rest = rest[letters:]
+		total += time.Duration(n) * units[i].unit
+		next, rest = i+1, rest[len(part[0]):]
 	}
 	return total, nil
 }
 
-// shapeError explains why no number with a unit stands at rest.
-func shapeError(text, rest string, digits int) error {
-	if digits == len(rest) {
+// shapeError is the error for rest, which does not begin with a number and a unit.
+func shapeError(text, rest string) error {
+	if strings.Trim(rest, "0123456789") == "" {
 		return fmt.Errorf(`%w: %q has no unit; write "%ss" for seconds (units: ms, s, m, h, d, w)`,
 			ErrDuration, clip(text), clip(rest))
 	}
@@ -81,22 +77,7 @@ func shapeError(text, rest string, digits int) error {
 		ErrDuration, clip(text))
 }
 
-// multiple is number times unit; ok is false when that is over MaxDuration.
-func multiple(number string, unit time.Duration) (d time.Duration, ok bool) {
-	var n int64
-	for _, c := range []byte(number) {
-		if n > math.MaxInt64/10-10 {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	if n > int64(MaxDuration/unit) {
-		return 0, false
-	}
-	return time.Duration(n) * unit, true
-}
-
-// clip shortens a text that stands in a message.
+// clip shortens a text for a message.
 func clip(text string) string {
 	const most = 60
 	if len(text) <= most {

@@ -25,7 +25,7 @@ func nextcloud(attrs string) string {
 	return "backend \"nextcloud\" \"c\" {\n" + attrs + "\n}\ndomain \"*\" { backends = [backend.nextcloud.c] }\n"
 }
 
-// logins is a domain whose users log in by these rules.
+// logins returns a domain with these login rules.
 func logins(rules string) string {
 	return "backend \"nextcloud\" \"c\" { url = \"https://h/\" }\ndomain \"x.example\" {\nbackends = [backend.nextcloud.c]\nlogin = " + rules + "\n}\n"
 }
@@ -152,12 +152,12 @@ func TestComplaintsAboutListeners(t *testing.T) {
 		{"mode of systemd", listen("address = \"systemd:mux\"\nmode = \"0660\""), Error, 3, "Unix sockets only", "SocketMode="},
 		{"same systemd", "listen \"ejabberd\" { address = \"systemd:mux\" }\n" +
 			"listen \"generic\" { address = \"systemd:mux\" }\n" + base, Error, 2, `listener "ejabberd" has the same address`, "its own"},
-		{"mode as number", listen("address = \"unix:/x\"\nmode = 0660"), Error, 3, "number would be decimal", `"0660"`},
+		{"mode as number", listen("address = \"unix:/x\"\nmode = 0660"), Error, 3, "mode must be a string", `"0660": a number would be decimal`},
 		{"mode not octal", listen("address = \"unix:/x\"\nmode = \"0888\""), Error, 3, "octal digits", `"0660"`},
 		{"setuid mode", listen("address = \"unix:/x\"\nmode = \"4755\""), Error, 3, "octal digits", `"0660"`},
 		{"no protocol", "listen \"mux\" { " + strings.TrimSpace(okAddr) + " }\n" + base, Error, 1, "protocol is not given", "ejabberd, generic, saslauthd, tcp_table"},
 		{"listener named pipe", "listen \"pipe\" {\n" + `protocol = "generic"` + "\n" + okAddr + "}", Error, 1, "postern pipe", "another label"},
-		{"relay over TCP", listen(okAddr + `protocol = "relay"`), Error, 2, "relays come over Unix sockets only", "unix:"},
+		{"relay over TCP", listen(okAddr + `protocol = "relay"`), Error, 2, "needs a Unix socket", "unix:"},
 		{"impatient Postfix", second("address = \"127.0.0.1:2\"\nprotocol = \"dovecot\"\ndeadline = \"10s\""), Warning, 10, "give up after 10s", "8s"},
 		{"prosody", listen(okAddr + `protocol = "prosody"`), Error, 3, "called generic", `"generic"`},
 		{"postfix", listen(okAddr + `protocol = "postfix"`), Error, 3, "called tcp_table", `"tcp_table"`},
@@ -184,7 +184,7 @@ func TestComplaintsAboutBackends(t *testing.T) {
 		{"garbled url", jsxc(okSecret + `url = "https://h:p%%/"`), Error, 3, "absolute http", "https://"},
 		{"userinfo", jsxc(okSecret + `url = "https://joe:` + canary + `@h/"`), Error, 3, "user name or password", "remove"},
 		{"fragment", jsxc(okSecret + `url = "https://h/#x"`), Error, 3, "fragment", "remove"},
-		{"query", "backend \"json\" \"j\" { url = \"https://h/?x\" }\n" + base, Error, 1, "query", "/login"},
+		{"query", "backend \"json\" \"j\" { url = \"https://h/?x\" }\n" + base, Error, 1, "query", "appends a path"},
 		{"clear", jsxc(okSecret + `url = "http://cloud.example.org/"`), Warning, 3, "in clear", "https"},
 		{"ca missing", jsxc(okSecret + okURL + `ca_file = "nothing.pem"`), Error, 4, "cannot read the file", "path"},
 		{"ca garbled", jsxc(okSecret + okURL + `ca_file = "no-ca.pem"`), Error, 4, "no certificate", "PEM"},
@@ -196,7 +196,7 @@ func TestComplaintsAboutBackends(t *testing.T) {
 		{"password without admin", nextcloud(okURL + `admin_password = env("TOKEN_SECRET")`), Error, 1, "only one of admin_user", "none"},
 		{"admin with a colon", nextcloud(okURL + "admin_user = \"a:b\"\nadmin_password = env(\"TOKEN_SECRET\")"), Error, 3, "colon", "alone"},
 		{"nextcloud without url", nextcloud(""), Error, 1, "no url", "https://"},
-		{"nextcloud with a query", nextcloud(`url = "https://h/?x"`), Error, 2, "query", "where Nextcloud starts"},
+		{"nextcloud with a query", nextcloud(`url = "https://h/?x"`), Error, 2, "query", "appends a path"},
 		{"impatient", nextcloud(okURL + `max_delay = "0s"`), Error, 3, "max_delay is too short", "100ms"},
 		{"empty rosters", nextcloud(okURL + `max_members = 0`), Error, 3, "max_members is out of range", "1000000"},
 		{"world-readable secret", jsxc(okURL + `secret = file("open.secret")`), Warning, 3, "/etc/postern/open.secret", "chmod o-rwx"},
@@ -214,7 +214,7 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"slip", domain("backends = [backend.users.locla]"), Error, 3, "no backend.users.locla", "did you mean backend.users.local?"},
 		{"unknown", domain("backends = [backend.jsxc.cloud]"), Error, 3, "no backend.jsxc.cloud", "known here: backend.users.local"},
 		{"none", "domain \"x\" { backends = [backend.users.a] }\n", Error, 1, "no backend.users.a", `backend "users" "a"`},
-		{"login without a user", logins(`["{user}", "{domain}"]`), Error, 4, "one login name of all", "{user}@{domain}"},
+		{"login without a user", logins(`["{user}", "{domain}"]`), Error, 4, "same login name for all", "{user}@{domain}"},
 		{"login of something else", logins(`"{user}{mail}"`), Error, 4, "braces", "{domain}"},
 		{"login with a colon", logins(`"x:{user}"`), Error, 4, "colon", "no login name"},
 		{"login twice", logins(`["{user}", "{user}"]`), Error, 4, "listed twice", "remove"},
@@ -247,7 +247,7 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"roster window", domain(okRefs + "roster \"ejabberd\" {\nejabberdctl = \"/x\"\nwindow = \"0s\"\n}"), Error, 6, "window is too short", "10ms"},
 		{"roster pattern", domain(okRefs + "roster \"ejabberd\" {\nejabberdctl = \"/x\"\ninclude = [\"" + strings.Repeat("x", 300) + "\"]\n}"), Error, 6, "very long pattern", "*"},
 		{"roster groups_file", domain(okRefs + `roster "prosody" {}`), Error, 4, "needs a groups_file", "groups_file ="},
-		{"roster of all", strings.Replace(domain(okRefs+`roster "prosody" { groups_file = "g" }`), `"x.example"`, `"*"`, 1), Error, 4, "one host's", "of its own"},
+		{"roster of all", strings.Replace(domain(okRefs+`roster "prosody" { groups_file = "g" }`), `"x.example"`, `"*"`, 1), Error, 4, "for one host", "of its own"},
 		{"roster file twice", domain(okRefs+`roster "prosody" { groups_file = "g" }`) +
 			"domain \"y.example\" {\nbackends = [backend.users.local]\nroster \"prosody\" { groups_file = \"/var/lib/postern/g\" }\n}\n", Error, 8, "writes the same groups_file", "of its own"},
 		{"roster type", domain(okRefs + "roster \"ejabberd\" {\napi = 5\n}"), Error, 5, "api must be a string", "quotes"},
@@ -286,11 +286,11 @@ func TestManyProblems(t *testing.T) {
 	}
 }
 
-// A file that is no configuration has a fault for each byte: a few are told, and at once.
+// A binary file has an error for each byte: few of them are reported, and quickly.
 func TestComplaintsAboutAnotherFile(t *testing.T) {
 	binary := strings.Repeat("\x03", 200_000)
 	_, problems := Parse("/bin/true", []byte(binary), testEnv(t))
-	if n := len(problems); n != maxSyntax+1 || !strings.Contains(problems[n-1].Message, "199981 further faults") {
+	if n := len(problems); n != maxSyntax+1 || !strings.Contains(problems[n-1].Message, "199981 further errors") {
 		t.Errorf("%d problems, the last is %s", n, problems[n-1])
 	}
 	list := "domain \"*\" {\n  backends = [" + strings.Repeat("x, ", 20_000) + "]\n}\n"

@@ -11,23 +11,23 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// value is what an expression comes to.
+// value is the value of an expression.
 type value struct {
 	cty.Value
-	literal  bool     // some of its text stands in the configuration itself
-	external bool     // some of it comes from env() or file(), so no message shows it
-	files    []string // what file() read for it
+	literal  bool     // some of its text is in the configuration itself
+	external bool     // some of it comes from env() or file(), so no message may quote it
+	files    []string // the files that file() read for it
 }
 
 // isText reports whether the value is a string.
 func (v value) isText() bool { return v.Type() == cty.String && !v.IsNull() }
 
-// How a value is written, for cures.
+// writeValue is a cure: how values are written.
 const writeValue = `write a text in quotes, a number, true or false, file("path") or env("NAME")`
 
-// eval computes an expression. The language is kept small on purpose: texts with
-// interpolation, numbers, true and false, file() and env(). A complaint has been
-// made when ok is false.
+// eval evaluates an expression: a text with interpolation, a number, true or false, file() or
+// env(). It does without hcl.EvalContext, which would also accept conditions, loops and implicit
+// conversions. If ok is false, it has reported why.
 func (p *parser) eval(e hclsyntax.Expression) (v value, ok bool) {
 	switch e := e.(type) {
 	case *hclsyntax.LiteralValueExpr:
@@ -53,7 +53,7 @@ func (p *parser) eval(e hclsyntax.Expression) (v value, ok bool) {
 	return value{}, false
 }
 
-// template joins the parts of a quoted text.
+// template evaluates a quoted text with interpolation.
 func (p *parser) template(e *hclsyntax.TemplateExpr) (v value, ok bool) {
 	var text strings.Builder
 	for _, part := range e.Parts {
@@ -74,7 +74,7 @@ func (p *parser) template(e *hclsyntax.TemplateExpr) (v value, ok bool) {
 	return v, true
 }
 
-// call computes file("path") and env("NAME").
+// call evaluates file("path") and env("NAME").
 func (p *parser) call(e *hclsyntax.FunctionCallExpr) (v value, ok bool) {
 	if e.Name != "file" && e.Name != "env" {
 		p.complain(e.NameRange, "unknown function", `there are two: file("path") and env("NAME")`)
@@ -99,8 +99,8 @@ func (p *parser) call(e *hclsyntax.FunctionCallExpr) (v value, ok bool) {
 	return p.fromFile(e, arg)
 }
 
-// named returns what an argument names, unless it came from outside: who passes
-// a secret where its name should stand must not read it in a log.
+// named returns the name that is an argument, for a message. It hides a name that comes from
+// outside the file, since it may be a secret that was passed by mistake.
 func named(arg value, what string) string {
 	if arg.external {
 		return "the " + what + " named here"
@@ -137,16 +137,16 @@ func (p *parser) fromFile(e *hclsyntax.FunctionCallExpr, arg value) (value, bool
 	return p.outside(e, trimNewline(string(data)), []string{path})
 }
 
-// outside makes a value of a text that does not stand in the configuration.
+// outside returns a value for a text from outside the configuration.
 func (p *parser) outside(e *hclsyntax.FunctionCallExpr, text string, files []string) (value, bool) {
 	if !utf8.ValidString(text) {
-		p.complain(e.Range(), "what "+e.Name+" gives is not UTF-8 text", "store it as text, for example in hexadecimal")
+		p.complain(e.Range(), "the result of "+e.Name+" is not UTF-8 text", "store it as text, for example in hexadecimal")
 		return value{}, false
 	}
 	return value{Value: cty.StringVal(text), external: true, files: files}, true
 }
 
-// trimNewline drops the one line end that editors and echo leave at the end of a file.
+// trimNewline drops one line end, which editors and echo write at the end of a file.
 func trimNewline(text string) string {
 	text, found := strings.CutSuffix(text, "\n")
 	if found {
@@ -157,7 +157,7 @@ func trimNewline(text string) string {
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r <= 0x9f }
 
-// elements returns the members of a list. A complaint has been made when ok is false.
+// elements returns the members of a list. If ok is false, it has reported why.
 func (p *parser) elements(e hclsyntax.Expression, what string) (list []hclsyntax.Expression, ok bool) {
 	if paren, yes := e.(*hclsyntax.ParenthesesExpr); yes {
 		return p.elements(paren.Expression, what)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"postern/internal/protocol"
 )
 
 const examplePath = "../../config.hcl.example"
@@ -35,7 +37,7 @@ func TestExampleParses(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("config.hcl.example gives a warning: %s", p)
 	}
-	if len(cfg.Listeners) != len(protocols) || len(cfg.Backends) != 4 || len(cfg.Domains) != 4 {
+	if len(cfg.Listeners) != len(protocol.Table) || len(cfg.Backends) != 4 || len(cfg.Domains) != 4 {
 		t.Errorf("config.hcl.example has %d listeners, %d backends, %d domains",
 			len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 	}
@@ -100,7 +102,7 @@ func without(src []byte, r hcl.Range, by string) []byte {
 }
 
 // TestEveryAttributeIsRead puts a value of no type in the place of each attribute of
-// the example: an attribute that nobody decodes would not be missed.
+// the example: an attribute that is not decoded would give no error.
 func TestEveryAttributeIsRead(t *testing.T) {
 	src := readExample(t)
 	attrs, _ := sites(t, src)

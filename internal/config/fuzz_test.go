@@ -2,8 +2,11 @@ package config
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"postern/internal/protocol"
 )
 
 // FuzzParse puts anything before and after a literal secret: Parse must not panic,
@@ -47,7 +50,7 @@ func FuzzParse(f *testing.F) {
 func checkPromises(t *testing.T, cfg *Config) {
 	t.Helper()
 	for _, l := range cfg.Listeners {
-		if findProtocol(l.Protocol) == nil || l.Address == "" || l.Deadline <= 0 || l.MaxFrame <= 0 || l.Pipeline <= 0 ||
+		if !slices.Contains(protocol.Names(), l.Protocol) || l.Address == "" || l.Deadline <= 0 || l.MaxFrame <= 0 || l.Pipeline <= 0 ||
 			l.MaxConnections <= 0 || (l.Network != "tcp" && l.Network != "unix") {
 			t.Errorf("listener: %+v", l)
 		}

@@ -2,13 +2,14 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// defaultLimit is what holds without a limit block.
+// defaultLimit returns the limits without a limit block.
 func defaultLimit() Limit {
 	return Limit{
 		UserRefusals: 10, AddressRefusals: 30, Window: 10 * time.Minute,
@@ -17,17 +18,17 @@ func defaultLimit() Limit {
 	}
 }
 
-// limit decodes a limit block, which may be nil, over what holds without it.
+// limit decodes a limit block, which may be absent. out has the values of attributes that it lacks.
 func (p *parser) limit(s *section, out Limit) Limit {
-	if s == nil {
+	if s.absent {
 		return out
 	}
 	on := s.flag("enabled", out.Window > 0)
-	if out.Window == 0 { // the file's block turns limits off, and this one may turn them on
+	if out.Window == 0 { // the block of the file turns limits off, and this one may turn them on
 		out = defaultLimit()
 	}
-	out.UserRefusals = int(s.number("user_refusals", int64(out.UserRefusals), 0, 100))
-	out.AddressRefusals = int(s.number("address_refusals", int64(out.AddressRefusals), 0, 100))
+	out.UserRefusals = s.number("user_refusals", out.UserRefusals, 0, 100)
+	out.AddressRefusals = s.number("address_refusals", out.AddressRefusals, 0, 100)
 	out.Window = s.duration("window", out.Window, time.Second)
 	out.FirstPause = s.duration("first_pause", out.FirstPause, 100*time.Millisecond)
 	out.LongestPause = s.duration("longest_pause", out.LongestPause, time.Second)
@@ -51,11 +52,8 @@ func (s *section) networks(name string) (list []netip.Prefix) {
 	s.texts(name, func(v value, at hcl.Range) {
 		text := v.AsString()
 		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			addr, e := netip.ParseAddr(text)
-			if err = e; e == nil {
-				network = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
-			}
+		if addr, e := netip.ParseAddr(text); e == nil {
+			network, err = netip.PrefixFrom(addr.WithZone(""), addr.BitLen()), nil
 		}
 		switch {
 		case err != nil:
@@ -69,19 +67,13 @@ func (s *section) networks(name string) (list []netip.Prefix) {
 	return list
 }
 
-// domainLimit decodes the limit block of a domain. Where the API of the JSXC app is asked, no
-// other limit is behind it (FIELD 3.4).
+// domainLimit decodes the limit block of a domain. The API of the JSXC app has no limits of its
+// own, so a domain with such a backend needs these.
 func (p *parser) domainLimit(parent *section, refs []BackendRef, out Limit) Limit {
-	s := p.only(parent, "limit")
-	out = p.limit(s, out)
-	if out.UserRefusals == 0 {
-		for _, ref := range refs {
-			if ref.Kind == KindJSXC {
-				p.warn(parent.header, "nothing limits how often a password may be guessed: the API of the JSXC app does not",
-					"leave the limits on")
-				break
-			}
-		}
+	out = p.limit(p.only(parent, "limit"), out)
+	if out.UserRefusals == 0 && slices.ContainsFunc(refs, func(r BackendRef) bool { return r.Kind == KindJSXC }) {
+		p.warn(parent.header, "nothing limits how often a password may be guessed: the API of the JSXC app does not",
+			"leave the limits on")
 	}
 	return out
 }

@@ -4,158 +4,114 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
-	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"postern/internal/auth"
+	"postern/internal/protocol"
 )
 
-// protocol is what a listener of a protocol is unless told otherwise (DESIGN,
-// "Verdicts"), and how long its peers wait for an answer (PROTOCOLS 1).
-type protocol struct {
-	name         string
-	deadline     time.Duration
-	idle         time.Duration
-	maxFrame     int
-	peerPatience time.Duration // 0: unknown or without end
-}
-
-// protocols are the front ends of this version. Peers that keep a connection may
-// idle on it for ever (Postfix's smtpd answers the next logins with an error after the end of
-// an idle dovecot one); saslauthd's ask once per connection.
-var protocols = [...]protocol{
-	{name: "ejabberd", deadline: 9 * time.Second, maxFrame: 65536, peerPatience: 30 * time.Second},
-	{name: "generic", deadline: 4 * time.Second, maxFrame: 65536, peerPatience: 5 * time.Second},
-	{name: "saslauthd", deadline: 8 * time.Second, idle: 30 * time.Second, maxFrame: 32768},
-	{name: "tcp_table", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
-	{name: "socketmap", deadline: 20 * time.Second, maxFrame: 65536, peerPatience: 100 * time.Second},
-	{name: "dovecot", deadline: 8 * time.Second, maxFrame: 16384, peerPatience: 10 * time.Second},
-	{name: "relay", deadline: 30 * time.Second, maxFrame: 65536},
-}
-
-// PipeListener is the name under which the requests of `postern pipe` are served and logged.
+// PipeListener is the name of the listener for the requests of `postern pipe`, for example in logs.
 const PipeListener = "pipe"
 
-func protocolNames() []string {
-	names := make([]string, len(protocols))
-	for i := range protocols {
-		names[i] = protocols[i].name
-	}
-	return names
-}
-
-// xcauth's units give these names to sockets.
-var protocolAliases = [...]struct{ alias, name string }{{"prosody", "generic"}, {"postfix", "tcp_table"}}
-
-// DefaultListener is the listener that a socket from systemd gets which is named after a
-// protocol, or as xcauth named it, when no block says more. ok is false for other names.
+// DefaultListener returns the listener for a socket from systemd that no block configures. It is
+// named after a protocol, or as xcauth named its sockets; ok is false for other names.
 func DefaultListener(name string) (l Listener, ok bool) {
-	protocol := name
-	for _, a := range protocolAliases {
-		if a.alias == name {
-			protocol = a.name
-		}
+	spec, ok := protocol.Find(protocol.Name(name))
+	if !ok {
+		spec, ok = protocol.FindAlias(name)
 	}
-	proto := findProtocol(protocol)
-	if proto == nil {
-		return Listener{}, false
-	}
-	l = proto.defaults()
+	l = defaultsOf(spec)
 	l.Name = name
-	return l, true
+	return l, ok
 }
 
-// defaults is what a listener of the protocol is before its block is read.
-func (p *protocol) defaults() Listener {
+// defaultsOf returns a listener of a protocol before its block is read.
+func defaultsOf(spec protocol.Spec) Listener {
 	return Listener{
-		Protocol: p.name, Deadline: p.deadline, IdleTimeout: p.idle, FrameTimeout: 30 * time.Second,
-		WriteTimeout: 10 * time.Second, MaxFrame: p.maxFrame, Pipeline: 64, MaxConnections: 16384,
+		Protocol: string(spec.Name), Deadline: spec.Deadline, IdleTimeout: spec.IdleTimeout, FrameTimeout: 30 * time.Second,
+		WriteTimeout: 10 * time.Second, MaxFrame: spec.MaxFrame, Pipeline: 64, MaxConnections: 16384,
 	}
-}
-
-func findProtocol(name string) *protocol {
-	for i := range protocols {
-		if protocols[i].name == name {
-			return &protocols[i]
-		}
-	}
-	return nil
 }
 
 // listener decodes a listen block.
 func (p *parser) listener(s *section, cfg *Config) Listener {
-	p.checkName(s)
-	if s.labels[0] == PipeListener {
-		p.complain(s.label, "this name is for the copies of `postern pipe`", "choose another label")
+	name := s.labels[0]
+	switch {
+	case !plainWord(name) || name == "" || len(name) > 64: // also for logs, metrics and command lines
+		p.complain(s.label, "the label is not usable as a name", "use up to 64 letters, digits and . _ -")
+	case name == PipeListener:
+		p.complain(s.label, "this name is reserved for `postern pipe`", "choose another label")
+	case slices.ContainsFunc(cfg.Listeners, func(l Listener) bool { return l.Name == name }):
+		p.complain(s.label, fmt.Sprintf("two listeners are named %q", name),
+			"the label is a name of your choice: change one and give its protocol")
 	}
-	for i := range cfg.Listeners {
-		if cfg.Listeners[i].Name == s.labels[0] {
-			p.complain(s.label, fmt.Sprintf("two listeners are named %q", clip(s.labels[0])),
-				"the label is a name of your choice: change one and give its protocol")
-		}
-	}
-	proto := p.protocolOf(s)
-	out := proto.defaults()
-	out.Name, out.BinaryAnswers = s.labels[0], s.flag("binary_answers", false)
-	if out.BinaryAnswers && proto.name != "ejabberd" {
+	spec := p.protocolOf(s)
+	out := defaultsOf(spec)
+	out.Name, out.BinaryAnswers = name, s.flag("binary_answers", false)
+	if out.BinaryAnswers && spec.Name != protocol.Ejabberd {
 		p.complain(s.at("binary_answers"), "binary_answers is for the ejabberd protocol only", "remove the line")
 	}
 	out.Deadline = s.duration("deadline", out.Deadline, 100*time.Millisecond)
-	if proto.peerPatience > 0 && out.Deadline >= proto.peerPatience {
-		p.warn(s.at("deadline"), fmt.Sprintf("peers of this protocol give up after %v", proto.peerPatience),
-			fmt.Sprintf("stay well under it; the default is %v", proto.deadline))
+	if spec.PeerTimeout > 0 && out.Deadline >= spec.PeerTimeout {
+		p.warn(s.at("deadline"), fmt.Sprintf("peers of this protocol give up after %v", spec.PeerTimeout),
+			fmt.Sprintf("stay well under it; the default is %v", spec.Deadline))
 	}
 	out.IdleTimeout = s.duration("idle_timeout", out.IdleTimeout, 0)
 	out.FrameTimeout = s.duration("frame_timeout", out.FrameTimeout, 100*time.Millisecond)
 	out.WriteTimeout = s.duration("write_timeout", out.WriteTimeout, 100*time.Millisecond)
-	out.MaxFrame = int(s.number("max_frame", int64(out.MaxFrame), 1024, 16<<20))
-	out.Pipeline = int(s.number("pipeline", int64(out.Pipeline), 1, 65536))
-	out.MaxConnections = int(s.number("max_connections", int64(out.MaxConnections), 1, 1<<20))
+	out.MaxFrame = s.number("max_frame", out.MaxFrame, 1024, 16<<20)
+	out.Pipeline = s.number("pipeline", out.Pipeline, 1, 65536)
+	out.MaxConnections = s.number("max_connections", out.MaxConnections, 1, 1<<20)
 	if v, ok := s.text("default_domain"); ok {
 		domain, err := auth.FoldDomain(v.AsString())
 		if err != nil || domain == "*" {
 			p.complain(s.at("default_domain"), "default_domain is not a domain", `write one as in "example.org"`)
 		}
 		out.DefaultDomain = domain
+		known := slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return d.Name == domain || d.Name == "*" })
+		if domain != "" && !cfg.Registry.Declared && !known {
+			p.warn(s.at("default_domain"), fmt.Sprintf("no domain block answers for %q", clip(domain)),
+				"add one, or correct default_domain; until then these logins are refused")
+		}
 	}
-	out.RecipientDelimiter = p.recipientDelimiter(s, proto.name)
+	out.RecipientDelimiter = p.recipientDelimiter(s, spec.Name)
 	p.endpoint(s, cfg, &out)
 	return out
 }
 
-// recipientDelimiter decodes the characters that begin an address extension.
-func (p *parser) recipientDelimiter(s *section, protocol string) string {
+// recipientDelimiter decodes the characters that separate an address extension.
+func (p *parser) recipientDelimiter(s *section, name protocol.Name) string {
 	v, ok := s.text("recipient_delimiter")
 	if !ok {
 		return ""
 	}
 	at, text := s.at("recipient_delimiter"), v.AsString()
-	if protocol != "tcp_table" && protocol != "socketmap" {
+	if name != protocol.TCPTable && name != protocol.Socketmap {
 		p.complain(at, "recipient_delimiter is for the lookup tables tcp_table and socketmap only", "remove the line")
 	}
 	bad := strings.ContainsFunc(text, func(r rune) bool {
 		return r <= ' ' || r > '~' || r == '@' || r == '"' || r == '\\' || unicode.IsLetter(r) || unicode.IsDigit(r)
 	})
 	if bad || len(text) > 8 {
-		p.complain(at, "recipient_delimiter is not made of signs that can begin an address extension", `write it as in Postfix, such as "+" or "+-"`)
+		p.complain(at, "recipient_delimiter has a character that cannot begin an address extension, or too many", `write it as in Postfix, such as "+" or "+-"`)
 	}
 	return text
 }
 
-// metrics decodes the metrics block, which may be nil, into an address.
+// metrics decodes the metrics block, which may be absent, and returns its address.
 func (p *parser) metrics(s *section, cfg *Config) string {
-	if s == nil {
+	if s.absent {
 		return ""
 	}
+	s.need("address", "the block has no address", `add address = "127.0.0.1:23669"`)
 	v, ok := s.text("address")
 	if !ok {
-		if !s.has("address") {
-			p.complain(s.header, "the block has no address", `add address = "127.0.0.1:23669"`)
-		}
 		return ""
 	}
 	network, address, ok := p.address(v, s.at("address"), cfg.DataDir)
@@ -165,42 +121,35 @@ func (p *parser) metrics(s *section, cfg *Config) string {
 	return address
 }
 
-// protocolOf returns the protocol that a listener names or is named after.
-func (p *parser) protocolOf(s *section) protocol {
-	name, at := s.labels[0], s.label
-	if s.has("protocol") {
+// protocolOf returns the protocol that a listener gives or is named after.
+func (p *parser) protocolOf(s *section) protocol.Spec {
+	name, at, given := s.labels[0], s.label, s.has("protocol")
+	if given {
 		v, ok := s.text("protocol")
 		if !ok {
-			return protocols[0]
+			return protocol.Table[0]
 		}
 		name, at = v.AsString(), s.at("protocol")
 	}
-	if proto := findProtocol(name); proto != nil {
-		return *proto
+	if spec, ok := protocol.Find(protocol.Name(name)); ok {
+		return spec
 	}
-	switch name {
-	case "prosody":
-		p.complain(at, "protocol prosody is called generic here", `write protocol = "generic"`)
-	case "postfix":
-		p.complain(at, "protocol postfix is called tcp_table here", `write protocol = "tcp_table"`)
-	default:
-		if s.has("protocol") {
-			p.complain(at, "the protocol is unknown", didYouMean(name, protocolNames()))
-		} else {
-			p.complain(s.header, "the listener's protocol is not given, and its label is not a protocol",
-				"add protocol = ...; this version has "+strings.Join(protocolNames(), ", "))
-		}
+	if spec, ok := protocol.FindAlias(name); ok {
+		p.complain(at, fmt.Sprintf("protocol %s is called %s here", name, spec.Name), fmt.Sprintf("write protocol = %q", spec.Name))
+	} else if given {
+		p.complain(at, "the protocol is unknown", didYouMean(name, protocol.Names()))
+	} else {
+		p.complain(s.header, "the listener's protocol is not given, and its label is not a protocol",
+			"add protocol = ...; this version has "+strings.Join(protocol.Names(), ", "))
 	}
-	return protocols[0]
+	return protocol.Table[0]
 }
 
-// endpoint decodes where a listener listens and, for Unix sockets, who may connect.
+// endpoint decodes the address of a listener and the permissions of a Unix socket.
 func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
+	s.need("address", "the listener has no address", "add address = ...: "+writeAddress)
 	v, ok := s.text("address")
 	if !ok {
-		if !s.has("address") {
-			p.complain(s.header, "the listener has no address", "add address = ...: "+writeAddress)
-		}
 		return
 	}
 	at := s.at("address")
@@ -217,8 +166,8 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 		p.permissions(s, out)
 		return
 	}
-	if out.Protocol == "relay" && out.Network != "systemd" {
-		p.complain(at, "relays come over Unix sockets only", `write "unix:/run/postern/relay.sock"`)
+	if out.Protocol == string(protocol.Relay) && out.Network != "systemd" {
+		p.complain(at, "the relay protocol needs a Unix socket", `write "unix:/run/postern/relay.sock"`)
 	}
 	cure := `remove the line, or listen on "unix:/path"`
 	if out.Network == "systemd" {
@@ -238,63 +187,15 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 // permissions decodes the attributes of a Unix socket.
 func (p *parser) permissions(s *section, out *Listener) {
 	out.Mode = 0o660
-	out.Owner, out.Group = s.path("owner", ""), s.path("group", "")
-	const cure = `write it in octal and in quotes, as in "0660"`
-	attr := s.body.Attributes["mode"]
-	if attr == nil {
-		return
-	}
-	v, ok := p.eval(attr.Expr)
+	out.Owner, out.Group = s.textOr("owner", ""), s.textOr("group", "")
+	v, ok := s.get("mode", cty.String, `write it in octal and in quotes, as in "0660": a number would be decimal`)
 	if !ok {
-		return
-	}
-	if !v.isText() {
-		p.complain(s.at("mode"), "mode must be a text, for a number would be decimal", cure)
 		return
 	}
 	bits, err := strconv.ParseUint(v.AsString(), 8, 32)
 	if err != nil || bits > 0o777 {
-		p.complain(s.at("mode"), "mode is not made of three octal digits", cure)
+		p.complain(s.at("mode"), "mode does not have three octal digits", `write it as in "0660"`)
 		return
 	}
 	out.Mode = os.FileMode(bits)
-}
-
-// checkName complains about a label that could not stand in a log, a metric or a
-// command line.
-func (p *parser) checkName(s *section) {
-	name := s.labels[len(s.labels)-1]
-	bad := strings.ContainsFunc(name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
-	})
-	if bad || name == "" || len(name) > 64 {
-		p.complain(s.label, "the label is not usable as a name", "use up to 64 letters, digits and . _ -")
-	}
-}
-
-// checkDefaultDomain warns about a default domain that nobody would answer for.
-func (p *parser) checkDefaultDomain(b *hclsyntax.Block, cfg *Config) {
-	attr := b.Body.Attributes["default_domain"]
-	if len(b.Labels) != 1 || attr == nil { // there may be another block of that name
-		return
-	}
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		if l.Name != b.Labels[0] || l.DefaultDomain == "" || cfg.Registry.Declared || cfg.answersFor(l.DefaultDomain) {
-			continue
-		}
-		p.warn(attr.Expr.Range(),
-			fmt.Sprintf("no domain block answers for %q", clip(l.DefaultDomain)),
-			"add one, or correct default_domain; until then these logins are refused")
-	}
-}
-
-// answersFor reports whether a domain or the fallback takes requests for name.
-func (c *Config) answersFor(name string) bool {
-	for i := range c.Domains {
-		if c.Domains[i].Name == name || c.Domains[i].Name == "*" {
-			return true
-		}
-	}
-	return false
 }

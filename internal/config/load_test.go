@@ -39,8 +39,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// What is read while a daemon runs must be a file: nobody may ever write into a FIFO. A pipe is
-// good for the configuration itself, and once.
+// A running daemon reads regular files only: opening a FIFO could block for ever. A pipe may be
+// the configuration itself at the start.
 func TestLoadIrregular(t *testing.T) {
 	dir := t.TempDir()
 	fifo, path := filepath.Join(dir, "fifo"), filepath.Join(dir, "config.hcl")
@@ -99,12 +99,12 @@ func TestLoadFails(t *testing.T) {
 	if cfg, problems := Parse("large", make([]byte, maxSource+1), Env{}); cfg != nil || !problems.Failed() {
 		t.Error("Parse takes a source of any size")
 	}
-	if _, err := readBounded(large, maxInclude); err != errTooLarge {
+	if _, err := readFile(large, maxInclude, false); err != errTooLarge {
 		t.Errorf("a file named in file() may have any size: %v", err)
 	}
 }
 
-// A fault of ours ends no daemon that reads its configuration again, and shows nothing of it.
+// A panic in Parse does not end a daemon that reloads, and shows no part of the configuration.
 func TestParseNeverPanics(t *testing.T) {
 	env := testEnv(t)
 	for _, reason := range []any{errors.New(canary), canary} {

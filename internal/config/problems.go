@@ -11,12 +11,12 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Severity tells what stops the configuration from what only deserves a look.
+// Severity says whether a Problem makes the configuration unusable.
 type Severity uint8
 
 // The severities.
 const (
-	Error   Severity = iota // no Config comes of it
+	Error   Severity = iota // there is no Config
 	Warning                 // the Config is usable
 )
 
@@ -28,7 +28,7 @@ func (s Severity) String() string {
 	return "error"
 }
 
-// Problem is one complaint about a configuration. It holds no secret.
+// Problem is a diagnostic of a configuration. It holds no secret.
 type Problem struct {
 	Severity Severity
 	File     string
@@ -36,11 +36,11 @@ type Problem struct {
 	Column   int    // from 1
 	Message  string // what is wrong
 	Cure     string // what to do about it
-	Source   string // the line, with secrets blanked
-	Marker   string // goes under Source and points at the place; may be empty
+	Source   string // the line, redacted
+	Marker   string // a line to print under Source that points at the place; may be empty
 }
 
-// String is the problem on one line, for a log.
+// String returns the problem on one line, for a log.
 func (p Problem) String() string {
 	text := fmt.Sprintf("%s: %s: %s", p.position(), p.Severity, p.Message)
 	if p.Cure != "" {
@@ -56,13 +56,13 @@ func (p Problem) position() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// Problems are the complaints about one configuration, in the order of the file.
+// Problems are the diagnostics of one configuration, in the order of the file.
 type Problems []Problem
 
 // Failed reports whether one of them is an error.
 func (ps Problems) Failed() bool { return ps.Count(Error) > 0 }
 
-// Count returns how many there are of a severity.
+// Count returns the number of problems of a severity.
 func (ps Problems) Count(s Severity) int {
 	n := 0
 	for _, p := range ps {
@@ -73,8 +73,7 @@ func (ps Problems) Count(s Severity) int {
 	return n
 }
 
-// Err returns nil if no problem is an error, and otherwise an error of one line per
-// error.
+// Err returns the problems that are errors as one error, a line for each, or nil.
 func (ps Problems) Err() error {
 	var all []error
 	for _, p := range ps {
@@ -85,7 +84,7 @@ func (ps Problems) Err() error {
 	return errors.Join(all...)
 }
 
-// Write prints every problem with its line and a marker under the place.
+// Write prints every problem, with its line and a marker under the place.
 func (ps Problems) Write(w io.Writer) error {
 	for _, p := range ps {
 		var b strings.Builder
@@ -124,11 +123,10 @@ func (p *parser) report(s Severity, at hcl.Range, message, cure string) {
 	})
 }
 
-// maxSyntax bounds complaints about syntax: a file that is no configuration at all has one for
-// every byte.
+// maxSyntax bounds the syntax errors that are reported: a binary file has one for every byte.
 const maxSyntax = 20
 
-// syntax records what the parser of HCL complains about.
+// syntax records the diagnostics of the HCL parser.
 func (p *parser) syntax(diags hcl.Diagnostics) {
 	for i, d := range diags {
 		at := hcl.Range{}
@@ -136,16 +134,16 @@ func (p *parser) syntax(diags hcl.Diagnostics) {
 			at = *d.Subject
 		}
 		if i == maxSyntax {
-			p.complain(at, fmt.Sprintf("syntax: there are %d further faults from here on", len(diags)-i),
-				"is this the right file? the faults before may have caused them")
+			p.complain(at, fmt.Sprintf("syntax: there are %d further errors from here on", len(diags)-i),
+				"is this the right file? the errors before may have caused these")
 			return
 		}
 		p.complain(at, "syntax: "+lowerFirst(d.Summary), lowerFirst(ownWords(d.Detail)))
 	}
 }
 
-// ownWords blanks what a message of the parser of HCL quotes: in a broken file a
-// word may be part of a secret, so only words of our own vocabulary stay.
+// ownWords blanks the words that a message of the HCL parser quotes, but for those of the
+// schema: in a broken file a word may be part of a secret.
 func ownWords(text string) string {
 	parts := strings.Split(text, `"`)
 	for i := 1; i < len(parts); i += 2 {
@@ -163,14 +161,13 @@ func lowerFirst(s string) string {
 	return string(s[0]+'a'-'A') + s[1:]
 }
 
-// maxShown bounds a quoted line, in runes, and maxQuoted the problems that quote one: to look
-// for secrets in a long line once for each of its faults takes long.
+// Bounds on quoted lines: redacting a long line once for each of its errors would take too long.
 const (
-	maxShown  = 160
-	maxQuoted = 100
+	maxShown  = 160 // runes of a line
+	maxQuoted = 100 // problems that quote a line
 )
 
-// snippet returns the line at a place, fit to be shown, and the marker under it.
+// snippet returns the redacted line at a place, and the marker to print under it.
 func (p *parser) snippet(at hcl.Range) (source, marker string) {
 	if len(p.problems) >= maxQuoted {
 		return "", ""
@@ -198,7 +195,7 @@ func (p *parser) snippet(at hcl.Range) (source, marker string) {
 	return plain(shown), padding(shown[:offset]) + strings.Repeat("^", max(1, utf8.RuneCountInString(under)))
 }
 
-// line returns the line that a place starts on and the place's byte offset in it.
+// line returns the line of a place and the byte offset of the place in it.
 func (p *parser) line(at hcl.Range) (line string, offset int, ok bool) {
 	start := at.Start.Byte
 	if at.Start.Line == 0 || start < 0 || start > len(p.src) {
@@ -213,7 +210,7 @@ func (p *parser) line(at hcl.Range) (line string, offset int, ok bool) {
 	return line, min(start-from, len(line)), true
 }
 
-// padding is white space as wide as text, with its tabs kept.
+// padding returns white space as wide as text, with the tabs of text.
 func padding(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' {
@@ -223,7 +220,7 @@ func padding(text string) string {
 	}, text)
 }
 
-// plain replaces what could move the cursor of a terminal.
+// plain replaces characters that could move the cursor of a terminal.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\t' && (r < 0x20 || r >= 0x7f && r <= 0x9f || r == 0x2028 || r == 0x2029) {

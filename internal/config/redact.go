@@ -5,26 +5,26 @@ import (
 	"strings"
 )
 
-// What stands in place of a text that may be a secret.
+// Replacements for text that may be a secret.
 const (
 	hiddenValue = "(value not shown)"
 	hiddenLine  = "(line not shown: it may hold a secret)"
 )
 
-// redactor decides how much of a line may be quoted. Its rules work on the line's
-// text alone, because a line is quoted above all when the file around it is broken:
-// they must hold when a quotation mark is missing and everything after it means
-// something else. So a line is shown only as far as it is recognised.
+// redactor decides how much of a line may be quoted. Its rules work on the text of the line
+// alone, without the values and marks of an evaluated file, because lines are quoted above all
+// when the file does not parse: a missing quotation mark changes the meaning of all that follows.
+// So a line is shown only as far as it is recognised.
 type redactor struct {
-	// assignment is a name with what gives it a value; also as JSON or YAML would
-	// write it, for people do.
+	// assignment is a name with the sign after it, also in the form of JSON or YAML, which
+	// are frequent mistakes.
 	assignment *regexp.Regexp
-	// harmless holds no text of its own: references, brackets, and calls that name
-	// a file or variable.
+	// harmless has no text of its own: references, brackets, and calls that name a file or
+	// a variable.
 	harmless *regexp.Regexp
-	// opening is a single name that is about to get a value.
+	// opening is a single name with the sign after it.
 	opening *regexp.Regexp
-	// firstWord is what a line starts with.
+	// firstWord is the word that a line begins with.
 	firstWord *regexp.Regexp
 }
 
@@ -38,7 +38,7 @@ func newRedactor() *redactor {
 	}
 }
 
-// line returns a line as it may be shown to anybody.
+// line returns a line without the text that may be a secret.
 func (r *redactor) line(line string) string {
 	line = cutComment(line)
 	for _, m := range r.assignment.FindAllStringSubmatchIndex(line, -1) {
@@ -60,10 +60,10 @@ func (r *redactor) line(line string) string {
 	return r.head(line)
 }
 
-// head returns a text in which no secret gets a value, if its start is recognised.
+// head returns a text that assigns no secret, if its start is recognised.
 func (r *redactor) head(text string) string {
 	if from := strings.Index(text, "://"); from >= 0 {
-		// What stands before the @ of a URL may be a password.
+		// The text before the @ of a URL may be a password.
 		if at := strings.LastIndexByte(text, '@'); at > from {
 			text = text[:from] + "://(not shown)" + text[at:]
 		}
@@ -80,8 +80,8 @@ func (r *redactor) head(text string) string {
 	return text[:len(text)-len(strings.TrimLeft(text, " \t"))] + hiddenLine
 }
 
-// cutComment drops a comment, which may hold anything. Its sign counts when the
-// quotation marks before it are paired.
+// cutComment drops a comment, which may hold anything. It begins at a comment sign with paired
+// quotation marks before it.
 func cutComment(line string) string {
 	quoted := false
 	for i := 0; i < len(line); i++ {

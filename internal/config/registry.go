@@ -6,28 +6,27 @@ import (
 	"postern/internal/auth"
 )
 
-// registeredUsers are the users that a registered domain may hold in memory by default: there
-// may be many such domains.
+// registeredUsers is the default of hot_entries for registered domains, of which there may be
+// many.
 const registeredUsers = 1000
 
-// registry decodes the registry block, or gives its defaults.
+// registry decodes the registry block, or returns the defaults, and the limit block of the file.
 func (p *parser) registry(root *section) Registry {
 	s := p.only(root, "registry")
-	out := Registry{Declared: s != nil}
-	if s == nil {
-		s = p.none("registry")
+	return Registry{
+		Declared: !s.absent,
+		Idle:     s.duration("idle", 15*time.Minute, time.Second),
+		MaxLive:  s.number("max_live", 10000, 1, 1_000_000),
+		Cache:    p.cache(s, registeredUsers),
+		Limit:    p.limit(p.only(root, "limit"), defaultLimit()),
 	}
-	out.Idle = s.duration("idle", 15*time.Minute, time.Second)
-	out.MaxLive = int(s.number("max_live", 10000, 1, 1_000_000))
-	out.Cache = p.cache(s, registeredUsers)
-	return out
 }
 
-// Registered makes the blocks of a registered domain: a backend of its own at the defaults of
-// its kind, and the registry's cache. A jsxc backend's secret also signs tokens, as in the
-// file. An empty authDomain means the domain's own name.
+// Registered returns the blocks of a registered domain: a backend with the defaults of its kind,
+// and a domain with the cache of the registry. The secret of a jsxc backend also signs tokens, as
+// in the file. An empty authDomain means the name of the domain.
 func (c *Config) Registered(name, kind, url string, secret auth.Secret, authDomain string) (Backend, Domain) {
-	p := &parser{} // what it complains about, that url and secret are missing, is filled in below
+	p := &parser{} // its problems are dropped: url and secret are missing here and set below
 	s := p.none("backend " + kind)
 	if s.spec == nil {
 		return Backend{BackendRef: BackendRef{kind, name}}, Domain{Name: name}

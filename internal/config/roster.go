@@ -10,40 +10,40 @@ import (
 	"postern/internal/auth"
 )
 
-// The kinds of XMPP servers whose shared rosters are kept.
+// The kinds of rosters: the XMPP server that has them.
 const (
 	RosterEjabberd = "ejabberd"
 	RosterProsody  = "prosody"
 )
 
-// Roster is a roster block. Fields that a kind does not have stay zero.
+// Roster is a roster block. Fields that its kind does not have are zero.
 type Roster struct {
 	Kind        string
 	Ejabberdctl string      // ejabberd: the program, or
 	API         string      // ejabberd: the URL of mod_http_api
 	Token       auth.Secret // ejabberd: for API; may be empty
 	GroupsFile  string      // prosody: absolute
-	Reload      []string    // prosody: the command after each change of the file
+	Reload      []string    // prosody: the command to run after a change of the file
 
 	Include, Exclude []string // patterns of group names
-	MaxMembers       int      // larger groups are ignored; 0: none is
+	MaxMembers       int      // larger groups are ignored; 0: no limit
 
-	Window      time.Duration // logins within it are one run
-	MinInterval time.Duration // between two questions about one user
+	Window      time.Duration // logins within it are handled together
+	MinInterval time.Duration // between two requests for one user
 	Timeout     time.Duration // of one command
 }
 
-// roster decodes the roster block of a domain; nil without one.
+// roster decodes the roster block of a domain. It returns nil without one.
 func (p *parser) roster(parent *section, cfg *Config, domain string) *Roster {
 	s := p.only(parent, "roster")
-	if s == nil {
+	if s.absent {
 		return nil
 	}
 	out := &Roster{
 		Kind:        s.labels[0],
 		Include:     p.patterns(s, "include"),
 		Exclude:     p.patterns(s, "exclude"),
-		MaxMembers:  int(s.number("max_members", 0, 0, 1_000_000)),
+		MaxMembers:  s.number("max_members", 0, 0, 1_000_000),
 		Window:      s.duration("window", 2*time.Second, 10*time.Millisecond),
 		MinInterval: s.duration("min_interval", time.Minute, 0),
 		Timeout:     s.duration("timeout", 30*time.Second, 100*time.Millisecond),
@@ -59,7 +59,7 @@ func (p *parser) roster(parent *section, cfg *Config, domain string) *Roster {
 func (p *parser) patterns(s *section, name string) (out []string) {
 	s.texts(name, func(v value, at hcl.Range) {
 		if utf8.RuneCountInString(v.AsString()) > 256 {
-			p.complain(at, name+" holds a very long pattern", "use * for what differs")
+			p.complain(at, name+" holds a very long pattern", "write * for the part that differs")
 		}
 		out = append(out, v.AsString())
 	})
@@ -67,7 +67,7 @@ func (p *parser) patterns(s *section, name string) (out []string) {
 }
 
 func (p *parser) ejabberd(s *section, out *Roster) {
-	out.Ejabberdctl = s.path("ejabberdctl", "")
+	out.Ejabberdctl = s.textOr("ejabberdctl", "")
 	if v, ok := s.text("api"); ok {
 		out.API = p.url(v, s.at("api"), "")
 	}
@@ -85,16 +85,14 @@ func (p *parser) ejabberd(s *section, out *Roster) {
 }
 
 func (p *parser) prosody(s *section, cfg *Config, domain string, out *Roster) {
-	out.GroupsFile = p.resolve(cfg.DataDir, s.path("groups_file", ""))
+	out.GroupsFile = p.resolve(cfg.DataDir, s.textOr("groups_file", ""))
 	s.texts("reload", func(v value, _ hcl.Range) { out.Reload = append(out.Reload, v.AsString()) })
 	if !s.has("reload") {
 		out.Reload = []string{"prosodyctl", "shell", "module", "reload", "groups", domain}
 	}
-	switch {
-	case !s.has("groups_file"):
-		p.complain(s.header, "roster prosody needs a groups_file", `add groups_file = "/var/lib/postern/groups.txt", and the same to mod_groups`)
-	case domain == "*":
-		p.complain(s.header, "the groups_file of Prosody is one host's", "give each domain a block with a roster of its own")
+	s.need("groups_file", "roster prosody needs a groups_file", `add groups_file = "/var/lib/postern/groups.txt", and the same to mod_groups`)
+	if domain == "*" {
+		p.complain(s.header, "a groups_file of Prosody is for one host", "give each domain a block with a roster of its own")
 	}
 	for i := range cfg.Domains {
 		if r := cfg.Domains[i].Roster; r != nil && r.GroupsFile != "" && r.GroupsFile == out.GroupsFile {

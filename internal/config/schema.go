@@ -3,29 +3,26 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/agext/levenshtein"
 )
 
-// spec is the vocabulary of one kind of block. The tests hold config.hcl.example
-// against this table, both ways, so a word added here must be explained there.
+// spec is the vocabulary of one kind of block. A test compares this table with
+// config.hcl.example in both directions, so a word added here must be explained there.
 type spec struct {
-	// path is the block's type after its parents', and its kind where the first
-	// label chooses one: "domain token jsxc".
-	path string
-	// labels say what the labels are.
-	labels []string
-	// attrs may be shown when a line is quoted, secrets never.
-	attrs, secrets []string
-	// blocks may stand inside.
-	blocks []string
+	path           string   // the types of its parents, its own, and its kind: "domain token jsxc"
+	labels         []string // meanings of the labels
+	attrs, secrets []string // attributes; a line that sets one of secrets is never quoted
+	blocks         []string // types of the blocks in it
 }
 
-// httpAttrs are common to the backends that are reached by HTTP.
+// httpAttrs are common to the backends with an HTTP API.
 var httpAttrs = []string{
 	"url", "ca_file", "user_agent", "connect_timeout", "timeout", "max_response",
 	"slots", "queue", "breaker_failures", "breaker_cooldown", "refusal_budget", "refusal_window",
 }
 
-// limitAttrs stand in the limit block of the file and in those of domains.
+// limitAttrs are common to the limit blocks of the file and of domains.
 var limitAttrs = []string{
 	"enabled", "user_refusals", "address_refusals", "window", "first_pause", "longest_pause", "exempt",
 }
@@ -39,7 +36,7 @@ var cacheAttrs = []string{
 	"absent_ttl", "bcrypt_cost", "secrets", "hot_entries",
 }
 
-// specs is everything that a configuration may say.
+// specs is the vocabulary of the configuration.
 var specs = []spec{
 	{
 		path:   "",
@@ -100,7 +97,7 @@ func (s *spec) knows(attr string) bool {
 	return slices.Contains(s.attrs, attr) || slices.Contains(s.secrets, attr)
 }
 
-// words lists the attributes and blocks that may stand in a block.
+// words lists the attributes and blocks of a block.
 func (s *spec) words() []string { return slices.Concat(s.attrs, s.secrets, s.blocks) }
 
 // findSpec returns the vocabulary of a path, or nil.
@@ -113,7 +110,7 @@ func findSpec(path string) *spec {
 	return nil
 }
 
-// kindsOf lists the kinds that the first label of a block may choose from.
+// kindsOf lists the kinds that the first label of a block can name.
 func kindsOf(path string) []string {
 	var kinds []string
 	for i := range specs {
@@ -124,7 +121,7 @@ func kindsOf(path string) []string {
 	return kinds
 }
 
-// labelsOf is what the labels of a block mean, whatever its kind.
+// labelsOf returns the meanings of a block's labels, which are the same for all kinds.
 func labelsOf(path string) []string {
 	if sp := findSpec(path); sp != nil {
 		return sp.labels
@@ -135,9 +132,9 @@ func labelsOf(path string) []string {
 	return nil
 }
 
-// publicWord reports whether a line that gives the attribute a value may be shown:
-// the table knows the word, and nowhere as that of a secret. "secrets" is the number
-// of verifiers in a cache block, but a list of keys elsewhere, so it never is.
+// publicWord reports whether a line that sets the attribute may be quoted: the table has the
+// word, and in no block as a secret. "secrets" is a number in a cache block, but a list of keys
+// in a token block, so it may not.
 func publicWord(attr string) bool {
 	known := false
 	for i := range specs {
@@ -159,44 +156,21 @@ func blockWord(word string) bool {
 	return false
 }
 
-// nearest returns the candidate that word is most likely a slip of, or "".
+// nearest returns the candidate that word is most likely a misspelling of, or "".
 func nearest(word string, candidates []string) string {
-	best, least := "", 3
+	if len(word) > 64 { // longer than any candidate
+		return ""
+	}
+	best, least := "", 3 // characters inserted, deleted or changed
 	for _, c := range candidates {
-		if d := distance(word, c); d < least && d < max(len(c), 2) {
+		if d := levenshtein.Distance(word, c, nil); d < least && d < max(len(c), 2) {
 			best, least = c, d
 		}
 	}
 	return best
 }
 
-// distance is Levenshtein's: the number of bytes to insert, delete or change. Words
-// whose lengths differ by more than nearest cares about are not looked at.
-func distance(a, b string) int {
-	const far = 1 << 10
-	if len(a)-len(b) > 2 || len(b)-len(a) > 2 || len(a) > 64 {
-		return far
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// didYouMean is a hint at the nearest candidate, or the list of all of them.
+// didYouMean suggests the nearest candidate, or lists all of them.
 func didYouMean(word string, candidates []string) string {
 	if near := nearest(word, candidates); near != "" {
 		return "did you mean " + near + "?"

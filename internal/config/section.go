@@ -13,7 +13,7 @@ import (
 	"postern/internal/auth"
 )
 
-// section is one block whose words and labels are known to be right.
+// section is a block that has been checked against the schema.
 type section struct {
 	p      *parser
 	spec   *spec
@@ -21,15 +21,20 @@ type section struct {
 	body   *hclsyntax.Body
 	header hcl.Range // of the block; zero for the file
 	label  hcl.Range // of the last label
+	absent bool      // the file does not have the block
 }
 
-// section opens a block of the parent's, or returns nil after a complaint.
+// section opens a block in a parent, or returns nil if it has reported an error.
 func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 	path := strings.TrimPrefix(parent+" "+b.Type, " ")
 	labels := labelsOf(path)
 	if len(b.Labels) != len(labels) {
+		header := b.Type
+		for _, label := range labels {
+			header += fmt.Sprintf(" %q", strings.ToUpper(label))
+		}
 		p.complain(b.DefRange(), fmt.Sprintf("a %s block has %d label(s), not %d", b.Type, len(labels), len(b.Labels)),
-			"write "+strings.Join(append([]string{b.Type}, quoteAll(labels)...), " ")+" { ... }")
+			"write "+header+" { ... }")
 		return nil
 	}
 	if findSpec(path) == nil {
@@ -44,15 +49,7 @@ func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 	return p.open(path, b.Body, b)
 }
 
-func quoteAll(words []string) []string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = `"` + strings.ToUpper(w) + `"`
-	}
-	return out
-}
-
-// open complains about every word in a body that its spec does not know.
+// open returns the section of a body, and reports the words that are not in its spec.
 func (p *parser) open(path string, body *hclsyntax.Body, b *hclsyntax.Block) *section {
 	s := &section{p: p, spec: findSpec(path), body: body}
 	if b != nil {
@@ -82,6 +79,17 @@ func (p *parser) open(path string, body *hclsyntax.Body, b *hclsyntax.Block) *se
 	return s
 }
 
+// sections opens the blocks of a type and returns those that are valid.
+func (s *section) sections(blockType string) []*section {
+	var out []*section
+	for _, b := range s.children(blockType) {
+		if child := s.p.section(s.spec.path, b); child != nil {
+			out = append(out, child)
+		}
+	}
+	return out
+}
+
 // children returns the blocks of a type in the order of the file.
 func (s *section) children(blockType string) []*hclsyntax.Block {
 	var out []*hclsyntax.Block
@@ -93,28 +101,35 @@ func (s *section) children(blockType string) []*hclsyntax.Block {
 	return out
 }
 
-// only opens the one block of a type; nil if there is none.
+// only opens the only block of a type. If there is none, every attribute has its default.
 func (p *parser) only(s *section, blockType string) *section {
-	var first *section
+	out := p.none(strings.TrimPrefix(s.spec.path+" "+blockType, " "))
 	for i, b := range s.children(blockType) {
 		if i > 0 {
 			p.complain(b.DefRange(), "there are two "+blockType+" blocks", "join them")
-			continue
+		} else if opened := p.section(s.spec.path, b); opened != nil {
+			out = opened
 		}
-		first = p.section(s.spec.path, b)
 	}
-	return first
+	return out
 }
 
-// none stands for a block that is absent: everything is at its default.
+// none returns the section of an absent block.
 func (p *parser) none(path string) *section {
-	return &section{p: p, spec: findSpec(path), body: &hclsyntax.Body{}}
+	return &section{p: p, spec: findSpec(path), body: &hclsyntax.Body{}, absent: true}
 }
 
 // has reports whether the attribute is given.
 func (s *section) has(name string) bool { return s.body.Attributes[name] != nil }
 
-// at is the place of an attribute's value, or of the block where it is absent.
+// need reports an attribute that is missing.
+func (s *section) need(name, message, cure string) {
+	if !s.has(name) {
+		s.p.complain(s.header, message, cure)
+	}
+}
+
+// at returns the place of an attribute's value, or of the block if it is absent.
 func (s *section) at(name string) hcl.Range {
 	if attr := s.body.Attributes[name]; attr != nil {
 		return attr.Expr.Range()
@@ -122,7 +137,7 @@ func (s *section) at(name string) hcl.Range {
 	return s.header
 }
 
-// get computes an attribute of a type; ok is false when it is absent or wrong.
+// get evaluates an attribute of a type; ok is false if it is absent or wrong.
 func (s *section) get(name string, want cty.Type, cure string) (v value, ok bool) {
 	attr := s.body.Attributes[name]
 	if attr == nil {
@@ -158,16 +173,16 @@ func (s *section) oneLine(name string, v value, at hcl.Range) bool {
 	return false
 }
 
-// shown is a value as a message may quote it.
+// shown returns a value for a message, which must not quote external ones.
 func shown(v value) string {
 	if v.external {
-		return "what env() or file() gives here"
+		return "from env() or file()"
 	}
 	return fmt.Sprintf("%q", clip(v.AsString()))
 }
 
-// path returns a text.
-func (s *section) path(name, absent string) string {
+// textOr returns a text of one line, or absent.
+func (s *section) textOr(name, absent string) string {
 	if v, ok := s.text(name); ok {
 		return v.AsString()
 	}
@@ -183,7 +198,7 @@ func (s *section) word(name, absent string, allowed ...string) string {
 	case slices.Contains(allowed, v.AsString()):
 		return v.AsString()
 	case v.external:
-		s.p.complain(s.at(name), name+" is none of the known words", "known here: "+strings.Join(allowed, ", "))
+		s.p.complain(s.at(name), name+" has an unknown value", "known here: "+strings.Join(allowed, ", "))
 	default:
 		s.p.complain(s.at(name), fmt.Sprintf("%s %s is unknown", name, shown(v)), didYouMean(v.AsString(), allowed))
 	}
@@ -198,18 +213,18 @@ func (s *section) flag(name string, absent bool) bool {
 	return absent
 }
 
-// number returns a whole number within low and high.
-func (s *section) number(name string, absent, low, high int64) int64 {
+// number returns a whole number from low to high.
+func (s *section) number(name string, absent, low, high int) int {
 	v, ok := s.get(name, cty.Number, "write a whole number without quotes")
 	if !ok {
 		return absent
 	}
 	n, accuracy := v.AsBigFloat().Int64()
-	if accuracy != 0 || n < low || n > high {
+	if accuracy != 0 || n < int64(low) || n > int64(high) {
 		s.p.complain(s.at(name), name+" is out of range", fmt.Sprintf("write a whole number from %d to %d", low, high))
 		return absent
 	}
-	return n
+	return int(n)
 }
 
 // duration returns a duration of at least low.
@@ -232,7 +247,7 @@ func (s *section) duration(name string, absent, low time.Duration) time.Duration
 	return absent
 }
 
-// secret returns a secret, and warns where the world can read it.
+// secret returns a secret, and warns if other users of the machine can read it.
 func (s *section) secret(name string) (auth.Secret, bool) {
 	v, ok := s.get(name, cty.String, `write file("path") or env("NAME")`)
 	if !ok {
@@ -241,12 +256,12 @@ func (s *section) secret(name string) (auth.Secret, bool) {
 	return s.asSecret(name, v, s.at(name))
 }
 
-// asSecret checks that a text can be a secret and is kept like one.
+// asSecret checks a text that is a secret, and the permissions of the files that it is in.
 func (s *section) asSecret(name string, v value, at hcl.Range) (auth.Secret, bool) {
 	p, text := s.p, v.AsString()
 	switch {
 	case text == "":
-		p.complain(at, name+" is empty", "an empty secret would let anybody sign; put the secret there")
+		p.complain(at, name+" is empty", "anyone could sign with an empty secret; put the secret there")
 		return auth.Secret{}, false
 	case strings.ContainsAny(text, "\r\n\x00"):
 		p.complain(at, name+" holds a line break or NUL", "keep the secret alone, on one line")
@@ -275,7 +290,7 @@ func (s *section) secrets(name string) []auth.Secret {
 	return out
 }
 
-// texts returns a list of texts; a single one may stand without brackets.
+// texts calls use for each text of a list; a single one may stand without brackets.
 func (s *section) texts(name string, use func(v value, at hcl.Range)) {
 	s.each(name, func(v value, at hcl.Range) {
 		if s.oneLine(name, v, at) {
@@ -284,7 +299,7 @@ func (s *section) texts(name string, use func(v value, at hcl.Range)) {
 	})
 }
 
-// each calls use with every text of a list, which may not be empty.
+// each calls use for each text of a list, which must not be empty.
 func (s *section) each(name string, use func(v value, at hcl.Range)) {
 	attr := s.body.Attributes[name]
 	if attr == nil {

@@ -23,42 +23,42 @@ type Config struct {
 // Listener is one endpoint.
 type Listener struct {
 	Name     string
-	Protocol string // ejabberd, generic, saslauthd, tcp_table or socketmap
+	Protocol string // a name in package protocol
 	Network  string // "tcp", "unix" or "systemd"
-	Address  string // host:port, an absolute path (relative ones are resolved against DataDir), or a socket's name
+	Address  string // host:port, an absolute path, or the name of a socket in systemd
 
-	// Unix sockets only. Owner and Group are names or numbers; empty keeps the process's own.
+	// Unix sockets only. Owner and Group are names or numbers; empty means those of the process.
 	Mode         os.FileMode
 	Owner, Group string
 
-	DefaultDomain  string        // for logins that carry no domain; canonical, may be empty
-	Deadline       time.Duration // a request is answered within it, whatever happens
+	DefaultDomain  string        // for logins without a domain; canonical, may be empty
+	Deadline       time.Duration // every request is answered within it
 	IdleTimeout    time.Duration // between requests; 0 means none
-	FrameTimeout   time.Duration // for the rest of a request whose first byte has come
+	FrameTimeout   time.Duration // from the first byte of a request to its last
 	WriteTimeout   time.Duration // for a peer that does not read its answers
 	MaxFrame       int           // bytes of a frame or line
 	Pipeline       int           // requests of one connection in flight before reading stops
-	MaxConnections int           // further ones wait in the kernel's queue
+	MaxConnections int           // others wait in the kernel's queue
 	BinaryAnswers  bool          // ejabberd: never answer 2, for MongooseIM
 
-	// tcp_table and socketmap: the characters of which the first one in a local part begins an
-	// address extension, as in Postfix; empty: none does.
+	// tcp_table and socketmap: the characters that separate a user from an address extension,
+	// as in Postfix; empty: addresses have no extensions.
 	RecipientDelimiter string
 }
 
-// BackendRef names a backend as the configuration does: backend.KIND.NAME.
+// BackendRef is a reference to a backend: backend.KIND.NAME.
 type BackendRef struct{ Kind, Name string }
 
 // String returns KIND.NAME.
 func (r BackendRef) String() string { return r.Kind + "." + r.Name }
 
-// Backend is one backend block. Fields that a kind does not have stay zero.
+// Backend is a backend block. Fields that its kind does not have are zero.
 type Backend struct {
 	BackendRef
 	URL            string      // nextcloud, jsxc, json
 	Secret         auth.Secret // jsxc: the API secret
-	CAFile         string      // PEM file that replaces the system's roots
-	CASum          [32]byte    // SHA-256 of what it held, so that a reload sees another content
+	CAFile         string      // PEM file with the only authorities to trust; empty: those of the system
+	CASum          [32]byte    // SHA-256 of the file, so that Diff sees another content
 	UserAgent      string
 	ConnectTimeout time.Duration
 	Timeout        time.Duration // of a whole request
@@ -68,54 +68,54 @@ type Backend struct {
 
 	AdminUser     string        // nextcloud: the service account, empty: none
 	AdminPassword auth.Secret   // nextcloud
-	AcceptOtherID bool          // nextcloud: a login may resolve to an account of another name
-	MaxDelay      time.Duration // nextcloud: slowed down further, it is left alone
-	MaxMembers    int           // nextcloud: people of one shared roster
+	AcceptOtherID bool          // nextcloud: a login may lead to an account of another name
+	MaxDelay      time.Duration // nextcloud: throttled by more, it is not asked
+	MaxMembers    int           // nextcloud: users in one shared roster
 
-	Slots           int           // requests at the backend at once
-	Queue           int           // requests that may wait for a slot; further ones are answered at once
+	Slots           int           // requests to the backend at a time
+	Queue           int           // requests that may wait for a slot; others are answered at once
 	BreakerFailures int           // outages in a row that open the breaker
-	BreakerCooldown time.Duration // first pause of an open breaker; it doubles up to ten times as long
+	BreakerCooldown time.Duration // first pause of an open breaker; later ones are up to ten times as long
 
-	RefusalBudget int           // refusals that may reach it within RefusalWindow; 0: any number
+	RefusalBudget int           // refusals by it within RefusalWindow; 0: any number
 	RefusalWindow time.Duration // 0 for kinds without a budget
 }
 
-// Domain is what postern knows of one XMPP or mail domain.
+// Domain is a domain block: an XMPP or mail domain.
 type Domain struct {
 	Name        string // canonical, or "*"
 	Backends    []BackendRef
-	AuthDomains []string // names of the domain at its backends, asked in turn; empty: its own
-	Login       []string // rules for login names at nextcloud backends, in turn
+	AuthDomains []string // names of the domain at its backends, tried in turn; empty: its own
+	Login       []string // rules for login names at nextcloud backends, tried in turn
 	JSXC        *JSXCToken
 	TOTP        *TOTPToken
 	Cache       Cache
 	Limit       Limit
-	Roster      *Roster // nil: shared rosters are not kept
+	Roster      *Roster // nil: no shared rosters
 }
 
-// Limit says how many refused passwords are too many. Zero numbers limit nothing.
+// Limit is a limit block: how many passwords may be refused. A number of 0 is no limit.
 type Limit struct {
-	UserRefusals    int // of different passwords of a user within Window
-	AddressRefusals int // of what comes from a client's address
+	UserRefusals    int // of different passwords of one user within Window
+	AddressRefusals int // of requests from one client address within Window
 	Window          time.Duration
-	FirstPause      time.Duration // doubles with each refusal that follows
+	FirstPause      time.Duration // doubles with each further refusal
 	LongestPause    time.Duration
 	Exempt          []netip.Prefix // addresses that are not limited
 }
 
-// Registry says how the domains live that are registered with `postern domain`.
+// Registry is the registry block, for the domains registered by `postern domain`.
 type Registry struct {
-	Declared bool          // the block is there, so the store is opened for it
-	Idle     time.Duration // without a request, after which a domain's actors are stopped; 0 means never
-	MaxLive  int           // domains that may have actors when there are idle ones among them; 0 means any number
-	Cache    Cache         // of each
-	Limit    Limit         // of each: that of the file
+	Declared bool          // the configuration has the block, so the store must be opened
+	Idle     time.Duration // without a request for so long a domain is unloaded; 0 means never
+	MaxLive  int           // loaded domains, before idle ones are unloaded earlier; 0 means any number
+	Cache    Cache         // of each domain
+	Limit    Limit         // of each domain: the limit block of the file
 }
 
 // JSXCToken configures time-limited tokens of JSXC.
 type JSXCToken struct {
-	Secrets []auth.Secret // all are valid; the first one issues
+	Secrets []auth.Secret // all of them verify; the first one issues
 	TTL     time.Duration // of issued tokens
 }
 
@@ -125,31 +125,31 @@ type TOTPToken struct {
 	Secrets []auth.Secret
 }
 
-// Storage says where verifiers live.
+// Storage is where a cache keeps its records.
 type Storage string
 
-// The places a cache may use.
+// The kinds of storage.
 const (
 	StorageNone   Storage = "none"
 	StorageMemory Storage = "memory"
 	StorageDisk   Storage = "disk"
 )
 
-// Cache holds a domain's cache rules (DESIGN, "The cache").
+// Cache is a cache block: what a domain remembers of logins, and for how long.
 type Cache struct {
 	Storage    Storage
-	QueryTTL   time.Duration // since last used
-	VerifyTTL  time.Duration // since last verified by the backend
-	OutageTTL  time.Duration // since last verified, while the backend cannot answer
-	RefusedTTL time.Duration // how long a refused password is remembered
-	ExistsTTL  time.Duration // positive isuser answers
-	AbsentTTL  time.Duration // negative isuser answers
+	QueryTTL   time.Duration // since a password was last used
+	VerifyTTL  time.Duration // since the backend last accepted it
+	OutageTTL  time.Duration // the same, while the backend cannot answer
+	RefusedTTL time.Duration // of a refused password
+	ExistsTTL  time.Duration // of positive isuser answers
+	AbsentTTL  time.Duration // of negative isuser answers
 	BcryptCost int
-	Secrets    int // verifiers per user
-	HotEntries int // users held in memory
+	Secrets    int // passwords per user
+	HotEntries int // users in memory
 }
 
-// Log says what is logged and where.
+// Log is the log block.
 type Log struct {
 	Level  string // debug, info, warn, error
 	Format string // text, json

@@ -3,12 +3,13 @@ package config
 import (
 	"reflect"
 	"testing"
+
+	"postern/internal/protocol"
 )
 
 // A socket that is named after a protocol gets what an empty block of that name would have.
 func TestDefaultListener(t *testing.T) {
-	for i := range protocols {
-		name := protocols[i].name
+	for _, name := range protocol.Names() {
 		cfg, problems := Parse("test", []byte("listen \""+name+"\" { address = \"systemd:"+name+"\" }\n"+base), testEnv(t))
 		if cfg == nil {
 			t.Fatalf("%s:\n%s", name, render(problems))
@@ -22,8 +23,8 @@ func TestDefaultListener(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 	}
-	for name, protocol := range map[string]string{"prosody": "generic", "postfix": "tcp_table"} {
-		if got, ok := DefaultListener(name); !ok || got.Protocol != protocol || got.Name != name {
+	for name, want := range map[string]string{"prosody": "generic", "postfix": "tcp_table"} {
+		if got, ok := DefaultListener(name); !ok || got.Protocol != want || got.Name != name {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

@@ -1,0 +1,134 @@
+// Package wire has the codecs of the front-end protocols: Decode turns bytes into an
+// auth.Request, AppendAnswer turns an auth.Answer into bytes. A codec opens no socket, starts no
+// goroutine and writes no log. Everything it reads comes from the network, so every codec is
+// fuzzed, and its test vectors were recorded from the real programs named below.
+//
+// # Common rules
+//
+// A request gets exactly one reply, in the order of the requests (dovecot: by its id). A second
+// reply would be taken for the answer to the next question: in tests with real peers that made
+// postmap find another address, and let a wrong password into Prosody.
+//
+// A frame is split only as far as its protocol says. The password is the last field and keeps
+// every colon, space and control byte. Nothing is trimmed; a line protocol drops one CR before
+// the LF, and a CR elsewhere is data.
+//
+// These requests are refused without asking a backend: an empty user or password; NUL anywhere;
+// a user or domain that is not valid UTF-8, or that has control characters; "@" in a user;
+// a space, "@" or "/" in a domain; names over 1023 bytes and passwords over 8192. Names keep the
+// letter case of the client: package auth folds them. A refusal ends the connection only when
+// the framing is lost. The end of the stream within a request is no request.
+//
+// Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary
+// failure: the answer is not known, because a backend is out of order or too slow. A peer that
+// reads it as "no" bounces mail, or sends a user to look for a typing error, so each codec says
+// it in the way that the peers at hand understand.
+//
+//	protocol     yes           no                  cannot tell now     peer gives up after
+//	ejabberd     0 2 0 1       0 2 0 0             0 2 0 2             30 s, kills the program
+//	generic      1             0                   0                   5 s
+//	saslauthd    OK            NO                  length 0            never
+//	tcp_table    200           500                 400                 100 s
+//	socketmap    OK            NOTFOUND            TEMP                100 s
+//	dovecot      OK            FAIL                closes, or temp     10 s (Postfix)
+//
+// Deadlines, frame limits and the peers' time-outs are in package protocol.
+//
+// # ejabberd
+//
+// Source: processone/ejabberd, src/extauth.erl and ejabberd_auth_external.erl. A frame is a
+// 2-byte big-endian length and op:user:domain[:secret]; a reply is a frame of two bytes, a
+// big-endian value. ejabberd sends auth, isuser, setpass, tryregister and removeuser;
+// removeuser3 and certauth exist in its interface but have no caller, and certauth is refused.
+// Passwords come as raw bytes, with newlines and invalid UTF-8. Several copies of a program run
+// for each virtual host, with one request at a time each.
+//
+// ejabberd knows 1 and 0. Any other value is logged as an error of that one call, is not cached,
+// and leaves the program running, so 2 is what "cannot tell now" is written as. 0 would do harm
+// in two places. It caches 0 to isuser for an hour, and mail and messages to an existing user
+// then bounce. And it takes 0 to setpass for success: it reports that the password was changed,
+// and lets the refused password in from its cache. A setpass that failed is answered 2 as well.
+// MongooseIM has the protocol too, but its decoder fails on anything but 0 and 1;
+// Options.BinaryAnswers is for it.
+//
+// A length of 0 is never sent by ejabberd and ends the stream, as in xcauth. An oversize frame
+// is dropped as it arrives and refused: the length is known, so the stream stays in step.
+//
+// # generic
+//
+// Source: prosody-modules, mod_auth_external_insecure; xcauth's mod_auth_socket. A line is
+// op:user:domain[:secret]; the reply is 1 or 0 and LF. xcauth added roster:user:domain, answered
+// with the backend's document on one line or None, and quit or exit, which close the connection
+// without a reply. Prosody normalises names and passwords before it asks and sends at most 1000
+// bytes. It takes every reply but 1 as a refusal of that login and remembers nothing, so 0 also
+// stands for "cannot tell now".
+//
+// On a pseudo-terminal (external_auth_command) Prosody waits 5 s. A reply that comes later is
+// read as that to the next request, which is how a wrong password gets in, so the deadline is 4 s
+// and the process on the terminal stops rather than answer late. Standard error is the same
+// terminal. ICRNL turns a CR into LF, and an answer must be written in one piece.
+//
+// # saslauthd
+//
+// Source: cyrusimap/cyrus-sasl, saslauthd/ipc_unix.c and lib/checkpw.c. A request is user,
+// password, service and realm, each a 2-byte big-endian length and bytes. A reply is a length
+// and a text of which the first two bytes, OK or NO, count. There is one request per connection.
+// cyrus-sasl's main branch sends a fifth field, the client's address and port, and released
+// versions do not; the codec never waits for it, and takes the address when it came with the
+// rest. What follows a request is dropped, and the server closes after its reply.
+//
+// libsasl2 splits user@realm at the last "@"; testsaslauthd does not, so the codec does where
+// the realm is empty. Cyrus limits a field to 256 bytes; tokens are longer, so here it is 8192.
+// libsasl2 has no time-out. A reply of length 0 is a temporary failure: Postfix answers 454 in
+// place of 535. A closed connection has that effect too, but libsasl2 2.1.28 then leaks a
+// descriptor per login.
+//
+// # tcp_table
+//
+// Source: tcp_table(5), Postfix's src/util/dict_tcp.c. "get KEY" and LF; the reply is three
+// digits, a space, a text and LF. Postfix codes "%", white space, control and non-ASCII bytes of
+// a key as %XX. It decodes %XX in the text of every reply, even of a refusal, so no text holds a
+// "%"; a 200 without a text is a warning in its log, and 500 without a space is malformed. smtpd
+// asks for the whole address in lower case, with a quoted local part where RFC 5321 wants one,
+// and leaves it to the table to strip an address extension (Options.RecipientDelimiter). With
+// virtual_mailbox_maps 500 bounces the mail, and 400 makes the sender try again.
+//
+// # socketmap
+//
+// Source: socketmap_table(5), Postfix's src/util/dict_sockmap.c. Netstrings both ways: a request
+// is NAME, a space and KEY, uncoded. The names served are mailbox (is there such an address?) and
+// domain (is it served here?). "OK" without a space and a value would be read as not found, which
+// bounces mail. PERM, for a name that is not served, makes Postfix log a configuration error and
+// answer 451. Anything but a canonical netstring ends the connection.
+//
+// # dovecot
+//
+// Source: doc.dovecot.org, "Dovecot Authentication Protocol", version 1; Postfix's
+// xsasl_dovecot_server.c, Exim's auths/dovecot.c, Prosody's mod_auth_dovecot. Lines of fields
+// split by TAB, with the mechanisms PLAIN and LOGIN. Postfix keeps a connection per smtpd
+// process, Exim makes one per login.
+//
+// The server speaks first, and does not wait for the client: Exim reads the whole greeting before
+// it writes. MECH comes before SPID: otherwise Postfix takes the socket for another kind and its
+// smtpd exits, with all mail service, and Exim defers. Exactly two numbers follow VERSION, COOKIE
+// must be there, and lines end in LF alone. An smtpd that cannot connect at its start exits as
+// well, so this listener is opened before all others.
+//
+// user= is mandatory in OK and repeats the name as the client gave it: Postfix makes it the
+// sasl_username. Neither Postfix nor Exim (minor version 0) knows a flag for a temporary failure:
+// they take each FAIL for a wrong password (535), and only a closed connection for "cannot tell
+// now" (454 and 435). Prosody and Dovecot have minor version 1 and above; Prosody reads "temp",
+// Dovecot "code=temp_fail".
+//
+// Postfix says nothing when its client aborts a login, so unfinished logins are bounded in number
+// and age, and a late CONT gets FAIL. A fault that only a broken client program makes, such as a
+// missing id or an unknown command, ends the connection, as with Dovecot; an unknown mechanism,
+// which ends it there, gets FAIL, since other requests share the connection. A client process id
+// (CPID) is not compared: clients on several machines may have the same.
+//
+// # relay
+//
+// The private protocol between `postern pipe` and the process that owns the data directory; see
+// relay.go for its frames. The owner speaks first, so that a connection which a dying owner left
+// in its backlog is not taken for a living one. Both ends check the version.
+package wire
