@@ -154,7 +154,7 @@ func TestBudgetParallel(t *testing.T) {
 // that it is better left alone.
 func TestBudgetLook(t *testing.T) {
 	b := &telling{}
-	b.say(backend.ThrottleState{Delay: 200 * time.Millisecond, Exempts: true})
+	b.say(backend.ThrottleState{Delay: 200 * time.Millisecond, ExemptKnown: true})
 	r := newRig(t, func(s *setup) {
 		thrifty(s)
 		s.wrap = func(f *fakeBackend) backend.Backend { b.fakeBackend = f; return b }
@@ -177,7 +177,7 @@ func TestBudgetLook(t *testing.T) {
 	r.clock.advance(30 * time.Second)
 	r.asks(0, bad(3), cannot, byBudget)
 	looks(2) // after refusals
-	b.say(backend.ThrottleState{Exempts: true})
+	b.say(backend.ThrottleState{ExemptKnown: true})
 	for range 9 { // nothing new: only once in a while
 		r.clock.advance(30 * time.Second)
 		r.asks(0, bad(3), cannot, byBudget)
@@ -186,14 +186,14 @@ func TestBudgetLook(t *testing.T) {
 	r.asks(0, bad(3), cannot, byBudget)
 	looks(3) // and it has counted nothing
 	r.asks(1, bad(3), deny, fromBackend)
-	b.say(backend.ThrottleState{Exempt: true, Exempts: true})
+	b.say(backend.ThrottleState{Exempt: true, ExemptKnown: true})
 	r.clock.advance(5 * minute)
 	r.asks(1, bad(4), deny, fromBackend)
 	looks(4)
 	for i := range 10 {
 		r.asks(1, bad(10+i), deny, fromBackend)
 	}
-	b.say(backend.ThrottleState{Delay: 3200 * time.Millisecond, Exempts: true})
+	b.say(backend.ThrottleState{Delay: 3200 * time.Millisecond, ExemptKnown: true})
 	r.clock.advance(5 * minute)
 	r.asks(1, bad(20), deny, fromBackend)
 	looks(5)
@@ -207,7 +207,7 @@ func TestBudgetLook(t *testing.T) {
 // since.
 func TestLateLook(t *testing.T) {
 	b, hold := &telling{}, make(chan struct{})
-	b.say(backend.ThrottleState{Exempts: true})
+	b.say(backend.ThrottleState{ExemptKnown: true})
 	b.hold.Store(&hold)
 	r := newRig(t, func(s *setup) {
 		thrifty(s)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"postern/internal/backend"
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 	"postern/internal/config"
 )
 
@@ -43,12 +43,12 @@ type hourResult struct {
 
 func theHour(t *testing.T, change func(*setup)) (h hourResult) {
 	t.Helper()
-	phone := &ocstest.User{ID: "phone", Password: "new"}
-	users := []*ocstest.User{phone}
+	phone := &nextcloudtest.User{ID: "phone", Password: "new"}
+	users := []*nextcloudtest.User{phone}
 	for i := range 50 {
-		users = append(users, &ocstest.User{ID: fmt.Sprint("user", i), Password: "good"})
+		users = append(users, &nextcloudtest.User{ID: fmt.Sprint("user", i), Password: "good"})
 	}
-	server, stop := ocstest.Start(users...)
+	server, stop := nextcloudtest.Start(users...)
 	defer stop()
 	r := newRig(t, func(s *setup) {
 		b := &s.cfg.Backends[0]

@@ -90,12 +90,12 @@ func doctorEnv() *doctor.Env {
 }
 
 // parseKnown reads USER or USER@DOMAIN.
-func parseKnown(as string) (doctor.Known, error) {
+func parseKnown(as string) (doctor.KnownUser, error) {
 	if as == "" || !strings.Contains(as, "@") {
-		return doctor.Known{User: as}, nil
+		return doctor.KnownUser{User: as}, nil
 	}
 	id, err := parseAddress(as)
-	return doctor.Known{User: id.User, Domain: id.Domain}, err
+	return doctor.KnownUser{User: id.User, Domain: id.Domain}, err
 }
 
 // examine reads the configuration that the flags name; cfg is nil if that cannot be used.
@@ -124,7 +124,7 @@ func askInfo(ctx context.Context, cfg *config.Config) *doctor.Daemon {
 	case errors.Is(err, errNoDaemon):
 		return &doctor.Daemon{}
 	case errors.Is(err, errUnknownCall):
-		return &doctor.Daemon{Err: doctor.ErrOlder}
+		return &doctor.Daemon{Err: doctor.ErrOldDaemon}
 	case err != nil:
 		return &doctor.Daemon{Err: err}
 	}

@@ -47,7 +47,7 @@ func (a *app) asXcauth(name string, base xcauth.Options, args []string) int {
 		return o, err
 	}
 	o, err := read()
-	d := disguise{app: a, name: name, usage: xcauth.Usage(name), protocol: xcauth.Protocol(xcauth.TypeOf(args))}
+	d := disguise{app: a, name: name, usage: xcauth.Usage(name), protocol: xcauth.Protocol(xcauth.GuessType(args))}
 	if err == nil {
 		d.protocol = xcauth.Protocol(o.Type)
 	}

@@ -68,7 +68,7 @@ func (a *app) xcauthConfig(o *xcauth.Options, d *disguise) (*config.Config, erro
 // importOnce brings rows into the data directory of a configuration, the first time. Of several
 // copies that start together, one does it, and the others wait.
 func (a *app) importOnce(cfg *config.Config, data *xcauth.Data) error {
-	if len(data.Accounts)+len(data.People)+len(data.Groups) == 0 {
+	if len(data.Accounts)+len(data.RosterUsers)+len(data.Groups) == 0 {
 		return nil
 	}
 	if err := usableDir(cfg.DataDir); err != nil {

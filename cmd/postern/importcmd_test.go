@@ -311,7 +311,7 @@ func TestWrittenConfigurationsParse(t *testing.T) {
 		o.QueryTTL = 0
 		var data xcauth.Data
 		for i, name := range []string{"a.example", "b.example", "ü.example", "c.example"} {
-			data.AddRow(xcauth.Domains, []xcauth.Text{{Value: name, Valid: true}, {Value: fmt.Sprint(secret, i), Valid: true},
+			data.AddRow(xcauth.TableDomains, []xcauth.Text{{Value: name, Valid: true}, {Value: fmt.Sprint(secret, i), Valid: true},
 				{Value: "https://cloud.example/" + name, Valid: true}, {Value: "auth.example", Valid: true}, {}, {}, {}})
 		}
 		w := xcauth.Writer{DataDir: "/tmp/x y", Listen: true, LogFile: "/tmp/l", Banner: "a\nb",

@@ -162,8 +162,8 @@ func (m *importer) account(row *xcauth.Account, pending map[auth.Identity]*cache
 // them before the work was done, so the first answer after the move is compared anew, and groups
 // are compared with what ejabberd has.
 func (m *importer) rosters(data *xcauth.Data) error {
-	for _, address := range slices.Sorted(maps.Keys(data.People)) {
-		p := data.People[address]
+	for _, address := range slices.Sorted(maps.Keys(data.RosterUsers)) {
+		p := data.RosterUsers[address]
 		u := roster.User{Named: p.Named, Name: p.Name, Groups: p.Groups}
 		err := m.adopt(&m.counts.People, p.ID.Domain, func(s roster.State) ([]store.Op, error) { return s.ImportUser(p.ID, u) })
 		if err != nil {

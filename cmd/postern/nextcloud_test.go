@@ -9,16 +9,16 @@ import (
 	"strings"
 	"testing"
 
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 )
 
 // nextcloudUsers are the accounts of these tests.
-func nextcloudUsers() []*ocstest.User {
-	return []*ocstest.User{
-		{ID: "broker", Groups: []string{"admin"}, AppPasswords: []ocstest.AppPassword{{Secret: "service-secret", Login: "broker"}}},
+func nextcloudUsers() []*nextcloudtest.User {
+	return []*nextcloudtest.User{
+		{ID: "broker", Groups: []string{"admin"}, AppPasswords: []nextcloudtest.AppPassword{{Secret: "service-secret", Login: "broker"}}},
 		{ID: "joe", Password: "secret", Name: "Joe", Groups: []string{"staff"}},
 		{ID: "ann", Password: "secret", Name: "Ann", Groups: []string{"staff"}, TwoFactor: true,
-			AppPasswords: []ocstest.AppPassword{{Secret: "app-secret", Login: "ann"}}},
+			AppPasswords: []nextcloudtest.AppPassword{{Secret: "app-secret", Login: "ann"}}},
 		{ID: "max@nc.example", Password: "secret"},
 		{ID: "off", Password: "secret", Disabled: true},
 	}
@@ -69,9 +69,9 @@ domain "unsure.example" {
 
 // TestNextcloud asks the daemon in front of a Nextcloud, over three protocols.
 func TestNextcloud(t *testing.T) {
-	cloud, stop := ocstest.Start(nextcloudUsers()...)
+	cloud, stop := nextcloudtest.Start(nextcloudUsers()...)
 	defer stop()
-	cloud.Change(func(s *ocstest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	cloud.Change(func(s *nextcloudtest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	s := serve(t, "--config", nextcloudConfig(t, cloud.URL))
 	yes, no, cannot := "\x00\x02\x00\x01", "\x00\x02\x00\x00", "\x00\x02\x00\x02"
 	for _, q := range []struct{ ask, want string }{
@@ -106,7 +106,7 @@ func TestNextcloud(t *testing.T) {
 	if got := cloud.Session("joe"); !strings.HasPrefix(got, "postern/") {
 		t.Errorf("the session is named %q", got)
 	}
-	cloud.Change(func(s *ocstest.State) { s.Maintenance = true })
+	cloud.Change(func(s *nextcloudtest.State) { s.Maintenance = true })
 	if got := exchange(t, s.address("generic"), "auth:joe:nc.example:new\nauth:joe:nc.example:unheard\n"); got != "1\n0\n" {
 		t.Errorf("in maintenance: %q", got)
 	}
@@ -121,7 +121,7 @@ func TestNextcloud(t *testing.T) {
 // TestNextcloudSparesTheServer: one phone with an old password costs one attempt, a dozen of
 // them do not get everybody locked out.
 func TestNextcloudSparesTheServer(t *testing.T) {
-	cloud, stop := ocstest.Start(nextcloudUsers()...)
+	cloud, stop := nextcloudtest.Start(nextcloudUsers()...)
 	defer stop()
 	s := serve(t, "--config", nextcloudConfig(t, cloud.URL))
 	login := func(lines ...string) string { return exchange(t, s.address("generic"), strings.Join(lines, "\n")+"\n") }
@@ -148,7 +148,7 @@ func TestNextcloudSparesTheServer(t *testing.T) {
 
 // TestNextcloudStep is how `postern test` shows it.
 func TestNextcloudStep(t *testing.T) {
-	cloud, stop := ocstest.Start(nextcloudUsers()...)
+	cloud, stop := nextcloudtest.Start(nextcloudUsers()...)
 	defer stop()
 	config := nextcloudConfig(t, cloud.URL)
 	r := command(t, "secret\n", "test", "auth", "ann@alone.example", "--config", config)

@@ -36,7 +36,7 @@ func FuzzAnswer(f *testing.F) {
 		const most = 1000
 		c := &httpClient{options: HTTPOptions{MaxResponse: most}}
 		w := &wire{Conn: textConn{text: bytes.NewReader(text)}}
-		l := newLink(w, w)
+		l := newHTTPConn(w, w)
 		r, clean, err := c.exchange(l, call{method: http.MethodPost, target: "/", body: []byte("x")})
 		if err != nil {
 			if clean {

@@ -58,7 +58,7 @@ type httpClient struct {
 	address string // host and port
 	secure  *tls.Config
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	links   links
+	pool    httpPool
 }
 
 // field is a line of a request's header.
@@ -106,7 +106,7 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	if o.Connections <= 0 {
 		o.Connections = 32
 	}
-	c := &httpClient{options: o, target: u.RequestURI(), links: links{most: o.Connections}}
+	c := &httpClient{options: o, target: u.RequestURI(), pool: httpPool{most: o.Connections}}
 	if c.address, c.head, err = prepare(u, o.UserAgent); err != nil {
 		return nil, err
 	}

@@ -10,18 +10,18 @@ import (
 	"time"
 
 	"postern/internal/auth"
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 )
 
 // people are the accounts of these tests, each with the password canary.
-func people() []*ocstest.User {
-	return []*ocstest.User{
+func people() []*nextcloudtest.User {
+	return []*nextcloudtest.User{
 		{ID: "boss", Password: canary, Groups: []string{"admin"}},
 		{ID: "joe", Password: canary, Name: "Joe", Mail: "joe@dom.example", Groups: []string{"staff", "chess"}},
 		{ID: "Ann", Password: canary, Mail: "ann.other@dom.example", Groups: []string{"chess"}},
 		{ID: "max@dom.example", Password: canary},
 		{ID: "off", Password: canary, Disabled: true},
-		{ID: "two", Password: canary, TwoFactor: true, AppPasswords: []ocstest.AppPassword{
+		{ID: "two", Password: canary, TwoFactor: true, AppPasswords: []nextcloudtest.AppPassword{
 			{Secret: "app-of-two", Login: "Two"}, {Secret: "app-by-mail", Login: "two@dom.example"}, {Secret: "app-old", Login: "two", Expired: true},
 		}, Mail: "two@dom.example"},
 		{ID: "lead", Password: canary, Administers: []string{"chess"}},
@@ -30,9 +30,9 @@ func people() []*ocstest.User {
 }
 
 // cloud starts a Nextcloud and makes a backend for it whose clock is the server's.
-func cloud(t *testing.T, o NextcloudOptions) (*ocstest.Server, *nextcloud) {
+func cloud(t *testing.T, o NextcloudOptions) (*nextcloudtest.Server, *nextcloud) {
 	t.Helper()
-	s, stop := ocstest.Start(people()...)
+	s, stop := nextcloudtest.Start(people()...)
 	t.Cleanup(stop)
 	return s, cloudAt(t, s.URL, s.Now, o)
 }
@@ -122,7 +122,7 @@ func TestNextcloudLogin(t *testing.T) {
 func TestNextcloudOnTheWire(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
 	var head http.Header
-	s.Change(func(state *ocstest.State) {
+	s.Change(func(state *nextcloudtest.State) {
 		state.Instead = func(_ http.ResponseWriter, r *http.Request) bool {
 			if head = r.Header.Clone(); r.ContentLength != 0 || r.TransferEncoding != nil {
 				t.Errorf("a question with a body of %d bytes, %q", r.ContentLength, r.TransferEncoding)
@@ -201,7 +201,7 @@ func TestNextcloudRemembersTheRule(t *testing.T) {
 // that a cache may serve in grace, and the password is suspect; without one it is not.
 func TestNextcloudGuessCutShort(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})
-	s.Change(func(state *ocstest.State) {
+	s.Change(func(state *nextcloudtest.State) {
 		state.Instead = func(w http.ResponseWriter, r *http.Request) bool {
 			name, _, _ := r.BasicAuth()
 			if name == "joe" {
@@ -240,11 +240,13 @@ func TestNextcloudThrottled(t *testing.T) {
 	if s.Slept() != slept {
 		t.Error("a login was sent to a server that slows logins down")
 	}
-	s.Change(func(state *ocstest.State) { state.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	s.Change(func(state *nextcloudtest.State) {
+		state.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Accepted {
 		t.Errorf("exempt: %v, %v", r.Class, r.Err)
 	}
-	s.Change(func(state *ocstest.State) { state.AllowListed = nil })
+	s.Change(func(state *nextcloudtest.State) { state.AllowListed = nil })
 	s.Advance(13 * time.Hour)
 	s.Requests()
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Accepted {
@@ -259,7 +261,7 @@ func TestNextcloudThrottled(t *testing.T) {
 func TestNextcloudBlocked(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		s, n := cloud(t, NextcloudOptions{MaxDelay: time.Hour})
-		s.Change(func(state *ocstest.State) { state.Before29 = old })
+		s.Change(func(state *nextcloudtest.State) { state.Before29 = old })
 		last := Refused
 		for range 12 {
 			last = put(t, n, auth.OpAuth, "joe", "wrong").Class

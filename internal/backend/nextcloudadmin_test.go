@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 )
 
 // TestNextcloudIsUser: a 404 is a "no" only from an account that may look.
@@ -73,7 +73,7 @@ func TestNextcloudProof(t *testing.T) {
 		t.Errorf("%d proofs after an hour, want 1", got)
 	}
 	// An API that is turned off within the hour does not make everybody absent.
-	s.Change(func(state *ocstest.State) { state.ProvisioningOff = true })
+	s.Change(func(state *nextcloudtest.State) { state.ProvisioningOff = true })
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class == Refused || r.Class == Accepted {
 		t.Errorf("provisioning off: %v, %v", r.Class, r.Err)
 	}
@@ -121,7 +121,7 @@ func TestNextcloudServiceRefused(t *testing.T) {
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Accepted {
 		t.Errorf("a login: %v, %v", r.Class, r.Err)
 	}
-	s.Change(func(state *ocstest.State) { state.Users[0].Password = "wrong" }) // the cure
+	s.Change(func(state *nextcloudtest.State) { state.Users[0].Password = "wrong" }) // the cure
 	s.Advance(refusedFor)
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Accepted {
 		t.Errorf("an hour later: %v, %v", r.Class, r.Err)
@@ -139,8 +139,8 @@ func TestNextcloudJudges(t *testing.T) {
 		t.Errorf("nobody: %+v", r)
 	}
 	put(t, n, auth.OpAuth, "joe", canary)
-	s.Change(func(state *ocstest.State) {
-		state.Users = slices.DeleteFunc(state.Users, func(u *ocstest.User) bool { return u.ID == "joe" })
+	s.Change(func(state *nextcloudtest.State) {
+		state.Users = slices.DeleteFunc(state.Users, func(u *nextcloudtest.User) bool { return u.ID == "joe" })
 	})
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Refused || r.Known || !r.Absent {
 		t.Errorf("joe, removed: %+v", r)
@@ -154,22 +154,22 @@ func TestNextcloudSetPassword(t *testing.T) {
 	const next = "a new Pass&word=ü+"
 	cases := map[string]struct {
 		admin, user string
-		change      func(*ocstest.State)
+		change      func(*nextcloudtest.State)
 		want        Class
 		says        string
 	}{
 		"set":                        {"boss", "joe", nil, Accepted, ""},
 		"by a group administrator":   {"lead", "joe", nil, Accepted, ""},
 		"nobody":                     {"boss", "nobody", nil, Refused, ""},
-		"against the policy":         {"boss", "joe", func(s *ocstest.State) { s.MinPassword = 100 }, Refused, "password policy"},
-		"not by this users' backend": {"boss", "joe", func(s *ocstest.State) { s.FixedPasswords = true }, Unsupported, ""},
-		"wants the real password": {"app", "joe", func(s *ocstest.State) {
+		"against the policy":         {"boss", "joe", func(s *nextcloudtest.State) { s.MinPassword = 100 }, Refused, "password policy"},
+		"not by this users' backend": {"boss", "joe", func(s *nextcloudtest.State) { s.FixedPasswords = true }, Unsupported, ""},
+		"wants the real password": {"app", "joe", func(s *nextcloudtest.State) {
 			s.StrictConfirm = true
-			s.Users = append(s.Users, &ocstest.User{ID: "app", Groups: []string{"admin"},
-				AppPasswords: []ocstest.AppPassword{{Secret: canary, Login: "app"}}})
+			s.Users = append(s.Users, &nextcloudtest.User{ID: "app", Groups: []string{"admin"},
+				AppPasswords: []nextcloudtest.AppPassword{{Secret: canary, Login: "app"}}})
 		}, Misconfigured, "app password"},
 		"without rights": {"plain", "joe", nil, Misconfigured, "administrator"},
-		"maintenance":    {"boss", "joe", func(s *ocstest.State) { s.Maintenance = true }, Outage, "maintenance"},
+		"maintenance":    {"boss", "joe", func(s *nextcloudtest.State) { s.Maintenance = true }, Outage, "maintenance"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestNextcloudSetPassword(t *testing.T) {
 			if r := put(t, n, auth.OpSetPass, c.user, next); r.Class != c.want || !says(r, c.says) {
 				t.Errorf("%v, %v; want %v, %q", r.Class, r.Err, c.want, c.says)
 			}
-			s.Change(func(s *ocstest.State) { s.Maintenance = false })
+			s.Change(func(s *nextcloudtest.State) { s.Maintenance = false })
 			want := Refused
 			if c.want == Accepted {
 				want = Accepted
@@ -202,18 +202,18 @@ func TestNextcloudProber(t *testing.T) {
 	}
 	put(t, n, auth.OpAuth, "joe", "wrong")
 	put(t, n, auth.OpAuth, "joe", "wrong")
-	if state, err := p.Throttle(t.Context()); err != nil || state != (ThrottleState{Delay: 400 * time.Millisecond, Exempts: true}) {
+	if state, err := p.Throttle(t.Context()); err != nil || state != (ThrottleState{Delay: 400 * time.Millisecond, ExemptKnown: true}) {
 		t.Errorf("%+v, %v", state, err)
 	}
-	s.Change(func(state *ocstest.State) { state.Before29, state.Maintenance = true, true })
+	s.Change(func(state *nextcloudtest.State) { state.Before29, state.Maintenance = true, true })
 	if status, err = p.Status(t.Context()); err != nil || !status.Maintenance {
 		t.Errorf("%+v, %v", status, err)
 	}
 	if _, err := p.Throttle(t.Context()); err == nil || !strings.Contains(err.Error(), "maintenance") {
 		t.Error(err)
 	}
-	s.Change(func(state *ocstest.State) { state.Maintenance = false })
-	if state, err := p.Throttle(t.Context()); err != nil || state.Exempts {
+	s.Change(func(state *nextcloudtest.State) { state.Maintenance = false })
+	if state, err := p.Throttle(t.Context()); err != nil || state.ExemptKnown {
 		t.Errorf("before 29: %+v, %v", state, err)
 	}
 	for _, c := range []struct{ admin, known, says string }{

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"postern/internal/auth"
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 )
 
 // envelope is an answer of the API.
@@ -117,13 +117,13 @@ func TestNextcloudDisabled(t *testing.T) {
 // TestNextcloudStates are the answers of a whole server.
 func TestNextcloudStates(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*ocstest.State)
+		change func(*nextcloudtest.State)
 		want   Class
 		says   string
 	}{
-		"maintenance":      {func(s *ocstest.State) { s.Maintenance = true }, Outage, "maintenance"},
-		"provisioning off": {func(s *ocstest.State) { s.ProvisioningOff = true }, Misconfigured, "provisioning_api"},
-		"app passwords only": {func(s *ocstest.State) { s.TokenOnly = true },
+		"maintenance":      {func(s *nextcloudtest.State) { s.Maintenance = true }, Outage, "maintenance"},
+		"provisioning off": {func(s *nextcloudtest.State) { s.ProvisioningOff = true }, Misconfigured, "provisioning_api"},
+		"app passwords only": {func(s *nextcloudtest.State) { s.TokenOnly = true },
 			Refused, "app password"},
 	} {
 		s, n := cloud(t, NextcloudOptions{})

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"postern/internal/auth"
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 )
 
 // rosterOf asks for a roster and reads it as that of the JSXC app.
@@ -35,7 +35,7 @@ func TestNextcloudRoster(t *testing.T) {
 	for _, admin := range []string{"boss", "lead"} {
 		s, n := cloud(t, asAdmin(admin))
 		if admin == "lead" {
-			s.Change(func(state *ocstest.State) {
+			s.Change(func(state *nextcloudtest.State) {
 				state.NoDetails = true
 				state.Users[1].Groups = []string{"chess"}
 			})
@@ -63,12 +63,12 @@ func TestNextcloudRoster(t *testing.T) {
 }
 
 // crowd is a server with a group of size members, some of whom ceased to exist.
-func crowd(t *testing.T, group string, size, gone int, o NextcloudOptions) (*ocstest.Server, *nextcloud) {
+func crowd(t *testing.T, group string, size, gone int, o NextcloudOptions) (*nextcloudtest.Server, *nextcloud) {
 	s, n := cloud(t, o)
-	s.Change(func(state *ocstest.State) {
+	s.Change(func(state *nextcloudtest.State) {
 		state.Users[1].Groups = []string{group}
 		for i := range size - 1 {
-			state.Users = append(state.Users, &ocstest.User{ID: fmt.Sprint(i), Name: fmt.Sprint("No ", i),
+			state.Users = append(state.Users, &nextcloudtest.User{ID: fmt.Sprint(i), Name: fmt.Sprint("No ", i),
 				Groups: []string{group}, Gone: i < gone})
 		}
 	})
@@ -122,7 +122,7 @@ func TestNextcloudRosterBounds(t *testing.T) {
 	// A server that knows no pages does not keep postern asking.
 	s, n := crowd(t, "staff", rosterPage, 0, asAdmin("boss"))
 	asked := 0
-	s.Change(func(state *ocstest.State) {
+	s.Change(func(state *nextcloudtest.State) {
 		state.Instead = func(_ http.ResponseWriter, r *http.Request) bool {
 			query := r.URL.Query()
 			query.Del("limit")
@@ -143,10 +143,10 @@ func TestNextcloudHidden(t *testing.T) {
 	o := asAdmin("boss")
 	o.MaxMembers = 3
 	s, n := crowd(t, "everybody\u200b", 500, 0, o)
-	s.Change(func(state *ocstest.State) {
+	s.Change(func(state *nextcloudtest.State) {
 		joe := state.Users[1]
 		joe.Groups = append(joe.Groups, "chess")
-		state.Users = append(state.Users, &ocstest.User{ID: "jane", Groups: []string{"chess", "everybody\u200b"}})
+		state.Users = append(state.Users, &nextcloudtest.User{ID: "jane", Groups: []string{"chess", "everybody\u200b"}})
 	})
 	s.Requests()
 	people := rosterOf(t, n, "joe")
@@ -179,7 +179,7 @@ func TestNextcloudGarbledRoster(t *testing.T) {
 		{"/users", `{"users":null}`}, {"/users", `{"users":7}`}, {"/users", `{}`},
 	} {
 		s, n := cloud(t, asAdmin("lead"))
-		s.Change(func(state *ocstest.State) {
+		s.Change(func(state *nextcloudtest.State) {
 			state.NoDetails = c.path == "/users"
 			state.Users[1].Groups = []string{"chess"}
 			state.Instead = func(w http.ResponseWriter, r *http.Request) bool {

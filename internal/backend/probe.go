@@ -47,9 +47,9 @@ type ServerStatus struct {
 
 // ThrottleState is how a server treats logins from one address.
 type ThrottleState struct {
-	Delay   time.Duration // of every login, right or wrong
-	Exempt  bool          // failed logins from there are not counted
-	Exempts bool          // the server tells whether the address is exempt
+	Delay       time.Duration // of every login, right or wrong
+	Exempt      bool          // failed logins from there are not counted
+	ExemptKnown bool          // the server tells whether the address is exempt
 }
 
 // Status implements Prober.
@@ -104,7 +104,7 @@ func parseThrottle(a ocs) (s ThrottleState, err error) {
 		return s, ErrNoThrottle
 	}
 	s.Delay = time.Duration(milliseconds * float64(time.Millisecond))
-	s.Exempts = json.Unmarshal(fields["allow-listed"], &s.Exempt) == nil
+	s.ExemptKnown = json.Unmarshal(fields["allow-listed"], &s.Exempt) == nil
 	return s, nil
 }
 

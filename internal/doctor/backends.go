@@ -12,11 +12,11 @@ import (
 	"postern/internal/config"
 )
 
-// Known is a user who exists, for the checks that need one; the domain may be empty.
-type Known struct{ User, Domain string }
+// KnownUser is a user who exists, for the checks that need one; the domain may be empty.
+type KnownUser struct{ User, Domain string }
 
 // backends are the chains of the backends.
-func (e *Env) backends(cfg *config.Config, known Known) []Chain {
+func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 	var out []Chain
 	for _, b := range cfg.Backends {
 		c := Chain{Hop: "backend." + b.String()}
@@ -50,7 +50,7 @@ func (e *Env) backends(cfg *config.Config, known Known) []Chain {
 
 // queries makes the questions about nobody, and about the known user under each of the names
 // that the domains of a backend have there.
-func queries(cfg *config.Config, ref config.BackendRef, known Known) (none backend.Query, all []backend.Query) {
+func queries(cfg *config.Config, ref config.BackendRef, known KnownUser) (none backend.Query, all []backend.Query) {
 	none = backend.Query{Op: auth.OpIsUser, User: nobody, Domain: "invalid"}
 	for _, d := range cfg.Domains {
 		for _, r := range d.Backends {

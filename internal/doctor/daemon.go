@@ -19,8 +19,8 @@ type Daemon struct {
 	Err  error
 }
 
-// ErrOlder is the error of a daemon that does not know the question.
-var ErrOlder = errors.New("the daemon is of an older version")
+// ErrOldDaemon is the error of a daemon that does not know the question.
+var ErrOldDaemon = errors.New("the daemon is of an older version")
 
 // Info is what a daemon says of itself.
 type Info struct {
@@ -50,7 +50,7 @@ func (e *Env) daemon(cfg *config.Config, d *Daemon, version, file string) Chain 
 func (e *Env) running(cfg *config.Config, d *Daemon) []Outcome {
 	waiting := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Network != "systemd" })
 	switch {
-	case errors.Is(d.Err, ErrOlder):
+	case errors.Is(d.Err, ErrOldDaemon):
 		return fine("a daemon answers")
 	case errors.Is(d.Err, fs.ErrPermission):
 		owner := "postern"
@@ -73,7 +73,7 @@ func (e *Env) running(cfg *config.Config, d *Daemon) []Outcome {
 func (d *Daemon) version(own string) []Outcome {
 	const cure = "restart it: systemctl restart postern"
 	switch {
-	case errors.Is(d.Err, ErrOlder):
+	case errors.Is(d.Err, ErrOldDaemon):
 		return warn("the daemon is of an older version than this program ("+own+")", cure)
 	case d.Info == nil:
 		return nil

@@ -103,7 +103,7 @@ func TestFindings(t *testing.T) {
 			want{"daemon", "running", Failure, "may not ask it", "sudo -u postern postern doctor"}},
 		"hung daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrDeadlineExceeded} }, 0,
 			want{"daemon", "running", Failure, "does not answer", "restart"}},
-		"old daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: ErrOlder} }, 0,
+		"old daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: ErrOldDaemon} }, 0,
 			want{"daemon", "version", Warning, "older version than this program (1.2)", "restart"}},
 		"other version": {func(m *machine) { m.subject.Daemon.Info.Version = "1.1" }, 0,
 			want{"daemon", "version", Warning, "the daemon is version 1.1, this program is 1.2", "restart"}},

@@ -88,7 +88,7 @@ func jsonBackend(url, caFile string) *config.Config {
 	return &config.Config{Backends: []config.Backend{b}, Domains: []config.Domain{{Name: "dom.example", Backends: []config.BackendRef{b.BackendRef}}}}
 }
 
-func examine(t *testing.T, e *Env, cfg *config.Config, known Known) Report {
+func examine(t *testing.T, e *Env, cfg *config.Config, known KnownUser) Report {
 	t.Helper()
 	r := NewReport("", time.Now(), Run(t.Context(), e.backends(cfg, known)))
 	holdsNoSecret(t, r)
@@ -142,7 +142,7 @@ func TestTLS(t *testing.T) {
 		"no ca_file":    {[]*identity{as(same)}, "/nowhere.pem", want{status: Failure, text: "ca_file: ", cure: "correct ca_file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := examine(t, network(startTLS(t, c.chain...)), jsonBackend("https://cloud.example/auth", c.caFile), Known{})
+			r := examine(t, network(startTLS(t, c.chain...)), jsonBackend("https://cloud.example/auth", c.caFile), KnownUser{})
 			c.want.hop, c.want.check = "backend.json.app", "tls"
 			c.want.expect(t, r)
 			then := want{"backend.json.app", "http", OK, "answers", ""}
@@ -214,7 +214,7 @@ func TestNetwork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := network(plainAddress)
 			c.breaks(e)
-			r := examine(t, e, jsonBackend(c.url, ""), Known{})
+			r := examine(t, e, jsonBackend(c.url, ""), KnownUser{})
 			c.want.hop = "backend.json.app"
 			c.want.expect(t, r)
 		})

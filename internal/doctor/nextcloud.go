@@ -55,7 +55,7 @@ func (w *web) throttle(ctx context.Context) []Outcome {
 			exempt+"; to forget the failures: occ security:bruteforce:reset ADDRESS")
 	case s.Delay > 0:
 		return warn(fmt.Sprintf("after failed logins the server slows every login from postern's address down by %s", delayed(s.Delay)), exempt)
-	case s.Exempts && !s.Exempt:
+	case s.ExemptKnown && !s.Exempt:
 		return warn("the server counts all failed logins against postern's one address: a few old passwords in phones will block everybody", exempt)
 	case s.Exempt:
 		return fine("postern's address is exempt: failed logins are not counted there")

@@ -10,7 +10,7 @@ type Subject struct {
 	Problems config.Problems // what its reader said; Config is nil if one is an error
 	StoreDir string
 	Daemon   *Daemon
-	Known    Known
+	Known    KnownUser
 	Ejabberd string // its configuration; empty: the usual places
 }
 

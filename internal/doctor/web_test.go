@@ -16,7 +16,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/backend/ocstest"
+	"postern/internal/backend/nextcloudtest"
 	"postern/internal/config"
 )
 
@@ -128,7 +128,7 @@ func TestWeb(t *testing.T) {
 			s.Config.ErrorLog = quietLog()
 			s.Start()
 			defer s.Close()
-			known := Known{User: c.known}
+			known := KnownUser{User: c.known}
 			known.User, known.Domain, _ = strings.Cut(c.known, "@")
 			c.want.hop = "backend." + c.kind + ".x"
 			c.want.expect(t, examine(t, network(s.Listener.Addr().String()), one(kind(c.kind, "http://cloud.example/api", canary)), known))
@@ -148,12 +148,12 @@ func TestSignatureLost(t *testing.T) {
 	}))
 	defer s.Close()
 	want{"backend.jsxc.x", "signature", Failure, "a page for people", "url"}.expect(t,
-		examine(t, network(s.Listener.Addr().String()), one(kind(config.KindJSXC, "http://cloud.example/", canary)), Known{}))
+		examine(t, network(s.Listener.Addr().String()), one(kind(config.KindJSXC, "http://cloud.example/", canary)), KnownUser{}))
 }
 
 // What Nextcloud itself tells.
 func TestNextcloud(t *testing.T) {
-	local := func(s *ocstest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
+	local := func(s *nextcloudtest.State) { s.AllowListed = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 	failed := func(times int) func(t *testing.T, url string) {
 		return func(t *testing.T, url string) {
 			b, err := backend.NewNextcloud(backend.NextcloudOptions{HTTPOptions: backend.HTTPOptions{URL: url}, MaxDelay: time.Hour})
@@ -166,8 +166,8 @@ func TestNextcloud(t *testing.T) {
 			}
 		}
 	}
-	status := func(text string) func(*ocstest.State) {
-		return func(s *ocstest.State) {
+	status := func(text string) func(*nextcloudtest.State) {
+		return func(s *nextcloudtest.State) {
 			s.Instead = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path == "/status.php" {
 					answer(200, text)(w, r)
@@ -177,7 +177,7 @@ func TestNextcloud(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		change   func(*ocstest.State)
+		change   func(*nextcloudtest.State)
 		before   func(t *testing.T, url string)
 		account  string // the service account, with its password
 		known    string
@@ -189,8 +189,8 @@ func TestNextcloud(t *testing.T) {
 		"not exempt":     {nil, nil, "boss:secret", "", want{check: "throttle", status: Warning, text: "one address", cure: "whitelist"}, 0},
 		"slow":           {nil, failed(2), "boss:secret", "", want{check: "throttle", status: Warning, text: "by 400ms", cure: "whitelist"}, 0},
 		"very slow":      {nil, failed(8), "boss:secret", "", want{check: "throttle", status: Failure, text: "postern leaves it alone", cure: "occ security:bruteforce:reset"}, 0},
-		"does not tell":  {func(s *ocstest.State) { s.Before29 = true }, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "not slowed down"}, 0},
-		"maintenance":    {func(s *ocstest.State) { s.Maintenance = true }, nil, "boss:secret", "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}, 0},
+		"does not tell":  {func(s *nextcloudtest.State) { s.Before29 = true }, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "not slowed down"}, 0},
+		"maintenance":    {func(s *nextcloudtest.State) { s.Maintenance = true }, nil, "boss:secret", "", want{check: "http", status: Failure, text: "maintenance", cure: "occ maintenance:mode --off"}, 0},
 		"upgrade":        {status(`{"installed":true,"maintenance":false,"needsDbUpgrade":true,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "upgrade", cure: "occ upgrade"}, 0},
 		"not installed":  {status(`{"installed":false,"maintenance":false,"version":"31.0.0.1"}`), nil, "", "", want{check: "http", status: Failure, text: "not installed", cure: "finish"}, 0},
 		"no Nextcloud":   {status(`{"hello":"world"}`), nil, "", "", want{check: "http", status: Failure, text: "no Nextcloud", cure: "without index.php"}, 0},
@@ -201,10 +201,10 @@ func TestNextcloud(t *testing.T) {
 		"does not find":  {local, nil, "boss:secret", "ann", want{check: "rights", status: Failure, text: "asked for ann", cure: "administrator"}, 0},
 		"wrong password": {nil, nil, "boss:" + canary, "joe", want{check: "rights", status: Failure, text: "refuses the service account", cure: "administration"}, 1},
 		"may not look":   {local, nil, "joe:secret", "joe", want{check: "rights", status: Failure, text: "may not look up users: make admin_user a group administrator", cure: "administration"}, 0},
-		"no user API":    {func(s *ocstest.State) { local(s); s.ProvisioningOff = true }, nil, "boss:secret", "", want{check: "rights", status: Failure, text: "provisioning_api", cure: "administration"}, 0},
+		"no user API":    {func(s *nextcloudtest.State) { local(s); s.ProvisioningOff = true }, nil, "boss:secret", "", want{check: "rights", status: Failure, text: "provisioning_api", cure: "administration"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, stop := ocstest.Start(&ocstest.User{ID: "boss", Password: "secret", Groups: []string{"admin"}}, &ocstest.User{ID: "joe", Password: "secret"})
+			s, stop := nextcloudtest.Start(&nextcloudtest.User{ID: "boss", Password: "secret", Groups: []string{"admin"}}, &nextcloudtest.User{ID: "joe", Password: "secret"})
 			defer stop()
 			if c.change != nil {
 				s.Change(c.change)
@@ -218,7 +218,7 @@ func TestNextcloud(t *testing.T) {
 			b.AdminUser, b.AdminPassword = user, auth.NewSecret(password)
 			e := OSEnv()
 			e.Connect = connect
-			var known Known
+			var known KnownUser
 			known.User, known.Domain, _ = strings.Cut(c.known, "@")
 			c.want.hop = "backend.nextcloud.x"
 			c.want.expect(t, examine(t, e, one(b), known))

@@ -97,9 +97,9 @@ func listed() (list []*option) {
 	return list
 }
 
-// TypeOf guesses the type of a command line that cannot be read, so that its peer is answered in
+// GuessType guesses the type of a command line that cannot be read, so that its peer is answered in
 // the right protocol; empty if nothing tells.
-func TypeOf(args []string) string {
+func GuessType(args []string) string {
 	for i, arg := range args {
 		value := ""
 		switch {

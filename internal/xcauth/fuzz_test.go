@@ -59,7 +59,7 @@ func FuzzArguments(f *testing.F) {
 		}
 		_, _ = Parse(Defaults(), args, noFiles)
 		_, _ = ParseEjabberdAuth(args)
-		_ = TypeOf(args)
+		_ = GuessType(args)
 	})
 }
 

@@ -20,26 +20,26 @@ func (d *Data) AddRecord(key, value string) {
 	fields := strings.Split(value, "\t")
 	kind, rest, _ := strings.Cut(key, ":")
 	var err error
-	table := People
+	table := TableRosterUsers
 	switch {
 	case key == "" && value == "":
 		return // how versions before 2 marked a database that is not to be used
 	case passhash.Check(fields[0]) == nil && len(fields) >= 4:
-		table, err = Accounts, d.addAccount(colonless(key), fields[0], fields[1], fields[2], fields[3])
+		table, err = TableAccounts, d.addAccount(colonless(key), fields[0], fields[1], fields[2], fields[3])
 	case kind == "RH" || kind == "CACHE":
 		return
 	case kind == "FNC" && rest != "":
-		err = d.addPerson(colonless(rest), Text{value, true}, Text{})
+		err = d.addRosterUser(colonless(rest), Text{value, true}, Text{})
 	case kind == "LIG" && rest != "":
-		err = d.addPerson(colonless(rest), Text{}, Text{value, true})
+		err = d.addRosterUser(colonless(rest), Text{}, Text{value, true})
 	case kind == "RGC" && rest != "":
-		table, err = Groups, d.addGroup(colonless(rest), value)
+		table, err = TableGroups, d.addGroup(colonless(rest), value)
 	case len(fields) >= 2 && !strings.Contains(key, ":"):
 		row := []string{key, fields[0], fields[1], "", "", "", ""}
 		if len(fields) >= 3 {
 			row[3] = fields[2]
 		}
-		table, err = Domains, d.addDomain(row)
+		table, err = TableDomains, d.addDomain(row)
 	default:
 		table, err = "record", errors.New("xcauth has no records of this kind")
 	}

@@ -149,7 +149,7 @@ func TestTypeOf(t *testing.T) {
 	for args, want := range map[string]string{
 		"-t ejabberd -x": "ejabberd", "--type=prosody": "prosody", "-tpostfix": "postfix", "-t=generic": "generic", "-d -t": "", "": "",
 	} {
-		if got := TypeOf(strings.Fields(args)); got != want {
+		if got := GuessType(strings.Fields(args)); got != want {
 			t.Errorf("%q: %q", args, got)
 		}
 	}

@@ -53,19 +53,19 @@ type Skipped struct{ Table, Key, Why string }
 
 // Data is everything that was found. The zero value is ready for use.
 type Data struct {
-	Domains  []Domain
-	Accounts []Account
-	People   map[string]*RosterUser // by address
-	Groups   []Group
-	Skipped  []Skipped
+	Domains     []Domain
+	Accounts    []Account
+	RosterUsers map[string]*RosterUser // by address
+	Groups      []Group
+	Skipped     []Skipped
 }
 
 // The tables of the database.
 const (
-	Domains  = "domains"
-	Accounts = "authcache"
-	People   = "rosterinfo"
-	Groups   = "rostergroups"
+	TableDomains     = "domains"
+	TableAccounts    = "authcache"
+	TableRosterUsers = "rosterinfo"
+	TableGroups      = "rostergroups"
 )
 
 // Text is a value that may be missing.
@@ -77,20 +77,20 @@ type Text struct {
 // Columns are those of a table that matter here, the key first.
 func Columns(table string) []string {
 	switch table {
-	case Domains:
+	case TableDomains:
 		return []string{"xmppdomain", "authsecret", "authurl", "authdomain", "regcontact", "regfirst", "reglatest"}
-	case Accounts:
+	case TableAccounts:
 		return []string{"jid", "pwhash", "firstauth", "remoteauth", "anyauth"}
-	case People:
+	case TableRosterUsers:
 		return []string{"jid", "fullname", "grouplist"}
-	case Groups:
+	case TableGroups:
 		return []string{"groupname", "userlist"}
 	}
 	return nil
 }
 
 // Tables are those of the database.
-func Tables() []string { return []string{Domains, Accounts, People, Groups} }
+func Tables() []string { return []string{TableDomains, TableAccounts, TableRosterUsers, TableGroups} }
 
 // AddRow takes a row of a table, with the values of Columns.
 func (d *Data) AddRow(table string, row []Text) {
@@ -103,13 +103,13 @@ func (d *Data) AddRow(table string, row []Text) {
 	}
 	var err error
 	switch table {
-	case Domains:
+	case TableDomains:
 		err = d.addDomain(v)
-	case Accounts:
+	case TableAccounts:
 		err = d.addAccount(v[0], v[1], v[2], v[3], v[4])
-	case People:
-		err = d.addPerson(v[0], row[1], row[2])
-	case Groups:
+	case TableRosterUsers:
+		err = d.addRosterUser(v[0], row[1], row[2])
+	case TableGroups:
 		err = d.addGroup(v[0], v[1])
 	}
 	if err != nil {
@@ -201,12 +201,12 @@ func (d *Data) addAccount(jid, hash, first, last, used string) error {
 	return nil
 }
 
-func (d *Data) addPerson(jid string, name, groups Text) error {
+func (d *Data) addRosterUser(jid string, name, groups Text) error {
 	id, err := identity(jid)
 	if err != nil {
 		return err
 	}
-	p := d.person(id)
+	p := d.rosterUser(id)
 	if name.Valid {
 		p.Named, p.Name = true, name.Value
 	}
@@ -219,14 +219,14 @@ func (d *Data) addPerson(jid string, name, groups Text) error {
 	return nil
 }
 
-func (d *Data) person(id auth.Identity) *RosterUser {
-	if d.People == nil {
-		d.People = map[string]*RosterUser{}
+func (d *Data) rosterUser(id auth.Identity) *RosterUser {
+	if d.RosterUsers == nil {
+		d.RosterUsers = map[string]*RosterUser{}
 	}
-	p := d.People[id.String()]
+	p := d.RosterUsers[id.String()]
 	if p == nil {
 		p = &RosterUser{ID: id}
-		d.People[id.String()] = p
+		d.RosterUsers[id.String()] = p
 	}
 	return p
 }
@@ -246,7 +246,7 @@ func (d *Data) addGroup(key, members string) error {
 	for _, m := range splitList(members) {
 		id, err := identity(colonless(m))
 		if err != nil {
-			d.skip(Groups, key, fmt.Errorf("a member: %w", err))
+			d.skip(TableGroups, key, fmt.Errorf("a member: %w", err))
 			continue
 		}
 		g.Members = append(g.Members, id.String())

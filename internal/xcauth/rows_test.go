@@ -50,7 +50,7 @@ func TestDomainRows(t *testing.T) {
 		{[]string{"a.example", "s", "https://c/x", "b c", "", "", ""}, Domain{}, "authdomain"},
 	} {
 		var d Data
-		d.AddRow(Domains, texts(c.row...))
+		d.AddRow(TableDomains, texts(c.row...))
 		if c.why != "" {
 			if len(d.Domains) != 0 || len(d.Skipped) != 1 || !strings.Contains(d.Skipped[0].Why, c.why) || strings.Contains(d.Skipped[0].Why, "cAnArY") {
 				t.Errorf("%v: %+v", c.row, d)
@@ -67,8 +67,8 @@ func TestDomainRows(t *testing.T) {
 		}
 	}
 	var d Data
-	d.AddRow(Domains, texts("a.example", "s", "https://c/x", "", "", "", ""))
-	d.AddRow(Domains, texts("A.EXAMPLE", "t", "https://c/y", "", "", "", ""))
+	d.AddRow(TableDomains, texts("a.example", "s", "https://c/x", "", "", "", ""))
+	d.AddRow(TableDomains, texts("A.EXAMPLE", "t", "https://c/y", "", "", "", ""))
 	if len(d.Domains) != 1 || d.Domains[0].URL != "https://c/x" || len(d.Skipped) != 1 {
 		t.Errorf("two spellings: %+v", d)
 	}
@@ -95,7 +95,7 @@ func TestAccountRows(t *testing.T) {
 		{[]string{"\xff@dom.example", someHash, early, middle, late}, "", "", "", "UTF-8"},
 	} {
 		var d Data
-		d.AddRow(Accounts, texts(c.row...))
+		d.AddRow(TableAccounts, texts(c.row...))
 		if c.why != "" {
 			if len(d.Accounts) != 0 || len(d.Skipped) != 1 || !strings.Contains(d.Skipped[0].Why, c.why) {
 				t.Errorf("%v: %+v", c.row, d)
@@ -115,17 +115,17 @@ func TestAccountRows(t *testing.T) {
 
 func TestRosterRows(t *testing.T) {
 	var d Data
-	d.AddRow(People, texts("joe@dom.example", "Joe Dö", "Work\tFamily\t\tWork"))
-	d.AddRow(People, texts("ann@dom.example", "NULL", "NULL"))
-	d.AddRow(People, texts("nobody", "N", ""))
-	d.AddRow(Groups, texts("Work@Dom.example", "joe@dom.example\tann@DOM.example\tjoe@dom.example\trubbish"))
-	d.AddRow(Groups, texts("@dom.example", "x@y"))
-	d.AddRow(Groups, texts("Work", "x@y"))
-	joe := d.People["joe@dom.example"]
+	d.AddRow(TableRosterUsers, texts("joe@dom.example", "Joe Dö", "Work\tFamily\t\tWork"))
+	d.AddRow(TableRosterUsers, texts("ann@dom.example", "NULL", "NULL"))
+	d.AddRow(TableRosterUsers, texts("nobody", "N", ""))
+	d.AddRow(TableGroups, texts("Work@Dom.example", "joe@dom.example\tann@DOM.example\tjoe@dom.example\trubbish"))
+	d.AddRow(TableGroups, texts("@dom.example", "x@y"))
+	d.AddRow(TableGroups, texts("Work", "x@y"))
+	joe := d.RosterUsers["joe@dom.example"]
 	if joe == nil || !joe.Named || joe.Name != "Joe Dö" || !reflect.DeepEqual(joe.Groups, []string{"Family", "Work"}) {
 		t.Errorf("%+v", joe)
 	}
-	if ann := d.People["ann@dom.example"]; ann == nil || ann.Named || ann.Groups != nil {
+	if ann := d.RosterUsers["ann@dom.example"]; ann == nil || ann.Named || ann.Groups != nil {
 		t.Errorf("%+v", ann)
 	}
 	want := []Group{{"Work", "dom.example", []string{"ann@dom.example", "joe@dom.example"}}}
@@ -163,9 +163,9 @@ func TestLegacyRecords(t *testing.T) {
 		d.Accounts[0].Last.Unix() != 1500000100 || d.Accounts[0].Used.Unix() != 1500000200 {
 		t.Errorf("%+v", d.Accounts)
 	}
-	joe := d.People["joe@dom.example"]
-	if len(d.People) != 1 || joe.Name != "Joe" || !reflect.DeepEqual(joe.Groups, []string{"Family", "Work"}) {
-		t.Errorf("%+v", d.People)
+	joe := d.RosterUsers["joe@dom.example"]
+	if len(d.RosterUsers) != 1 || joe.Name != "Joe" || !reflect.DeepEqual(joe.Groups, []string{"Family", "Work"}) {
+		t.Errorf("%+v", d.RosterUsers)
 	}
 	if want := []Group{{"Work: x", "dom.example", []string{"ann@dom.example", "joe@dom.example"}}}; !reflect.DeepEqual(d.Groups, want) {
 		t.Errorf("%+v", d.Groups)

@@ -1,4 +1,4 @@
-package ocstest
+package nextcloudtest
 
 import (
 	"encoding/json"

@@ -9,18 +9,18 @@ import (
 // keptFor is how long a connection is kept without use. Most servers keep it for less.
 const keptFor = 90 * time.Second
 
-// links are the connections that are kept for the next questions, the latest used on top, so
+// httpPool is the connections that are kept for the next questions, the latest used on top, so
 // that those beyond need expire. It is safe for concurrent use.
-type links struct {
+type httpPool struct {
 	mu     sync.Mutex
 	most   int
-	kept   []*link
+	kept   []*httpConn
 	timer  *time.Timer // sweeps; nil while nothing is kept
 	closed bool
 }
 
 // take returns a connection that the server keeps open, too; nil: there is none.
-func (p *links) take(now time.Time) *link {
+func (p *httpPool) take(now time.Time) *httpConn {
 	for {
 		l := p.pop()
 		if l == nil || now.Sub(l.asked) < keptFor && l.idle() {
@@ -30,7 +30,7 @@ func (p *links) take(now time.Time) *link {
 	}
 }
 
-func (p *links) pop() *link {
+func (p *httpPool) pop() *httpConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := len(p.kept) - 1
@@ -44,13 +44,13 @@ func (p *links) pop() *link {
 }
 
 // put keeps a connection after an exchange that left it clean, or closes it if there are enough.
-func (p *links) put(l *link) {
+func (p *httpPool) put(l *httpConn) {
 	if !p.keep(l) {
 		l.close()
 	}
 }
 
-func (p *links) keep(l *link) bool {
+func (p *httpPool) keep(l *httpConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.kept) >= p.most {
@@ -64,16 +64,16 @@ func (p *links) keep(l *link) bool {
 }
 
 // sweep closes what has been kept for too long, and comes again while anything is kept.
-func (p *links) sweep(now time.Time) {
+func (p *httpPool) sweep(now time.Time) {
 	for _, l := range p.expire(now) {
 		l.close()
 	}
 }
 
-func (p *links) expire(now time.Time) (old []*link) {
+func (p *httpPool) expire(now time.Time) (old []*httpConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept = slices.DeleteFunc(p.kept, func(l *link) bool {
+	p.kept = slices.DeleteFunc(p.kept, func(l *httpConn) bool {
 		expired := now.Sub(l.asked) >= keptFor
 		if expired {
 			old = append(old, l)
@@ -85,14 +85,14 @@ func (p *links) expire(now time.Time) (old []*link) {
 		p.timer = nil
 	}
 	if len(p.kept) > 0 {
-		oldest := slices.MinFunc(p.kept, func(a, b *link) int { return a.asked.Compare(b.asked) })
+		oldest := slices.MinFunc(p.kept, func(a, b *httpConn) int { return a.asked.Compare(b.asked) })
 		p.timer = time.AfterFunc(keptFor-now.Sub(oldest.asked), func() { p.sweep(time.Now()) })
 	}
 	return old
 }
 
 // close closes what is kept. What is in use will not be kept.
-func (p *links) close() {
+func (p *httpPool) close() {
 	p.mu.Lock()
 	kept := p.kept
 	p.kept, p.closed = nil, true

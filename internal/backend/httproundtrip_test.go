@@ -99,7 +99,7 @@ func TestKeptGoesBad(t *testing.T) {
 			if r, err := client.post(t.Context(), "/", nil, nil); err != nil || string(r.body) != "1" {
 				t.Fatalf("%s: %q, %v", name, r.body, err)
 			}
-			kept := client.links.kept[0]
+			kept := client.pool.kept[0]
 			if !kept.idle() {
 				t.Fatalf("%s: the kept connection is not idle", name)
 			}

@@ -14,7 +14,7 @@ import (
 )
 
 // close ends idle connections.
-func (c *httpClient) close() { c.links.close() }
+func (c *httpClient) close() { c.pool.close() }
 
 // post sends body; see do.
 func (c *httpClient) post(ctx context.Context, target string, header []field, body []byte) (reply, error) {
@@ -44,7 +44,7 @@ func (c *httpClient) ask(ctx context.Context, q call, now, end time.Time) (reply
 	if err := ctx.Err(); err != nil {
 		return reply{}, err
 	}
-	if l := c.links.take(now); l != nil {
+	if l := c.pool.take(now); l != nil {
 		before := l.wire.sent
 		answer, err := c.attempt(ctx, l, q, now, end)
 		if err == nil || l.wire.sent != before || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -59,7 +59,7 @@ func (c *httpClient) ask(ctx context.Context, q call, now, end time.Time) (reply
 }
 
 // connect makes a connection.
-func (c *httpClient) connect(ctx context.Context, end time.Time) (*link, error) {
+func (c *httpClient) connect(ctx context.Context, end time.Time) (*httpConn, error) {
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	conn, err := c.dial(ctx, "tcp", c.address)
@@ -68,7 +68,7 @@ func (c *httpClient) connect(ctx context.Context, end time.Time) (*link, error) 
 	}
 	w := &wire{Conn: conn}
 	if c.secure == nil {
-		return newLink(w, w), nil
+		return newHTTPConn(w, w), nil
 	}
 	ctx, cancelHandshake := context.WithTimeout(ctx, c.options.ConnectTimeout)
 	defer cancelHandshake()
@@ -77,11 +77,11 @@ func (c *httpClient) connect(ctx context.Context, end time.Time) (*link, error) 
 		_ = w.Close()
 		return nil, err
 	}
-	return newLink(w, secured), nil
+	return newHTTPConn(w, secured), nil
 }
 
 // attempt is one exchange, at the end of which the connection is kept or closed.
-func (c *httpClient) attempt(ctx context.Context, l *link, q call, now, end time.Time) (reply, error) {
+func (c *httpClient) attempt(ctx context.Context, l *httpConn, q call, now, end time.Time) (reply, error) {
 	l.asked = now
 	err := l.conn.SetDeadline(end)
 	done := context.AfterFunc(ctx, l.interrupt)
@@ -93,7 +93,7 @@ func (c *httpClient) attempt(ctx context.Context, l *link, q call, now, end time
 		r, clean, err = c.exchange(l, q)
 	}
 	if done() && clean {
-		c.links.put(l)
+		c.pool.put(l)
 	} else {
 		l.drop()
 	}
@@ -102,7 +102,7 @@ func (c *httpClient) attempt(ctx context.Context, l *link, q call, now, end time
 
 // exchange sends a request and reads the answer. clean reports that the connection may serve for
 // another.
-func (c *httpClient) exchange(l *link, q call) (r reply, clean bool, err error) {
+func (c *httpClient) exchange(l *httpConn, q call) (r reply, clean bool, err error) {
 	if err := l.send(q, c.head); err != nil {
 		return r, false, err
 	}
@@ -127,7 +127,7 @@ func (c *httpClient) exchange(l *link, q call) (r reply, clean bool, err error) 
 const maxSpare = 16 << 10
 
 // send writes a request at once, and wipes the room that it took.
-func (l *link) send(q call, head []byte) error {
+func (l *httpConn) send(q call, head []byte) error {
 	b, err := q.append(l.out[:0], head)
 	if err == nil {
 		_, err = l.conn.Write(b)
@@ -178,7 +178,7 @@ func fits(s string) bool {
 var errTooLong = errors.New("the answer is too long; raise max_response if it is a shared roster")
 
 // receive reads an answer. A response with an error is one whose body was not read to its end.
-func (l *link) receive(most int64) (resp *http.Response, data []byte, err error) {
+func (l *httpConn) receive(most int64) (resp *http.Response, data []byte, err error) {
 	if resp, data, err = l.read(most); err != nil && l.in.err != nil {
 		err = l.in.err // which the parser may have taken for the end of a line
 	}
@@ -187,7 +187,7 @@ func (l *link) receive(most int64) (resp *http.Response, data []byte, err error)
 
 // read skips answers that only inform. It does not close a body, since that would read on to its
 // end.
-func (l *link) read(most int64) (resp *http.Response, data []byte, err error) {
+func (l *httpConn) read(most int64) (resp *http.Response, data []byte, err error) {
 	for l.in.left = maxHeader; ; {
 		if resp, err = http.ReadResponse(l.br, nil); err != nil {
 			return nil, nil, err

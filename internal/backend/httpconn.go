@@ -43,8 +43,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// link is a connection to the server. It is for one goroutine at a time, but for interrupt.
-type link struct {
+// httpConn is a connection to the server. It is for one goroutine at a time, but for interrupt.
+type httpConn struct {
 	wire  *wire
 	conn  net.Conn // the wire, or TLS over it
 	in    bounded  // from conn
@@ -62,9 +62,9 @@ type link struct {
 // past is a deadline that has been missed.
 var past = time.Unix(1, 0)
 
-// newLink makes a link; conn is w, or TLS over it.
-func newLink(w *wire, conn net.Conn) *link {
-	l := &link{wire: w, conn: conn, in: bounded{from: conn}}
+// newHTTPConn makes a link; conn is w, or TLS over it.
+func newHTTPConn(w *wire, conn net.Conn) *httpConn {
+	l := &httpConn{wire: w, conn: conn, in: bounded{from: conn}}
 	l.br = bufio.NewReader(&l.in)
 	if socket, ok := w.Conn.(syscall.Conn); ok {
 		l.raw, _ = socket.SyscallConn()
@@ -81,7 +81,7 @@ func newLink(w *wire, conn net.Conn) *link {
 // idle reports whether the server keeps the connection open and has sent nothing unasked,
 // which would be taken for the answer to the next question. A connection that cannot be
 // looked into is not idle.
-func (l *link) idle() bool {
+func (l *httpConn) idle() bool {
 	if l.raw == nil || l.br.Buffered() > 0 || l.raw.Control(l.look) != nil || !l.silent {
 		return false
 	}
@@ -93,7 +93,7 @@ func (l *link) idle() bool {
 
 // readsNothing reports whether TLS holds nothing that it has read ahead: at a deadline that has
 // been missed, Read looks at nothing else.
-func (l *link) readsNothing() bool {
+func (l *httpConn) readsNothing() bool {
 	var b [1]byte
 	if l.conn.SetReadDeadline(past) != nil {
 		return false
@@ -103,7 +103,7 @@ func (l *link) readsNothing() bool {
 }
 
 // drop ends the connection after an exchange that failed. TLS takes no leave, for that might wait.
-func (l *link) drop() { _ = l.wire.Close() }
+func (l *httpConn) drop() { _ = l.wire.Close() }
 
 // close ends the connection between exchanges.
-func (l *link) close() { _ = l.conn.Close() }
+func (l *httpConn) close() { _ = l.conn.Close() }

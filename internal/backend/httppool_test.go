@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// socketLinks makes so many links to a server that says nothing, each asked 20 s after the one
+// pooledConns makes so many links to a server that says nothing, each asked 20 s after the one
 // before.
-func socketLinks(t *testing.T, n int, begun time.Time) []*link {
+func pooledConns(t *testing.T, n int, begun time.Time) []*httpConn {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	made := make([]*link, n)
+	made := make([]*httpConn, n)
 	for i := range made {
 		near, err := net.Dial("tcp", listener.Addr().String())
 		if err != nil {
@@ -34,20 +34,20 @@ func socketLinks(t *testing.T, n int, begun time.Time) []*link {
 		}
 		t.Cleanup(func() { near.Close(); far.Close() })
 		w := &wire{Conn: near}
-		made[i] = newLink(w, w)
+		made[i] = newHTTPConn(w, w)
 		made[i].asked = begun.Add(time.Duration(i) * 20 * time.Second)
 	}
 	return made
 }
 
 // isClosed reports whether our end of a link was closed.
-func isClosed(l *link) bool { return errors.Is(l.conn.SetDeadline(time.Time{}), net.ErrClosed) }
+func isClosed(l *httpConn) bool { return errors.Is(l.conn.SetDeadline(time.Time{}), net.ErrClosed) }
 
 // TestLinks goes through the life of kept connections, with a clock of its own.
 func TestLinks(t *testing.T) {
 	begun := time.Now() // the timer sleeps for the length of the test
-	p := &links{most: 3}
-	made := socketLinks(t, 5, begun)
+	p := &httpPool{most: 3}
+	made := pooledConns(t, 5, begun)
 	for i, l := range made[:4] {
 		if p.put(l); isClosed(l) != (i == 3) {
 			t.Errorf("link %d of 3 that may be kept: closed %v", i, isClosed(l))

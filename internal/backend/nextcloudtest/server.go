@@ -1,9 +1,9 @@
-// Package ocstest is a Nextcloud for tests: its OCS API as far as a broker meets it, with
+// Package nextcloudtest is a Nextcloud for tests: its OCS API as far as a broker meets it, with
 // users, app passwords bound to login names, two-factor login, disabled accounts, group
 // administrators, maintenance, and the brute-force protection that counts failed logins per
 // address and slows down what follows (FIELD 3.2, 3.3). Its clock is virtual: a login that
 // is slowed down moves the clock instead of waiting.
-package ocstest
+package nextcloudtest
 
 import (
 	"encoding/base64"
