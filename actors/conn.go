@@ -118,7 +118,7 @@ func (c *conn) encodeReady() {
 		if call.Req.Op != auth.OpNone { // else it is the codec's own
 			c.note(call)
 		}
-		if c.loose.HangsUp(&call.Req, call.answer) {
+		if c.loose.ClosesAfterFlush(&call.Req, call.answer) {
 			c.hanging = true
 		} else {
 			c.pending = c.codec.AppendAnswer(c.pending, &call.Req, call.answer)

@@ -231,9 +231,9 @@ func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	return append(dst, '\n')
 }
 
-// HangsUp implements Unordered: clients of minor version 0, which are Postfix and Exim, take
+// ClosesAfterFlush implements Unordered: clients of minor version 0, which are Postfix and Exim, take
 // every FAIL for a wrong password, and only a closed connection for "cannot tell".
-func (d *dovecot) HangsUp(req *auth.Request, a auth.Answer) bool {
+func (d *dovecot) ClosesAfterFlush(req *auth.Request, a auth.Answer) bool {
 	if req.Op == auth.OpNone || a.Verdict != auth.Unavailable {
 		return false
 	}

@@ -119,7 +119,7 @@ func (s *session) step() (more bool) {
 	default:
 		s.tb.Fatalf("event %d", ev)
 	}
-	if s.codec.HangsUp(&req, a) {
+	if s.codec.ClosesAfterFlush(&req, a) {
 		s.closed = true
 		return false
 	}

@@ -18,14 +18,14 @@ const (
 // KEY", answered with netstrings. Two names are served: mailbox, whose key is an address that
 // exists or not, and domain, whose key is a domain that is configured here or not.
 type socketmap struct {
-	address mailbox
+	address addressKey
 	max     int
 	skip    int    // bytes of an oversize netstring that are still to be dropped
 	scratch []byte // the address; it outlives a call only to be used again
 }
 
 func newSocketmap(o Options) *socketmap {
-	return &socketmap{address: mailbox{o.RecipientDelimiter}, max: o.maxFrame(socketmapMaxFrame)}
+	return &socketmap{address: addressKey{o.RecipientDelimiter}, max: o.maxFrame(socketmapMaxFrame)}
 }
 
 // Decode implements Codec. A netstring over the limit is dropped as it arrives and refused at

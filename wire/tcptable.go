@@ -14,12 +14,12 @@ const tcpTableMaxFrame = 8192
 // exists.
 type tcpTable struct {
 	lines   lineSplitter
-	address mailbox
+	address addressKey
 	scratch []byte // the decoded key; it outlives a call only to be used again
 }
 
 func newTCPTable(o Options) *tcpTable {
-	return &tcpTable{lines: lineSplitter{max: o.maxFrame(tcpTableMaxFrame)}, address: mailbox{o.RecipientDelimiter}}
+	return &tcpTable{lines: lineSplitter{max: o.maxFrame(tcpTableMaxFrame)}, address: addressKey{o.RecipientDelimiter}}
 }
 
 // Decode implements Codec.

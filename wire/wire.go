@@ -80,9 +80,9 @@ type Unordered interface {
 	Codec
 	// Reply returns the text of the last event Reply. It belongs to the caller.
 	Reply() []byte
-	// HangsUp reports whether a is said to req by closing the connection, behind the replies
+	// ClosesAfterFlush reports whether a is said to req by closing the connection, behind the replies
 	// that are ready. AppendAnswer need not be called then. It may run beside Decode.
-	HangsUp(req *auth.Request, a auth.Answer) bool
+	ClosesAfterFlush(req *auth.Request, a auth.Answer) bool
 }
 
 // Options tune a codec.

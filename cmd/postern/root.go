@@ -122,7 +122,7 @@ func (a *app) load(warn func(config.Problem)) (*config.Config, error) {
 		}
 		read := config.Load
 		if a.again {
-			read = config.LoadAgain
+			read = config.Reload
 		}
 		cfg, problems = read(a.configFile)
 	}

@@ -125,9 +125,9 @@ func (e Env) mode(name string) fs.FileMode {
 // process. The Config is nil if a Problem is an error; see Parse. A pipe is read to its end.
 func Load(path string) (*Config, Problems) { return load(path, readBounded) }
 
-// LoadAgain is Load for a process that must go on whatever path has become: it reads regular
+// Reload is Load for a process that must go on whatever path has become: it reads regular
 // files only, and waits for nobody.
-func LoadAgain(path string) (*Config, Problems) { return load(path, readRegular) }
+func Reload(path string) (*Config, Problems) { return load(path, readRegular) }
 
 func load(path string, read func(name string, limit int64) ([]byte, error)) (*Config, Problems) {
 	src, err := read(path, maxSource)

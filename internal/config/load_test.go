@@ -48,7 +48,7 @@ func TestLoadIrregular(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{fifo, "/dev/zero"} {
-		if cfg, problems := LoadAgain(file); cfg != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "not a regular file") {
+		if cfg, problems := Reload(file); cfg != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "not a regular file") {
 			t.Errorf("%s, read again: %+v", file, problems)
 		}
 		src := "backend \"jsxc\" \"c\" {\n" + okURL + "secret = file(\"" + file + "\")\nca_file = \"" + file + "\"\n}\n" +

@@ -104,10 +104,10 @@ func TestDovecotWhileAsked(t *testing.T) {
 	if ev != Ask || second.Secret.Reveal() != "two" {
 		t.Fatalf("the id cannot be used again: event %d", ev)
 	}
-	if d.HangsUp(&first, cannot) || len(d.AppendAnswer(nil, &first, yes)) > 0 {
+	if d.ClosesAfterFlush(&first, cannot) || len(d.AppendAnswer(nil, &first, yes)) > 0 {
 		t.Error("a cancelled login was answered")
 	}
-	if !d.HangsUp(&second, cannot) || d.HangsUp(&second, yes) {
+	if !d.ClosesAfterFlush(&second, cannot) || d.ClosesAfterFlush(&second, yes) {
 		t.Error("a login that nobody can tell about is not answered by hanging up, or one that is right is")
 	}
 	if got := d.AppendAnswer(nil, &second, yes); string(got) != "OK\t1\tuser=joe\n" {
@@ -117,7 +117,7 @@ func TestDovecotWhileAsked(t *testing.T) {
 		t.Errorf("replied %q once more", got)
 	}
 	d, first = begin(1)
-	if got := d.AppendAnswer(nil, &first, cannot); d.HangsUp(&first, cannot) || string(got) != "FAIL\t1\tuser=joe\ttemp\tcode=temp_fail\n" {
+	if got := d.AppendAnswer(nil, &first, cannot); d.ClosesAfterFlush(&first, cannot) || string(got) != "FAIL\t1\tuser=joe\ttemp\tcode=temp_fail\n" {
 		t.Errorf("cannot tell: %q", got)
 	}
 }

@@ -7,14 +7,14 @@ import (
 	"postern/internal/auth"
 )
 
-// mailbox is what Postfix's lookup protocols have in common: a mail address as the key. Being
+// addressKey is what Postfix's lookup protocols have in common: a mail address as the key. Being
 // found means that the user exists.
-type mailbox struct {
+type addressKey struct {
 	delimiters string // see Options.RecipientDelimiter
 }
 
 // ask makes a request of an address, which it rearranges in place.
-func (m mailbox) ask(address []byte, req *auth.Request) Event {
+func (m addressKey) ask(address []byte, req *auth.Request) Event {
 	local, domain, ok := splitAddress(address)
 	if !ok {
 		return refuse(req, auth.OpIsUser)
