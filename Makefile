@@ -1,6 +1,6 @@
 # Targets a newcomer needs: run, test, bench.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X postern/internal/version.Version=$(VERSION)
 
 .PHONY: build run test check unit bench soak fuzz chaos install clean
 

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"postern/cmd/internal/relay"
+	"postern/cmd/internal/pipe/relay"
 	"postern/wire"
 )
 
