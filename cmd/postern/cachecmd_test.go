@@ -35,6 +35,17 @@ func jsonSecret(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(answer))
 }
 
+// statsShown is what the tests look at in the output of `cache stats`.
+type statsShown struct {
+	Running bool `json:"daemon_running"`
+	Memory  map[string]struct {
+		BackendAsked uint64 `json:"backend_asked"`
+	}
+	Disk        map[string]int `json:"disk_users"`
+	DiskBytes   uint64         `json:"disk_bytes"`
+	StoreFailed string         `json:"store_failed"`
+}
+
 var cachedUsers = []string{"joe@dom.example", "ann@dom.example", "joe@dom.example.org"}
 
 // cacheShown is what the tests look at in the output of `cache show`.
@@ -125,7 +136,7 @@ func TestCacheShowAndStats(t *testing.T) {
 			shown.Exists != "unknown" || shown.Verifiers == nil || len(shown.Verifiers) != 0 {
 			t.Errorf("of a stranger: %+v", shown)
 		}
-		if stats := decode[cacheStats](t, d.command("cache", "stats")); stats.Running != d.stays || stats.Disk == nil || len(stats.Disk) != 0 {
+		if stats := decode[statsShown](t, d.command("cache", "stats")); stats.Running != d.stays || stats.Disk == nil || len(stats.Disk) != 0 {
 			t.Errorf("of an empty cache: %+v", stats)
 		}
 		begun := time.Now().Add(-time.Second)
@@ -143,7 +154,7 @@ func TestCacheShowAndStats(t *testing.T) {
 		if strings.Contains(out, "$2") { // the hash is nobody's business
 			t.Errorf("a hash is shown: %s", out)
 		}
-		stats := decode[cacheStats](t, d.command("cache", "stats"))
+		stats := decode[statsShown](t, d.command("cache", "stats"))
 		if fmt.Sprint(stats.Disk) != "map[dom.example:1]" || stats.DiskBytes == 0 || stats.StoreFailed != "" {
 			t.Errorf("stats: %+v", stats)
 		}

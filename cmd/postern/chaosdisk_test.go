@@ -132,7 +132,7 @@ func (f *diskFault) diagnosed(hop, check string, parts ...string) {
 func (f *diskFault) store() string {
 	f.t.Helper()
 	stats := func() string {
-		return decode[cacheStats](f.t, ok(f.t, "", "cache", "stats", "--config", f.config)).StoreFailed
+		return decode[statsShown](f.t, ok(f.t, "", "cache", "stats", "--config", f.config)).StoreFailed
 	}
 	why := stats()
 	up := f.s.metrics().value("store_up")
@@ -253,7 +253,7 @@ func TestChaosStoreDamaged(t *testing.T) {
 			f := newDiskFault(t, t.TempDir())
 			f.right(40)
 			waitFor(t, "hashes on disk", func() bool {
-				return decode[cacheStats](t, ok(t, "", "cache", "stats", "--config", f.config)).Disk["app.example"] >= f.users
+				return decode[statsShown](t, ok(t, "", "cache", "stats", "--config", f.config)).Disk["app.example"] >= f.users
 			})
 			f.restart() // so that tables are made of the log
 			f.right(10)

@@ -65,42 +65,12 @@ func (e *toldEjabberd) members() string {
 	return b.String()
 }
 
-// members describes all groups of the cloud likewise.
-func (c *cloud) members() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
-		addresses := []string{}
-		for _, user := range c.groups[name] {
-			addresses = append(addresses, user+"@dom.example")
-		}
-		if slices.Sort(addresses); len(addresses) > 0 {
-			fmt.Fprintln(&b, name, addresses)
-		}
-	}
-	return b.String()
-}
-
-// groupsOf are the groups of a user, sorted.
-func (c *cloud) groupsOf(address string) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	groups := []string{}
-	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
-		if slices.Contains(c.groups[name], strings.TrimSuffix(address, "@dom.example")) {
-			groups = append(groups, name)
-		}
-	}
-	return groups
-}
-
 // rosterUsers is how many users move between the groups.
 const rosterUsers = 6
 
-// move changes a group of the cloud, and logs everybody in. Nobody tells of a group without
+// moveUsers changes a group of the cloud, and logs everybody in. Nobody tells of a group without
 // members, but those who are known to have been told that they are in it: two stay.
-func (c *cloud) move(d *chaosDaemon, random *rand.Rand) error {
+func moveUsers(c *cloud, d *chaosDaemon, random *rand.Rand) error {
 	c.team(fmt.Sprint("Team ", random.IntN(4)), random.IntN(rosterUsers/2), rosterUsers/2+2+random.IntN(rosterUsers/2-1))
 	return converse(d, func(conn io.ReadWriter) error {
 		for i := range rosterUsers {
@@ -171,7 +141,7 @@ func TestChaosKillRecords(t *testing.T) {
 		wg.Go(func() { voice(t, d, &over, &answered) })
 		wg.Go(func() {
 			for !over.Load() {
-				if c.move(d, random) == nil {
+				if moveUsers(c, d, random) == nil {
 					moved.Add(1)
 				}
 			}
@@ -193,7 +163,7 @@ func TestChaosKillRecords(t *testing.T) {
 		wg.Wait()
 		s := d.now.Load()
 		registered := map[string]string{}
-		for _, l := range decode[[]listedDomain](t, ok(t, "", "domain", "list", "--json", "--source", "registry", "--config", d.config)) {
+		for _, l := range decode[[]domainShown](t, ok(t, "", "domain", "list", "--json", "--source", "registry", "--config", d.config)) {
 			registered[l.Domain] = l.Contact
 		}
 		for _, k := range clerks {
@@ -224,16 +194,16 @@ func told(t *testing.T, d *chaosDaemon, c *cloud, e *toldEjabberd) {
 // rosterSurvives kills the daemon when every user's roster is known to be carried out: it still is.
 func rosterSurvives(t *testing.T, d *chaosDaemon, c *cloud) {
 	t.Helper()
-	known := func() (list []rosterUser) {
+	known := func() (list []rosterShown) {
 		for i := range rosterUsers {
 			list = append(list, shownRoster(t, d.config, fmt.Sprintf("user%d@dom.example", i)))
 		}
 		return list
 	}
-	var before []rosterUser
+	var before []rosterShown
 	waitFor(t, "what is known of every roster", func() bool {
 		before = known()
-		return !slices.ContainsFunc(before, func(u rosterUser) bool {
+		return !slices.ContainsFunc(before, func(u rosterShown) bool {
 			return !u.Complete || len(u.Doubtful) > 0 || !slices.Equal(u.Own, c.groupsOf(u.User))
 		})
 	})

@@ -47,6 +47,10 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the example of `%s` is of something else: %q", c.CommandPath(), c.Example)
 		}
 	}
+}
+
+// The help of a command is printed in each way of asking for it.
+func TestHelpOutput(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"help", "user", "add"}, {"user", "add", "--help"}, {"test", "--help"}, {}} {
 		if r := command(t, "", args...); r.code != 0 || !strings.Contains(r.out, "Examples:\n  postern ") || r.err != "" {
 			t.Errorf("postern %v: exit status %d, %q, %q", args, r.code, r.out, r.err)
@@ -157,7 +161,7 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	want := "postern " + version + " (" + runtime.Version() + ", " + runtime.GOOS + "/" + runtime.GOARCH + ")\n"
+	want := "postern devel (" + runtime.Version() + ", " + runtime.GOOS + "/" + runtime.GOARCH + ")\n"
 	if r := command(t, "", "version"); r.code != 0 || r.out != want || r.err != "" {
 		t.Errorf("exit status %d, %q, %q; want %q", r.code, r.out, r.err, want)
 	}

@@ -70,6 +70,36 @@ func (c *cloud) team(group string, low, high int) (addresses []string) {
 	return addresses
 }
 
+// members describes all groups: a line of each, with its members in order.
+func (c *cloud) members() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
+		addresses := []string{}
+		for _, user := range c.groups[name] {
+			addresses = append(addresses, user+"@dom.example")
+		}
+		if slices.Sort(addresses); len(addresses) > 0 {
+			fmt.Fprintln(&b, name, addresses)
+		}
+	}
+	return b.String()
+}
+
+// groupsOf are the groups of a user, sorted.
+func (c *cloud) groupsOf(address string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	groups := []string{}
+	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
+		if slices.Contains(c.groups[name], strings.TrimSuffix(address, "@dom.example")) {
+			groups = append(groups, name)
+		}
+	}
+	return groups
+}
+
 // rosterConfig is a daemon's configuration with shared rosters from a cloud.
 func (c *cloud) rosterConfig(t *testing.T, block string) string {
 	return configFile(t, t.TempDir(), fmt.Sprintf(`
@@ -97,4 +127,20 @@ func (s *server) logIn(low, high int) {
 	if got := exchange(s.t, s.address("ejabberd"), input.String()); got != want {
 		s.t.Fatalf("logins were answered %q", got)
 	}
+}
+
+// rosterShown is the output of `roster show`.
+type rosterShown struct {
+	User     string         `json:"user"`
+	FullName *string        `json:"full_name"`
+	Groups   map[string]int `json:"groups"`
+	Own      []string       `json:"groups_at_login"`
+	Complete bool           `json:"last_answer_carried_out"`
+	Doubtful []string       `json:"groups_being_changed"`
+}
+
+// domainShown is an entry of the output of `domain list --json`.
+type domainShown struct {
+	Domain, Source, Backend, Contact string
+	Shadowed                         bool
 }

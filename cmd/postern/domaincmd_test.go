@@ -88,7 +88,7 @@ func TestDomainCommands(t *testing.T) {
 			run(canaryDomain+"2\n", "changed: a.example", "set", "a.example", "--ask-secret")
 			login("a.example", "1")
 
-			var list []listedDomain
+			var list []domainShown
 			if err := json.Unmarshal([]byte(run("", "", "list", "--json")), &list); err != nil {
 				t.Fatal(err)
 			}

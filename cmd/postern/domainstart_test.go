@@ -13,7 +13,7 @@ func TestDomainMeetsAStartingDaemon(t *testing.T) {
 	t.Parallel()
 	config := configFile(t, t.TempDir(), "registry {}\n"+oneList+usersBase)
 	s := serve(t, "--config", config)
-	control := filepath.Join(dataDirOf(config), controlSocket)
+	control := filepath.Join(dataDirOf(config), controlFile)
 	if err := os.Rename(control, control+"~"); err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +21,7 @@ func TestDomainMeetsAStartingDaemon(t *testing.T) {
 	waitFor(t, "the command waits for the data directory", func() bool {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid))
 		for _, file := range files {
-			if to, err := os.Readlink(file); err == nil && strings.HasSuffix(to, "/"+ownerLock) {
+			if to, err := os.Readlink(file); err == nil && strings.HasSuffix(to, "/"+lockFile) {
 				return true
 			}
 		}

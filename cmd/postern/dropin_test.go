@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,12 +34,22 @@ func dropIn(t *testing.T, more string) xcauthWorld {
 // ownerEnds waits for the broker that copies have started, so that it leaves its directory alone.
 func (w xcauthWorld) ownerEnds(t *testing.T) {
 	t.Helper()
-	locks, _ := filepath.Glob(filepath.Join(w.dir, "postern-*", ownerLock))
+	locks, _ := filepath.Glob(filepath.Join(w.dir, "postern-*", lockFile))
 	for _, lock := range locks {
 		if owner := ownerOf(t, filepath.Dir(lock)); owner != 0 {
 			waitFor(t, "the end of the owner", func() bool { return !alive(owner) })
 		}
 	}
+}
+
+// home is the directory of the broker that copies have started.
+func (w xcauthWorld) home(t *testing.T) string {
+	t.Helper()
+	homes, _ := filepath.Glob(filepath.Join(w.dir, "postern-*"))
+	if len(homes) != 1 {
+		t.Fatalf("the brokers' directories: %v, want one", homes)
+	}
+	return homes[0]
 }
 
 // TestDropInSpeaksEveryType: each --type on standard input, from the imported hash.
@@ -291,16 +302,19 @@ func TestDropInNeedsItsDomains(t *testing.T) {
 func TestEjabberdAuth(t *testing.T) {
 	app := newWebApp(t, jsonSecret)
 	log := t.TempDir()
-	home := "/var/lib/ejabberd-auth/" + ownName(app.URL)
-	if !absent(home) {
-		t.Fatalf("%s is there already", home)
+	homes := func() (list []string) { // root's copies only; others use a directory of their own
+		list, _ = filepath.Glob("/var/lib/ejabberd-auth/postern-*")
+		return list
 	}
+	before := homes()
 	t.Cleanup(func() {
-		if !absent(home) { // made by root only; others use a directory of their own
-			owner := ownerOf(t, home)
-			waitFor(t, "the end of the owner", func() bool { return !alive(owner) })
-			_ = os.RemoveAll(home)
-			_ = os.Remove(filepath.Dir(home))
+		for _, home := range homes() {
+			if !slices.Contains(before, home) {
+				owner := ownerOf(t, home)
+				waitFor(t, "the end of the owner", func() bool { return !alive(owner) })
+				_ = os.RemoveAll(home)
+				_ = os.Remove(filepath.Dir(home))
+			}
 		}
 	})
 	p := startProgram(t, called(t, "ejabberd-auth"), nil, app.URL, "-l", log, "-d")

@@ -52,7 +52,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 	write(broken, brokenText+"domain {\n")
 	pipe := binary + " pipe --protocol ejabberd "
 	e := startEjabberd(t, fmt.Sprintf(brokenHosts, pipe+"--config "+sound, pipe+"--config "+broken, pipe+"--confik "+flag,
-		strings.Replace(pipe, "ejabberd", "ejaberd", 1)+"--config "+protocol, pipe+"--socket "+filepath.Join(dataDirOf(absent), relaySocket)))
+		strings.Replace(pipe, "ejabberd", "ejaberd", 1)+"--config "+protocol, pipe+"--socket "+filepath.Join(dataDirOf(absent), relayFile)))
 	waitFor(t, "two copies for each of five hosts", func() bool { return len(e.copies("pipe")) == 10 })
 	before := e.copies("pipe")
 	recovers := func(domain string) {

@@ -67,7 +67,7 @@ func TestRealEjabberdUnderFaults(t *testing.T) {
 			first := ownerOf(t, data)
 			kill(t, first)
 			waitFor(t, "another owner", func() bool {
-				o := strings.TrimSpace(readText(data + "/" + ownerLock))
+				o := strings.TrimSpace(readText(data + "/" + lockFile))
 				return o != "" && o != fmt.Sprint(first)
 			})
 		}},

@@ -95,7 +95,7 @@ func TestInetdRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	inetd(t, l, "pipe", "--protocol", "generic", "--socket", filepath.Join(dataDirOf(config), relaySocket))
+	inetd(t, l, "pipe", "--protocol", "generic", "--socket", filepath.Join(dataDirOf(config), relayFile))
 	say(t, connect(t, l.Addr().String()), "auth:joe:dom.example:secret\n", "1\n")
 	s.eventually("a decision", func() bool { return strings.Contains(s.log.String(), "front=pipe op=auth") })
 }
@@ -110,7 +110,7 @@ func TestInetdOutOfDescriptors(t *testing.T) {
 	}
 	defer l.Close()
 	for _, c := range []struct{ flag, value, answer string }{
-		{"--socket", filepath.Join(dataDirOf(config), relaySocket), "1\n"},
+		{"--socket", filepath.Join(dataDirOf(config), relayFile), "1\n"},
 		{"--config", "/none/x.hcl", "0\n"},
 	} {
 		f, err := l.File()

@@ -17,7 +17,7 @@ import (
 // ownerOf is the process that owns a data directory.
 func ownerOf(t *testing.T, dir string) int {
 	t.Helper()
-	pid, err := strconv.Atoi(strings.TrimSpace(readText(filepath.Join(dir, ownerLock))))
+	pid, err := strconv.Atoi(strings.TrimSpace(readText(filepath.Join(dir, lockFile))))
 	if err != nil {
 		t.Fatalf("no process is named in the lock: %v", err)
 	}

@@ -89,7 +89,7 @@ func TestPipeRecovers(t *testing.T) {
 					t.Fatal(err)
 				}
 				if string(got) != d.isYes {
-					time.Sleep(mendEvery / 4) // the stand-in looks when nobody asks
+					time.Sleep(time.Second / 4) // the stand-in looks when nobody asks
 				}
 				return string(got) == d.isYes
 			})
@@ -118,11 +118,11 @@ func TestOwnerRecovers(t *testing.T) {
 	if err := os.WriteFile(config, []byte(sound), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.untilYes()
+	untilYes(p)
 }
 
 // untilYes asks for joe's login again and again until it is answered yes. No question may be lost.
-func (p *process) untilYes() {
+func untilYes(p *process) {
 	p.t.Helper()
 	waitFor(p.t, "a yes", func() bool {
 		p.send(frame("auth:joe:dom.example:secret"))
@@ -149,7 +149,7 @@ func TestDaemonBesideABrokenPipe(t *testing.T) {
 	kill(t, ownerOf(t, data))
 	p.logged("ended at once")
 	serve(t, "--config", sound)
-	p.untilYes()
+	untilYes(p)
 }
 
 // Faults of the command line do not end a pipe either; a protocol that is not known is told by

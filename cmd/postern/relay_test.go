@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,6 +32,23 @@ domain "dom.example" {
   cache { storage = "memory" }
 }
 `)
+}
+
+// Names of files in a data directory.
+const (
+	controlFile = "control.sock" // where the commands reach the daemon
+	relayFile   = "relay.sock"   // where pipes reach the daemon
+	lockFile    = "owner.lock"   // held by the process that owns the directory; has its number
+)
+
+// hasOwner reports whether a process owns a data directory.
+func hasOwner(dir string) bool {
+	lock, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // dataDirOf is the data directory of a configuration that configFile wrote.
@@ -95,7 +113,7 @@ func TestRelayOutlivesTheDaemon(t *testing.T) {
 func TestRelayWithoutDaemon(t *testing.T) {
 	config := relayConfig(t, newWebApp(t, always(http.StatusOK, jsonYes)).URL)
 	s := serve(t, "--config", config)
-	p := start(t, "pipe", "--protocol", "generic", "--socket", filepath.Join(dataDirOf(config), relaySocket))
+	p := start(t, "pipe", "--protocol", "generic", "--socket", filepath.Join(dataDirOf(config), relayFile))
 	p.send("auth:joe:dom.example:secret\n")
 	p.expect("1\n")
 	_ = s.cmd.Process.Kill()
@@ -117,7 +135,7 @@ func TestRelayWithoutDaemon(t *testing.T) {
 // --socket needs neither a configuration nor a daemon to start with.
 func TestRelayBySocket(t *testing.T) {
 	config := relayConfig(t, newWebApp(t, always(http.StatusOK, jsonYes)).URL)
-	p := start(t, "pipe", "--protocol", "ejabberd", "--socket", filepath.Join(dataDirOf(config), relaySocket), "--config", "/nonexistent")
+	p := start(t, "pipe", "--protocol", "ejabberd", "--socket", filepath.Join(dataDirOf(config), relayFile), "--config", "/nonexistent")
 	p.send(frame("auth:joe:dom.example:secret"))
 	serve(t, "--config", config)
 	p.expect("\x00\x02\x00\x01")
@@ -176,7 +194,7 @@ listen "relay" {
 	for _, c := range []struct{ socket, secret, want string }{
 		{socket, "secret", frame("OK success")},
 		{socket, "wrong", frame("NO authentication failed")},
-		{filepath.Join(data, relaySocket), "secret", frame("NO authentication failed")}, // of no domain
+		{filepath.Join(data, relayFile), "secret", frame("NO authentication failed")}, // of no domain
 	} {
 		r := command(t, fields("joe", c.secret, "imap", ""), "pipe", "--protocol", "saslauthd", "--socket", c.socket)
 		if r.out != c.want || r.code != 0 {
@@ -262,7 +280,10 @@ func residentKiB(t *testing.T, pid int) int {
 	return kib
 }
 
-// Nobody could connect to the sockets of a data directory with a long path: the daemon says so, and
+// longestPath is how long the path of a Unix socket can be on Linux.
+const longestPath = 107
+
+// No program could connect to a socket in a data directory with a long path: the daemon says so, and
 // pipes meet elsewhere.
 func TestLongDataDirectory(t *testing.T) {
 	base, err := os.MkdirTemp("", "long")
@@ -274,7 +295,7 @@ func TestLongDataDirectory(t *testing.T) {
 		dir := filepath.Join(base, strings.Repeat("d", n-len(base)-1))
 		config := configFile(t, dir, pipeConfig)
 		ok(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
-		if n <= longestSocket-len("/control.sock") {
+		if n <= longestPath-len("/control.sock") {
 			s := serve(t, "--config", config)
 			ok(t, "", "reload", "--config", config)
 			s.stop(syscall.SIGTERM)

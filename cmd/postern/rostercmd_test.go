@@ -21,7 +21,7 @@ func rosterScript(t *testing.T) (program, notes string) {
 }
 
 // shownRoster is what `roster show` prints of a user.
-func shownRoster(t *testing.T, config, user string) (shown rosterUser) {
+func shownRoster(t *testing.T, config, user string) (shown rosterShown) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(ok(t, "", "roster", "show", user, "--config", config)), &shown); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,25 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"postern/cmd/internal/relay"
-	"postern/wire"
 )
-
-// files are standard streams for what runs in this process.
-func files(t *testing.T) stdio {
-	t.Helper()
-	var list [3]*os.File
-	for i := range list {
-		f, err := os.CreateTemp(t.TempDir(), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = f.Close() })
-		list[i] = f
-	}
-	return stdio{list[0], list[1], list[2]}
-}
 
 // The data directory is read-only for the daemon alone, by its unit's sandbox. Commands and pipes
 // of root, who can write there, find the daemon all the same.
@@ -59,27 +38,20 @@ func TestServiceOnReadOnlyDirectory(t *testing.T) {
 	if info, err := found[0].Info(); err != nil || info.Mode() != os.ModeDir|0o700 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	before := runtimeDir
-	runtimeDir = service
-	t.Cleanup(func() { runtimeDir = before })
-	streams := files(t)
-	if code := run([]string{"reload", "--config", config}, streams); code != 0 {
-		t.Errorf("reload: exit status %d\n%s", code, readText(streams.err.Name()))
+	// What systemd gives the unit is at a fixed place, which commands look at, too.
+	beside := func(stdin string, args ...string) result {
+		t.Helper()
+		script := `mount -t tmpfs none /run && mkdir /run/postern && mount --bind "$0" /run/postern && exec "$@"`
+		return runCommand(t, stdin, program(t, "unshare"), append([]string{"-m", "sh", "-c", script, service, binary}, args...)...)
 	}
-	pipes, err := (&app{stdio: files(t), configFile: config}).pipeSettings("generic", "")
-	if err != nil {
-		t.Fatal(err)
+	if r := beside("", "reload", "--config", config); r.code != 0 {
+		t.Errorf("reload: %+v", r)
 	}
-	var out bytes.Buffer
-	err = relay.Run(context.Background(), strings.NewReader("auth:joe:dom.example:secret\n"), &out, relay.Options{
-		Protocol: wire.Generic, Deadline: patience, Pipeline: 1, Socket: pipes.Socket, Elsewhere: pipes.Elsewhere,
-		Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil || out.String() != "1\n" {
-		t.Errorf("a pipe is answered %q, %v", out.String(), err)
+	if r := beside("auth:joe:dom.example:secret\n", "pipe", "--protocol", "generic", "--config", config); r.code != 0 || r.out != "1\n" {
+		t.Errorf("a pipe: %+v", r)
 	}
 	s.stop(syscall.SIGTERM)
-	if code := run([]string{"reload", "--config", config}, streams); code == 0 || !strings.Contains(readText(streams.err.Name()), "no daemon is running") {
-		t.Errorf("without a daemon: exit status %d\n%s", code, readText(streams.err.Name()))
+	if r := beside("", "reload", "--config", config); r.code == 0 || !strings.Contains(r.err, "no daemon is running") {
+		t.Errorf("without a daemon: %+v", r)
 	}
 }

@@ -135,11 +135,16 @@ func TestSocketReplaces(t *testing.T) {
 func TestServeOverLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	config := configFile(t, dir, oneList+usersBase)
-	for _, name := range []string{controlSocket, relaySocket} {
+	for _, name := range []string{controlFile, relayFile} {
 		datagramSocket(t, filepath.Join(dir, name)) // connecting fails, but not for want of a listener
 	}
 	serve(t, "--config", config)
 	ok(t, "", "cache", "stats", "--config", config)
+}
+
+// A file that is no socket is left alone.
+func TestPrivateSocketSparesAFile(t *testing.T) {
+	dir := t.TempDir()
 	write(t, filepath.Join(dir, "precious"), "x")
 	if _, err := listenPrivate(filepath.Join(dir, "precious")); err == nil {
 		t.Error("a file was taken for a socket")

@@ -18,8 +18,8 @@ import (
 // to its next question.
 const tooLate = 5 * time.Second
 
-// stopped stops a process, does something, and lets it go on when that is too late.
-func (p *process) stopped(meanwhile func()) {
+// stopFor stops a process, does something, and lets it go on when that is too late.
+func stopFor(p *process, meanwhile func()) {
 	p.t.Helper()
 	p.signal(syscall.SIGSTOP)
 	waitFor(p.t, "the process stops", func() bool {
@@ -40,7 +40,7 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 			p.send(question)
 			<-asked
-			p.stopped(func() { answer <- struct{}{} })
+			stopFor(p, func() { answer <- struct{}{} })
 			return p
 		},
 		"asked while stopped": func(t *testing.T, config string, _ <-chan struct{}, answer chan<- struct{}) *process {
@@ -48,7 +48,7 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
 			p.send(question)
 			p.expect("1\n")
-			p.stopped(func() { p.send(question) })
+			stopFor(p, func() { p.send(question) })
 			return p
 		},
 		"asked before a slow start": func(t *testing.T, config string, _ <-chan struct{}, answer chan<- struct{}) *process {
@@ -60,7 +60,7 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			p := startOnTerminal(t, "pipe", "--protocol", "generic", "--config", filepath.Join(filepath.Dir(config), "none.hcl"))
 			p.send(question)
 			p.expect("0\n")
-			p.stopped(func() { p.send(question) })
+			stopFor(p, func() { p.send(question) })
 			return p
 		},
 	} {
@@ -77,7 +77,7 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			config := filepath.Join(t.TempDir(), "config.hcl")
 			write(t, config, patient)
 			t.Cleanup(func() { // the pipe is not waited for by the broker that it started
-				waitFor(t, "the end of the broker", func() bool { return !owned(dataDirOf(config)) })
+				waitFor(t, "the end of the broker", func() bool { return !hasOwner(dataDirOf(config)) })
 			})
 			t.Cleanup(func() { close(answer) })
 			p := run(t, config, asked, answer)
