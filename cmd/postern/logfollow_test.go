@@ -92,7 +92,7 @@ func TestLogIsAFIFO(t *testing.T) {
 	}
 	put(t, sink, "a line\n")
 	sink.Close()
-	_ = reader.SetReadDeadline(time.Now().Add(patience))
+	_ = reader.SetReadDeadline(time.Now().Add(timeout))
 	if said, err := io.ReadAll(reader); string(said) != "a line\n" || err != nil {
 		t.Errorf("the reader got %q, %v", said, err)
 	}

@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 		"internal/backend", "internal/roster", "internal/registry", "internal/limit"},
 	"cmd": {"internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
 		"internal/backend", "internal/roster", "internal/registry", "internal/limit", "internal/xcauth", "internal/doctor", "actors"},
+	"e2e": {"internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/roster", "internal/store"},
 }
 
 // roomOf returns the room of a package path of this module.

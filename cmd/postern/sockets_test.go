@@ -2,13 +2,11 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -130,18 +128,6 @@ func TestSocketReplaces(t *testing.T) {
 	}
 }
 
-// TestServeOverLeftovers: the sockets of a data directory whose lock is free are nobody's, whatever
-// asking them comes to: that of another user's process cannot even be asked.
-func TestServeOverLeftovers(t *testing.T) {
-	dir := t.TempDir()
-	config := configFile(t, dir, oneList+usersBase)
-	for _, name := range []string{controlFile, relayFile} {
-		datagramSocket(t, filepath.Join(dir, name)) // connecting fails, but not for want of a listener
-	}
-	serve(t, "--config", config)
-	ok(t, "", "cache", "stats", "--config", config)
-}
-
 // A file that is no socket is left alone.
 func TestPrivateSocketSparesAFile(t *testing.T) {
 	dir := t.TempDir()
@@ -182,44 +168,6 @@ func busySocket(t *testing.T, path string) {
 	}
 }
 
-// datagramSocket has an owner that lives, but to whom one cannot connect.
-func datagramSocket(t *testing.T, path string) {
-	t.Helper()
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func mkdir(t *testing.T, path string) {
-	t.Helper()
-	if err := os.Mkdir(path, 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func link(t *testing.T, to, path string) {
-	t.Helper()
-	if err := os.Symlink(to, path); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func remove(t *testing.T, path string) {
-	t.Helper()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A socket file goes with its listener, but not one that somebody else has put there since.
 func TestSocketRemoval(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mux")
@@ -246,107 +194,6 @@ func TestSocketRemoval(t *testing.T) {
 		t.Error(err)
 	}
 	_ = successor.Close()
-}
-
-// The daemon's own sockets are for its user alone, and none of its sockets outlives it.
-func TestDaemonSockets(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	config := configFile(t, data, usersConfig)
-	s := serve(t, "--config", config)
-	for name, mode := range map[string]fs.FileMode{"": fs.ModeDir | 0o700, "control.sock": fs.ModeSocket | 0o600,
-		"relay.sock": fs.ModeSocket | 0o600, "mux": fs.ModeSocket | 0o600} {
-		if info, err := os.Stat(filepath.Join(data, name)); err != nil {
-			t.Error(err)
-		} else if info.Mode() != mode {
-			t.Errorf("%s has mode %v, want %v", name, info.Mode(), mode)
-		}
-	}
-	if code := s.stop(syscall.SIGTERM); code != 0 {
-		t.Errorf("exit status %d", code)
-	}
-	left, err := os.ReadDir(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range left {
-		if f.Type() == fs.ModeSocket || strings.HasPrefix(f.Name(), ".") {
-			t.Errorf("%s was left behind", f.Name())
-		}
-	}
-	// A killed daemon leaves them; its successor takes their place.
-	s = serve(t, "--config", config)
-	_ = s.cmd.Process.Kill()
-	<-s.ended
-	s = serve(t, "--config", config)
-	if got := exchange(t, s.address("saslauthd"), fields("ann", "secret", "imap", "dom.example")); got != frame("NO authentication failed") {
-		t.Errorf("after a kill: answered %q", got)
-	}
-}
-
-// A second daemon on the same data directory does not start, and does not disturb the first.
-func TestSecondDaemon(t *testing.T) {
-	s, config := usersServer(t)
-	c := connect(t, s.address("generic"))
-	say(t, c, "auth:joe:dom.example:secret\n", "1\n")
-	r := command(t, "", "serve", "--config", config)
-	if r.code != 1 || !strings.Contains(r.err, "owns the data directory") || !strings.Contains(r.err, "stop it first") ||
-		!strings.Contains(r.err, fmt.Sprintf("process %d)", s.cmd.Process.Pid)) {
-		t.Errorf("the second: exit status %d, %q", r.code, r.err)
-	}
-	say(t, c, "auth:joe:dom.example:secret\n", "1\n")
-	ok(t, "secret", "test", "auth", "joe@dom.example", "--config", config)
-	if got := exchange(t, s.address("saslauthd"), fields("joe", "secret", "imap", "")); got != frame("OK success") {
-		t.Errorf("the first one's socket: %q", got)
-	}
-}
-
-// An address that is in use is complained of under the listener's name; what was opened before
-// is closed again.
-func TestAddressInUse(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	data := t.TempDir()
-	mux := filepath.Join(data, "mux")
-	write(t, filepath.Join(data, "regular"), "")
-	for name, c := range map[string]struct{ address, want string }{
-		"port":   {taken.Addr().String(), "stop the program that listens there, or choose another address"},
-		"socket": {"unix:regular", "move it away"},
-		"host":   {"192.0.2.1:23662", "check the address"}, // TEST-NET-1 is no address of any machine
-	} {
-		config := configFile(t, data, pipeConfig+"listen \"saslauthd\" { address = \"unix:mux\" }\n"+
-			"listen \"second\" {\n  protocol = \"generic\"\n  address  = \""+c.address+"\"\n}\n")
-		r := command(t, "", "serve", "--config", config)
-		if r.code != 1 || !strings.Contains(r.err, `listener "second"`) || !strings.Contains(r.err, c.want) {
-			t.Errorf("%s: exit status %d, %q", name, r.code, r.err)
-		}
-		if strings.Contains(r.err, "msg=ready") {
-			t.Errorf("%s: it was ready all the same", name)
-		}
-		for _, socket := range []string{mux, filepath.Join(data, "control.sock")} {
-			if _, err := os.Lstat(socket); err == nil {
-				t.Errorf("%s: %s was left behind", name, socket)
-			}
-		}
-	}
-}
-
-// The dovecot listeners are opened before all others.
-func TestDovecotListensFirst(t *testing.T) {
-	m := newMail(t)
-	var order []string
-	for line := range strings.Lines(m.log.String()) {
-		if _, rest, listening := strings.Cut(line, "msg=listening listener="); listening {
-			name, _, _ := strings.Cut(rest, " ")
-			order = append(order, name)
-		}
-	}
-	want := []string{"dovecot", "dovecot-unix", "dovecot-shop", "tcp_table", "socketmap", "saslauthd"}
-	if !slices.Equal(order, want) {
-		t.Errorf("opened in the order %v, want %v", order, want)
-	}
 }
 
 // However Go chose the backlog, as many connections may wait as the kernel allows.
