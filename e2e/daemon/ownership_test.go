@@ -36,7 +36,9 @@ domain "dom.example" {
 			}
 			tried := harness.Serve(t, "--config", config)
 			login(tried)
-			if end == syscall.SIGTERM { // as pebble makes files while it works
+			if end == syscall.SIGTERM {
+				tried.Eventually("hash on disk", func() bool { return inFiles(t, filepath.Join(dir, "store"), "$2a$04$") })
+				// as pebble makes files while it works
 				harness.WriteFile(t, filepath.Join(dir, "store", "later"), "")
 			}
 			tried.Stop(end)
