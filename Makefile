@@ -48,7 +48,7 @@ fuzz:
 # POSTERN_CHAOS_SEED=N repeats its questions.
 POSTERN_CHAOS ?= 10m
 chaos: setup
-	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors ./cmd/postern
+	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./e2e/...
 
 # What was built, the units and the examples. Packages set DESTDIR.
 PREFIX ?= /usr

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// RuntimeDir is what systemd gives the shipped unit (RuntimeDirectory=). Only tests change it.
-var RuntimeDir = "/run/postern"
+// runtimeDir is what systemd gives the shipped unit (RuntimeDirectory=).
+const runtimeDir = "/run/postern"
 
 // Rendezvous returns the directory in which pipes and their broker meet: the data directory or,
 // if its lock cannot be opened or its path is too long for a socket, a private directory of this
@@ -31,7 +31,7 @@ func Rendezvous(dir string) (string, error) {
 // Runtime returns the directory that a service uses in place of its data directory when it cannot
 // write there. It is below the service's runtime directory, where commands of other users find
 // it: the service may have a /tmp of its own.
-func Runtime(dir string) string { return below(RuntimeDir, dir) }
+func Runtime(dir string) string { return below(runtimeDir, dir) }
 
 func below(runtime, dir string) string {
 	return filepath.Join(runtime, fmt.Sprintf("data-%x", pathHash(dir)))
