@@ -15,7 +15,9 @@ import (
 // itself takes precedence over such a row. Packages in leaves may be imported by all others.
 var imports = map[string][]string{
 	// One function each, used in several places.
+	"internal/atomicfile":    nil,
 	"internal/auth/passhash": nil,
+	"internal/filelock":      nil,
 	"internal/logfile":       nil,
 	"internal/unixtime":      nil,
 	"internal/version":       nil,
@@ -70,7 +72,7 @@ var imports = map[string][]string{
 }
 
 // leaves may be imported by every package except those that they import.
-var leaves = []string{"internal/auth/passhash", "internal/logfile", "internal/unixtime", "internal/version"}
+var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/filelock", "internal/logfile", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
 var testImports = []string{"internal/backend/nextcloudtest"}

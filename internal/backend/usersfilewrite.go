@@ -8,14 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"postern/internal/atomicfile"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
+	"postern/internal/filelock"
 )
 
 // usersMode is the mode of a new file: hashes are for postern alone.
@@ -92,67 +92,36 @@ func withoutUser(data []byte, id auth.Identity) (rest []byte, had int) {
 	return rest, had
 }
 
-// lockFile takes the lock at path, waiting until ctx ends. The lock file stays: to
-// remove it would let two processes lock two files of one name.
+// lockFile takes the lock at path. It waits until ctx ends.
 func lockFile(ctx context.Context, path string, owner os.FileInfo) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, usersMode)
 	if err != nil {
 		return nil, fmt.Errorf("users file: lock: %w", err)
 	}
 	_ = giveTo(file, owner) // where that is not allowed, this process may use the file all the same
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
+	if err := filelock.Lock(ctx, file); err != nil {
+		file.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("users file: another process keeps %s locked: %w", path, err)
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			file.Close()
-			return nil, fmt.Errorf("users file: lock: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			file.Close()
-			return nil, fmt.Errorf("users file: another process keeps %s locked: %w", path, ctx.Err())
-		case <-time.After(wait):
-		}
+		return nil, fmt.Errorf("users file: lock: %w", err)
 	}
+	return func() { file.Close() }, nil
 }
 
-// replaceFile puts data in the place of the file at path, so that a reader or a power
-// failure meets either the old or the new one. The new file belongs to whom old belongs, which is
-// the old file, or its directory when there is none.
-func replaceFile(path string, data []byte, old os.FileInfo) (err error) {
-	dir := filepath.Dir(path)
-	temp, err := os.CreateTemp(dir, "."+strings.TrimPrefix(filepath.Base(path), ".")+".*.tmp")
+// replaceFile replaces the file at path. The new file gets the owner of old, which is the old
+// file, or its directory if there is none.
+func replaceFile(path string, data []byte, old os.FileInfo) error {
+	err := atomicfile.Write(path, data, func(temp *os.File) error {
+		if err := giveTo(temp, old); err != nil {
+			return err
+		}
+		return temp.Chmod(modeFor(temp, old))
+	})
 	if err != nil {
 		return fmt.Errorf("users file: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			temp.Close()
-			os.Remove(temp.Name())
-			err = fmt.Errorf("users file: %w", err)
-		}
-	}()
-	if err = giveTo(temp, old); err != nil {
-		return err
-	}
-	if err = temp.Chmod(modeFor(temp, old)); err != nil {
-		return err
-	}
-	if _, err = temp.Write(data); err != nil {
-		return err
-	}
-	if err = temp.Sync(); err != nil {
-		return err
-	}
-	if err = temp.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(temp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return nil
 }
 
 // modeFor is the mode of a file that takes the place of another: the other's, so that the daemon
@@ -185,14 +154,4 @@ func giveTo(file *os.File, owner os.FileInfo) error {
 		return nil // a group that this user is not in
 	}
 	return err
-}
-
-// syncDir makes a rename in the directory last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -8,12 +8,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"postern/internal/atomicfile"
 	"postern/internal/store"
 )
 
@@ -134,19 +134,7 @@ func (f *groupsFile) write(text []byte) (changed bool, err error) {
 	if old, err := os.ReadFile(f.path); err == nil && bytes.Equal(old, text) {
 		return false, nil
 	}
-	temp, err := os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp")
-	if err != nil {
-		return false, fmt.Errorf("groups file: %w", err)
-	}
-	_, err = temp.Write(text)
-	err = errors.Join(err, f.share(temp), temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), f.path)
-	}
-	if err != nil {
-		return false, fmt.Errorf("groups file: %w", errors.Join(err, os.Remove(temp.Name())))
-	}
-	if err := syncDir(filepath.Dir(f.path)); err != nil {
+	if err := atomicfile.Write(f.path, text, f.share); err != nil {
 		return false, fmt.Errorf("groups file: %w", err)
 	}
 	return true, nil
@@ -176,13 +164,4 @@ func (f *groupsFile) share(temp *os.File) error {
 		}
 	}
 	return temp.Chmod(mode)
-}
-
-// syncDir makes a rename in the directory last.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"postern/internal/filelock"
 )
 
 // Times of Lock.
@@ -33,13 +35,13 @@ func Lock(ctx context.Context, dir string, fd int, yield Yield) (*os.File, error
 		return nil, err
 	}
 	for end := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
-		err := flock(lock)
+		err := filelock.TryLock(lock)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+		if !errors.Is(err, filelock.ErrLocked) {
 			_ = lock.Close()
-			return nil, err
+			return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 		}
 		yields, pid, err := yield(ctx, filepath.Join(dir, ControlSocket))
 		if err == nil && !yields || time.Now().After(end) {
@@ -63,9 +65,9 @@ func TryLock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(lock); err != nil {
+	if err := filelock.TryLock(lock); err != nil {
 		_ = lock.Close()
-		return nil, err
+		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	return lock, nil
 }
@@ -77,14 +79,7 @@ func Owned(dir string) bool {
 		return false
 	}
 	defer lock.Close()
-	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
-}
-
-func flock(lock *os.File) error {
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	return nil
+	return errors.Is(filelock.TryRLock(lock), filelock.ErrLocked)
 }
 
 func openLock(dir string, fd int) (*os.File, error) {

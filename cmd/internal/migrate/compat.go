@@ -15,6 +15,7 @@ import (
 	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/pipe"
 	"postern/cmd/internal/pipe/relay"
+	"postern/internal/atomicfile"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/version"
@@ -142,7 +143,7 @@ func (c *compat) write(dataDir, text string) (*config.Config, error) {
 	if err == nil && (bytes.Equal(before, []byte(text)) || c.ownLog && sameButLog(file, before, cfg)) {
 		return cfg, nil
 	}
-	if err := writePrivate(file, []byte(text)); err != nil {
+	if err := atomicfile.Write(file, []byte(text), nil); err != nil {
 		return nil, fmt.Errorf("configuration for the broker: %w", err)
 	}
 	c.rewritten = true

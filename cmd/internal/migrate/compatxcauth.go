@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"postern/cmd/internal/admin"
@@ -15,6 +14,7 @@ import (
 	"postern/cmd/internal/pipe"
 	"postern/internal/auth"
 	"postern/internal/config"
+	"postern/internal/filelock"
 	"postern/internal/xcauth"
 )
 
@@ -84,7 +84,7 @@ func importOnce(std pipe.Stdio, cfg *config.Config, data *xcauth.Data) error {
 		return err
 	}
 	defer turn.Close()
-	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
+	if err := filelock.Lock(context.Background(), turn); err != nil {
 		return err
 	}
 	if !absent(done) {

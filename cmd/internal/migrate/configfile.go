@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"postern/cmd/internal/datadir"
+	"postern/internal/atomicfile"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/xcauth"
@@ -100,7 +101,7 @@ func (f privateFile) write(out io.Writer, dry bool) error {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return err
 	}
-	if err := writePrivate(f.path, f.data); err != nil {
+	if err := atomicfile.Write(f.path, f.data, nil); err != nil {
 		return err
 	}
 	reader := "its owner"
@@ -112,26 +113,4 @@ func (f privateFile) write(out io.Writer, dry bool) error {
 	}
 	fmt.Fprintf(out, "%s: written, readable by %s only\n", f.path, reader)
 	return nil
-}
-
-// writePrivate replaces a file, with mode 0600, as a whole.
-func writePrivate(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

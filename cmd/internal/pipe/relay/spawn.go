@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"postern/internal/filelock"
 )
 
 // LockFD is the descriptor on which a new broker finds its lock.
@@ -63,7 +66,7 @@ func (o *Spawner) ensure(log *slog.Logger) {
 		return
 	}
 	if err := o.lock(); err != nil {
-		if err != syscall.EWOULDBLOCK {
+		if !errors.Is(err, filelock.ErrLocked) {
 			o.notUntil = time.Now().Add(spawnPause)
 			log.Error("no broker can be started", "err", err)
 		}
@@ -80,7 +83,7 @@ func (o *Spawner) lock() error {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := filelock.TryLock(f); err != nil {
 		_ = f.Close()
 		return err
 	}
