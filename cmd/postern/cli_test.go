@@ -13,7 +13,7 @@ import (
 	"postern/cmd/internal/pipe"
 )
 
-// own is every command of postern's own, without those that cobra adds.
+// own lists the commands of postern itself, without those that cobra adds.
 func own(root *cobra.Command) (all []*cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() != "help" && c.Name() != "completion" {
@@ -52,7 +52,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// What README and the example configuration tell people to type exists.
+// The commands that README and the example configuration mention exist.
 func TestDocumentsNameRealCommands(t *testing.T) {
 	for file, least := range map[string]int{"README.md": 15, "config.hcl.example": 3} {
 		text, err := os.ReadFile(filepath.Join("..", "..", file))
@@ -87,7 +87,7 @@ func commandLines(text string) (found []string) {
 	return found
 }
 
-// unusable tells why the program would not take a command line, or "".
+// unusable returns why the program would not accept a command line, or "".
 func unusable(line string) string {
 	root := testRoot()
 	cmd, rest, err := root.Find(strings.Fields(line)[1:])

@@ -68,7 +68,7 @@ func TestEndpoints(t *testing.T) {
 				if e.Passed != nil {
 					mark = "*"
 					if base, _, _ := strings.Cut(e.DefaultDomain, "."); base != "" && !strings.HasPrefix(e.Name, base) {
-						mark = base // whose limits it has
+						mark = base // the listener with these limits
 					}
 					if e.Network != e.Passed.Network || e.Address != e.Passed.Address {
 						t.Errorf("%s is at %s, its socket at %s", e.Name, e.Address, e.Passed.Address)

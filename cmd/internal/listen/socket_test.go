@@ -148,7 +148,7 @@ func staleSocket(t *testing.T, path string) {
 	_ = l.Close()
 }
 
-// busySocket has an owner that lives, but whose queue is full.
+// busySocket makes a socket with a full backlog.
 func busySocket(t *testing.T, path string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -168,7 +168,7 @@ func busySocket(t *testing.T, path string) {
 	}
 }
 
-// A socket file goes with its listener, but not one that somebody else has put there since.
+// Closing a listener removes its socket file, but not the file of another listener at that path.
 func TestSocketRemoval(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mux")
 	l := listenHere(t, path, 0o600, "", "")

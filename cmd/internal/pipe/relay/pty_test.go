@@ -16,7 +16,7 @@ import (
 	"postern/wire"
 )
 
-// agedInput is an input that came some time ago.
+// agedInput is an input that arrived some time ago.
 type agedInput struct {
 	io.Reader
 	since time.Time
@@ -24,7 +24,7 @@ type agedInput struct {
 
 func (i agedInput) Since() time.Time { return i.since }
 
-// Where a late answer would be taken for another one, none is written, and Run ends.
+// With LateAfter an answer that is too late is not written, and Run ends.
 func TestRunIsNotLate(t *testing.T) {
 	const late = time.Hour
 	for name, c := range map[string]struct {
@@ -58,7 +58,7 @@ func TestPunctual(t *testing.T) {
 	}
 }
 
-// What has come may have come at any time since nothing was there.
+// Unread input may have arrived at any time since the last poll that found none.
 func TestArrivals(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -105,7 +105,7 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
-// The time of the start outlives an exec, or is what was handed on by it.
+// The start time outlives an exec, or is what the earlier program passed on.
 func TestBegun(t *testing.T) {
 	t.Setenv(startVariable, "")
 	first := processStart()

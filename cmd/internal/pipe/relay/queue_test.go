@@ -51,7 +51,7 @@ func TestQueueKeepsOrder(t *testing.T) {
 	q.reply(deny)
 	same(t, verdicts(q.pop()), auth.Deny, auth.Deny)
 	if q.reply(allow) {
-		t.Error("a reply that nobody waits for was taken")
+		t.Error("a reply without a request was accepted")
 	}
 }
 
@@ -91,7 +91,7 @@ func TestQueueAsksAgainOnce(t *testing.T) {
 	same(t, verdicts(q.pop()), auth.Unavailable, auth.Unavailable, auth.Unavailable, auth.Unavailable)
 }
 
-// What was not sent before the owner was lost is not counted, not even a change.
+// A request that was not sent before the connection was lost is sent, even a change.
 func TestQueueUnsentChangeIsSent(t *testing.T) {
 	q := filled(auth.OpSetPass)
 	q.lost()
@@ -110,8 +110,8 @@ func TestQueueForgetsSecrets(t *testing.T) {
 	same(t, verdicts(q.pop()), auth.Unavailable)
 }
 
-// What a stopping daemon did not begin with is asked of its successor, changes too, and does not
-// count.
+// Requests that a stopping daemon has not begun are sent to its successor, changes too, and do not
+// count as tries.
 func TestQueueDraining(t *testing.T) {
 	q := filled(auth.OpSetPass, auth.OpAuth)
 	for range 3 {
@@ -129,8 +129,8 @@ func TestQueueDraining(t *testing.T) {
 	same(t, verdicts(q.pop()), auth.Allow, auth.Deny)
 }
 
-// Where nobody serves and nobody can be made to, the peer does not wait for its deadline.
-func TestQueueHopeless(t *testing.T) {
+// If there is no daemon and no broker can be started, the peer does not wait for its deadline.
+func TestQueueGivesUp(t *testing.T) {
 	q := filled(auth.OpAuth)
 	q.giveUpAt = now.Add(100 * time.Millisecond)
 	if next := q.expire(now); !next.Equal(q.giveUpAt) {

@@ -15,8 +15,8 @@ import (
 	"postern/wire"
 )
 
-// While nobody serves, nobody can tell: neither whether there is a user, nor whether there is
-// a domain. What makes no sense is refused whoever serves.
+// Without a daemon every question is a temporary failure, about a user and about a domain. A
+// malformed request is refused all the same.
 func TestRunWithoutDaemon(t *testing.T) {
 	for question, want := range map[string]string{
 		"23:mailbox joe@dom.example,": "20:TEMP try again later,",
@@ -34,7 +34,7 @@ func TestRunWithoutDaemon(t *testing.T) {
 	}
 }
 
-// A log that is a FIFO which nobody reads costs its lines, not the questions.
+// A log that is a FIFO without a reader loses its lines, and delays no question.
 func TestLogIsAFIFO(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
