@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,13 +11,6 @@ import (
 )
 
 func newCache(a *app) *cobra.Command {
-	command := func(use, short string, args int, do func(context.Context, *config.Config, []string) error) *cobra.Command {
-		return &cobra.Command{
-			Use: use, Short: short, Args: cobra.ExactArgs(args),
-			Example: "  postern cache " + strings.NewReplacer("|DOMAIN", "", "USER@DOMAIN", "alice@example.org").Replace(use),
-			RunE:    a.withConfig(do),
-		}
-	}
 	return group(
 		&cobra.Command{
 			Use:   "cache",
@@ -32,24 +24,24 @@ is not accepted during an outage either.`,
 			Example: `  postern cache show alice@example.org
   postern cache forget example.org`,
 		},
-		command("show USER@DOMAIN", "Show what is remembered of a user", 1, func(ctx context.Context, cfg *config.Config, args []string) error {
+		a.command("postern cache", "show USER@DOMAIN", "Show what is remembered of a user", "show alice@example.org", cobra.ExactArgs(1), func(ctx context.Context, cfg *config.Config, args []string) error {
 			id, err := parseAddress(args[0])
 			if err != nil {
 				return err
 			}
 			return a.printJSON(admin.CachedUser(ctx, cfg, id))
 		}),
-		command("stats", "Count what is remembered, and what the cache did", 0, func(ctx context.Context, cfg *config.Config, _ []string) error {
+		a.command("postern cache", "stats", "Count what is remembered, and what the cache did", "stats", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
 			return a.printJSON(admin.CacheStats(ctx, cfg))
 		}),
-		command("forget USER@DOMAIN|DOMAIN", "Forget a user, or all users of a domain", 1, func(ctx context.Context, cfg *config.Config, args []string) error {
+		a.command("postern cache", "forget USER@DOMAIN|DOMAIN", "Forget a user, or all users of a domain", "forget alice@example.org", cobra.ExactArgs(1), func(ctx context.Context, cfg *config.Config, args []string) error {
 			id, err := parseScope(args[0])
 			if err != nil {
 				return err
 			}
 			return a.printForgotten(args[0], admin.ForgetCached(ctx, cfg, id))
 		}),
-		command("flush", "Forget all users", 0, func(ctx context.Context, cfg *config.Config, _ []string) error {
+		a.command("postern cache", "flush", "Forget all users", "flush", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
 			return a.printForgotten("everybody", admin.ForgetCached(ctx, cfg, auth.Identity{}))
 		}),
 	)

@@ -30,10 +30,8 @@ type domainFlags struct {
 func newDomain(a *app) *cobra.Command {
 	var f domainFlags
 	command := func(use, short, example string, args int, do func(context.Context, *config.Config, []string, domainFlags) error) *cobra.Command {
-		return &cobra.Command{
-			Use: use, Short: short, Args: cobra.ExactArgs(args), Example: "  postern domain " + example,
-			RunE: a.withConfig(func(ctx context.Context, cfg *config.Config, args []string) error { return do(ctx, cfg, args, f) }),
-		}
+		return a.command("postern domain", use, short, example, cobra.ExactArgs(args),
+			func(ctx context.Context, cfg *config.Config, args []string) error { return do(ctx, cfg, args, f) })
 	}
 	add := command("add DOMAIN", "Register a domain", "add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret", 1, a.domainAdd)
 	set := command("set DOMAIN", "Change what the flags name of a registered domain", "set example.org --contact admin@example.org", 1, nil)

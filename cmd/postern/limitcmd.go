@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,26 +10,23 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"postern/actors"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
 	"postern/internal/config"
 )
 
 func newLimit(a *app) *cobra.Command {
-	command := func(use, short string, args cobra.PositionalArgs, do func(context.Context, *config.Config, []string) error) *cobra.Command {
+	// Without a daemon there is nothing to show or forget.
+	command := func(use, short string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
 		word, _, _ := strings.Cut(use, " ")
-		return &cobra.Command{
-			Use: use, Short: short, Args: args,
-			Example: "  postern limit " + word + " alice@example.org\n  postern limit " + word + " 192.0.2.7",
-			RunE: a.withConfig(func(ctx context.Context, cfg *config.Config, args []string) error {
+		return a.command("postern limit", use, short, word+" alice@example.org\n  postern limit "+word+" 192.0.2.7", args,
+			func(ctx context.Context, cfg *config.Config, args []string) error {
 				err := do(ctx, cfg, args)
 				if errors.Is(err, control.ErrNoDaemon) {
 					return fmt.Errorf("%w, and limits are kept in its memory only", err)
 				}
 				return err
-			}),
-		}
+			})
 	}
 	return group(
 		&cobra.Command{
@@ -56,19 +54,15 @@ func limitRequest(name string) (control.Request, error) {
 	return control.For(id), nil
 }
 
-func (a *app) limitShow(ctx context.Context, cfg *config.Config, args []string) error {
+func (a *app) limitShow(ctx context.Context, cfg *config.Config, args []string) (err error) {
 	var req control.Request
-	var reply any = new(control.Limits)
 	if len(args) > 0 {
-		var err error
 		if req, err = limitRequest(args[0]); err != nil {
 			return err
 		}
-		if reply = new(actors.Limited); req.Address != "" {
-			reply = new(map[string]actors.Limited)
-		}
 	}
-	err := control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/show", req, reply)
+	var reply json.RawMessage
+	err = control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/show", req, &reply)
 	return a.printJSON(reply, err)
 }
 

@@ -97,8 +97,16 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return fmt.Errorf("unknown command %q: see `%s --help`", word, cmd.CommandPath())
 }
 
+// command makes a command that needs the configuration; path is that of its parent.
+func (a *app) command(path, use, short, example string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: args, Example: "  " + path + " " + example, RunE: a.withConfig(do)}
+}
+
+// configFunc carries out a command with the configuration and the command's arguments.
+type configFunc = func(context.Context, *config.Config, []string) error
+
 // withConfig makes the function of a command that needs the configuration.
-func (a *app) withConfig(do func(context.Context, *config.Config, []string) error) func(*cobra.Command, []string) error {
+func (a *app) withConfig(do configFunc) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		cfg, err := a.Load(nil)
 		if err != nil {

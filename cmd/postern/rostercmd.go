@@ -14,9 +14,6 @@ import (
 )
 
 func newRoster(a *app) *cobra.Command {
-	command := func(use, short, example string, args cobra.PositionalArgs, do func(context.Context, *config.Config, []string) error) *cobra.Command {
-		return &cobra.Command{Use: use, Short: short, Args: args, Example: "  postern roster " + example, RunE: a.withConfig(do)}
-	}
 	return group(
 		&cobra.Command{
 			Use:   "roster",
@@ -26,10 +23,10 @@ when no daemon runs.`,
 			Example: `  postern roster plan alice@example.org
   postern roster refresh example.org`,
 		},
-		command("plan DOMAIN|USER@DOMAIN", "Show which commands the XMPP server would get, without sending them", "plan example.org", cobra.ExactArgs(1), a.rosterPlan),
-		command("show USER@DOMAIN", "Show what the XMPP server was sent about a user", "show alice@example.org", cobra.ExactArgs(1), a.rosterShow),
-		command("refresh [USER@DOMAIN|DOMAIN]", "Forget what is known, and rebuild it", "refresh example.org", cobra.MaximumNArgs(1), a.rosterRefresh),
-		command("forget-group GROUP@DOMAIN", "Take all members out of a group, and forget it", "forget-group Team@example.org", cobra.ExactArgs(1), a.rosterForgetGroup),
+		a.command("postern roster", "plan DOMAIN|USER@DOMAIN", "Show which commands the XMPP server would get, without sending them", "plan example.org", cobra.ExactArgs(1), a.rosterPlan),
+		a.command("postern roster", "show USER@DOMAIN", "Show what the XMPP server was sent about a user", "show alice@example.org", cobra.ExactArgs(1), a.rosterShow),
+		a.command("postern roster", "refresh [USER@DOMAIN|DOMAIN]", "Forget what is known, and rebuild it", "refresh example.org", cobra.MaximumNArgs(1), a.rosterRefresh),
+		a.command("postern roster", "forget-group GROUP@DOMAIN", "Take all members out of a group, and forget it", "forget-group Team@example.org", cobra.ExactArgs(1), a.rosterForgetGroup),
 	)
 }
 

@@ -26,36 +26,24 @@ from standard input; they are never on the command line.`,
   postern user passwd alice@example.org < new-password`,
 	}
 	cmd.PersistentFlags().StringVar(&name, "backend", "", "`NAME` of the users backend, if there are several")
-	with := func(do func(context.Context, usersFile, []string) error) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, args []string) error {
-			file, err := a.usersFile(name)
+	command := func(use, short, example string, args int, do func(context.Context, usersFile, []string) error) *cobra.Command {
+		return a.command("postern user", use, short, example, cobra.ExactArgs(args), func(ctx context.Context, cfg *config.Config, args []string) error {
+			file, err := openUsersFile(cfg, name)
 			if err != nil {
 				return err
 			}
-			return do(cmd.Context(), file, args)
-		}
+			return do(ctx, file, args)
+		})
 	}
 	return group(cmd,
-		&cobra.Command{
-			Use: "add USER@DOMAIN", Short: "Add an account", Args: cobra.ExactArgs(1),
-			Example: "  postern user add alice@example.org",
-			RunE:    with(a.userAdd),
-		},
-		&cobra.Command{
-			Use: "passwd USER@DOMAIN", Short: "Change a password", Args: cobra.ExactArgs(1),
-			Example: "  postern user passwd alice@example.org",
-			RunE:    with(a.userPasswd),
-		},
-		&cobra.Command{
-			Use: "list", Short: "List the accounts", Args: cobra.NoArgs,
-			Example: "  postern user list",
-			RunE:    with(a.userList),
-		},
-		&cobra.Command{
-			Use: "remove USER@DOMAIN", Short: "Remove an account", Args: cobra.ExactArgs(1),
-			Example: "  postern user remove alice@example.org",
-			RunE:    with(a.userRemove),
-		},
+		command("add USER@DOMAIN", "Add an account", "add alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+			return a.setPassword(ctx, args[0], "added", file, file.Add)
+		}),
+		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+			return a.setPassword(ctx, args[0], "changed", file, file.Set)
+		}),
+		command("list", "List the accounts", "list", 0, a.userList),
+		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org", 1, a.userRemove),
 	)
 }
 
@@ -67,12 +55,8 @@ type usersFile struct {
 	cfg  *config.Config
 }
 
-// usersFile opens the file of a users backend; an empty name stands for the only one.
-func (a *app) usersFile(name string) (file usersFile, err error) {
-	cfg, err := a.Load(nil)
-	if err != nil {
-		return file, err
-	}
+// openUsersFile opens the file of a users backend; an empty name stands for the only one.
+func openUsersFile(cfg *config.Config, name string) (file usersFile, err error) {
 	var found []config.Backend
 	for _, b := range cfg.Backends {
 		if b.Kind == "users" && (name == "" || b.Name == name) {
@@ -93,14 +77,6 @@ func (a *app) usersFile(name string) (file usersFile, err error) {
 		return file, err
 	}
 	return file, fmt.Errorf("the configuration has %d users backends: choose one with --backend NAME", len(found))
-}
-
-func (a *app) userAdd(ctx context.Context, file usersFile, args []string) error {
-	return a.setPassword(ctx, args[0], "added", file, file.Add)
-}
-
-func (a *app) userPasswd(ctx context.Context, file usersFile, args []string) error {
-	return a.setPassword(ctx, args[0], "changed", file, file.Set)
 }
 
 func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string) error) error {

@@ -35,8 +35,9 @@ type Config struct {
 
 // Sink gathers log lines and writes them to the log's file. It is safe for concurrent use.
 type Sink struct {
-	out     io.Writer // used without a file; the Sink neither opens nor closes it
-	handler atomic.Pointer[slog.Handler]
+	out   io.Writer // used without a file; the Sink neither opens nor closes it
+	level slog.LevelVar
+	json  atomic.Bool // the format is JSON
 
 	mu        sync.Mutex
 	path      string         // empty: out is used
@@ -55,7 +56,8 @@ type Sink struct {
 func New(cfg Config, out io.Writer) (*slog.Logger, *Sink, error) {
 	s, err := newSink(cfg.File, out)
 	s.Configure(cfg)
-	return slog.New(handler{sink: s}), s, err
+	options := &slog.HandlerOptions{Level: &s.level}
+	return slog.New(handler{s, slog.NewTextHandler(s, options), slog.NewJSONHandler(s, options)}), s, err
 }
 
 func newSink(path string, out io.Writer) (*Sink, error) {
@@ -71,12 +73,8 @@ func (s *Sink) Configure(cfg Config) {
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		level = slog.LevelInfo
 	}
-	opts := &slog.HandlerOptions{Level: level}
-	var h slog.Handler = slog.NewTextHandler(s, opts)
-	if cfg.Format == "json" {
-		h = slog.NewJSONHandler(s, opts)
-	}
-	s.handler.Store(&h)
+	s.level.Set(level)
+	s.json.Store(cfg.Format == "json")
 }
 
 // Write implements io.Writer. It takes one line and never fails.
@@ -180,45 +178,22 @@ func (s *Sink) flushInBackground() {
 }
 
 // handler is a slog.Handler that follows the configuration of its sink, and flushes warnings
-// and errors.
+// and errors. Both formats are derived by With and WithGroup; one is used for each record.
 type handler struct {
-	sink   *Sink
-	derive func(slog.Handler) slog.Handler // what WithAttrs and WithGroup add; nil: nothing
-	last   *atomic.Pointer[derived]        // nil without derive
-}
-
-// derived is a handler of the sink with what derive made of it.
-type derived struct{ from, to *slog.Handler }
-
-func (h handler) current() slog.Handler {
-	now := h.sink.handler.Load()
-	if h.derive == nil {
-		return *now
-	}
-	if last := h.last.Load(); last != nil && last.from == now {
-		return *last.to
-	}
-	to := h.derive(*now)
-	h.last.Store(&derived{now, &to})
-	return to
-}
-
-func (h handler) with(more func(slog.Handler) slog.Handler) slog.Handler {
-	derive := more
-	if before := h.derive; before != nil {
-		derive = func(now slog.Handler) slog.Handler { return more(before(now)) }
-	}
-	return handler{h.sink, derive, new(atomic.Pointer[derived])}
+	sink       *Sink
+	text, json slog.Handler
 }
 
 // Enabled implements slog.Handler.
-func (h handler) Enabled(ctx context.Context, l slog.Level) bool {
-	return (*h.sink.handler.Load()).Enabled(ctx, l)
-}
+func (h handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.sink.level.Level() }
 
 // Handle implements slog.Handler.
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	err := h.current().Handle(ctx, r)
+	to := h.text
+	if h.sink.json.Load() {
+		to = h.json
+	}
+	err := to.Handle(ctx, r)
 	switch {
 	case r.Level >= slog.LevelError:
 		h.sink.Flush()
@@ -230,10 +205,10 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs implements slog.Handler.
 func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return h.with(func(now slog.Handler) slog.Handler { return now.WithAttrs(attrs) })
+	return handler{h.sink, h.text.WithAttrs(attrs), h.json.WithAttrs(attrs)}
 }
 
 // WithGroup implements slog.Handler.
 func (h handler) WithGroup(name string) slog.Handler {
-	return h.with(func(now slog.Handler) slog.Handler { return now.WithGroup(name) })
+	return handler{h.sink, h.text.WithGroup(name), h.json.WithGroup(name)}
 }

@@ -99,17 +99,9 @@ func (s *Server) cacheShow(ctx context.Context, r Request) (any, error) {
 	return DescribeUser(id, &user), nil
 }
 
-func (s *Server) cacheForget(ctx context.Context, r Request) (any, error) {
-	id, err := r.scope()
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) cacheForget(ctx context.Context, id auth.Identity) (any, error) {
 	if id.User == "" {
 		return struct{}{}, s.daemon.Broker().ForgetDomain(ctx, id.Domain)
 	}
 	return struct{}{}, s.daemon.Broker().ForgetUser(ctx, id)
-}
-
-func (s *Server) cacheFlush(ctx context.Context, _ Request) (any, error) {
-	return struct{}{}, s.daemon.Broker().Flush(ctx)
 }

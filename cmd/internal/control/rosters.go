@@ -18,6 +18,15 @@ import (
 // rosterTimeout bounds a roster call. It is less than its client's, which then gets an answer.
 const rosterTimeout = Timeout - 5*time.Second
 
+// limited makes a call that takes at most rosterTimeout.
+func limited(do call) call {
+	return func(ctx context.Context, r Request) (any, error) {
+		ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
+		defer cancel()
+		return do(ctx, r)
+	}
+}
+
 // errNoStore means that the daemon has nothing on disk.
 var errNoStore = errors.New("the daemon has no store, so nothing is known of shared rosters")
 
@@ -49,8 +58,6 @@ func PlanRoster(ctx context.Context, b *actors.Broker, domain, user string) (rep
 }
 
 func (s *Server) rosterPlan(ctx context.Context, r Request) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
-	defer cancel()
 	return PlanRoster(ctx, s.daemon.Broker(), r.Domain, r.User)
 }
 
@@ -111,8 +118,6 @@ type RosterCount struct {
 }
 
 func (s *Server) rosterRefresh(ctx context.Context, r Request) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
-	defer cancel()
 	var n int
 	var err error
 	if r.Domain == "" {
@@ -124,8 +129,6 @@ func (s *Server) rosterRefresh(ctx context.Context, r Request) (any, error) {
 }
 
 func (s *Server) rosterForgetGroup(ctx context.Context, r Request) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
-	defer cancel()
 	n, err := s.daemon.Broker().ForgetGroup(ctx, r.Group, r.Domain)
 	return RosterCount{n}, err
 }

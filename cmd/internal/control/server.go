@@ -68,20 +68,20 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 		"/v1/info":   func(context.Context, Request) (any, error) { return d.Info() },
 		"/v1/reload": s.reload,
 		"/v1/yield":  s.yield,
-		"/v1/forget": s.forget,
+		"/v1/forget": inScope(func(ctx context.Context, id auth.Identity) (any, error) { return d.Forget(ctx, id) }),
 
 		"/v1/cache/show":   s.cacheShow,
 		"/v1/cache/stats":  s.cacheStats,
-		"/v1/cache/forget": s.cacheForget,
-		"/v1/cache/flush":  s.cacheFlush,
+		"/v1/cache/forget": inScope(s.cacheForget),
+		"/v1/cache/flush":  func(ctx context.Context, _ Request) (any, error) { return struct{}{}, d.Broker().Flush(ctx) },
 
 		"/v1/limit/show":   s.limitShow,
 		"/v1/limit/forget": s.limitForget,
 
-		"/v1/roster/plan":         s.rosterPlan,
+		"/v1/roster/plan":         limited(s.rosterPlan),
 		"/v1/roster/show":         s.rosterShow,
-		"/v1/roster/refresh":      s.rosterRefresh,
-		"/v1/roster/forget-group": s.rosterForgetGroup,
+		"/v1/roster/refresh":      limited(s.rosterRefresh),
+		"/v1/roster/forget-group": limited(s.rosterForgetGroup),
 	} {
 		mux.HandleFunc("POST "+path, handle(maxBody, do))
 	}
@@ -121,6 +121,17 @@ func handle(body int64, do call) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(reply)
+	}
+}
+
+// inScope makes a call about an account, or about a domain if the account has no user.
+func inScope(do func(context.Context, auth.Identity) (any, error)) call {
+	return func(ctx context.Context, r Request) (any, error) {
+		id, err := r.scope()
+		if err != nil {
+			return nil, err
+		}
+		return do(ctx, id)
 	}
 }
 
@@ -185,12 +196,4 @@ func (s *Server) reload(ctx context.Context, _ Request) (any, error) {
 
 func (s *Server) yield(context.Context, Request) (any, error) {
 	return yieldReply{Yields: s.daemon.Yield(), PID: os.Getpid()}, nil
-}
-
-func (s *Server) forget(ctx context.Context, r Request) (any, error) {
-	id, err := r.scope()
-	if err != nil {
-		return nil, err
-	}
-	return s.daemon.Forget(ctx, id)
 }

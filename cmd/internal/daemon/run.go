@@ -154,11 +154,11 @@ func (d *Daemon) run(ctx context.Context, cfg *config.Config, o Options, socket 
 	if err != nil {
 		return err
 	}
+	defer listen.CloseAll(sockets) // those that the broker has not closed
 	metricsSocket, err := openMetrics(cfg)
 	if err != nil && o.ForPipes { // an error would reach no user, but leave all pipes unanswered
 		d.log.Error("metrics are not served", "err", err)
 	} else if err != nil {
-		listen.CloseAll(sockets)
 		return err
 	}
 	if metricsSocket != nil {
@@ -168,11 +168,9 @@ func (d *Daemon) run(ctx context.Context, cfg *config.Config, o Options, socket 
 	err = d.start(starting, cfg)
 	started()
 	if err != nil {
-		listen.CloseAll(sockets)
 		return err
 	}
 	if d.reloads, err = newReloads(ctx, o.Flags); err != nil {
-		listen.CloseAll(sockets)
 		d.Stop(ctx)
 		return err
 	}
@@ -201,7 +199,6 @@ func (d *Daemon) run(ctx context.Context, cfg *config.Config, o Options, socket 
 func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, sockets []net.Listener) error {
 	for i, e := range list {
 		if err := d.broker.Listen(e.Listener, sockets[i]); err != nil {
-			listen.CloseAll(sockets[i:])
 			return err
 		}
 		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.Passed != nil, "address", listen.ShownAddress(e.Listener, sockets[i]))

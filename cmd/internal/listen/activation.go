@@ -180,7 +180,7 @@ func OpenAll(list []Endpoint) (sockets []net.Listener, err error) {
 	return sockets, nil
 }
 
-// CloseAll closes sockets that were opened in vain.
+// CloseAll closes sockets; those that are closed already stay so.
 func CloseAll(sockets []net.Listener) {
 	for _, s := range sockets {
 		_ = s.Close()

@@ -75,26 +75,20 @@ func readSQLite(ctx context.Context, path string, data *xcauth.Data) error {
 
 // readTable reads a table. The table may be missing, and so may its columns except the key.
 func readTable(ctx context.Context, db *sql.DB, table string, data *xcauth.Data) error {
-	there, err := columnsOf(ctx, db, table)
-	if err != nil || len(there) == 0 {
-		return err
-	}
 	columns := xcauth.Columns(table)
-	if !slices.Contains(there, columns[0]) {
-		return fmt.Errorf("it has no column %s", columns[0])
+	rows, err := db.QueryContext(ctx, "SELECT * FROM "+table+" ORDER BY "+columns[0])
+	if err != nil && strings.Contains(err.Error(), "no such table") {
+		return nil
 	}
-	terms := slices.Clone(columns)
-	for i, c := range terms {
-		if !slices.Contains(there, c) {
-			terms[i] = "NULL"
-		}
-	}
-	rows, err := db.QueryContext(ctx, "SELECT "+strings.Join(terms, ", ")+" FROM "+table+" ORDER BY 1")
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	values, targets := make([]any, len(columns)), make([]any, len(columns))
+	found, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	values, targets := make([]any, len(found)), make([]any, len(found))
 	for i := range values {
 		targets[i] = &values[i]
 	}
@@ -102,30 +96,15 @@ func readTable(ctx context.Context, db *sql.DB, table string, data *xcauth.Data)
 		if err := rows.Scan(targets...); err != nil {
 			return err
 		}
-		row := make([]xcauth.Text, len(values))
-		for i, v := range values {
-			row[i] = asText(v)
+		row := make([]xcauth.Text, len(columns))
+		for i, c := range columns {
+			if at := slices.Index(found, c); at >= 0 {
+				row[i] = asText(values[at])
+			}
 		}
 		data.AddRow(table, row)
 	}
 	return rows.Err()
-}
-
-// columnsOf lists the columns of a table; none if there is no such table.
-func columnsOf(ctx context.Context, db *sql.DB, table string) (names []string, err error) {
-	rows, err := db.QueryContext(ctx, "SELECT name FROM pragma_table_info(?)", table)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, err
-		}
-		names = append(names, name)
-	}
-	return names, rows.Err()
 }
 
 // asText converts a value of SQLite, which may have any type in any column.

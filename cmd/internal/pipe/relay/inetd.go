@@ -28,13 +28,7 @@ const (
 // Listens reports whether a file is a socket that accepts connections: inetd's "wait" style. (In
 // the "nowait" style it is a connection, and read like a pipe.)
 func Listens(f *os.File) bool {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
-	found := false
-	err = raw.Control(func(fd uintptr) { found = systemd.Listening(int(fd)) == nil })
-	return err == nil && found
+	return withFD(f, systemd.Listening) == nil
 }
 
 // Serve relays all connections to a listening file, until there has been none for idle, or ctx

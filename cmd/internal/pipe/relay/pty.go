@@ -36,33 +36,33 @@ func (o Options) strictDeadline() Options {
 func OnTerminal(in, out *os.File) bool { return isTerminal(in) && isTerminal(out) }
 
 func isTerminal(f *os.File) bool {
+	return withFD(f, func(fd int) error {
+		_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		return err
+	}) == nil
+}
+
+// withFD calls do with the descriptor of a file. Unlike Fd it does not make the file block.
+func withFD(f *os.File, do func(fd int) error) (err error) {
 	raw, err := f.SyscallConn()
-	if err != nil {
-		return false
+	if err == nil {
+		failed := raw.Control(func(fd uintptr) { err = do(int(fd)) })
+		err = errors.Join(err, failed)
 	}
-	found := false
-	err = raw.Control(func(fd uintptr) {
-		_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
-		found = err == nil
-	})
-	return err == nil && found
+	return err
 }
 
 // WholeAnswers turns off the translation of LF to CRLF on a server's terminal. The kernel writes
 // CRLF in two pieces: a server that reads only the first would take the second for the answer to
 // its next question. A terminal with echo, on which a person types, is left alone.
 func WholeAnswers(out *os.File) {
-	raw, err := out.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		mode, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+	_ = withFD(out, func(fd int) error {
+		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if err != nil || mode.Lflag&unix.ECHO != 0 || mode.Oflag&unix.ONLCR == 0 {
-			return
+			return err
 		}
 		mode.Oflag &^= unix.ONLCR
-		_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, mode)
+		return unix.IoctlSetTermios(fd, unix.TCSETS, mode)
 	})
 }
 
@@ -93,20 +93,15 @@ func (a *Arrivals) Wait(timeout time.Duration) (ready bool, err error) {
 }
 
 func (a *Arrivals) poll(most time.Duration) (ready bool, err error) {
-	raw, err := a.in.SyscallConn()
-	if err != nil {
-		return false, err
-	}
-	failed := raw.Control(func(fd uintptr) {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		var n int
-		n, err = unix.Poll(fds, int(most.Milliseconds()))
+	err = withFD(a.in, func(fd int) error {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(most.Milliseconds()))
 		ready = n > 0
+		return err
 	})
 	if errors.Is(err, unix.EINTR) {
 		err = nil
 	}
-	return ready, errors.Join(err, failed)
+	return ready, err
 }
 
 // ptyInput is a terminal as the input of Run.

@@ -30,7 +30,8 @@ type Settings struct {
 	Broker        []string // the command that starts it
 }
 
-// Args returns the command line that Parse reads.
+// Args returns the command line that Parse reads. Newer flags come last: a postern-relay of an older
+// version understands those before them.
 func (s *Settings) Args() []string {
 	return append([]string{
 		"-log", s.Log, "-protocol", s.Protocol, "-socket", s.Socket, "-default-domain", s.DefaultDomain,
