@@ -29,7 +29,7 @@ line and a remedy. The exit status is 1 if there is an error.`,
 				return err
 			}
 			if problems.Failed() {
-				return &exitError{code: 1}
+				return exitStatus(1)
 			}
 			_, err := fmt.Fprintf(a.Out, "%s: ok: %d listeners, %d backends, %d domains\n",
 				file, len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))

@@ -76,7 +76,7 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		err = report.Write(a.Out, a.colours())
 	}
 	if err == nil && report.Exit != 0 {
-		err = &exitError{code: report.Exit}
+		err = exitStatus(report.Exit)
 	}
 	return err
 }
@@ -104,13 +104,9 @@ func parseKnown(as string) (doctor.KnownUser, error) {
 
 // examine reads the configuration that the flags name; cfg is nil if it has errors.
 func (a *app) examine() (cfg *config.Config, problems config.Problems, file string, err error) {
-	if a.Embedded {
+	if a.Embedded || a.DataDir != "" {
 		cfg, err = a.Load(nil)
 		return cfg, nil, "", err
-	}
-	if a.DataDir != "" {
-		_, err = a.Load(nil)
-		return nil, nil, "", err
 	}
 	if file, err = filepath.Abs(a.File); err != nil {
 		return nil, nil, "", err

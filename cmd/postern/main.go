@@ -26,20 +26,10 @@ func runAs(argv []string, std pipe.Stdio) int {
 	return run(argv[min(1, len(argv)):], std)
 }
 
-// exitError carries an exit status other than 1 through cobra.
-type exitError struct {
-	code int
-	err  error // nil: everything has been printed
-}
+// exitStatus ends a command that has printed everything with an exit status of its own.
+type exitStatus int
 
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // run carries out a command line and returns the exit status.
 func run(args []string, std pipe.Stdio) int {
@@ -49,12 +39,8 @@ func run(args []string, std pipe.Stdio) int {
 	if err == nil {
 		return 0
 	}
-	var exit *exitError
-	if errors.As(err, &exit) {
-		if exit.err != nil {
-			fmt.Fprintln(std.Err, "postern: "+exit.err.Error())
-		}
-		return exit.code
+	if exit, ok := errors.AsType[exitStatus](err); ok {
+		return int(exit)
 	}
 	fmt.Fprintln(std.Err, "postern: "+err.Error())
 	return failedExit(cmd)

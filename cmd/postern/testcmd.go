@@ -76,7 +76,7 @@ func (a *app) test(ctx context.Context, op auth.Operation, address string, direc
 	}
 	reply.Print(a.Out)
 	if reply.Exit != 0 {
-		return &exitError{code: reply.Exit}
+		return exitStatus(reply.Exit)
 	}
 	return nil
 }

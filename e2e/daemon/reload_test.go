@@ -185,7 +185,7 @@ domain "cloud.example" { backends = [backend.jsxc.cloud] }
 			case "config.hcl":
 				path = r.file
 			case "log":
-				path, says = filepath.Join(dir, "log"), "a FIFO that nobody reads"
+				path, says = filepath.Join(dir, "log"), "a FIFO without a reader"
 				harness.WriteFile(t, path, "")
 				r.write(harness.OneList + harness.UsersBase + "log { file = \"" + path + "\" }\n")
 			}

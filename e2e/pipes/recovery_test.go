@@ -266,5 +266,5 @@ func TestPipesMeetWithoutDataDirectory(t *testing.T) {
 	p := harness.Start(t, "pipe", "--protocol", "ejabberd", "--config", config)
 	p.Send(harness.Frame("auth:joe:dom.example:secret"))
 	p.Expect("\x00\x02\x00\x02")
-	p.Logged("belongs to somebody else")
+	p.Logged("belongs to another user")
 }

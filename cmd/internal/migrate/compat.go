@@ -132,11 +132,9 @@ func (c *compat) write(dataDir, text string) (*config.Config, error) {
 		return nil, err
 	}
 	file := filepath.Join(meeting, c.name+".hcl")
-	env := config.OSEnv()
-	env.Stat = nil // it will have a safe mode
-	cfg, problems := config.Parse(file, []byte(text), env)
-	if problems.Failed() {
-		return nil, fmt.Errorf("the settings make no valid configuration: %w", problems.Err())
+	cfg, err := parse(file, []byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("the settings make no valid configuration: %w", err)
 	}
 	c.flags.File = file
 	before, err := os.ReadFile(file)

@@ -61,10 +61,8 @@ func (c *compat) reload(meeting string) {
 
 // sameButLog reports whether a text is the same configuration except for the log.
 func sameButLog(file string, text []byte, cfg *config.Config) bool {
-	env := config.OSEnv()
-	env.Stat = nil
-	was, problems := config.Parse(file, text, env)
-	if problems.Failed() {
+	was, err := parse(file, text)
+	if err != nil {
 		return false
 	}
 	changes := config.Diff(was, cfg)

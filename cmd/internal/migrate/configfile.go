@@ -37,6 +37,21 @@ func writeConfig(out io.Writer, o ImportOptions, settings *xcauth.Options, data 
 	}
 	text, files := configText(file, o.Flags.DataDir, settings, data)
 	files = append(files, privateFile{file, []byte(text)})
+	cfg, err := parse(file, []byte(text), files...)
+	if err != nil {
+		return nil, fmt.Errorf("xcauth's settings make no valid configuration: %w", err)
+	}
+	for _, f := range files {
+		if err := f.write(out, o.DryRun); err != nil {
+			return nil, err
+		}
+	}
+	fmt.Fprintf(out, "domains: %d found, %d in the configuration\n", len(data.Domains), len(data.Domains))
+	return cfg, nil
+}
+
+// parse reads a configuration that is not written yet, with the files that it refers to.
+func parse(file string, text []byte, files ...privateFile) (*config.Config, error) {
 	env := config.OSEnv()
 	disk := env.ReadFile
 	env.ReadFile = func(name string) ([]byte, error) {
@@ -47,17 +62,11 @@ func writeConfig(out io.Writer, o ImportOptions, settings *xcauth.Options, data 
 		}
 		return disk(name)
 	}
-	env.Stat = nil // the files do not exist yet, and will have a safe mode
-	cfg, problems := config.Parse(file, []byte(text), env)
+	env.Stat = nil // the files will have a safe mode
+	cfg, problems := config.Parse(file, text, env)
 	if problems.Failed() {
-		return nil, fmt.Errorf("xcauth's settings make no valid configuration: %w", problems.Err())
+		return nil, problems.Err()
 	}
-	for _, f := range files {
-		if err := f.write(out, o.DryRun); err != nil {
-			return nil, err
-		}
-	}
-	fmt.Fprintf(out, "domains: %d found, %d in the configuration\n", len(data.Domains), len(data.Domains))
 	return cfg, nil
 }
 

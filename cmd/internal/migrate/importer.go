@@ -74,10 +74,10 @@ func Import(ctx context.Context, std pipe.Stdio, o ImportOptions) error {
 // xcauthSettings reads xcauth's configuration: a named file, or those of the default ones that
 // exist.
 func xcauthSettings(conf string) (*xcauth.Options, error) {
-	if conf != "" {
-		return xcauth.Parse(xcauth.Defaults(), []string{"--config-file=" + conf}, os.ReadFile)
+	if conf == "" {
+		return xcauth.Parse(xcauth.Defaults(), nil, os.ReadFile, xcauth.DefaultConfigs()...)
 	}
-	return xcauth.Parse(xcauth.Defaults(), nil, os.ReadFile, xcauth.DefaultConfigs()...)
+	return xcauth.Parse(xcauth.Defaults(), []string{"--config-file=" + conf}, os.ReadFile)
 }
 
 // batch is how many changes are written at once.
