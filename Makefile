@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := build
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X postern/internal/version.Version=$(VERSION)
 
 # The limit for the tests of one package. It ends a hang; a machine that is busy with other work
 # must not reach it.
@@ -71,7 +71,7 @@ fuzz: ## Fuzz every parser for FUZZTIME (30s); the committed seeds run with ever
 POSTERN_CHAOS ?= 10m
 .PHONY: chaos
 chaos: setup ## Inject faults of every kind into real processes for POSTERN_CHAOS (10m).
-	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./cmd/...
+	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./cmd/e2e/...
 
 # Packages set DESTDIR.
 PREFIX ?= /usr

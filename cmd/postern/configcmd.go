@@ -14,24 +14,24 @@ func newConfig(a *app) *cobra.Command {
 	}
 	return group(cmd, &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Say what is wrong in a configuration file, where, and how to mend it",
+		Short: "Report what is wrong in a configuration file, where, and how to correct it",
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
-line and the cure. The exit status is 1 if there is an error.`,
+line and a remedy. The exit status is 1 if there is an error.`,
 		Example: "  postern config check /etc/postern/config.hcl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			file := a.configFile
+			file := a.File
 			if len(args) == 1 {
 				file = args[0]
 			}
 			cfg, problems := config.Load(file)
-			if err := problems.Write(a.out); err != nil {
+			if err := problems.Write(a.Out); err != nil {
 				return err
 			}
 			if problems.Failed() {
-				return &exitError{code: 1}
+				return exitStatus(1)
 			}
-			_, err := fmt.Fprintf(a.out, "%s: ok: %d listeners, %d backends, %d domains\n",
+			_, err := fmt.Fprintf(a.Out, "%s: ok: %d listeners, %d backends, %d domains\n",
 				file, len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 			return err
 		},

@@ -11,17 +11,21 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/daemon"
+	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
 	"postern/internal/doctor"
 	"postern/internal/store"
+	"postern/internal/version"
 )
 
-// doctorPatience is how long a daemon may take to tell about itself.
-const doctorPatience = 5 * time.Second
+// infoTimeout is how long a daemon may take to describe itself.
+const infoTimeout = 5 * time.Second
 
-// doctorFailed is the exit status of a report with a failure, and of no report at all.
+// doctorFailed is the exit status of a report with a failure, and of a command without a report.
 const doctorFailed = 2
 
 // doctorOptions are the flags of `postern doctor`.
@@ -34,10 +38,10 @@ func newDoctor(a *app) *cobra.Command {
 	var o doctorOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look at every step between a login and its answer, and say what to mend",
-		Long: `Looks at the configuration, the files, the daemon, the listeners and every backend, and
-prints ok, a warning or a failure for each, with the cure. Run it as the user that postern
-runs as. A running daemon is only asked what it runs; no password of a user is sent.
+		Short: "Check every step between a login and its answer, and print how to correct faults",
+		Long: `Checks the configuration, the files, the daemon, the listeners and every backend, and prints
+ok, a warning or a failure for each, with a remedy. Run it as the user that postern runs as. A
+running daemon is only asked for its state; no password of a user is sent.
 
 The exit status is 0 if all is well, 1 if there are warnings and 2 if there is a failure.`,
 		Example: `  sudo -u postern postern doctor
@@ -45,7 +49,7 @@ The exit status is 0 if all is well, 1 if there are warnings and 2 if there is a
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&o.as, "as", "", "a `USER` or USER@DOMAIN who exists, to prove what needs one")
+	cmd.Flags().StringVar(&o.as, "as", "", "an existing `USER` or USER@DOMAIN, for the checks that need one")
 	cmd.Flags().StringVar(&o.ejabberd, "ejabberd", "", "ejabberd's configuration `FILE` (default /etc/ejabberd/ejabberd.yml, /opt/ejabberd/conf/ejabberd.yml)")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the report as JSON")
 	return cmd
@@ -61,30 +65,30 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		return err
 	}
 	env := doctorEnv()
-	s := doctor.Subject{Version: version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd}
+	s := doctor.Subject{Version: version.Version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd}
 	if cfg != nil {
-		s.StoreDir, s.Daemon = storeDir(cfg), askInfo(ctx, cfg)
+		s.StoreDir, s.Daemon = datadir.Store(cfg.DataDir), askInfo(ctx, cfg)
 	}
-	report := doctor.NewReport(version, time.Now(), doctor.Run(ctx, env.Chains(s)))
+	report := doctor.NewReport(version.Version, time.Now(), doctor.Run(ctx, env.Chains(s)))
 	if o.json {
-		err = a.print(report)
+		err = a.printJSON(report, nil)
 	} else {
-		err = report.Write(a.out, a.colours())
+		err = report.Write(a.Out, a.colours())
 	}
 	if err == nil && report.Exit != 0 {
-		err = &exitError{code: report.Exit}
+		err = exitStatus(report.Exit)
 	}
 	return err
 }
 
-// doctorEnv is this machine.
+// doctorEnv is the real machine, as opposed to those of tests.
 func doctorEnv() *doctor.Env {
 	env := doctor.OSEnv()
 	env.OpenDisk = store.CheckPebble
 	env.Connect = func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error) {
-		options := httpOptions(b)
+		options := daemon.HTTPOptions(b)
 		shape(&options)
-		return makeBackend(b, options, func(_ context.Context, run func()) error { run(); return nil })
+		return daemon.NewBackend(b, options, func(_ context.Context, run func()) error { run(); return nil })
 	}
 	return env
 }
@@ -98,32 +102,28 @@ func parseKnown(as string) (doctor.KnownUser, error) {
 	return doctor.KnownUser{User: id.User, Domain: id.Domain}, err
 }
 
-// examine reads the configuration that the flags name; cfg is nil if that cannot be used.
+// examine reads the configuration that the flags name; cfg is nil if it has errors.
 func (a *app) examine() (cfg *config.Config, problems config.Problems, file string, err error) {
-	if a.embedded {
-		cfg, err = a.load(nil)
+	if a.Embedded || a.DataDir != "" {
+		cfg, err = a.Load(nil)
 		return cfg, nil, "", err
 	}
-	if a.dataDir != "" {
-		_, err = a.load(nil)
-		return nil, nil, "", err
-	}
-	if file, err = filepath.Abs(a.configFile); err != nil {
+	if file, err = filepath.Abs(a.File); err != nil {
 		return nil, nil, "", err
 	}
 	cfg, problems = config.Load(file)
 	return cfg, problems, file, nil
 }
 
-// askInfo asks whoever owns the data directory what it is.
+// askInfo asks the owner of the data directory for its state.
 func askInfo(ctx context.Context, cfg *config.Config) *doctor.Daemon {
-	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
+	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 	defer cancel()
 	info := new(doctor.Info)
-	switch err := callControl(ctx, controlPath(cfg), "/v1/info", controlRequest{}, info); {
-	case errors.Is(err, errNoDaemon):
+	switch err := control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/info", control.Request{}, info); {
+	case errors.Is(err, control.ErrNoDaemon):
 		return &doctor.Daemon{}
-	case errors.Is(err, errUnknownCall):
+	case errors.Is(err, control.ErrUnknownCall):
 		return &doctor.Daemon{Err: doctor.ErrOldDaemon}
 	case err != nil:
 		return &doctor.Daemon{Err: err}
@@ -131,13 +131,13 @@ func askInfo(ctx context.Context, cfg *config.Config) *doctor.Daemon {
 	return &doctor.Daemon{Info: info}
 }
 
-// colours reports whether output is for a terminal that shall have them.
+// colours reports whether output goes to a terminal that shows colours.
 func (a *app) colours() bool {
 	_, none := os.LookupEnv("NO_COLOR")
-	return !none && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(a.out.Fd()))
+	return !none && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(a.Out.Fd()))
 }
 
-// failedExit is the exit status of a command that could not do its work.
+// failedExit returns the exit status of a command that failed.
 func failedExit(cmd *cobra.Command) int {
 	switch {
 	case isQuestion(cmd):

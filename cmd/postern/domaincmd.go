@@ -10,12 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/cmd/internal/admin"
+	"postern/cmd/internal/control"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/registry"
 )
 
-// domainFlags are what the commands of the registry take.
+// domainFlags are the flags of the registry's commands.
 type domainFlags struct {
 	backend, url, authDomain, contact string
 	secretFile, secretEnv             string
@@ -27,41 +29,30 @@ type domainFlags struct {
 
 func newDomain(a *app) *cobra.Command {
 	var f domainFlags
-	with := func(cmd *cobra.Command, do func(*cobra.Command, *config.Config, []string) error) *cobra.Command {
-		cmd.Example = "  postern domain " + exampleOf(cmd)
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load(nil)
-			if err != nil {
-				return err
-			}
-			return do(cmd, cfg, args)
-		}
-		return cmd
+	command := func(use, short, example string, args int, do func(context.Context, *config.Config, []string, domainFlags) error) *cobra.Command {
+		return a.command("postern domain", use, short, example, cobra.ExactArgs(args),
+			func(ctx context.Context, cfg *config.Config, args []string) error { return do(ctx, cfg, args, f) })
 	}
-	command := func(use, short string, args int, do func(context.Context, *config.Config, []string, domainFlags) error) *cobra.Command {
-		return with(&cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(args)},
-			func(cmd *cobra.Command, cfg *config.Config, args []string) error {
-				return do(cmd.Context(), cfg, args, f)
-			})
+	add := command("add DOMAIN", "Register a domain", "add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret", 1, a.domainAdd)
+	set := command("set DOMAIN", "Change what the flags name of a registered domain", "set example.org --contact admin@example.org", 1, nil)
+	set.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.withConfig(func(ctx context.Context, cfg *config.Config, args []string) error {
+			return a.domainSet(ctx, cfg, args, f, cmd.Flags().Changed)
+		})(cmd, args)
 	}
-	add := command("add DOMAIN", "Register a domain", 1, a.domainAdd)
-	set := with(&cobra.Command{Use: "set DOMAIN", Short: "Change what the flags name of a registered domain", Args: cobra.ExactArgs(1)},
-		func(cmd *cobra.Command, cfg *config.Config, args []string) error {
-			return a.domainSet(cmd, cfg, args, f)
-		})
-	list := command("list", "List all domains, and where each comes from", 0, a.domainList)
-	show := command("show DOMAIN", "Show a registered domain", 1, a.domainShow)
-	export := command("export", "Write the registered domains as a list", 0, a.domainExport)
+	list := command("list", "List all domains, and where each comes from", "list", 0, a.domainList)
+	show := command("show DOMAIN", "Show a registered domain", "show example.org", 1, a.domainShow)
+	export := command("export", "Write the registered domains as a list", "export --format json", 0, a.domainExport)
 	for _, cmd := range []*cobra.Command{add, set} {
 		flags := cmd.Flags()
 		flags.StringVar(&f.backend, "backend", registry.KindJSXC, "`KIND` of the backend: jsxc, json, nextcloud or users")
 		flags.StringVar(&f.url, "url", "", "`URL` of the backend")
 		flags.StringVar(&f.authDomain, "auth-domain", "", "the domain's `NAME` at the backend, if it is another there")
-		flags.StringVar(&f.contact, "contact", "", "whom to tell, a line of `TEXT`")
+		flags.StringVar(&f.contact, "contact", "", "the person responsible, a line of `TEXT`")
 		flags.StringVar(&f.secretFile, "secret-file", "", "`FILE` with the secret of a jsxc backend")
 		flags.StringVar(&f.secretEnv, "secret-env", "", "environment variable `NAME` with the secret")
 	}
-	set.Flags().BoolVar(&f.askSecret, "ask-secret", false, "ask for the secret, or read it from standard input")
+	set.Flags().BoolVar(&f.askSecret, "ask-secret", false, "prompt for the secret, or read it from standard input")
 	list.Flags().BoolVar(&f.json, "json", false, "write JSON")
 	list.Flags().StringVar(&f.source, "source", "", "only those of `SOURCE`: configuration or registry")
 	for _, cmd := range []*cobra.Command{show, export} {
@@ -71,28 +62,14 @@ func newDomain(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "domain",
 		Short: "Register domains that are not in the configuration",
-		Long: `A registered domain has a backend of its own and counts at once, without a reload. A domain
-block in the configuration wins over it, and it over domain "*". Works through the running
-daemon's control socket, and directly on the data directory when no daemon runs. Secrets come
-from a file, a variable or a prompt; they never stand on the command line.`,
+		Long: `A registered domain has a backend of its own and is served at once, without a reload. A domain
+block in the configuration takes precedence over it, and it over domain "*". Works through the
+running daemon's control socket, and directly on the data directory when no daemon runs. Secrets
+come from a file, a variable or a prompt; they are never on the command line.`,
 		Example: `  postern domain add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret
   postern domain list`,
-	}, add, set, command("remove DOMAIN", "Remove a registered domain", 1, a.domainRemove), list, show,
-		command("import FILE", "Register the domains of a list, TSV or JSON, all or none; - is standard input", 1, a.domainImport), export)
-}
-
-func exampleOf(cmd *cobra.Command) string {
-	switch cmd.Name() {
-	case "add":
-		return "add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret"
-	case "set":
-		return "set example.org --contact admin@example.org"
-	case "import":
-		return "import domains.tsv"
-	case "export":
-		return "export --format json"
-	}
-	return strings.Replace(cmd.Use, "DOMAIN", "example.org", 1)
+	}, add, set, command("remove DOMAIN", "Remove a registered domain", "remove example.org", 1, a.domainRemove), list, show,
+		command("import FILE", "Register the domains of a list, TSV or JSON, all or none; - is standard input", "import domains.tsv", 1, a.domainImport), export)
 }
 
 func parseDomain(text string) (string, error) {
@@ -103,11 +80,12 @@ func parseDomain(text string) (string, error) {
 	return domain, nil
 }
 
-// secret reads the secret that the flags name. ok is false if they name none.
-func (a *app) secret(f domainFlags) (secret auth.Secret, ok bool, err error) {
+// domainSecret reads the secret that the flags name or, if they name none and ask is set, prompts
+// for it. given is false if there is none.
+func (a *app) domainSecret(f domainFlags, domain string, ask bool) (secret auth.Secret, given bool, err error) {
 	switch {
 	case f.secretFile != "" && f.secretEnv != "":
-		return secret, false, errors.New("--secret-file and --secret-env go not together: give one")
+		return secret, false, errors.New("--secret-file and --secret-env are mutually exclusive: give one")
 	case f.secretFile != "":
 		file, err := os.Open(f.secretFile)
 		if err != nil {
@@ -123,6 +101,9 @@ func (a *app) secret(f domainFlags) (secret auth.Secret, ok bool, err error) {
 		}
 		secret, err = checkSecret(text)
 		return secret, err == nil, err
+	case ask:
+		secret, err = a.readSecret("API secret of "+domain, false)
+		return secret, err == nil, err
 	}
 	return secret, false, nil
 }
@@ -132,10 +113,7 @@ func (a *app) domainAdd(ctx context.Context, cfg *config.Config, args []string, 
 	if err != nil {
 		return err
 	}
-	secret, given, err := a.secret(f)
-	if err == nil && !given && f.backend == registry.KindJSXC {
-		secret, err = a.readSecret("API secret of "+domain, false)
-	}
+	secret, _, err := a.domainSecret(f, domain, f.backend == registry.KindJSXC)
 	if err != nil {
 		return err
 	}
@@ -143,33 +121,44 @@ func (a *app) domainAdd(ctx context.Context, cfg *config.Config, args []string, 
 	if err := record.Check(); err != nil {
 		return err
 	}
-	reply, err := registryCall(ctx, cfg, "/v1/domain/put", controlRequest{domainRequest: domainRequest{
+	return a.changeDomain(ctx, cfg, "registered", domain, "/v1/domain/put", control.Request{
 		Records: []registry.Entry{registry.Show(record, true)}, New: true,
-	}})
-	return a.domainDone(reply, "registered", domain, err)
+	})
 }
 
-// domainDone tells of a change, and whether it has an effect.
-func (a *app) domainDone(reply domainReply, done, domain string, err error) error {
-	if errors.Is(err, registry.ErrUnknown) || err != nil && strings.Contains(err.Error(), registry.ErrUnknown.Error()) {
-		err = fmt.Errorf("%w: `postern domain list` shows those there are", err)
-	}
+// changeDomain makes a call that changes a domain, and prints that it is done.
+func (a *app) changeDomain(ctx context.Context, cfg *config.Config, done, domain, path string, req control.Request) error {
+	reply, err := a.callDomain(ctx, cfg, domain, path, req)
 	if err != nil {
 		return err
 	}
-	if reply.shadowed(domain) {
-		fmt.Fprintf(a.err, "note: the configuration has a block for %s, which wins\n", domain)
-	}
-	_, err = fmt.Fprintf(a.out, "%s: %s\n", done, domain)
+	a.noteShadowed(reply, domain)
+	_, err = fmt.Fprintf(a.Out, "%s: %s\n", done, domain)
 	return err
 }
 
-func (a *app) domainSet(cmd *cobra.Command, cfg *config.Config, args []string, f domainFlags) error {
+func (a *app) callDomain(ctx context.Context, cfg *config.Config, domain, path string, req control.Request) (control.DomainReply, error) {
+	req.Domain = domain
+	reply, err := admin.Domains(ctx, cfg, path, req)
+	if err != nil && strings.Contains(err.Error(), registry.ErrUnknown.Error()) { // perhaps as a text, from the daemon
+		err = fmt.Errorf("%w: `postern domain list` shows those there are", err)
+	}
+	return reply, err
+}
+
+// noteShadowed warns that a registered domain has no effect.
+func (a *app) noteShadowed(reply control.DomainReply, domain string) {
+	if reply.Shadowed(domain) {
+		fmt.Fprintf(a.Err, "note: the configuration has a block for %s, which wins\n", domain)
+	}
+}
+
+func (a *app) domainSet(ctx context.Context, cfg *config.Config, args []string, f domainFlags, given func(flag string) bool) error {
 	domain, err := parseDomain(args[0])
 	if err != nil {
 		return err
 	}
-	var change domainChange
+	var change control.DomainChange
 	for name, to := range map[string]struct {
 		field **string
 		value *string
@@ -177,27 +166,22 @@ func (a *app) domainSet(cmd *cobra.Command, cfg *config.Config, args []string, f
 		"backend": {&change.Kind, &f.backend}, "url": {&change.URL, &f.url},
 		"auth-domain": {&change.AuthDomain, &f.authDomain}, "contact": {&change.Contact, &f.contact},
 	} {
-		if cmd.Flags().Changed(name) {
+		if given(name) {
 			*to.field = to.value
 		}
 	}
-	secret, given, err := a.secret(f)
-	if err == nil && !given && f.askSecret {
-		secret, err = a.readSecret("API secret of "+domain, false)
-		given = true
-	}
+	secret, found, err := a.domainSecret(f, domain, f.askSecret)
 	if err != nil {
 		return err
 	}
-	if given {
+	if found {
 		text := secret.Reveal()
 		change.Secret = &text
 	}
-	if change == (domainChange{}) {
+	if change == (control.DomainChange{}) {
 		return errors.New("nothing to change: name it with a flag, such as --url")
 	}
-	reply, err := registryCall(cmd.Context(), cfg, "/v1/domain/set", controlRequest{Domain: domain, domainRequest: domainRequest{Change: &change}})
-	return a.domainDone(reply, "changed", domain, err)
+	return a.changeDomain(ctx, cfg, "changed", domain, "/v1/domain/set", control.Request{Change: &change})
 }
 
 func (a *app) domainRemove(ctx context.Context, cfg *config.Config, args []string, _ domainFlags) error {
@@ -205,8 +189,20 @@ func (a *app) domainRemove(ctx context.Context, cfg *config.Config, args []strin
 	if err != nil {
 		return err
 	}
-	reply, err := registryCall(ctx, cfg, "/v1/domain/remove", controlRequest{Domain: domain})
-	return a.domainDone(reply, "removed", domain, err)
+	return a.changeDomain(ctx, cfg, "removed", domain, "/v1/domain/remove", control.Request{})
+}
+
+func (a *app) domainShow(ctx context.Context, cfg *config.Config, args []string, f domainFlags) error {
+	domain, err := parseDomain(args[0])
+	if err != nil {
+		return err
+	}
+	reply, err := a.callDomain(ctx, cfg, domain, "/v1/domain/show", control.Request{Secrets: f.showSecrets})
+	if err != nil {
+		return err
+	}
+	a.noteShadowed(reply, domain)
+	return a.printJSON(reply.Records[0], nil)
 }
 
 // listedDomain is a line of the list of all domains.
@@ -226,7 +222,7 @@ func (a *app) domainList(ctx context.Context, cfg *config.Config, _ []string, f 
 	if f.source != "" && f.source != "configuration" && f.source != "registry" {
 		return fmt.Errorf("unknown source %q: write configuration or registry", f.source)
 	}
-	all, err := listRegistered(ctx, cfg, false)
+	all, err := admin.ListDomains(ctx, cfg, false)
 	if err != nil {
 		return err
 	}
@@ -239,15 +235,15 @@ func (a *app) domainList(ctx context.Context, cfg *config.Config, _ []string, f 
 	for _, r := range all.Records {
 		if f.source != "configuration" {
 			list = append(list, listedDomain{
-				Domain: r.Domain, Source: "registry", Shadowed: all.shadowed(r.Domain), Backend: r.Kind, URL: r.URL,
+				Domain: r.Domain, Source: "registry", Shadowed: all.Shadowed(r.Domain), Backend: r.Kind, URL: r.URL,
 				AuthDomain: r.AuthDomain, Contact: r.Contact, First: r.First, Latest: r.Latest,
 			})
 		}
 	}
 	if f.json {
-		return a.print(list)
+		return a.printJSON(list, nil)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DOMAIN\tSOURCE\tBACKEND\tURL\tCONTACT")
 	for _, d := range list {
 		if d.Shadowed {
@@ -259,4 +255,61 @@ func (a *app) domainList(ctx context.Context, cfg *config.Config, _ []string, f 
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Domain, d.Source, d.Backend, d.URL, d.Contact)
 	}
 	return w.Flush()
+}
+
+func (a *app) domainImport(ctx context.Context, cfg *config.Config, args []string, _ domainFlags) error {
+	in := a.In
+	if args[0] != "-" {
+		file, err := os.Open(args[0])
+		if err != nil {
+			return fmt.Errorf("import: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	records, err := registry.Read(in)
+	if err != nil {
+		return fmt.Errorf("nothing was imported: %w", err)
+	}
+	var r control.Request
+	for _, record := range records {
+		r.Records = append(r.Records, registry.Show(record, true))
+	}
+	reply, err := admin.Domains(ctx, cfg, "/v1/domain/put", r)
+	if err != nil {
+		return fmt.Errorf("nothing was imported: %w", err)
+	}
+	for _, record := range records {
+		a.noteShadowed(reply, record.Domain)
+	}
+	_, err = fmt.Fprintf(a.Out, "imported: %d domains, %d of them new\n", reply.New+reply.Changed, reply.New)
+	return err
+}
+
+func (a *app) domainExport(ctx context.Context, cfg *config.Config, _ []string, f domainFlags) error {
+	write := registry.WriteTSV
+	switch f.format {
+	case "tsv":
+	case "json":
+		write = registry.WriteJSON
+	default:
+		return fmt.Errorf("unknown format %q: write tsv or json", f.format)
+	}
+	all, err := admin.ListDomains(ctx, cfg, f.showSecrets)
+	if err != nil {
+		return err
+	}
+	var records []registry.Record
+	for _, r := range all.Records {
+		record, err := r.Record()
+		if err != nil || r.Kind == "" {
+			fmt.Fprintf(a.Err, "note: the record of %s is unreadable and left out\n", r.Domain)
+			continue
+		}
+		records = append(records, record)
+	}
+	if !f.showSecrets {
+		fmt.Fprintln(a.Err, "note: secrets are left out; --show-secrets exports them too")
+	}
+	return write(a.Out, records, f.showSecrets)
 }

@@ -1,55 +1,47 @@
 // Command postern is one authentication broker behind XMPP and mail servers.
+//
+// This package is its command line: each file has one command, which parses its arguments, calls
+// a function of a package below cmd/internal, and prints the result.
 package main
 
 import (
 	"errors"
 	"fmt"
 	"os"
+
+	"postern/cmd/internal/migrate"
+	"postern/cmd/internal/pipe"
 )
 
 func main() {
 	tuneMalloc()
-	os.Exit(runAs(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr}))
+	os.Exit(runAs(os.Args, pipe.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }
 
-// runAs runs postern, or what it stands in for under the name that it was called by.
-func runAs(argv []string, io stdio) int {
-	if as := guise(argv); as != nil {
-		return as(&app{stdio: io}, argv[1:])
+// runAs runs postern, or the program that it replaces under the name by which it was called.
+func runAs(argv []string, std pipe.Stdio) int {
+	if as := migrate.Compat(argv); as != nil {
+		return as(std, argv[1:])
 	}
-	return run(argv[min(1, len(argv)):], io)
+	return run(argv[min(1, len(argv)):], std)
 }
 
-// exitError carries an exit status other than 1 through cobra.
-type exitError struct {
-	code int
-	err  error // nil: nothing more to say
-}
+// exitStatus ends a command that has printed everything with an exit status of its own.
+type exitStatus int
 
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-func (e *exitError) Unwrap() error { return e.err }
-
-// run is main with its surroundings passed in; it returns the exit status.
-func run(args []string, io stdio) int {
-	root := newRoot(io)
+// run carries out a command line and returns the exit status.
+func run(args []string, std pipe.Stdio) int {
+	root := newRoot(std)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
-	var exit *exitError
-	if errors.As(err, &exit) {
-		if exit.err != nil {
-			fmt.Fprintln(io.err, "postern: "+exit.err.Error())
-		}
-		return exit.code
+	if exit, ok := errors.AsType[exitStatus](err); ok {
+		return int(exit)
 	}
-	fmt.Fprintln(io.err, "postern: "+err.Error())
+	fmt.Fprintln(std.Err, "postern: "+err.Error())
 	return failedExit(cmd)
 }

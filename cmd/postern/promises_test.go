@@ -28,7 +28,7 @@ func TestPromisesAreLinked(t *testing.T) {
 			t.Errorf("promise %d has no test: %s", i+1, promise)
 		}
 		for _, l := range links {
-			if source := readText(filepath.Join(root, l[2])); !strings.Contains(source, "\nfunc "+l[1]+"(t *testing.T)") {
+			if source, _ := os.ReadFile(filepath.Join(root, l[2])); !strings.Contains(string(source), "\nfunc "+l[1]+"(t *testing.T)") {
 				t.Errorf("promise %d: there is no %s in %s", i+1, l[1], l[2])
 			}
 		}

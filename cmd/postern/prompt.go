@@ -16,15 +16,15 @@ import (
 // readSecret reads a password: from the terminal without echo, or the first line of what is
 // piped in. It never comes from the command line, where other users could read it.
 func (a *app) readSecret(what string, twice bool) (auth.Secret, error) {
-	if !term.IsTerminal(int(a.in.Fd())) {
-		return readLine(a.in)
+	if !term.IsTerminal(int(a.In.Fd())) {
+		return readLine(a.In)
 	}
-	first, err := a.ask(what + ": ")
+	first, err := a.prompt(what + ": ")
 	if err != nil {
 		return auth.Secret{}, err
 	}
 	if twice {
-		second, err := a.ask("again: ")
+		second, err := a.prompt("again: ")
 		if err != nil {
 			return auth.Secret{}, err
 		}
@@ -35,14 +35,14 @@ func (a *app) readSecret(what string, twice bool) (auth.Secret, error) {
 	return checkSecret(first)
 }
 
-func (a *app) ask(prompt string) (string, error) {
-	fmt.Fprint(a.err, prompt)
-	text, err := term.ReadPassword(int(a.in.Fd()))
-	fmt.Fprintln(a.err)
+func (a *app) prompt(text string) (string, error) {
+	fmt.Fprint(a.Err, text)
+	answer, err := term.ReadPassword(int(a.In.Fd()))
+	fmt.Fprintln(a.Err)
 	if err != nil {
 		return "", fmt.Errorf("read password: %w", err)
 	}
-	return string(text), nil
+	return string(answer), nil
 }
 
 func readLine(in *os.File) (auth.Secret, error) {
@@ -58,17 +58,4 @@ func checkSecret(text string) (auth.Secret, error) {
 		return auth.Secret{}, fmt.Errorf("that cannot be a password, give another one: %w", err)
 	}
 	return auth.NewSecret(text), nil
-}
-
-// parseAddress reads USER@DOMAIN, split at the last '@'.
-func parseAddress(text string) (auth.Identity, error) {
-	i := strings.LastIndexByte(text, '@')
-	if i < 0 {
-		return auth.Identity{}, fmt.Errorf("%q has no domain: write USER@DOMAIN", text)
-	}
-	id, err := auth.NewIdentity(text[:i], text[i+1:])
-	if err != nil {
-		return id, fmt.Errorf("%q is not an address: write USER@DOMAIN: %w", text, err)
-	}
-	return id, nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
 	"postern/internal/config"
 )
 
@@ -15,10 +17,10 @@ func newReload(a *app) *cobra.Command {
 		Use:   "reload",
 		Short: "Make the running daemon read its configuration again",
 		Long: `Has the same effect as SIGHUP to the daemon, and waits for it. The log file is opened
-anew. What did not change keeps
-running, with its connections and its memory; what is not valid, or cannot be had, such as
-an address in use, leaves the old configuration in force as a whole. The file itself and its
-env() values are read by the daemon, from where it was started with.
+again. What did not change keeps running, with its connections and its memory. If anything is
+not valid or fails, such as an address that is in use, the old configuration stays in force as
+a whole. The daemon reads the file and its env() values itself, with the environment that it
+was started with.
 
 The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
 		Example: `  postern reload
@@ -29,9 +31,9 @@ The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
 			if err != nil {
 				return err
 			}
-			var reply reloadReply
-			err = callControl(cmd.Context(), controlPath(&config.Config{DataDir: dir}), "/v1/reload", controlRequest{}, &reply)
-			if errors.Is(err, errNoDaemon) {
+			var reply control.ReloadReply
+			err = control.Call(cmd.Context(), datadir.Control(dir), "/v1/reload", control.Request{}, &reply)
+			if errors.Is(err, control.ErrNoDaemon) {
 				return fmt.Errorf("%w on %s: start it with `postern serve`, or restart it if data_dir was changed", err, dir)
 			}
 			if err != nil {
@@ -42,29 +44,29 @@ The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
 	}
 }
 
-// runningDir is the data directory of the daemon that is meant, also if its configuration is
-// not valid any more.
+// runningDir returns the data directory of the daemon, even if its configuration is not valid any
+// more.
 func (a *app) runningDir() (string, error) {
-	if !a.embedded && a.dataDir == "" {
-		if dir, ok := config.DataDir(a.configFile); ok {
+	if !a.Embedded && a.DataDir == "" {
+		if dir, ok := config.DataDir(a.File); ok {
 			return dir, nil
 		}
 	}
-	cfg, err := a.load(nil)
+	cfg, err := a.Load(nil)
 	if err != nil {
 		return "", err
 	}
 	return filepath.Clean(cfg.DataDir), nil
 }
 
-func (a *app) printReload(reply reloadReply) error {
+func (a *app) printReload(reply control.ReloadReply) error {
 	for _, w := range reply.Warnings {
-		if _, err := fmt.Fprintln(a.err, w); err != nil {
+		if _, err := fmt.Fprintln(a.Err, w); err != nil {
 			return err
 		}
 	}
 	for _, line := range append([]string{reply.Note}, reply.Changes...) {
-		if _, err := fmt.Fprintln(a.out, line); err != nil {
+		if _, err := fmt.Fprintln(a.Out, line); err != nil {
 			return err
 		}
 	}

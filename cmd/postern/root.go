@@ -1,34 +1,28 @@
 package main
 
 import (
-	"errors"
+	"context"
+	"encoding/json"
 	"fmt"
-	"io/fs"
-	"net"
-	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"postern/cmd/internal/configfile"
+	"postern/cmd/internal/pipe"
+	"postern/internal/auth"
 	"postern/internal/config"
 )
 
-// stdio is the process's surroundings, passed in so that tests can watch them.
-type stdio struct{ in, out, err *os.File }
-
-// app is what the commands share.
+// app is what the commands share: the standard streams and the flags of all commands.
 type app struct {
-	stdio
-	configFile string
-	embedded   bool
-	dataDir    string
-	again      bool // the configuration is read by a daemon that runs on it
+	pipe.Stdio
+	configfile.Flags
 }
 
 // newRoot builds the command line.
-func newRoot(io stdio) *cobra.Command {
-	a := &app{stdio: io}
+func newRoot(std pipe.Stdio) *cobra.Command {
+	a := &app{Stdio: std}
 	root := &cobra.Command{
 		Use:   "postern",
 		Short: "One authentication broker behind XMPP and mail servers",
@@ -49,13 +43,13 @@ own users file.`,
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	root.SetIn(io.in)
-	root.SetOut(io.out)
-	root.SetErr(io.err)
+	root.SetIn(std.In)
+	root.SetOut(std.Out)
+	root.SetErr(std.Err)
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.configFile, "config", config.DefaultPath, "configuration `FILE`")
-	flags.BoolVar(&a.embedded, "embedded", false, "use the built-in configuration: every protocol on loopback, passwords from the users file")
-	flags.StringVar(&a.dataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
+	flags.StringVar(&a.File, "config", config.DefaultPath, "configuration `FILE`")
+	flags.BoolVar(&a.Embedded, "embedded", false, "use the built-in configuration: every protocol on loopback, passwords from the users file")
+	flags.StringVar(&a.DataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newTest(a), newDoctor(a), newUser(a), newDomain(a), newToken(a), newCache(a),
 		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a),
@@ -63,12 +57,12 @@ own users file.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
 	})
-	explainArgs(root)
+	addUsage(root)
 	return root
 }
 
-// explainArgs lets every complaint about arguments show how the command is used.
-func explainArgs(cmd *cobra.Command) {
+// addUsage adds to errors about arguments how the command is used.
+func addUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
@@ -78,12 +72,12 @@ func explainArgs(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		explainArgs(sub)
+		addUsage(sub)
 	}
 }
 
-// group makes cmd a command that does nothing without one of its own. A word that is none of
-// them is an error: help and exit status 0 would tell a script that all went well.
+// group makes cmd a command that does nothing without a command of its own. Any other word is an
+// error: printing help with exit status 0 would look like success to a script.
 func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -103,75 +97,63 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return fmt.Errorf("unknown command %q: see `%s --help`", word, cmd.CommandPath())
 }
 
-// load reads the configuration that the flags name. Warnings are for warn, which may be nil.
-func (a *app) load(warn func(config.Problem)) (*config.Config, error) {
-	if !a.embedded && a.dataDir != "" {
-		return nil, errors.New("--data-dir goes with --embedded: set data_dir in the configuration file instead")
-	}
-	var cfg *config.Config
-	var problems config.Problems
-	if a.embedded {
-		dir := a.dataDir
-		if dir == "" {
-			dir = "postern-data"
-		}
-		cfg, problems = config.Default(dir)
-	} else {
-		if _, err := os.Stat(a.configFile); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no configuration %s: name one with --config FILE, or try the built-in one with --embedded", a.configFile)
-		}
-		read := config.Load
-		if a.again {
-			read = config.Reload
-		}
-		cfg, problems = read(a.configFile)
-	}
-	if problems.Failed() && a.embedded {
-		return nil, fmt.Errorf("the built-in configuration does not work with --data-dir %q: choose another one: %w", a.dataDir, problems.Err())
-	}
-	if problems.Failed() {
-		return nil, fmt.Errorf("the configuration is not valid; `postern config check %s` shows more: %w", a.configFile, problems.Err())
-	}
-	for _, p := range problems {
-		if warn != nil {
-			warn(p)
-		}
-	}
-	return cfg, nil
+// command makes a command that needs the configuration; path is that of its parent.
+func (a *app) command(path, use, short, example string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: args, Example: "  " + path + " " + example, RunE: a.withConfig(do)}
 }
 
-// storeDir is where the store lives.
-func storeDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "store") }
+// configFunc carries out a command with the configuration and the command's arguments.
+type configFunc = func(context.Context, *config.Config, []string) error
 
-// controlSocket is the file in a data directory on which its owner takes commands.
-const controlSocket = "control.sock"
+// withConfig makes the function of a command that needs the configuration.
+func (a *app) withConfig(do configFunc) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cfg, err := a.Load(nil)
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), cfg, args)
+	}
+}
 
-// controlPath is the control socket of a running daemon: in its data directory or, if nobody is
-// there, where one has taken it that cannot write there.
-func controlPath(cfg *config.Config) string {
-	own := filepath.Join(cfg.DataDir, controlSocket)
-	if someoneAt(own) {
-		return own
-	}
-	if service := filepath.Join(runtimeStandIn(runtimeDir, cfg), controlSocket); someoneAt(service) {
-		return service
-	}
-	if !errors.Is(unix.Access(cfg.DataDir, unix.W_OK), unix.EROFS) {
-		return own
-	}
-	dir, err := relayDir(cfg)
+// printJSON prints a value as JSON, unless err says that there is none.
+func (a *app) printJSON(v any, err error) error {
 	if err != nil {
-		return own
+		return err
 	}
-	return filepath.Join(dir, controlSocket)
+	enc := json.NewEncoder(a.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
-// someoneAt reports whether somebody may listen on a socket, whom perhaps we may not ask.
-func someoneAt(path string) bool {
-	c, err := net.DialTimeout("unix", path, dialPatience)
+// printForgotten prints what a command has removed, unless err says that it has not.
+func (a *app) printForgotten(what string, err error) error {
 	if err == nil {
-		_ = c.Close()
+		_, err = fmt.Fprintf(a.Out, "forgotten: %s\n", what)
 	}
-	return err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) &&
-		!errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EINVAL)
+	return err
+}
+
+// parseAddress reads USER@DOMAIN, split at the last '@'.
+func parseAddress(text string) (auth.Identity, error) {
+	i := strings.LastIndexByte(text, '@')
+	if i < 0 {
+		return auth.Identity{}, fmt.Errorf("%q has no domain: write USER@DOMAIN", text)
+	}
+	id, err := auth.NewIdentity(text[:i], text[i+1:])
+	if err != nil {
+		return id, fmt.Errorf("%q is not an address: write USER@DOMAIN: %w", text, err)
+	}
+	return id, nil
+}
+
+// parseScope reads USER@DOMAIN, or DOMAIN as an identity without a user.
+func parseScope(text string) (id auth.Identity, err error) {
+	if strings.Contains(text, "@") {
+		return parseAddress(text)
+	}
+	if id.Domain, err = auth.FoldDomain(text); err != nil {
+		return id, fmt.Errorf("%q is not a domain: write USER@DOMAIN or DOMAIN: %w", text, err)
+	}
+	return id, nil
 }

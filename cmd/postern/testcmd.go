@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"postern/cmd/internal/admin"
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
 	"postern/internal/config"
 )
@@ -17,11 +19,12 @@ func newTest(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test",
 		Short: "Ask one question and show each step of its way",
-		Long: `Asks the running daemon, or, when none runs, a broker of its own with the same
-configuration, as --direct always does: what differs between the two is in the daemon. A
-broker beside a running daemon knows nothing of its cache. The password is asked for, or read from standard input; it never stands on
-the command line. The exit status is 0 for yes, 1 for no and 75 for "cannot tell", which is
-also that of a question that could not be put.`,
+		Long: `Asks the running daemon or, when none runs, a broker of its own with the same configuration;
+--direct always uses the latter. If the two answer differently, the cause is in the daemon; but a
+broker beside a running daemon knows nothing of its cache. The password is prompted for, or read
+from standard input; it is never on the command line. The exit status is 0 for yes, 1 for no
+and 75 for "cannot tell" (temporary failure: the answer is not known right now), also if the
+question could not be asked.`,
 		Example: `  postern test auth alice@example.org
   postern test isuser alice@example.org && echo "there is an alice"`,
 	}
@@ -57,7 +60,7 @@ func (a *app) test(ctx context.Context, op auth.Operation, address string, direc
 	if err != nil {
 		return err
 	}
-	cfg, err := a.load(nil)
+	cfg, err := a.Load(nil)
 	if err != nil {
 		return err
 	}
@@ -71,49 +74,21 @@ func (a *app) test(ctx context.Context, op auth.Operation, address string, direc
 	if err != nil {
 		return err
 	}
-	a.printReply(reply)
+	reply.Print(a.Out)
 	if reply.Exit != 0 {
-		return &exitError{code: reply.Exit}
+		return exitStatus(reply.Exit)
 	}
 	return nil
 }
 
-// put asks the daemon, or a broker of our own if there is none or the daemon is to be left out.
-func (a *app) put(ctx context.Context, cfg *config.Config, req auth.Request, direct bool) (reply askReply, err error) {
-	if direct {
-		return askDirectly(ctx, cfg, req)
+// put asks the daemon, or a broker of its own.
+func (a *app) put(ctx context.Context, cfg *config.Config, req auth.Request, direct bool) (control.AskReply, error) {
+	if !direct {
+		reply, err := control.AskDaemon(ctx, datadir.Control(cfg.DataDir), req)
+		if !errors.Is(err, control.ErrNoDaemon) {
+			return reply, err
+		}
+		fmt.Fprintln(a.Err, "no daemon is running: asking directly")
 	}
-	err = callControl(ctx, controlPath(cfg), "/v1/ask", controlRequest{
-		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(),
-	}, &reply)
-	if errors.Is(err, errNoDaemon) {
-		fmt.Fprintln(a.err, "no daemon is running: asking directly")
-		return askDirectly(ctx, cfg, req)
-	}
-	return reply, err
-}
-
-// askDirectly starts a broker for one question.
-func askDirectly(ctx context.Context, cfg *config.Config, req auth.Request) (askReply, error) {
-	d, err := startDirect(cfg)
-	if err != nil {
-		return askReply{}, err
-	}
-	reply := askBroker(ctx, d.broker, req)
-	d.stop(ctx)
-	return reply, nil
-}
-
-func (a *app) printReply(r askReply) {
-	for _, s := range r.Steps {
-		fmt.Fprintf(a.out, "%10s  %-20s %s\n", s.At.Round(time.Microsecond), s.Stage, s.Note)
-	}
-	word := map[int]string{0: "yes", 1: "no"}[r.Exit]
-	if word == "" {
-		word = "cannot tell"
-	}
-	fmt.Fprintf(a.out, "%s: %s, from %s, in %s\n", word, r.Verdict, r.Source, r.Took.Round(time.Microsecond))
-	if r.Body != "" {
-		fmt.Fprintln(a.out, r.Body)
-	}
+	return admin.AskDirectly(ctx, cfg, req)
 }

@@ -19,7 +19,7 @@ func newToken(a *app) *cobra.Command {
 	}
 	var kind, ttl string
 	issue := &cobra.Command{
-		Use: "issue USER@DOMAIN", Short: "Make a token that logs a user in without a password",
+		Use: "issue USER@DOMAIN", Short: "Make a token with which a user can log in without the password",
 		Long: `Uses the secret of the domain's token block. A jsxc token may be used until it expires; a
 totp token once, within the next minute.`,
 		Example: `  postern token issue alice@example.org
@@ -30,8 +30,8 @@ totp token once, within the next minute.`,
 	issue.Flags().StringVar(&kind, "kind", "", "`KIND` of token: jsxc or totp (default: the one the domain has)")
 	issue.Flags().StringVar(&ttl, "ttl", "", "life of a jsxc token, as 10m or 1h (default: the configuration's)")
 	return group(cmd, issue, &cobra.Command{
-		Use: "inspect", Short: "Show what a token says, without checking it",
-		Long:    `Reads the token from standard input, or asks for it: a token is as good as a password.`,
+		Use: "inspect", Short: "Show the contents of a token, without verifying it",
+		Long:    `Reads the token from standard input, or prompts for it: a token must be kept as secret as a password.`,
 		Example: "  postern token issue alice@example.org | postern token inspect",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.inspect() },
@@ -43,13 +43,13 @@ func (a *app) issue(address, kind, ttl string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := a.load(nil)
+	cfg, err := a.Load(nil)
 	if err != nil {
 		return err
 	}
-	d, err := domainOf(cfg, id.Domain)
-	if err != nil {
-		return err
+	d := cfg.DomainFor(id.Domain)
+	if d == nil {
+		return fmt.Errorf("domain %q is not configured, and there is no fallback domain \"*\"", id.Domain)
 	}
 	if kind == "" && d.JSXC == nil && d.TOTP != nil {
 		kind = "totp"
@@ -70,24 +70,8 @@ func (a *app) issue(address, kind, ttl string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(a.out, text.Reveal())
+	_, err = fmt.Fprintln(a.Out, text.Reveal())
 	return err
-}
-
-func domainOf(cfg *config.Config, name string) (fallback config.Domain, err error) {
-	found := false
-	for _, d := range cfg.Domains {
-		switch d.Name {
-		case name:
-			return d, nil
-		case "*":
-			fallback, found = d, true
-		}
-	}
-	if !found {
-		return fallback, fmt.Errorf("domain %q is not configured, and there is no fallback domain \"*\"", name)
-	}
-	return fallback, nil
 }
 
 func issueJSXC(cfg *config.JSXCToken, id auth.Identity, ttl string) (auth.Secret, error) {
@@ -127,7 +111,7 @@ func (a *app) inspect() error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(a.out, "kind: totp\nnonce digits: %d\n", info.NonceDigits)
+		_, err = fmt.Fprintf(a.Out, "kind: totp\nnonce digits: %d\n", info.NonceDigits)
 		return err
 	}
 	info, err := token.InspectJSXC(text)
@@ -138,7 +122,7 @@ func (a *app) inspect() error {
 	if time.Now().After(info.Expires) {
 		state = "expired"
 	}
-	_, err = fmt.Fprintf(a.out, "kind: jsxc\nversion: %d\nkey id: %x\nexpires: %s (%s)\n",
+	_, err = fmt.Fprintf(a.Out, "kind: jsxc\nversion: %d\nkey id: %x\nexpires: %s (%s)\n",
 		info.Version, info.KeyID, info.Expires.UTC().Format(time.RFC3339), state)
 	return err
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
+	"postern/cmd/internal/admin"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
@@ -20,46 +20,34 @@ func newUser(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Manage the accounts of the users file",
-		Long: `The running daemon sees a change at the next question. Passwords are asked for, or read
-from standard input; they never stand on the command line.`,
+		Long: `A change takes effect at the next question to the running daemon. Passwords are prompted for, or read
+from standard input; they are never on the command line.`,
 		Example: `  postern user add alice@example.org
   postern user passwd alice@example.org < new-password`,
 	}
 	cmd.PersistentFlags().StringVar(&name, "backend", "", "`NAME` of the users backend, if there are several")
-	with := func(do func(context.Context, usersFile, []string) error) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, args []string) error {
-			file, err := a.usersFile(name)
+	command := func(use, short, example string, args int, do func(context.Context, usersFile, []string) error) *cobra.Command {
+		return a.command("postern user", use, short, example, cobra.ExactArgs(args), func(ctx context.Context, cfg *config.Config, args []string) error {
+			file, err := openUsersFile(cfg, name)
 			if err != nil {
 				return err
 			}
-			return do(cmd.Context(), file, args)
-		}
+			return do(ctx, file, args)
+		})
 	}
 	return group(cmd,
-		&cobra.Command{
-			Use: "add USER@DOMAIN", Short: "Add an account", Args: cobra.ExactArgs(1),
-			Example: "  postern user add alice@example.org",
-			RunE:    with(a.userAdd),
-		},
-		&cobra.Command{
-			Use: "passwd USER@DOMAIN", Short: "Change a password", Args: cobra.ExactArgs(1),
-			Example: "  postern user passwd alice@example.org",
-			RunE:    with(a.userPasswd),
-		},
-		&cobra.Command{
-			Use: "list", Short: "List the accounts", Args: cobra.NoArgs,
-			Example: "  postern user list",
-			RunE:    with(a.userList),
-		},
-		&cobra.Command{
-			Use: "remove USER@DOMAIN", Short: "Remove an account", Args: cobra.ExactArgs(1),
-			Example: "  postern user remove alice@example.org",
-			RunE:    with(a.userRemove),
-		},
+		command("add USER@DOMAIN", "Add an account", "add alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+			return a.setPassword(ctx, args[0], "added", file, file.Add)
+		}),
+		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+			return a.setPassword(ctx, args[0], "changed", file, file.Set)
+		}),
+		command("list", "List the accounts", "list", 0, a.userList),
+		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org", 1, a.userRemove),
 	)
 }
 
-// usersFile is the file of a users backend and the cost of new passwords in it.
+// usersFile is the file of a users backend, with the cost of new passwords.
 type usersFile struct {
 	*backend.UsersFile
 	path string
@@ -67,77 +55,8 @@ type usersFile struct {
 	cfg  *config.Config
 }
 
-// forget makes the cache forget a user whose account was changed: a password that is not
-// valid any more must not live on there.
-func (f usersFile) forget(ctx context.Context, id auth.Identity) error {
-	for _, d := range f.cfg.Domains {
-		if !slices.ContainsFunc(d.Backends, f.isFor) {
-			continue
-		}
-		cached := auth.Identity{User: id.User, Domain: d.Name}
-		switch {
-		case len(d.AuthDomains) > 0 && !slices.ContainsFunc(d.AuthDomains, func(name string) bool {
-			folded, err := auth.FoldDomain(name) // as the backend does
-			return err == nil && folded == id.Domain
-		}):
-			continue
-		case d.Name == "*" && len(d.AuthDomains) > 0:
-			// Any domain may be cached under this account; all of them ask again.
-			if err := forgetCached(ctx, f.cfg, auth.Identity{}); err != nil {
-				return err
-			}
-			continue
-		case d.Name == "*":
-			cached.Domain = id.Domain
-		case len(d.AuthDomains) == 0 && d.Name != id.Domain:
-			continue
-		}
-		if err := forgetCached(ctx, f.cfg, cached); err != nil {
-			return err
-		}
-	}
-	return f.forgetRegistered(ctx, id)
-}
-
-// forgetRegistered is forget for the registered domains on this file, which is theirs if it is
-// the one that a users backend has by default.
-func (f usersFile) forgetRegistered(ctx context.Context, id auth.Identity) error {
-	own, _ := f.cfg.Registered("", config.KindUsers, "", auth.Secret{}, "")
-	if own.Path != f.path {
-		return nil
-	}
-	all, err := listRegistered(ctx, f.cfg, false)
-	if err != nil {
-		return err
-	}
-	for _, r := range all.Records {
-		name := r.Domain
-		if r.AuthDomain != "" {
-			name, _ = auth.FoldDomain(r.AuthDomain)
-		}
-		if r.Kind != config.KindUsers || name != id.Domain || all.shadowed(r.Domain) {
-			continue
-		}
-		if err := forgetCached(ctx, f.cfg, auth.Identity{User: id.User, Domain: r.Domain}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isFor reports whether a backend answers from this file, under whatever name.
-func (f usersFile) isFor(ref config.BackendRef) bool {
-	return slices.ContainsFunc(f.cfg.Backends, func(b config.Backend) bool {
-		return b.BackendRef == ref && b.Kind == config.KindUsers && b.Path == f.path
-	})
-}
-
-// usersFile opens the file of the users backend that the flags name.
-func (a *app) usersFile(name string) (file usersFile, err error) {
-	cfg, err := a.load(nil)
-	if err != nil {
-		return file, err
-	}
+// openUsersFile opens the file of a users backend; an empty name stands for the only one.
+func openUsersFile(cfg *config.Config, name string) (file usersFile, err error) {
 	var found []config.Backend
 	for _, b := range cfg.Backends {
 		if b.Kind == "users" && (name == "" || b.Name == name) {
@@ -158,14 +77,6 @@ func (a *app) usersFile(name string) (file usersFile, err error) {
 		return file, err
 	}
 	return file, fmt.Errorf("the configuration has %d users backends: choose one with --backend NAME", len(found))
-}
-
-func (a *app) userAdd(ctx context.Context, file usersFile, args []string) error {
-	return a.setPassword(ctx, args[0], "added", file, file.Add)
-}
-
-func (a *app) userPasswd(ctx context.Context, file usersFile, args []string) error {
-	return a.setPassword(ctx, args[0], "changed", file, file.Set)
 }
 
 func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string) error) error {
@@ -193,7 +104,7 @@ func (a *app) userList(_ context.Context, file usersFile, _ []string) error {
 		return err
 	}
 	for _, id := range list {
-		if _, err := fmt.Fprintln(a.out, id); err != nil {
+		if _, err := fmt.Fprintln(a.Out, id); err != nil {
 			return err
 		}
 	}
@@ -222,11 +133,11 @@ func userCure(err error) error {
 	return err
 }
 
-// userDone tells of a change, and lets the cache forget what it knew.
+// userDone makes the cache forget what it knew of a changed account, and prints the change.
 func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth.Identity) error {
-	if err := file.forget(ctx, id); err != nil {
-		return fmt.Errorf("%s: %s; but the cache may know the old password until `postern cache forget` succeeds: %w", done, id, err)
+	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id); err != nil {
+		return fmt.Errorf("%s: %s; but the cache may accept the old password until `postern cache forget` succeeds: %w", done, id, err)
 	}
-	_, err := fmt.Fprintf(a.out, "%s: %s\n", done, id)
+	_, err := fmt.Fprintf(a.Out, "%s: %s\n", done, id)
 	return err
 }

@@ -250,6 +250,20 @@ func (c *Config) NeedsStore() bool {
 	})
 }
 
+// DomainFor returns the block that answers for a domain: its own, or else the one named "*"; nil
+// if there is neither.
+func (c *Config) DomainFor(name string) (found *Domain) {
+	for i := range c.Domains {
+		switch c.Domains[i].Name {
+		case name:
+			return &c.Domains[i]
+		case "*":
+			found = &c.Domains[i]
+		}
+	}
+	return found
+}
+
 // backend returns the backend of that name, or nil.
 func (c *Config) backend(ref BackendRef) *Backend {
 	for i := range c.Backends {

@@ -1,0 +1,69 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/daemon"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// CachedUser describes what the cache has of an account.
+func CachedUser(ctx context.Context, cfg *config.Config, id auth.Identity) (control.CachedUser, error) {
+	shown := control.DescribeUser(id, new(cache.User))
+	err := onStore(ctx, cfg, "/v1/cache/show", control.For(id), &shown, func(p *store.Pebble) error {
+		user := new(cache.User)
+		record, err := p.Get(cache.RecordKey(id))
+		if err == nil {
+			user, err = cache.Decode(record)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		shown = control.DescribeUser(id, user)
+		return nil
+	})
+	return shown, err
+}
+
+// CacheStats counts what the cache has, in memory and on disk.
+func CacheStats(ctx context.Context, cfg *config.Config) (control.CacheStats, error) {
+	stats := control.CacheStats{Disk: map[string]int{}}
+	err := onStore(ctx, cfg, "/v1/cache/stats", control.Request{}, &stats, func(p *store.Pebble) (err error) {
+		stats.DiskBytes = p.Size()
+		stats.Disk, err = control.CountRecords(p)
+		return err
+	})
+	return stats, err
+}
+
+// ForgetCached removes an account from the cache, a whole domain if id has no user, or everything
+// if it is zero.
+func ForgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) error {
+	path := "/v1/cache/forget"
+	if id == (auth.Identity{}) {
+		path = "/v1/cache/flush"
+	}
+	return onStore(ctx, cfg, path, control.For(id), &struct{}{}, func(p *store.Pebble) error {
+		switch {
+		case id == (auth.Identity{}):
+			return p.DeletePrefix([]byte(store.Credentials))
+		case id.User == "":
+			return p.DeletePrefix(cache.RecordPrefix(id.Domain))
+		}
+		return p.Apply([]store.Op{{Key: cache.RecordKey(id)}}, true)
+	})
+}
+
+// Forget removes all that is remembered of an account, or of a whole domain if id has no user.
+func Forget(ctx context.Context, cfg *config.Config, id auth.Identity) (n control.Forgotten, err error) {
+	err = onStore(ctx, cfg, "/v1/forget", control.For(id), &n, func(p *store.Pebble) (err error) {
+		n, err = daemon.ForgetStored(p, id)
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,115 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/registry"
+	"postern/internal/store"
+)
+
+// ErrNotKept means that no daemon would see a domain that was registered now.
+var ErrNotKept = errors.New("nothing is kept on disk by this configuration, so a daemon would not see registered domains: add a registry {} block")
+
+// Domains makes a call of the registry (/v1/domain/...) or carries it out on the store.
+func Domains(ctx context.Context, cfg *config.Config, path string, r control.Request) (reply control.DomainReply, err error) {
+	err = control.Call(ctx, datadir.Control(cfg.DataDir), path, r, &reply)
+	if !errors.Is(err, control.ErrNoDaemon) {
+		return reply, err
+	}
+	reply.Configured = control.ConfiguredDomains(cfg)
+	switch view := control.IsView(path); {
+	case view && absent(datadir.Store(cfg.DataDir)):
+		if path == "/v1/domain/show" {
+			return reply, fmt.Errorf("%s: %w", r.Domain, registry.ErrUnknown)
+		}
+		return reply, nil
+	case !view && !cfg.NeedsStore():
+		return reply, ErrNotKept
+	}
+	err = withStore(ctx, cfg, path, r, &reply, func(p *store.Pebble) error {
+		return control.OnRegistry(registry.New(p), path, r, &reply)
+	})
+	return reply, err
+}
+
+// ListDomains lists the registered domains and those of the configuration.
+func ListDomains(ctx context.Context, cfg *config.Config, secrets bool) (list control.DomainReply, err error) {
+	r := control.Request{Secrets: secrets}
+	for {
+		page, err := Domains(ctx, cfg, "/v1/domain/list", r)
+		if err != nil {
+			return list, err
+		}
+		list.Configured = page.Configured
+		list.Records = append(list.Records, page.Records...)
+		if !r.NextPage(list.Records, len(page.Records)) {
+			return list, nil
+		}
+	}
+}
+
+// ForgetAccount removes from the cache what it has of an account of a users file, under all names
+// by which domains know it: a password that was changed must not stay valid there.
+func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth.Identity) error {
+	uses := func(ref config.BackendRef) bool { // whatever the backend's name is
+		return slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool {
+			return b.BackendRef == ref && b.Kind == config.KindUsers && b.Path == path
+		})
+	}
+	for _, d := range cfg.Domains {
+		if !slices.ContainsFunc(d.Backends, uses) {
+			continue
+		}
+		cached := auth.Identity{User: id.User, Domain: d.Name}
+		switch {
+		case len(d.AuthDomains) > 0 && !slices.ContainsFunc(d.AuthDomains, func(name string) bool {
+			folded, err := auth.FoldDomain(name) // as the backend does
+			return err == nil && folded == id.Domain
+		}):
+			continue
+		case d.Name == "*" && len(d.AuthDomains) > 0:
+			cached = auth.Identity{} // any domain may be cached under this account: forget all
+		case d.Name == "*":
+			cached.Domain = id.Domain
+		case len(d.AuthDomains) == 0 && d.Name != id.Domain:
+			continue
+		}
+		if err := ForgetCached(ctx, cfg, cached); err != nil {
+			return err
+		}
+	}
+	return forgetRegistered(ctx, cfg, path, id)
+}
+
+// forgetRegistered is ForgetAccount for registered domains. They use the users file that a users
+// backend has by default.
+func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id auth.Identity) error {
+	own, _ := cfg.Registered("", config.KindUsers, "", auth.Secret{}, "")
+	if own.Path != path {
+		return nil
+	}
+	all, err := ListDomains(ctx, cfg, false)
+	if err != nil {
+		return err
+	}
+	for _, r := range all.Records {
+		name := r.Domain
+		if r.AuthDomain != "" {
+			name, _ = auth.FoldDomain(r.AuthDomain)
+		}
+		if r.Kind != config.KindUsers || name != id.Domain || all.Shadowed(r.Domain) {
+			continue
+		}
+		if err := ForgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+// Package configfile reads the configuration that the command line names: a file, or the built-in
+// configuration of --embedded. A daemon that pipes start is given the same flags.
+package configfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"postern/internal/config"
+)
+
+// Flags name a configuration.
+type Flags struct {
+	File     string // --config
+	Embedded bool   // --embedded: the built-in configuration
+	DataDir  string // --data-dir of the built-in configuration; empty: the default
+}
+
+// Load reads the configuration. Each warning is passed to warn, which may be nil.
+func (f Flags) Load(warn func(config.Problem)) (*config.Config, error) {
+	return f.load(config.Load, warn)
+}
+
+// Reload is Load for a daemon that runs on an older state of the configuration already.
+func (f Flags) Reload(warn func(config.Problem)) (*config.Config, error) {
+	return f.load(config.Reload, warn)
+}
+
+func (f Flags) load(read func(string) (*config.Config, config.Problems), warn func(config.Problem)) (*config.Config, error) {
+	if !f.Embedded && f.DataDir != "" {
+		return nil, errors.New("--data-dir goes with --embedded: set data_dir in the configuration file instead")
+	}
+	var cfg *config.Config
+	var problems config.Problems
+	if f.Embedded {
+		dir := f.DataDir
+		if dir == "" {
+			dir = "postern-data"
+		}
+		cfg, problems = config.Default(dir)
+	} else {
+		if _, err := os.Stat(f.File); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no configuration %s: name one with --config FILE, or try the built-in one with --embedded", f.File)
+		}
+		cfg, problems = read(f.File)
+	}
+	if problems.Failed() && f.Embedded {
+		return nil, fmt.Errorf("the built-in configuration does not work with --data-dir %q: choose another one: %w", f.DataDir, problems.Err())
+	}
+	if problems.Failed() {
+		return nil, fmt.Errorf("the configuration is not valid; `postern config check %s` shows more: %w", f.File, problems.Err())
+	}
+	for _, p := range problems {
+		if warn != nil {
+			warn(p)
+		}
+	}
+	return cfg, nil
+}
+
+// Absolute returns the same flags for a process with another working directory. dataDir is that
+// of the configuration they name.
+func (f Flags) Absolute(dataDir string) (Flags, error) {
+	if f.Embedded {
+		return Flags{Embedded: true, DataDir: dataDir}, nil
+	}
+	file, err := filepath.Abs(f.File)
+	if err != nil {
+		return f, fmt.Errorf("configuration: %w", err)
+	}
+	return Flags{File: file}, nil
+}
+
+// Args are the flags on a command line of postern.
+func (f Flags) Args() []string {
+	if f.Embedded {
+		return []string{"--embedded", "--data-dir", f.DataDir}
+	}
+	return []string{"--config", f.File}
+}

@@ -1,0 +1,44 @@
+package daemon
+
+import (
+	"fmt"
+
+	"postern/internal/backend"
+	"postern/internal/config"
+	"postern/internal/version"
+)
+
+// newBackend makes the backend of a configuration block.
+func newBackend(b config.Backend, hashing backend.Hashing) (backend.Backend, error) {
+	return NewBackend(b, HTTPOptions(b), hashing)
+}
+
+// NewBackend makes the backend of a configuration block. o is used by backends that speak HTTP.
+func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing) (backend.Backend, error) {
+	switch b.Kind {
+	case config.KindNextcloud:
+		return backend.NewNextcloud(backend.NextcloudOptions{
+			HTTPOptions: o, AdminUser: b.AdminUser, AdminPassword: b.AdminPassword,
+			AcceptOtherID: b.AcceptOtherID, MaxDelay: b.MaxDelay, MaxMembers: b.MaxMembers,
+		})
+	case "jsxc":
+		return backend.NewJSXC(o, b.Secret)
+	case "json":
+		return backend.NewJSON(o)
+	case "users":
+		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost}, hashing)
+	}
+	return nil, fmt.Errorf("unknown kind of backend %q", b.Kind)
+}
+
+// HTTPOptions returns the options of a backend block that speaks HTTP.
+func HTTPOptions(b config.Backend) backend.HTTPOptions {
+	o := backend.HTTPOptions{
+		URL: b.URL, CAFile: b.CAFile, UserAgent: b.UserAgent, ConnectTimeout: b.ConnectTimeout,
+		Timeout: b.Timeout, MaxResponse: b.MaxResponse, Connections: b.Slots,
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = version.UserAgent()
+	}
+	return o
+}

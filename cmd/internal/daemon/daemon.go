@@ -1,0 +1,206 @@
+// Package daemon is the process that owns a data directory: it reads the configuration, opens
+// listeners and store, runs a broker (package actors) on them, and serves the control socket, the
+// socket of pipes and the metrics, until a signal ends it. See Run.
+//
+// The same process in a smaller form is the broker of pipes, which `postern pipe` starts where no
+// daemon runs. It serves the relays of pipes only, ends after the last of them, and ends at once
+// when a daemon wants to take its place.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"postern/actors"
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
+	"postern/cmd/internal/metrics"
+	"postern/cmd/internal/systemd"
+	"postern/internal/config"
+	"postern/internal/logfile"
+	"postern/internal/store"
+)
+
+// Daemon is a broker with its store and, if Run made it, all else that a daemon has.
+type Daemon struct {
+	log       *slog.Logger
+	broker    *actors.Broker
+	store     atomic.Pointer[store.Pebble] // nil if it could not be opened, or no domain needs it
+	storeFail atomic.Pointer[string]       // why the store could not be opened; nil if it could
+
+	// What follows is not used by Start, and by Run from one goroutine or under reloads.mu.
+
+	cfg      *config.Config // in force, with the listeners that are served
+	sink     *logfile.Sink
+	reloads  *reloads
+	metrics  *metrics.Server
+	yield    func()            // ends a broker of pipes; nil for a daemon
+	notify   *systemd.Notifier // nil for a broker of pipes
+	passed   []*systemd.Socket // by systemd
+	unserved atomic.Int64      // number of these that are not served
+}
+
+// Start starts a broker without listeners, for the questions of a command. It goes without the
+// store if another process uses that now.
+func Start(cfg *config.Config) (*Daemon, error) {
+	d := &Daemon{log: slog.New(slog.DiscardHandler)}
+	// A daemon that starts now waits for the lock, until the files made here have their owner.
+	if lock, err := datadir.TryLock(cfg.DataDir); err == nil {
+		d.store.Store(d.openStore(cfg, store.OpenPebble))
+		_ = lock.Close()
+	}
+	if err := d.startBroker(cfg); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Broker returns the running broker.
+func (d *Daemon) Broker() *actors.Broker { return d.broker }
+
+// Store returns the open store, or nil.
+func (d *Daemon) Store() *store.Pebble { return d.store.Load() }
+
+// StoreFailed returns why there is no store, or why it has stopped working; "" if nothing is wrong.
+func (d *Daemon) StoreFailed() string {
+	if p := d.store.Load(); p != nil {
+		return p.Failed()
+	}
+	if why := d.storeFail.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
+// Yield ends a broker of pipes, in favour of the daemon that asked for it. A daemon stays, and
+// returns false.
+func (d *Daemon) Yield() bool {
+	if d.yield == nil {
+		return false
+	}
+	d.yield()
+	return true
+}
+
+// start opens the store and starts the broker. A store that cannot be opened is not fatal: the
+// cache then lives in memory only. A store that a command is using is waited for, until ctx ends
+// at most.
+func (d *Daemon) start(ctx context.Context, cfg *config.Config) error {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		d.withoutStore("data directory cannot be made; nothing will be kept on disk", err)
+	} else {
+		d.store.Store(d.openStore(cfg, waitForStore(ctx)))
+	}
+	if d.store.Load() == nil {
+		if err := store.MarkIncomplete(datadir.Store(cfg.DataDir)); err != nil {
+			d.log.Error("store", "err", err)
+		}
+	}
+	return d.startBroker(cfg)
+}
+
+// startBroker starts the broker, with the store if that is open.
+func (d *Daemon) startBroker(cfg *config.Config) error {
+	d.cfg = cfg
+	options := actors.Options{Config: cfg, Backend: newBackend, Log: d.log}
+	if p := d.store.Load(); p != nil {
+		options.Store = p
+	}
+	var err error
+	if d.broker, err = actors.Start(options); err != nil {
+		d.closeStore()
+		return err
+	}
+	return nil
+}
+
+// Times of the wait for a store.
+const (
+	storeWait = control.AskTimeout + 5*time.Second // longer than a command uses it for one question
+	storePoll = 50 * time.Millisecond
+)
+
+// opener is store.OpenPebble, or waits until that succeeds.
+type opener = func(dir string, log *slog.Logger) (*store.Pebble, error)
+
+// waitForStore returns an opener that waits, if another process has the store, for it to end.
+func waitForStore(ctx context.Context) opener {
+	return func(dir string, log *slog.Logger) (*store.Pebble, error) {
+		ctx, cancel := context.WithTimeout(ctx, storeWait)
+		defer cancel()
+		for first := true; ; first = false {
+			p, err := store.OpenPebble(dir, log)
+			if !errors.Is(err, store.ErrLocked) || ctx.Err() != nil {
+				return p, err
+			}
+			if first {
+				log.Warn("another process has the store: waiting for its end", "at_most", storeWait)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(storePoll):
+			}
+		}
+	}
+}
+
+// openStore opens the store if a domain needs one and it is not open. It returns nil otherwise,
+// and if it cannot be opened, which is not fatal.
+func (d *Daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
+	if d.store.Load() != nil || !cfg.NeedsStore() {
+		return nil
+	}
+	p, err := open(datadir.Store(cfg.DataDir), d.log)
+	if err != nil {
+		d.withoutStore("cache works from memory only, and registered domains are not known, until postern is restarted", err)
+		return nil
+	}
+	d.storeFail.Store(nil)
+	d.giveToOwner(cfg)
+	return p
+}
+
+// withoutStore logs the consequence of a store that cannot be opened, and keeps the reason for
+// StoreFailed.
+func (d *Daemon) withoutStore(consequence string, err error) {
+	d.log.Error(consequence, "err", err)
+	why := err.Error()
+	d.storeFail.Store(&why)
+}
+
+// Stop waits until the requests in flight are answered, for drain_timeout at most, and ends
+// everything.
+func (d *Daemon) Stop(ctx context.Context) {
+	d.reloads.close()
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.DrainTimeout)
+	defer cancel()
+	begun := time.Now()
+	clean := d.broker.Drain(ctx)
+	d.broker.Stop()
+	d.closeStore()
+	d.log.Info("stopped", "clean", clean, "took", time.Since(begun).Round(time.Millisecond))
+}
+
+func (d *Daemon) closeStore() {
+	p := d.store.Load()
+	if p == nil {
+		return
+	}
+	if err := p.Close(); err != nil {
+		d.log.Error("store could not be closed", "err", err)
+	}
+	d.giveToOwner(d.cfg)
+}
+
+// giveToOwner gives the store to the data directory's owner, if this process is root. It is done
+// after opening and after closing: if this process is killed, another daemon only has to read the
+// files that were there when it opened the store.
+func (d *Daemon) giveToOwner(cfg *config.Config) {
+	if err := datadir.GiveToOwner(cfg.DataDir); err != nil {
+		d.log.Error("store could not be given to the data directory's owner", "err", err)
+	}
+}

@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"postern/actors"
+	"postern/cmd/internal/control"
+	"postern/internal/auth"
+	"postern/internal/cache"
+	"postern/internal/roster"
+	"postern/internal/store"
+)
+
+// ForgetStored removes what a store holds of an account, or of a whole domain if id has no user,
+// and counts it. It is for a store that no broker uses, or one whose broker has forgotten id.
+func ForgetStored(s store.Store, id auth.Identity) (n control.Forgotten, err error) {
+	if n.Tokens, err = countKeys(s, []byte(store.Nonces)); err != nil {
+		return n, err
+	}
+	ops, erased, err := roster.Erase(s, id)
+	if err == nil && len(ops) > 0 {
+		err = s.Apply(ops, true)
+	}
+	if n.Roster = erased; err != nil {
+		return n, err
+	}
+	if id.User == "" {
+		return n, errors.Join(countUsers(s, id.Domain, &n), s.DeletePrefix(cache.RecordPrefix(id.Domain)))
+	}
+	key := cache.RecordKey(id)
+	record, err := s.Get(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return n, nil
+	}
+	if err == nil {
+		countUser(record, &n)
+		err = s.Apply([]store.Op{{Key: key}}, true)
+	}
+	return n, err
+}
+
+// countUsers counts the records of a domain.
+func countUsers(s store.Store, domain string, n *control.Forgotten) error {
+	return s.Scan(cache.RecordPrefix(domain), func(_, record []byte) bool {
+		countUser(record, n)
+		return true
+	})
+}
+
+func countUser(record []byte, n *control.Forgotten) {
+	if user, err := cache.Decode(record); err == nil {
+		add(n, user)
+	}
+}
+
+// add counts an account's record.
+func add(n *control.Forgotten, u *cache.User) {
+	n.Users++
+	n.Passwords += len(u.Verifiers)
+	n.Refusals += len(u.Refusals)
+	n.Exists = n.Exists || u.Exists.Known
+}
+
+func countKeys(s store.Store, prefix []byte) (n int, err error) {
+	err = s.Scan(prefix, func([]byte, []byte) bool {
+		n++
+		return true
+	})
+	return n, err
+}
+
+// Forget removes all that is remembered of an account, or of a whole domain if id has no user, in
+// memory and on disk. What is on disk of a domain that is not configured any more is removed, too.
+func (d *Daemon) Forget(ctx context.Context, id auth.Identity) (n control.Forgotten, err error) {
+	if id.User != "" {
+		n, err = d.forgetUser(ctx, id)
+	} else {
+		n, err = d.forgetDomain(ctx, id.Domain)
+	}
+	if err != nil && !errors.Is(err, actors.ErrUnknownDomain) {
+		return n, err
+	}
+	disk := d.store.Load()
+	if disk == nil {
+		return n, nil
+	}
+	err = d.broker.QuietRosters(ctx, func() error {
+		left, err := ForgetStored(disk, id)
+		if left.Counted = n.Counted; n.Users == 0 {
+			n = left
+		}
+		n.Tokens, n.Roster = left.Tokens, left.Roster
+		return err
+	})
+	return n, err
+}
+
+// forgetUser forgets an account of a configured domain.
+func (d *Daemon) forgetUser(ctx context.Context, id auth.Identity) (n control.Forgotten, err error) {
+	user, err := d.broker.CachedUser(ctx, id)
+	if err != nil {
+		return n, err
+	}
+	if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known {
+		add(&n, &user)
+	}
+	limited, err := d.broker.UserLimit(ctx, id)
+	n.Counted = limited.Refusals
+	return n, errors.Join(err, d.broker.ForgetUserLimit(ctx, id), d.broker.ForgetUser(ctx, id))
+}
+
+// forgetDomain forgets the accounts of a configured domain. It counts those on disk, or those in
+// memory if there are more.
+func (d *Daemon) forgetDomain(ctx context.Context, name string) (n control.Forgotten, err error) {
+	if disk := d.store.Load(); disk != nil {
+		if err := countUsers(disk, name, &n); err != nil {
+			return n, err
+		}
+	}
+	shards, err := d.broker.CacheStats(ctx)
+	if err != nil {
+		return n, err
+	}
+	n.Users = max(n.Users, shards[name].Users)
+	return n, d.broker.ForgetDomain(ctx, name)
+}

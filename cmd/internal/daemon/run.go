@@ -1,0 +1,348 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"postern/cmd/internal/configfile"
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
+	"postern/cmd/internal/listen"
+	"postern/cmd/internal/metrics"
+	"postern/cmd/internal/systemd"
+	"postern/internal/config"
+	"postern/internal/logfile"
+	"postern/internal/version"
+	"postern/wire"
+)
+
+// Options shape a daemon.
+type Options struct {
+	Flags     configfile.Flags
+	Log       io.Writer                                   // the log, if the configuration names no file
+	Listening func(context.Context, *config.Config) error // called when all listeners are open; may be nil
+
+	// Of the broker of pipes.
+
+	ForPipes bool   // serve pipes only, and end after the last of them
+	PipeDir  string // where pipes meet; empty: in the data directory
+	LockFD   int    // descriptor of the lock of that directory, which is held already; or 0
+}
+
+// Args is the command line, without the program, that starts a broker of pipes.
+func (o Options) Args() []string {
+	args := []string{"serve", "--for-relays", "--lock-fd", fmt.Sprint(o.LockFD)}
+	if o.PipeDir != "" {
+		args = append(args, "--relay-dir", o.PipeDir)
+	}
+	return append(args, o.Flags.Args()...)
+}
+
+// Run is the life of a daemon. It returns when a signal has ended it, and all requests in flight
+// are answered or drain_timeout is over.
+func Run(ctx context.Context, o Options) error {
+	var warnings []config.Problem
+	cfg, err := o.Flags.Load(func(p config.Problem) { warnings = append(warnings, p) })
+	if err != nil {
+		return err
+	}
+	if cfg.Log.File != "" { // which may be in the data directory
+		_ = os.MkdirAll(cfg.DataDir, 0o700)
+	}
+	log, sink, err := logfile.New(logfile.Config(cfg.Log), o.Log)
+	defer sink.Close()
+	if err != nil && !o.ForPipes {
+		return err
+	}
+	if err != nil { // logins matter more than the log
+		log.Error("the log stands here instead", "err", err)
+	}
+	for _, w := range warnings {
+		log.Warn("configuration", "warning", w.String())
+	}
+	// From here on no signal is missed.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	hups := make(chan os.Signal, 1) // several during one reload cause one more
+	signal.Notify(hups, syscall.SIGHUP)
+	defer close(hups)
+	defer signal.Stop(hups)
+	signal.Ignore(syscall.SIGPIPE) // a write to a closed connection is an error, not the end of the process
+
+	d := &Daemon{log: log, sink: sink}
+	lock, err := d.lock(ctx, cfg, &o)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	socket, err := openControl(o.PipeDir)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	if o.ForPipes {
+		ctx, d.yield = context.WithCancel(ctx)
+		defer d.yield()
+	} else {
+		d.notify = systemd.NewNotifier(log)
+		d.takeSockets()
+	}
+	return d.run(ctx, cfg, o, socket, signals, hups)
+}
+
+// lock makes this process the owner of the directory in which pipes and commands find it, and
+// sets o.PipeDir to that.
+func (d *Daemon) lock(ctx context.Context, cfg *config.Config, o *Options) (*os.File, error) {
+	if o.PipeDir == "" {
+		o.PipeDir = cfg.DataDir
+	}
+	lock, err := datadir.Lock(ctx, o.PipeDir, o.LockFD, control.Yield)
+	if !errors.Is(err, syscall.EROFS) { // as a file system becomes after disk errors: logins must go on
+		return lock, err
+	}
+	d.log.Error("data directory cannot be written: the sockets for pipes and commands are elsewhere; "+readOnlyCure(cfg), "err", err)
+	elsewhere := datadir.Fallback
+	if o.ForPipes { // pipes look for it there
+		elsewhere = datadir.Rendezvous
+	}
+	if o.PipeDir, err = elsewhere(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	return datadir.Lock(ctx, o.PipeDir, o.LockFD, control.Yield)
+}
+
+// readOnlyCure says what to do about a data directory on a read-only file system. In a service
+// it may be read-only for this process alone.
+func readOnlyCure(cfg *config.Config) string {
+	if os.Getenv("INVOCATION_ID") == "" && os.Getenv("NOTIFY_SOCKET") == "" {
+		return "check the disk"
+	}
+	return "check the disk, and whether the unit's sandbox lets postern write there (ReadWritePaths=" + cfg.DataDir + ")"
+}
+
+// openControl opens the control socket of a directory.
+func openControl(dir string) (net.Listener, error) {
+	err := datadir.CheckSocketPaths(dir)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := listen.Private(filepath.Join(dir, datadir.ControlSocket))
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
+}
+
+// run starts everything in order, waits for the end, and stops it in reverse.
+func (d *Daemon) run(ctx context.Context, cfg *config.Config, o Options, socket net.Listener, signals, hups <-chan os.Signal) error {
+	// Sockets come before the store: a client that connects while the store is opened waits. If it
+	// could not connect, Postfix's smtpd would exit.
+	cfg, list, err := d.served(cfg)
+	if err != nil {
+		return err
+	}
+	sockets, err := listen.OpenAll(list)
+	if err != nil {
+		return err
+	}
+	defer listen.CloseAll(sockets) // those that the broker has not closed
+	metricsSocket, err := openMetrics(cfg)
+	if err != nil && o.ForPipes { // an error would reach no user, but leave all pipes unanswered
+		d.log.Error("metrics are not served", "err", err)
+	} else if err != nil {
+		return err
+	}
+	if metricsSocket != nil {
+		defer metricsSocket.Close()
+	}
+	starting, started := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT) // wait gets these, too
+	err = d.start(starting, cfg)
+	started()
+	if err != nil {
+		return err
+	}
+	if d.reloads, err = newReloads(ctx, o.Flags); err != nil {
+		d.Stop(ctx)
+		return err
+	}
+	server := control.Serve(d, d.log, socket)
+	d.serveMetrics(metricsSocket)
+	if err = d.listen(ctx, o, list, sockets); err == nil {
+		d.sink.Flush()
+		d.notify.Ready(d.status())
+	}
+	d.reloads.allow()
+	if err == nil {
+		watched, unwatch := context.WithCancel(ctx)
+		go d.notify.Watch(watched, d.broker.Alive)
+		go d.reloadOn(hups)
+		d.wait(ctx, signals)
+		unwatch()
+		d.notify.Stopping("answering what is in flight")
+	}
+	server.Close()
+	d.metrics.Close()
+	d.Stop(context.WithoutCancel(ctx))
+	return err
+}
+
+// listen has the broker accept on all sockets, and logs that the daemon is ready.
+func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, sockets []net.Listener) error {
+	for i, e := range list {
+		if err := d.broker.Listen(e.Listener, sockets[i]); err != nil {
+			return err
+		}
+		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.Passed != nil, "address", listen.ShownAddress(e.Listener, sockets[i]))
+	}
+	if err := d.listenForPipes(o.PipeDir); err != nil {
+		return err
+	}
+	if o.ForPipes {
+		go func() {
+			d.untilUnused(ctx)
+			d.yield()
+		}()
+	} else if o.Listening != nil {
+		if err := o.Listening(ctx, d.cfg); err != nil {
+			return err
+		}
+	}
+	d.log.Info("ready", "version", version.Version, "listeners", len(d.cfg.Listeners), "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
+	return nil
+}
+
+// listenForPipes serves the relays of pipes on the private socket of a directory. Each request
+// brings its own deadline; the one here is the longest of any protocol.
+func (d *Daemon) listenForPipes(dir string) error {
+	front := config.Listener{
+		Name: config.PipeListener, Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, datadir.RelaySocket),
+		Deadline: 30 * time.Second, FrameTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second,
+		Pipeline: 256, MaxConnections: 16384,
+	}
+	socket, err := listen.Private(front.Address)
+	if err != nil {
+		return fmt.Errorf("socket for pipes: %w", err)
+	}
+	if err := d.broker.Listen(front, socket); err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	return nil
+}
+
+// Times of a broker of pipes.
+const (
+	pipeLinger  = time.Second     // after the last pipe
+	pipeArrival = 5 * time.Second // of the first one
+)
+
+// untilUnused returns when no pipe has been connected for a while.
+func (d *Daemon) untilUnused(ctx context.Context) {
+	tick := time.NewTicker(pipeLinger / 4)
+	defer tick.Stop()
+	unused, known := time.Now().Add(pipeArrival-pipeLinger), uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if open, ever := d.broker.Connections(); open > 0 || ever > known {
+				unused, known = now, ever
+			} else if now.Sub(unused) >= pipeLinger {
+				return
+			}
+		}
+	}
+}
+
+// wait acts on signals until one ends the process, or ctx ends.
+func (d *Daemon) wait(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case s := <-signals:
+			if s == syscall.SIGUSR1 {
+				for _, line := range d.broker.Tree() {
+					d.log.Info("tree", "actor", line)
+				}
+				continue
+			}
+			d.log.Info("stopping", "signal", s.String())
+		case <-ctx.Done():
+			d.log.Info("stopping", "reason", "no pipe is left, or a daemon takes over")
+		}
+		d.sink.Flush()
+		return
+	}
+}
+
+// takeSockets takes over the sockets that systemd passed to this process.
+func (d *Daemon) takeSockets() {
+	var problems []error
+	d.passed, problems = systemd.Sockets()
+	for _, err := range problems {
+		d.log.Error("not served", "err", err)
+	}
+}
+
+// served returns a configuration with the listeners that are served in place of the configured
+// ones: with the sockets of systemd, and none at all for the broker of pipes.
+func (d *Daemon) served(cfg *config.Config) (*config.Config, []listen.Endpoint, error) {
+	out, list, unserved, err := d.match(cfg)
+	for _, s := range unserved {
+		d.log.Error("a socket from systemd is not served, for its name is neither a protocol nor a listener: set FileDescriptorName= in its unit, or add a listener at systemd:NAME",
+			"name", s.Name, "address", s.Address)
+	}
+	if err == nil && d.yield == nil {
+		d.unserved.Store(int64(len(unserved)))
+	}
+	return out, list, err
+}
+
+func (d *Daemon) match(cfg *config.Config) (*config.Config, []listen.Endpoint, []*systemd.Socket, error) {
+	out := *cfg
+	out.Listeners = nil
+	if d.yield != nil {
+		return &out, nil, nil, nil
+	}
+	list, unserved, err := listen.Match(cfg, d.passed)
+	for _, e := range list {
+		out.Listeners = append(out.Listeners, e.Listener)
+	}
+	return &out, list, unserved, err
+}
+
+// openMetrics opens the address of a configuration's metrics, if there is one.
+func openMetrics(cfg *config.Config) (net.Listener, error) {
+	if cfg.Metrics == "" {
+		return nil, nil
+	}
+	return listen.Open(config.Listener{Name: "metrics", Network: "tcp", Address: cfg.Metrics})
+}
+
+func (d *Daemon) serveMetrics(socket net.Listener) {
+	d.metrics = metrics.Serve(socket, d.cfg.Metrics, d.log, d.snapshot)
+}
+
+// status is the line for `systemctl status`.
+func (d *Daemon) status() string {
+	text := fmt.Sprintf("serving %s on %s", plural(len(d.cfg.Domains), "domain"), plural(len(d.cfg.Listeners), "listener"))
+	if n := d.unserved.Load(); n > 0 {
+		text += fmt.Sprintf("; %s of unknown name not served", plural(int(n), "socket"))
+	}
+	return text
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

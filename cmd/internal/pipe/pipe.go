@@ -1,0 +1,165 @@
+// Package pipe is `postern pipe`: it answers one peer on standard input and output through the
+// daemon that owns the data directory.
+//
+// The work itself is done by package relay, in the small program postern-relay if that is
+// installed; this package turns a configuration into the settings of a relay. What keeps a pipe
+// from working is logged and never ends the process: ejabberd ends external authentication on all
+// of its virtual hosts if the program exits at once. Until the fault is mended, every question is
+// answered "temporary failure": see Fallback.
+package pipe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"postern/cmd/internal/configfile"
+	"postern/cmd/internal/daemon"
+	"postern/cmd/internal/datadir"
+	"postern/cmd/internal/pipe/relay"
+	"postern/internal/config"
+	"postern/internal/logfile"
+	"postern/wire"
+)
+
+// Stdio is the standard streams of the process, passed in so that tests can replace them.
+type Stdio struct{ In, Out, Err *os.File }
+
+// Options shape a pipe.
+type Options struct {
+	Protocol string           // of the peer
+	Socket   string           // relay to this socket, without reading a configuration; empty: to the owner of the data directory
+	Flags    configfile.Flags // without Socket
+}
+
+// Run answers standard input until that ends.
+func Run(std Stdio, o Options) error {
+	CloseInheritedFDs(std.In)
+	s, err := Settings(std, o)
+	if err != nil {
+		return Fallback(std, o.Protocol, err, func() error {
+			_, err := Settings(std, o)
+			return err
+		})
+	}
+	// Become postern-relay if it is installed beside this program: it needs a sixth of the memory.
+	if self, err := os.Executable(); err == nil {
+		small := filepath.Join(filepath.Dir(self), "postern-relay")
+		_ = syscall.Exec(small, append([]string{small}, s.Args()...), os.Environ())
+	}
+	relay.Main(s)
+	return nil
+}
+
+// Settings returns how standard input is to be served: with the limits of the protocol's first
+// listener, through the owner of the configuration's data directory.
+func Settings(std Stdio, o Options) (relay.Settings, error) {
+	front, err := defaults(o.Protocol)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	if o.Socket != "" {
+		log := relay.Stderr
+		if SameFile(std.Out, std.Err) {
+			log = relay.Nowhere
+		}
+		s := settings(front, log)
+		s.Socket = o.Socket
+		return s, nil
+	}
+	cfg, err := o.Flags.Load(nil)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	for _, l := range cfg.Listeners {
+		if l.Protocol == o.Protocol {
+			front = l
+			break
+		}
+	}
+	dir, err := datadir.Rendezvous(cfg.DataDir)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	s := settings(front, logPlace(std, cfg, dir))
+	s.Socket, s.Lock = filepath.Join(dir, datadir.RelaySocket), filepath.Join(dir, datadir.LockFile)
+	s.Elsewhere = filepath.Join(datadir.Runtime(cfg.DataDir), datadir.RelaySocket)
+	s.Broker, err = brokerCommand(o.Flags, cfg, dir)
+	return s, err
+}
+
+func settings(front config.Listener, log string) relay.Settings {
+	return relay.Settings{
+		Protocol: front.Protocol, DefaultDomain: front.DefaultDomain, Deadline: front.Deadline,
+		Pipeline: front.Pipeline, MaxFrame: front.MaxFrame, BinaryAnswers: front.BinaryAnswers,
+		Delimiter: front.RecipientDelimiter, Log: log,
+	}
+}
+
+// brokerCommand returns the command that starts the broker of pipes.
+func brokerCommand(flags configfile.Flags, cfg *config.Config, dir string) ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program itself: %w", err)
+	}
+	o := daemon.Options{LockFD: relay.LockFD}
+	if dir != cfg.DataDir {
+		o.PipeDir = dir
+	}
+	o.Flags, err = flags.Absolute(cfg.DataDir)
+	return append([]string{self}, o.Args()...), err
+}
+
+// CheckProtocol returns an error if a pipe cannot speak a protocol.
+func CheckProtocol(protocol string) error {
+	_, err := defaults(protocol)
+	return err
+}
+
+// defaults returns the limits of a protocol when the configuration has no listener for it.
+func defaults(protocol string) (config.Listener, error) {
+	if protocol == string(wire.Dovecot) {
+		return config.Listener{}, errors.New("--protocol dovecot is for sockets only: add listen \"dovecot\" to the configuration of `postern serve`")
+	}
+	l, known := config.DefaultListener(protocol)
+	if known && l.Protocol == protocol && protocol != string(wire.Relay) { // nor a name of xcauth's units
+		return l, nil
+	}
+	return config.Listener{}, fmt.Errorf("--protocol %q is not one of ejabberd, generic, saslauthd, tcp_table and socketmap: name the one that your server speaks", protocol)
+}
+
+// logPlace returns where a pipe logs. Standard error is the log only if it is not where the
+// answers go: on a pseudo-terminal both reach the peer, which would take a log line for an
+// answer. It is also the log if the file of the log block cannot be opened.
+func logPlace(std Stdio, cfg *config.Config, dir string) string {
+	place := relay.Stderr
+	if SameFile(std.Out, std.Err) {
+		place = filepath.Join(dir, "pipe.log")
+	}
+	file, err := logfile.Open(cfg.Log.File)
+	switch {
+	case err != nil:
+		relay.OpenLog(place).Error("the log stands here instead", "err", err)
+	case file != nil:
+		_ = file.Close()
+		return cfg.Log.File
+	}
+	return place
+}
+
+// SameFile reports whether two descriptors lead to the same file, or that is not known.
+func SameFile(a, b *os.File) bool {
+	x, errA := a.Stat()
+	y, errB := b.Stat()
+	return errors.Join(errA, errB) != nil || os.SameFile(x, y)
+}
+
+// ByHand reports whether a person types: terminals that programs make do not echo.
+func ByHand(f *os.File) bool {
+	mode, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil && mode.Lflag&unix.ECHO != 0
+}

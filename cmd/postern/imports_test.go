@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// imports is the import table: which packages of the project each package may import. Arrows point
+// down only. "x/..." stands for x and all packages below it, in both columns; a row of a package
+// itself takes precedence over such a row. Packages in leaves may be imported by all others.
+var imports = map[string][]string{
+	// One function each, used in several places.
+	"internal/atomicfile":    nil,
+	"internal/auth/passhash": nil,
+	"internal/filelock":      nil,
+	"internal/logfile":       nil,
+	"internal/unixtime":      nil,
+	"internal/version":       nil,
+
+	// The core, which decides what is answered.
+	"internal/auth":                  nil,
+	"wire":                           {"internal/auth"},
+	"internal/config":                {"internal/auth"},
+	"internal/token":                 {"internal/auth"},
+	"internal/store":                 {"internal/auth"},
+	"internal/cache":                 {"internal/auth", "internal/store"},
+	"internal/backend":               {"internal/auth"},
+	"internal/backend/nextcloudtest": nil,
+	"internal/roster":                {"internal/auth", "internal/store"},
+	"internal/registry":              {"internal/auth", "internal/store"},
+	"internal/limit":                 {"internal/auth"},
+	"internal/xcauth":                {"internal/auth"},
+	"internal/doctor":                {"internal/auth", "internal/config", "internal/backend"},
+
+	// The actors, which decide when.
+	"actors/...": {"actors/...", "internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
+		"internal/backend", "internal/roster", "internal/registry", "internal/limit"},
+
+	// The daemon around the actors, from the bottom to the top.
+	"cmd/internal/systemd":    nil,
+	"cmd/internal/datadir":    nil,
+	"cmd/internal/configfile": {"internal/config"},
+	"cmd/internal/listen":     {"cmd/internal/systemd", "internal/config", "wire"},
+	"cmd/internal/metrics":    {"actors", "internal/backend"},
+	"cmd/internal/control": {"actors", "internal/auth", "internal/cache", "internal/config", "internal/doctor", "internal/registry",
+		"internal/roster", "internal/store"},
+	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/listen",
+		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "internal/auth", "internal/backend", "internal/cache",
+		"internal/config", "internal/doctor", "internal/roster", "internal/store", "wire"},
+	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "internal/auth",
+		"internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},
+	"cmd/internal/pipe/relay": {"cmd/internal/systemd", "internal/auth", "wire"}, // small: no store, no actors, no configuration
+	"cmd/internal/pipe": {"cmd/internal/configfile", "cmd/internal/daemon", "cmd/internal/datadir", "cmd/internal/pipe/relay",
+		"internal/auth", "internal/config", "wire"},
+	"cmd/internal/migrate": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon",
+		"cmd/internal/datadir", "cmd/internal/pipe", "cmd/internal/pipe/relay", "internal/auth", "internal/cache", "internal/config",
+		"internal/registry", "internal/roster", "internal/store", "internal/xcauth"},
+
+	// The programs.
+	"cmd/postern": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir",
+		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "internal/auth", "internal/backend", "internal/config", "internal/doctor",
+		"internal/registry", "internal/roster", "internal/store", "internal/token", "internal/xcauth"},
+	"cmd/postern-relay": {"cmd/internal/pipe/relay"},
+	"cmd/posternbench":  {"internal/auth", "internal/cache", "internal/store", "internal/token"},
+	"e2e/...": {"e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
+		"internal/roster", "internal/store"},
+}
+
+// leaves may be imported by every package except those that they import.
+var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/filelock", "internal/logfile", "internal/unixtime", "internal/version"}
+
+// testImports are imported by tests only, besides what the package itself may import.
+var testImports = []string{"internal/backend/nextcloudtest"}
+
+// row returns the key of a package in the import table.
+func row(t *testing.T, path string) string {
+	t.Helper()
+	if _, ok := imports[path]; ok {
+		return path
+	}
+	for key := range imports {
+		if covers(key, path) {
+			return key
+		}
+	}
+	t.Errorf("%s is not in the import table", path)
+	return ""
+}
+
+// covers reports whether an entry of the table stands for a package.
+func covers(entry, path string) bool {
+	below, all := strings.CutSuffix(entry, "/...")
+	return entry == path || all && (path == below || strings.HasPrefix(path, below+"/"))
+}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "postern/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath                         string
+			Imports, TestImports, XTestImports []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		path := strings.TrimPrefix(p.ImportPath, "postern/")
+		key := row(t, path)
+		seen[key] = true
+		check := func(list, may []string) {
+			for _, imported := range list {
+				other, ours := strings.CutPrefix(imported, "postern/")
+				if ours && other != path && !slices.ContainsFunc(may, func(entry string) bool { return covers(entry, other) }) {
+					t.Errorf("%s may not import %s", path, other)
+				}
+			}
+		}
+		may := slices.Concat(imports[key], leaves)
+		check(p.Imports, may)
+		check(slices.Concat(p.TestImports, p.XTestImports), slices.Concat(may, testImports))
+	}
+	for key := range imports {
+		if !seen[key] {
+			t.Errorf("the import table has a row for %s, where no package is", key)
+		}
+	}
+}

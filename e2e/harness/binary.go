@@ -1,0 +1,112 @@
+// Package harness builds the postern binary and runs it for the end-to-end tests in the packages
+// beside it: commands to their end, daemons and pipes in the background, on the configurations and
+// against the web applications that several of those packages need. Its waits end with an event (a
+// line of a log, a file, the end of a process) and are bounded by Timeout.
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Binary is the path of the program under test, once Main has built it.
+var Binary string
+
+// Main builds the program under test, with the race detector if the tests have it, runs the tests of
+// a package and exits. It is all that a TestMain does.
+func Main(m *testing.M) {
+	dir, err := os.MkdirTemp("", "pt") // short, for the sockets below it
+	if err != nil {
+		panic(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // mail servers have users of their own
+		panic(err)
+	}
+	_ = os.Setenv("TMPDIR", dir) // where pipes make directories of their own
+	// A program under the race detector sleeps a second at its end by default.
+	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
+	Binary = filepath.Join(dir, "postern")
+	args := []string{"build", "-o", Binary}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "postern/cmd/postern")...)
+	build.Stderr = os.Stderr
+	code := 1
+	if err := build.Run(); err == nil {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// Program looks for a program that setup.sh installs.
+func Program(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if path := filepath.Join(dir, name); exec.Command("test", "-x", path).Run() == nil {
+			return path
+		}
+	}
+	t.Fatalf("%s is missing: run scripts/setup.sh", name)
+	return ""
+}
+
+// Result is what came of a command.
+type Result struct {
+	Code     int
+	Out, Err string
+}
+
+// Command runs the program under test to its end.
+func Command(t *testing.T, stdin string, args ...string) Result {
+	t.Helper()
+	return RunCommand(t, stdin, Binary, args...)
+}
+
+func RunCommand(t *testing.T, stdin, name string, args ...string) (r Result) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(Timeout, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	if !timer.Stop() {
+		t.Errorf("%s %v did not end", name, args)
+	}
+	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+		t.Fatal(err)
+	}
+	return Result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// OK runs a command that must succeed, and returns its output.
+func OK(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	r := Command(t, stdin, args...)
+	if r.Code != 0 {
+		t.Fatalf("postern %s: exit status %d\n%s%s", strings.Join(args, " "), r.Code, r.Out, r.Err)
+	}
+	return r.Out
+}
+
+// Released builds postern and postern-relay as they are installed, once, and returns postern's
+// path.
+var Released = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(filepath.Dir(Binary), "released")
+	build := exec.Command("go", "build", "-o", dir+"/", "postern/cmd/postern", "postern/cmd/postern-relay")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return filepath.Join(dir, "postern"), nil
+})

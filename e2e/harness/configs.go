@@ -1,0 +1,99 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// RegistryOnly is a configuration that has no domains of its own.
+const RegistryOnly = `registry {
+  idle = "1s"
+  cache {
+    bcrypt_cost = 4
+  }
+}
+`
+
+// ConfigFile writes a configuration whose data directory is dir.
+func ConfigFile(t *testing.T, dir, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.hcl")
+	text = fmt.Sprintf("data_dir = %q\n", dir) + text
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// PipeConfig has no listener: a pipe needs none.
+const PipeConfig = `
+backend "users" "local" { bcrypt_cost = 4 }
+domain "dom.example" {
+  backends = [backend.users.local]
+  cache { storage = "memory" }
+}
+`
+
+// PipeUsers writes pipeConfig with more of it, and the account joe, password secret.
+func PipeUsers(t *testing.T, more string) (config, data string) {
+	t.Helper()
+	data = t.TempDir()
+	config = ConfigFile(t, data, PipeConfig+more)
+	OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
+	return config, data
+}
+
+// Noisy is a pipe that has much to log: everything, and a backend that is away.
+func Noisy(t *testing.T, more string) (config, data string) {
+	t.Helper()
+	config, data = PipeUsers(t, "backend \"json\" \"app\" { url = \""+DeadURL(t)+"\" }\n"+
+		"domain \"away.example\" { backends = [backend.json.app] }\n"+more)
+	return config, data
+}
+
+const (
+	UsersBackend = `backend "users" "local" { bcrypt_cost = 4 }` + "\n"
+	UsersDomain  = `domain "dom.example" {
+  backends = [backend.users.local]
+  cache {
+    bcrypt_cost = 4
+  }
+}
+`
+	UsersBase = UsersBackend + UsersDomain
+	OneList   = `listen "generic" { address = "127.0.0.1:0" }` + "\n"
+
+	JoeLine = "auth:joe:dom.example:secret\n"
+)
+
+// UsersConfig is a domain on the users file, with a cheap hash.
+const UsersConfig = `
+listen "ejabberd" { address = "127.0.0.1:0" }
+listen "generic" { address = "127.0.0.1:0" }
+listen "tcp_table" { address = "127.0.0.1:0" }
+listen "socketmap" { address = "127.0.0.1:0" }
+listen "saslauthd" {
+  address        = "unix:mux"
+  default_domain = "dom.example"
+  mode           = "0600"
+}
+listen "dovecot" {
+  address        = "127.0.0.1:0"
+  default_domain = "dom.example"
+}
+backend "users" "local" { bcrypt_cost = 4 }
+domain "dom.example" {
+  backends = [backend.users.local]
+  cache { bcrypt_cost = 4 }
+}
+`
+
+// UsersServer starts a daemon with the account joe, password secret.
+func UsersServer(t *testing.T) (s *Server, config string) {
+	t.Helper()
+	config = ConfigFile(t, t.TempDir(), UsersConfig)
+	OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
+	return Serve(t, "--config", config), config
+}

@@ -1,0 +1,70 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Terminal opens a pseudo-terminal as lpty does: echo off, everything else as it comes.
+func Terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	master = os.NewFile(uintptr(fd), "ptmx")
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = master.Close(), slave.Close() })
+	SetEcho(t, slave, false)
+	return master, slave
+}
+
+func SetEcho(t *testing.T, terminal *os.File, on bool) {
+	t.Helper()
+	mode, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode.Lflag &^= unix.ECHO
+	if on {
+		mode.Lflag |= unix.ECHO
+	}
+	if err := unix.IoctlSetTermios(int(terminal.Fd()), unix.TCSETS, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StartOnTerminal starts a pipe whose three streams are one terminal that is its own, and
+// ends it with the test.
+func StartOnTerminal(t *testing.T, args ...string) *Process {
+	t.Helper()
+	return OnTerminal(t, exec.Command(Binary, args...), "")
+}
+
+// OnTerminal is startOnTerminal with a command that becomes the pipe. The server writes asked before.
+func OnTerminal(t *testing.T, cmd *exec.Cmd, asked string) *Process {
+	t.Helper()
+	master, slave := Terminal(t)
+	p := &Process{T: t, Cmd: cmd, In: master, Out: master, Ended: make(chan struct{})}
+	p.Send(asked)
+	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
+	p.Cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	p.Run()
+	_ = slave.Close()
+	return p
+}
