@@ -31,7 +31,7 @@ func (d *chaosDaemon) killed() {
 	<-s.Ended
 }
 
-// registrar registers accounts through the daemon, and knows which of them it was told exist.
+// registrar registers accounts through the daemon, and knows which of them were acknowledged.
 type registrar struct {
 	mu    sync.Mutex
 	acked []string
@@ -77,9 +77,9 @@ func (r *registrar) check(t *testing.T, address string, from int) int {
 	return from + len(acked)
 }
 
-// The daemon is killed in the middle of everything, again and again. The store opens each time;
-// an account that somebody was told is made exists; a password that somebody was told is wrong
-// stays wrong, whether the backend is there or not; and no pipe loses a question.
+// The daemon is killed in the middle of everything, again and again. The store opens each time; an
+// account whose registration was acknowledged exists; a password that was refused stays refused,
+// whether the backend is there or not; and no pipe loses a question.
 func TestChaosKill(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.79", nil)

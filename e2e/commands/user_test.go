@@ -133,8 +133,8 @@ domain "twin.example" {
 }
 `
 
-// A password that was changed, or whose account was removed, does not live on in the cache,
-// whoever asks and whatever the account's domain is called there.
+// A password that was changed, or whose account was removed, does not live on in the cache, on
+// every front and under every name of the account's domain.
 func TestUserChangesReachTheCache(t *testing.T) {
 	for _, daemon := range []bool{true, false} {
 		for _, c := range accounts {

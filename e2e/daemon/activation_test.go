@@ -171,8 +171,8 @@ func TestConnectWhileDown(t *testing.T) {
 	}
 }
 
-// Clients that come all the time do not notice that the daemon is restarted: whoever connects
-// is answered, and truly, also those whose connection was accepted a moment before the stop.
+// Clients that come all the time do not notice that the daemon is restarted: each connection is
+// answered, and rightly, also one that was accepted a moment before the stop.
 func TestRestartLosesNobody(t *testing.T) {
 	h := &holder{t: t, config: activatedUsers(t, "")}
 	mux := h.hold("saslauthd", "unix", filepath.Join(t.TempDir(), "mux"))
@@ -202,11 +202,11 @@ func TestRestartLosesNobody(t *testing.T) {
 		h.stop(p)
 	}
 	over.Store(true)
-	h.start() // for those who still wait
+	h.start() // for the connections that still wait
 	clients.Wait()
 }
 
-// attempt connects, asks once, and must be told yes.
+// attempt connects, asks once, and must be answered yes.
 func attempt(t *testing.T, address string, d harness.Dialect) {
 	network := "tcp"
 	if strings.HasPrefix(address, "/") {

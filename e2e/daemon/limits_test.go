@@ -80,8 +80,8 @@ func TestIdleTimeout(t *testing.T) {
 	harness.Say(t, patient, "auth:joe:dom.example:secret\n", "1\n")
 }
 
-// A request over max_frame is refused, without an end to those after it where the protocol
-// tells how long it is.
+// A request over max_frame is refused, without an end to those after it where the protocol has a
+// length.
 func TestMaxFrame(t *testing.T) {
 	long := strings.Repeat("x", 1100)
 	for protocol, c := range map[string]struct{ input, want string }{

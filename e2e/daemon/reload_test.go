@@ -18,7 +18,7 @@ import (
 	"postern/e2e/harness"
 )
 
-// A reload goes on when who asked for it does not wait for its end.
+// A reload goes on when its caller does not wait for its end.
 func TestReloadWithoutWhoAsked(t *testing.T) {
 	arrived, release := make(chan struct{}, 8), make(chan struct{})
 	web := harness.NewWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -84,7 +84,7 @@ func (r *reloadable) hup(says string) {
 	r.Eventually(says, func() bool { return strings.Count(r.Log.String(), says) > before })
 }
 
-// TestReloadCommand: `postern reload` changes what has changed, tells it, and leaves the rest,
+// TestReloadCommand: `postern reload` applies what has changed, prints it, and leaves the rest,
 // with its connections, alone.
 func TestReloadCommand(t *testing.T) {
 	tail := "listen \"gone\" {\n protocol = \"generic\"\n address = \"unix:gone\"\n}\n"
@@ -165,8 +165,8 @@ func TestReloadInvalidConfig(t *testing.T) {
 	s.hup(`msg="configuration reloaded"`) // and what is valid again is taken
 }
 
-// TestReloadMeetsAFIFO: a reload waits for nobody who may write into what should be a file, and so
-// keeps neither the next reload nor the end waiting.
+// TestReloadMeetsAFIFO: a reload does not wait for a writer of what should be a file, and so delays
+// neither the next reload nor the end.
 func TestReloadMeetsAFIFO(t *testing.T) {
 	for _, name := range []string{"secret", "config.hcl", "log"} {
 		t.Run(name, func(t *testing.T) {

@@ -22,7 +22,7 @@ func OwnerOf(t *testing.T, dir string) int {
 	return pid
 }
 
-// Alive reports whether a process runs; one that nobody has waited for yet does not.
+// Alive reports whether a process runs; a zombie does not.
 func Alive(pid int) bool {
 	_, rest, found := strings.Cut(ReadText(fmt.Sprintf("/proc/%d/stat", pid)), ") ")
 	return found && rest[0] != 'Z'
@@ -60,7 +60,7 @@ func DataDirOf(config string) string {
 	return dir
 }
 
-// DatagramSocket has an owner that lives, but to whom one cannot connect.
+// DatagramSocket is a socket in use that refuses stream connections.
 func DatagramSocket(t *testing.T, path string) {
 	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FreeAddress is an address on which nobody listened a moment ago.
+// FreeAddress is an address on which no program listened a moment ago.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))

@@ -26,7 +26,7 @@ type Dialect struct {
 	Nonsense    string
 	IsYes, IsNo string
 	IsNonsense  string
-	IsCannot    string // what yes and no are answered while nobody can tell
+	IsCannot    string // the answer to yes and no without a working backend
 	Half        string // the beginning of a request; of one that changes something, if there is one
 	Whole       string // that request
 	Once        bool   // one question per pipe

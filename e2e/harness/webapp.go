@@ -46,7 +46,7 @@ func JSXCServerWithKey(t *testing.T, key string) *httptest.Server {
 	return s
 }
 
-// JSONSecret accepts the password secret of everybody.
+// JSONSecret accepts the password secret of every user.
 func JSONSecret(w http.ResponseWriter, r *http.Request) {
 	body := make([]byte, 4096)
 	n, _ := r.Body.Read(body)
@@ -57,8 +57,8 @@ func JSONSecret(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(answer))
 }
 
-// AppUp is the application while it works: everybody but nobody is there and has the password
-// secret.
+// AppUp is the application while it works: every user but the one called nobody exists and has the
+// password secret.
 func AppUp(w http.ResponseWriter, r *http.Request) {
 	asked := make([]byte, 1024)
 	n, _ := r.Body.Read(asked)

@@ -50,7 +50,7 @@ func (w Xcauth) Home(t *testing.T) string {
 	return homes[0]
 }
 
-// xcauthSchema makes the tables of xcauth 2.0 (PROTOCOLS 6.3).
+// xcauthSchema makes the tables of xcauth 2.0.
 const xcauthSchema = `
 CREATE TABLE domains (xmppdomain TEXT PRIMARY KEY, authsecret TEXT, authurl TEXT, authdomain TEXT, regcontact TEXT,
   regfirst TEXT DEFAULT CURRENT_TIMESTAMP, reglatest TEXT DEFAULT CURRENT_TIMESTAMP);
@@ -98,7 +98,7 @@ func (w Xcauth) SQL(t *testing.T, text string) {
 	}
 }
 
-// Knows puts accounts into the cache: whose password was verified how long ago.
+// Knows puts an account into the cache, whose password was verified some time ago.
 func (w Xcauth) Knows(t *testing.T, jid, password string, ago time.Duration) {
 	t.Helper()
 	at := time.Now().UTC().Add(-ago).Format("2006-01-02 15:04:05.999999")

@@ -24,7 +24,7 @@ func keepAddress(t *testing.T, config, address string) {
 }
 
 // The daemon is away before Prosody starts, comes, is killed, and comes back: logins fail as
-// temporary meanwhile, also the second on one stream, and nobody else notices.
+// temporary meanwhile, also the second on one stream, and no other user notices.
 func TestRealProsodyWhilePosternIsAway(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
 	keepAddress(t, config, fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)))
@@ -139,8 +139,7 @@ func wantOutcome(t *testing.T, what string, outcome <-chan string, want string) 
 }
 
 // Requests are pipelined and answered in order; what a stuck or broken connection owes is asked
-// again where it is a question, never where it is a change, and what it says too late goes to
-// nobody.
+// again where it is a question, never where it is a change, and its late answers are dropped.
 func TestProsodyModuleOnABadConnection(t *testing.T) {
 	postern := newPeer(t)
 	p := startProsody(t, "authentication = \"internal_hashed\"\nHost \"dom.example\"\n"+
@@ -170,8 +169,8 @@ func TestProsodyModuleOnABadConnection(t *testing.T) {
 	dom.say(1)
 	wantOutcome(t, "bob", bob, "success")
 
-	// The connection is stuck: its first request fails in time, the younger one is asked again
-	// on another, and the late answers are nobody's.
+	// The connection is stuck: its first request fails in time, the younger one is asked again on
+	// another, and the late answers are dropped.
 	ann, _ = ask("ann")
 	dom.want(annAsks)
 	time.Sleep(time.Second) // bob has time left when ann's is over

@@ -98,7 +98,7 @@ func (x *xmpp) register(user, password string) (string, error) {
 		"</password></query>")
 }
 
-// xmppClient is a user who is logged in, until the end of the test.
+// xmppClient is a logged-in user, until the end of the test.
 func xmppClient(t *testing.T, port int, user, host, password string) *xmpp {
 	t.Helper()
 	x, err := xmppOpen(port, host)

@@ -46,7 +46,7 @@ func TestDropInTellsTheBroker(t *testing.T) {
 	if text == "" || harness.ReadText(file) != text {
 		t.Error("the broker's configuration was rewritten by a test")
 	}
-	w.SQL(t, "UPDATE domains SET authurl = '"+others.URL+"';") // a test tells, too
+	w.SQL(t, "UPDATE domains SET authurl = '"+others.URL+"';") // a test by hand has it reloaded, too
 	if r := harness.RunCommand(t, "", program, "-c", w.Conf, "-A", "joe", "own.example", "six"); r.Out != "True\n" || own.Asked.Load() != 3 {
 		t.Errorf("%+v, asked %d times", r, own.Asked.Load())
 	}

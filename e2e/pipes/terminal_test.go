@@ -94,8 +94,8 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 	}
 }
 
-// An answer comes in one piece: who reads half of it would take the rest for the answer to its next
-// question.
+// An answer comes in one piece: a reader of half of it would take the rest for the answer to its
+// next question.
 func TestPipeOnATerminalAnswersWhole(t *testing.T) {
 	config, _ := harness.PipeUsers(t, "")
 	p := harness.StartOnTerminal(t, "pipe", "--protocol", "generic", "--config", config)
