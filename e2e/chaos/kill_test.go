@@ -83,7 +83,7 @@ func (r *registrar) check(t *testing.T, address string, from int) int {
 func TestChaosKill(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.79", nil)
-	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), patiently(chaosConfig("http://"+app.address, "", "1h", "1h")))}
+	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), withLongDeadlines(chaosConfig("http://"+app.address, "", "1h", "1h")))}
 	harness.OK(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", d.config)
 	d.start()
 	fronts := append(chaosFronts(d.address), ejabberdFront().over(harness.Start(t, "pipe", "--protocol", "ejabberd", "--config", d.config)))
@@ -123,7 +123,7 @@ func TestChaosKill(t *testing.T) {
 func TestChaosHup(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.80", nil)
-	c, s := chaosServer(t, app, patiently(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
+	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
 	before := usageOf(t, s.Cmd.Process.Pid)
 	for range chaosTimes(t, 200, 5000) {
 		s.Signal(syscall.SIGHUP)

@@ -201,7 +201,7 @@ func TestUserAddAsks(t *testing.T) {
 	} {
 		master, slave := harness.Terminal(t)
 		harness.SetEcho(t, slave, true)
-		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "user", "add", "joe@dom.example", "--config", config), In: master, Ended: make(chan struct{})}
+		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "user", "add", "joe@dom.example", "--config", config), In: master}
 		var out harness.OutBuffer
 		p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, &out, &p.Log
 		p.Run()

@@ -41,7 +41,7 @@ func socketActivate(t *testing.T, names string, addresses []string, args ...stri
 	for _, a := range addresses {
 		flags = append(flags, "-l", a)
 	}
-	p := &harness.Process{T: t, Ended: make(chan struct{})}
+	p := &harness.Process{T: t}
 	p.Cmd = exec.Command(harness.Program(t, "systemd-socket-activate"), append(append(flags, harness.Binary), args...)...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Log, &p.Log
 	p.Run()
@@ -134,7 +134,7 @@ func (h *holder) hold(name, network, address string) string {
 func (h *holder) start(args ...string) *harness.Process {
 	h.t.Helper()
 	const script = `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"`
-	p := &harness.Process{T: h.t, Ended: make(chan struct{})}
+	p := &harness.Process{T: h.t}
 	p.Cmd = exec.Command("/bin/sh", append([]string{"-c", script, "sh", harness.Binary, "serve", "--config", h.config}, args...)...)
 	p.Cmd.Env = append(os.Environ(), h.env...)
 	if len(h.files) > 0 {

@@ -62,7 +62,7 @@ func TestFrameTimeout(t *testing.T) {
 // it is owed.
 func TestIdleTimeout(t *testing.T) {
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
-	address, s := limited(t, "generic", "idle_timeout = \"300ms\"", func(w http.ResponseWriter, _ *http.Request) {
+	address, s := limited(t, "generic", "idle_timeout = \"2s\"", func(w http.ResponseWriter, _ *http.Request) {
 		arrived <- struct{}{}
 		<-release
 		_, _ = io.WriteString(w, harness.JSONYes)

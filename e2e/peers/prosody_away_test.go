@@ -143,7 +143,7 @@ func wantOutcome(t *testing.T, what string, outcome <-chan string, want string) 
 func TestProsodyModuleOnABadConnection(t *testing.T) {
 	postern := newPeer(t)
 	p := startProsody(t, "authentication = \"internal_hashed\"\nHost \"dom.example\"\n"+
-		posternAt(postern.l.Addr().String(), "postern_connections = 1\npostern_timeout = 2"))
+		posternAt(postern.l.Addr().String(), "postern_connections = 1\npostern_timeout = 10"))
 	dom := postern.accept()
 	ask := func(user string) (<-chan string, string) {
 		return p.later("dom.example", user), "auth:" + user + ":dom.example:secret"
@@ -173,7 +173,7 @@ func TestProsodyModuleOnABadConnection(t *testing.T) {
 	// another, and the late answers are dropped.
 	ann, _ = ask("ann")
 	dom.want(annAsks)
-	time.Sleep(time.Second) // bob has time left when ann's is over
+	time.Sleep(5 * time.Second) // bob has time left when ann's is over
 	bob, _ = ask("bob")
 	dom.want(bobAsks)
 	wantOutcome(t, "ann", ann, "temporary-auth-failure")

@@ -104,7 +104,7 @@ func TestDropInOnSockets(t *testing.T) {
 	for _, a := range addresses {
 		flags = append(flags, "-l", a)
 	}
-	p := &harness.Process{T: t, Ended: make(chan struct{})}
+	p := &harness.Process{T: t}
 	p.Cmd = exec.Command(harness.Program(t, "systemd-socket-activate"), append(flags, harness.CalledAs(t, "xcauth"), "-c", w.Conf)...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Log, &p.Log
 	p.Run()

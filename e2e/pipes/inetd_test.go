@@ -22,7 +22,7 @@ func inetd(t *testing.T, socket interface{ File() (*os.File, error) }, args ...s
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, args...), Ended: make(chan struct{})}
+	p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, args...)}
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = f, f, f
 	p.Run()
 	return p
@@ -119,7 +119,7 @@ func TestInetdOutOfDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "pipe", "--protocol", "generic", c.flag, c.value), Ended: make(chan struct{})}
+		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "pipe", "--protocol", "generic", c.flag, c.value)}
 		p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = f, f, &p.Log
 		p.Run()
 		_ = f.Close()

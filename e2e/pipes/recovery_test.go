@@ -189,7 +189,7 @@ func TestPipeMisspeltByHand(t *testing.T) {
 	for _, args := range [][]string{{"--protocol", "smtp"}, {"--protocl", "generic"}, {"--protocol", "generic", "word"}, {}} {
 		master, slave := harness.Terminal(t)
 		harness.SetEcho(t, slave, true)
-		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, append([]string{"pipe"}, args...)...), In: master, Out: master, Ended: make(chan struct{})}
+		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, append([]string{"pipe"}, args...)...), In: master, Out: master}
 		p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
 		p.Run()
 		if code := p.Exit(); code != 1 {
