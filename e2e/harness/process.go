@@ -30,13 +30,13 @@ func Start(t *testing.T, args ...string) *Process {
 	return StartProgram(t, Binary, nil, args...)
 }
 
-// StartWith is start with further files that the command inherits.
+// StartWith is Start with further files that the command inherits.
 func StartWith(t *testing.T, inherited []*os.File, args ...string) *Process {
 	t.Helper()
 	return StartProgram(t, Binary, inherited, args...)
 }
 
-// StartProgram is startWith with another build of the program.
+// StartProgram is StartWith with another build of the program.
 func StartProgram(t *testing.T, program string, inherited []*os.File, args ...string) *Process {
 	t.Helper()
 	stdin, in := Pipe(t)
@@ -90,6 +90,7 @@ func (p *Process) Run() {
 	})
 }
 
+// Send writes to the command's standard input.
 func (p *Process) Send(text string) {
 	p.T.Helper()
 	_ = p.In.SetWriteDeadline(time.Now().Add(Timeout))
@@ -137,6 +138,7 @@ func (p *Process) Exit() int {
 	return p.Cmd.ProcessState.ExitCode()
 }
 
+// Signal sends the command a signal.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.T.Helper()
 	if err := p.Cmd.Process.Signal(sig); err != nil {

@@ -18,6 +18,7 @@ func Fields(text ...string) string {
 	return b.String()
 }
 
+// Netstring is a request of the socketmap protocol.
 func Netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
 
 // Dialect is how one protocol asks and is answered.
@@ -32,6 +33,7 @@ type Dialect struct {
 	Once        bool   // one question per pipe
 }
 
+// Dialects has the dialect of each protocol, by its name.
 func Dialects() map[string]Dialect {
 	return map[string]Dialect{
 		"ejabberd": {
@@ -62,4 +64,5 @@ func Dialects() map[string]Dialect {
 	}
 }
 
+// Base64 encodes a text as SMTP and XMPP do.
 func Base64(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
