@@ -18,37 +18,6 @@ import (
 	"postern/e2e/harness"
 )
 
-// A reload goes on when its caller does not wait for its end.
-func TestReloadWithoutWhoAsked(t *testing.T) {
-	arrived, release := make(chan struct{}, 8), make(chan struct{})
-	web := harness.NewWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
-		arrived <- struct{}{}
-		<-release
-		_, _ = io.WriteString(w, harness.JSONYes)
-	})
-	base := harness.OneList + harness.UsersBase + "backend \"json\" \"app\" { url = \"" + web.URL + "\" }\n"
-	domain := func(name string) string { return "domain \"" + name + "\" { backends = [backend.json.app] }\n" }
-	s := reloadServer(t, base+domain("slow.example"))
-	c := harness.Connect(t, s.Address("generic"))
-	if _, err := io.WriteString(c, "auth:joe:slow.example:secret\n"); err != nil {
-		t.Fatal(err)
-	}
-	<-arrived
-	s.write(base)
-	harness.OK(t, "", "reload", "--config", s.file)
-	s.write(base + domain("new.example"))
-	control := harness.Connect(t, filepath.Join(s.dir, harness.ControlSocket))
-	harness.Say(t, control, "POST /v1/reload HTTP/1.1\r\nHost: postern\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", "")
-	// It waits for what slow.example has begun.
-	_ = control.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-	if n, err := control.Read(make([]byte, 1)); n > 0 || !os.IsTimeout(err) {
-		t.Errorf("it was answered: %d bytes, %v", n, err)
-	}
-	_ = control.Close()
-	close(release)
-	s.Eventually("the second reload", func() bool { return strings.Count(s.Log.String(), "configuration reloaded") == 2 })
-}
-
 // reloadable is a daemon whose configuration a test writes anew.
 type reloadable struct {
 	*harness.Server
@@ -163,6 +132,37 @@ func TestReloadInvalidConfig(t *testing.T) {
 	harness.Say(t, stays, harness.JoeLine, "1\n")
 	s.write(harness.OneList + harness.UsersBase)
 	s.hup(`msg="configuration reloaded"`) // and what is valid again is taken
+}
+
+// A reload goes on when its caller does not wait for its end.
+func TestReloadWithoutWhoAsked(t *testing.T) {
+	arrived, release := make(chan struct{}, 8), make(chan struct{})
+	web := harness.NewWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, harness.JSONYes)
+	})
+	base := harness.OneList + harness.UsersBase + "backend \"json\" \"app\" { url = \"" + web.URL + "\" }\n"
+	domain := func(name string) string { return "domain \"" + name + "\" { backends = [backend.json.app] }\n" }
+	s := reloadServer(t, base+domain("slow.example"))
+	c := harness.Connect(t, s.Address("generic"))
+	if _, err := io.WriteString(c, "auth:joe:slow.example:secret\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	s.write(base)
+	harness.OK(t, "", "reload", "--config", s.file)
+	s.write(base + domain("new.example"))
+	control := harness.Connect(t, filepath.Join(s.dir, harness.ControlSocket))
+	harness.Say(t, control, "POST /v1/reload HTTP/1.1\r\nHost: postern\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", "")
+	// It waits for what slow.example has begun.
+	_ = control.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := control.Read(make([]byte, 1)); n > 0 || !os.IsTimeout(err) {
+		t.Errorf("it was answered: %d bytes, %v", n, err)
+	}
+	_ = control.Close()
+	close(release)
+	s.Eventually("the second reload", func() bool { return strings.Count(s.Log.String(), "configuration reloaded") == 2 })
 }
 
 // TestReloadMeetsAFIFO: a reload does not wait for a writer of what should be a file, and so delays
