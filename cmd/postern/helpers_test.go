@@ -57,7 +57,7 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-// datagramSocket has an owner that lives, but to whom one cannot connect.
+// datagramSocket is a socket in use that refuses stream connections.
 func datagramSocket(t *testing.T, path string) {
 	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
@@ -67,7 +67,7 @@ func datagramSocket(t *testing.T, path string) {
 	t.Cleanup(func() { _ = c.Close() })
 }
 
-// foreign makes the data directory another user's, as far as we may: only root can give files
+// foreign makes the data directory another user's, if the test runs as root: only root can give files
 // away. It returns what finds the files below that are not that user's.
 func foreign(t *testing.T, dir string) (strangers func() []string) {
 	t.Helper()

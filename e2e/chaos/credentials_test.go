@@ -72,7 +72,7 @@ type chaosUser struct {
 	olds         []*oldPassword
 }
 
-// chaosUsers are users of each domain for a client.
+// people are users of each domain for a client.
 func (k *chaosClient) people() (list []*chaosUser) {
 	for _, domain := range []string{"app.example", "bare.example"} {
 		for i := range 6 {

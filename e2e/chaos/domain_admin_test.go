@@ -66,7 +66,7 @@ func (k *domainAdmin) work(over *atomic.Bool) {
 	}
 }
 
-// Command gives a random command. One that fails may have done its work, or not.
+// command gives a random command. One that fails may have done its work, or not.
 func (k *domainAdmin) command() {
 	k.turn++
 	contact := fmt.Sprint(k.turn)

@@ -85,7 +85,7 @@ func newPeer(t *testing.T) *peer {
 	return &peer{t, l}
 }
 
-// link is a connection that the module made.
+// peerLink is a connection that the module made.
 type peerLink struct {
 	t *testing.T
 	c net.Conn
