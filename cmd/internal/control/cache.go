@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"postern/actors"
+	"postern/actors/memory"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/store"
@@ -13,11 +13,11 @@ import (
 
 // CacheStats is the answer to /v1/cache/stats.
 type CacheStats struct {
-	Running     bool                         `json:"daemon_running"`
-	Memory      map[string]actors.ShardStats `json:"memory,omitempty"` // by domain
-	Disk        map[string]int               `json:"disk_users"`       // by domain
-	DiskBytes   uint64                       `json:"disk_bytes"`
-	StoreFailed string                       `json:"store_failed,omitempty"`
+	Running     bool                    `json:"daemon_running"`
+	Memory      map[string]memory.Stats `json:"memory,omitempty"` // by domain
+	Disk        map[string]int          `json:"disk_users"`       // by domain
+	DiskBytes   uint64                  `json:"disk_bytes"`
+	StoreFailed string                  `json:"store_failed,omitempty"`
 }
 
 // CountRecords counts the accounts in a store by domain.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"postern/actors"
+	"postern/actors/router"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/registry"
@@ -176,7 +176,7 @@ func (s *Server) handleDomains(mux *http.ServeMux) {
 			if path == "/v1/domain/list" && !s.daemon.Broker().RegistryLost() {
 				return reply, nil
 			}
-			return nil, actors.ErrNoRegistry
+			return nil, router.ErrNoRegistry
 		}))
 	}
 }

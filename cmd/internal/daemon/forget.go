@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"postern/actors"
+	"postern/actors/router"
 	"postern/cmd/internal/control"
 	"postern/internal/auth"
 	"postern/internal/cache"
@@ -78,7 +78,7 @@ func (d *Daemon) Forget(ctx context.Context, id auth.Identity) (n control.Forgot
 	} else {
 		n, err = d.forgetDomain(ctx, id.Domain)
 	}
-	if err != nil && !errors.Is(err, actors.ErrUnknownDomain) {
+	if err != nil && !errors.Is(err, router.ErrUnknownDomain) {
 		return n, err
 	}
 	disk := d.store.Load()

@@ -7,17 +7,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/actors"
-	"postern/internal/backend"
+	"postern/actors/memory"
+	"postern/actors/slots"
 	"postern/internal/version"
 )
 
 // Snapshot is the state of a daemon at the time of a scrape.
 type Snapshot struct {
 	Counts       actors.Counts
-	Stalled      bool      // a part of the cache did not report its counts in time
-	Store        Store     // on disk
-	Loaded       time.Time // when the configuration in force was read
-	ReloadFailed bool      // the last reload was refused
+	Counters     func(chan<- prometheus.Metric) // what the broker has counted since its start
+	Stalled      bool                           // a part of the cache did not report its counts in time
+	Store        Store                          // on disk
+	Loaded       time.Time                      // when the configuration in force was read
+	ReloadFailed bool                           // the last reload was refused
 }
 
 // Store is the state of the store on disk.
@@ -42,9 +44,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	e.process(s)
 	e.broker(s.Counts)
 	e.gauge("cache_stalled", "1 if a part of the cache did not report its counts in time", one(s.Stalled))
-	for name, front := range s.Counts.Fronts {
-		e.front(name, front)
-	}
+	s.Counters(out)
 	for ref, backend := range s.Counts.Backends {
 		e.backend(ref.String(), backend)
 	}
@@ -78,15 +78,6 @@ func (e exposition) counter(name, help string, value float64, labels ...string) 
 	e.metric(prometheus.CounterValue, name, help, value, labels...)
 }
 
-func (e exposition) histogram(name, help string, h actors.Histogram, labels ...string) {
-	desc, values := describe(name, help, labels)
-	buckets := make(map[float64]uint64, len(h.UpTo))
-	for bound, n := range h.UpTo {
-		buckets[bound.Seconds()] = n
-	}
-	e <- prometheus.MustNewConstHistogram(desc, h.Count, h.Sum.Seconds(), buckets, values...)
-}
-
 // process adds the series of the program, its configuration and its store.
 func (e exposition) process(s Snapshot) {
 	e.gauge("build_info", "Always 1; the labels name the build", 1, "version", version.Version, "goversion", runtime.Version())
@@ -109,21 +100,8 @@ func (e exposition) broker(c actors.Counts) {
 	e.gauge("domains_live", "Registered domains with a recent request", float64(c.Live))
 }
 
-func (e exposition) front(name string, f actors.FrontCounts) {
-	for _, d := range f.Decisions {
-		e.counter("decisions_total", "Answers by listener, operation, verdict and what decided", float64(d.Count),
-			"front", name, "op", d.Op.String(), "verdict", d.Verdict.String(), "source", d.Source.String())
-	}
-	e.histogram("decision_seconds", "Time from a request to its answer", f.Took, "front", name)
-}
-
-func (e exposition) backend(name string, b actors.BackendCounts) {
+func (e exposition) backend(name string, b slots.Counts) {
 	label := []string{"backend", name}
-	for class, n := range b.Answers {
-		e.counter("backend_answers_total", "Answers of backends by what they mean; outage: there was none", float64(n),
-			"backend", name, "class", backend.Class(class).String())
-	}
-	e.histogram("backend_seconds", "Time that backends took", b.Took, label...)
 	e.gauge("backend_slots", "Requests that may be at the backend at once", float64(b.Slots), label...)
 	e.gauge("backend_slots_busy", "Requests that are at the backend", float64(b.Busy), label...)
 	e.gauge("backend_queued", "Requests that wait for a slot", float64(b.Waiting), label...)
@@ -132,7 +110,7 @@ func (e exposition) backend(name string, b actors.BackendCounts) {
 	e.gauge("backend_slowed_seconds", "Delay that the backend imposed on the last login from here", b.Slowed.Seconds(), label...)
 }
 
-func (e exposition) domain(name string, s actors.ShardStats) {
+func (e exposition) domain(name string, s memory.Stats) {
 	label := []string{"domain", name}
 	e.gauge("cache_users", "Users in memory of which more than refusals is known", float64(s.Users), label...)
 	e.gauge("cache_strangers", "Users in memory of which only refusals are known", float64(s.Strangers), label...)
