@@ -1,0 +1,116 @@
+package peers
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/cmd/e2e/harness"
+)
+
+// unpacked looks for a file of a package that setup.sh unpacks.
+func unpacked(t *testing.T, path string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(cache, "postern", path)
+	if _, err := os.Stat(file); err != nil {
+		t.Fatalf("%s is missing: run scripts/setup.sh", file)
+	}
+	return file
+}
+
+// eximConfig takes a folder and where postern listens.
+const eximConfig = `primary_hostname = mail.dom.example
+spool_directory = %[1]s/spool
+log_file_path = %[1]s/%%slog
+exim_user = mail
+exim_group = mail
+keep_environment =
+tls_advertise_hosts =
+begin authenticators
+plain:
+  driver = dovecot
+  public_name = PLAIN
+  server_socket = %[2]s
+  server_set_id = $auth1
+login:
+  driver = dovecot
+  public_name = LOGIN
+  server_socket = %[2]s
+  server_set_id = $auth1
+`
+
+// exim is an SMTP session with Exim on standard input and output, from a client at 192.0.2.9.
+type exim struct {
+	io.Reader
+	io.WriteCloser
+	cmd *exec.Cmd
+}
+
+// Close ends the session.
+func (e *exim) Close() error {
+	_ = e.WriteCloser.Close()
+	timer := time.AfterFunc(harness.Timeout, func() { _ = e.cmd.Process.Kill() })
+	defer timer.Stop()
+	return e.cmd.Wait()
+}
+
+// startExim returns what makes sessions with an Exim that asks postern at a socket.
+func (m *mail) startExim(t *testing.T, socket string) func() *smtp {
+	t.Helper()
+	program, dir := unpacked(t, "exim4/usr/sbin/exim4"), filepath.Join(m.dir, "exim"+fmt.Sprint(len(socket)))
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil { // for the user mail, whatever the umask
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "exim.conf")
+	if err := os.WriteFile(config, fmt.Appendf(nil, eximConfig, dir, socket), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("exim:\n%s", harness.ReadText(filepath.Join(dir, "mainlog")))
+		}
+	})
+	return func() *smtp {
+		t.Helper()
+		cmd := exec.Command(program, "-C", config, "-bs", "-oMa", "192.0.2.9.4242")
+		in, errIn := cmd.StdinPipe()
+		out, errOut := cmd.StdoutPipe()
+		if errIn != nil || errOut != nil {
+			t.Fatal(errIn, errOut)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return newSMTP(t, &exim{out, in, cmd})
+	}
+}
+
+// The real Exim, 4.96 in Debian 12, on a port and on a Unix socket.
+func TestEximLogins(t *testing.T) {
+	m := newMail(t)
+	for name, socket := range map[string]string{
+		"port": strings.Replace(m.Address("dovecot"), ":", " ", 1), "socket": m.Address("dovecot-unix"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			session := m.startExim(t, socket)
+			m.check(t, session, mailLogins...)
+			m.outage(t, session, 435)
+			giveUp(t, session())
+		})
+	}
+	if n := strings.Count(m.Log.String(), "client=192.0.2.9"); n == 0 {
+		t.Error("the log does not name the client's address")
+	}
+}

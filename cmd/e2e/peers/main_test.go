@@ -1,0 +1,11 @@
+// Package peers tests the daemon and its pipes under the real servers that use them: ejabberd, Prosody,
+// Postfix, Exim and systemd. scripts/setup.sh installs them.
+package peers
+
+import (
+	"testing"
+
+	"postern/cmd/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
