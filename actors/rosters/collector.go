@@ -45,7 +45,7 @@ type runDone struct {
 	batch []auth.Identity // those it was for
 	asked int             // so many of them, the first, were asked about
 	again []auth.Identity // those of the asked to be asked about again
-	fault bool            // no user was answered, or the XMPP server could not: no run before a pause
+	fault bool            // see runResult
 }
 
 // retryTick brings users back of whom the XMPP server has refused something, or of whom the
@@ -72,17 +72,17 @@ func (a *collector) Receive(ctx actor.Context) {
 }
 
 func (a *collector) onNote(n *domain.LoginNote) {
-	rules := a.rules()
-	if rules == nil {
+	cfg := a.config()
+	if cfg == nil {
 		return
 	}
 	now := a.env.Clock()
 	for _, id := range n.IDs {
-		if last, ok := a.seen.Get(id); ok && now.Sub(last) < rules.Interval && !n.Urgent || a.waits[id] || a.held[id] && !n.Urgent {
+		if last, ok := a.seen.Get(id); ok && now.Sub(last) < cfg.Interval && !n.Urgent || a.waits[id] || a.held[id] && !n.Urgent {
 			continue
 		}
 		if len(a.waiting) >= maxWaiting && !n.Urgent {
-			a.lost(supervise.Overloaded)
+			a.logDropped(supervise.Overloaded)
 			break
 		}
 		a.seen.Add(id, now)
@@ -91,7 +91,7 @@ func (a *collector) onNote(n *domain.LoginNote) {
 	if n.Urgent && !a.running {
 		a.start()
 	}
-	a.arm(rules.Window)
+	a.arm(cfg.Window)
 }
 
 func (a *collector) wait(id auth.Identity) {
@@ -141,13 +141,16 @@ func (a *collector) start() {
 	slices.SortStableFunc(batch, func(x, y auth.Identity) int { return cmp.Compare(a.tries[x], a.tries[y]) })
 	a.waiting, a.due, a.running = rest, due, true
 	r := a.Roster
-	a.env.System.Go(func() { r.run(batch) })
+	a.env.System.Go(func() {
+		result := r.run(batch)
+		r.Ref.Send(&runDone{batch: batch, asked: result.asked, again: result.failed, fault: result.fault})
+	})
 }
 
 func (a *collector) onDone(m *runDone) {
 	a.running = false
-	rules := a.rules()
-	if rules == nil { // a reload has switched it off
+	cfg := a.config()
+	if cfg == nil { // a reload has switched it off
 		a.off()
 		return
 	}
@@ -169,7 +172,7 @@ func (a *collector) onDone(m *runDone) {
 		a.start()
 		return
 	}
-	a.arm(rules.Window)
+	a.arm(cfg.Window)
 }
 
 func (a *collector) off() {
@@ -251,8 +254,8 @@ func (a *collector) hold(ids []auth.Identity) {
 }
 
 func (a *collector) onRetryTick(m *retryTick) {
-	rules := a.rules()
-	if rules == nil {
+	cfg := a.config()
+	if cfg == nil {
 		a.off()
 		return
 	}
@@ -266,7 +269,7 @@ func (a *collector) onRetryTick(m *retryTick) {
 			a.giveUp(id)
 		}
 	}
-	a.arm(rules.Window)
+	a.arm(cfg.Window)
 }
 
 // pauseAfter is the pause after a failure that follows others.
