@@ -13,12 +13,12 @@ import (
 // Plan is what a run would do.
 type Plan struct {
 	Steps   []roster.Step
-	Users   int             // users about whom the backends gave an answer
-	Unasked []auth.Identity // users about whom they gave none
+	Users   int             // with an answer from the backends
+	Unasked []auth.Identity // without one
 }
 
 // Plan returns what a run would do, for one user or, if user is empty, for all users of the domain
-// whose rosters are known. It changes nothing. The error wraps ErrNone if the domain has no shared
+// with a known roster. It changes nothing. The error wraps ErrNone if the domain has no shared
 // rosters.
 func (r *Roster) Plan(ctx context.Context, domain, user string) (plan Plan, err error) {
 	s, err := r.newSession(ctx)
@@ -46,8 +46,8 @@ func (r *Roster) Plan(ctx context.Context, domain, user string) (plan Plan, err 
 }
 
 // Refresh forgets what the XMPP server was told about a user, or, if user is empty, about all users of
-// the domain whose rosters are known, and has their rosters brought up to date anew. It returns the
-// number of these users and does not wait for the runs. The error wraps ErrNone if the domain has
+// the domain with a known roster, and requests runs for them. It returns the number of these users
+// and does not wait for the runs. The error wraps ErrNone if the domain has
 // no shared rosters.
 func (r *Roster) Refresh(ctx context.Context, name, user string) (users int, err error) {
 	s, err := r.newSession(ctx)

@@ -34,7 +34,7 @@ type collector struct {
 	windowEnd time.Time   // of the last window
 }
 
-// pendingUser is a user whose roster is to be brought up to date.
+// pendingUser is a user that waits for a run.
 type pendingUser struct {
 	id        auth.Identity
 	due       time.Time // the earliest time of the run
@@ -171,7 +171,7 @@ func (c *collector) wait(d time.Duration) {
 }
 
 // start starts a run for the users of one domain that are due; the block "*" has many domains.
-// Users whose last run failed come last, since some failures in a row end the questions of a run.
+// Users with a failed run come last, since some failures in a row end the questions of a run.
 // Logins come before the users that an administrator asked for.
 func (c *collector) start(domain string) {
 	now := time.Now()

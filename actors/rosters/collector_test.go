@@ -100,7 +100,7 @@ func TestRosterRefusedIsLeft(t *testing.T) {
 	}
 }
 
-// An administrator's refresh brings a user back at once who is held back after a refusal.
+// An administrator's refresh ends the pause of a user after a refusal.
 func TestRosterRefreshIsNotHeld(t *testing.T) {
 	r := newForeignRig(t, nil)
 	r.firstPause = time.Hour
@@ -130,8 +130,7 @@ func TestRosterRefusalHidesNoOutage(t *testing.T) {
 	r.logged("users=1 unasked=0 left=0 fault=true")
 }
 
-// Users about whom the backend cannot answer keep no others from their groups, whichever came
-// first.
+// Users without an answer from the backend keep no others from their groups, whichever came first.
 func TestRosterUnansweredDelayNobody(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -160,8 +159,7 @@ func TestRosterUnansweredDelayNobody(t *testing.T) {
 	}
 }
 
-// The pause of a user about whom the backend cannot answer, while it answers about others, is
-// this user's alone.
+// A user without an answer has a pause of its own, as long as the backend answers about others.
 func TestRosterUnansweredAreHeld(t *testing.T) {
 	var asked atomic.Int64
 	r := newRig(t, func(s *setup) {
@@ -241,7 +239,7 @@ func TestRosterLoginsAreBounded(t *testing.T) {
 	eventually(t, "a question about user0", func() bool { return asked.Load() == maxWaiting+11 })
 }
 
-// Users whose rosters fail leave the room of logins alone, and those that a refresh brings are
+// Failing users leave the room of logins alone, and those that a refresh brings are
 // taken in any case.
 func TestRosterClassesAreBounded(t *testing.T) {
 	r := newRig(t, func(s *setup) { s.domain.Roster.Window = time.Hour })

@@ -1,8 +1,8 @@
 // Package rosters keeps the shared rosters of XMPP servers up to date. Each domain block has an
-// actor, the collector, that gathers the users who log in and starts runs for them, one at a time. A
-// run asks the backends and the XMPP server on a goroutine of its own, so no login ever waits for
-// it: rosters yield to logins at the backends, and a note of a login that finds the collector
-// overloaded is dropped, since the next login of the user brings another one.
+// actor, the collector, that gathers logins and starts runs for their users, one at a time. A run
+// asks the backends and the XMPP server on a goroutine of its own, so no login ever waits for it.
+// Its questions yield to logins at the backends. When the collector is overloaded, notes of logins
+// are dropped: the next login of a user brings another one.
 package rosters
 
 import (
@@ -20,8 +20,8 @@ import (
 // Bounds and pauses of shared rosters.
 const (
 	mailboxLimit = 1024  // notes on their way to the actor
-	maxWaiting   = 4096  // users that wait for a run, and as many whose last run failed
-	maxSeen      = 65536 // users whose last question is remembered
+	maxWaiting   = 4096  // users that wait for a run, and as many after a failed run
+	maxSeen      = 65536 // users with a remembered time of the last question
 	maxTries     = 20    // runs that may fail for a user before only the next login counts
 	firstPause   = 5 * time.Second
 	longestPause = 5 * time.Minute

@@ -13,7 +13,7 @@ import (
 // runResult is what came of a run.
 type runResult struct {
 	asked  int             // the first asked users of the batch were asked about
-	failed []auth.Identity // those of them whose rosters are not up to date
+	failed []auth.Identity // those of them that were not brought up to date
 	// fault: no user of the batch had an answer, or the XMPP server could not do anything. The next
 	// run is made after a pause.
 	fault bool

@@ -158,7 +158,7 @@ func (s *session) fetchDocument(ctx context.Context, id auth.Identity) (document
 	return nil, nil, errNoGroups
 }
 
-// A backend whose slots are taken by logins is asked again after a short pause. After a minute of
+// A backend with all its slots taken by logins is asked again after a short pause. After a minute of
 // that it counts as one that cannot answer.
 const (
 	busyPause = 50 * time.Millisecond
