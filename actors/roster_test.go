@@ -38,7 +38,7 @@ func newEjabberd(t *testing.T) *rostertest.Ejabberd {
 	return e
 }
 
-// newRosterRig is a rig whose domain has shared rosters, at ejabberd.
+// newRosterRig is a rig with shared rosters for its domain, at ejabberd.
 func newRosterRig(t *testing.T, e *rostertest.Ejabberd, change func(*setup)) *rig {
 	t.Helper()
 	p, err := store.OpenPebble(t.TempDir(), slog.New(slog.DiscardHandler))

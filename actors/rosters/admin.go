@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"postern/actors/domain"
 	"postern/internal/auth"
 	"postern/internal/roster"
 )
@@ -12,50 +13,53 @@ import (
 // Plan is what a run would do.
 type Plan struct {
 	Steps   []roster.Step
-	Users   int             // that were asked about
-	Unasked []auth.Identity // of whom the backend said nothing
+	Users   int             // with an answer from the backends
+	Unasked []auth.Identity // without one
 }
 
-// Plan lists what a run for the users of a domain whose rosters are known, or for one user, would
-// do. Nothing is changed.
+// Plan returns what a run would do, for one user or, if user is empty, for all users of the domain
+// with a known roster. It changes nothing. The error wraps ErrNone if the domain has no shared
+// rosters.
 func (r *Roster) Plan(ctx context.Context, domain, user string) (plan Plan, err error) {
-	t, err := r.begin(ctx)
+	s, err := r.newSession(ctx)
 	if err != nil {
 		return plan, err
 	}
-	defer t.release()
-	state := t.state(domain)
+	defer s.release()
+	state := s.state(domain)
 	batch := []auth.Identity{roster.Login(auth.Identity{User: user, Domain: domain})}
 	if user == "" {
 		if batch, err = state.Logins(); err != nil {
 			return plan, err
 		}
 	}
-	desired, failed, asked, err := t.gather(ctx, state, batch, true)
+	f, err := s.fetch(ctx, state, batch, true)
 	if err != nil {
 		return plan, err
 	}
-	unasked := slices.Concat(failed, batch[asked:])
-	p, err := roster.NewPlan(desired)
+	unasked := slices.Concat(f.failed, batch[f.asked:])
+	p, err := roster.NewPlan(f.desired)
 	if err != nil {
 		return plan, err
 	}
-	return Plan{Steps: roster.Preview(ctx, p, t.rules.Server), Users: len(batch) - len(unasked), Unasked: unasked}, nil
+	return Plan{Steps: roster.Preview(ctx, p, s.config.Server), Users: len(batch) - len(unasked), Unasked: unasked}, nil
 }
 
-// Refresh forgets what is known of a domain, or of one user there, and rebuilds it. It returns the
-// number of users whose rosters are asked for from now on, in as many runs as it takes.
-func (r *Roster) Refresh(ctx context.Context, domain, user string) (users int, err error) {
-	t, err := r.begin(ctx)
+// Refresh forgets what the XMPP server was told about a user, or, if user is empty, about all users of
+// the domain with a known roster, and requests runs for them. It returns the number of these users
+// and does not wait for the runs. The error wraps ErrNone if the domain has
+// no shared rosters.
+func (r *Roster) Refresh(ctx context.Context, name, user string) (users int, err error) {
+	s, err := r.newSession(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer t.release()
-	state := t.state(domain)
+	defer s.release()
+	state := s.state(name)
 	var only *auth.Identity
 	batch, err := state.Logins()
 	if user != "" {
-		id := roster.Login(auth.Identity{User: user, Domain: domain})
+		id := roster.Login(auth.Identity{User: user, Domain: name})
 		only, batch = &id, []auth.Identity{id}
 	}
 	if err != nil {
@@ -65,18 +69,19 @@ func (r *Roster) Refresh(ctx context.Context, domain, user string) (users int, e
 	if err != nil {
 		return 0, err
 	}
-	if err := t.store.Apply(ops, true); err != nil {
+	if err := s.store.Apply(ops, true); err != nil {
 		return 0, err
 	}
-	r.request(batch)
+	r.Ref.Send(&domain.LoginNote{IDs: batch, Urgent: true, Lost: r.logDropped})
 	return len(batch), nil
 }
 
-// ForgetGroup takes every member out of a group at the XMPP server and forgets it. If the
-// backend still has it, the next logins of its members bring it back. It is not broken off
-// when ctx ends, only not waited for.
+// ForgetGroup removes every member of a group at the XMPP server and forgets the group. If the
+// backend still has it, the next logins of its members bring it back. When ctx ends first, the
+// removal goes on and its end is logged. The number of steps is of those carried out; the error
+// wraps ErrNone if the domain has no shared rosters.
 func (r *Roster) ForgetGroup(ctx context.Context, group, domain string) (steps int, err error) {
-	t, err := r.begin(ctx)
+	s, err := r.newSession(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -86,11 +91,11 @@ func (r *Roster) ForgetGroup(ctx context.Context, group, domain string) (steps i
 	}
 	done := make(chan outcome, 1)
 	r.env.System.Go(func() {
-		defer t.release()
+		defer s.release()
 		var o outcome
 		var plan *roster.Plan
-		if plan, o.err = roster.NewRemoval(t.state(domain), group); o.err == nil {
-			o.steps, o.err = t.rules.Server.Apply(r.env.Context, plan)
+		if plan, o.err = roster.NewRemoval(s.state(domain), group); o.err == nil {
+			o.steps, o.err = s.config.Server.Apply(r.env.Context, plan)
 		}
 		r.env.Log.Info("shared roster: a group was taken from the XMPP server", "domain", domain, "group", group, "steps", o.steps, "err", o.err)
 		done <- o
@@ -103,18 +108,18 @@ func (r *Roster) ForgetGroup(ctx context.Context, group, domain string) (steps i
 	}
 }
 
-// Quiet runs do while none of the rosters talks to its XMPP server, so that no run under way brings
-// back what do removes. The list must be in the same order for all callers.
+// Quiet calls do while no roster of the list has a session open, so that no run under way restores
+// what do removes. All callers must give their lists in the same order.
 func Quiet(ctx context.Context, list []*Roster, do func() error) error {
 	for _, r := range list {
-		t, err := r.begin(ctx)
+		s, err := r.newSession(ctx)
 		if errors.Is(err, ErrNone) || errors.Is(err, errNoStore) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		defer t.release()
+		defer s.release()
 	}
 	return do()
 }

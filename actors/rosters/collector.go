@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -15,258 +16,242 @@ import (
 	"postern/internal/auth"
 )
 
-// collector is the actor: it gathers users and starts runs. It never waits.
+// collector is the actor. It gathers users and starts runs, and never waits.
+//
+// The users that wait are in memory only. The store marks what a run left half done, but it has no
+// record of a user that no run has reached, which after an outage of the backend is nearly every
+// user. What a crash loses, the next login of the user brings back.
 type collector struct {
 	*Roster
-	seen    *simplelru.LRU[auth.Identity, time.Time]
-	waiting []auth.Identity
-	due     int             // so many of them, the first, have waited long enough
-	backlog []auth.Identity // those an administrator asked for when there was no room
-	waits   map[auth.Identity]bool
-	held    map[auth.Identity]bool // those that come back later
-	tries   map[auth.Identity]int  // runs in a row that failed for a user
-	timer   *time.Timer
-	armed   bool
+	asked   *simplelru.LRU[auth.Identity, time.Time] // when a login last led to a question
+	pending map[auth.Identity]*pendingUser           // without those of the run under way
+	count   [classes]int                             // of pending
 	running bool
-	faults  int // failed runs in a row
+	faults  int // in a row
+
+	waiting   bool        // for the end of a window
+	timer     *time.Timer // ends it
+	windowEnd time.Time   // of the last window
+}
+
+// pendingUser is a user that waits for a run.
+type pendingUser struct {
+	id        auth.Identity
+	due       time.Time // the earliest time of the run
+	tries     int       // runs in a row that failed for the user
+	requested bool      // by an administrator
+}
+
+// class decides how many users may be pending. Each class has a bound of its own, so that failing
+// users take no room from logins.
+type class uint8
+
+const (
+	login     class = iota // maxWaiting
+	failing                // maxWaiting
+	requested              // no bound
+	classes
+)
+
+func (p *pendingUser) class() class {
+	switch {
+	case p.requested:
+		return requested
+	case p.tries > 0:
+		return failing
+	}
+	return login
 }
 
 func newCollector(r *Roster) *collector {
-	a := &collector{Roster: r, waits: map[auth.Identity]bool{}, held: map[auth.Identity]bool{}, tries: map[auth.Identity]int{}}
-	a.seen, _ = simplelru.NewLRU[auth.Identity, time.Time](maxSeen, nil)
-	return a
+	c := &collector{Roster: r, pending: map[auth.Identity]*pendingUser{}}
+	c.asked, _ = simplelru.NewLRU[auth.Identity, time.Time](maxSeen, nil)
+	return c
 }
 
-// runTick is the message of the collector's timer.
-type runTick struct{}
+// windowOver is the message of the collector's timer.
+type windowOver struct{}
 
-// runDone tells the actor how a run went.
+// runDone brings the result of a run.
 type runDone struct {
-	batch []auth.Identity // those it was for
-	asked int             // so many of them, the first, were asked about
-	again []auth.Identity // those of the asked to be asked about again
-	fault bool            // no user was answered, or the XMPP server could not: no run before a pause
+	batch []*pendingUser
+	runResult
 }
-
-// retryTick brings users back of whom the XMPP server has refused something, or of whom the
-// backend said nothing while it answered about others.
-type retryTick struct{ ids []auth.Identity }
 
 // Receive implements actor.Actor.
-func (a *collector) Receive(ctx actor.Context) {
+func (c *collector) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *domain.LoginNote:
-		a.onNote(m)
-	case *runTick:
-		a.armed, a.due = false, len(a.waiting)
-		a.start()
+		c.onNote(m)
+	case *windowOver:
+		c.waiting, c.windowEnd = false, time.Now()
+		c.next()
 	case *runDone:
-		a.onDone(m)
-	case *retryTick:
-		a.onRetryTick(m)
+		c.onDone(m)
 	case *actor.Restarting, *actor.Stopping:
-		if a.timer != nil {
-			a.timer.Stop()
+		if c.timer != nil {
+			c.timer.Stop()
 		}
 	}
 }
 
-func (a *collector) onNote(n *domain.LoginNote) {
-	rules := a.rules()
-	if rules == nil {
+func (c *collector) onNote(n *domain.LoginNote) {
+	cfg := c.config()
+	if cfg == nil {
 		return
 	}
-	now := a.env.Clock()
+	now, clock := time.Now(), c.env.Clock()
 	for _, id := range n.IDs {
-		if last, ok := a.seen.Get(id); ok && now.Sub(last) < rules.Interval && !n.Urgent || a.waits[id] || a.held[id] && !n.Urgent {
+		if p := c.pending[id]; p != nil {
+			if n.Urgent {
+				p.due = now
+			}
 			continue
 		}
-		if len(a.waiting) >= maxWaiting && !n.Urgent {
-			a.lost(supervise.Overloaded)
+		if last, ok := c.asked.Get(id); ok && clock.Sub(last) < cfg.Interval && !n.Urgent {
+			continue
+		}
+		if c.count[login] >= maxWaiting && !n.Urgent {
+			c.logDropped(supervise.Overloaded)
 			break
 		}
-		a.seen.Add(id, now)
-		a.wait(id)
+		c.asked.Add(id, clock)
+		c.add(&pendingUser{id: id, due: now, requested: n.Urgent})
 	}
-	if n.Urgent && !a.running {
-		a.start()
-	}
-	a.arm(rules.Window)
-}
-
-func (a *collector) wait(id auth.Identity) {
-	delete(a.held, id)
-	switch {
-	case a.waits[id]:
-	case len(a.waiting) >= maxWaiting:
-		a.backlog = append(a.backlog, id)
-	default:
-		a.waiting = append(a.waiting, id)
-	}
-	a.waits[id] = true
-}
-
-// arm has the next run begin after a while, if somebody waits and no time is set.
-func (a *collector) arm(after time.Duration) {
-	if a.armed || a.running {
+	if n.Urgent {
+		c.windowEnd = now
+		c.next()
 		return
 	}
-	a.refill()
-	if len(a.waiting) == 0 {
-		return
-	}
-	a.armed = true
-	r := a.Roster
-	a.timer = time.AfterFunc(after, func() { r.Ref.Send(&runTick{}) })
+	c.wait(cfg.Window)
 }
 
-// start runs for those who wait, all of one domain: the block "*" has many. Those who have failed
-// before come last, for some failures in a row end the questions of a run.
-func (a *collector) start() {
-	if a.running || len(a.waiting) == 0 {
+func (c *collector) add(p *pendingUser) {
+	c.pending[p.id] = p
+	c.count[p.class()]++
+}
+
+func (c *collector) remove(p *pendingUser) {
+	delete(c.pending, p.id)
+	c.count[p.class()]--
+}
+
+// next starts a run if a user was due when the last window ended. Else it begins another window, if
+// users are pending.
+func (c *collector) next() {
+	cfg := c.config()
+	if cfg == nil { // a reload has removed the roster block
+		clear(c.pending)
+		c.count = [classes]int{}
+	}
+	if c.running || len(c.pending) == 0 {
 		return
 	}
-	var batch, rest []auth.Identity
-	due := 0
-	for i, id := range a.waiting {
-		if id.Domain == a.waiting[0].Domain {
-			batch = append(batch, id)
-			delete(a.waits, id)
-			continue
-		}
-		if rest = append(rest, id); i < a.due {
-			due++
+	var first *pendingUser
+	for _, p := range c.pending {
+		if first == nil || p.due.Before(first.due) {
+			first = p
 		}
 	}
-	slices.SortStableFunc(batch, func(x, y auth.Identity) int { return cmp.Compare(a.tries[x], a.tries[y]) })
-	a.waiting, a.due, a.running = rest, due, true
-	r := a.Roster
-	a.env.System.Go(func() { r.run(batch) })
-}
-
-func (a *collector) onDone(m *runDone) {
-	a.running = false
-	rules := a.rules()
-	if rules == nil { // a reload has switched it off
-		a.off()
+	if first.due.After(c.windowEnd) {
+		c.wait(cfg.Window)
 		return
 	}
-	again, unasked := a.judge(m)
-	for _, id := range unasked {
-		a.wait(id)
+	c.start(first.id.Domain)
+}
+
+// wait has the next run begin after a while, unless the time is set already.
+func (c *collector) wait(d time.Duration) {
+	if c.running || c.waiting {
+		return
 	}
-	if m.fault {
-		for _, id := range again {
-			a.wait(id)
+	c.waiting = true
+	r := c.Roster
+	c.timer = time.AfterFunc(d, func() { r.Ref.Send(&windowOver{}) })
+}
+
+// start starts a run for the users of one domain that are due; the block "*" has many domains.
+// Users with a failed run come last, since some failures in a row end the questions of a run.
+// Logins come before the users that an administrator asked for.
+func (c *collector) start(domain string) {
+	now := time.Now()
+	var batch []*pendingUser
+	for _, p := range c.pending {
+		if p.id.Domain == domain && !p.due.After(now) {
+			batch = append(batch, p)
 		}
-		a.arm(pauseAfter(a.firstPause, a.faults))
-		a.faults++
-		return
 	}
-	a.faults = 0
-	a.hold(again)
-	if a.due > 0 { // of other domains, who waited along
-		a.start()
-		return
+	slices.SortFunc(batch, func(x, y *pendingUser) int {
+		return cmp.Or(cmp.Compare(x.tries, y.tries), cmp.Compare(x.class(), y.class()), x.due.Compare(y.due), strings.Compare(x.id.User, y.id.User))
+	})
+	for len(batch) > maxWaiting {
+		batch[len(batch)-1].due = now // after users of other domains that wait already
+		batch = batch[:len(batch)-1]
 	}
-	a.arm(rules.Window)
+	ids := make([]auth.Identity, len(batch))
+	for i, p := range batch {
+		ids[i] = p.id
+		c.remove(p)
+	}
+	c.running = true
+	r := c.Roster
+	c.env.System.Go(func() { r.Ref.Send(&runDone{batch, r.run(ids)}) })
 }
 
-func (a *collector) off() {
-	a.waiting, a.due, a.backlog = nil, 0, nil
-	clear(a.waits)
-	clear(a.held)
-	clear(a.tries)
+func (c *collector) onDone(m *runDone) {
+	c.running = false
+	c.settle(m)
+	if !m.fault {
+		c.faults = 0
+		c.next()
+		return
+	}
+	c.wait(pauseAfter(c.firstPause, c.faults))
+	c.faults++
 }
 
-// judge returns who of a run is tried again, and who has not been tried yet. The others are done,
-// or left until they log in.
-func (a *collector) judge(m *runDone) (again, unasked []auth.Identity) {
-	left, room := 0, maxWaiting-len(a.waiting)
-	for _, id := range m.batch[m.asked:] {
-		if len(unasked) < room {
-			unasked = append(unasked, id)
-			continue
-		}
-		a.giveUp(id)
-		left++
-	}
-	if room -= len(unasked); !m.fault {
-		room = maxWaiting - len(a.held)
-	}
-	failed := make(map[auth.Identity]bool, len(m.again))
-	for _, id := range m.again {
+// settle makes users of a run pending again: those it did not reach, and those it failed for, unless
+// that was too often. Then only their next login counts. After a fault all runs pause, else only
+// those of the failed users.
+func (c *collector) settle(m *runDone) {
+	failed := make(map[auth.Identity]bool, len(m.failed))
+	for _, id := range m.failed {
 		failed[id] = true
 	}
-	for _, id := range m.batch[:m.asked] {
+	now := time.Now()
+	due := map[int]time.Time{} // by tries: those that failed together are tried together
+	again, unasked, left := 0, 0, 0
+	for i, p := range m.batch {
+		p.due = now
 		switch {
-		case !failed[id]:
-			delete(a.tries, id)
-		case a.tries[id]+1 < maxTries && len(again) < room:
-			a.tries[id]++
-			again = append(again, id)
-		default:
-			a.giveUp(id)
+		case i >= m.asked:
+			unasked++
+		case !failed[p.id]:
+			continue
+		case p.tries+1 >= maxTries || !p.requested && c.count[failing] >= maxWaiting:
 			left++
-		}
-	}
-	if len(failed) > 0 || len(unasked) > 0 {
-		a.env.Log.LogAttrs(a.env.Context, slog.LevelDebug, "shared rosters: some are tried again", slog.String("domain", m.batch[0].Domain),
-			slog.Int("users", len(again)), slog.Int("unasked", len(unasked)), slog.Int("left", left), slog.Bool("fault", m.fault))
-	}
-	return again, unasked
-}
-
-// leave lets only the next login of a user count.
-func (a *collector) giveUp(id auth.Identity) {
-	delete(a.tries, id)
-	a.seen.Remove(id)
-}
-
-// refill lets in some of those for whom there was no room. Half of it is left to logins.
-func (a *collector) refill() {
-	n := min(len(a.backlog), max(0, maxWaiting/2-len(a.waiting)))
-	a.waiting = append(a.waiting, a.backlog[:n]...)
-	if a.backlog = a.backlog[n:]; len(a.backlog) == 0 {
-		a.backlog = nil
-	}
-}
-
-// hold keeps users back for a pause of their own. Backend and XMPP server are in order: nobody
-// else waits for what these users lack, and they take nobody's room.
-func (a *collector) hold(ids []auth.Identity) {
-	least := maxTries
-	var held []auth.Identity
-	for _, id := range ids {
-		if !a.waits[id] { // or they have logged in meanwhile
-			a.held[id] = true
-			held = append(held, id)
-			least = min(least, a.tries[id])
-		}
-	}
-	if len(held) > 0 {
-		r := a.Roster
-		time.AfterFunc(pauseAfter(a.firstPause, least-1), func() { r.Ref.Send(&retryTick{held}) })
-	}
-}
-
-func (a *collector) onRetryTick(m *retryTick) {
-	rules := a.rules()
-	if rules == nil {
-		a.off()
-		return
-	}
-	for _, id := range m.ids {
-		switch {
-		case !a.held[id]: // an administrator was faster
-		case len(a.waiting) < maxWaiting:
-			a.wait(id)
+			c.asked.Remove(p.id)
+			continue
 		default:
-			delete(a.held, id)
-			a.giveUp(id)
+			again++
+			if !m.fault {
+				if due[p.tries].IsZero() {
+					due[p.tries] = now.Add(pauseAfter(c.firstPause, p.tries))
+				}
+				p.due = due[p.tries]
+			}
+			p.tries++
 		}
+		if noted := c.pending[p.id]; noted != nil { // during the run
+			p.due = noted.due
+			c.remove(noted)
+		}
+		c.add(p)
 	}
-	a.arm(rules.Window)
+	if len(failed) > 0 || unasked > 0 {
+		c.env.Log.LogAttrs(c.env.Context, slog.LevelDebug, "shared rosters: some are tried again", slog.String("domain", m.batch[0].id.Domain),
+			slog.Int("users", again), slog.Int("unasked", unasked), slog.Int("left", left), slog.Bool("fault", m.fault))
+	}
 }
 
 // pauseAfter is the pause after a failure that follows others.

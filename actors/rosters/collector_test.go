@@ -2,6 +2,7 @@ package rosters
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"postern/actors/domain"
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/config"
 )
 
 // without is a backend that cannot answer about the rosters of some users.
@@ -98,7 +100,7 @@ func TestRosterRefusedIsLeft(t *testing.T) {
 	}
 }
 
-// An administrator's refresh brings a user back at once who is held back after a refusal.
+// An administrator's refresh ends the pause of a user after a refusal.
 func TestRosterRefreshIsNotHeld(t *testing.T) {
 	r := newForeignRig(t, nil)
 	r.firstPause = time.Hour
@@ -128,8 +130,7 @@ func TestRosterRefusalHidesNoOutage(t *testing.T) {
 	r.logged("users=1 unasked=0 left=0 fault=true")
 }
 
-// Users about whom the backend cannot answer keep no others from their groups, whichever came
-// first.
+// Users without an answer from the backend keep no others from their groups, whichever came first.
 func TestRosterUnansweredDelayNobody(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -158,8 +159,7 @@ func TestRosterUnansweredDelayNobody(t *testing.T) {
 	}
 }
 
-// The pause of a user about whom the backend cannot answer, while it answers about others, is
-// this user's alone.
+// A user without an answer has a pause of its own, as long as the backend answers about others.
 func TestRosterUnansweredAreHeld(t *testing.T) {
 	var asked atomic.Int64
 	r := newRig(t, func(s *setup) {
@@ -177,18 +177,130 @@ func TestRosterUnansweredAreHeld(t *testing.T) {
 
 // A user that was not asked about has not been tried.
 func TestRosterUnaskedIsNoTry(t *testing.T) {
-	a := newCollector(newForeignRig(t, nil).Roster)
+	r := newForeignRig(t, nil)
+	r.firstPause = time.Hour
+	c := newCollector(r.Roster)
+	var batch []*pendingUser
 	var ids []auth.Identity
 	for _, name := range []string{"l0", "l1", "user0", "user1"} {
-		ids = append(ids, auth.Identity{User: name, Domain: "chat.example"})
+		id := auth.Identity{User: name, Domain: "chat.example"}
+		batch, ids = append(batch, &pendingUser{id: id}), append(ids, id)
 	}
-	for try := 1; try < maxTries; try++ {
-		again, unasked := a.judge(&runDone{batch: ids, asked: 2, again: ids[:2], fault: true})
-		if !slices.Equal(again, ids[:2]) || !slices.Equal(unasked, ids[2:]) || a.tries[ids[0]] != try || a.tries[ids[2]] != 0 {
-			t.Fatalf("after %d tries: %v, %v, %v", try, again, unasked, a.tries)
+	for try := 1; try <= maxTries; try++ {
+		clear(c.pending)
+		c.settle(&runDone{batch, runResult{asked: 2, failed: ids[:2], fault: true}})
+		for i, id := range ids {
+			p := c.pending[id]
+			switch {
+			case i < 2 && try == maxTries:
+				if p != nil {
+					t.Errorf("%v is tried again after %d tries", id, try)
+				}
+			case p == nil:
+				t.Fatalf("after %d tries %v is not tried again", try, id)
+			case i < 2 && p.tries != try || i >= 2 && p.tries != 0:
+				t.Fatalf("after %d tries: %d of %v", try, p.tries, id)
+			}
 		}
 	}
-	if again, unasked := a.judge(&runDone{batch: ids, asked: 2, again: ids[:2], fault: true}); len(again) != 0 || len(unasked) != 2 {
-		t.Errorf("at last: %v, %v", again, unasked)
+}
+
+// So many logins may wait and no more. A login that was dropped has not been noted, and what an
+// administrator asks for is never dropped.
+func TestRosterLoginsAreBounded(t *testing.T) {
+	var asked atomic.Int64
+	r := newRig(t, func(s *setup) {
+		s.domain.Roster.Window = time.Hour // the test says when it is over
+		s.level = slog.LevelDebug
+		s.asks[0] = func(context.Context, backend.Query) backend.Result {
+			asked.Add(1)
+			return backend.Result{Class: backend.Unsupported}
+		}
+	})
+	ids := make([]auth.Identity, maxWaiting+10)
+	for i := range ids {
+		ids[i] = user(fmt.Sprint("user", i))
+	}
+	r.Ref.Send(&domain.LoginNote{IDs: ids})
+	r.Ref.Send(&domain.LoginNote{IDs: ids}) // they wait already
+	r.endWindow()
+	r.logged(fmt.Sprintf("users=%d steps=0", maxWaiting))
+	if log := r.log.String(); !strings.Contains(log, "logins were passed over") || !strings.Contains(log, "why=overloaded") {
+		t.Errorf("the log is\n%s", log)
+	}
+	r.Ref.Send(&domain.LoginNote{IDs: ids})
+	eventually(t, "questions about the dropped users", func() bool {
+		r.endWindow()
+		return asked.Load() >= maxWaiting+10
+	})
+	if _, err := r.Refresh(t.Context(), "dom.example", "user0"); err != nil { // within the interval
+		t.Fatal(err)
+	}
+	eventually(t, "a question about user0", func() bool { return asked.Load() == maxWaiting+11 })
+}
+
+// Failing users leave the room of logins alone, and those that a refresh brings are
+// taken in any case.
+func TestRosterClassesAreBounded(t *testing.T) {
+	r := newRig(t, func(s *setup) { s.domain.Roster.Window = time.Hour })
+	r.firstPause = time.Hour
+	c := newCollector(r.Roster)
+	note := func(prefix string, users int, urgent bool) []auth.Identity {
+		ids := make([]auth.Identity, users)
+		for i := range ids {
+			ids[i] = user(fmt.Sprint(prefix, i))
+		}
+		c.running = true // no run
+		c.onNote(&domain.LoginNote{IDs: ids, Urgent: urgent})
+		return ids
+	}
+	fail := func(ids []auth.Identity) {
+		var batch []*pendingUser
+		for _, id := range ids {
+			batch = append(batch, c.pending[id])
+			c.remove(c.pending[id])
+		}
+		c.settle(&runDone{batch, runResult{asked: len(ids), failed: ids}})
+	}
+	fail(note("first", maxWaiting, false))
+	fail(note("second", 10, false))
+	note("third", maxWaiting+1, false)
+	fail(note("fourth", 2*maxWaiting, true))
+	if want := [classes]int{maxWaiting, maxWaiting, 2 * maxWaiting}; c.count != want {
+		t.Errorf("pending are %v, want %v", c.count, want)
+	}
+	if len(c.pending) != 4*maxWaiting {
+		t.Errorf("%d are pending", len(c.pending))
+	}
+}
+
+// When a reload removes the roster block, the users that wait are forgotten, and there are no
+// runs until another one brings it back.
+func TestRosterBlockIsRemoved(t *testing.T) {
+	var asked atomic.Int64
+	r := newRig(t, func(s *setup) {
+		s.domain.Roster.Window = time.Hour // the test says when it is over
+		s.asks[0] = teams(&asked, 3)
+	})
+	r.login("user0", "dom.example")
+	plain, err := domain.New(config.Domain{Name: "dom.example"}, nil, r.shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := r.domain.Swap(plain)
+	r.endWindow()
+	if err := r.env.System.Alive(t.Context()); err != nil { // the window has ended
+		t.Fatal(err)
+	}
+	if _, err := r.Refresh(t.Context(), "dom.example", "user0"); !errors.Is(err, ErrNone) {
+		t.Errorf("refresh: %v", err)
+	}
+	r.domain.Store(kept)
+	plain.Retire()
+	r.login("user1", "dom.example")
+	r.endWindow()
+	r.teamOf(3)
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the backend was asked about %d users, want user1 alone", n)
 	}
 }

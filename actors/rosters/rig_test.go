@@ -166,7 +166,7 @@ func (r *rig) password(user, password string) backend.Result {
 }
 
 // endWindow has the collector start a run now.
-func (r *rig) endWindow() { r.Ref.Send(&runTick{}) }
+func (r *rig) endWindow() { r.Ref.Send(&windowOver{}) }
 
 // logged waits for a text in the log.
 func (r *rig) logged(text string) {

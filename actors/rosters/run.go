@@ -1,121 +1,73 @@
 package rosters
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
-	"postern/actors/domain"
-	"postern/actors/slots"
 	"postern/actors/supervise"
 	"postern/internal/auth"
-	"postern/internal/backend"
 	"postern/internal/roster"
-	"postern/internal/store"
 )
 
-// outagesInRow ends the questions of a run: the backend is asked again after a pause.
-const outagesInRow = 2
-
-// errNoGroups means that no backend of the domain knows groups.
-var errNoGroups = errors.New("no backend of the domain has shared rosters of this user")
-
-// session is the right to talk to the XMPP server, with the rules in force. It must be released.
-type session struct {
-	*Roster
-	domain *domain.Domain // held
-	rules  *domain.Roster
-	store  store.Store
+// runResult is what came of a run.
+type runResult struct {
+	asked  int             // the first asked users of the batch were asked about
+	failed []auth.Identity // those of them that were not brought up to date
+	// fault: no user of the batch had an answer, or the XMPP server could not do anything. The next
+	// run is made after a pause.
+	fault bool
 }
 
-// begin waits for its turn. The error wraps ErrNone, or is errNoStore.
-func (r *Roster) begin(ctx context.Context) (*session, error) {
-	select {
-	case r.server <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("another run for the shared rosters of %s is under way: try again: %w", r.Name, ctx.Err())
-	}
-	t := &session{Roster: r}
-	for t.domain = r.current(); t.domain != nil && !t.domain.Acquire(); t.domain = r.current() {
-		// It was replaced a moment ago.
-	}
-	if t.domain == nil {
-		<-r.server
-		return nil, fmt.Errorf("%s: %w", r.Name, ErrNone)
-	}
-	t.rules = t.domain.Roster
-	disk := r.env.Disk()
-	switch {
-	case t.rules == nil:
-		t.release()
-		return nil, fmt.Errorf("%s: %w", r.Name, ErrNone)
-	case disk == nil:
-		t.release()
-		return nil, errNoStore
-	}
-	t.store = disk.Store()
-	return t, nil
-}
-
-func (t *session) release() {
-	t.domain.Release()
-	<-t.server
-}
-
-func (t *session) state(domain string) roster.State {
-	return roster.State{Store: t.store, Domain: domain}
-}
-
-// run brings the rosters of users of one domain up to date, on a goroutine of its own.
-func (r *Roster) run(batch []auth.Identity) {
-	done := &runDone{batch: batch, asked: len(batch), again: batch, fault: true}
-	defer func() { r.Ref.Send(done) }()
-	t, err := r.begin(r.env.Context)
+// run brings the rosters of users of one domain up to date. It blocks, for as long as that takes.
+func (r *Roster) run(batch []auth.Identity) (result runResult) {
+	result = runResult{asked: len(batch), failed: batch, fault: true}
+	s, err := r.newSession(r.env.Context)
 	if err != nil {
-		if held, ok := r.storage.Due(time.Now()); ok && errors.Is(err, errNoStore) {
-			r.env.Log.Error("shared rosters are off", "domain", r.Name, "err", err, "alike", held)
+		if errors.Is(err, errNoStore) {
+			if suppressed, ok := r.storeLog.Due(time.Now()); ok {
+				r.env.Log.Error("shared rosters are off", "domain", r.Name, "err", err, "alike", suppressed)
+			}
 		}
-		return
+		return result
 	}
-	defer t.release()
+	defer s.release()
 	defer func() {
 		if reason := recover(); reason != nil {
 			r.env.Log.Error("a run for shared rosters panicked", "domain", r.Name, "panic", supervise.PanicText(reason))
 		}
 	}()
 	if r.env.Context.Err() != nil {
-		return
+		return result
 	}
 	begun := time.Now()
-	state := t.state(batch[0].Domain)
-	desired, failed, asked, err := t.gather(r.env.Context, state, batch, false)
-	fault, steps := len(failed) == asked, 0
-	if err == nil && !desired.Empty() {
+	state := s.state(batch[0].Domain)
+	f, err := s.fetch(r.env.Context, state, batch, false)
+	failed, fault, steps := f.failed, len(f.failed) == f.asked, 0
+	if err == nil && !f.desired.Empty() {
 		var plan *roster.Plan
-		if plan, err = roster.NewPlan(desired); err == nil {
-			steps, err = t.rules.Server.Apply(r.env.Context, plan)
+		if plan, err = roster.NewPlan(f.desired); err == nil {
+			steps, err = s.config.Server.Apply(r.env.Context, plan)
 		}
 		if err != nil {
-			failed = batch[:asked]
-			fault = fault || !errors.Is(err, roster.ErrRefused) // which is one by a server in order
+			failed = batch[:f.asked]
+			fault = fault || !errors.Is(err, roster.ErrRefused) // a server that refuses a step works
 		}
 	}
-	done.asked, done.again, done.fault = asked, failed, fault
-	r.report(state.Domain, desired, len(batch), steps, time.Since(begun), err)
+	r.logRun(state.Domain, f.desired, len(batch), steps, time.Since(begun), err)
+	return runResult{asked: f.asked, failed: failed, fault: fault}
 }
 
-// report says what a run did, and complains seldom.
-func (r *Roster) report(domain string, w *roster.Desired, users, steps int, took time.Duration, err error) {
+// logRun logs what a run did. Warnings are throttled.
+func (r *Roster) logRun(domain string, desired *roster.Desired, users, steps int, took time.Duration, err error) {
 	if err != nil && r.env.Context.Err() == nil {
-		if held, ok := r.failures.Due(time.Now()); ok {
-			r.env.Log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", held)
+		if suppressed, ok := r.failureLog.Due(time.Now()); ok {
+			r.env.Log.Warn("shared rosters could not be brought to the XMPP server; they are tried again", "domain", domain, "steps", steps, "err", err, "alike", suppressed)
 		}
 	}
-	if w != nil && len(w.Oversize) > 0 {
-		if held, ok := r.odd.Due(time.Now()); ok {
-			r.env.Log.Warn("shared rosters: groups of more than max_members were ignored", "domain", domain, "groups", len(w.Oversize), "first", w.Oversize[0], "alike", held)
+	if large := desired.Oversize; len(large) > 0 {
+		if suppressed, ok := r.answerLog.Due(time.Now()); ok {
+			r.env.Log.Warn("shared rosters: groups of more than max_members were ignored", "domain", domain, "groups", len(large), "first", large[0], "alike", suppressed)
 		}
 	}
 	level := slog.LevelDebug
@@ -124,132 +76,4 @@ func (r *Roster) report(domain string, w *roster.Desired, users, steps int, took
 	}
 	r.env.Log.LogAttrs(r.env.Context, level, "shared rosters", slog.String("domain", domain),
 		slog.Int("users", users), slog.Int("steps", steps), slog.Duration("took", took))
-}
-
-// gather asks about each user and folds the answers that are new; with all, the others too. It
-// stops when the backends are out of order. It returns of whom they could not tell, and how many
-// of the users, the first, they were asked about.
-func (r *session) gather(ctx context.Context, state roster.State, batch []auth.Identity, all bool) (w *roster.Desired, failed []auth.Identity, asked int, err error) {
-	w = roster.NewDesired(state, &r.rules.Filter)
-	outages, last := 0, roster.Answer{}
-	for i, id := range batch {
-		if outages >= outagesInRow || ctx.Err() != nil {
-			return w, failed, i, nil
-		}
-		document, aliases, err := r.question(ctx, id)
-		if err != nil {
-			r.env.Log.Debug("shared roster not told", "domain", id.Domain, "user", id.User, "err", err)
-		}
-		switch {
-		case errors.Is(err, errNoGroups):
-			outages = 0
-			continue
-		case err != nil:
-			outages++
-			failed = append(failed, id)
-			continue
-		}
-		outages = 0
-		known, err := state.User(id)
-		if err != nil {
-			return w, batch, len(batch), err
-		}
-		hash := roster.HashOf(document, &r.rules.Filter)
-		if known.Hash == hash && !all {
-			continue
-		}
-		if hash == last.Hash { // members of the same groups are told the same
-			w.Add(id, last)
-			continue
-		}
-		answer, err := roster.Parse(document, id.Domain, aliases...)
-		if err != nil {
-			if held, ok := r.odd.Due(time.Now()); ok {
-				r.env.Log.Warn("shared roster of the backend makes no sense", "domain", id.Domain, "user", id.User, "err", err, "alike", held)
-			}
-			continue
-		}
-		answer.Hash = hash
-		w.Add(id, answer)
-		last = answer
-	}
-	return w, failed, len(batch), nil
-}
-
-// question asks the domain's backends in turn for a user's roster, and returns the document
-// and the domain's names at the backend that gave it. One that cannot answer ends it: it may be
-// the user's, and the groups that a later one gives would take the place of those that it gave.
-func (r *session) question(ctx context.Context, id auth.Identity) (document []byte, aliases []string, err error) {
-	chain := backend.NewChain(auth.OpRoster)
-	for _, h := range r.domain.Hops {
-		q := backend.Query{Op: auth.OpRoster, User: id.User, Domain: h.AuthDomain}
-		aliases = nil
-		if q.Domain == "" {
-			q.Domain = id.Domain
-		} else {
-			aliases = []string{q.Domain}
-		}
-		result := r.askPatiently(ctx, h.Backend, q)
-		switch result.Class {
-		case backend.Outage, backend.Throttled, backend.Misconfigured:
-			return nil, nil, result.Err
-		}
-		if chain.Add(result) {
-			break
-		}
-	}
-	switch result := chain.Result(); {
-	case result.Class == backend.Accepted:
-		return result.Body, aliases, nil
-	case result.Err != nil:
-		return nil, nil, fmt.Errorf("%w: %w", errNoGroups, result.Err)
-	}
-	return nil, nil, errNoGroups
-}
-
-// A backend that is busy with logins is asked again after a moment, and after a minute of
-// that counts as one that cannot answer.
-const (
-	busyPause = 50 * time.Millisecond
-	busyTries = int(time.Minute / busyPause)
-)
-
-// errBusyBackend means that logins needed the backend for themselves.
-var errBusyBackend = errors.New("the backend is busy with logins")
-
-// askPatiently puts a question when the backend has room for it.
-func (r *Roster) askPatiently(ctx context.Context, b *slots.Backend, q backend.Query) (result backend.Result) {
-	for range busyTries {
-		result = r.askHop(ctx, b, q)
-		if result.Class != backend.Outage || result.Err != nil {
-			return result
-		}
-		result.Err = errBusyBackend
-		select {
-		case <-time.After(busyPause):
-		case <-ctx.Done():
-			return result
-		}
-	}
-	return result
-}
-
-// askHop puts a question to a backend's slots and waits for the answer.
-func (r *Roster) askHop(ctx context.Context, b *slots.Backend, q backend.Query) backend.Result {
-	answer := make(chan backend.Result, 1)
-	b.Ref.Send(&slots.Question{
-		Query: q, Deadline: time.Now().Add(r.askTimeout), Background: true,
-		Reply: func(reply slots.Reply) {
-			select {
-			case answer <- reply.Result:
-			default:
-			}
-		},
-	})
-	select {
-	case result := <-answer:
-		return result
-	case <-ctx.Done():
-		return backend.Result{Class: backend.Outage, Err: ctx.Err()}
-	}
 }

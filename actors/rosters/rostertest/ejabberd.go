@@ -46,7 +46,7 @@ func (e *Ejabberd) Fail(fail func(n int) bool) {
 	e.fail = fail
 }
 
-// Unserve has commands for a user refused whose host ends in a suffix; "" refuses none.
+// Unserve has commands refused for users of hosts that end in suffix; "" refuses none.
 func (e *Ejabberd) Unserve(suffix string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -124,8 +124,7 @@ func (e *Ejabberd) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte("0"))
 }
 
-// Document is a backend's answer about a user who shares a group with user0, user1 and so on, so
-// many in all.
+// Document is a backend's answer about a user of a group with the members user0, user1 and so on.
 func Document(group string, users int) []byte {
 	accounts := make([]string, users)
 	for i := range accounts {
