@@ -19,13 +19,14 @@ var imports = map[string][]string{
 	"internal/auth/passhash": nil,
 	"internal/filelock":      nil,
 	"internal/logfile":       nil,
+	"internal/protocol":      nil,
 	"internal/unixtime":      nil,
 	"internal/version":       nil,
 
 	// The core, which decides what is answered.
 	"internal/auth":                  nil,
-	"wire":                           {"internal/auth"},
-	"internal/config":                {"internal/auth"},
+	"wire":                           {"internal/auth", "internal/protocol"},
+	"internal/config":                {"internal/auth", "internal/protocol"},
 	"internal/token":                 {"internal/auth"},
 	"internal/store":                 {"internal/auth"},
 	"internal/cache":                 {"internal/auth", "internal/store"},
@@ -37,20 +38,37 @@ var imports = map[string][]string{
 	"internal/xcauth":                {"internal/auth"},
 	"internal/doctor":                {"internal/auth", "internal/config", "internal/backend"},
 
-	// The actors, which decide when.
-	"actors/...": {"actors/...", "internal/auth", "wire", "internal/config", "internal/token", "internal/cache", "internal/store",
-		"internal/backend", "internal/roster", "internal/registry", "internal/limit"},
+	// The actors, which decide when, from the bottom to the top.
+	"actors/supervise": nil, // knows nothing of the project
+	"actors/metrics":   {"internal/auth"},
+	"actors/env":       {"actors/supervise", "internal/store"},
+	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
+	"actors/domain": {"actors/slots", "actors/supervise", "internal/auth", "internal/cache", "internal/config", "internal/limit",
+		"internal/roster", "internal/token"},
+	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache"},
+	"actors/tokens": {"actors/call", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
+	"actors/memory": {"actors/call", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/auth",
+		"internal/backend", "internal/cache", "internal/limit", "internal/store"},
+	"actors/rosters": {"actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/auth", "internal/backend",
+		"internal/roster", "internal/store"},
+	"actors/rosters/rostertest": nil,
+	"actors/router": {"actors/call", "actors/domain", "actors/env", "actors/memory", "actors/rosters", "actors/slots",
+		"actors/supervise", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/registry", "internal/store"},
+	"actors/front":           {"actors/call", "actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/config", "wire"},
+	"actors/front/fronttest": {"internal/auth", "internal/config"},
+	"actors": {"actors/...", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
+		"internal/registry", "internal/store", "wire"},
 
 	// The daemon around the actors, from the bottom to the top.
 	"cmd/internal/systemd":    nil,
 	"cmd/internal/datadir":    nil,
 	"cmd/internal/configfile": {"internal/config"},
 	"cmd/internal/listen":     {"cmd/internal/systemd", "internal/config", "wire"},
-	"cmd/internal/metrics":    {"actors", "internal/backend"},
-	"cmd/internal/control": {"actors", "internal/auth", "internal/cache", "internal/config", "internal/doctor", "internal/registry",
+	"cmd/internal/metrics":    {"actors", "actors/memory", "actors/slots"},
+	"cmd/internal/control": {"actors", "actors/memory", "actors/router", "actors/slots", "internal/auth", "internal/cache", "internal/config", "internal/doctor", "internal/registry",
 		"internal/roster", "internal/store"},
 	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/listen",
-		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "internal/auth", "internal/backend", "internal/cache",
+		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/auth", "internal/backend", "internal/cache",
 		"internal/config", "internal/doctor", "internal/roster", "internal/store", "wire"},
 	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "internal/auth",
 		"internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},
@@ -66,8 +84,8 @@ var imports = map[string][]string{
 		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "internal/auth", "internal/backend", "internal/config", "internal/doctor",
 		"internal/registry", "internal/roster", "internal/store", "internal/token", "internal/xcauth"},
 	"cmd/postern-relay": {"cmd/internal/pipe/relay"},
-	"cmd/posternbench":  {"internal/auth", "internal/cache", "internal/store", "internal/token"},
-	"e2e/...": {"e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
+	"scripts/bench":     {"internal/auth", "internal/cache", "internal/store", "internal/token"},
+	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
 		"internal/roster", "internal/store"},
 }
 
@@ -75,7 +93,7 @@ var imports = map[string][]string{
 var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/filelock", "internal/logfile", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
-var testImports = []string{"internal/backend/nextcloudtest"}
+var testImports = []string{"internal/backend/nextcloudtest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/token"}
 
 // row returns the key of a package in the import table.
 func row(t *testing.T, path string) string {

@@ -259,63 +259,6 @@ func (l lockedWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-// gate is a store whose Apply waits to be let through.
-type gate struct {
-	Store
-	enter, leave chan struct{}
-	commits      atomic.Int32
-	ops          atomic.Int32
-}
-
-func (g *gate) Apply(ops []Op, sync bool) error {
-	if !sync {
-		return errors.New("group commits must be synced")
-	}
-	g.enter <- struct{}{}
-	<-g.leave
-	g.commits.Add(1)
-	g.ops.Add(int32(len(ops)))
-	return nil
-}
-
-func TestGroupCommitsTogether(t *testing.T) {
-	leaks(t)
-	s := &gate{enter: make(chan struct{}), leave: make(chan struct{})}
-	g := NewGroup(s, 8)
-	var done sync.WaitGroup
-	apply := func() {
-		done.Add(1)
-		g.Apply([]Op{put("nonce/x", "1")}, func(err error) {
-			if err != nil {
-				t.Error(err)
-			}
-			done.Done()
-		})
-	}
-	apply()
-	<-s.enter // the first is at the disk
-	for range 8 {
-		apply()
-	}
-	refused := make(chan error, 1)
-	g.Apply(nil, func(err error) { refused <- err })
-	if err := <-refused; !errors.Is(err, ErrBusy) {
-		t.Errorf("a full group said %v", err)
-	}
-	s.leave <- struct{}{}
-	<-s.enter
-	s.leave <- struct{}{}
-	done.Wait()
-	if s.commits.Load() != 2 || s.ops.Load() != 9 {
-		t.Errorf("%d commits of %d changes, want 2 of 9", s.commits.Load(), s.ops.Load())
-	}
-	g.Close()
-	g.Apply(nil, func(err error) { refused <- err })
-	if err := <-refused; !errors.Is(err, ErrClosed) {
-		t.Errorf("a closed group said %v", err)
-	}
-}
-
 func BenchmarkGet(b *testing.B) {
 	p, err := OpenPebble(b.TempDir(), quiet())
 	if err != nil {
