@@ -44,8 +44,8 @@
 // for each virtual host, with one request at a time each.
 //
 // ejabberd knows 1 and 0. Any other value is logged as an error of that one call, is not cached,
-// and leaves the program running, so 2 is what "cannot tell now" is written as. 0 would do harm
-// in two places. It caches 0 to isuser for an hour, and mail and messages to an existing user
+// and leaves the program running, so 2 stands for a temporary failure. 0 would do harm in two
+// places. It caches 0 to isuser for an hour, and mail and messages to an existing user
 // then bounce. And it takes 0 to setpass for success: it reports that the password was changed,
 // and lets the refused password in from its cache. A setpass that failed is answered 2 as well.
 // MongooseIM has the protocol too, but its decoder fails on anything but 0 and 1;
@@ -61,7 +61,7 @@
 // with the backend's document on one line or None, and quit or exit, which close the connection
 // without a reply. Prosody normalises names and passwords before it asks and sends at most 1000
 // bytes. It takes every reply but 1 as a refusal of that login and remembers nothing, so 0 also
-// stands for "cannot tell now".
+// stands for a temporary failure.
 //
 // On a pseudo-terminal (external_auth_command) Prosody waits 5 s. A reply that comes later is
 // read as that to the next request, which is how a wrong password gets in, so the deadline is 4 s
@@ -116,8 +116,8 @@
 //
 // user= is mandatory in OK and repeats the name as the client gave it: Postfix makes it the
 // sasl_username. Neither Postfix nor Exim (minor version 0) knows a flag for a temporary failure:
-// they take each FAIL for a wrong password (535), and only a closed connection for "cannot tell
-// now" (454 and 435). Prosody and Dovecot have minor version 1 and above; Prosody reads "temp",
+// they take each FAIL for a wrong password (535), and only a closed connection for a temporary
+// failure (454 and 435). Prosody and Dovecot have minor version 1 and above; Prosody reads "temp",
 // Dovecot "code=temp_fail".
 //
 // Postfix says nothing when its client aborts a login, so unfinished logins are bounded in number

@@ -180,11 +180,7 @@ func (d *dovecot) say(format string, args ...any) Event {
 }
 
 // Reply implements Unordered.
-func (d *dovecot) Reply() []byte {
-	reply := d.reply
-	d.reply = nil
-	return reply
-}
+func (d *dovecot) Reply() []byte { return d.reply }
 
 // take ends the login of req. It returns false if the client has cancelled it.
 func (d *dovecot) take(req *auth.Request) bool {
@@ -238,9 +234,6 @@ func (d *dovecot) ClosesAfterFlush(req *auth.Request, a auth.Answer) bool {
 	g := d.open[uint32(req.Tag)]
 	return d.minor == 0 && g != nil && g.tag(uint32(req.Tag)) == req.Tag
 }
-
-// invalidBase64 is Dovecot's code for data that is not base64.
-const invalidBase64 = "FAIL\t%d\tcode=invalid_base64\treason=invalid base64\n"
 
 // decode64 decodes strict base64 into d.plain. The decoder would skip a CR.
 func (d *dovecot) decode64(data []byte) bool {

@@ -65,7 +65,7 @@ func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) E
 	defer func() { clear(d.plain) }()
 	if !d.decode64(data) {
 		delete(d.open, id)
-		return d.say(invalidBase64, id)
+		return d.say("FAIL\t%d\tcode=invalid_base64\treason=invalid base64\n", id)
 	}
 	user, secret := []byte(g.user), d.plain
 	switch {

@@ -18,12 +18,11 @@ func refuse(req *auth.Request, op auth.Operation) Event {
 
 // leadingOperation reads the operation of a colon-separated request from its first bytes.
 func leadingOperation(start []byte) auth.Operation {
-	start = start[:min(len(start), longestOperation)]
-	colon := bytes.IndexByte(start, ':')
-	if colon < 0 {
+	word, _, whole := bytes.Cut(start[:min(len(start), longestOperation)], []byte{':'})
+	if !whole {
 		return auth.OpNone
 	}
-	return auth.ParseOperation(start[:colon])
+	return auth.ParseOperation(word)
 }
 
 // decodeColon decodes op:user:domain[:secret], the request of the generic and the ejabberd

@@ -52,7 +52,7 @@ const (
 // safe for concurrent use, except that AppendAnswer may run concurrently with Decode.
 type Codec interface {
 	// Decode reads the first frame of buf and consumes n bytes. It does not change or keep
-	// buf. With Ask it has filled req, whose strings do not share memory with buf. The
+	// buf. With Ask it has filled req; the strings in it do not share memory with buf. The
 	// sequence of events other than More does not depend on how the input is cut.
 	Decode(buf []byte, req *auth.Request) (n int, ev Event)
 	// AppendAnswer appends to dst the reply to a request that Decode has filled. It does not
@@ -63,7 +63,7 @@ type Codec interface {
 	OneShot() bool
 }
 
-// persistent is part of the codecs whose connections carry any number of requests.
+// persistent is embedded in codecs that accept any number of requests per connection.
 type persistent struct{}
 
 // OneShot implements Codec.
@@ -75,8 +75,8 @@ type Greeter interface {
 	Greeting() []byte
 }
 
-// Unordered is a Codec whose replies name their requests, so that each may be written as soon
-// as it is there.
+// Unordered is a Codec with replies that name their requests, so that each may be written as
+// soon as it is there.
 type Unordered interface {
 	Codec
 	// Reply returns the text of the last event Reply. The caller may keep it.

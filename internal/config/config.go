@@ -208,7 +208,7 @@ func (p *parser) sorted() Problems {
 }
 
 // root decodes the whole file. Backends come before the domains that name them, and domains
-// before the listeners, whose default_domain may be one.
+// before the listeners, to check their default_domain.
 func (p *parser) root(body *hclsyntax.Body) *Config {
 	s := p.open("", body, nil)
 	cfg := &Config{

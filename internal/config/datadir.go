@@ -5,9 +5,9 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// DataDir returns the data directory of the configuration at path, whose other parts may have
-// errors: the sockets of a running daemon are there. It returns false if the file cannot be read
-// or its data_dir is invalid.
+// DataDir returns the data directory of the configuration at path, where the sockets of a running
+// daemon are. Other parts of the file may have errors. It returns false if the file cannot be
+// read or its data_dir is invalid.
 func DataDir(path string) (string, bool) {
 	src, err := readFile(path, maxSource, false)
 	if err != nil {

@@ -117,7 +117,7 @@ func TestEveryAttributeIsRead(t *testing.T) {
 	}
 }
 
-// exampleOnly are the attributes whose value in the example is not the default, or
+// exampleOnly are the attributes with a value in the example that is not the default, or
 // that have none; the example says so in words.
 var exampleOnly = []string{
 	"listen address", "listen default_domain", "listen owner", "listen group", "listen recipient_delimiter",

@@ -155,10 +155,8 @@ func ownWords(text string) string {
 }
 
 func lowerFirst(s string) string {
-	if s == "" || s[0] < 'A' || s[0] > 'Z' {
-		return s
-	}
-	return string(s[0]+'a'-'A') + s[1:]
+	first := min(1, len(s))
+	return strings.ToLower(s[:first]) + s[first:]
 }
 
 // Bounds on quoted lines: redacting a long line once for each of its errors would take too long.

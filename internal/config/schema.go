@@ -121,17 +121,6 @@ func kindsOf(path string) []string {
 	return kinds
 }
 
-// labelsOf returns the meanings of a block's labels, which are the same for all kinds.
-func labelsOf(path string) []string {
-	if sp := findSpec(path); sp != nil {
-		return sp.labels
-	}
-	for _, kind := range kindsOf(path) {
-		return findSpec(path + " " + kind).labels
-	}
-	return nil
-}
-
 // publicWord reports whether a line that sets the attribute may be quoted: the table has the
 // word, and in no block as a secret. "secrets" is a number in a cache block, but a list of keys
 // in a token block, so it may not.

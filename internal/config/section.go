@@ -27,18 +27,20 @@ type section struct {
 // section opens a block in a parent, or returns nil if it has reported an error.
 func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 	path := strings.TrimPrefix(parent+" "+b.Type, " ")
-	labels := labelsOf(path)
-	if len(b.Labels) != len(labels) {
+	spec, kinds := findSpec(path), kindsOf(path)
+	if spec == nil { // the labels are the same for all kinds
+		spec = findSpec(path + " " + kinds[0])
+	}
+	if len(b.Labels) != len(spec.labels) {
 		header := b.Type
-		for _, label := range labels {
+		for _, label := range spec.labels {
 			header += fmt.Sprintf(" %q", strings.ToUpper(label))
 		}
-		p.complain(b.DefRange(), fmt.Sprintf("a %s block has %d label(s), not %d", b.Type, len(labels), len(b.Labels)),
+		p.complain(b.DefRange(), fmt.Sprintf("a %s block has %d label(s), not %d", b.Type, len(spec.labels), len(b.Labels)),
 			"write "+header+" { ... }")
 		return nil
 	}
 	if findSpec(path) == nil {
-		kinds := kindsOf(path)
 		path += " " + b.Labels[0]
 		if findSpec(path) == nil {
 			p.complain(b.LabelRanges[0], fmt.Sprintf("%s kind %q is unknown", b.Type, clip(b.Labels[0])),
