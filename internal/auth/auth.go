@@ -2,7 +2,7 @@
 // (Request), the account it is about (Identity), its password (Secret) and the reply (Answer). It
 // decides nothing and imports nothing of the project.
 //
-// An Answer has three verdicts, never two: yes, no and "cannot tell now". A mail or XMPP server
+// An Answer has three verdicts, never two: yes, no and a temporary failure. A mail or XMPP server
 // treats "no" as final: it bounces mail, or makes a client forget its password. So an outage,
 // a timeout or a full queue is never turned into a "no" where the protocol can express a
 // temporary failure. A fourth verdict is for operations that the backend does not have.

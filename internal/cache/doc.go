@@ -20,7 +20,7 @@
 //   - stale: older than that, or marked Stale. The backend is asked. Yes makes it fresh
 //     again; no removes it.
 //   - grace: the backend is asked and cannot answer, and the last verification is within
-//     Rules.Outage. It is allowed. An outage of the backend must not lock everybody out, but a
+//     Rules.Outage. It is allowed. An outage of the backend must not lock all users out, but a
 //     misconfigured backend is not an outage: Misconfigured gives no grace.
 //   - suspect: one backend of the domain has refused the secret while another was unavailable. Which
 //     of them knows the user is not known, so the secret has no grace until it is accepted. Its

@@ -9,7 +9,7 @@
 //
 // A Budget limits postern itself. A backend such as Nextcloud slows down or blocks an
 // address after too many wrong passwords, and to the backend all logins come from postern's address: one
-// phone with an old password would delay everybody. So the refusals that reach the backend stay
+// phone with an old password would delay all users. So the refusals that reach the backend stay
 // within what it permits.
 //
 // Limits apply only to passwords that the cache has not seen accepted. Otherwise a guesser could

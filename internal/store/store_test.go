@@ -259,7 +259,7 @@ func (l lockedWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-// gate is a store whose Apply waits to be let through.
+// gate is a store with an Apply that waits.
 type gate struct {
 	Store
 	enter, leave chan struct{}
