@@ -24,7 +24,7 @@ type Plan struct {
 
 	actions []action // the first one is next
 	begun   bool
-	refused int
+	refused int   // steps
 	err     error // the first one while records were read
 }
 
@@ -143,9 +143,6 @@ func (p *Plan) pop() action {
 	p.actions = p.actions[1:]
 	return a
 }
-
-// Refused is the number of refused steps that do harm.
-func (p *Plan) Refused() int { return p.refused }
 
 // Finish returns what to write when no step is left. The hashes of answers are kept only if no step
 // was refused, so that the next login tries again, and not for answers that a later one of the plan

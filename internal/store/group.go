@@ -60,15 +60,14 @@ func (g *Group) run() {
 		select {
 		case c := <-g.waiting:
 			g.commit(c)
+			continue
 		case <-g.stop:
-			for {
-				select {
-				case c := <-g.waiting:
-					g.commit(c)
-				default:
-					return
-				}
-			}
+		}
+		select {
+		case c := <-g.waiting:
+			g.commit(c)
+		default:
+			return
 		}
 	}
 }
