@@ -18,6 +18,6 @@ func ExampleNewIdentity() {
 
 func ExampleSecret() {
 	req := auth.Request{Op: auth.OpAuth, User: "joe", Secret: auth.NewSecret("hunter2")}
-	fmt.Println(req.Secret)
-	// Output: [redacted]
+	fmt.Println(req.Secret, req.Secret.Len())
+	// Output: [redacted] 7
 }

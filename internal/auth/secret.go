@@ -34,6 +34,9 @@ func (s Secret) Reveal() string {
 // Empty reports whether there is no secret.
 func (s Secret) Empty() bool { return s.text == nil }
 
+// Len is the secret's length in bytes.
+func (s Secret) Len() int { return len(s.Reveal()) }
+
 // Format implements fmt.Formatter for every verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 

@@ -118,11 +118,11 @@ func TestSecretMarshalled(t *testing.T) {
 
 func TestSecretValue(t *testing.T) {
 	s := NewSecret(marker)
-	if s.Reveal() != marker || s.Empty() {
-		t.Errorf("%q, empty %v", s.Reveal(), s.Empty())
+	if s.Reveal() != marker || s.Len() != len(marker) || s.Empty() {
+		t.Errorf("%q, %d bytes, empty %v", s.Reveal(), s.Len(), s.Empty())
 	}
 	for _, empty := range []Secret{{}, NewSecret("")} {
-		if empty.Reveal() != "" || !empty.Empty() {
+		if empty.Reveal() != "" || empty.Len() != 0 || !empty.Empty() {
 			t.Error("an empty secret is taken for one")
 		}
 	}
