@@ -2,17 +2,17 @@
 // (Request), the account it is about (Identity), its password (Secret) and the reply (Answer). It
 // decides nothing and imports nothing of the project.
 //
-// An Answer has three verdicts, never two: yes, no and "cannot tell now". A mail or XMPP server
-// treats "no" as final: it bounces mail, or makes a client forget its password. So an outage,
-// a timeout or a full queue is never turned into a "no" where the protocol can express a
-// temporary failure. A fourth verdict is for operations that the backend does not have.
+// An Answer has three verdicts, never two: yes, no and a temporary failure. A mail or XMPP server
+// treats "no" as final: it bounces mail, or makes a client forget its password. So an outage, a
+// timeout or a full queue is never turned into a "no" where the protocol can express a temporary
+// failure. A fourth verdict is for operations that the backend does not have.
 //
 // An Identity has its domain in canonical form, so that all spellings of a domain are one. Its
 // user is kept as given: only the XMPP or mail server, and the backend, define which spellings
 // are the same user.
 //
-// A Secret prints nothing under any verb, in logs and in encoded form, so a password cannot
-// leak by way of a struct that contains one.
+// A Secret prints nothing under any verb, in logs and in encoded form, so a password cannot leak
+// by way of a struct that contains one.
 package auth
 
 import "time"

@@ -1,6 +1,6 @@
 // Package cache decides which logins may be answered from earlier answers of the backend. It is
-// pure: it has no clock, computes no hash and asks no backend. A Login names the work it
-// needs as Steps, and its caller carries them out and reports the results.
+// pure: it has no clock, computes no hash and asks no backend. A Login names the work it needs as
+// Steps, and its caller carries them out and reports the results.
 //
 // # The promise
 //
@@ -17,48 +17,49 @@
 //
 //   - fresh: used within Rules.Query and verified within Rules.Verify. It is allowed without a
 //     question, and counts as used now.
-//   - stale: older than that, or marked Stale. The backend is asked. Yes makes it fresh
-//     again; no removes it.
+//   - stale: older than that, or marked Stale. The backend is asked. Yes makes it fresh again; no
+//     removes it.
 //   - grace: the backend is asked and cannot answer, and the last verification is within
-//     Rules.Outage. It is allowed. An outage of the backend must not lock everybody out, but a
+//     Rules.Outage. It is allowed. An outage of the backend must not lock all users out, but a
 //     misconfigured backend is not an outage: Misconfigured gives no grace.
-//   - suspect: one backend of the domain has refused the secret while another was unavailable. Which
-//     of them knows the user is not known, so the secret has no grace until it is accepted. Its
-//     verifier is kept: it costs no new hash once the other backend is back, and limits on unknown
-//     secrets do not apply to it.
+//   - suspect: one backend of the domain has refused the secret while another was unavailable.
+//     Which of them knows the user is not known, so the secret has no grace until it is accepted.
+//     Its verifier is kept: it costs no new hash once the other backend is back, and limits on
+//     unknown secrets do not apply to it.
 //
 // The acceptance of a secret never seen before makes the user's other verifiers stale: it may be
 // a changed password, and the old one must die at its next use. Two app passwords used in turn
 // are both fresh after three questions.
 //
-// A refused secret is remembered in memory for Rules.Refused. A device that retries an old password
-// would otherwise make the backend throttle or lock out postern itself.
+// A refused secret is remembered in memory for Rules.Refused. A device that retries an old
+// password would otherwise make the backend throttle or lock out postern itself.
 //
 // # Two tiers
 //
-// On disk a verifier is a bcrypt hash, so a stolen store does not reveal passwords. At the default
-// cost one comparison takes a quarter of a second of CPU, so it must not be paid twice for the same login.
-// In memory, a verifier therefore has a Key besides: a MAC of account and secret under a key that
-// is random per process. Once a hash has matched, or a new secret is accepted, the verifier gets
-// the Key and all later logins compare Keys (User.Hot). Keys are never stored. A hash is
-// compared only if the answer may depend on it: to answer without a question, to give grace, or to
-// find the verifier that an accepted or refused secret already has. The last two happen
-// after the answer is given.
+// On disk a verifier is a bcrypt hash, so a stolen store does not reveal passwords. At the
+// default cost one comparison takes a quarter of a second of CPU, so it must not be paid twice
+// for the same login. In memory, a verifier therefore has a Key besides: a MAC of account and
+// secret under a key that is random per process. Once a hash has matched, or a new secret is
+// accepted, the verifier gets the Key and all later logins compare Keys (User.Hot). Keys are
+// never stored. A hash is compared only if the answer may depend on it: to answer without a
+// question, to give grace, or to find the verifier that an accepted or refused secret already
+// has. The last two happen after the answer is given.
 //
 // # Order of events
 //
-// Answers arrive in any order, and a user may be evicted from memory and loaded again between a question and its
-// answer. A late acceptance must not outweigh a refusal: it is remembered only if no refusal of the
-// secret can have come in since the question was put. Refusals are numbered for this, since the wall clock
-// may be set back. A refusal that is being compared with the hashes is never forgotten,
-// and hashes that may be the refused secret's are left out of the record until the
-// comparison has ended, so that a crash cannot bring a refused secret back.
+// Answers arrive in any order, and a user may be evicted from memory and loaded again between a
+// question and its answer. A late acceptance must not outweigh a refusal: it is remembered only
+// if no refusal of the secret can have come in since the question was put. Refusals are numbered
+// for this, since the wall clock may be set back. A refusal that is being compared with the
+// hashes is never forgotten, and hashes that may be the refused secret's are left out of the
+// record until the comparison has ended, so that a crash cannot bring a refused secret back.
 //
 // Two events make the answer to an earlier question doubtful:
 //
-//   - Outdate: the configuration was reloaded. The answer comes from a backend that may no longer be
-//     responsible, so an acceptance is not remembered. A refusal still is: it errs on the safe side.
-//   - Supersede: the account was changed or forgotten. The answer may concern the former password, so an acceptance
-//     is not remembered, and a refusal is not held against the secret, which may
-//     be the new password.
+//   - Outdate: the configuration was reloaded. The answer comes from a backend that may no longer
+//     be responsible, so an acceptance is not remembered. A refusal still is: it errs on the safe
+//     side.
+//   - Supersede: the account was changed or forgotten. The answer may concern the former
+//     password, so an acceptance is not remembered, and a refusal is not held against the secret,
+//     which may be the new password.
 package cache

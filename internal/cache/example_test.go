@@ -9,7 +9,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// A login whose backend accepts it, the same login again an hour later, and once more in an outage.
+// One password over four hours: accepted, allowed from memory, allowed in an outage, refused.
 func Example() {
 	rules := &cache.Rules{Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour, Secrets: 4, Refusals: 8}
 	joe := auth.Identity{User: "joe", Domain: "dom.example"}

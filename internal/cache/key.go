@@ -12,8 +12,8 @@ import (
 )
 
 // Key identifies one secret of one identity within this process: a MAC under a key that is random
-// per process and is never stored, so that a copy of the memory tier is useless elsewhere. The zero Key means no
-// secret.
+// per process and is never stored, so that a copy of the memory tier is useless elsewhere. The zero
+// Key means no secret.
 type Key [sha256.Size]byte
 
 // Fingerprint is a part of the key, for tables in which 64 bits distinguish secrets well enough,

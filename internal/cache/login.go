@@ -96,7 +96,7 @@ const (
 	phaseEnd
 )
 
-// NewLogin begins the login whose secret is key.
+// NewLogin begins a login with the secret key.
 func NewLogin(key Key) *Login { return &Login{key: key} }
 
 // RequireKnown has the backend asked only if the cache knows the secret. Otherwise the login is
@@ -404,8 +404,7 @@ func (l *Login) eachMatch(u *User, match string, hashes []string, ran bool, do f
 		hashes = []string{match}
 	}
 	for _, h := range hashes {
-		// A verifier whose secret has become known meanwhile is another's: this login's own was
-		// found by its key.
+		// A verifier with a key by now is of another secret: this login's own was found by its key.
 		if i := u.hashed(h); i >= 0 && (ran || u.Verifiers[i].Key == (Key{})) {
 			do(i)
 		}
@@ -428,7 +427,7 @@ func (l *Login) suspectMatch(u *User, match string, hashes []string, ran bool) (
 // users of the unavailable backend need no new hash after each of its outages, and so that a limit
 // still knows the secret.
 func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
-	// The verifier of a secret whose refusal is remembered was looked for already.
+	// If a refusal of the secret is remembered, its verifier was looked for already.
 	l.search = l.search || u.refusal(l.key) == nil
 	u.refuse(l.key, suspected, r, now)
 	v := u.keyed(l.key)

@@ -98,7 +98,7 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
-// drive runs a login whose secret is that of hashA if key is keyA.
+// drive runs a login with the secret of hashA if key is keyA.
 func drive(t *testing.T, f *Login, u *User, key Key, now unixtime.Time, ran bool, backend func(known bool) Outcome) (a auth.Answer, asked int) {
 	t.Helper()
 	w := work{rules: defaults(), ran: ran, backend: backend, source: auth.SourceLimitBudget, made: "made"}

@@ -10,7 +10,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// model drives logins in random order against a backend whose decisions it knows, and checks
+// model drives logins in random order against a backend with known decisions, and checks
 // the promise of the package at every answer: never yes for a secret that the backend has
 // refused since it last accepted it, never yes past a lifetime, and never yes from memory for what
 // was asked before the account was changed.

@@ -215,7 +215,7 @@ func (u *User) Import(v Verifier, secrets int, now unixtime.Time) bool {
 	return true
 }
 
-// keyed returns the verifier whose secret is key, or nil.
+// keyed returns the verifier of the secret key, or nil.
 func (u *User) keyed(key Key) *Verifier {
 	for i := range u.Verifiers {
 		if u.Verifiers[i].Key == key {
@@ -235,7 +235,7 @@ func (u *User) hashed(hash string) int {
 
 func (u *User) drop(i int) { u.Verifiers = slices.Delete(u.Verifiers, i, i+1) }
 
-// dropKeyed removes the verifier whose secret is key and reports whether there was one.
+// dropKeyed removes the verifier of the secret key and reports whether there was one.
 func (u *User) dropKeyed(key Key) bool {
 	n := len(u.Verifiers)
 	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(v Verifier) bool { return v.Key == key })

@@ -138,7 +138,7 @@ func (w *work) run(t *testing.T, f *Login, u *User, now unixtime.Time) (a auth.A
 	}
 }
 
-// login runs a login whose secret has that key and matches that hash.
+// login runs a login with a secret that has that key and matches that hash.
 func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *Rules, now unixtime.Time) (a auth.Answer, asked bool) {
 	t.Helper()
 	w := work{rules: r, matches: matches, ran: true, backend: func(bool) Outcome { return backend },

@@ -2,14 +2,14 @@
 // clock is passed in.
 //
 // A Table limits users and client addresses. After too many refused passwords within a window, no
-// question is asked for a pause, which doubles with each refusal that follows and shrinks again in
-// quiet times. The same password counts once, so a phone that retries an old one does not lock
-// its user out, while a guesser needs a new one for each try. Questions under way count
-// as if they were refused, so guesses that come all at once do not get past the limit.
+// question is asked for a pause, which doubles with each refusal that follows and shrinks again
+// in quiet times. The same password counts once, so a phone that retries an old one does not lock
+// its user out, while a guesser needs a new one for each try. Questions under way count as if
+// they were refused, so guesses that come all at once do not get past the limit.
 //
-// A Budget limits postern itself. A backend such as Nextcloud slows down or blocks an
-// address after too many wrong passwords, and to the backend all logins come from postern's address: one
-// phone with an old password would delay everybody. So the refusals that reach the backend stay
+// A Budget limits postern itself. A backend such as Nextcloud slows down or blocks an address
+// after too many wrong passwords, and to the backend all logins come from postern's address: one
+// phone with an old password would delay all users. So the refusals that reach the backend stay
 // within what it permits.
 //
 // Limits apply only to passwords that the cache has not seen accepted. Otherwise a guesser could

@@ -24,7 +24,7 @@ func WriteTSV(w io.Writer, records []Record, secrets bool) error {
 	for i := range records {
 		e := Show(records[i], secrets)
 		for i, c := range columns {
-			fields[i] = escape(*c.field(&e))
+			fields[i] = escaper.Replace(*c.field(&e))
 		}
 		fmt.Fprintln(out, strings.Join(fields, "\t"))
 	}
@@ -109,37 +109,16 @@ func parseLine(line string, order []func(*Entry) *string) (e Entry, err error) {
 	return e, nil
 }
 
-func escape(text string) string {
-	return strings.NewReplacer("\\", `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`).Replace(text)
-}
+// The escapes of a field, both ways, and what removes them.
+var (
+	escaper   = strings.NewReplacer("\\", `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`)
+	unescaper = strings.NewReplacer(`\\`, "\\", `\t`, "\t", `\n`, "\n", `\r`, "\r")
+	stripper  = strings.NewReplacer(`\\`, "", `\t`, "", `\n`, "", `\r`, "")
+)
 
+// unescape is false for a text with a backslash that is not part of an escape.
 func unescape(text string) (string, bool) {
-	if strings.IndexByte(text, '\\') < 0 {
-		return text, true
-	}
-	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			out = append(out, text[i])
-			continue
-		}
-		if i++; i == len(text) {
-			return "", false
-		}
-		switch text[i] {
-		case 't':
-			out = append(out, '\t')
-		case 'n':
-			out = append(out, '\n')
-		case 'r':
-			out = append(out, '\r')
-		case '\\':
-			out = append(out, '\\')
-		default:
-			return "", false
-		}
-	}
-	return string(out), true
+	return unescaper.Replace(text), !strings.Contains(stripper.Replace(text), `\`)
 }
 
 // WriteJSON writes records as an array of objects.

@@ -33,7 +33,7 @@ func TestCheck(t *testing.T) {
 		{"fragment", func(r *Record) { r.URL = "https://cloud.example.org/#" + canary }, "remove the #"},
 		{"long url", func(r *Record) { r.URL = "https://cloud.example.org/" + strings.Repeat("x", maxURL) }, "too long"},
 		{"no secret", func(r *Record) { r.Secret = auth.Secret{} }, "needs the API secret"},
-		{"binary secret", func(r *Record) { r.Secret = auth.NewSecret(canary + "\xff") }, "no text"},
+		{"binary secret", func(r *Record) { r.Secret = auth.NewSecret(canary + "\xff") }, "not valid UTF-8"},
 		{"json", func(r *Record) { r.Kind, r.Secret, r.URL = KindJSON, auth.Secret{}, "http://127.0.0.1:1/auth" }, ""},
 		{"json with query", func(r *Record) { r.Kind, r.Secret = KindJSON, auth.Secret{} }, "remove the ?"},
 		{"json with secret", func(r *Record) { r.Kind, r.URL = KindJSON, "http://127.0.0.1:1/auth" }, "has no secret"},

@@ -4,9 +4,9 @@
 // every change is durable when it returns, since the command reports it as done.
 //
 // Lists of records are read and written as tab-separated text or JSON, also with the column names
-// of xcauth's table, so that a registry can be moved from there. An import is all or
-// nothing: it names every line that is wrong, and stores none if one is. Secrets are exported only
-// on request, and an import without them keeps the stored ones. No error shows a secret or a URL.
+// of xcauth's table, so that a registry can be moved from there. An import is all or nothing: it
+// names every line that is wrong, and stores none if one is. Secrets are exported only on
+// request, and an import without them keeps the stored ones. No error shows a secret or a URL.
 package registry
 
 import (

@@ -80,7 +80,7 @@ func (c commanded) Apply(ctx context.Context, p *Plan) (steps int, err error) {
 		return steps, err
 	}
 	if refused != nil {
-		return steps, fmt.Errorf("%d steps, the last: %w", p.Refused(), refused)
+		return steps, fmt.Errorf("%d steps, the last: %w", p.refused, refused)
 	}
 	return steps, nil
 }

@@ -19,68 +19,48 @@ type Erased struct {
 // becomes dirty, and their next answers are applied anew.
 func Erase(s store.Store, id auth.Identity) (ops []store.Op, n Erased, err error) {
 	id = Login(id)
-	e := eraser{hit: func(address string) bool {
-		if id.User == "" {
-			return strings.HasSuffix(address, "@"+id.Domain)
-		}
-		return address == id.String()
-	}}
+	erased := func(address string) bool {
+		return address == id.String() || id.User == "" && strings.HasSuffix(address, "@"+id.Domain)
+	}
+	put := func(key, value []byte) { ops = append(ops, store.Op{Key: slices.Clone(key), Value: value}) }
+	doubted := map[string]bool{} // keys of the remaining members of such groups
+	// The records come in the order of their keys, so a domain's groups before its users.
 	err = s.Scan([]byte(store.Roster), func(key, value []byte) bool {
 		domain, rest, _ := strings.Cut(string(key[len(store.Roster):]), "\x00")
 		kind, name, _ := strings.Cut(rest, "\x00")
-		gone := id.User == "" && domain == id.Domain
+		whole := id.User == "" && domain == id.Domain
 		switch kind {
-		case "user":
-			e.user(State{Domain: domain}, name, value, gone)
 		case "group":
-			e.group(State{Domain: domain}, name, value, gone)
+			g, err := decodeGroup(value)
+			if !whole && (err != nil || !slices.ContainsFunc(g.Members, erased)) {
+				return true
+			}
+			n.Groups++
+			g.Members, g.Dirty = slices.DeleteFunc(g.Members, erased), true
+			if whole || len(g.Members) == 0 {
+				put(key, nil)
+				return true
+			}
+			put(key, g.encode())
+			for _, address := range g.Members {
+				doubted[string(State{Domain: domain}.userKey(identity(address)))] = true
+			}
+		case "user":
+			u, err := decodeUser(value)
+			switch {
+			case whole || erased(name):
+				n.Users++
+				put(key, nil)
+			case err == nil && doubted[string(key)] && u.Hash != (Hash{}):
+				u.Hash = Hash{}
+				put(key, u.encode())
+			}
 		default:
-			if gone {
-				e.ops = append(e.ops, store.Op{Key: slices.Clone(key)})
+			if whole {
+				put(key, nil)
 			}
 		}
 		return true
 	})
-	return e.ops, e.n, err
-}
-
-// eraser visits the records in the order of their keys, so a domain's groups come before its users.
-type eraser struct {
-	hit     func(address string) bool
-	ops     []store.Op
-	n       Erased
-	doubted map[string]bool // keys of the remaining members of such groups
-}
-
-func (e *eraser) group(s State, name string, value []byte, gone bool) {
-	g, err := decodeGroup(value)
-	if !gone && (err != nil || !slices.ContainsFunc(g.Members, e.hit)) {
-		return
-	}
-	e.n.Groups++
-	g.Members, g.Dirty = slices.DeleteFunc(g.Members, e.hit), true
-	if gone || len(g.Members) == 0 {
-		e.ops = append(e.ops, store.Op{Key: s.groupKey(name)})
-		return
-	}
-	e.ops = append(e.ops, s.putGroup(name, &g))
-	if e.doubted == nil {
-		e.doubted = map[string]bool{}
-	}
-	for _, address := range g.Members {
-		e.doubted[string(s.userKey(identity(address)))] = true
-	}
-}
-
-func (e *eraser) user(s State, address string, value []byte, gone bool) {
-	key := append(s.Prefix(), "user\x00"+address...)
-	if gone || e.hit(address) {
-		e.n.Users++
-		e.ops = append(e.ops, store.Op{Key: key})
-		return
-	}
-	if u, err := decodeUser(value); err == nil && e.doubted[string(key)] && u.Hash != (Hash{}) {
-		u.Hash = Hash{}
-		e.ops = append(e.ops, store.Op{Key: key, Value: u.encode()})
-	}
+	return ops, n, err
 }

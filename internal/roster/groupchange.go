@@ -21,7 +21,7 @@ type groupChange struct {
 
 // plan appends the first steps of the change to the plan. It is false if there are none.
 func (c *groupChange) plan() bool {
-	g := c.p.groups[c.name]
+	g := c.p.group(c.name)
 	if g == nil || g.Dirty {
 		c.query(Create)
 		return true

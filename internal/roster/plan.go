@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -23,7 +24,8 @@ type Plan struct {
 
 	actions []action // the first one is next
 	begun   bool
-	refused int
+	refused int   // steps
+	err     error // the first one while records were read
 }
 
 // action is a step with the changes of the store that belong to it.
@@ -46,48 +48,28 @@ func NewPlan(d *Desired) (*Plan, error) {
 	p := newPlan(d.state)
 	p.logins = d.logins
 	for _, id := range d.names {
-		u, err := p.user(id)
-		if err != nil {
-			return nil, err
-		}
-		if name := d.name[id]; !u.Named || u.Name != name {
+		if u, name := p.user(id), d.name[id]; !u.Named || u.Name != name {
 			p.setName(id, name)
 		}
 	}
 	for _, name := range d.groups {
-		if err := p.group(name); err != nil {
-			return nil, err
-		}
 		c := &groupChange{p: p, name: name}
 		for _, id := range d.member[name] {
 			c.desired = append(c.desired, id.String())
 		}
-		if !c.plan() {
-			continue
-		}
-		if err := p.members(name, c.desired); err != nil {
-			return nil, err
+		if c.plan() {
+			p.loadMembers(name, c.desired)
 		}
 	}
 	for _, l := range p.logins {
-		u, err := p.user(l.id)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range u.Groups {
-			if slices.Contains(l.given, name) {
-				continue
+		for _, name := range p.user(l.id).Groups {
+			if !slices.Contains(l.given, name) {
+				p.loadMembers(name, nil)
+				p.leave(l.id, name)
 			}
-			if err := p.group(name); err != nil {
-				return nil, err
-			}
-			if err := p.members(name, nil); err != nil {
-				return nil, err
-			}
-			p.leave(l.id, name)
 		}
 	}
-	return p, nil
+	return p.loaded()
 }
 
 // NewRemoval plans to take every member out of a group and to forget it. The next answers of its
@@ -95,24 +77,18 @@ func NewPlan(d *Desired) (*Plan, error) {
 func NewRemoval(s State, group string) (*Plan, error) {
 	p := newPlan(s)
 	p.removed = group
-	if err := p.group(group); err != nil {
-		return nil, err
-	}
 	(&groupChange{p: p, name: group, remove: true}).query(GetMembers)
+	p.group(group)
 	ids, err := s.Logins()
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		u, err := p.user(id)
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(u.Groups, group) {
+		if slices.Contains(p.user(id).Groups, group) {
 			p.forgotten = append(p.forgotten, id)
 		}
 	}
-	return p, nil
+	return p.loaded()
 }
 
 // Preview lists the steps of a plan without carrying them out. Only the members of unknown groups
@@ -168,9 +144,6 @@ func (p *Plan) pop() action {
 	return a
 }
 
-// Refused is the number of refused steps that do harm.
-func (p *Plan) Refused() int { return p.refused }
-
 // Finish returns what to write when no step is left. The hashes of answers are kept only if no step
 // was refused, so that the next login tries again, and not for answers that a later one of the plan
 // has overruled.
@@ -201,40 +174,48 @@ func (p *Plan) Finish() (ops []store.Op) {
 }
 
 // user returns the working copy of a user's record.
-func (p *Plan) user(id auth.Identity) (*User, error) {
-	if u := p.users[id]; u != nil {
-		return u, nil
+func (p *Plan) user(id auth.Identity) *User {
+	u := p.users[id]
+	if u == nil {
+		u = new(User)
+		p.users[id] = u
+		var err error
+		*u, err = p.state.User(id)
+		p.err = cmp.Or(p.err, err)
 	}
-	u, err := p.state.User(id)
-	p.users[id] = &u
-	return &u, err
+	return u
 }
 
-// group loads the working copy of a group's record.
-func (p *Plan) group(name string) error {
-	if _, loaded := p.groups[name]; loaded {
-		return nil
-	}
-	g, known, err := p.state.Group(name)
-	p.groups[name] = nil
-	if known {
-		p.groups[name] = &g
-	}
-	return err
-}
-
-// members loads the working copies of the records of a group's known and desired members.
-func (p *Plan) members(group string, desired []string) error {
-	var known []string
-	if g := p.groups[group]; g != nil {
-		known = g.Members
-	}
-	for _, address := range slices.Concat(known, desired) {
-		if _, err := p.user(identity(address)); err != nil {
-			return err
+// group returns the working copy of a group's record, nil if the group is not known.
+func (p *Plan) group(name string) *Group {
+	g, loaded := p.groups[name]
+	if !loaded {
+		read, known, err := p.state.Group(name)
+		if known {
+			g = &read
 		}
+		p.groups[name] = g
+		p.err = cmp.Or(p.err, err)
 	}
-	return nil
+	return g
+}
+
+// loadMembers makes the working copies of a group's known and desired members.
+func (p *Plan) loadMembers(group string, desired []string) {
+	if g := p.group(group); g != nil {
+		desired = slices.Concat(g.Members, desired)
+	}
+	for _, address := range desired {
+		p.user(identity(address))
+	}
+}
+
+// loaded returns the plan if all records could be read.
+func (p *Plan) loaded() (*Plan, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	return p, nil
 }
 
 // forgetHash makes the next answer of a user be applied, even if it is the same as before.

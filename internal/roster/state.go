@@ -44,26 +44,27 @@ func (s State) groupKey(name string) []byte     { return append(s.Prefix(), "gro
 
 // User returns the record of a user, empty if there is none.
 func (s State) User(id auth.Identity) (u User, err error) {
-	value, err := s.Store.Get(s.userKey(id))
-	if err == nil {
-		u, err = decodeUser(value)
-	}
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errRecord) {
-		return User{}, nil // its steps are repeated, which does no harm
-	}
+	_, err = s.read(s.userKey(id), func(b []byte) (err error) { u, err = decodeUser(b); return err })
 	return u, err
 }
 
 // Group returns the record of a group; known is false if there is none.
 func (s State) Group(name string) (g Group, known bool, err error) {
-	value, err := s.Store.Get(s.groupKey(name))
+	known, err = s.read(s.groupKey(name), func(b []byte) (err error) { g, err = decodeGroup(b); return err })
+	return g, known, err
+}
+
+// read decodes a record. A damaged one is treated as absent: its steps are repeated, which does no
+// harm.
+func (s State) read(key []byte, decode func([]byte) error) (known bool, err error) {
+	value, err := s.Store.Get(key)
 	if err == nil {
-		g, err = decodeGroup(value)
+		err = decode(value)
 	}
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errRecord) {
-		return Group{}, false, nil
+		return false, nil
 	}
-	return g, err == nil, err
+	return err == nil, err
 }
 
 func (s State) putUser(id auth.Identity, u *User) store.Op {

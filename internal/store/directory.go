@@ -24,8 +24,8 @@ func foreignLink(dir string) error {
 }
 
 // seclude makes the directory of a store accessible to its owner only, since pebble creates
-// directories and files that every user can read. It follows no link. An error does not prevent opening
-// the store; if the cause does, pebble reports it.
+// directories and files that every user can read. It follows no link. After an error the store is
+// opened all the same; if the cause prevents that, pebble reports it.
 func seclude(dir string) error {
 	if os.MkdirAll(dir, 0o700) != nil {
 		return nil

@@ -1,25 +1,27 @@
-// Package token verifies and issues tokens that are used in place of a password: JSXC's time-limited
-// token and the one-time token of Prosody's mod_auth_token. It is pure: the time is passed in,
-// nothing is stored except in Replay, and no backend is asked. A text that is not a token of the
-// exact form is a password, to be tried as one.
+// Package token verifies and issues tokens that are used in place of a password: JSXC's
+// time-limited token and the one-time token of Prosody's mod_auth_token. It is pure: the time is
+// passed in, nothing is stored except in Replay, and no backend is asked. A text that is not a
+// token of the exact form is a password, to be tried as one.
 //
 // # JSXC
 //
-// Nextcloud's JSXC app issues a token to a browser session that is logged in, so the browser
-// can log in to the XMPP server without the password. It is 23 bytes, as 31 letters of base64 in which O, I
-// and l are replaced by -, $ and %: a version byte (0), the first 16 bytes of
-// HMAC-SHA256(secret, version | key id | expiry | user@domain), the key id (the first two bytes of
-// SHA-256(secret)), and the expiry as a 32-bit big-endian Unix time. It may be used any number of times until then.
+// Nextcloud's JSXC app issues a token to a browser session that is logged in, so the browser can
+// log in to the XMPP server without the password. It is 23 bytes, as 31 letters of base64 in
+// which O, I and l are replaced by -, $ and %: a version byte (0), the first 16 bytes of
+// HMAC-SHA256(secret, version | key id | expiry | user@domain), the key id (the first two bytes
+// of SHA-256(secret)), and the expiry as a 32-bit big-endian Unix time. It may be used any number
+// of times until then.
 //
-// xcauth, the previous implementation, accepts more spellings than the issuer writes, compares
-// no key id and verifies no token of a non-ASCII address. Here exactly the issuer's form is
+// xcauth, the previous implementation, accepts more spellings than the issuer writes, compares no
+// key id and verifies no token of a non-ASCII address. Here exactly the issuer's form is
 // accepted, and the address is signed as bytes.
 //
 // # mod_auth_token
 //
 // A token is a one-time password (RFC 6238: SHA-1, 30 seconds, 8 digits), a nonce of digits, a
 // space and base64(HMAC-SHA256(secret, password | nonce | user@host)). The issuer writes nonces
-// of 32 digits. It is valid once, for one step before and after its own. Replay keeps the used ones.
+// of 32 digits. It is valid once, for one step before and after its own. Replay keeps the used
+// ones.
 //
 // Both tokens sign the text user@domain, so an '@' in either name would make one signature valid
 // for two identities. Such names are refused here too, although auth.NewIdentity does not accept

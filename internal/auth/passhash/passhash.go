@@ -1,7 +1,7 @@
-// Package passhash hashes passwords for the disk cache and the users file: bcrypt, with a pre-hash
-// for passwords longer than the 72 bytes that bcrypt reads. Without it, two long passwords with the
-// same beginning would be one password. bcrypt is slow by design, so that a stolen store
-// is hard to use; its cost is a setting.
+// Package passhash hashes passwords for the disk cache and the users file: bcrypt, with a
+// pre-hash for passwords longer than the 72 bytes that bcrypt reads. Without it, two long
+// passwords with the same beginning would be one password. bcrypt is slow by design, so that a
+// stolen store is hard to use; its cost is a setting.
 package passhash
 
 import (
