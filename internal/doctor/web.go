@@ -323,3 +323,6 @@ func (w *web) rights(ctx context.Context) (out []Outcome) {
 	}
 	return out
 }
+
+// delayed formats a delay of logins.
+func delayed(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
