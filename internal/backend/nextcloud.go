@@ -391,7 +391,7 @@ func (s *service) get() (proven, refused time.Time) {
 var errService = errors.New("the server refuses the service account: check admin_user and admin_password " +
 	"(an app password made under that login name); it is not tried again for an hour, or until a restart")
 
-// errRights means that users may exist whom the service account does not find.
+// errRights means that users may exist that the service account does not find.
 var errRights = errors.New("the service account may not look up users: make admin_user an administrator, or a group administrator of their groups")
 
 // validAccount reports whether a name can be an account's and a segment of a path. Neither a proxy

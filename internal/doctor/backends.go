@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"postern/internal/auth"
 	"postern/internal/backend"
@@ -106,6 +105,3 @@ func (e *Env) users(b config.Backend) []Step {
 		return fine("%s is readable", b.Path)
 	}}}
 }
-
-// delayed formats a delay of logins.
-func delayed(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }

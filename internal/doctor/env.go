@@ -108,7 +108,7 @@ func free(dir string) (uint64, error) {
 	return s.Bavail * uint64(s.Bsize), nil
 }
 
-// maxFiles returns the soft limit, which a Go program raises to the hard limit when it starts.
+// maxFiles returns the hard limit: a Go program raises its soft limit to it when it starts.
 func maxFiles(pid int) (uint64, error) {
 	name := "self"
 	if pid != 0 {

@@ -270,10 +270,7 @@ func (w *web) status(ctx context.Context) []Outcome {
 
 // throttle checks the delay of logins from postern's address.
 func (w *web) throttle(ctx context.Context) []Outcome {
-	p, ok := w.backend.(backend.Prober)
-	if !ok {
-		return nil
-	}
+	p := w.backend.(backend.Prober) // or status has failed
 	s, err := p.Throttle(ctx)
 	const exempt = "exempt postern's address there: administration settings, Security, Brute-force IP whitelist"
 	switch {
@@ -299,10 +296,7 @@ func (w *web) throttle(ctx context.Context) []Outcome {
 
 // rights checks the rights of the service account.
 func (w *web) rights(ctx context.Context) (out []Outcome) {
-	p, ok := w.backend.(backend.Prober)
-	if !ok {
-		return nil
-	}
+	p := w.backend.(backend.Prober) // or status has failed
 	if w.config.AdminUser == "" {
 		return warn("there is no service account: users cannot be looked up, and there are no rosters",
 			"mail needs one: set admin_user and admin_password (an app password)")
@@ -329,3 +323,6 @@ func (w *web) rights(ctx context.Context) (out []Outcome) {
 	}
 	return out
 }
+
+// delayed formats a delay of logins.
+func delayed(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }

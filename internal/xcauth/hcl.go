@@ -155,10 +155,7 @@ func (w *Writer) log(o *Options) {
 
 // duration writes a duration in its largest unit without a remainder.
 func duration(d time.Duration) string {
-	for _, u := range [...]struct {
-		name string
-		unit time.Duration
-	}{{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}} {
+	for _, u := range units {
 		if d >= u.unit && d%u.unit == 0 {
 			return fmt.Sprintf(`"%d%s"`, d/u.unit, u.name)
 		}

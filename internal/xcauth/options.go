@@ -13,8 +13,8 @@
 // given. Rows are validated one by one. One that cannot be used is reported in Skipped instead of
 // ending the import: old databases hold years of mistyped names.
 //
-// Nothing here touches a file: callers read and write. No error shows a value, since a misplaced
-// one may be a password.
+// Nothing here touches a file: callers read and write. Errors do not show misplaced values, which
+// may be passwords.
 package xcauth
 
 import (
@@ -195,14 +195,17 @@ func (o *Options) setRounds(v string) error {
 // maxTimespan is the longest lifetime: ten years.
 const maxTimespan = 3650 * 24 * time.Hour
 
+// units are the units of timespans in xcauth's options and in postern's configuration.
+var units = [...]struct {
+	name string
+	unit time.Duration
+}{{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
+
 // parseTimespan reads a whole number with one of the units s, m, h, d and w, or none, which means
 // seconds.
 func parseTimespan(text string) (time.Duration, error) {
 	number, unit := strings.TrimSpace(text), time.Second
-	for _, u := range [...]struct {
-		name string
-		unit time.Duration
-	}{{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}, {"w", 7 * 24 * time.Hour}} {
+	for _, u := range units {
 		if rest, ok := strings.CutSuffix(number, u.name); ok {
 			number, unit = rest, u.unit
 			break
