@@ -48,7 +48,7 @@ fuzz:
 # POSTERN_CHAOS_SEED=N repeats its questions.
 POSTERN_CHAOS ?= 10m
 chaos: setup
-	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./e2e/...
+	POSTERN_CHAOS=$(POSTERN_CHAOS) go test -race -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./e2e/chaos ./e2e/daemon
 
 # What was built, the units and the examples. Packages set DESTDIR.
 PREFIX ?= /usr

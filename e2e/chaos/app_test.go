@@ -17,8 +17,8 @@ import (
 	"postern/e2e/harness"
 )
 
-// chaosApp is a web application that speaks HTTP by hand, so that it can speak it badly. It has
-// an address of its own on loopback, whose port nobody takes while it is away.
+// chaosApp is a web application that speaks HTTP by hand, so that it can speak it badly. It has an
+// address of its own on loopback, whose port no other program takes while it is away.
 type chaosApp struct {
 	t           *testing.T
 	credentials *credentials

@@ -22,8 +22,8 @@ func chaosServer(t *testing.T, app *chaosApp, text string) (*chaos, *harness.Ser
 	return newChaos(t, app.credentials, chaosVerify, fronts), s
 }
 
-// The backend in every kind of fault, again and again: nobody gets a wrong answer, every
-// question has one in time, users of another backend do not notice, and all is well afterwards.
+// The backend in every kind of fault, again and again: no answer is wrong, every question has one
+// in time, users of another backend do not notice, and all is well afterwards.
 func TestChaosBackend(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.77", nil)

@@ -34,7 +34,7 @@ func (k *chaosClient) run() {
 			k.t.Errorf("%s: %v", k.front.name, err)
 			return
 		}
-		time.Sleep(chaosPace) // nobody there, in a fault that takes the process: no faster than the questions
+		time.Sleep(chaosPace) // no process there, in such a fault: no faster than the questions
 	}
 }
 
@@ -145,7 +145,7 @@ func (k *chaosClient) check(q chaosQuestion, got said, calm bool, begun time.Tim
 		}
 		k.exact.Add(1)
 		return true
-	case blurred && q.want == saidNo: // which of the two nobody knows
+	case blurred && q.want == saidNo: // which of the two is unknown
 		k.exact.Add(1)
 		return true
 	case got == saidCannot || blurred:
@@ -167,7 +167,7 @@ func (k *chaosClient) describe(q chaosQuestion, got said, begun time.Time) strin
 		text = fmt.Sprintf("existence of %s was answered %v", q.address(), got)
 	}
 	if q.old != nil {
-		text += fmt.Sprintf(" (changed %v before, told no: %t)", begun.Sub(q.old.changed).Round(time.Millisecond), q.old.refused)
+		text += fmt.Sprintf(" (changed %v before, refused: %t)", begun.Sub(q.old.changed).Round(time.Millisecond), q.old.refused)
 	}
 	return text + fmt.Sprintf("; phase %d", k.phase.Load())
 }

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// credentials is who has which password at this moment. Everybody's password is changed by one client
-// only, which puts its questions one burst after the other.
+// credentials has the password of every user at this moment. Each user's password is changed by one
+// client only, which puts its questions one burst after the other.
 type credentials struct {
 	mu      sync.Mutex
-	current map[string]int // generation of user@domain's password; who is not here exists with 0
+	current map[string]int // generation of user@domain's password; a user without an entry exists with 0
 }
 
 func newCredentials() *credentials { return &credentials{current: make(map[string]int)} }
@@ -54,7 +54,7 @@ type chaosQuestion struct {
 	user, domain string
 	password     string
 	want         said
-	old          *oldPassword // not nil: yes is right until somebody was told no
+	old          *oldPassword // not nil: yes is right until a no was answered
 }
 
 func (q chaosQuestion) address() string { return q.user + "@" + q.domain }
@@ -63,16 +63,16 @@ func (q chaosQuestion) address() string { return q.user + "@" + q.domain }
 type oldPassword struct {
 	text    string
 	changed time.Time
-	refused bool // the peer was told so: never yes again
+	refused bool // it was answered so: never yes again
 }
 
-// chaosUser is a user whom one client owns.
+// chaosUser is a user that one client owns.
 type chaosUser struct {
 	user, domain string
 	olds         []*oldPassword
 }
 
-// chaosUsers are users of each domain for a client.
+// people are users of each domain for a client.
 func (k *chaosClient) people() (list []*chaosUser) {
 	for _, domain := range []string{"app.example", "bare.example"} {
 		for i := range 6 {

@@ -36,8 +36,8 @@ func fill(t *testing.T, dir string) (file string) {
 	return file
 }
 
-// diskFault is a daemon whose disk a test damages: users log in right or are refused, and it
-// stays so, as the backend is there.
+// diskFault is a daemon whose disk a test damages: users log in with the right password or are
+// refused, before and after, since the backend is there.
 type diskFault struct {
 	t      *testing.T
 	app    *chaosApp
@@ -54,7 +54,7 @@ func newDiskFault(t *testing.T, dir string) *diskFault {
 	t.Helper()
 	app := newChaosApp(t, newCredentials(), "127.0.0.81", nil)
 	text := strings.Replace(chaosConfig("http://"+app.address, "", "1h", "1h"), "unix:mux", "unix:"+filepath.Join(t.TempDir(), "mux"), 1)
-	f := &diskFault{t: t, app: app, config: harness.ConfigFile(t, dir, patiently(harness.MetricsBlock+text))}
+	f := &diskFault{t: t, app: app, config: harness.ConfigFile(t, dir, withLongDeadlines(harness.MetricsBlock+text))}
 	f.s = serveChaos(t, f.config)
 	return f
 }
@@ -79,7 +79,7 @@ func (f *diskFault) right(n int) {
 	}
 }
 
-// logins has users who were there before log in again.
+// logins has earlier users log in again.
 func (f *diskFault) logins() {
 	f.t.Helper()
 	c := harness.Connect(f.t, f.s.Address("ejabberd"))
@@ -91,8 +91,8 @@ func (f *diskFault) logins() {
 	}
 }
 
-// tells waits until the daemon has said loudly what is wrong, and what to do.
-func (f *diskFault) tells(texts ...string) {
+// saysLoudly waits until the daemon has logged what is wrong, and what to do.
+func (f *diskFault) saysLoudly(texts ...string) {
 	f.t.Helper()
 	f.s.Eventually("an error that says "+strings.Join(texts, ", "), func() bool {
 		for line := range strings.Lines(f.s.Log.String()) {
@@ -114,7 +114,7 @@ func (f *diskFault) diagnosed(hop, check string, parts ...string) {
 	harness.WantFinding(f.t, harness.Diagnose(f.t, 2, "--config", f.config), hop, check, doctor.Failure, parts...)
 }
 
-// store tells what cache stats says of the store. The metric must say the same.
+// store is what cache stats says of the store. The metric must say the same.
 func (f *diskFault) store() string {
 	f.t.Helper()
 	stats := func() string {
@@ -152,7 +152,7 @@ func TestChaosDiskFull(t *testing.T) {
 		return f.store() != ""
 	})
 	f.right(20)
-	f.tells("store has failed", "no space left", "disk space", "restart")
+	f.saysLoudly("store has failed", "no space left", "disk space", "restart")
 	f.diagnosed("store", "open", "works from memory", "no space left", "restart postern")
 	f.diagnosed("files", "free-space", "cannot be kept", "make room")
 	if n := strings.Count(f.s.Log.String(), "\n"); n > 20 {
@@ -161,7 +161,7 @@ func TestChaosDiskFull(t *testing.T) {
 	f.restart()
 	f.right(20)
 	f.logins()
-	f.tells("cache works from memory", "disk")
+	f.saysLoudly("cache works from memory", "disk")
 	if f.store() == "" {
 		t.Error("cache stats does not tell that there is no store")
 	}
@@ -214,7 +214,7 @@ func TestChaosDiskFullPipe(t *testing.T) {
 	harness.WaitFor(t, "right answers", func() bool { return ask() == "\x00\x02\x00\x01\x00\x02\x00\x00" })
 }
 
-// Files of the store are damaged while nobody runs: logins are right from the backend, and the
+// Files of the store are damaged while no daemon runs: logins are answered by the backend, and the
 // log says what to do.
 func TestChaosStoreDamaged(t *testing.T) {
 	t.Parallel()
@@ -256,7 +256,7 @@ func TestChaosStoreDamaged(t *testing.T) {
 				t.Errorf("cache stats says %q\n%s", why, f.s.Log.String())
 			}
 			if damage.fails {
-				f.tells("check disk space and the disk itself", "move the directory away")
+				f.saysLoudly("check disk space and the disk itself", "move the directory away")
 				f.diagnosed("store", "open", "works from memory", "restart postern")
 				f.s.Stop(syscall.SIGTERM)
 				f.diagnosed("store", "open", "cannot be opened", "move "+store+" away")

@@ -76,7 +76,7 @@ func (s *nameServer) reply(query []byte, address net.IP) []byte {
 func TestChaosNames(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.85", nil)
-	host := fmt.Sprintf("127.53.%d.%d", os.Getpid()>>8&255, os.Getpid()&255) // the port is given: nobody else may use it here
+	host := fmt.Sprintf("127.53.%d.%d", os.Getpid()>>8&255, os.Getpid()&255) // the port is given: no other run may use the address
 	names := newNameServer(t, host, net.ParseIP("127.0.0.85"))
 	resolver := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(resolver, []byte("nameserver "+host+"\noptions timeout:1 attempts:1\n"), 0o644); err != nil {

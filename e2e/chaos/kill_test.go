@@ -31,7 +31,7 @@ func (d *chaosDaemon) killed() {
 	<-s.Ended
 }
 
-// registrar registers accounts through the daemon, and knows which of them it was told exist.
+// registrar registers accounts through the daemon, and knows which of them were acknowledged.
 type registrar struct {
 	mu    sync.Mutex
 	acked []string
@@ -77,13 +77,13 @@ func (r *registrar) check(t *testing.T, address string, from int) int {
 	return from + len(acked)
 }
 
-// The daemon is killed in the middle of everything, again and again. The store opens each time;
-// an account that somebody was told is made exists; a password that somebody was told is wrong
-// stays wrong, whether the backend is there or not; and no pipe loses a question.
+// The daemon is killed in the middle of everything, again and again. The store opens each time; an
+// account whose registration was acknowledged exists; a password that was refused stays refused,
+// whether the backend is there or not; and no pipe loses a question.
 func TestChaosKill(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.79", nil)
-	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), patiently(chaosConfig("http://"+app.address, "", "1h", "1h")))}
+	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), withLongDeadlines(chaosConfig("http://"+app.address, "", "1h", "1h")))}
 	harness.OK(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", d.config)
 	d.start()
 	fronts := append(chaosFronts(d.address), ejabberdFront().over(harness.Start(t, "pipe", "--protocol", "ejabberd", "--config", d.config)))
@@ -123,7 +123,7 @@ func TestChaosKill(t *testing.T) {
 func TestChaosHup(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.80", nil)
-	c, s := chaosServer(t, app, patiently(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
+	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
 	before := usageOf(t, s.Cmd.Process.Pid)
 	for range chaosTimes(t, 200, 5000) {
 		s.Signal(syscall.SIGHUP)

@@ -13,9 +13,9 @@ import (
 	"postern/e2e/harness"
 )
 
-// File descriptors run out: who is connected is served on, which takes descriptors of the
-// backend's connections as well, and who comes later is served when there are some again. The
-// log tells of it without filling the disk.
+// File descriptors run out: open connections are served on, which takes descriptors of the
+// backend's connections as well, and later ones are served when there are some again. The log has
+// it without filling the disk.
 func TestChaosDescriptors(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.82", nil)
@@ -83,8 +83,7 @@ domain "*" {
 	}
 }
 
-// stranger is a question about somebody who is not there. Few are logins, of which each costs a
-// hash.
+// stranger is a question about an unknown user. Few are logins, since each of these costs a hash.
 func stranger(i int) string {
 	switch i % 128 {
 	case 0:
@@ -97,7 +96,7 @@ func stranger(i int) string {
 	return fmt.Sprintf("isuser:someone%d:invented%d.example", i, i)
 }
 
-// invent asks for strangers on a few connections, many at once; nobody must be there.
+// invent asks for strangers on a few connections, many at once; none must exist.
 func invent(t *testing.T, address string, from, to int) {
 	t.Helper()
 	const conns, depth = 4, 64

@@ -74,7 +74,7 @@ func badPeers() map[string]badPeer {
 func TestChaosPeers(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.84", nil)
-	c, s := chaosServer(t, app, patiently(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
+	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
 	before := usageOf(t, s.Cmd.Process.Pid)
 	fronts := chaosFronts(s.Address)
 	random := rand.New(rand.NewPCG(c.seed, 99))
@@ -153,7 +153,7 @@ func TestChaosConnections(t *testing.T) {
 func askAll(t *testing.T, conns []net.Conn, first, step int) {
 	for i := first; i < len(conns); i += step {
 		c := conns[i]
-		_ = c.SetDeadline(time.Now().Add(2 * harness.Timeout))
+		_ = c.SetDeadline(time.Now().Add(harness.Timeout))
 		password, want := "secret", "1\n"
 		if i%3 == 0 {
 			password, want = fmt.Sprint("wrong", i%9), "0\n"

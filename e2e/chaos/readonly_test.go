@@ -63,7 +63,7 @@ func (i *image) fails() {
 	}
 }
 
-// mends does what an administrator does about it: nobody may use the file system.
+// mends does what an administrator does about it; it needs the file system unused.
 func (i *image) mends() {
 	i.t.Helper()
 	if err := syscall.Unmount(i.dir, 0); err != nil {
@@ -91,7 +91,7 @@ func TestChaosDiskTurnsReadOnly(t *testing.T) {
 	})
 	f.right(20)
 	f.logins()
-	f.tells("store has failed", "check disk space and the disk itself", "restart")
+	f.saysLoudly("store has failed", "check disk space and the disk itself", "restart")
 	if n := strings.Count(f.s.Log.String(), "\n"); n > 20 {
 		t.Errorf("%d lines in the log", n)
 	}
@@ -126,8 +126,8 @@ func TestChaosDiskReadOnly(t *testing.T) {
 	f.s = serveChaos(t, f.config)
 	f.right(10)
 	f.logins()
-	f.tells("data directory cannot be written", "check the disk")
-	f.tells("cache works from memory only", "check disk space and the disk itself")
+	f.saysLoudly("data directory cannot be written", "check the disk")
+	f.saysLoudly("cache works from memory only", "check disk space and the disk itself")
 	if f.store() == "" {
 		t.Error("cache stats does not tell that there is no store")
 	}

@@ -18,21 +18,21 @@ import (
 	"postern/e2e/harness"
 )
 
-// toldEjabberd is a mod_http_api that keeps groups, whatever becomes of those who tell it.
-type toldEjabberd struct {
+// groupsAPI is a mod_http_api that keeps groups, whatever becomes of its callers.
+type groupsAPI struct {
 	*harness.WebApp
 	mu     sync.Mutex
 	groups map[string]map[string]bool
 }
 
-func newToldEjabberd(t *testing.T) *toldEjabberd {
+func newGroupsAPI(t *testing.T) *groupsAPI {
 	t.Helper()
-	e := &toldEjabberd{groups: map[string]map[string]bool{}}
-	e.WebApp = harness.NewWebApp(t, e.told)
+	e := &groupsAPI{groups: map[string]map[string]bool{}}
+	e.WebApp = harness.NewWebApp(t, e.answer)
 	return e
 }
 
-func (e *toldEjabberd) told(w http.ResponseWriter, r *http.Request) {
+func (e *groupsAPI) answer(w http.ResponseWriter, r *http.Request) {
 	var args struct{ User, Host, Group string }
 	_ = json.NewDecoder(r.Body).Decode(&args)
 	e.mu.Lock()
@@ -55,7 +55,7 @@ func (e *toldEjabberd) told(w http.ResponseWriter, r *http.Request) {
 }
 
 // members describes all groups that have some.
-func (e *toldEjabberd) members() string {
+func (e *groupsAPI) members() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var b strings.Builder
@@ -70,8 +70,8 @@ func (e *toldEjabberd) members() string {
 // rosterUsers is how many users move between the groups.
 const rosterUsers = 6
 
-// moveUsers changes a group of the cloud, and logs everybody in. Nobody tells of a group without
-// members, but those who are known to have been told that they are in it: two stay.
+// moveUsers changes a group of the cloud, and logs all users in. A group's end is noticed only by
+// the logins of its last known members: two stay.
 func moveUsers(c *harness.Cloud, d *chaosDaemon, random *rand.Rand) error {
 	c.Team(fmt.Sprint("Team ", random.IntN(4)), random.IntN(rosterUsers/2), rosterUsers/2+2+random.IntN(rosterUsers/2-1))
 	return converse(d, func(conn io.ReadWriter) error {
@@ -85,7 +85,7 @@ func moveUsers(c *harness.Cloud, d *chaosDaemon, random *rand.Rand) error {
 }
 
 // recordsConfig has a registry, and a domain with shared rosters.
-func recordsConfig(t *testing.T, c *harness.Cloud, e *toldEjabberd) string {
+func recordsConfig(t *testing.T, c *harness.Cloud, e *groupsAPI) string {
 	return harness.ConfigFile(t, t.TempDir(), fmt.Sprintf(`
 listen "ejabberd" {
   address  = "127.0.0.1:0"
@@ -117,7 +117,7 @@ limit { enabled = false }
 func TestChaosKillRecords(t *testing.T) {
 	t.Parallel()
 	seed := chaosSeed(t)
-	c, e := harness.NewCloud(t), newToldEjabberd(t)
+	c, e := harness.NewCloud(t), newGroupsAPI(t)
 	d := &chaosDaemon{t: t, config: recordsConfig(t, c, e)}
 	harness.OK(t, joePassword+"\n", "user", "add", "joe@still.example", "--config", d.config)
 	for _, domain := range []string{"keep.example", "gone.example"} {
@@ -171,10 +171,10 @@ func TestChaosKillRecords(t *testing.T) {
 		for _, k := range admins {
 			k.check(registered, s.Address("ejabberd"))
 		}
-		told(t, d, c, e)
+		reached(t, d, c, e)
 		rosterSurvives(t, d, c)
-		c.Team(fmt.Sprint("Team ", random.IntN(4)), 0, 0) // which only those who were in it can tell of
-		told(t, d, c, e)
+		c.Team(fmt.Sprint("Team ", random.IntN(4)), 0, 0) // its end is noticed by its members' logins
+		reached(t, d, c, e)
 		kills += 5
 	}
 	var failed int64
@@ -185,8 +185,8 @@ func TestChaosKillRecords(t *testing.T) {
 		kills, acked(), failed, answered.Load(), moved.Load())
 }
 
-// told waits until the XMPP server has the cloud's groups, when everybody has logged in.
-func told(t *testing.T, d *chaosDaemon, c *harness.Cloud, e *toldEjabberd) {
+// reached waits until the XMPP server has the cloud's groups, when all users have logged in.
+func reached(t *testing.T, d *chaosDaemon, c *harness.Cloud, e *groupsAPI) {
 	t.Helper()
 	s := d.now.Load()
 	s.LogIn(0, rosterUsers)

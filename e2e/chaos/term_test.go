@@ -17,22 +17,22 @@ import (
 	"postern/e2e/harness"
 )
 
-// termLoad is clients of whom each puts its questions while the daemon has not been told to end.
+// termLoad is clients of which each puts its questions until the daemon gets SIGTERM.
 type termLoad struct {
 	sync.RWMutex // held for reading while questions are written
-	told         bool
+	termSent     bool
 	answered     atomic.Int64
 }
 
-// untilTold asks on one connection after the other. What was written before the daemon was told to
-// end is answered, once each; then the connection ends.
-func (k *chaosClient) untilTold(load *termLoad) error {
+// untilTerm asks on one connection after the other. What was written before SIGTERM is answered,
+// once each; then the connection ends.
+func (k *chaosClient) untilTerm(load *termLoad) error {
 	k.users = k.people()
 	var c net.Conn
 	var in *bufio.Reader
 	for {
 		load.RLock()
-		if load.told {
+		if load.termSent {
 			load.RUnlock()
 			return ends(c, in)
 		}
@@ -119,8 +119,8 @@ func ends(c net.Conn, in *bufio.Reader) error {
 	return err
 }
 
-// The daemon is told to end under load: whoever has asked by then is answered, each question once,
-// and the daemon ends in time, again and again.
+// The daemon gets SIGTERM under load, again and again: every question until then is answered once,
+// and the daemon ends in time.
 func TestChaosTerm(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.86", nil)
@@ -140,7 +140,7 @@ func TestChaosTerm(t *testing.T) {
 		for i, f := range append(chaosFronts(d.address), chaosFronts(d.address)...) {
 			k := &chaosClient{chaos: c, front: f, number: i, random: rand.New(rand.NewPCG(c.seed, uint64(100*n+i)))}
 			wg.Go(func() {
-				if err := k.untilTold(load); err != nil {
+				if err := k.untilTerm(load); err != nil {
 					t.Errorf("%s: %v", f.name, err)
 				}
 			})
@@ -149,7 +149,7 @@ func TestChaosTerm(t *testing.T) {
 		s := d.now.Load()
 		load.Lock()
 		s.Signal(syscall.SIGTERM)
-		load.told = true
+		load.termSent = true
 		load.Unlock()
 		wg.Wait()
 		select {
@@ -164,5 +164,5 @@ func TestChaosTerm(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d times told to end; %d answers, each right or \"cannot tell\", none lost", times, all)
+	t.Logf("%d times SIGTERM; %d answers, each right or \"cannot tell\", none lost", times, all)
 }

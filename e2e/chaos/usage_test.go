@@ -118,7 +118,7 @@ func (u *undecided) Write(b []byte) (int, error) {
 func serveChaos(t *testing.T, config string, before ...string) *harness.Server {
 	t.Helper()
 	words := append(before, harness.Binary, "serve", "--config", config)
-	s := &harness.Server{T: t, Cmd: exec.Command(words[0], words[1:]...), Ended: make(chan struct{})}
+	s := &harness.Server{T: t, Cmd: exec.Command(words[0], words[1:]...)}
 	s.Cmd.Stdout, s.Cmd.Stderr = &s.Out, &undecided{to: &s.Log}
 	s.Begin()
 	return s

@@ -23,7 +23,7 @@ func cacheWorld(t *testing.T, app *harness.WebApp) string {
 
 var cachedUsers = []string{"joe@dom.example", "ann@dom.example", "joe@dom.example.org"}
 
-// forgetting is each way to forget, and who must ask the backend again afterwards.
+// forgetting is each way to forget, and the users whose next login asks the backend again.
 var forgetting = []struct {
 	name, args string
 	again      []string
@@ -37,11 +37,11 @@ var forgetting = []struct {
 	{"everybody", "cache flush", cachedUsers},
 }
 
-// Each way to forget makes exactly those ask the backend again whom it names, and nobody else.
+// Each way to forget makes the logins of exactly the users that it names ask the backend again.
 func TestCacheForgets(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	harness.BothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *harness.Restartable) {
-		// logIn returns those for whom the backend was asked.
+		// logIn returns the users whose login asked the backend.
 		logIn := func() (asked []string) {
 			for _, u := range cachedUsers {
 				before := app.Asked.Load()
@@ -92,7 +92,7 @@ func TestCacheForgetsRefusals(t *testing.T) {
 func TestCacheShowAndStats(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	harness.BothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *harness.Restartable) {
-		// Before anybody logged in there is nothing to be seen, and nothing is made.
+		// Before the first login there is nothing to be seen, and nothing is made.
 		if shown := harness.Decode[harness.CacheShown](t, d.Command("cache", "show", "joe@dom.example")); shown.User != "joe@dom.example" ||
 			shown.Exists != "unknown" || shown.Verifiers == nil || len(shown.Verifiers) != 0 {
 			t.Errorf("of a stranger: %+v", shown)
@@ -112,7 +112,7 @@ func TestCacheShowAndStats(t *testing.T) {
 		if !v.OnDisk || v.Stale || v.First.Before(begun) || v.Verified.Before(v.First) || v.Used.Before(v.Verified) {
 			t.Errorf("shown: %s", out)
 		}
-		if strings.Contains(out, "$2") { // the hash is nobody's business
+		if strings.Contains(out, "$2") { // the hash stays inside
 			t.Errorf("a hash is shown: %s", out)
 		}
 		stats := harness.Decode[harness.StatsShown](t, d.Command("cache", "stats"))
@@ -125,7 +125,7 @@ func TestCacheShowAndStats(t *testing.T) {
 	})
 }
 
-// Errors of the cache's commands, and a store that nobody made yet.
+// Errors of the cache's commands, and a store that is not made yet.
 func TestCacheErrors(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	config := cacheWorld(t, app)
@@ -150,7 +150,7 @@ func TestCacheErrors(t *testing.T) {
 			t.Errorf("%s: exit status %d, %q, %q", args, r.Code, r.Out, r.Err)
 		}
 	}
-	// A daemon that holds the store but does not answer is told from one that is not there.
+	// A daemon that holds the store but does not answer is not taken for one that is not there.
 	if err := os.Remove(filepath.Join(d.Data(), "control.sock")); err != nil {
 		t.Fatal(err)
 	}

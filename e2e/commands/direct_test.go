@@ -51,7 +51,7 @@ func TestDirectCommandsLeaveNothingOfTheirs(t *testing.T) {
 	}
 }
 
-// What a command did not make stays whose it is, and links do not lead it out of the directory.
+// What a command did not make keeps its owner, and links do not lead it out of the directory.
 func TestDirectCommandsTouchNothingElse(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	config := harness.ConfigFile(t, dir, "registry {}\n"+harness.UsersBase)

@@ -48,7 +48,7 @@ func TestDoctorHealthy(t *testing.T) {
 	}
 }
 
-// The daemon tells what a reload would change, and why it would fail.
+// The daemon says what a reload would change, and why it would fail.
 func TestDoctorReload(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), doctorConfig)
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)

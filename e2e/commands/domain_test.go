@@ -165,7 +165,7 @@ func TestDomainsOutlive(t *testing.T) {
 	p.Finish()
 }
 
-// TestDomainStoreLost: without its store a daemon that has a registry tells nobody that a domain
+// TestDomainStoreLost: without its store a daemon that has a registry never answers that a domain
 // is not served, and its commands say why they fail.
 func TestDomainStoreLost(t *testing.T) {
 	dir := t.TempDir()

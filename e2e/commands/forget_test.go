@@ -92,7 +92,7 @@ func TestForgetErrors(t *testing.T) {
 	}
 }
 
-// TestForgetLiftsLimits: what the limits have counted of a user is told, and gone.
+// TestForgetLiftsLimits: what the limits have counted of a user is printed, and gone.
 func TestForgetLiftsLimits(t *testing.T) {
 	app := harness.NewWebApp(t, harness.Always(200, harness.JSONNo))
 	file := cacheWorld(t, app)

@@ -38,8 +38,8 @@ func fromClient(t *testing.T, address, user, password, client string) string {
 	return answer[min(2, len(answer)):min(4, len(answer))]
 }
 
-// TestLimitCommands: who guesses is stopped, the log and the commands say so, the owner gets in,
-// and the administrator can lift it.
+// TestLimitCommands: guessing is stopped, the log and the commands say so, the account's owner gets
+// in, and the administrator can lift the limit.
 func TestLimitCommands(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	config := limitWorld(t, app)

@@ -73,7 +73,7 @@ func TestDaemonTakesARosterOver(t *testing.T) {
 	keepsStore(t, daemon, config)
 }
 
-// A daemon that waits for its store ends when it is told to.
+// A daemon that waits for its store ends on SIGTERM.
 func TestDaemonEndsWhileItWaits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

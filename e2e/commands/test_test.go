@@ -53,7 +53,7 @@ var questions = []question{
 	{"roster joe@dom.example", "", 1, []string{"backend.users.local .*unsupported"}, "no: unsupported, from unsupported, in "},
 }
 
-// The exit status is the answer, and the output is the way to it, whoever is asked.
+// The exit status is the answer, and the output is the way to it, with a daemon and without one.
 func TestQuestions(t *testing.T) {
 	for name, running := range map[string]bool{"daemon": true, "no daemon": false} {
 		t.Run(name, func(t *testing.T) {

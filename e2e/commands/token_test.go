@@ -34,7 +34,7 @@ domain "*" {
 }
 `
 
-// An issued token logs its user in, and nobody else, and says of itself what was asked for.
+// An issued token logs its user in, and no other, and says of itself what was asked for.
 func TestTokens(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), tokenConfig)
 	for _, c := range []struct {
@@ -76,7 +76,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// checkExpiry compares the expiry that a token tells with the bounds of what it must be.
+// checkExpiry compares the expiry in a token with the bounds of what it must be.
 func checkExpiry(t *testing.T, said string, from, to time.Time) {
 	t.Helper()
 	m := regexp.MustCompile(`(?m)^expires: (\S+) \(expires in `).FindStringSubmatch(said)

@@ -56,8 +56,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// `config check` says where what is wrong, shows the line without its secrets, and how to mend
-// it; its exit status tells errors from warnings.
+// `config check` says where what is wrong, shows the line without its secrets, and how to mend it;
+// its exit status is 1 for errors, not for warnings.
 func TestConfigCheck(t *testing.T) {
 	dir := t.TempDir()
 	const good = "backend \"users\" \"local\" {}\ndomain \"dom.example\" { backends = [backend.users.local] }\n"

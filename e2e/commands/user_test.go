@@ -133,8 +133,8 @@ domain "twin.example" {
 }
 `
 
-// A password that was changed, or whose account was removed, does not live on in the cache,
-// whoever asks and whatever the account's domain is called there.
+// A password that was changed, or whose account was removed, does not live on in the cache, on
+// every front and under every name of the account's domain.
 func TestUserChangesReachTheCache(t *testing.T) {
 	for _, daemon := range []bool{true, false} {
 		for _, c := range accounts {
@@ -201,7 +201,7 @@ func TestUserAddAsks(t *testing.T) {
 	} {
 		master, slave := harness.Terminal(t)
 		harness.SetEcho(t, slave, true)
-		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "user", "add", "joe@dom.example", "--config", config), In: master, Ended: make(chan struct{})}
+		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "user", "add", "joe@dom.example", "--config", config), In: master}
 		var out harness.OutBuffer
 		p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, &out, &p.Log
 		p.Run()

@@ -41,7 +41,7 @@ func socketActivate(t *testing.T, names string, addresses []string, args ...stri
 	for _, a := range addresses {
 		flags = append(flags, "-l", a)
 	}
-	p := &harness.Process{T: t, Ended: make(chan struct{})}
+	p := &harness.Process{T: t}
 	p.Cmd = exec.Command(harness.Program(t, "systemd-socket-activate"), append(append(flags, harness.Binary), args...)...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Log, &p.Log
 	p.Run()
@@ -134,7 +134,7 @@ func (h *holder) hold(name, network, address string) string {
 func (h *holder) start(args ...string) *harness.Process {
 	h.t.Helper()
 	const script = `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"`
-	p := &harness.Process{T: h.t, Ended: make(chan struct{})}
+	p := &harness.Process{T: h.t}
 	p.Cmd = exec.Command("/bin/sh", append([]string{"-c", script, "sh", harness.Binary, "serve", "--config", h.config}, args...)...)
 	p.Cmd.Env = append(os.Environ(), h.env...)
 	if len(h.files) > 0 {
@@ -171,8 +171,8 @@ func TestConnectWhileDown(t *testing.T) {
 	}
 }
 
-// Clients that come all the time do not notice that the daemon is restarted: whoever connects
-// is answered, and truly, also those whose connection was accepted a moment before the stop.
+// Clients that come all the time do not notice that the daemon is restarted: each connection is
+// answered, and rightly, also one that was accepted a moment before the stop.
 func TestRestartLosesNobody(t *testing.T) {
 	h := &holder{t: t, config: activatedUsers(t, "")}
 	mux := h.hold("saslauthd", "unix", filepath.Join(t.TempDir(), "mux"))
@@ -202,11 +202,11 @@ func TestRestartLosesNobody(t *testing.T) {
 		h.stop(p)
 	}
 	over.Store(true)
-	h.start() // for those who still wait
+	h.start() // for the connections that still wait
 	clients.Wait()
 }
 
-// attempt connects, asks once, and must be told yes.
+// attempt connects, asks once, and must be answered yes.
 func attempt(t *testing.T, address string, d harness.Dialect) {
 	network := "tcp"
 	if strings.HasPrefix(address, "/") {

@@ -15,8 +15,8 @@ import (
 	"postern/e2e/harness"
 )
 
-// jsonServer is a web application with kongo2002's API: /login asks login, and everybody but
-// nobody exists. It returns its URL.
+// jsonServer is a web application with kongo2002's API: /login asks login, and every user exists
+// but the one called nobody. It returns its URL.
 func jsonServer(t *testing.T, login func(user, password string) bool) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -50,8 +50,8 @@ func decisions(t *testing.T, log string) (found []decision) {
 	return found
 }
 
-// Every decision has one line, which tells who asked where for what, the answer, who gave it
-// and how long it took; in the file that the configuration names, and nowhere else.
+// Every decision has one line, with the front, the operation, the user, the answer, its source and
+// how long it took; in the file that the configuration names, and nowhere else.
 func TestOneLinePerDecision(t *testing.T) {
 	data := t.TempDir()
 	config := harness.ConfigFile(t, data, harness.UsersConfig+`

@@ -62,7 +62,7 @@ func TestFrameTimeout(t *testing.T) {
 // it is owed.
 func TestIdleTimeout(t *testing.T) {
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
-	address, s := limited(t, "generic", "idle_timeout = \"300ms\"", func(w http.ResponseWriter, _ *http.Request) {
+	address, s := limited(t, "generic", "idle_timeout = \"2s\"", func(w http.ResponseWriter, _ *http.Request) {
 		arrived <- struct{}{}
 		<-release
 		_, _ = io.WriteString(w, harness.JSONYes)
@@ -80,8 +80,8 @@ func TestIdleTimeout(t *testing.T) {
 	harness.Say(t, patient, "auth:joe:dom.example:secret\n", "1\n")
 }
 
-// A request over max_frame is refused, without an end to those after it where the protocol
-// tells how long it is.
+// A request over max_frame is refused, without an end to those after it where the protocol has a
+// length.
 func TestMaxFrame(t *testing.T) {
 	long := strings.Repeat("x", 1100)
 	for protocol, c := range map[string]struct{ input, want string }{

@@ -59,7 +59,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsReload: metrics move, come and go with a reload, and tell of one that was refused.
+// TestMetricsReload: metrics move, come and go with a reload, and show one that was refused.
 func TestMetricsReload(t *testing.T) {
 	t.Parallel()
 	s := reloadServer(t, harness.MetricsBlock+harness.OneList+harness.UsersBase)

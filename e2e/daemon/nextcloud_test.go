@@ -119,8 +119,8 @@ func TestNextcloud(t *testing.T) {
 	}
 }
 
-// TestNextcloudSparesTheServer: one phone with an old password costs one attempt, a dozen of
-// them do not get everybody locked out.
+// TestNextcloudSparesTheServer: one phone with an old password costs one attempt, a dozen of them
+// do not lock all users out.
 func TestNextcloudSparesTheServer(t *testing.T) {
 	cloud, stop := nextcloudtest.Start(nextcloudUsers()...)
 	defer stop()

@@ -53,7 +53,7 @@ func (n *notifications) expect(pattern string) {
 	}
 }
 
-// A service manager is told when the daemon serves, reloads and stops, and that it lives.
+// A service manager is notified when the daemon serves, reloads and stops, and that it lives.
 func TestNotifications(t *testing.T) {
 	h := &holder{t: t, config: activatedUsers(t, "listen \"generic\" { address = \"127.0.0.1:0\" }\n")}
 	address := h.hold("ejabberd", "tcp", "127.0.0.1:0")

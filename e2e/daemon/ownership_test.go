@@ -12,8 +12,8 @@ import (
 	"postern/e2e/harness"
 )
 
-// A daemon that root tries out in the directory of the user whom the service runs as leaves
-// nothing that keeps the service from its store.
+// A daemon that root tries out in the directory of the service's user leaves nothing that keeps the
+// service from its store.
 func TestRootLeavesTheStoreToItsOwner(t *testing.T) {
 	for name, end := range map[string]syscall.Signal{"stopped": syscall.SIGTERM, "killed": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {

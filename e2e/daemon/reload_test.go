@@ -18,37 +18,6 @@ import (
 	"postern/e2e/harness"
 )
 
-// A reload goes on when who asked for it does not wait for its end.
-func TestReloadWithoutWhoAsked(t *testing.T) {
-	arrived, release := make(chan struct{}, 8), make(chan struct{})
-	web := harness.NewWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
-		arrived <- struct{}{}
-		<-release
-		_, _ = io.WriteString(w, harness.JSONYes)
-	})
-	base := harness.OneList + harness.UsersBase + "backend \"json\" \"app\" { url = \"" + web.URL + "\" }\n"
-	domain := func(name string) string { return "domain \"" + name + "\" { backends = [backend.json.app] }\n" }
-	s := reloadServer(t, base+domain("slow.example"))
-	c := harness.Connect(t, s.Address("generic"))
-	if _, err := io.WriteString(c, "auth:joe:slow.example:secret\n"); err != nil {
-		t.Fatal(err)
-	}
-	<-arrived
-	s.write(base)
-	harness.OK(t, "", "reload", "--config", s.file)
-	s.write(base + domain("new.example"))
-	control := harness.Connect(t, filepath.Join(s.dir, harness.ControlSocket))
-	harness.Say(t, control, "POST /v1/reload HTTP/1.1\r\nHost: postern\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", "")
-	// It waits for what slow.example has begun.
-	_ = control.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-	if n, err := control.Read(make([]byte, 1)); n > 0 || !os.IsTimeout(err) {
-		t.Errorf("it was answered: %d bytes, %v", n, err)
-	}
-	_ = control.Close()
-	close(release)
-	s.Eventually("the second reload", func() bool { return strings.Count(s.Log.String(), "configuration reloaded") == 2 })
-}
-
 // reloadable is a daemon whose configuration a test writes anew.
 type reloadable struct {
 	*harness.Server
@@ -84,7 +53,7 @@ func (r *reloadable) hup(says string) {
 	r.Eventually(says, func() bool { return strings.Count(r.Log.String(), says) > before })
 }
 
-// TestReloadCommand: `postern reload` changes what has changed, tells it, and leaves the rest,
+// TestReloadCommand: `postern reload` applies what has changed, prints it, and leaves the rest,
 // with its connections, alone.
 func TestReloadCommand(t *testing.T) {
 	tail := "listen \"gone\" {\n protocol = \"generic\"\n address = \"unix:gone\"\n}\n"
@@ -165,8 +134,39 @@ func TestReloadInvalidConfig(t *testing.T) {
 	s.hup(`msg="configuration reloaded"`) // and what is valid again is taken
 }
 
-// TestReloadMeetsAFIFO: a reload waits for nobody who may write into what should be a file, and so
-// keeps neither the next reload nor the end waiting.
+// A reload goes on when its caller does not wait for its end.
+func TestReloadWithoutWhoAsked(t *testing.T) {
+	arrived, release := make(chan struct{}, 8), make(chan struct{})
+	web := harness.NewWebApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, harness.JSONYes)
+	})
+	base := harness.OneList + harness.UsersBase + "backend \"json\" \"app\" { url = \"" + web.URL + "\" }\n"
+	domain := func(name string) string { return "domain \"" + name + "\" { backends = [backend.json.app] }\n" }
+	s := reloadServer(t, base+domain("slow.example"))
+	c := harness.Connect(t, s.Address("generic"))
+	if _, err := io.WriteString(c, "auth:joe:slow.example:secret\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	s.write(base)
+	harness.OK(t, "", "reload", "--config", s.file)
+	s.write(base + domain("new.example"))
+	control := harness.Connect(t, filepath.Join(s.dir, harness.ControlSocket))
+	harness.Say(t, control, "POST /v1/reload HTTP/1.1\r\nHost: postern\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", "")
+	// It waits for what slow.example has begun.
+	_ = control.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := control.Read(make([]byte, 1)); n > 0 || !os.IsTimeout(err) {
+		t.Errorf("it was answered: %d bytes, %v", n, err)
+	}
+	_ = control.Close()
+	close(release)
+	s.Eventually("the second reload", func() bool { return strings.Count(s.Log.String(), "configuration reloaded") == 2 })
+}
+
+// TestReloadMeetsAFIFO: a reload does not wait for a writer of what should be a file, and so delays
+// neither the next reload nor the end.
 func TestReloadMeetsAFIFO(t *testing.T) {
 	for _, name := range []string{"secret", "config.hcl", "log"} {
 		t.Run(name, func(t *testing.T) {
@@ -408,13 +408,13 @@ func askUntil(t *testing.T, address string, i int, over *atomic.Bool, answers *a
 		return
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(3 * harness.Timeout))
 	in := bufio.NewReader(c)
 	for n := 0; !over.Load(); n++ {
 		password, want := "secret", "\x00\x02\x00\x01"
 		if n%4 == 3 {
 			password, want = fmt.Sprint("wrong", i), "\x00\x02\x00\x00"
 		}
+		_ = c.SetDeadline(time.Now().Add(harness.Timeout))
 		if _, err := io.WriteString(c, harness.Frame("auth:joe:dom.example:"+password)); err != nil {
 			t.Error(err)
 			return

@@ -13,7 +13,7 @@ import (
 )
 
 // The data directory is read-only for the daemon alone, by its unit's sandbox. Commands and pipes
-// of root, who can write there, find the daemon all the same.
+// of root, which can write there, find the daemon all the same.
 func TestServiceOnReadOnlyDirectory(t *testing.T) {
 	dir, service := harness.SmallDisk(t, 24), t.TempDir()
 	remount := func(flags uintptr) {

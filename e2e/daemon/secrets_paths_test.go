@@ -214,7 +214,7 @@ func (w *canaryWorld) everyBackendState(s *harness.Spy, d *harness.Server) {
 		for _, domain := range []string{"json.example", "jsxc.example", "nc.example"} {
 			who := fmt.Sprintf(":user%d:%s", i, domain)
 			s.Send(d.Address("generic"), "auth"+who+":"+harness.CanaryRight+"\nauth"+who+":"+harness.CanaryWrong+"\nisuser"+who+"\nroster"+who+"\n"+
-				"auth:joe:"+domain+":"+harness.CanaryRight+"\n") // whom the cache knows
+				"auth:joe:"+domain+":"+harness.CanaryRight+"\n") // which the cache has
 			s.Command(harness.CanaryRight, "test", "auth", fmt.Sprintf("tester%d@%s", i, domain))
 		}
 		least := int64(8)
@@ -263,7 +263,7 @@ func (w *canaryWorld) pipes(s *harness.Spy, daemon bool) {
 	p.Finish()
 	s.Saw("log of a pipe", p.Log.String())
 	if daemon {
-		return // in whose log the rest is
+		return // whose log has the rest
 	}
 	owner := harness.OwnerOf(w.t, w.data)
 	harness.WaitFor(w.t, "the end of the broker for pipes", func() bool { return !harness.Alive(owner) })

@@ -13,8 +13,8 @@ import (
 	"postern/e2e/harness"
 )
 
-// TestServeOverLeftovers: the sockets of a data directory whose lock is free are nobody's, whatever
-// asking them comes to: that of another user's process cannot even be asked.
+// TestServeOverLeftovers: the sockets of a data directory whose lock is free are left over,
+// whatever connecting to them comes to: that of another user's process does not even accept.
 func TestServeOverLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	config := harness.ConfigFile(t, dir, harness.OneList+harness.UsersBase)

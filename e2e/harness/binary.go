@@ -59,7 +59,7 @@ func Program(t *testing.T, name string) string {
 	return ""
 }
 
-// Result is what came of a command.
+// Result is the exit status and the output of a command.
 type Result struct {
 	Code     int
 	Out, Err string
@@ -71,6 +71,7 @@ func Command(t *testing.T, stdin string, args ...string) Result {
 	return RunCommand(t, stdin, Binary, args...)
 }
 
+// RunCommand is Command with another program.
 func RunCommand(t *testing.T, stdin, name string, args ...string) (r Result) {
 	t.Helper()
 	cmd := exec.Command(name, args...)

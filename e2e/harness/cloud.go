@@ -20,6 +20,7 @@ type Cloud struct {
 	groups map[string][]string // members
 }
 
+// NewCloud starts a cloud without users.
 func NewCloud(t *testing.T) *Cloud {
 	c := &Cloud{Names: map[string]string{}, groups: map[string][]string{}}
 	c.WebApp = NewWebApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -114,17 +115,4 @@ domain "dom.example" {
   %s
 }
 `, c.URL, block))
-}
-
-// LogIn logs the users from low to high in, on one connection.
-func (s *Server) LogIn(low, high int) {
-	s.T.Helper()
-	var input strings.Builder
-	for i := low; i < high; i++ {
-		input.WriteString(Frame(fmt.Sprintf("auth:user%d:dom.example:secret", i)))
-	}
-	want := strings.Repeat("\x00\x02\x00\x01", high-low)
-	if got := Exchange(s.T, s.Address("ejabberd"), input.String()); got != want {
-		s.T.Fatalf("logins were answered %q", got)
-	}
 }

@@ -7,15 +7,6 @@ import (
 	"testing"
 )
 
-// RegistryOnly is a configuration that has no domains of its own.
-const RegistryOnly = `registry {
-  idle = "1s"
-  cache {
-    bcrypt_cost = 4
-  }
-}
-`
-
 // ConfigFile writes a configuration whose data directory is dir.
 func ConfigFile(t *testing.T, dir, text string) string {
 	t.Helper()
@@ -27,6 +18,21 @@ func ConfigFile(t *testing.T, dir, text string) string {
 	return file
 }
 
+// Parts of configurations, and a right login of joe's in the line protocol.
+const (
+	UsersBackend = `backend "users" "local" { bcrypt_cost = 4 }` + "\n"
+	UsersDomain  = `domain "dom.example" {
+  backends = [backend.users.local]
+  cache {
+    bcrypt_cost = 4
+  }
+}
+`
+	UsersBase = UsersBackend + UsersDomain
+	OneList   = `listen "generic" { address = "127.0.0.1:0" }` + "\n"
+	JoeLine   = "auth:joe:dom.example:secret\n"
+)
+
 // PipeConfig has no listener: a pipe needs none.
 const PipeConfig = `
 backend "users" "local" { bcrypt_cost = 4 }
@@ -36,7 +42,7 @@ domain "dom.example" {
 }
 `
 
-// PipeUsers writes pipeConfig with more of it, and the account joe, password secret.
+// PipeUsers writes PipeConfig with more of it, and the account joe, password secret.
 func PipeUsers(t *testing.T, more string) (config, data string) {
 	t.Helper()
 	data = t.TempDir()
@@ -52,21 +58,6 @@ func Noisy(t *testing.T, more string) (config, data string) {
 		"domain \"away.example\" { backends = [backend.json.app] }\n"+more)
 	return config, data
 }
-
-const (
-	UsersBackend = `backend "users" "local" { bcrypt_cost = 4 }` + "\n"
-	UsersDomain  = `domain "dom.example" {
-  backends = [backend.users.local]
-  cache {
-    bcrypt_cost = 4
-  }
-}
-`
-	UsersBase = UsersBackend + UsersDomain
-	OneList   = `listen "generic" { address = "127.0.0.1:0" }` + "\n"
-
-	JoeLine = "auth:joe:dom.example:secret\n"
-)
 
 // UsersConfig is a domain on the users file, with a cheap hash.
 const UsersConfig = `
@@ -97,3 +88,12 @@ func UsersServer(t *testing.T) (s *Server, config string) {
 	OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
 	return Serve(t, "--config", config), config
 }
+
+// RegistryOnly is a configuration that has no domains of its own.
+const RegistryOnly = `registry {
+  idle = "1s"
+  cache {
+    bcrypt_cost = 4
+  }
+}
+`

@@ -36,6 +36,7 @@ func Exchange(t *testing.T, address, input string) string {
 	return string(out)
 }
 
+// Pipe opens a pipe until the end of the test.
 func Pipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -76,7 +77,7 @@ func Say(t *testing.T, c net.Conn, text, want string) {
 	}
 }
 
-// ClosedBy reports whether a connection ends from the other side without another byte.
+// ClosedBy checks that the other side ends a connection without another byte.
 func ClosedBy(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(Timeout))

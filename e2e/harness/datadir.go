@@ -12,6 +12,20 @@ import (
 	"testing"
 )
 
+// Names of files in a data directory.
+const (
+	ControlSocket = "control.sock" // where the commands reach the daemon
+	RelaySocket   = "relay.sock"   // where pipes reach the daemon
+	OwnerLock     = "owner.lock"   // held by the process that owns the directory; has its number
+)
+
+// DataDirOf is the data directory of a configuration that ConfigFile wrote.
+func DataDirOf(config string) string {
+	_, rest, _ := strings.Cut(ReadText(config), `data_dir = "`)
+	dir, _, _ := strings.Cut(rest, `"`)
+	return dir
+}
+
 // OwnerOf is the process that owns a data directory.
 func OwnerOf(t *testing.T, dir string) int {
 	t.Helper()
@@ -21,27 +35,6 @@ func OwnerOf(t *testing.T, dir string) int {
 	}
 	return pid
 }
-
-// Alive reports whether a process runs; one that nobody has waited for yet does not.
-func Alive(pid int) bool {
-	_, rest, found := strings.Cut(ReadText(fmt.Sprintf("/proc/%d/stat", pid)), ") ")
-	return found && rest[0] != 'Z'
-}
-
-func Kill(t *testing.T, pid int) {
-	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	WaitFor(t, "the end of the owner", func() bool { return !Alive(pid) })
-}
-
-// Names of files in a data directory.
-const (
-	ControlSocket = "control.sock" // where the commands reach the daemon
-	RelaySocket   = "relay.sock"   // where pipes reach the daemon
-	OwnerLock     = "owner.lock"   // held by the process that owns the directory; has its number
-)
 
 // HasOwner reports whether a process owns a data directory.
 func HasOwner(dir string) bool {
@@ -53,14 +46,22 @@ func HasOwner(dir string) bool {
 	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
-// DataDirOf is the data directory of a configuration that configFile wrote.
-func DataDirOf(config string) string {
-	_, rest, _ := strings.Cut(ReadText(config), `data_dir = "`)
-	dir, _, _ := strings.Cut(rest, `"`)
-	return dir
+// Alive reports whether a process runs; a zombie does not.
+func Alive(pid int) bool {
+	_, rest, found := strings.Cut(ReadText(fmt.Sprintf("/proc/%d/stat", pid)), ") ")
+	return found && rest[0] != 'Z'
 }
 
-// DatagramSocket has an owner that lives, but to whom one cannot connect.
+// Kill kills the owner of a data directory and waits for its end.
+func Kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	WaitFor(t, "the end of the owner", func() bool { return !Alive(pid) })
+}
+
+// DatagramSocket is a socket in use that refuses stream connections.
 func DatagramSocket(t *testing.T, path string) {
 	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})

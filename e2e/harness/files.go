@@ -26,8 +26,8 @@ func SmallDisk(t *testing.T, mib int) string {
 	return dir
 }
 
-// ChownAway makes the data directory another user's, as far as we may: only root can give files
-// away. It returns what finds the files below that are not that user's.
+// ChownAway makes the data directory another user's, if the test runs as root: only root can
+// give files away. It returns a function that lists the files below that are not that user's.
 func ChownAway(t *testing.T, dir string) (strangers func() []string) {
 	t.Helper()
 	uid, gid := 4711, 4712
@@ -77,6 +77,7 @@ func ReadText(file string) string {
 	return string(data)
 }
 
+// WriteFile writes a file for its user alone.
 func WriteFile(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -84,6 +85,7 @@ func WriteFile(t *testing.T, path, text string) {
 	}
 }
 
+// Mkdir makes a directory for its user alone.
 func Mkdir(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Mkdir(path, 0o700); err != nil {
@@ -91,6 +93,7 @@ func Mkdir(t *testing.T, path string) {
 	}
 }
 
+// Symlink makes a symbolic link at path that leads to to.
 func Symlink(t *testing.T, to, path string) {
 	t.Helper()
 	if err := os.Symlink(to, path); err != nil {
@@ -98,6 +101,7 @@ func Symlink(t *testing.T, to, path string) {
 	}
 }
 
+// Remove removes a file or an empty directory.
 func Remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {

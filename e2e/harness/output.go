@@ -10,6 +10,15 @@ import (
 	"postern/internal/doctor"
 )
 
+// Decode reads a command's JSON.
+func Decode[T any](t *testing.T, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return v
+}
+
 // StatsShown is what the tests look at in the output of `cache stats`.
 type StatsShown struct {
 	Running bool `json:"daemon_running"`
@@ -35,6 +44,12 @@ type CacheShown struct {
 	}
 }
 
+// DomainShown is an entry of the output of `domain list --json`.
+type DomainShown struct {
+	Domain, Source, Backend, Contact string
+	Shadowed                         bool
+}
+
 // RosterShown is the output of `roster show`.
 type RosterShown struct {
 	User     string         `json:"user"`
@@ -45,10 +60,13 @@ type RosterShown struct {
 	Doubtful []string       `json:"groups_being_changed"`
 }
 
-// DomainShown is an entry of the output of `domain list --json`.
-type DomainShown struct {
-	Domain, Source, Backend, Contact string
-	Shadowed                         bool
+// ShownRoster is what `roster show` prints of a user.
+func ShownRoster(t *testing.T, config, user string) (shown RosterShown) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(OK(t, "", "roster", "show", user, "--config", config)), &shown); err != nil {
+		t.Fatal(err)
+	}
+	return shown
 }
 
 // Diagnose runs `postern doctor --json`.
@@ -80,22 +98,4 @@ func WantFinding(t *testing.T, r doctor.Report, hop, check string, status doctor
 		there += "\n" + string(f.Status) + ": " + text
 	}
 	t.Errorf("no %s of %s %s with %q, but%s", status, hop, check, parts, there)
-}
-
-// Decode reads a command's JSON.
-func Decode[T any](t *testing.T, text string) (v T) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatalf("%q: %v", text, err)
-	}
-	return v
-}
-
-// ShownRoster is what `roster show` prints of a user.
-func ShownRoster(t *testing.T, config, user string) (shown RosterShown) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(OK(t, "", "roster", "show", user, "--config", config)), &shown); err != nil {
-		t.Fatal(err)
-	}
-	return shown
 }

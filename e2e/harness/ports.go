@@ -1,24 +1,32 @@
 package harness
 
 import (
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"testing"
 )
 
-// FreeAddress is an address on which nobody listened a moment ago.
+// FreeAddress is an address on which no program listened a moment ago.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
 }
 
-// FreePort finds a port for a server that cannot be given port 0.
+// FreePort finds a port for a server that cannot be given port 0. It is below those that Linux gives
+// to outgoing connections and to other tests' listeners, so that it is still free when the server
+// has started.
 func FreePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		port := 15000 + rand.IntN(17000)
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no port is free: %v", err)
+	return 0
 }

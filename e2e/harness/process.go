@@ -30,13 +30,13 @@ func Start(t *testing.T, args ...string) *Process {
 	return StartProgram(t, Binary, nil, args...)
 }
 
-// StartWith is start with further files that the command inherits.
+// StartWith is Start with further files that the command inherits.
 func StartWith(t *testing.T, inherited []*os.File, args ...string) *Process {
 	t.Helper()
 	return StartProgram(t, Binary, inherited, args...)
 }
 
-// StartProgram is startWith with another build of the program.
+// StartProgram is StartWith with another build of the program.
 func StartProgram(t *testing.T, program string, inherited []*os.File, args ...string) *Process {
 	t.Helper()
 	stdin, in := Pipe(t)
@@ -44,7 +44,7 @@ func StartProgram(t *testing.T, program string, inherited []*os.File, args ...st
 	// A broker that the command starts writes to the same standard error, and outlives it: the
 	// end of the command is not that of this pipe.
 	errs, stderr := Pipe(t)
-	p := &Process{T: t, Cmd: exec.Command(program, args...), In: in, Out: out, Ended: make(chan struct{}),
+	p := &Process{T: t, Cmd: exec.Command(program, args...), In: in, Out: out,
 		mark: stderr, marked: make(chan struct{}, 1)}
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = stdin, stdout, stderr
 	p.Cmd.ExtraFiles = inherited
@@ -70,8 +70,10 @@ func (p *Process) copyLog(from *os.File) {
 	}
 }
 
+// Run starts a command that the test has put together, and ends it with the test.
 func (p *Process) Run() {
 	p.T.Helper()
+	p.Ended = make(chan struct{})
 	if err := p.Cmd.Start(); err != nil {
 		p.T.Fatal(err)
 	}
@@ -88,6 +90,7 @@ func (p *Process) Run() {
 	})
 }
 
+// Send writes to the command's standard input.
 func (p *Process) Send(text string) {
 	p.T.Helper()
 	_ = p.In.SetWriteDeadline(time.Now().Add(Timeout))
@@ -135,6 +138,7 @@ func (p *Process) Exit() int {
 	return p.Cmd.ProcessState.ExitCode()
 }
 
+// Signal sends the command a signal.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.T.Helper()
 	if err := p.Cmd.Process.Signal(sig); err != nil {

@@ -18,6 +18,7 @@ func Fields(text ...string) string {
 	return b.String()
 }
 
+// Netstring is a request of the socketmap protocol.
 func Netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
 
 // Dialect is how one protocol asks and is answered.
@@ -26,12 +27,13 @@ type Dialect struct {
 	Nonsense    string
 	IsYes, IsNo string
 	IsNonsense  string
-	IsCannot    string // what yes and no are answered while nobody can tell
+	IsCannot    string // the answer to yes and no without a working backend
 	Half        string // the beginning of a request; of one that changes something, if there is one
 	Whole       string // that request
 	Once        bool   // one question per pipe
 }
 
+// Dialects has the dialect of each protocol, by its name.
 func Dialects() map[string]Dialect {
 	return map[string]Dialect{
 		"ejabberd": {
@@ -62,4 +64,5 @@ func Dialects() map[string]Dialect {
 	}
 }
 
+// Base64 encodes a text as SMTP and XMPP do.
 func Base64(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }

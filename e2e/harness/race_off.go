@@ -2,7 +2,5 @@
 
 package harness
 
-import ()
-
 // raceEnabled has the program under test built as the tests are.
 const raceEnabled = false

@@ -11,7 +11,7 @@ import (
 type Restartable struct {
 	T      *testing.T
 	Config string
-	Stays  bool // it runs while meanwhile does
+	Stays  bool // it runs during Meanwhile
 	Server *Server
 }
 
@@ -46,7 +46,7 @@ func (r *Restartable) Meanwhile(do func()) {
 	do()
 }
 
-// Command runs a command meanwhile; it must succeed.
+// Command runs a command during Meanwhile; it must succeed.
 func (r *Restartable) Command(args ...string) (out string) {
 	r.T.Helper()
 	r.Meanwhile(func() { out = OK(r.T, "", append(args, "--config", r.Config)...) })
@@ -69,7 +69,7 @@ func (r *Restartable) Remembers(address string) {
 	})
 }
 
-// Data is the data directory, from the first line that configFile writes.
+// Data is the data directory, from the first line that ConfigFile writes.
 func (r *Restartable) Data() string {
 	line, _, _ := strings.Cut(ReadText(r.Config), "\n")
 	return strings.Trim(strings.TrimPrefix(line, "data_dir = "), `"`)

@@ -1,6 +1,9 @@
 package harness
 
 import (
+	"fmt"
+	"io"
+	"net/http"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -23,17 +26,17 @@ func Serve(t *testing.T, args ...string) *Server {
 	return ServeWith(t, Binary, args...)
 }
 
-// ServeWith is serve with another build of the program.
+// ServeWith is Serve with another build of the program.
 func ServeWith(t *testing.T, program string, args ...string) *Server {
 	t.Helper()
 	return ServeCommand(t, exec.Command(program, append([]string{"serve"}, args...)...))
 }
 
-// ServeCommand is serve with a command that ends as the daemon, such as a shell that sets limits
+// ServeCommand is Serve with a command that ends as the daemon, such as a shell that sets limits
 // first.
 func ServeCommand(t *testing.T, cmd *exec.Cmd) *Server {
 	t.Helper()
-	s := &Server{T: t, Cmd: cmd, Ended: make(chan struct{})}
+	s := &Server{T: t, Cmd: cmd}
 	s.Cmd.Stdout, s.Cmd.Stderr = &s.Out, &s.Log
 	s.Begin()
 	return s
@@ -43,6 +46,7 @@ func ServeCommand(t *testing.T, cmd *exec.Cmd) *Server {
 func (s *Server) Begin() {
 	t := s.T
 	t.Helper()
+	s.Ended = make(chan struct{})
 	if err := s.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +64,7 @@ func (s *Server) Begin() {
 	s.Eventually("ready", func() bool { return strings.Contains(s.Log.String(), "msg=ready") })
 }
 
+// Eventually is WaitFor, but fails at once when the daemon ends.
 func (s *Server) Eventually(what string, met func() bool) {
 	s.T.Helper()
 	end := time.Now().Add(Timeout)
@@ -88,6 +93,7 @@ func (s *Server) Address(listener string) string {
 	return ""
 }
 
+// Signal sends the daemon a signal.
 func (s *Server) Signal(sig syscall.Signal) {
 	s.T.Helper()
 	if err := s.Cmd.Process.Signal(sig); err != nil {
@@ -105,4 +111,48 @@ func (s *Server) Stop(sig syscall.Signal) int {
 		s.T.Fatal("the daemon did not end")
 	}
 	return s.Cmd.ProcessState.ExitCode()
+}
+
+// LogIn logs the users from low to high in, on one connection.
+func (s *Server) LogIn(low, high int) {
+	s.T.Helper()
+	var input strings.Builder
+	for i := low; i < high; i++ {
+		input.WriteString(Frame(fmt.Sprintf("auth:user%d:dom.example:secret", i)))
+	}
+	want := strings.Repeat("\x00\x02\x00\x01", high-low)
+	if got := Exchange(s.T, s.Address("ejabberd"), input.String()); got != want {
+		s.T.Fatalf("logins were answered %q", got)
+	}
+}
+
+// MetricsAddress is where the daemon said last that it serves metrics.
+func (s *Server) MetricsAddress() string {
+	s.T.Helper()
+	address := ""
+	for line := range strings.Lines(s.Log.String()) {
+		if _, at, found := strings.Cut(strings.TrimSpace(line), `msg="serving metrics" address=`); found {
+			address = at
+		}
+	}
+	if address == "" {
+		s.T.Fatal("no metrics are served")
+	}
+	return address
+}
+
+// Metrics reads the metrics of a daemon.
+func (s *Server) Metrics() Exposition {
+	s.T.Helper()
+	client := http.Client{Timeout: Timeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + s.MetricsAddress() + "/metrics")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.T.Fatalf("HTTP %d, %v: %s", resp.StatusCode, err, text)
+	}
+	return Exposition{s.T, string(text)}
 }

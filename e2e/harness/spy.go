@@ -30,6 +30,7 @@ type Spy struct {
 	Config string
 }
 
+// NewSpy returns a spy on what is done with a configuration.
 func NewSpy(t *testing.T, config string) *Spy {
 	return &Spy{t: t, Config: config, Places: map[string]string{},
 		words: []string{"canary", strings.ToLower(CanarySeed), fmt.Sprintf("%x", "canary"), "y2fuyxj5" /* base64 of canary */}}

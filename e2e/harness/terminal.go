@@ -34,6 +34,7 @@ func Terminal(t *testing.T) (master, slave *os.File) {
 	return master, slave
 }
 
+// SetEcho has a terminal show what is typed, or not.
 func SetEcho(t *testing.T, terminal *os.File, on bool) {
 	t.Helper()
 	mode, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
@@ -56,11 +57,11 @@ func StartOnTerminal(t *testing.T, args ...string) *Process {
 	return OnTerminal(t, exec.Command(Binary, args...), "")
 }
 
-// OnTerminal is startOnTerminal with a command that becomes the pipe. The server writes asked before.
+// OnTerminal is StartOnTerminal with a command that becomes the pipe. The server writes asked before.
 func OnTerminal(t *testing.T, cmd *exec.Cmd, asked string) *Process {
 	t.Helper()
 	master, slave := Terminal(t)
-	p := &Process{T: t, Cmd: cmd, In: master, Out: master, Ended: make(chan struct{})}
+	p := &Process{T: t, Cmd: cmd, In: master, Out: master}
 	p.Send(asked)
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
 	p.Cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -16,12 +16,14 @@ type OutBuffer struct {
 	buf bytes.Buffer
 }
 
+// Write implements io.Writer.
 func (b *OutBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
+// String returns what has been written so far.
 func (b *OutBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,10 +14,83 @@ import (
 	"testing"
 )
 
+// WebApp is an HTTP backend whose behaviour a test can change.
+type WebApp struct {
+	*httptest.Server
+	Asked atomic.Int64
+	Serve atomic.Pointer[http.HandlerFunc]
+}
+
+// NewWebApp starts a web application, until the end of the test.
+func NewWebApp(t *testing.T, first http.HandlerFunc) *WebApp {
+	t.Helper()
+	s := &WebApp{}
+	s.Serve.Store(&first)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Asked.Add(1)
+		(*s.Serve.Load())(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Becomes changes what the application does from the next request on.
+func (s *WebApp) Becomes(next http.HandlerFunc) { s.Serve.Store(&next) }
+
+// Always answers every question alike.
+func Always(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// Answers of the json backend's API.
+const (
+	JSONYes = `{"success": true}`
+	JSONNo  = `{"success": false, "message": "no"}`
+)
+
+// JSONSecret accepts the password secret of every user.
+func JSONSecret(w http.ResponseWriter, r *http.Request) {
+	body := make([]byte, 4096)
+	n, _ := r.Body.Read(body)
+	answer := JSONNo
+	if strings.Contains(string(body[:n]), `"secret"`) || r.URL.Path == "/exists" {
+		answer = JSONYes
+	}
+	_, _ = w.Write([]byte(answer))
+}
+
+// AppUp is the application while it works: every user but the one called nobody exists and has the
+// password secret.
+func AppUp(w http.ResponseWriter, r *http.Request) {
+	asked := make([]byte, 1024)
+	n, _ := r.Body.Read(asked)
+	question := string(asked[:n])
+	if strings.Contains(question, "nobody@") || r.URL.Path == "/login" && !strings.Contains(question, `"secret"`) {
+		Always(http.StatusOK, JSONNo)(w, r)
+		return
+	}
+	Always(http.StatusOK, JSONYes)(w, r)
+}
+
+// AppDown is the application of AppUp while it does not work.
+var AppDown = Always(http.StatusServiceUnavailable, "")
+
+// DeadURL is the address of a server that is not there.
+func DeadURL(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.NotFoundHandler())
+	s.Close()
+	return s.URL
+}
+
 // JSXCServer is Nextcloud's JSXC API for joe, password secret, that takes a signature by
 // api-secret.
 func JSXCServer(t *testing.T) *httptest.Server { return JSXCServerWithKey(t, "api-secret") }
 
+// JSXCServerWithKey is JSXCServer with another API secret.
 func JSXCServerWithKey(t *testing.T, key string) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,74 +117,4 @@ func JSXCServerWithKey(t *testing.T, key string) *httptest.Server {
 	}))
 	t.Cleanup(s.Close)
 	return s
-}
-
-// JSONSecret accepts the password secret of everybody.
-func JSONSecret(w http.ResponseWriter, r *http.Request) {
-	body := make([]byte, 4096)
-	n, _ := r.Body.Read(body)
-	answer := JSONNo
-	if strings.Contains(string(body[:n]), `"secret"`) || r.URL.Path == "/exists" {
-		answer = JSONYes
-	}
-	_, _ = w.Write([]byte(answer))
-}
-
-// AppUp is the application while it works: everybody but nobody is there and has the password
-// secret.
-func AppUp(w http.ResponseWriter, r *http.Request) {
-	asked := make([]byte, 1024)
-	n, _ := r.Body.Read(asked)
-	question := string(asked[:n])
-	if strings.Contains(question, "nobody@") || r.URL.Path == "/login" && !strings.Contains(question, `"secret"`) {
-		Always(http.StatusOK, JSONNo)(w, r)
-		return
-	}
-	Always(http.StatusOK, JSONYes)(w, r)
-}
-
-// AppDown is the application while it does not.
-var AppDown = Always(http.StatusServiceUnavailable, "")
-
-// WebApp is an HTTP backend whose behaviour a test can change.
-type WebApp struct {
-	*httptest.Server
-	Asked atomic.Int64
-	Serve atomic.Pointer[http.HandlerFunc]
-}
-
-func NewWebApp(t *testing.T, first http.HandlerFunc) *WebApp {
-	t.Helper()
-	s := &WebApp{}
-	s.Serve.Store(&first)
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.Asked.Add(1)
-		(*s.Serve.Load())(w, r)
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-func (s *WebApp) Becomes(next http.HandlerFunc) { s.Serve.Store(&next) }
-
-// Always answers every question alike.
-func Always(status int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body)
-	}
-}
-
-// Answers of the json backend's API.
-const (
-	JSONYes = `{"success": true}`
-	JSONNo  = `{"success": false, "message": "no"}`
-)
-
-// DeadURL is the address of a server that is not there.
-func DeadURL(t *testing.T) string {
-	t.Helper()
-	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close()
-	return s.URL
 }

@@ -32,7 +32,7 @@ host_config:
 `
 
 // A program that ends at once, on one host, takes external authentication down on all hosts
-// until ejabberd is restarted (PROTOCOLS 3.1). Ours stays, whatever is wrong, and is of use when
+// until ejabberd is restarted. Ours stays, whatever is wrong, and is of use when
 // that is mended.
 func TestRealEjabberdBroken(t *testing.T) {
 	users := func(domain string) (config, sound string) {
@@ -103,7 +103,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 		t.Errorf("ejabberd lost %d programs", lost)
 	}
 
-	// A command line is mended where it stands, and ejabberd told so.
+	// A command line is mended where it stands, and ejabberd reloads it.
 	write(e.config, strings.NewReplacer("--confik", "--config", "ejaberd ", "ejabberd ").Replace(harness.ReadText(e.config)))
 	e.ctl(t, 0, "reload_config")
 	recovers("flag.example")

@@ -12,7 +12,7 @@ import (
 	"postern/e2e/harness"
 )
 
-// faultBackends has the accounts joe0 to joe4, password secret, on one host, and everybody of
+// faultBackends has the accounts joe0 to joe4, password secret, on one host, and those of
 // oldPasswords on the other.
 const faultBackends = `
 backend "users" "local" { bcrypt_cost = 4 }

@@ -66,8 +66,8 @@ func startEjabberdNode(t *testing.T, config string) *ejabberd {
 	node := fmt.Sprintf("postern%d@localhost", distribution)
 	for name, text := range map[string]string{
 		"ejabberd.yml": config, "inetrc": "",
-		// Debian's script changes to the user ejabberd, who may not read the test's directory, and
-		// lets nobody but root do so. The copy stays the user it is; all else is as it was.
+		// Debian's script changes to the user ejabberd, which may not read the test's directory,
+		// and which only root can become. The copy stays the user it is; all else is as it was.
 		"ejabberdctl": strings.Replace(harness.ReadText(ctl), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1),
 		"ctl": fmt.Sprintf("#!/bin/sh\nexport LC_ALL=C.UTF-8 HOME=%[1]s ERL_DIST_PORT=%[2]d ERL_OPTIONS='-setcookie test'\n"+
 			"exec %[1]s/ejabberdctl --node %[3]s --config-dir %[1]s --logs %[1]s --spool %[1]s \"$@\"\n", dir, distribution, node),

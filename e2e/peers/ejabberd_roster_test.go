@@ -45,7 +45,7 @@ modules:
   mod_vcard: {}
 `
 
-// rosterEjabberd is a real ejabberd that is told of shared rosters.
+// rosterEjabberd is a real ejabberd whose shared rosters postern sets.
 type rosterEjabberd struct {
 	*ejabberd
 	api string // URL

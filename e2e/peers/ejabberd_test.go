@@ -60,8 +60,8 @@ domain "cached.example" {
 }
 `
 
-// oldPasswords has everybody's password start with "pw-" and end with the name, for those whose
-// name does not begin with "nobody".
+// oldPasswords accepts "pw-" and the user's name as password, of users whose name does not begin
+// with "nobody".
 func oldPasswords(w http.ResponseWriter, r *http.Request) {
 	var q struct{ Username, Password string }
 	_ = json.NewDecoder(r.Body).Decode(&q)
@@ -73,7 +73,7 @@ func oldPasswords(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, harness.JSONYes)
 }
 
-// everybody lets everybody in.
+// everybody accepts every login.
 var everybody = harness.Always(http.StatusOK, harness.JSONYes)
 
 // The real ejabberd with a daemon and four virtual hosts. The order of the parts matters little,
@@ -138,7 +138,7 @@ func (e *ejabberd) logins(t *testing.T, config string) {
 	e.want(t, "joe", "cloud.example", token[1:], "not-authorized")
 	e.want(t, "ann", "cloud.example", token, "not-authorized")
 	e.want(t, "joe", "dom.example", token, "not-authorized")
-	// ejabberd passes on what clients send, be it text or not (PROTOCOLS 3.1).
+	// ejabberd passes on what clients send, be it text or not.
 	for _, password := range []string{"\xff\xfe", "secret\n", "\nsecret", "secret\r\nauth:joe:dom.example:secret", "\x00\x02\x00\x01"} {
 		e.want(t, "joe", "dom.example", password, "not-authorized")
 		e.want(t, "joe", "app.example", password, "not-authorized")
@@ -171,7 +171,7 @@ func (e *ejabberd) commands(t *testing.T, data string) {
 	e.want(t, "ann", "dom.example", "ann's", "not-authorized")
 	e.ctl(t, 1, "check_account", "ann", "dom.example")
 
-	// A file that cannot be written: what ejabberd is told must not be "done".
+	// A file that cannot be written: the answer to ejabberd must not be "done".
 	lock := filepath.Join(data, "users.lock")
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
@@ -189,8 +189,8 @@ func (e *ejabberd) commands(t *testing.T, data string) {
 	e.want(t, "bob", "dom.example", "bob's", "not-authorized")
 }
 
-// refusedChange has ejabberd told that passwords cannot be set here, also where it remembers
-// passwords itself: there a 0 would let the refused password in (PROTOCOLS 3.1).
+// refusedChange answers ejabberd that passwords cannot be set here, also where it remembers
+// passwords itself: there a 0 would let the refused password in.
 func (e *ejabberd) refusedChange(t *testing.T) {
 	for _, host := range []string{"app.example", "cached.example"} {
 		e.want(t, "joe", host, "pw-joe", "success")
@@ -202,8 +202,8 @@ func (e *ejabberd) refusedChange(t *testing.T) {
 	e.want(t, "joe", "app.example", "pw-joe", "success")
 }
 
-// backendDown takes the backend away. Who has logged in before gets in; others are refused, and
-// ejabberd does not remember it, although it remembers a real no.
+// backendDown takes the backend away. Users that have logged in before get in; others are refused,
+// and ejabberd does not remember it, although it remembers a real no.
 func (e *ejabberd) backendDown(t *testing.T, app *harness.WebApp) {
 	e.want(t, "eve", "app.example", "pw-eve", "success")
 	e.ctl(t, 1, "check_account", "nobody1", "cached.example") // a real no
@@ -236,7 +236,7 @@ func (e *ejabberd) backendHangs(t *testing.T, app *harness.WebApp) {
 	})
 	begun := time.Now()
 	e.want(t, "late", "app.example", "pw-late", "not-authorized")
-	if took := time.Since(begun); took < time.Second || took > 10*time.Second {
+	if took := time.Since(begun); took < time.Second || took > 30*time.Second {
 		t.Errorf("a hanging backend kept ejabberd waiting for %v; the deadline is 2s", took)
 	}
 	close(release)

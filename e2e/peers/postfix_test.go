@@ -13,8 +13,8 @@ import (
 	"postern/e2e/harness"
 )
 
-// mailConfig is postern behind a mail server: dom.example has a users file, and who is in
-// shop.example, an application knows. It takes the application's address and a folder.
+// mailConfig is postern behind a mail server: dom.example has a users file, and the users of
+// shop.example are an application's. It takes the application's address and a folder.
 const mailConfig = `
 listen "tcp_table" { address = "127.0.0.1:0" }
 listen "socketmap" {
@@ -164,7 +164,7 @@ func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
 }
 
 // Postfix's own lookups, and what its smtpd makes of them: a mailbox that is there, one that is
-// not, and while nobody can tell a temporary error, so that mail is deferred and not bounced.
+// not, and while the backend is away a temporary error, so that mail is deferred and not bounced.
 func TestPostfixTables(t *testing.T) {
 	m := newMail(t)
 	tables := map[string]string{
@@ -200,8 +200,8 @@ func TestPostfixTables(t *testing.T) {
 	m.postmap(t, domains, map[string]string{"dom.example": "OK", "DOM.Example": "OK", "elsewhere.example": "", "a/b": ""})
 }
 
-// postmap looks keys up as Postfix does; "" means that a key is not there, "error" that nobody
-// can tell.
+// postmap looks keys up as Postfix does; "" means that a key is not there, "error" is a temporary
+// failure.
 func (m *mail) postmap(t *testing.T, table string, want map[string]string) {
 	t.Helper()
 	for key, want := range want {

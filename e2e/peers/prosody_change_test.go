@@ -52,7 +52,7 @@ func TestRealProsodyChangesAccounts(t *testing.T) {
 	p.wantLogin("ann", "first", "not-authorized")
 	p.wantLogin("joe", "stolen", "not-authorized")
 
-	// A backend that cannot change a password: the client is told so.
+	// A backend that cannot change a password: the client gets that error.
 	fixed := xmppClient(t, p.port, "fay", "slow.example", "anything")
 	if got, err := fixed.register("fay", "other"); err != nil || got != "internal-server-error" {
 		t.Errorf("change where there is none: %s, %v", got, err)

@@ -123,7 +123,7 @@ func TestPipeOnATerminalLeavesSockets(t *testing.T) {
 	meant, theirs := harness.Pipe(t)
 	master, slave := harness.Terminal(t)
 	p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "pipe", "--protocol", "generic", "--config", config),
-		In: master, Out: master, Ended: make(chan struct{})}
+		In: master, Out: master}
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
 	p.Cmd.ExtraFiles = []*os.File{socket, theirs}
 	p.Run()

@@ -20,7 +20,7 @@ const (
 	slowBackend   = 3 * time.Second
 )
 
-// roundTrips pings until it is told to end, and returns how long each ping took.
+// roundTrips pings until end returns true, and returns how long each ping took.
 func roundTrips(t *testing.T, x *xmpp, end func() bool) (took []time.Duration) {
 	t.Helper()
 	for !end() {
@@ -39,7 +39,7 @@ func spread(took []time.Duration) string {
 	return fmt.Sprintf("p50 %v, p99 %v, max %v of %d", at(50), at(99), at(100), len(took))
 }
 
-// gate is a backend that answers nobody before it is opened; half of the passwords are right.
+// gate is a backend that answers nothing before it is opened; half of the passwords are right.
 type gate struct {
 	arrived atomic.Int64
 	opened  chan struct{}
@@ -57,9 +57,9 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(answer))
 }
 
-// While 500 logins wait for a backend that takes 3 s, another client's stanzas go back and forth
-// as they do when nobody waits, and users of another host log in. Every one of the 500 then gets
-// its own answer.
+// While 500 logins wait for a backend that takes 3 s, another client's stanzas go back and forth as
+// they do without them, and users of another host log in. Every one of the 500 then gets its own
+// answer.
 func TestRealProsodyIsNotBlocked(t *testing.T) {
 	g := &gate{opened: make(chan struct{})}
 	app := harness.NewWebApp(t, g.serve)

@@ -10,8 +10,8 @@ import (
 	"postern/e2e/harness"
 )
 
-// The real Prosody: who logs in there is in a shared group, and both members see each other in
-// their rosters, until one has left.
+// The real Prosody: a user that logs in there is in a shared group, and both members see each other
+// in their rosters, until one has left.
 func TestRealProsodyRoster(t *testing.T) {
 	c, dir := harness.NewCloud(t), shortDir(t)
 	file, config := filepath.Join(dir, "groups.txt"), filepath.Join(dir, "prosody.cfg.lua")

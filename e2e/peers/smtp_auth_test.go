@@ -43,8 +43,8 @@ func (m *mail) check(t *testing.T, session func() *smtp, logins ...login) {
 	}
 }
 
-// outage checks that nobody who depends on the application is told "wrong password" while it is
-// down, and that logins work again afterwards: smtpd loses the first one or two after the end of
+// outage checks that no login that depends on the application is answered "wrong password" while it
+// is down, and that logins work again afterwards: smtpd loses the first one or two after the end of
 // a dovecot connection.
 func (m *mail) outage(t *testing.T, session func() *smtp, cannotTell int) {
 	t.Helper()
@@ -106,7 +106,7 @@ func giveUp(t *testing.T, s *smtp) {
 }
 
 // A reload does not touch the connection over which smtpd asks: it would answer the next logins
-// 454, and end itself if it found nobody.
+// 454, and end itself if no daemon listened.
 func TestPostfixOverReloads(t *testing.T) {
 	m := newMail(t)
 	p := m.startPostfix("", map[string]string{

@@ -26,7 +26,7 @@ func xmppOpen(port int, host string) (*xmpp, error) {
 		return nil, err
 	}
 	x := &xmpp{c: c, host: host}
-	_ = c.SetDeadline(time.Now().Add(3 * harness.Timeout))
+	_ = c.SetDeadline(time.Now().Add(harness.Timeout))
 	if err := x.stream(); err != nil {
 		_ = c.Close()
 		return nil, err
@@ -59,6 +59,7 @@ func (x *xmpp) plain(message string) (string, error) {
 
 // ask sends an IQ stanza and returns what came back: "result", or the error's condition.
 func (x *xmpp) ask(kind, body string) (string, error) {
+	_ = x.c.SetDeadline(time.Now().Add(harness.Timeout))
 	x.ids++
 	id := fmt.Sprintf("id='q%d'", x.ids)
 	fmt.Fprintf(x.c, "<iq type='%s' %s to='%s'>%s</iq>", kind, id, x.host, body)
@@ -98,7 +99,7 @@ func (x *xmpp) register(user, password string) (string, error) {
 		"</password></query>")
 }
 
-// xmppClient is a user who is logged in, until the end of the test.
+// xmppClient is a logged-in user, until the end of the test.
 func xmppClient(t *testing.T, port int, user, host, password string) *xmpp {
 	t.Helper()
 	x, err := xmppOpen(port, host)

@@ -22,7 +22,7 @@ func inetd(t *testing.T, socket interface{ File() (*os.File, error) }, args ...s
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, args...), Ended: make(chan struct{})}
+	p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, args...)}
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = f, f, f
 	p.Run()
 	return p
@@ -59,8 +59,8 @@ func TestInetdConnection(t *testing.T) {
 	harness.FileSays(t, filepath.Join(data, "pipe.log"), "msg=")
 }
 
-// The "wait" style: the pipe answers all who connect, until it is told to end. The socket stays
-// inetd's, with those who wait in its queue.
+// The "wait" style: the pipe answers all connections, until SIGTERM. The socket stays inetd's, with
+// the connections in its queue.
 func TestInetdListening(t *testing.T) {
 	config, _ := harness.PipeUsers(t, "")
 	d := harness.Dialects()["saslauthd"]
@@ -103,7 +103,7 @@ func TestInetdRelay(t *testing.T) {
 }
 
 // A listening standard input is accepted from again when descriptors were short for a while: as
-// long as the process stays, nobody else does it.
+// long as the process stays, inetd does not.
 func TestInetdOutOfDescriptors(t *testing.T) {
 	_, config := harness.UsersServer(t)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -119,7 +119,7 @@ func TestInetdOutOfDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "pipe", "--protocol", "generic", c.flag, c.value), Ended: make(chan struct{})}
+		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, "pipe", "--protocol", "generic", c.flag, c.value)}
 		p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = f, f, &p.Log
 		p.Run()
 		_ = f.Close()

@@ -50,8 +50,7 @@ func TestPipeStaysWhenBroken(t *testing.T) {
 	}
 }
 
-// With a broken configuration nobody may be told that a change was made, or that there is a
-// roster without anyone in it.
+// With a broken configuration no answer may say that a change was made, or that a roster is empty.
 func TestPipeBrokenChangesNothing(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none.hcl")
 	for input, want := range map[string]string{

@@ -55,8 +55,8 @@ func TestPipesShareAnOwner(t *testing.T) {
 	harness.WaitFor(t, "the end of the owner", func() bool { return !harness.Alive(owner) })
 }
 
-// When the owner is killed another one takes over. What it was asked is asked again, once; a
-// change whose fate nobody knows is not made twice.
+// When the owner is killed another one takes over. What it was asked is asked again, once; a change
+// whose fate is unknown is not made twice.
 func TestOwnerIsReplaced(t *testing.T) {
 	arrived, release := make(chan string, 8), make(chan struct{})
 	app := harness.NewWebApp(t, func(w http.ResponseWriter, r *http.Request) {

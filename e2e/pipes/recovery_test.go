@@ -54,7 +54,7 @@ func TestPipeWithoutItsOwnLog(t *testing.T) {
 	p.Expect("1\n")
 }
 
-// A daemon is started by somebody who sees that it refuses.
+// A daemon is started by hand or by systemd, which shows that it refuses.
 func TestServeWithoutItsLogFile(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig+"log { file = \"/dev/null/postern.log\" }\n")
 	if r := harness.Command(t, "", "serve", "--config", config); r.Code == 0 || !strings.Contains(r.Err, "correct its path in the log block") {
@@ -91,7 +91,7 @@ func TestPipeRecovers(t *testing.T) {
 					t.Fatal(err)
 				}
 				if string(got) != d.IsYes {
-					time.Sleep(time.Second / 4) // the stand-in looks when nobody asks
+					time.Sleep(time.Second / 4) // the stand-in looks between questions
 				}
 				return string(got) == d.IsYes
 			})
@@ -154,8 +154,8 @@ func TestDaemonBesideABrokenPipe(t *testing.T) {
 	untilYes(p)
 }
 
-// Faults of the command line do not end a pipe either; a protocol that is not known is told by
-// what the peer says.
+// Faults of the command line do not end a pipe either; an unknown protocol is found out from what
+// the peer says.
 func TestPipeMisspelt(t *testing.T) {
 	framed, lines := harness.Dialects()["ejabberd"], harness.Dialects()["generic"]
 	config, _ := harness.PipeUsers(t, "")
@@ -184,12 +184,12 @@ func TestPipeMisspelt(t *testing.T) {
 	}
 }
 
-// A person who types a faulty command line is told, and gets the prompt back.
+// A faulty command line that is typed by hand is an error, and the prompt is back.
 func TestPipeMisspeltByHand(t *testing.T) {
 	for _, args := range [][]string{{"--protocol", "smtp"}, {"--protocl", "generic"}, {"--protocol", "generic", "word"}, {}} {
 		master, slave := harness.Terminal(t)
 		harness.SetEcho(t, slave, true)
-		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, append([]string{"pipe"}, args...)...), In: master, Out: master, Ended: make(chan struct{})}
+		p := &harness.Process{T: t, Cmd: exec.Command(harness.Binary, append([]string{"pipe"}, args...)...), In: master, Out: master}
 		p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
 		p.Run()
 		if code := p.Exit(); code != 1 {
@@ -204,7 +204,7 @@ func TestPipeMisspeltByHand(t *testing.T) {
 	}
 }
 
-// Prosody's children inherit its sockets (PROTOCOLS 3.2). The broker for all copies outlives the
+// Prosody's children inherit its sockets. The broker for all copies outlives the
 // one that started it, and must not keep a port of Prosody busy.
 func TestOwnerDropsInheritedSockets(t *testing.T) {
 	config, data := harness.PipeUsers(t, "")

@@ -71,7 +71,6 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, harness.DeadU
 	w.Knows(t, "ann@other.example", "pass:word", 10*24*time.Hour)
 	w.Knows(t, "old@dom.example", "secret", 15*24*time.Hour)
 	out, data := filepath.Join(w.Dir, "postern", "config.hcl"), t.TempDir()
-
 	dry := w.Imports(t, "--out", out, "--data-dir", data, "--dry-run")
 	if !harness.Missing(out) || !strings.Contains(dry, "passwords: 3 found, 2 to import, 0 known already, 1 too old") || !strings.Contains(dry, "nothing was changed") {
 		t.Fatalf("dry run:\n%s", dry)
@@ -98,7 +97,6 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, harness.DeadU
 		t.Error("a secret stands in the configuration")
 	}
 	harness.OK(t, "", "config", "check", out)
-
 	cfg := importedConfig(t, out)
 	ask := func(s *harness.Server, line, want string) {
 		t.Helper()
@@ -118,7 +116,6 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, harness.DeadU
 		t.Errorf("beside a daemon: %+v", r)
 	}
 	s.Stop(syscall.SIGTERM)
-
 	before := harness.OK(t, "", "cache", "show", "joe@dom.example", "--config", cfg)
 	again := w.Imports(t, "--out", out, "--data-dir", data)
 	if !strings.Contains(again, "config.hcl: unchanged") || !strings.Contains(again, "passwords: 3 found, 0 imported, 2 known already") ||
@@ -236,5 +233,27 @@ func TestImportErrors(t *testing.T) {
 	}
 	if !harness.Missing(out) {
 		t.Error("a failed import wrote a configuration")
+	}
+}
+
+// Domains are not said to be registered where no daemon would look for them, as `domain add` does
+// not: the configuration keeps nothing on disk.
+func TestImportRegistersNothingUnseen(t *testing.T) {
+	w := harness.NewXcauth(t, harness.DeadURL(t), "default", "")
+	w.SQL(t, "INSERT INTO domains VALUES ('other.example', 'own', '"+harness.DeadURL(t)+"', NULL, NULL, NULL, NULL);")
+	for _, c := range []struct {
+		more   string
+		unseen bool
+	}{
+		{"", true}, {"registry {}\n", false},
+		{"domain \"disk.example\" {\n  backends = [backend.users.local]\n  cache { storage = \"disk\" }\n}\n", false},
+	} {
+		cfg := harness.ConfigFile(t, t.TempDir(), harness.PipeConfig+c.more)
+		for _, flags := range [][]string{{"--dry-run"}, nil, {"--dry-run"}, nil} {
+			r := harness.Command(t, "", append([]string{"import", "xcauth", "--conf", w.Conf, "--config", cfg}, flags...)...)
+			if refused := r.Code == 1 && strings.Contains(r.Err, "add a registry {} block") && r.Out == ""; refused != c.unseen || !refused && r.Code != 0 {
+				t.Errorf("with %q, %v: %+v", c.more, flags, r)
+			}
+		}
 	}
 }
