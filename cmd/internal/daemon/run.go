@@ -63,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	if err != nil { // logins matter more than the log
-		log.Error("the log stands here instead", "err", err)
+		log.Error("log file cannot be opened; logging here instead", "err", err)
 	}
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
