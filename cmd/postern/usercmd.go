@@ -20,8 +20,8 @@ func newUser(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Manage the accounts of the users file",
-		Long: `A change takes effect at the next question to the running daemon. Passwords are prompted for, or read
-from standard input; they are never on the command line.`,
+		Long: `A change takes effect at the next question to the running daemon. Passwords are prompted for,
+or read from standard input; they are never on the command line.`,
 		Example: `  postern user add alice@example.org
   postern user passwd alice@example.org < new-password`,
 	}

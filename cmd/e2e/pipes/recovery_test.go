@@ -31,7 +31,7 @@ func TestPipeWithoutItsLogFile(t *testing.T) {
 		p.Expect("1")
 		harness.WaitFor(t, name+": complaints of pipe and broker", func() bool {
 			log := p.Log.String() + harness.ReadText(filepath.Join(data, "pipe.log"))
-			return strings.Count(log, "level=ERROR msg=\"the log stands here instead\"") == 2 && strings.Count(log, file) == 2
+			return strings.Count(log, "level=ERROR msg=\"log file cannot be opened; logging here instead\"") == 2 && strings.Count(log, file) == 2
 		})
 		if err := errors.Join(os.Remove(filepath.Dir(file)), os.Mkdir(filepath.Dir(file), 0o700)); err != nil {
 			t.Fatal(err)

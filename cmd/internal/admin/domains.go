@@ -49,9 +49,11 @@ func ListDomains(ctx context.Context, cfg *config.Config, secrets bool) (list co
 		}
 		list.Configured = page.Configured
 		list.Records = append(list.Records, page.Records...)
-		if !r.NextPage(list.Records, len(page.Records)) {
+		n := len(page.Records)
+		if n < control.DomainPage {
 			return list, nil
 		}
+		r.After = page.Records[n-1].Domain
 	}
 }
 

@@ -28,10 +28,10 @@ import (
 const (
 	Timeout    = 30 * time.Second // of a call
 	AskTimeout = 15 * time.Second // of the question in a call of /v1/ask
+	DomainPage = 1000             // domains in one answer of /v1/domain/list; fewer on the last page
 
 	maxBody       = 64 << 10  // bytes of a request, and of an error
 	maxDomainBody = 256 << 20 // bytes of a request that changes the registry
-	domainPage    = 1000      // domains in one answer of /v1/domain/list
 )
 
 // ErrNoDaemon means that no process listens on a control socket.

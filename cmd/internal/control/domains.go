@@ -74,17 +74,6 @@ func (r *DomainReply) show(records []registry.Record, secrets bool) {
 	}
 }
 
-// NextPage sets After of a request for the next page of /v1/domain/list, given the records of all
-// pages before it and the number of records on the last one. It returns false if that was the
-// last page.
-func (r *Request) NextPage(all []ShownDomain, last int) bool {
-	if last < domainPage {
-		return false
-	}
-	r.After = all[len(all)-1].Domain
-	return true
-}
-
 // edit changes a registry: it returns what it has written and deleted.
 type edit = func(*registry.Registry) (put []registry.Record, deleted []string, err error)
 
@@ -96,7 +85,7 @@ var edits = map[string]func(Request, *DomainReply) edit{
 // views are the calls that read it.
 var views = map[string]func(Request, *registry.Registry) ([]registry.Record, error){
 	"/v1/domain/list": func(r Request, reg *registry.Registry) ([]registry.Record, error) {
-		return reg.List(r.After, domainPage)
+		return reg.List(r.After, DomainPage)
 	},
 	"/v1/domain/show": func(r Request, reg *registry.Registry) ([]registry.Record, error) {
 		record, err := reg.Get(r.Domain)

@@ -63,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	if err != nil { // logins matter more than the log
-		log.Error("the log stands here instead", "err", err)
+		log.Error("log file cannot be opened; logging here instead", "err", err)
 	}
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
@@ -96,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 		d.notify = systemd.NewNotifier(log)
 		d.takeSockets()
 	}
-	return d.run(ctx, cfg, o, socket, signals, hups)
+	return d.serve(ctx, cfg, o, socket, signals, hups)
 }
 
 // lock makes this process the owner of the directory in which pipes and commands find it, and
@@ -142,8 +142,8 @@ func openControl(dir string) (net.Listener, error) {
 	return l, nil
 }
 
-// run starts everything in order, waits for the end, and stops it in reverse.
-func (d *Daemon) run(ctx context.Context, cfg *config.Config, o Options, socket net.Listener, signals, hups <-chan os.Signal) error {
+// serve starts everything in order, waits for the end, and stops it in reverse.
+func (d *Daemon) serve(ctx context.Context, cfg *config.Config, o Options, socket net.Listener, signals, hups <-chan os.Signal) error {
 	// Sockets come before the store: a client that connects while the store is opened waits. If it
 	// could not connect, Postfix's smtpd would exit.
 	cfg, list, err := d.served(cfg)

@@ -143,7 +143,7 @@ func logPlace(std Stdio, cfg *config.Config, dir string) string {
 	file, err := logfile.Open(cfg.Log.File)
 	switch {
 	case err != nil:
-		relay.OpenLog(place).Error("the log stands here instead", "err", err)
+		relay.OpenLog(place).Error("log file cannot be opened; logging here instead", "err", err)
 	case file != nil:
 		_ = file.Close()
 		return cfg.Log.File
