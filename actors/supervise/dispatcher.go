@@ -1,7 +1,5 @@
 package supervise
 
-import "github.com/asynkron/protoactor-go/actor"
-
 // throughput is how many messages an actor handles before it yields to the Go
 // scheduler; measured best between 10 and 64.
 const throughput = 32
@@ -12,25 +10,21 @@ const idleGoroutines = 256
 // dispatcher runs mailboxes on goroutines that are kept, not made anew for each
 // wake-up: a fresh goroutine must grow its stack through the library's frames every
 // time, which costs five times the hop itself.
-type dispatcher struct{ *IdleWorkers[func()] }
+type dispatcher struct{ *IdleWorkers[func(*Runner)] }
 
-var _ actor.Dispatcher = dispatcher{}
+func newDispatcher() dispatcher { return dispatcher{NewIdleWorkers[func(*Runner)](idleGoroutines)} }
 
-func newDispatcher() dispatcher { return dispatcher{NewIdleWorkers[func()](idleGoroutines)} }
-
-// Schedule hands fn to an idle goroutine, or starts one.
-func (d dispatcher) Schedule(fn func()) {
+// schedule calls fn on an idle goroutine, or on a new one, with that goroutine's Runner.
+func (d dispatcher) schedule(fn func(*Runner)) {
 	if !d.Offer(fn) {
 		go d.work(fn)
 	}
 }
 
-// Throughput implements actor.Dispatcher.
-func (d dispatcher) Throughput() int { return throughput }
-
-func (d dispatcher) work(fn func()) {
-	at := make(chan func(), 1)
+func (d dispatcher) work(fn func(*Runner)) {
+	at := make(chan func(*Runner), 1)
+	run := &Runner{pooled: true}
 	for ok := true; ok; fn, ok = d.Wait(at) {
-		fn()
+		fn(run)
 	}
 }

@@ -14,8 +14,8 @@ type mailbox struct {
 	ref     *Ref
 	limit   int
 	invoker actor.MessageInvoker
-	work    func() // runs the mailbox on a goroutine of the pool
-	by      *Runner
+	work    func(*Runner) // runMailbox, for the pool
+	by      *Runner       // the one that runs it; for its goroutine only
 
 	mu        sync.Mutex
 	system    []any // lifecycle messages, handled first
@@ -30,7 +30,7 @@ var _ actor.Mailbox = (*mailbox)(nil)
 func (m *mailbox) init(r *Ref, limit int) {
 	m.ref, m.limit = r, limit
 	m.running = true // the library lets the name be found before Started is queued: Start ends this
-	m.work = func() { m.run(nil) }
+	m.work = func(by *Runner) { by.runMailbox(m) }
 }
 
 // RegisterHandlers implements actor.Mailbox. The dispatcher is the system's own.
@@ -42,7 +42,7 @@ func (m *mailbox) RegisterHandlers(invoker actor.MessageInvoker, _ actor.Dispatc
 func (m *mailbox) Start() { m.handOver() }
 
 // handOver has a running mailbox run by the pool.
-func (m *mailbox) handOver() { m.ref.system.pool.Schedule(m.work) }
+func (m *mailbox) handOver() { m.ref.system.pool.schedule(m.work) }
 
 // UserMessageCount implements actor.Mailbox.
 func (m *mailbox) UserMessageCount() int {
@@ -74,7 +74,7 @@ func (m *mailbox) post(message any, by *Runner) {
 	switch {
 	case !start:
 	case by != nil:
-		by.run(m)
+		by.runMailbox(m)
 	default:
 		m.handOver()
 	}
@@ -122,8 +122,7 @@ func (m *mailbox) PostSystemMessage(message any) {
 // due reports whether there is something to handle.
 func (m *mailbox) due() bool { return len(m.system) > 0 || !m.suspended && m.user.len() > 0 }
 
-// run has the actor handle messages until there are none, or the Runner, if one runs it, has
-// handled enough.
+// run has the actor handle messages until there are none, or the rest is for the pool.
 func (m *mailbox) run(by *Runner) {
 	m.by = by
 	for !m.runUntilPanic() {
@@ -146,7 +145,7 @@ func (m *mailbox) runUntilPanic() (done bool) {
 			m.mu.Unlock()
 			return true
 		}
-		if m.by != nil && (len(m.system) > 0 || m.by.left <= 0) {
+		if !m.by.pooled && (len(m.system) > 0 || m.by.left <= 0) {
 			m.by = nil
 			m.mu.Unlock()
 			m.handOver()
@@ -158,15 +157,19 @@ func (m *mailbox) runUntilPanic() (done bool) {
 				m.system = nil
 			}
 			m.mu.Unlock()
+			m.by.leaveRest()
 			m.handleSystem(message)
 			continue
 		}
 		message = m.user.pop()
 		m.mu.Unlock()
-		if m.by != nil {
+		if m.by.pooled {
+			m.by.leaveRest() // what was forwarded must not wait for another message
+			if n%throughput == 0 {
+				runtime.Gosched()
+			}
+		} else {
 			m.by.left--
-		} else if n%throughput == 0 {
-			runtime.Gosched()
 		}
 		m.invoker.InvokeUserMessage(message)
 	}
@@ -177,7 +180,9 @@ func (m *mailbox) handleSystem(message any) {
 	switch message.(type) {
 	case *actor.Restart:
 		m.mu.Lock()
-		drop := m.stopped || !m.suspended // the library would resurrect a stopped actor; or it was meant for a former one of this name
+		// The library would resurrect an actor that has stopped. One that did not panic gets the
+		// late restart of an earlier actor of its name.
+		drop := m.stopped || !m.suspended
 		m.mu.Unlock()
 		if drop {
 			return
@@ -205,10 +210,10 @@ func (m *mailbox) panicked(reason, message any) {
 		m.handOver()
 		return
 	}
-	m.ref.logPanic(reason)
 	if r, ok := message.(Request); ok {
 		m.ref.fail(r, Panicked)
 	}
+	m.ref.logPanic(reason)
 	// Neither the value nor the message is for the library, which may log them.
 	m.invoker.EscalateFailure(PanicText(reason), nil)
 }

@@ -10,8 +10,8 @@ import (
 // Why a function was not run, or not to its end, in an actor.
 var (
 	ErrBusy     = errors.New("busy: try again")             // the caller's context ended first
-	ErrStopped  = errors.New("the actor has stopped")       //
-	ErrPanicked = errors.New("it failed; the log says why") // each time
+	ErrStopped  = errors.New("the actor has stopped")       // before the function began
+	ErrPanicked = errors.New("it failed; the log says why") // the function, or the actor, each time
 )
 
 // opRetries is how often an Op is taken up again after a panic.
@@ -89,7 +89,7 @@ func (*Op[A]) Continues() {}
 func (o *Op[A]) Run(a A) {
 	if o.state.CompareAndSwap(opWaits, opRuns) {
 		o.fn(a)
-		o.end(nil)
+		o.finish(nil)
 	}
 }
 
@@ -97,9 +97,9 @@ func (o *Op[A]) Run(a A) {
 func (o *Op[A]) Fail(why Reason) {
 	switch {
 	case why == Stopped:
-		o.end(ErrStopped)
+		o.finish(ErrStopped)
 	case o.tries >= opRetries:
-		o.end(ErrPanicked)
+		o.finish(ErrPanicked)
 	case o.state.Load() != opOver:
 		o.tries++
 		o.state.CompareAndSwap(opRuns, opWaits)
@@ -107,7 +107,7 @@ func (o *Op[A]) Fail(why Reason) {
 	}
 }
 
-func (o *Op[A]) end(err error) {
+func (o *Op[A]) finish(err error) {
 	if o.state.Swap(opOver) != opOver {
 		o.err = err
 		close(o.done)

@@ -77,8 +77,9 @@ func (r *Ref) Send(message any) { r.box.post(message, nil) }
 // message there before SendBy returns, so the caller must hold no lock; see Runner.
 func (r *Ref) SendBy(run *Runner, message any) { r.box.post(message, run) }
 
-// Forward sends a message to another actor from within r's Receive, on the goroutine of which
-// it may only be called. If a Runner runs r, it runs the other actor next; else Forward is Send.
+// Forward sends a message to another actor from within r's Receive, and may be called nowhere
+// else. If the other actor is idle, it is run next by the goroutine that runs r: after the
+// message that r handles now, so Forward is best the last thing that Receive does.
 func (r *Ref) Forward(to *Ref, message any) { to.box.post(message, r.box.by) }
 
 // Stop stops the actor after the message that it handles now. What is queued, and what is sent
@@ -88,8 +89,8 @@ func (r *Ref) Stop() { r.box.PostSystemMessage(&actor.Stop{}) }
 // Stopped is closed when the actor has handled *actor.Stopped and its queue has been failed.
 func (r *Ref) Stopped() <-chan struct{} { return r.stopped }
 
-// end is called when the actor has handled *actor.Stopped.
-func (r *Ref) end() {
+// hasStopped is called when the actor has handled *actor.Stopped.
+func (r *Ref) hasStopped() {
 	r.system.unlist(r)
 	close(r.stopped)
 }

@@ -82,7 +82,7 @@ func (s *safe) Receive(ctx actor.Context) {
 		m.beat()
 		return
 	case *actor.Stopped:
-		defer s.ref.end()
+		defer s.ref.hasStopped()
 		defer s.ref.recovered()
 	case *actor.Stopping, *actor.Restarting:
 		defer s.ref.recovered()
