@@ -47,7 +47,13 @@ func (r *rig) hashed(user string, verifiers int) {
 // onDiskOf is the record of a user in a store, or nil.
 func onDiskOf(t *testing.T, s store.Store, user string) *cache.User {
 	t.Helper()
-	record, err := s.Get(cache.RecordKey(auth.Identity{User: user, Domain: "dom.example"}))
+	return recordOf(t, s, auth.Identity{User: user, Domain: "dom.example"})
+}
+
+// recordOf is what a store has of a user of any domain; nil if that is nothing.
+func recordOf(t *testing.T, s store.Store, id auth.Identity) *cache.User {
+	t.Helper()
+	record, err := s.Get(cache.RecordKey(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

@@ -234,7 +234,7 @@ func (r *rig) dial(address string) client {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(timeout))
 	return c.(client)
 }
 
@@ -343,10 +343,13 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
+// timeout bounds each wait for an event: many times what a quiet machine needs.
+const timeout = 2 * time.Minute
+
 // eventually waits for a condition that another goroutine brings about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(timeout)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not happen", what)

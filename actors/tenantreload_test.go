@@ -63,9 +63,10 @@ func TestTenantFromFallback(t *testing.T) {
 			r.want(r.at("a.example", "ann", fallbackPassword), deny, fromBackend)
 			r.want(r.at("b.example", "joe", fallbackPassword), allow, fromBackend)
 			if storage == config.StorageDisk {
+				r.kept("a.example", "ann")
 				eventually(t, "ann on disk", func() bool {
-					_, err := disk.Get(cache.RecordKey(auth.Identity{User: "ann", Domain: "a.example"}))
-					return err == nil
+					u := recordOf(t, disk, auth.Identity{User: "ann", Domain: "a.example"})
+					return u != nil && len(u.Verifiers) == 1 && u.Verifiers[0].Hash != ""
 				})
 			}
 			r.unregister("a.example")

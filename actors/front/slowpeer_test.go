@@ -68,7 +68,7 @@ func TestAnswersForDeafPeers(t *testing.T) {
 	r.router.backend = func(context.Context, auth.Request) auth.Answer { <-release; return outage }
 	defer close(release)
 	cfg := listenerBlock("generic")
-	cfg.WriteTimeout = 5 * time.Second
+	cfg.WriteTimeout = time.Minute
 	address := r.listen(cfg)
 	for range peers {
 		if _, err := io.WriteString(r.dial(address), strings.Repeat("roster:joe:dom.example\n", each)); err != nil {
