@@ -33,16 +33,16 @@ type load struct {
 // read is the goroutine of a load.
 func (l *load) read() {
 	user := l.record()
-	lead, step := l.lead, cache.Step{}
-	if lead != nil {
-		step = lead.firstStep(user)
-	}
+	lead := l.lead
+	step, ok := l.decide(user)
 	l.user.Store(user) // not to be touched from here on
 	if l.wanted.Load() {
 		l.shard.Send(&loaded{l})
 	}
 	switch {
 	case lead == nil:
+	case !ok:
+		l.shard.Send(&outcome{task: lead, kind: started})
 	case step.Answered || step.Save || step.Touched:
 		l.shard.Send(&outcome{task: lead, kind: decided, step: step})
 	case step.Do == cache.Ask:
@@ -54,6 +54,20 @@ func (l *load) read() {
 	default:
 		l.shard.Send(&outcome{task: lead, kind: decided, step: step})
 	}
+}
+
+// decide takes the first step of the task that leads. It is false after a panic: the shard, which is
+// restarted after one, is then to try it.
+func (l *load) decide(user *cache.User) (step cache.Step, ok bool) {
+	if l.lead == nil {
+		return step, true
+	}
+	defer func() {
+		if reason := recover(); reason != nil {
+			l.shards.env.Log.Error("deciding about a cache record panicked", "panic", supervise.PanicText(reason))
+		}
+	}()
+	return l.lead.firstStep(user), true
 }
 
 // record reads and decodes. A record that makes no sense is as good as none: a question to the

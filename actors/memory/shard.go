@@ -121,7 +121,7 @@ func (s *shard) onCall(c *call.Call) {
 	if c.Key == (cache.Key{}) {
 		c.Key = s.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
 	}
-	if leader := s.flights[c.Key]; leader != nil && leader.Join(c) {
+	if leader := s.flights[c.Key]; leader != nil && leader != c && leader.Join(c) {
 		c.Trace.Add("cache", "waiting for an identical request")
 		return
 	}
@@ -195,6 +195,9 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 	}
 	if !d.Acquire() { // replaced a moment ago
 		router.Release()
+		if s.flights[c.Key] == c { // it must not wait for itself when it comes back
+			delete(s.flights, c.Key)
+		}
 		s.directory.Reroute(c)
 		return
 	}

@@ -117,5 +117,16 @@ func (o *Op[A]) finish(err error) {
 // Done is closed when the function has returned, or will not be run any more.
 func (o *Op[A]) Done() <-chan struct{} { return o.done }
 
+// Wait waits for the end of an Op that Do has sent. The errors are those of Ask, but the function
+// may still be run when ctx ends first.
+func (o *Op[A]) Wait(ctx context.Context) error {
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
+}
+
 // Ran reports, once Done is closed, whether the function was run to its end.
 func (o *Op[A]) Ran() bool { return o.err == nil }

@@ -51,6 +51,9 @@ func (r *RefCount) Release() {
 	}
 }
 
+// Holders is how many users there are.
+func (r *RefCount) Holders() int64 { return r.state.Load() &^ retired }
+
 // Held reports whether there are users, or the count is retired.
 func (r *RefCount) Held() bool { return r.state.Load() != 0 }
 

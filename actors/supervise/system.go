@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -147,6 +148,19 @@ func (s *System) FreeName(name string) string {
 		free = fmt.Sprintf("%s#%d", name, n)
 	}
 	return free
+}
+
+// Go runs fn on a goroutine of the pool on which the actors run. fn may block. A panic of fn is
+// logged, and ends fn only.
+func (s *System) Go(fn func()) {
+	s.pool.schedule(func(*Runner) {
+		defer func() {
+			if reason := recover(); reason != nil {
+				s.log.Error("a goroutine panicked", "panic", PanicText(reason), "stack", string(debug.Stack()))
+			}
+		}()
+		fn()
+	})
 }
 
 // Restarts is how often actors were restarted, listed or not.
