@@ -154,7 +154,7 @@ func TestChaosDiskFull(t *testing.T) {
 	f.right(20)
 	f.saysLoudly("store has failed", "no space left", "disk space", "restart")
 	f.diagnosed("store", "open", "works from memory", "no space left", "restart postern")
-	f.diagnosed("files", "free-space", "cannot be kept", "make room")
+	f.diagnosed("files", "free-space", "cannot be written", "free disk space")
 	if n := strings.Count(f.s.Log.String(), "\n"); n > 20 {
 		t.Errorf("%d lines in the log", n)
 	}
@@ -165,7 +165,7 @@ func TestChaosDiskFull(t *testing.T) {
 	if f.store() == "" {
 		t.Error("cache stats does not tell that there is no store")
 	}
-	f.diagnosed("store", "open", "works from memory", "mend that, then restart postern")
+	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func TestChaosDiskTurnsReadOnly(t *testing.T) {
 		t.Errorf("%d lines in the log", n)
 	}
 	f.diagnosed("store", "writable", "read-only", "read-only disk")
-	f.diagnosed("store", "open", "works from memory", "mend the disk, then restart postern")
+	f.diagnosed("store", "open", "works from memory", "repair the disk, then restart postern")
 	f.s.Signal(syscall.SIGHUP) // which must not make it worse
 	f.right(5)
 	if code := f.s.Stop(syscall.SIGTERM); code != 0 {
@@ -132,7 +132,7 @@ func TestChaosDiskReadOnly(t *testing.T) {
 		t.Error("cache stats does not tell that there is no store")
 	}
 	f.diagnosed("store", "writable", "read-only file system", "read-only disk")
-	f.diagnosed("store", "open", "works from memory", "mend that, then restart postern")
+	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")
 	p := harness.Start(t, "pipe", "--protocol", "ejabberd", "--config", f.config)
 	p.Send(harness.Frame("auth:d1:app.example:" + chaosPassword("d1@app.example", 0)))
 	p.Expect("\x00\x02\x00\x01")
