@@ -194,6 +194,9 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		return // c has been answered
 	}
 	if !d.Acquire() { // replaced a moment ago
+		if s.flights[c.Key] == c { // or it would wait for itself when it comes again
+			delete(s.flights, c.Key)
+		}
 		router.Release()
 		s.directory.Reroute(c)
 		return

@@ -1,0 +1,34 @@
+package memory
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"postern/actors/call"
+	"postern/actors/domain"
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/config"
+)
+
+func always(c backend.Class) answers { return func(backend.Query) backend.Class { return c } }
+
+// TestReplacedMeanwhile: a call whose domain gets another value just when its question is about to
+// be put is sent on its way again, and answered.
+func TestReplacedMeanwhile(t *testing.T) {
+	r := newRig(t, nil)
+	b := r.backend("one", always(backend.Accepted))
+	old, fresh := r.domain("dom.example", config.StorageMemory, b), r.domain("dom.example", config.StorageMemory, b)
+	var now atomic.Pointer[domain.Domain]
+	now.Store(old)
+	r.lookup = func(string) *domain.Domain {
+		d := now.Load()
+		if now.CompareAndSwap(old, fresh) { // a reload comes after the look
+			old.Retire()
+		}
+		return d
+	}
+	r.moved = func(c *call.Call) { c.Domain = fresh; r.Ref(c.Hash).Send(c) }
+	r.want(r.ask(auth.OpAuth, "good", old), auth.Allow, auth.SourceBackend)
+	r.idle()
+}
