@@ -3,6 +3,7 @@ package memory
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"postern/actors/call"
 	"postern/actors/domain"
@@ -30,5 +31,29 @@ func TestReplacedMeanwhile(t *testing.T) {
 	}
 	r.moved = func(c *call.Call) { c.Domain = fresh; r.Ref(c.Hash).Send(c) }
 	r.want(r.ask(auth.OpAuth, "good", old), auth.Allow, auth.SourceBackend)
+	r.idle()
+}
+
+// TestJoinAcrossBlocks: a question does not get the answer of another block's backend, which was
+// asked before the name had a block of its own.
+func TestJoinAcrossBlocks(t *testing.T) {
+	r := newRig(t, nil)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	star := r.domain("*", config.StorageMemory, r.backend("star", func(backend.Query) backend.Class {
+		close(arrived)
+		<-release
+		return backend.Refused
+	}))
+	own := r.domain("dom.example", config.StorageMemory, r.backend("own", always(backend.Accepted)))
+	var now atomic.Pointer[domain.Domain]
+	now.Store(star)
+	r.lookup = func(string) *domain.Domain { return now.Load() }
+	before := r.ask(auth.OpAuth, "good", star)
+	<-arrived
+	now.Store(own)
+	after := r.ask(auth.OpAuth, "good", own)
+	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	r.want(after, auth.Allow, auth.SourceBackend)
+	r.want(before, auth.Deny, auth.SourceBackend)
 	r.idle()
 }

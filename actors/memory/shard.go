@@ -121,7 +121,8 @@ func (s *shard) onCall(c *call.Call) {
 	if c.Key == (cache.Key{}) {
 		c.Key = s.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
 	}
-	if leader := s.flights[c.Key]; leader != nil && leader.Join(c) {
+	// An answer of other backends, asked before the configuration changed, is none for this call.
+	if leader := s.flights[c.Key]; leader != nil && leader.Domain.SameAuthority(d) && leader.Join(c) {
 		c.Trace.Add("cache", "waiting for an identical request")
 		return
 	}
