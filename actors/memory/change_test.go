@@ -7,6 +7,7 @@ import (
 
 	"postern/actors/call"
 	"postern/actors/domain"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
@@ -56,4 +57,37 @@ func TestJoinAcrossBlocks(t *testing.T) {
 	r.want(after, auth.Allow, auth.SourceBackend)
 	r.want(before, auth.Deny, auth.SourceBackend)
 	r.idle()
+}
+
+// TestRestartBesideChange: what a backend said of a user before the user was removed is not
+// remembered, even if the shard panics meanwhile.
+func TestRestartBesideChange(t *testing.T) {
+	r := newRig(t, nil)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var removed atomic.Bool
+	d := r.domain("dom.example", config.StorageMemory, r.backend("one", func(q backend.Query) backend.Class {
+		switch {
+		case q.Op == auth.OpRemoveUser:
+			removed.Store(true)
+		case removed.Load():
+			return backend.Refused
+		default:
+			close(arrived)
+			<-release
+		}
+		return backend.Accepted
+	}))
+	r.lookup = func(string) *domain.Domain { return d }
+	before := r.ask(auth.OpIsUser, "", d)
+	<-arrived
+	r.want(r.ask(auth.OpRemoveUser, "", d), auth.Allow, auth.SourceBackend)
+	var once atomic.Bool
+	<-supervise.Do(r.refs[0], func(*shard) {
+		if once.CompareAndSwap(false, true) {
+			panic("as the test wants it")
+		}
+	}).Done()
+	close(release)
+	r.want(before, auth.Allow, auth.SourceBackend)
+	r.want(r.ask(auth.OpIsUser, "", d), auth.Deny, auth.SourceBackend)
 }
