@@ -39,8 +39,8 @@ type shard struct {
 	// epoch is bumped whenever an account changes for a reason other than a login: what a backend
 	// was asked before is no news after. It is no time, since one millisecond holds both a change
 	// and a login, and clocks are set back; and it is not the user's, whose record may have been
-	// out of memory meanwhile.
-	epoch uint64
+	// out of memory meanwhile. It outlives restarts.
+	epoch *uint64
 	timer *time.Timer
 }
 
@@ -121,7 +121,8 @@ func (s *shard) onCall(c *call.Call) {
 	if c.Key == (cache.Key{}) {
 		c.Key = s.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
 	}
-	if leader := s.flights[c.Key]; leader != nil && leader != c && leader.Join(c) {
+	// An answer of other backends, asked before the configuration changed, is none for this call.
+	if leader := s.flights[c.Key]; leader != nil && leader != c && leader.Domain.SameAuthority(d) && leader.Join(c) {
 		c.Trace.Add("cache", "waiting for an identical request")
 		return
 	}
@@ -194,16 +195,16 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		return // c has been answered
 	}
 	if !d.Acquire() { // replaced a moment ago
-		router.Release()
-		if s.flights[c.Key] == c { // it must not wait for itself when it comes back
+		if s.flights[c.Key] == c { // or it would wait for itself when it comes again
 			delete(s.flights, c.Key)
 		}
+		router.Release()
 		s.directory.Reroute(c)
 		return
 	}
 	t := &task{
 		shards: s.Shards, shard: s.self, call: c, domain: d, begun: &sp.begun, router: router,
-		chain: backend.NewChain(c.Req.Op), epoch: s.epoch,
+		chain: backend.NewChain(c.Req.Op), epoch: *s.epoch,
 	}
 	o := &outcome{task: t, kind: started}
 	if c.Req.Op == auth.OpAuth {
@@ -321,7 +322,7 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 	case cache.Nothing:
 		t.end()
 	case cache.Ask:
-		t.chain, t.hop, t.known, t.short, t.epoch = backend.NewChain(c.Req.Op), 0, step.Known, false, s.epoch
+		t.chain, t.hop, t.known, t.short, t.epoch = backend.NewChain(c.Req.Op), 0, step.Known, false, *s.epoch
 		s.ask(t)
 	case cache.Compare:
 		t.compare(step.Hashes, !step.Answered)
@@ -363,7 +364,7 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	if d != t.domain {
 		t.login.Outdate()
 	}
-	if t.epoch != s.epoch {
+	if t.epoch != *s.epoch {
 		t.login.Supersede()
 	}
 	if t.chain.Suspect() {
@@ -420,7 +421,7 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 	id, rules := t.call.ID, &d.Rules
 	switch r.Class {
 	case backend.Accepted, backend.Refused:
-		if d != t.domain || t.epoch != s.epoch {
+		if d != t.domain || t.epoch != *s.epoch {
 			return a
 		}
 		if user.SetExists(r.Class == backend.Accepted, rules, now) {
@@ -459,7 +460,7 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 		// Whether it was carried out is not known: every password must be verified again.
 		user.Invalidate()
 	}
-	s.epoch++
+	*s.epoch++
 	clear(s.flights) // later questions must not have an answer from before
 	sp.save(c.ID, user)
 	sp.place(c.ID, user)

@@ -60,11 +60,12 @@ func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 		env: e, directory: directory, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(), refs: make([]*supervise.Ref, n),
 	}
 	for i := range p.refs {
+		epoch := new(uint64)
 		var err error
 		p.refs[i], err = e.System.Spawn(fmt.Sprintf("cache%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
 			return &shard{
 				Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
-				flights: make(map[cache.Key]*call.Call), prune: pruneAt,
+				flights: make(map[cache.Key]*call.Call), prune: pruneAt, epoch: epoch,
 			}
 		})
 		if err != nil {
@@ -189,7 +190,7 @@ func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, pre
 		show = disk.Hide(prefix)
 	}
 	err := p.each(ctx, func(s *shard) {
-		s.epoch++ // a login now at the backend is not to be remembered
+		*s.epoch++ // a login now at the backend is not to be remembered
 		for _, sp := range s.spaces {
 			sp.drop(match)
 		}
@@ -223,7 +224,7 @@ func await(ctx context.Context, done <-chan error) error {
 func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
 	disk := p.env.Disk()
 	err := supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) {
-		s.epoch++
+		*s.epoch++
 		same := func(other auth.Identity) bool { return other == id }
 		for _, sp := range s.spaces {
 			sp.drop(same)
