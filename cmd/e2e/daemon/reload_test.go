@@ -155,14 +155,10 @@ func TestReloadWithoutWhoAsked(t *testing.T) {
 	s.write(base + domain("new.example"))
 	control := harness.Connect(t, filepath.Join(s.dir, harness.ControlSocket))
 	harness.Say(t, control, "POST /v1/reload HTTP/1.1\r\nHost: postern\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", "")
-	// It waits for what slow.example has begun.
-	_ = control.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-	if n, err := control.Read(make([]byte, 1)); n > 0 || !os.IsTimeout(err) {
-		t.Errorf("it was answered: %d bytes, %v", n, err)
-	}
 	_ = control.Close()
-	close(release)
+	// It does not wait for what slow.example has begun either.
 	s.Eventually("the second reload", func() bool { return strings.Count(s.Log.String(), "configuration reloaded") == 2 })
+	close(release)
 }
 
 // TestReloadMeetsAFIFO: a reload does not wait for a writer of what should be a file, and so delays

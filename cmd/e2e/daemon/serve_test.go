@@ -232,7 +232,7 @@ func TestSignals(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	harness.FileSays(t, logFile, "msg=ready")
 	_ = cmd.Process.Signal(syscall.SIGUSR1)
-	harness.FileSays(t, logFile, "domain:dom.example/router queued=0 restarts=0")
+	harness.FileSays(t, logFile, "domain:dom.example queued=0 restarts=0")
 	harness.FileSays(t, logFile, "inflight=0")
 	if err := os.Rename(logFile, logFile+".1"); err != nil {
 		t.Fatal(err)
