@@ -225,6 +225,7 @@ func (s *shard) user(o *outcome, sp *space) *cache.User {
 	}
 	disk := sp.disk()
 	if disk == nil {
+		delete(s.loads, id) // what was read before, when it was kept on disk, may not be true any more
 		return new(cache.User)
 	}
 	l := s.loads[id]
