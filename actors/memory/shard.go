@@ -206,6 +206,12 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		shards: s.Shards, shard: s.self, call: c, domain: d, begun: &sp.begun, router: router,
 		chain: backend.NewChain(c.Req.Op), epoch: *s.epoch,
 	}
+	begun := false
+	defer func() {
+		if !begun { // a panic: the call is failed by that
+			t.end()
+		}
+	}()
 	o := &outcome{task: t, kind: started}
 	if c.Req.Op == auth.OpAuth {
 		t.login = cache.NewLogin(c.Key)
@@ -214,6 +220,7 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 	if user := s.user(o, sp); user != nil {
 		s.handle(o, d, sp, user)
 	}
+	begun = true
 }
 
 // user returns the record of an outcome's user. It is nil if the record has to be read: the outcome
@@ -271,6 +278,10 @@ func (s *shard) onLoaded(l *loaded) {
 // onOutcome takes what came of a task's work. It is handled by the rules in force, whatever they
 // were when the task began.
 func (s *shard) onOutcome(o *outcome) {
+	if o.domain == nil { // its task ended by a panic
+		o.call.Fail(supervise.Panicked)
+		return
+	}
 	d := s.answering(o)
 	sp := s.space(d)
 	if user := s.user(o, sp); user != nil {

@@ -35,7 +35,7 @@ func newSpace(p *Shards, d *domain.Domain) *space {
 	sp.known, _ = simplelru.NewLRU(size, func(id auth.Identity, user *cache.User) {
 		// Save what only memory knows before it is forgotten.
 		if _, ok := sp.touched[id]; ok {
-			sp.save(id, user)
+			sp.saveTouched(id, user)
 		}
 	})
 	sp.strangers, _ = simplelru.NewLRU[auth.Identity, *cache.User](strangersOf(size), nil)
@@ -103,20 +103,29 @@ func (sp *space) disk() *store.WriteBehind {
 	return sp.shards.env.Disk()
 }
 
-// save has a user's record written.
+// save has a user's record written. It is for the space of the domain that answered for the user
+// when the message in hand came: nothing newer can be known elsewhere before that is handled.
 func (sp *space) save(id auth.Identity, user *cache.User) {
 	delete(sp.touched, id)
-	// A name that another block answers for by now has its records written from there.
-	if disk := sp.disk(); disk != nil && sp.shards.answers(sp.domain.Name, id.Domain) {
+	if disk := sp.disk(); disk != nil {
 		disk.Put(cache.RecordKey(id), user.Encode())
 	}
+}
+
+// saveTouched has a record written of which only "last used" has changed. Where another block answers
+// for the name by now, the records are written from there.
+func (sp *space) saveTouched(id auth.Identity, user *cache.User) {
+	if sp.shards.answers(sp.domain.Name, id.Domain) {
+		sp.save(id, user)
+	}
+	delete(sp.touched, id)
 }
 
 // flush writes what is only lazily written.
 func (sp *space) flush() {
 	for id := range sp.touched {
 		if user, ok := sp.known.Peek(id); ok {
-			sp.save(id, user)
+			sp.saveTouched(id, user)
 		}
 	}
 	clear(sp.touched)

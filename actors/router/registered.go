@@ -37,7 +37,7 @@ type registered struct {
 // domain if it was not in use. It is nil if the domain is registered no more.
 func (t *Table) start(reg *registered) (*Router, error) {
 	t.mu.Lock()
-	if (*t.registered.Load())[reg.name] != reg || t.served.Load().routers[reg.name] != nil {
+	if !t.answers(reg) {
 		t.mu.Unlock()
 		return nil, nil
 	}
@@ -54,7 +54,7 @@ func (t *Table) start(reg *registered) (*Router, error) {
 	}
 	r.used.Store(time.Now().UnixNano())
 	t.mu.Lock()
-	if other := reg.router.Load(); other != nil { // another call was faster
+	if other := reg.router.Load(); other != nil || !t.answers(reg) { // another call was faster, or a change
 		t.mu.Unlock()
 		r.retire()
 		return other, nil
@@ -66,6 +66,11 @@ func (t *Table) start(reg *registered) (*Router, error) {
 		return nil, ErrStopping
 	}
 	return r, nil
+}
+
+// answers reports whether a registered domain answers for its name.
+func (t *Table) answers(reg *registered) bool {
+	return (*t.registered.Load())[reg.name] == reg && t.served.Load().routers[reg.name] == nil
 }
 
 // resolve reads a registered domain and puts its value in force, unless it turns out that another
@@ -220,7 +225,11 @@ func (t *Table) alter(reg *registered, record registry.Record) error {
 	reg.change++
 	r := reg.router.Load()
 	t.mu.Unlock()
-	if r == nil || r.domain.Load() == nil { // what is being read is read once more
+	if r == nil || !r.calls.Acquire() { // the next call has it read
+		return nil
+	}
+	defer r.calls.Release()     // it does not end, and leave the value behind, meanwhile
+	if r.domain.Load() == nil { // what is being read is read once more
 		return nil
 	}
 	d, err := t.registeredDomain(record, t.Config(), r.Shared)

@@ -6,6 +6,7 @@
 package router
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,7 @@ type router struct {
 	*Router
 	self    *supervise.Ref
 	waiting []*call.Call // for the value of a registered domain
+	failed  error        // why there will be none
 }
 
 // Receive implements actor.Actor.
@@ -106,6 +108,9 @@ func (r *router) onCall(c *call.Call) {
 	switch {
 	case r.calls.Holders() > maxUnderWay:
 		c.Unavailable(auth.SourceOverload)
+		return
+	case d == nil && r.failed != nil: // it was on its way when that became known
+		r.giveUp(c)
 		return
 	case d == nil && len(r.waiting) >= mailboxLimit:
 		c.Unavailable(auth.SourceOverload)
@@ -129,15 +134,17 @@ func (r *router) onCall(c *call.Call) {
 // onResolved lets the calls go on that have waited for the domain's value.
 func (r *router) onResolved(m *resolved) {
 	waiting := r.waiting
-	r.waiting = nil
+	r.waiting, r.failed = nil, m.err
 	for _, c := range waiting {
-		switch {
-		case m.err == nil:
-			r.onCall(c)
-		case m.err == errGone:
-			r.table.Reroute(c)
-		default:
-			c.Unavailable(auth.SourceConfig)
-		}
+		r.onCall(c)
 	}
+}
+
+// giveUp answers a call to a domain that could not be read, or sends it to the one that took its place.
+func (r *router) giveUp(c *call.Call) {
+	if errors.Is(r.failed, errGone) {
+		r.table.Reroute(c)
+		return
+	}
+	c.Unavailable(auth.SourceConfig)
 }
