@@ -142,9 +142,12 @@ func (r *router) onResolved(m *resolved) {
 
 // giveUp answers a call to a domain that could not be read, or sends it to the one that took its place.
 func (r *router) giveUp(c *call.Call) {
-	if errors.Is(r.failed, errGone) {
+	switch {
+	case errors.Is(r.failed, errGone):
 		r.table.Reroute(c)
-		return
+	case errors.Is(r.failed, ErrStopping):
+		c.Unavailable(auth.SourceStopping)
+	default:
+		c.Unavailable(auth.SourceConfig)
 	}
-	c.Unavailable(auth.SourceConfig)
 }
