@@ -83,7 +83,7 @@ const (
 // takes the place of a wake-up.
 func (r *Runner) Attend() { r.attention.CompareAndSwap(away, attending) }
 
-// Notify, which any goroutine may call, says that there is something for the owner. It is false
+// Notify says that there is something for the owner; any goroutine may call it. It is false
 // if the owner does not attend: then it must be woken up.
 func (r *Runner) Notify() bool {
 	return r.attention.Load() != away &&
