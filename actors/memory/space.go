@@ -35,7 +35,7 @@ func newSpace(p *Shards, d *domain.Domain) *space {
 	sp.known, _ = simplelru.NewLRU(size, func(id auth.Identity, user *cache.User) {
 		// Save what only memory knows before it is forgotten.
 		if _, ok := sp.touched[id]; ok {
-			sp.save(id, user)
+			sp.saveTouched(id, user)
 		}
 	})
 	sp.strangers, _ = simplelru.NewLRU[auth.Identity, *cache.User](strangersOf(size), nil)
@@ -106,9 +106,17 @@ func (sp *space) disk() *store.WriteBehind {
 // save has a user's record written.
 func (sp *space) save(id auth.Identity, user *cache.User) {
 	delete(sp.touched, id)
-	// A name that another block answers for by now has its records written from there.
-	if disk := sp.disk(); disk != nil && sp.shards.answers(sp.domain.Name, id.Domain) {
+	if disk := sp.disk(); disk != nil {
 		disk.Put(cache.RecordKey(id), user.Encode())
+	}
+}
+
+// saveTouched has a user's "last used" written. A name that another block answers for by now has its
+// records written from there.
+func (sp *space) saveTouched(id auth.Identity, user *cache.User) {
+	delete(sp.touched, id)
+	if sp.shards.answers(sp.domain.Name, id.Domain) {
+		sp.save(id, user)
 	}
 }
 
@@ -116,7 +124,7 @@ func (sp *space) save(id auth.Identity, user *cache.User) {
 func (sp *space) flush() {
 	for id := range sp.touched {
 		if user, ok := sp.known.Peek(id); ok {
-			sp.save(id, user)
+			sp.saveTouched(id, user)
 		}
 	}
 	clear(sp.touched)
