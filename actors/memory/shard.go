@@ -206,6 +206,12 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		shards: s.Shards, shard: s.self, call: c, domain: d, begun: &sp.begun, router: router,
 		chain: backend.NewChain(c.Req.Op), epoch: *s.epoch,
 	}
+	begun := false
+	defer func() {
+		if !begun { // a panic: the call is failed, and the task must not hold anything for ever
+			t.end()
+		}
+	}()
 	o := &outcome{task: t, kind: started}
 	if c.Req.Op == auth.OpAuth {
 		t.login = cache.NewLogin(c.Key)
@@ -214,6 +220,7 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 	if user := s.user(o, sp); user != nil {
 		s.handle(o, d, sp, user)
 	}
+	begun = true
 }
 
 // user returns the record of an outcome's user. It is nil if the record has to be read: the outcome
