@@ -35,6 +35,7 @@ type Router struct {
 	calls  *supervise.RefCount
 	domain atomic.Pointer[domain.Domain] // in force; nil while a registered domain is read
 	used   atomic.Int64                  // registered only: when a call came last, in Unix nanoseconds
+	fault  atomic.Pointer[resolved]      // registered only: why there will be no value
 	static bool                          // of the configuration file
 	roster *rosters.Roster               // static only
 }
@@ -107,6 +108,9 @@ func (r *router) onCall(c *call.Call) {
 	case r.calls.Holders() > maxUnderWay:
 		c.Unavailable(auth.SourceOverload)
 		return
+	case d == nil && r.fault.Load() != nil: // it was sent here before the others, and came after them
+		r.unresolved(c, r.fault.Load().err)
+		return
 	case d == nil && len(r.waiting) >= mailboxLimit:
 		c.Unavailable(auth.SourceOverload)
 		return
@@ -131,13 +135,19 @@ func (r *router) onResolved(m *resolved) {
 	waiting := r.waiting
 	r.waiting = nil
 	for _, c := range waiting {
-		switch {
-		case m.err == nil:
+		if m.err == nil {
 			r.onCall(c)
-		case m.err == errGone:
-			r.table.Reroute(c)
-		default:
-			c.Unavailable(auth.SourceConfig)
+		} else {
+			r.unresolved(c, m.err)
 		}
+	}
+}
+
+// unresolved ends the wait of a call for a value that will not come.
+func (r *router) unresolved(c *call.Call, err error) {
+	if err == errGone {
+		r.table.Reroute(c)
+	} else {
+		c.Unavailable(auth.SourceConfig)
 	}
 }
