@@ -73,6 +73,16 @@ func TestReaderPanics(t *testing.T) {
 	}
 }
 
+// TestPreparePanics: a request that was lost before it was let in is not waited for by a drain.
+func TestPreparePanics(t *testing.T) {
+	r := newRig(t)
+	r.router.prepare = func() { panic(injected("prepare")) }
+	same(t, r.exchange(r.listen(listenerBlock("generic")), yes.frame("generic")), "")
+	if n := r.router.gate.InFlight(); n != 0 {
+		t.Errorf("%d requests are in flight", n)
+	}
+}
+
 // TestWriterPanics: what was encoded but not written leaves after the restart.
 func TestWriterPanics(t *testing.T) {
 	for _, inline := range []bool{true, false} {

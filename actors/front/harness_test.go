@@ -70,6 +70,7 @@ type fakeRouter struct {
 	// backend answers on a goroutine of its own; nil: goodPassword does, in the actor.
 	backend func(context.Context, auth.Request) auth.Answer
 	asked   atomic.Int64 // questions to the backend
+	prepare func()       // called first by Prepare; nil: nothing
 	asking  sync.WaitGroup
 }
 
@@ -87,6 +88,9 @@ func newFakeRouter(e env.Env, gate *call.Gate) *fakeRouter {
 
 // Prepare implements Router.
 func (f *fakeRouter) Prepare(c *call.Call, defaultDomain string) bool {
+	if f.prepare != nil {
+		f.prepare()
+	}
 	if c.Req.Op == auth.OpIsDomain {
 		a := auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain}
 		if c.Req.Domain == "dom.example" {

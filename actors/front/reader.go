@@ -118,9 +118,9 @@ func (r *reader) admit(c *call.Call, event wire.Event) {
 	}
 	c.Deadline = c.Received.Add(timeout)
 	c.Asker, c.Front = r.conn, r.params.Name
-	c.Counted = r.server.gate.Enter()
 	// In the ring it may be answered, and then logged, at any time.
 	ready := event == wire.Ask && r.server.router.Prepare(c, r.params.DefaultDomain)
+	c.Counted = r.server.gate.Enter() // from here on it is answered, whatever panics
 	n := r.admitted.Load()
 	r.slot(n).Store(c)
 	r.admitted.Store(n + 1)

@@ -91,3 +91,24 @@ func TestRestartBesideChange(t *testing.T) {
 	r.want(before, auth.Allow, auth.SourceBackend)
 	r.want(r.ask(auth.OpIsUser, "", d), auth.Deny, auth.SourceBackend)
 }
+
+// TestPanicAtBegin: a task whose shard panics as it begins holds neither router nor domain any more.
+func TestPanicAtBegin(t *testing.T) {
+	r := newRig(t, nil)
+	d := r.domain("dom.example", config.StorageMemory, r.backend("one", always(backend.Accepted)))
+	r.lookup = func(string) *domain.Domain { return d }
+	var looks atomic.Int64
+	r.clock = func() time.Time {
+		if looks.Add(1) == 2 { // by the limits, after the look into memory
+			panic("as the test wants it")
+		}
+		return time.Now()
+	}
+	r.want(r.ask(auth.OpAuth, "good", d), auth.Unavailable, auth.SourcePanic)
+	r.idle()
+	r.want(r.ask(auth.OpAuth, "good", d), auth.Allow, auth.SourceBackend)
+	r.idle()
+	if n := d.Holders(); n != 0 {
+		t.Errorf("%d tasks hold the domain", n)
+	}
+}

@@ -100,3 +100,34 @@ func TestReadAcrossStorage(t *testing.T) {
 	r.want(r.ask(auth.OpAuth, "old", inMemory), auth.Deny, auth.SourceRefusedBefore)
 	r.idle()
 }
+
+// TestRefusedBesideReload: a refusal is written also when another block answers for the name from the
+// next moment on: it reads the record.
+func TestRefusedBesideReload(t *testing.T) {
+	r := newRig(t, verified(t, "old"))
+	var refuses atomic.Bool
+	b := r.backend("one", func(backend.Query) backend.Class {
+		if refuses.Load() {
+			return backend.Refused
+		}
+		return backend.Accepted
+	})
+	own, star := r.domain("dom.example", config.StorageDisk, b), r.domain("*", config.StorageDisk, b)
+	own.Rules.Query = 0 // the backend is asked about a password that the cache knows
+	var looks atomic.Int64
+	looks.Store(1 << 32)
+	r.lookup = func(string) *domain.Domain {
+		if looks.Add(-1) >= 0 {
+			return own
+		}
+		return star
+	}
+	r.want(r.ask(auth.OpAuth, "old", own), auth.Allow, auth.SourceBackend)
+	r.idle()
+	refuses.Store(true)
+	looks.Store(2) // for the call, and for the backend's answer
+	r.want(r.ask(auth.OpAuth, "old", own), auth.Deny, auth.SourceBackend)
+	r.idle()
+	r.DropBlock("dom.example")
+	r.want(r.ask(auth.OpAuth, "old", star), auth.Deny, auth.SourceBackend)
+}

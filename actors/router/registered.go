@@ -88,7 +88,11 @@ func (t *Table) resolve(reg *registered, r *Router) {
 			t.reportFault(reg.name, err)
 		}
 	}
-	r.ref.Send(&resolved{err})
+	m := &resolved{err}
+	if err != nil {
+		r.fault.Store(m)
+	}
+	r.ref.Send(m)
 }
 
 func (t *Table) reportFault(name string, err error) {

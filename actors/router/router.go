@@ -36,6 +36,7 @@ type Router struct {
 	calls  *supervise.RefCount
 	domain atomic.Pointer[domain.Domain] // in force; nil while a registered domain is read
 	used   atomic.Int64                  // registered only: when a call came last, in Unix nanoseconds
+	fault  atomic.Pointer[resolved]      // registered only: why there will be no value
 	static bool                          // of the configuration file
 	roster *rosters.Roster               // static only
 }
@@ -86,7 +87,6 @@ type router struct {
 	*Router
 	self    *supervise.Ref
 	waiting []*call.Call // for the value of a registered domain
-	failed  error        // why there will be none
 }
 
 // Receive implements actor.Actor.
@@ -109,8 +109,8 @@ func (r *router) onCall(c *call.Call) {
 	case r.calls.Holders() > maxUnderWay:
 		c.Unavailable(auth.SourceOverload)
 		return
-	case d == nil && r.failed != nil: // it was on its way when that became known
-		r.giveUp(c)
+	case d == nil && r.fault.Load() != nil: // it was sent here before the others, and came after them
+		r.unresolved(c, r.fault.Load().err)
 		return
 	case d == nil && len(r.waiting) >= mailboxLimit:
 		c.Unavailable(auth.SourceOverload)
@@ -134,18 +134,22 @@ func (r *router) onCall(c *call.Call) {
 // onResolved lets the calls go on that have waited for the domain's value.
 func (r *router) onResolved(m *resolved) {
 	waiting := r.waiting
-	r.waiting, r.failed = nil, m.err
+	r.waiting = nil
 	for _, c := range waiting {
-		r.onCall(c)
+		if m.err == nil {
+			r.onCall(c)
+		} else {
+			r.unresolved(c, m.err)
+		}
 	}
 }
 
-// giveUp answers a call to a domain that could not be read, or sends it to the one that took its place.
-func (r *router) giveUp(c *call.Call) {
+// unresolved ends the wait of a call for a value that will not come.
+func (r *router) unresolved(c *call.Call, err error) {
 	switch {
-	case errors.Is(r.failed, errGone):
+	case errors.Is(err, errGone):
 		r.table.Reroute(c)
-	case errors.Is(r.failed, ErrStopping):
+	case errors.Is(err, ErrStopping):
 		c.Unavailable(auth.SourceStopping)
 	default:
 		c.Unavailable(auth.SourceConfig)
