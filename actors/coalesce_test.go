@@ -1,11 +1,15 @@
 package actors
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/config"
 )
 
@@ -66,6 +70,49 @@ func TestOneQuestionForMany(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestOneLoginForManyConnections: a thousand connections that log in the same user with the
+// same password at the same time cost one question to the backend and one hash.
+func TestOneLoginForManyConnections(t *testing.T) {
+	const n = 1000
+	g := newGate()
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) {
+		s.fake.ask = g.ask
+		onDisk(s, disk)
+	})
+	address := r.listen(listenerBlock("generic"))
+	var conns []client
+	for range n {
+		c := r.dial(address)
+		if _, err := io.WriteString(c, "auth:joe:dom.example:good\n"); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	eventually(t, "all logins to be under way", func() bool { return r.gate.InFlight() == n })
+	g.open()
+	for i, c := range conns {
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "1\n" {
+			t.Fatalf("connection %d was answered %q: %v", i, line, err)
+		}
+	}
+	if asked := r.fake.asked.Load(); asked != 1 {
+		t.Errorf("the backend was asked %d times", asked)
+	}
+
+	eventually(t, "the hash on disk", func() bool {
+		_, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "dom.example"}))
+		return err == nil
+	})
+	all, err := r.CacheStats(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := all["dom.example"]; s.Hashes != 1 || s.Compares != 0 {
+		t.Errorf("%d hashes were made and %d compared, want one and none", s.Hashes, s.Compares)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -206,4 +208,52 @@ var transports = []transport{
 	{"unix", func(r *rig, cfg config.Listener, input string) string {
 		return r.exchange(r.listenOn("unix", cfg), input)
 	}},
+}
+
+// ended checks that the broker ends a connection, after some last words.
+func ended(t *testing.T, c net.Conn, words string) {
+	t.Helper()
+	got, err := io.ReadAll(c)
+	if err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Fatalf("after %q: %v", got, err)
+	}
+	same(t, string(got), words)
+}
+
+// roundTrip puts one question on an open connection and checks its answer.
+func roundTrip(t *testing.T, c net.Conn, protocol string, q question) {
+	t.Helper()
+	want := q.reply(protocol)
+	got := make([]byte, len(want))
+	if _, err := io.WriteString(c, q.frame(protocol)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	same(t, string(got), want)
+}
+
+var yes = question{"auth", "joe", "dom.example", "good", auth.Allow}
+
+func roundTripText(t *testing.T, c net.Conn, input, want string) {
+	t.Helper()
+	if _, err := io.WriteString(c, input); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	same(t, string(got), want)
+}
+
+// fields is a saslauthd request.
+func fields(texts ...string) string {
+	var b []byte
+	for _, text := range texts {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+		b = append(b, text...)
+	}
+	return string(b)
 }

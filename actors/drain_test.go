@@ -13,7 +13,6 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/config"
 )
 
 // drain starts to drain and returns where its result will come.
@@ -185,16 +184,6 @@ func TestStopWhileHashing(t *testing.T) {
 		if got := <-a; got.Verdict == auth.Allow {
 			t.Errorf("answered %v (%v)", got.Verdict, got.Source)
 		}
-	}
-}
-
-// TestRefusedListener: a protocol without a codec is an error at once, not at the first
-// connection.
-func TestRefusedListener(t *testing.T) {
-	r := newRig(t, nil)
-	cfg := config.Listener{Name: "gopher", Protocol: "gopher"}
-	if err := r.Listen(cfg, nil); err == nil {
-		t.Error("Listen takes an unknown protocol")
 	}
 }
 

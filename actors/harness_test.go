@@ -304,9 +304,6 @@ func (r *rig) ref(name string) *supervise.Ref {
 	return nil
 }
 
-// router is the router of the rig's domain.
-func (r *rig) router() *supervise.Ref { return r.ref("domain:dom.example") }
-
 // open is how many connections there are.
 func (r *rig) open() int {
 	open, _ := r.Connections()

@@ -2,11 +2,9 @@ package actors
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -184,25 +182,4 @@ func TestReloadListeners(t *testing.T) {
 		t.Errorf("the third connection was answered %q, %v", got, err)
 	}
 	eventually(t, "the end of the removed listener's actor", func() bool { return !slices.Contains(r.actors(), "listener:goes") })
-}
-
-// TestReloadMovesListener: a listener that gets another address, time and again, is served there
-// at once, although the one before it is still on its way out.
-func TestReloadMovesListener(t *testing.T) {
-	r := newRig(t, nil)
-	joe, is := yes.frame("generic"), yes.reply("generic")
-	for i := range 100 {
-		l := listenerBlock("generic")
-		l.Address = fmt.Sprint("127.0.0.1:", 1+i) // as config sees it
-		sockets := r.reload(func(c *config.Config) { c.Listeners = []config.Listener{l} })
-		roundTripText(t, r.dial(sockets["generic"].Addr().String()), joe, is)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := r.Alive(ctx); err != nil {
-		t.Error(err)
-	}
-	eventually(t, "the last listener only", func() bool {
-		return len(slices.DeleteFunc(r.actors(), func(name string) bool { return !strings.HasPrefix(name, "listener:") })) == 1
-	})
 }
