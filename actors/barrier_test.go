@@ -10,17 +10,17 @@ import (
 	"postern/internal/backend"
 )
 
-// gate is a backend that holds every question until the test opens it.
-type gate struct {
+// barrier is a backend that holds every question until the test opens it.
+type barrier struct {
 	waiting atomic.Int64
 	opened  chan struct{}
 }
 
-func newGate() *gate { return &gate{opened: make(chan struct{})} }
+func newBarrier() *barrier { return &barrier{opened: make(chan struct{})} }
 
-func (g *gate) open() { close(g.opened) }
+func (g *barrier) open() { close(g.opened) }
 
-func (g *gate) ask(ctx context.Context, q backend.Query) backend.Result {
+func (g *barrier) ask(ctx context.Context, q backend.Query) backend.Result {
 	g.waiting.Add(1)
 	select {
 	case <-g.opened:
@@ -31,7 +31,7 @@ func (g *gate) ask(ctx context.Context, q backend.Query) backend.Result {
 }
 
 // reached waits until n questions have come to the gate.
-func (g *gate) reached(t testing.TB, n int64) {
+func (g *barrier) reached(t testing.TB, n int64) {
 	t.Helper()
 	eventually(t, "a question at the backend", func() bool { return g.waiting.Load() >= n })
 }

@@ -16,7 +16,7 @@ import (
 // TestBreaker: a backend that is down is left alone, which costs nobody his grace, until a
 // probe finds it well again.
 func TestBreaker(t *testing.T) {
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := newRig(t, func(s *setup) {
 		g.use(s)
 		s.cfg.Backends[0].BreakerFailures, s.cfg.Backends[0].BreakerCooldown = 3, 100*time.Millisecond
@@ -42,9 +42,9 @@ func TestBreaker(t *testing.T) {
 	r.want(r.auth("eve", "good"), allow, fromBackend)
 }
 
-// TestBreakerForgivesOurselves: that our own processors were too busy to check a password, or
+// TestBreakerIgnoresOwnFaults: that our own processors were too busy to check a password, or
 // that a backend does not have an operation, is no outage of it.
-func TestBreakerForgivesOurselves(t *testing.T) {
+func TestBreakerIgnoresOwnFaults(t *testing.T) {
 	for name, answer := range map[string]backend.Result{
 		"unsupported": {Class: backend.Unsupported}, "busy processors": {Class: backend.Outage, Err: passhash.ErrBusy},
 	} {
@@ -64,9 +64,9 @@ func TestBreakerForgivesOurselves(t *testing.T) {
 	}
 }
 
-// TestBreakerOfTheNext: a backend that hangs takes all the time of its users; the next one of their
+// TestBreakerOfNextBackend: a backend that hangs takes all the time of its users; the next one of their
 // domain is not blamed for that, and serves another domain.
-func TestBreakerOfTheNext(t *testing.T) {
+func TestBreakerOfNextBackend(t *testing.T) {
 	second := &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
 		if err := ctx.Err(); err != nil {
 			return backend.Result{Class: backend.Outage, Err: err}
@@ -89,7 +89,7 @@ func TestBreakerOfTheNext(t *testing.T) {
 			t.Errorf("behind a backend that hangs the answer is %v (%v)", p.Answer.Verdict, p.Answer.Source)
 		}
 	}
-	r.calm()
+	r.quiesce()
 	q := login("joe", "good")
 	q.Domain = "other.example"
 	r.want(r.ask(q), allow, fromBackend)

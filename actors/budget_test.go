@@ -13,8 +13,8 @@ import (
 	"postern/internal/config"
 )
 
-// telling is a backend that tells how it treats our address.
-type telling struct {
+// throttleReporter is a backend that tells how it treats our address.
+type throttleReporter struct {
 	*fakeBackend
 	state atomic.Pointer[backend.ThrottleState]
 	asked atomic.Int64
@@ -22,7 +22,7 @@ type telling struct {
 	hold  atomic.Pointer[chan struct{}] // each answer waits for it
 }
 
-func (b *telling) Throttle(context.Context) (backend.ThrottleState, error) {
+func (b *throttleReporter) Throttle(context.Context) (backend.ThrottleState, error) {
 	b.asked.Add(1)
 	defer b.ended.Add(1)
 	state := *b.state.Load()
@@ -32,10 +32,10 @@ func (b *telling) Throttle(context.Context) (backend.ThrottleState, error) {
 	return state, nil
 }
 
-func (b *telling) say(s backend.ThrottleState) { b.state.Store(&s) }
+func (b *throttleReporter) say(s backend.ThrottleState) { b.state.Store(&s) }
 
-// thrifty gives a rig's backend a budget of three refusals in half an hour.
-func thrifty(s *setup) {
+// withBudget gives a rig's backend a budget of three refusals in half an hour.
+func withBudget(s *setup) {
 	s.cfg.Backends[0].RefusalBudget, s.cfg.Backends[0].RefusalWindow = 3, 30*time.Minute
 	s.cfg.Backends[0].MaxDelay = 1600 * time.Millisecond
 }
@@ -44,8 +44,8 @@ func thrifty(s *setup) {
 // put to it, and nobody is told "no" for that.
 func TestBudget(t *testing.T) {
 	disk := openStore(t)
-	g := newRegime("good")
-	start := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s); thrifty(s) }) }
+	g := newScriptedBackend("good")
+	start := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s); withBudget(s) }) }
 	r := start()
 	r.asks(1, login("joe", "good"), allow, fromBackend)
 	for i := range 5 { // that somebody is not there is no wrong password
@@ -102,7 +102,7 @@ func TestBudgetChain(t *testing.T) {
 		return goodPassword(q)
 	}}
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		ref := config.BackendRef{Kind: "json", Name: "second"}
 		b := s.cfg.Backends[0]
 		b.BackendRef, b.RefusalBudget = ref, 0
@@ -123,7 +123,7 @@ func TestBudgetParallel(t *testing.T) {
 	gate := make(chan struct{})
 	var at, most atomic.Int64
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
 			if q.User != "joe" {
 				if n := at.Add(1); n > most.Load() {
@@ -152,23 +152,23 @@ func TestBudgetParallel(t *testing.T) {
 	}
 }
 
-// TestBudgetLook: the backend's word on how it treats us decides: exempt, untroubled, or so slow
+// TestBudgetProbe: the backend's word on how it treats us decides: exempt, untroubled, or so slow
 // that it is better left alone.
-func TestBudgetLook(t *testing.T) {
-	b := &telling{}
+func TestBudgetProbe(t *testing.T) {
+	b := &throttleReporter{}
 	b.say(backend.ThrottleState{Delay: 200 * time.Millisecond, ExemptKnown: true})
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		s.wrap = func(f *fakeBackend) backend.Backend { b.fakeBackend = f; return b }
 	})
 	looks := func(n int64) {
 		t.Helper()
 		eventually(t, "a look", func() bool { return b.asked.Load() >= n })
-		eventually(t, "its end", func() bool { r.calm(); return b.ended.Load() == b.asked.Load() })
+		eventually(t, "its end", func() bool { r.quiesce(); return b.ended.Load() == b.asked.Load() })
 		if got := b.asked.Load(); got != n {
 			t.Errorf("the backend was asked about itself %d times, want %d", got, n)
 		}
-		r.calm()
+		r.quiesce()
 	}
 	bad := func(i int) auth.Request { return login(fmt.Sprint("user", i), "bad") }
 	for i := range 3 {
@@ -205,14 +205,14 @@ func TestBudgetLook(t *testing.T) {
 	}
 }
 
-// TestLateLook: that the backend has counted nothing is old news when it has refused something
+// TestLateProbe: that the backend has counted nothing is old news when it has refused something
 // since.
-func TestLateLook(t *testing.T) {
-	b, hold := &telling{}, make(chan struct{})
+func TestLateProbe(t *testing.T) {
+	b, hold := &throttleReporter{}, make(chan struct{})
 	b.say(backend.ThrottleState{ExemptKnown: true})
 	b.hold.Store(&hold)
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		s.wrap = func(f *fakeBackend) backend.Backend { b.fakeBackend = f; return b }
 	})
 	for i := range 3 {
@@ -221,6 +221,6 @@ func TestLateLook(t *testing.T) {
 	eventually(t, "a look", func() bool { return b.asked.Load() == 1 })
 	close(hold)
 	eventually(t, "its end", func() bool { return b.ended.Load() == 1 })
-	r.calm()
+	r.quiesce()
 	r.asks(0, login("jane", "good"), cannot, byBudget)
 }

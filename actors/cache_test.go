@@ -12,23 +12,23 @@ import (
 	"postern/internal/config"
 )
 
-// regime is a backend whose answers the test changes.
-type regime struct {
+// scriptedBackend is a backend whose answers the test changes.
+type scriptedBackend struct {
 	password atomic.Pointer[string]
 	class    atomic.Int64 // not 0: every answer
 }
 
-func newRegime(password string) *regime {
-	g := new(regime)
+func newScriptedBackend(password string) *scriptedBackend {
+	g := new(scriptedBackend)
 	g.password.Store(&password)
 	return g
 }
 
-func (g *regime) change(password string) { g.password.Store(&password) }
-func (g *regime) always(c backend.Class) { g.class.Store(int64(c) + 1) }
-func (g *regime) works()                 { g.class.Store(0) }
-func (g *regime) use(s *setup)           { s.fake.ask = g.ask }
-func (g *regime) rig(t *testing.T, s config.Storage) *rig {
+func (g *scriptedBackend) change(password string) { g.password.Store(&password) }
+func (g *scriptedBackend) always(c backend.Class) { g.class.Store(int64(c) + 1) }
+func (g *scriptedBackend) works()                 { g.class.Store(0) }
+func (g *scriptedBackend) use(s *setup)           { s.fake.ask = g.ask }
+func (g *scriptedBackend) rig(t *testing.T, s config.Storage) *rig {
 	t.Helper()
 	disk := openStore(t)
 	return newRig(t, func(u *setup) {
@@ -38,7 +38,7 @@ func (g *regime) rig(t *testing.T, s config.Storage) *rig {
 	})
 }
 
-func (g *regime) ask(_ context.Context, q backend.Query) backend.Result {
+func (g *scriptedBackend) ask(_ context.Context, q backend.Query) backend.Result {
 	if c := g.class.Load(); c != 0 {
 		return backend.Result{Class: backend.Class(c - 1), Err: fmt.Errorf("told to be %v", backend.Class(c-1))}
 	}
@@ -50,8 +50,8 @@ func (g *regime) ask(_ context.Context, q backend.Query) backend.Result {
 	return goodPassword(q)
 }
 
-// chapter is one request and its answer, some time after the one before.
-type chapter struct {
+// timedRequest is one request and its answer, some time after the one before.
+type timedRequest struct {
 	after   time.Duration
 	outage  bool
 	req     auth.Request
@@ -73,7 +73,7 @@ func isUser(user string) auth.Request {
 // TestLifetimes tells the story of some users, for each storage.
 func TestLifetimes(t *testing.T) {
 	good, bad := login("joe", "good"), login("joe", "bad")
-	remembering := map[string][]chapter{
+	remembering := map[string][]timedRequest{
 		"a second login asks nobody, until it was not used for an hour": {
 			{0, false, good, allow, fromBackend}, {0, false, good, allow, hot}, {50 * minute, false, good, allow, hot},
 			{50 * minute, false, good, allow, hot}, {hour, false, good, allow, fromBackend}},
@@ -98,7 +98,7 @@ func TestLifetimes(t *testing.T) {
 		"a login shows that the user is there": {
 			{0, false, good, allow, fromBackend}, {0, false, isUser("joe"), allow, hot}},
 	}
-	forgetting := map[string][]chapter{
+	forgetting := map[string][]timedRequest{
 		"every login asks": {
 			{0, false, good, allow, fromBackend}, {0, false, good, allow, fromBackend}, {0, true, good, cannot, fromBackend},
 			{0, false, bad, deny, fromBackend}, {0, false, bad, deny, fromBackend}},
@@ -106,18 +106,18 @@ func TestLifetimes(t *testing.T) {
 			{0, false, isUser("joe"), allow, fromBackend}, {0, false, isUser("joe"), allow, fromBackend},
 			{0, true, isUser("joe"), cannot, fromBackend}},
 	}
-	for storage, stories := range map[config.Storage]map[string][]chapter{
+	for storage, stories := range map[config.Storage]map[string][]timedRequest{
 		config.StorageMemory: remembering, config.StorageDisk: remembering, config.StorageNone: forgetting,
 	} {
 		for name, story := range stories {
-			t.Run(fmt.Sprint(storage, "/", name), func(t *testing.T) { newRegime("good").tell(t, storage, story) })
+			t.Run(fmt.Sprint(storage, "/", name), func(t *testing.T) { newScriptedBackend("good").tell(t, storage, story) })
 		}
 	}
 }
 
 // tell lets a story happen and checks each answer, and that the backend was asked exactly
 // where the source says so.
-func (g *regime) tell(t *testing.T, storage config.Storage, story []chapter) {
+func (g *scriptedBackend) tell(t *testing.T, storage config.Storage, story []timedRequest) {
 	t.Helper()
 	r := g.rig(t, storage)
 	for i, c := range story {
@@ -129,11 +129,11 @@ func (g *regime) tell(t *testing.T, storage config.Storage, story []chapter) {
 		asked := r.fake.asked.Load()
 		a := r.ask(c.req)
 		if a.Verdict != c.verdict || a.Source != c.source {
-			t.Fatalf("chapter %d: answered %v (%v), want %v (%v)", i, a.Verdict, a.Source, c.verdict, c.source)
+			t.Fatalf("request %d: answered %v (%v), want %v (%v)", i, a.Verdict, a.Source, c.verdict, c.source)
 		}
 		asked = r.fake.asked.Load() - asked
 		if told := c.source == fromBackend || c.source == grace; (asked == 1) != told || asked > 1 {
-			t.Errorf("chapter %d: the backend was asked %d times", i, asked)
+			t.Errorf("request %d: the backend was asked %d times", i, asked)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (g *regime) tell(t *testing.T, storage config.Storage, story []chapter) {
 func TestChangedPassword(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			g := newRegime("old")
+			g := newScriptedBackend("old")
 			r := g.rig(t, storage)
 			r.want(r.auth("joe", "old"), allow, fromBackend)
 			r.want(r.auth("joe", "old"), allow, hot)
@@ -177,7 +177,7 @@ func TestClassesAndGrace(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.class.String(), func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageMemory)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.clock.advance(2 * hour)
@@ -196,7 +196,7 @@ func TestClassesAndGrace(t *testing.T) {
 func TestUnsure(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, storage)
 			ask := func(verdict auth.Verdict, source auth.Source) {
 				t.Helper()

@@ -31,7 +31,7 @@ func TestChangesReachTheCache(t *testing.T) {
 		for _, c := range cases {
 			for _, down := range []bool{false, true} {
 				t.Run(fmt.Sprint(op, "/", c.class, "/", down), func(t *testing.T) {
-					g := newRegime("good")
+					g := newScriptedBackend("good")
 					r := g.rig(t, config.StorageDisk)
 					r.want(r.auth("joe", "good"), allow, fromBackend)
 					r.want(r.auth("joe", "bad"), deny, fromBackend)
@@ -150,7 +150,7 @@ func TestCacheAdministrationErrors(t *testing.T) {
 
 // TestCacheStats counts one of each kind of answer.
 func TestCacheStats(t *testing.T) {
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := g.rig(t, config.StorageDisk)
 	r.auth("joe", "good") // asked, hashed
 	r.hashed("joe", 1)

@@ -13,7 +13,7 @@ import (
 func TestClockJumps(t *testing.T) {
 	const day = 24 * hour
 	good, bad := login("joe", "good"), login("joe", "bad")
-	for name, story := range map[string][]chapter{
+	for name, story := range map[string][]timedRequest{
 		"a day on":             {{0, false, good, allow, fromBackend}, {day, false, good, allow, fromBackend}, {0, false, good, allow, hot}},
 		"a day back":           {{0, false, good, allow, fromBackend}, {-day, false, good, allow, fromBackend}, {0, false, good, allow, hot}},
 		"there and back":       {{0, false, good, allow, fromBackend}, {day, false, good, allow, fromBackend}, {-day, false, good, allow, fromBackend}, {0, false, good, allow, hot}},
@@ -26,7 +26,7 @@ func TestClockJumps(t *testing.T) {
 		"absence, back":        {{0, false, isUser("nobody"), deny, fromBackend}, {-day, false, isUser("nobody"), deny, fromBackend}},
 	} {
 		for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
-			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) { newRegime("good").tell(t, storage, story) })
+			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) { newScriptedBackend("good").tell(t, storage, story) })
 		}
 	}
 }

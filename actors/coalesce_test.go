@@ -13,8 +13,8 @@ import (
 	"postern/internal/config"
 )
 
-// crowd asks n times at once and returns where the answers will come.
-func (r *rig) crowd(n int, req auth.Request) (answers []<-chan auth.Answer) {
+// startMany asks n times at once and returns where the answers will come.
+func (r *rig) startMany(n int, req auth.Request) (answers []<-chan auth.Answer) {
 	for range n {
 		answers = append(answers, r.startRequest(req, 30*time.Second))
 	}
@@ -54,12 +54,12 @@ func TestOneQuestionForMany(t *testing.T) {
 	for name, c := range cases {
 		for _, storage := range []config.Storage{config.StorageMemory, config.StorageNone} {
 			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) {
-				f, g := new(faults), newGate()
+				f, g := new(faults), newBarrier()
 				r := newRig(t, func(s *setup) {
 					s.inject, s.fake.ask = f.inject, g.ask
 					s.cfg.Domains[0].Cache.Storage = storage
 				})
-				answers := r.crowd(n, c.req)
+				answers := r.startMany(n, c.req)
 				r.routed(f, n)
 				g.open()
 				if count := tally(answers); count[c.leader] != 1 || count[c.waiters] != n-1 {
@@ -77,7 +77,7 @@ func TestOneQuestionForMany(t *testing.T) {
 // same password at the same time cost one question to the backend and one hash.
 func TestOneLoginForManyConnections(t *testing.T) {
 	const n = 1000
-	g := newGate()
+	g := newBarrier()
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = g.ask
@@ -131,7 +131,7 @@ func TestNotJoined(t *testing.T) {
 	}
 	for name, requests := range cases {
 		t.Run(name, func(t *testing.T) {
-			g := newGate()
+			g := newBarrier()
 			r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 			var answers []<-chan auth.Answer
 			for _, req := range requests {
@@ -175,12 +175,12 @@ func TestChangeIsNotRepeated(t *testing.T) {
 // TestWaitersShareFailure: those who wait get the leader's "cannot tell", and the next
 // request is asked anew.
 func TestWaitersShareFailure(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) {
 		s.inject = f.inject
 		s.fake.ask = g.ask
 	})
-	answers := r.crowd(20, login("joe", "good"))
+	answers := r.startMany(20, login("joe", "good"))
 	r.routed(f, 20)
 	g.reached(t, 1)
 	f.arm("cache", askResult, attempts+1)
@@ -204,7 +204,7 @@ func TestTokenForMany(t *testing.T) {
 				onDisk(s, disk)
 				s.cfg.Domains[0].Cache.Storage = storage
 			})
-			count := tally(r.crowd(50, login("joe", r.totpToken("joe"))))
+			count := tally(r.startMany(50, login("joe", r.totpToken("joe"))))
 			if count["allow token"] != 1 || count["deny token"] != 49 {
 				t.Errorf("answers: %v", count)
 			}
@@ -220,7 +220,7 @@ func TestTokenForMany(t *testing.T) {
 func TestShardPanicsBeforeManyWaiters(t *testing.T) {
 	const n = 20
 	f := new(faults)
-	gate := newGate()
+	gate := newBarrier()
 	r := newRig(t, func(s *setup) { s.inject, s.fake.ask = f.inject, gate.ask })
 	var answers []<-chan auth.Answer
 	for range n {

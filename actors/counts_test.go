@@ -99,7 +99,7 @@ func TestCounts(t *testing.T) {
 
 // TestCountsOfABackend: slots, queue and breaker are shown as they are.
 func TestCountsOfABackend(t *testing.T) {
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	let := make(chan struct{})
 	r := newRig(t, func(s *setup) {
 		g.use(s)

@@ -14,13 +14,13 @@ import (
 	"postern/internal/config"
 )
 
-// moody is a backend that answers or hangs, as the test says.
-type moody struct {
+// hangingBackend is a backend that answers or hangs, as the test says.
+type hangingBackend struct {
 	hangs   atomic.Bool
 	hanging atomic.Int64
 }
 
-func (m *moody) ask(ctx context.Context, q backend.Query) backend.Result {
+func (m *hangingBackend) ask(ctx context.Context, q backend.Query) backend.Result {
 	if m.hangs.Load() {
 		m.hanging.Add(1)
 		return hang(ctx, q)
@@ -77,7 +77,7 @@ func TestDeafBackend(t *testing.T) {
 
 // TestGraceWhileHanging: who logged in yesterday gets in today, before the front gives up.
 func TestGraceWhileHanging(t *testing.T) {
-	m := new(moody)
+	m := new(hangingBackend)
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask })
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.want(r.ask(auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"}), auth.Allow, auth.SourceHot)
@@ -97,7 +97,7 @@ func TestGraceWhileHanging(t *testing.T) {
 // TestFreshWhileHanging: a backend that hangs with every slot taken and its queue full does
 // not touch those whom memory answers.
 func TestFreshWhileHanging(t *testing.T) {
-	m := new(moody)
+	m := new(hangingBackend)
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask; s.cfg.Backends[0].Queue = 2 })
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.want(r.auth("joe", "bad"), auth.Deny, auth.SourceBackend)
@@ -118,7 +118,7 @@ func TestFreshWhileHanging(t *testing.T) {
 
 // TestQueuedBehindHanging: those who wait for a slot have deadlines too, and grace.
 func TestQueuedBehindHanging(t *testing.T) {
-	m := new(moody)
+	m := new(hangingBackend)
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask; s.cfg.Backends[0].Slots = 1 })
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.clock.advance(2 * time.Hour)

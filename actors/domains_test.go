@@ -37,7 +37,7 @@ func TestInventedDomains(t *testing.T) {
 // TestFallbackDomain answers for every other name, without more actors, and keeps the users
 // of one name from those of another.
 func TestFallbackDomain(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = "*"; s.fake.ask = g.ask })
 	before := len(r.Tree())
 	joe := []<-chan auth.Answer{r.startRequest(at("one.example", "joe", "good"), time.Minute),
@@ -79,14 +79,14 @@ func TestOwnDomainBeforeFallback(t *testing.T) {
 	}
 }
 
-// diary notes in which domains a backend is asked.
-type diary struct {
+// domainRecorder notes in which domains a backend is asked.
+type domainRecorder struct {
 	mu      sync.Mutex
 	domains []string
 	yes     string // the domain with the right password
 }
 
-func (d *diary) ask(_ context.Context, q backend.Query) backend.Result {
+func (d *domainRecorder) ask(_ context.Context, q backend.Query) backend.Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.domains = append(d.domains, q.Domain)
@@ -103,7 +103,7 @@ func TestFolding(t *testing.T) {
 		"münchen.example": {"münchen.example", "MÜNCHEN.example", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.EXAMPLE."},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := new(diary)
+			d := new(domainRecorder)
 			r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = name; s.fake.ask = d.ask })
 			source := auth.SourceBackend
 			for _, spelling := range spellings {
@@ -126,7 +126,7 @@ func TestAuthDomains(t *testing.T) {
 		want  auth.Verdict
 	}{{"cloud.example", 1, auth.Allow}, {"old.example", 2, auth.Allow}, {"older.example", 3, auth.Allow}, {"dom.example", 3, auth.Deny}} {
 		t.Run(c.yes, func(t *testing.T) {
-			d := &diary{yes: c.yes}
+			d := &domainRecorder{yes: c.yes}
 			r := newRig(t, func(s *setup) { s.cfg.Domains[0].AuthDomains = names; s.fake.ask = d.ask })
 			r.want(r.auth("joe", "good"), c.want, auth.SourceBackend)
 			if !slices.Equal(d.domains, names[:c.asked]) {
@@ -215,7 +215,7 @@ func TestTwoBackends(t *testing.T) {
 // TestDomainsDoNotShareTrouble: neither a backend that hangs nor a panic reaches another
 // domain.
 func TestDomainsDoNotShareTrouble(t *testing.T) {
-	f, g, second := new(faults), newGate(), &fakeBackend{}
+	f, g, second := new(faults), newBarrier(), &fakeBackend{}
 	r := newRig(t, func(s *setup) {
 		s.fake.ask, s.inject = g.ask, f.inject
 		s.cfg.Backends[0].Queue = 0
@@ -227,7 +227,7 @@ func TestDomainsDoNotShareTrouble(t *testing.T) {
 		s.more = map[string]*fakeBackend{"second": second}
 	})
 	defer g.open()
-	r.crowd(1, login("joe", "good"))
+	r.startMany(1, login("joe", "good"))
 	for i := range 20 {
 		r.start(fmt.Sprint("user", i), "good")
 	}

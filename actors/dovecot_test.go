@@ -68,8 +68,8 @@ func plainLogin(id int, user, password string) string {
 		base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
 }
 
-// gated lets the users held* wait at a gate; nobody can tell about the users down*.
-func gated(g *gate) func(context.Context, backend.Query) backend.Result {
+// heldAndDown lets the users held* wait at a gate; nobody can tell about the users down*.
+func heldAndDown(g *barrier) func(context.Context, backend.Query) backend.Result {
 	return func(ctx context.Context, q backend.Query) backend.Result {
 		switch {
 		case strings.HasPrefix(q.User, "held"):
@@ -86,8 +86,8 @@ func gated(g *gate) func(context.Context, backend.Query) backend.Result {
 func TestDovecotOvertakes(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
-			g := newGate()
-			r := newRig(t, func(s *setup) { withTokens(s); s.fake.ask = gated(g) })
+			g := newBarrier()
+			r := newRig(t, func(s *setup) { withTokens(s); s.fake.ask = heldAndDown(g) })
 			d := r.dovecot(t, r.listenOn(network, listenerBlock("dovecot")), 0)
 			d.say(plainLogin(1, "held", "good"))
 			g.reached(t, 1)
@@ -128,7 +128,7 @@ func TestDovecotCannotTell(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := new(faults)
-			r := newRig(t, func(s *setup) { s.inject, s.hasty = f.inject, true; c.change(s, f) })
+			r := newRig(t, func(s *setup) { s.inject, s.quickRestarts = f.inject, true; c.change(s, f) })
 			cfg := short("dovecot", 400*time.Millisecond)
 			if name == "overload" {
 				cfg.Deadline = 4 * time.Second

@@ -27,7 +27,7 @@ const cannotFrame = "\x00\x02\x00\x02"
 
 // TestDrain: what is in flight is answered, what comes is refused, and every connection ends.
 func TestDrain(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask, s.inject = g.ask, f.inject })
 	address := r.listen(listenerBlock("ejabberd"))
 	unix := r.listenOn("unix", listenerBlock("generic"))
@@ -75,7 +75,7 @@ var isUserQuestion = question{"isuser", "joe", "dom.example", "", auth.Allow}
 
 // TestDrainTimesOut: what is not answered in time is answered "cannot tell" by Stop.
 func TestDrainTimesOut(t *testing.T) {
-	g := newGate() // never opened
+	g := newBarrier() // never opened
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	c := r.dial(r.listen(listenerBlock("ejabberd")))
 	if _, err := io.WriteString(c, yes.frame("ejabberd")+isUserQuestion.frame("ejabberd")); err != nil {
@@ -96,7 +96,7 @@ func TestDrainTimesOut(t *testing.T) {
 // TestStopInMidFlight: requests with the backend, waiting for a slot, waiting for an identical
 // one, and of every kind of asker, are answered by Stop.
 func TestStopInMidFlight(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) {
 		withTokens(s)
 		s.fake.ask, s.inject = g.ask, f.inject
@@ -165,7 +165,7 @@ func TestStopWithDeafBackend(t *testing.T) {
 
 // TestStopWhileHashing: so are those whose password waits for a processor.
 func TestStopWhileHashing(t *testing.T) {
-	l := newLineage(t)
+	l := newRestarter(t)
 	r := l.next(nil)
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.hashed("joe", 1)
@@ -189,7 +189,7 @@ func TestStopWhileHashing(t *testing.T) {
 
 // Who was let in a moment before the drain is answered like anyone else, and one who says
 // nothing does not hold it up.
-func TestDrainHearsTheYoung(t *testing.T) {
+func TestDrainAnswersNewConnections(t *testing.T) {
 	r := newRig(t, nil)
 	address := r.listen(listenerBlock("generic"))
 	young, silent := r.dial(address), r.dial(address)
@@ -227,7 +227,7 @@ func (l *slowListener) SyscallConn() (syscall.RawConn, error) {
 }
 
 // Who was let in by the kernel before the drain, and not yet by us, is answered like anyone else.
-func TestDrainHearsTheQueue(t *testing.T) {
+func TestDrainAcceptsBacklog(t *testing.T) {
 	r := newRig(t, nil)
 	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -34,7 +34,7 @@ func (h *heldStore) Apply(ops []store.Op, sync bool) error {
 func TestRefusalLasts(t *testing.T) {
 	for _, hashOnly := range []bool{false, true} {
 		t.Run(fmt.Sprint("hash only ", hashOnly), func(t *testing.T) {
-			g, disk := newRegime("good"), openStore(t)
+			g, disk := newScriptedBackend("good"), openStore(t)
 			held := &heldStore{disk, make(chan chan struct{})}
 			build := func() *rig { return newRig(t, func(s *setup) { onDisk(s, held); g.use(s) }) }
 			r := build()
@@ -108,7 +108,7 @@ func TestChangeLasts(t *testing.T) {
 // TestRefusalBehindFullJournal: while the disk stalls, and as many wait for it as may, nobody is told
 // that a remembered password is refused, for a crash would bring it back.
 func TestRefusalBehindFullJournal(t *testing.T) {
-	g, disk := newRegime("good"), openStore(t)
+	g, disk := newScriptedBackend("good"), openStore(t)
 	held := &heldStore{disk, make(chan chan struct{})}
 	r := newRig(t, func(s *setup) { onDisk(s, held); g.use(s) })
 	r.want(r.auth("joe", "good"), allow, fromBackend)
@@ -144,7 +144,7 @@ func TestRefusalBehindFullJournal(t *testing.T) {
 // TestWrongPasswordKeepsHashes: a wrong password takes the hashes from disk only until it is
 // known that none is its own.
 func TestWrongPasswordKeepsHashes(t *testing.T) {
-	g, disk := newRegime("good"), openStore(t)
+	g, disk := newScriptedBackend("good"), openStore(t)
 	build := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s) }) }
 	r := build()
 	r.want(r.auth("joe", "good"), allow, fromBackend)

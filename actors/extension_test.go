@@ -55,7 +55,7 @@ func TestExtension(t *testing.T) {
 // TestExtensionHangs: whatever hangs, the answer comes once and in time, and a user who is known
 // waits for nobody.
 func TestExtensionHangs(t *testing.T) {
-	m := &moody{}
+	m := &hangingBackend{}
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask })
 	cfg := short("tcp_table", 400*time.Millisecond)
 	cfg.RecipientDelimiter = "+"

@@ -119,7 +119,7 @@ func TestFaultsOfOthers(t *testing.T) {
 	for _, actor := range []string{"domain:dom.example$", "/roster", "cache", "token", "backend.", "listener:"} {
 		t.Run(actor, func(t *testing.T) {
 			f := new(faults)
-			gate := newGate()
+			gate := newBarrier()
 			r := newRig(t, func(s *setup) { withTokens(s); s.inject, s.fake.ask = f.inject, gate.ask })
 			r.listen(listenerBlock("generic"))
 			r.settled(f)

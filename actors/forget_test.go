@@ -59,7 +59,7 @@ func TestForgetBesideLogins(t *testing.T) {
 				names = append(names, fmt.Sprintf("d%d.example", i))
 			}
 			var disk *slowDelete
-			r, _, _ := newEstate(t, func(s *setup) {
+			r, _, _ := newRegisteredRig(t, func(s *setup) {
 				s.cfg.Registry.Cache.Storage = config.StorageDisk
 				disk = newSlowDelete(s.store)
 				s.store = disk
@@ -71,7 +71,7 @@ func TestForgetBesideLogins(t *testing.T) {
 					r.kept(name, user)
 				}
 			}
-			r.lull(asleep)
+			r.endIdle(asleep)
 			r.want(r.at(second, "ann", "good"), allow, auth.SourceCache) // in use again
 			disk.slow.Store(true)
 			done := make(chan error, 1)
@@ -79,7 +79,7 @@ func TestForgetBesideLogins(t *testing.T) {
 			<-disk.reached
 			r.want(r.at(asleep, "joe", "good"), allow, c.woken)
 			r.want(r.at(first, "joe", "good"), allow, fromBackend)
-			answeredWithin(t, 4*time.Second, "a change", func() { r.register(tenancy("new.example", "good")) })
+			answeredWithin(t, 4*time.Second, "a change", func() { r.register(registration("new.example", "good")) })
 			r.want(r.at("new.example", "joe", "good"), allow, fromBackend)
 			disk.release()
 			if err := <-done; err != nil || disk.deletes.Load() != 1 {
@@ -96,7 +96,7 @@ func TestForgetBesideLogins(t *testing.T) {
 
 // TestFlushOfAStuckDisk: a flush is not done while the disk still writes what was known before.
 func TestFlushOfAStuckDisk(t *testing.T) {
-	r, disk := stuckTenant(t)
+	r, disk := newStuckRig(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.Flush(ctx); !errors.Is(err, supervise.ErrBusy) {

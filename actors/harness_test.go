@@ -92,16 +92,16 @@ type rig struct {
 
 // setup changes what a rig is made of.
 type setup struct {
-	cfg    *config.Config
-	fake   *fakeBackend
-	more   map[string]*fakeBackend           // further backends of cfg, by name
-	made   func(config.Backend) *fakeBackend // of registered domains
-	wrap   func(*fakeBackend) backend.Backend
-	store  store.Store
-	clock  *clock
-	inject func(string, any)
-	level  slog.Level
-	hasty  bool // restarts come soon after one another
+	cfg           *config.Config
+	fake          *fakeBackend
+	more          map[string]*fakeBackend           // further backends of cfg, by name
+	made          func(config.Backend) *fakeBackend // of registered domains
+	wrap          func(*fakeBackend) backend.Backend
+	store         store.Store
+	clock         *clock
+	inject        func(string, any)
+	level         slog.Level
+	quickRestarts bool // restarts come soon after one another
 }
 
 var rigBackend = config.BackendRef{Kind: "json", Name: "fake"}
@@ -177,7 +177,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 // kernelOf is how the actors of a rig are supervised.
 func kernelOf(s *setup) (o supervise.Options) {
 	o.Inject = s.inject
-	if s.hasty {
+	if s.quickRestarts {
 		o.FirstPause, o.MaxPause = 100*time.Microsecond, time.Millisecond
 	}
 	return o

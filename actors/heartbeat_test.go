@@ -19,7 +19,7 @@ func (r *rig) alive(patience time.Duration) error {
 
 // A broker lives as long as each of its actors works its queue off, whatever its backends do.
 func TestAlive(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) {
 		withTokens(s)
 		s.fake.ask = g.ask
@@ -42,7 +42,7 @@ func TestAlive(t *testing.T) {
 
 // An actor that hangs is named, whichever it is, and however many pulses it has missed; what
 // hung for a moment only is forgiven.
-func TestAliveNamesWhoHangs(t *testing.T) {
+func TestAliveNamesHangingActor(t *testing.T) {
 	for _, actor := range []string{"domain:dom.example", "cache", "backend."} {
 		t.Run(actor, func(t *testing.T) {
 			hung, release := make(chan struct{}, 64), make(chan struct{})

@@ -30,8 +30,8 @@ func blockOf(name string) func(*config.Config) {
 func TestRegisteredAfterItsBlock(t *testing.T) {
 	for name, fallback := range map[string]bool{"alone": false, "with a fallback": true} {
 		t.Run(name, func(t *testing.T) {
-			held := newGate()
-			r, _, _ := newEstate(t, func(s *setup) {
+			held := newBarrier()
+			r, _, _ := newRegisteredRig(t, func(s *setup) {
 				if fallback {
 					blockOf("*")(s.cfg)
 				}
@@ -47,7 +47,7 @@ func TestRegisteredAfterItsBlock(t *testing.T) {
 			slow := r.startRequest(at("a.example", "slow", "block's"), 20*time.Second)
 			held.reached(t, 1)
 			r.reload(func(c *config.Config) { c.Domains = c.Domains[:len(c.Domains)-1] })
-			r.register(tenancy("a.example", "registered"))
+			r.register(registration("a.example", "registered"))
 			r.want(r.at("a.example", "joe", "registered"), allow, fromBackend)
 			held.open()
 			r.want(<-slow, allow, fromBackend)
@@ -59,8 +59,8 @@ func TestRegisteredAfterItsBlock(t *testing.T) {
 // TestBlockAfterRegistered: a reload gives a block to a name that was removed from the registered
 // ones and still answers a request. The request's yes is not remembered.
 func TestBlockAfterRegistered(t *testing.T) {
-	held := newGate()
-	r, e, _ := newEstate(t, nil, "a.example")
+	held := newBarrier()
+	r, e, _ := newRegisteredRig(t, nil, "a.example")
 	e.hold = func(ctx context.Context) { held.ask(ctx, backend.Query{}) }
 	slow := r.startRequest(at("a.example", "slow", "good"), 20*time.Second)
 	held.reached(t, 1)
@@ -83,8 +83,8 @@ func TestBlockAfterRegistered(t *testing.T) {
 // does not get in by grace when the name comes back.
 func TestRefusalOutlivesItsDomain(t *testing.T) {
 	var refuses atomic.Bool
-	held := newGate()
-	r, e, _ := newEstate(t, func(s *setup) {
+	held := newBarrier()
+	r, e, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Cache.Storage = config.StorageDisk
 		s.made = func(config.Backend) *fakeBackend {
 			return &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
@@ -137,12 +137,12 @@ func (d *stuckStore) Apply(ops []store.Op, sync bool) error {
 	return d.Store.Apply(ops, sync)
 }
 
-// stuckTenant is a rig with a.example registered, where joe is known. Its router has been ended, and
+// newStuckRig is a rig with a.example registered, where joe is known. Its router has been ended, and
 // the disk is stuck with what is to be written of him.
-func stuckTenant(t *testing.T) (*rig, *stuckStore) {
+func newStuckRig(t *testing.T) (*rig, *stuckStore) {
 	t.Helper()
 	var disk *stuckStore
-	r, _, _ := newEstate(t, func(s *setup) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Cache.Storage = config.StorageDisk
 		disk = newStuckStore(s.store)
 		s.store = disk
@@ -153,7 +153,7 @@ func stuckTenant(t *testing.T) (*rig, *stuckStore) {
 	r.clock.advance(10 * time.Minute)
 	r.want(r.at("a.example", "joe", "good"), allow, hot) // which is not on disk yet
 	disk.stuck.Store(true)
-	r.lull("a.example")
+	r.endIdle("a.example")
 	<-disk.reached
 	return r, disk
 }
@@ -166,7 +166,7 @@ func TestStuckDisk(t *testing.T) {
 		"the next router": func(*rig) {},
 		"removed and registered": func(r *rig) {
 			r.unregister("a.example")
-			r.register(tenancy("a.example", "good"))
+			r.register(registration("a.example", "good"))
 		},
 		"removed, for a block": func(r *rig) {
 			r.unregister("a.example")
@@ -177,7 +177,7 @@ func TestStuckDisk(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, disk := stuckTenant(t)
+			r, disk := newStuckRig(t)
 			change(r)
 			r.clock.advance(55 * time.Minute) // too long since the use that is on disk, not since the last one
 			r.want(r.at("a.example", "joe", "good"), allow, auth.SourceCache)
@@ -202,7 +202,7 @@ func TestRegisterBesideBlock(t *testing.T) {
 		{config.StorageMemory, config.StorageDisk}, {config.StorageDisk, config.StorageMemory},
 	} {
 		t.Run(string(c.fallback)+" and "+string(c.registered), func(t *testing.T) {
-			r, _, disk := newEstate(t, func(s *setup) {
+			r, _, disk := newRegisteredRig(t, func(s *setup) {
 				besideFallback(s)
 				blockOf("a.example")(s.cfg)
 				s.cfg.Domains[1].Cache.Storage = c.fallback
@@ -218,7 +218,7 @@ func TestRegisterBesideBlock(t *testing.T) {
 			if err := record(); err != nil {
 				t.Fatalf("joe on disk: %v", err)
 			}
-			r.register(tenancy("a.example", "own"))
+			r.register(registration("a.example", "own"))
 			if err := record(); err != nil {
 				t.Errorf("joe on disk: %v", err)
 			}
@@ -229,9 +229,9 @@ func TestRegisterBesideBlock(t *testing.T) {
 // TestRegisterBesideMove: what the fallback had asked before a block took a name over still counts
 // against the password, also when the name is registered meanwhile.
 func TestRegisterBesideMove(t *testing.T) {
-	held := newGate()
+	held := newBarrier()
 	var asked atomic.Int64
-	r, _, _ := newEstate(t, func(s *setup) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		blockOf("*")(s.cfg)
 		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
 			switch asked.Add(1) {
@@ -249,7 +249,7 @@ func TestRegisterBesideMove(t *testing.T) {
 	slow := r.startRequest(at("a.example", "joe", "good"), 20*time.Second)
 	held.reached(t, 1)
 	r.reload(blockOf("a.example"))
-	r.register(tenancy("a.example", "own"))
+	r.register(registration("a.example", "own"))
 	held.open()
 	r.want(<-slow, deny, fromBackend)
 	r.clock.advance(time.Hour) // the refusal itself is forgotten

@@ -105,7 +105,7 @@ func TestReloadKeepsCache(t *testing.T) {
 		"rules": quicker, "backend": otherBackend, "to the fallback": onlyOthers, "fallback beside": beside,
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageDisk)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.want(r.auth("joe", "bad"), deny, fromBackend)
@@ -142,7 +142,7 @@ func TestReloadForgetsRefusals(t *testing.T) {
 		c.Domains[0].Name = "*"
 	}} {
 		t.Run(name, func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageMemory)
 			r.want(r.auth("joe", "new"), deny, fromBackend)
 			r.want(r.auth("joe", "new"), deny, auth.SourceRefusedBefore)

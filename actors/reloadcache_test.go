@@ -61,7 +61,7 @@ func TestReloadAndRefusal(t *testing.T) {
 	for name, c := range cases {
 		for _, hashOnly := range []bool{false, true} { // the verifier is known by its hash only
 			t.Run(fmt.Sprint(name, " ", hashOnly), func(t *testing.T) {
-				g, held := newRegime("good"), newGate()
+				g, held := newScriptedBackend("good"), newBarrier()
 				disk := openStore(t)
 				build := func(ask func(context.Context, backend.Query) backend.Result) *rig {
 					return newRig(t, func(s *setup) { onDisk(s, disk); c.first(s.cfg); s.fake.ask = ask })
@@ -107,7 +107,7 @@ func TestReloadAndRefusal(t *testing.T) {
 // TestReloadAndAcceptance: what was asked under another configuration is answered, and not
 // remembered.
 func TestReloadAndAcceptance(t *testing.T) {
-	held := newGate()
+	held := newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask = held.ask })
 	login, exists := r.start("joe", "good"), r.startRequest(isUser("ann"), 10*time.Second)
 	held.reached(t, 2)
@@ -139,7 +139,7 @@ func TestReloadStorage(t *testing.T) {
 		"handed to other": {toFallback(config.StorageMemory), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageDisk)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.hashed("joe", 1)

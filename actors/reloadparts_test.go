@@ -39,7 +39,7 @@ func TestReloadOpensStore(t *testing.T) {
 // TestReloadBackend: what was asked before is answered by the backend that was asked, which is
 // closed when it has nothing more to do; what comes after goes to the other.
 func TestReloadBackend(t *testing.T) {
-	held, second := newGate(), &fakeBackend{}
+	held, second := newBarrier(), &fakeBackend{}
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = held.ask
 		s.cfg.Backends[0].Slots = 1
@@ -69,7 +69,7 @@ func TestReloadBackend(t *testing.T) {
 // TestReloadRemovesDomain: what is in flight is answered, what comes is refused, and then the
 // actors are gone and what only memory knew is on disk.
 func TestReloadRemovesDomain(t *testing.T) {
-	held, disk := newGate(), openStore(t)
+	held, disk := newBarrier(), openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk) })
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	r.hashed("joe", 1)
@@ -132,7 +132,7 @@ func TestReloadInvalid(t *testing.T) {
 
 // TestReloadListeners: sockets and connections of what stays, stay.
 func TestReloadListeners(t *testing.T) {
-	held := newGate()
+	held := newBarrier()
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
 			switch q.User {

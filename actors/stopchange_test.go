@@ -22,7 +22,7 @@ func TestStopBesideChange(t *testing.T) {
 	for name, change := range map[string]func(*rig) error{
 		"a domain is changed": func(r *rig) error {
 			return r.Registry(func(reg *registry.Registry) ([]registry.Record, []string, error) {
-				put, err := reg.Put(time.Now(), tenancy("awake.example", "new"))
+				put, err := reg.Put(time.Now(), registration("awake.example", "new"))
 				return put, nil, err
 			})
 		},
@@ -45,7 +45,7 @@ func TestStopBesideChange(t *testing.T) {
 			var r *rig
 			stopped, begun := make(chan struct{}), make(chan struct{})
 			armed := false
-			r, _, _ = newEstate(t, func(s *setup) {
+			r, _, _ = newRegisteredRig(t, func(s *setup) {
 				made := s.made
 				s.made = func(c config.Backend) *fakeBackend {
 					if armed {
@@ -80,7 +80,7 @@ func TestStopBesideChange(t *testing.T) {
 
 // TestNoChangeAfterStop: a change of the registered domains that comes late is refused.
 func TestNoChangeAfterStop(t *testing.T) {
-	r, _, _ := newEstate(t, nil, "a.example")
+	r, _, _ := newRegisteredRig(t, nil, "a.example")
 	r.stop()
 	err := r.Registry(func(*registry.Registry) ([]registry.Record, []string, error) { panic("asked") })
 	if !errors.Is(err, router.ErrStopping) {

@@ -8,14 +8,14 @@ import (
 	"postern/internal/backend"
 )
 
-// halves are two backends of one domain, by its names there: the first knows the password, and the
+// twoBackends are two backends of one domain, by its names there: the first knows the password, and the
 // second has nobody.
-type halves struct {
-	first *regime
+type twoBackends struct {
+	first *scriptedBackend
 	down  bool // the second
 }
 
-func (h *halves) ask(ctx context.Context, q backend.Query) backend.Result {
+func (h *twoBackends) ask(ctx context.Context, q backend.Query) backend.Result {
 	switch {
 	case q.Domain == "first.example":
 		return h.first.ask(ctx, q)
@@ -39,7 +39,7 @@ func TestSuspectReachesTheDisk(t *testing.T) {
 					s.fake.ask, s.clock = ask, watch
 				})
 			}
-			h := &halves{first: newRegime("good")}
+			h := &twoBackends{first: newScriptedBackend("good")}
 			r := build(h.ask)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			h.first.change("app")

@@ -50,7 +50,7 @@ func TestJSXCToken(t *testing.T) {
 // TestExpiredTokenIsAPassword: a user whose password has the form of a token gets in, by
 // backend, cache and grace.
 func TestExpiredTokenIsAPassword(t *testing.T) {
-	g := newRegime("")
+	g := newScriptedBackend("")
 	r := newRig(t, func(s *setup) { withTokens(s); g.use(s) })
 	alike := map[string]string{
 		"jsxc, expired":      r.jsxcToken("ann", -time.Hour),

@@ -19,8 +19,8 @@ import (
 // TestHashingFaults: a panic while the result of work with hashes comes back loses no login and
 // keeps no refused password.
 func TestHashingFaults(t *testing.T) {
-	f, l := new(faults), newLineage(t)
-	next := func(g *regime) *rig {
+	f, l := new(faults), newRestarter(t)
+	next := func(g *scriptedBackend) *rig {
 		if l.last != nil {
 			l.last.stop()
 		}
@@ -30,7 +30,7 @@ func TestHashingFaults(t *testing.T) {
 		return l.last
 	}
 	done := func(r *rig) func() bool { return func() bool { return r.over(f) } }
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := next(g)
 	f.arm("cache", hashResult, 1)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
@@ -63,7 +63,7 @@ func TestHashingFaults(t *testing.T) {
 // learns of it.
 func TestChangeInFaults(t *testing.T) {
 	f := new(faults)
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := newRig(t, func(s *setup) { s.inject = f.inject; g.use(s) })
 	r.settled(f)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
@@ -84,7 +84,7 @@ func TestChangeInFaults(t *testing.T) {
 // TestSlotsPanicWithAQueue: those who wait for a slot are answered when their actor goes, and
 // the slots in use are not forgotten.
 func TestSlotsPanicWithAQueue(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) { s.inject, s.fake.ask = f.inject, g.ask; s.cfg.Backends[0].Slots = 1 })
 	r.settled(f)
 	first := r.start("first", "good")
@@ -165,7 +165,7 @@ func TestStartFails(t *testing.T) {
 // TestPeerGoesAway: a peer that closes while its requests are under way leaves nothing behind,
 // and they are decided all the same.
 func TestPeerGoesAway(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	c := r.dial(r.listen(listenerBlock("generic")))
 	if _, err := io.WriteString(c, strings.Repeat(yes.frame("generic"), 20)); err != nil {
