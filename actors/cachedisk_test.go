@@ -112,7 +112,7 @@ func TestRestart(t *testing.T) {
 			r = l.next(outage)
 			l.clock.advance(2 * hour)
 			r.want(r.auth("joe", password), allow, grace)
-			r.want(r.auth("joe", password+"x"), cannot, fromBackend)
+			r.want(r.auth("joe", password+"x"), unavailable, fromBackend)
 		})
 	}
 }
@@ -153,13 +153,13 @@ func TestRefusalReachesTheDisk(t *testing.T) {
 				return u == nil || len(u.Verifiers) == 0
 			})
 			r = l.next(outage)
-			r.want(r.auth("joe", "good"), cannot, fromBackend)
+			r.want(r.auth("joe", "good"), unavailable, fromBackend)
 		})
 	}
 }
 
-// TestEviction: memory is bounded, who is pushed out comes back from disk, and a stream of
-// invented names pushes out nobody.
+// TestEviction: memory is bounded, an evicted user comes back from disk, and a stream of invented
+// names evicts no user.
 func TestEviction(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
@@ -181,8 +181,8 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// TestEvictionKeepsLastUsed: what only memory knows of a user is written before he is pushed
-// out.
+// TestEvictionKeepsLastUsed: what only memory knows of a user is written before it is
+// evicted.
 func TestEvictionKeepsLastUsed(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
@@ -207,7 +207,7 @@ func (r *rig) stats() memory.Stats {
 	return all["dom.example"]
 }
 
-// sick is a store that fails while it is sick.
+// failingStore is a store that fails while failing is set.
 type failingStore struct {
 	store.Store
 	failing atomic.Bool
@@ -237,7 +237,7 @@ func (s *failingStore) DeletePrefix(prefix []byte) error {
 }
 
 // TestFailingStore: logins go on from memory, the log says so once, and once more when the store
-// is well again.
+// works again.
 func TestFailingStore(t *testing.T) {
 	disk := &failingStore{Store: openStore(t)}
 	r := newRig(t, func(s *setup) { withTokens(s); onDisk(s, disk) })
@@ -255,17 +255,17 @@ func TestFailingStore(t *testing.T) {
 	}
 	log := r.log.String()
 	if n := strings.Count(log, "level=ERROR msg=\"cache cannot be written"); n != 1 {
-		t.Errorf("the log speaks %d times of the cache: %s", n, log)
+		t.Errorf("the log mentions the cache %d times: %s", n, log)
 	}
 	if !strings.Contains(log, "used token could not be stored") {
-		t.Errorf("the log does not speak of the token: %s", log)
+		t.Errorf("the log does not mention the token: %s", log)
 	}
 	if n := r.stats().StoreFailing; n != 1 {
 		t.Errorf("%d shards count as failing", n)
 	}
 	disk.failing.Store(false)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
-	eventually(t, "the good news", func() bool { return strings.Contains(r.log.String(), "cache can be written again") })
+	eventually(t, "the end of the failure", func() bool { return strings.Contains(r.log.String(), "cache can be written again") })
 	if n := r.stats().StoreFailing; n != 0 {
 		t.Errorf("%d shards count as failing", n)
 	}

@@ -27,7 +27,7 @@ const canary = "cAnArY-password-nobody-may-read"
 type canaryRig struct {
 	*rig
 	secrets []string
-	seen    strings.Builder // what else somebody may read
+	seen    strings.Builder // other output
 }
 
 func newCanaryRig(t *testing.T, change func(*setup)) *canaryRig {
@@ -38,7 +38,7 @@ func newCanaryRig(t *testing.T, change func(*setup)) *canaryRig {
 	}), secrets: []string{canary}}
 }
 
-// look shows what may be read of a value, under every verb that prints structs.
+// look prints values for check, under every verb that prints structs.
 func (a *canaryRig) look(values ...any) {
 	for _, v := range values {
 		fmt.Fprintf(&a.seen, "%v %+v %#v %s\n", v, v, v, v)
@@ -46,8 +46,8 @@ func (a *canaryRig) look(values ...any) {
 	}
 }
 
-// check looks for the secrets in the log, the tree and whatever was looked at, and that the
-// log speaks of what happened.
+// check looks for the secrets in the log, the tree and what look has printed, and for words in the
+// log that say what happened.
 func (a *canaryRig) check(words ...string) {
 	a.t.Helper()
 	tree := strings.Join(a.Tree(), "\n")
@@ -62,7 +62,7 @@ func (a *canaryRig) check(words ...string) {
 	}
 	for _, word := range words {
 		if !strings.Contains(log, word) {
-			a.t.Errorf("the log does not speak of %q", word)
+			a.t.Errorf("the log does not mention %q", word)
 		}
 	}
 }
@@ -173,11 +173,11 @@ func TestCanaryInTrouble(t *testing.T) {
 	disk.failing.Store(true)
 	a.want(a.auth("joe", canary), auth.Allow, auth.SourceBackend)
 	address := a.listen(short("generic", 300*time.Millisecond))
-	var crowd []<-chan auth.Answer
+	var answers []<-chan auth.Answer
 	for i := range 6 { // for one slot and one place in the queue
-		crowd = append(crowd, a.startRequest(login(fmt.Sprint("ann", i), canary), 100*time.Millisecond))
+		answers = append(answers, a.startRequest(login(fmt.Sprint("ann", i), canary), 100*time.Millisecond))
 	}
-	for _, answer := range crowd {
+	for _, answer := range answers {
 		<-answer
 	}
 	a.look(a.Ask(t.Context(), login("ann", canary), 50*time.Millisecond))

@@ -71,7 +71,7 @@ func TestLoginBesideChange(t *testing.T) {
 func TestExistenceBesideChange(t *testing.T) {
 	joe := auth.Identity{User: "joe", Domain: "dom.example"}
 	for name, c := range map[string]struct {
-		before bool // joe is there
+		before bool // joe exists
 		change func(*rig) error
 	}{
 		"tryregister": {false, func(r *rig) error {

@@ -17,7 +17,7 @@ import (
 	"postern/internal/config"
 )
 
-// clockBackend is a backend under a clock that jumps: it knows when it has accepted what.
+// clockBackend is a backend under a clock that jumps: it remembers when it accepted what.
 type clockBackend struct {
 	clock *clock
 	down  atomic.Bool
@@ -28,7 +28,7 @@ type clockBackend struct {
 	jumps    []time.Duration
 }
 
-// moment is a time, and after how many jumps it was.
+// moment is a time, and the number of jumps before it.
 type moment struct {
 	at    time.Time
 	jumps int
@@ -90,13 +90,13 @@ func (w *clockBackend) lasts(user, password string, ttl time.Duration, times ...
 // clockClient asks on a connection of its own about users of its own, and checks every answer.
 type clockClient struct {
 	*rig
-	w      *clockBackend
-	phase  *atomic.Int64 // even: everything is well
-	name   string
-	random *rand.Rand
-	token  string
-	until  time.Time // the token's end
-	told   map[string]bool
+	w       *clockBackend
+	phase   *atomic.Int64 // even: everything is well
+	name    string
+	random  *rand.Rand
+	token   string
+	until   time.Time // the token's end
+	refused map[string]bool
 
 	bursts atomic.Int64
 }
@@ -107,8 +107,8 @@ type sentQuestion struct {
 	current string
 }
 
-// travel asks until it is over.
-func (v *clockClient) travel(address string, over *atomic.Bool) {
+// run asks until over is set.
+func (v *clockClient) run(address string, over *atomic.Bool) {
 	c := v.dial(address)
 	in := bufio.NewReader(c)
 	for turn := 0; !over.Load() && !v.t.Failed(); turn++ {
@@ -175,12 +175,12 @@ func (v *clockClient) judge(q sentQuestion, got byte, begun, ended time.Time, ca
 		right = got == 1 && (begun.Before(v.until) || ended.Before(v.until)) || got == 0 && past
 	case got == 0:
 		right = q.secret != q.current
-		v.told[q.user+" "+q.secret] = true
+		v.refused[q.user+" "+q.secret] = true
 	default:
 		if calm {
 			ttl = time.Hour
 		}
-		right = v.w.lasts(q.user, q.secret, ttl, begun, ended) && (q.secret == q.current || !v.told[q.user+" "+q.secret])
+		right = v.w.lasts(q.user, q.secret, ttl, begun, ended) && (q.secret == q.current || !v.refused[q.user+" "+q.secret])
 	}
 	if !right {
 		v.t.Errorf("WRONG: %s of %s with %q was answered %d after %v; the password is %q, calm %t, the clock is %v off",
@@ -189,8 +189,9 @@ func (v *clockClient) judge(q sentQuestion, got byte, begun, ended time.Time, ca
 }
 
 // TestChaosClock: the clock jumps by a day, back and forth, and once beyond every lifetime, with
-// the backend there or away, while clients ask. Nobody is let in past a lifetime by that clock,
-// nobody waits, tokens are judged by it, and who was limited is let in after the longest pause.
+// the backend there or away, while clients ask. No password is accepted past a lifetime by that
+// clock, no request waits, tokens are judged by it, and a limited user may log in after the longest
+// pause.
 func TestChaosClock(t *testing.T) {
 	const day = 24 * time.Hour
 	jumps := []time.Duration{day, -day, -day, day, 8 * day, -8 * day}
@@ -222,7 +223,7 @@ func TestChaosClock(t *testing.T) {
 	}
 }
 
-// jumpClock makes the clock jump while travellers ask.
+// jumpClock makes the clock jump while clients ask.
 func (r *rig) jumpClock(w *clockBackend, jumps []time.Duration) {
 	var over atomic.Bool
 	var phase atomic.Int64
@@ -230,10 +231,10 @@ func (r *rig) jumpClock(w *clockBackend, jumps []time.Duration) {
 	var all []*clockClient
 	address := r.listen(listenerBlock("ejabberd"))
 	for i := range 4 {
-		v := &clockClient{rig: r, w: w, phase: &phase, name: fmt.Sprint("user", i, "-"), random: rand.New(rand.NewPCG(uint64(i), 7)), told: map[string]bool{}}
+		v := &clockClient{rig: r, w: w, phase: &phase, name: fmt.Sprint("user", i, "-"), random: rand.New(rand.NewPCG(uint64(i), 7)), refused: map[string]bool{}}
 		v.token, v.until = r.jsxcToken(v.name, 30*time.Minute), r.clock.now().Add(30*time.Minute).Truncate(time.Second).Add(time.Second)
 		all = append(all, v)
-		wg.Go(func() { v.travel(address, &over) })
+		wg.Go(func() { v.run(address, &over) })
 	}
 	defer func() { over.Store(true); wg.Wait() }()
 	asked := func(n int64) {
@@ -266,7 +267,7 @@ func (r *rig) jumpClock(w *clockBackend, jumps []time.Duration) {
 		phase.Add(1)
 		asked(2)
 		if w.jump(16 * time.Minute); r.ask(joe("first")).Verdict != allow {
-			r.t.Errorf("after a jump by %v and 16 minutes somebody is still locked out", jump)
+			r.t.Errorf("after a jump by %v and 16 minutes joe is still locked out", jump)
 		}
 		asked(2) // no answer has two jumps on its way
 		if r.t.Failed() {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestClockJumps: a clock that is a day off, in either direction, lets nobody in past a
-// lifetime, and locks nobody out.
+// TestClockJumps: with a clock that is a day off, in either direction, no password is accepted past a
+// lifetime, and no user is locked out.
 func TestClockJumps(t *testing.T) {
 	const day = 24 * hour
 	good, bad := login("joe", "good"), login("joe", "bad")
@@ -20,18 +20,18 @@ func TestClockJumps(t *testing.T) {
 		"a refusal, on":        {{0, false, bad, deny, fromBackend}, {day, false, bad, deny, fromBackend}, {0, false, good, allow, fromBackend}},
 		"a refusal, back":      {{0, false, bad, deny, fromBackend}, {-day, false, bad, deny, fromBackend}, {0, false, good, allow, fromBackend}},
 		"grace, a day on":      {{0, false, good, allow, fromBackend}, {day, true, good, allow, grace}},
-		"grace, eight days on": {{0, false, good, allow, fromBackend}, {8 * day, true, good, cannot, fromBackend}},
-		"grace, a day back":    {{0, false, good, allow, fromBackend}, {-day, true, good, cannot, fromBackend}, {0, false, good, allow, fromBackend}},
+		"grace, eight days on": {{0, false, good, allow, fromBackend}, {8 * day, true, good, unavailable, fromBackend}},
+		"grace, a day back":    {{0, false, good, allow, fromBackend}, {-day, true, good, unavailable, fromBackend}, {0, false, good, allow, fromBackend}},
 		"existence, back":      {{0, false, isUser("joe"), allow, fromBackend}, {-day, false, isUser("joe"), allow, fromBackend}},
 		"absence, back":        {{0, false, isUser("nobody"), deny, fromBackend}, {-day, false, isUser("nobody"), deny, fromBackend}},
 	} {
 		for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
-			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) { newScriptedBackend("good").tell(t, storage, story) })
+			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) { newScriptedBackend("good").play(t, storage, story) })
 		}
 	}
 }
 
-// TestClockJumpsTokens: a token is good for its time by the clock of the moment, and used once
+// TestClockJumpsTokens: a token is valid until its end by the present clock, and once only
 // however the clock jumps.
 func TestClockJumpsTokens(t *testing.T) {
 	const day = 24 * hour

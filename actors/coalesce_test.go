@@ -13,7 +13,7 @@ import (
 	"postern/internal/config"
 )
 
-// startMany asks n times at once and returns where the answers will come.
+// startMany asks n times at once and returns channels for the answers.
 func (r *rig) startMany(n int, req auth.Request) (answers []<-chan auth.Answer) {
 	for range n {
 		answers = append(answers, r.startRequest(req, 30*time.Second))
@@ -35,8 +35,7 @@ func login(user, password string) auth.Request {
 	return auth.Request{Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password)}
 }
 
-// TestOneQuestionForMany: a thousand phones of one user that come back at once put one
-// question to the backend, and a thousand who ask whether he exists put one more.
+// TestOneQuestionForMany: a thousand identical requests at once put one question to the backend.
 func TestOneQuestionForMany(t *testing.T) {
 	const n = 1000
 	cases := map[string]struct {
@@ -116,7 +115,7 @@ func TestOneLoginForManyConnections(t *testing.T) {
 	}
 }
 
-// TestNotJoined: what is not the same question is asked for itself.
+// TestNotJoined: different questions, and changes, do not share an answer.
 func TestNotJoined(t *testing.T) {
 	isUser := auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"}
 	roster, other := isUser, isUser
@@ -148,7 +147,7 @@ func TestNotJoined(t *testing.T) {
 	}
 }
 
-// TestChangeIsNotRepeated: a change of which nobody knows whether it was made is made once.
+// TestChangeIsNotRepeated: a change is asked for once, also if it is not known whether it was made.
 func TestChangeIsNotRepeated(t *testing.T) {
 	second := new(fakeBackend)
 	r := newRig(t, func(s *setup) {
@@ -172,7 +171,7 @@ func TestChangeIsNotRepeated(t *testing.T) {
 	}
 }
 
-// TestWaitersShareFailure: those who wait get the leader's "cannot tell", and the next
+// TestWaitersShareFailure: calls that wait for another get its temporary failure, and the next
 // request is asked anew.
 func TestWaitersShareFailure(t *testing.T) {
 	f, g := new(faults), newBarrier()
@@ -194,7 +193,7 @@ func TestWaitersShareFailure(t *testing.T) {
 	}
 }
 
-// TestTokenForMany: of fifty who present one single-use token at once, one gets in.
+// TestTokenForMany: of fifty logins with one single-use token at once, one is allowed.
 func TestTokenForMany(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -215,8 +214,7 @@ func TestTokenForMany(t *testing.T) {
 	}
 }
 
-// TestShardPanicsBeforeManyWaiters: those who wait for one answer are not the shard's to
-// lose.
+// TestShardPanicsBeforeManyWaiters: calls that wait for one answer outlive a restart of the shard.
 func TestShardPanicsBeforeManyWaiters(t *testing.T) {
 	const n = 20
 	f := new(faults)

@@ -50,8 +50,8 @@ func (q question) frame(protocol string) string {
 	return text + "\n"
 }
 
-// reply is the answer that the peer must read: PROTOCOLS 3.1 to 3.5 and DESIGN's table of
-// verdicts, written down once more so that the codecs are not tested by themselves.
+// reply is the answer that the peer must read, written down once more so that the codecs are not
+// tested by themselves.
 func (q question) reply(protocol string) string {
 	yes := q.verdict == auth.Allow
 	switch {
@@ -82,7 +82,7 @@ func (q question) reply(protocol string) string {
 }
 
 // mixture returns n questions of every kind that a protocol has. Each slow one stands before
-// the fast one that its answer waits for, see relay; without pairs nobody waits.
+// the fast one that its answer waits for, see relay; without pairs no question waits.
 func mixture(protocol string, n int, pairs bool) (all []question) {
 	const home, good = "dom.example", "good"
 	lead := "slow"
@@ -132,7 +132,7 @@ func mixture(protocol string, n int, pairs bool) (all []question) {
 		all = append(all, q)
 	}
 	if pairs && strings.HasPrefix(all[n-1].user, "slow") {
-		all = all[:n-1] // nobody would release it
+		all = all[:n-1] // no question would release it
 	}
 	return all
 }
@@ -146,7 +146,7 @@ func script(protocol string, questions []question) (in, out string) {
 	return in, out
 }
 
-// same compares the bytes of a dialogue and shows where they part.
+// same compares the bytes of a dialogue and shows where they differ.
 func same(t testing.TB, got, want string) {
 	t.Helper()
 	if got == want {

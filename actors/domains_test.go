@@ -19,7 +19,7 @@ func at(domain, user, password string) auth.Request {
 	return auth.Request{Op: auth.OpAuth, User: user, Domain: domain, Secret: auth.NewSecret(password)}
 }
 
-// TestInventedDomains makes no actors and asks nobody.
+// TestInventedDomains: names that are not served start no actors and ask no backend.
 func TestInventedDomains(t *testing.T) {
 	r := newRig(t, withTokens)
 	before := len(r.Tree())
@@ -27,7 +27,7 @@ func TestInventedDomains(t *testing.T) {
 		r.want(r.ask(at(fmt.Sprintf("invented%d.example", i), "joe", "good")), auth.Deny, auth.SourceUnknownDomain)
 	}
 	if after := len(r.Tree()); after != before {
-		t.Errorf("Tree has %d lines, before it were %d", after, before)
+		t.Errorf("Tree has %d lines, it had %d", after, before)
 	}
 	if n := r.fake.asked.Load(); n != 0 {
 		t.Errorf("the backend was asked %d times", n)
@@ -52,7 +52,7 @@ func TestFallbackDomain(t *testing.T) {
 	}
 	r.want(r.ask(at("one.example", "joe", "good")), auth.Allow, auth.SourceHot)
 	if after := len(r.Tree()); after != before {
-		t.Errorf("Tree has %d lines, before it were %d", after, before)
+		t.Errorf("Tree has %d lines, it had %d", after, before)
 	}
 	if err := r.ForgetDomain(context.Background(), "one.example"); err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestOwnDomainBeforeFallback(t *testing.T) {
 	}
 }
 
-// domainRecorder notes in which domains a backend is asked.
+// domainRecorder records in which domains a backend is asked.
 type domainRecorder struct {
 	mu      sync.Mutex
 	domains []string
@@ -158,13 +158,13 @@ func TestTwoBackends(t *testing.T) {
 		first, second backend.Result
 		asked         int64 // the second
 		verdict       auth.Verdict
-		grace         bool // a user of yesterday gets in all the same
+		grace         bool // a user known from before is allowed all the same
 	}{
 		{yes, no, 0, auth.Allow, true}, {known, yes, 0, auth.Deny, false}, {no, yes, 1, auth.Allow, true},
 		{no, no, 1, auth.Deny, false}, {no, known, 1, auth.Deny, false},
 		{down, yes, 1, auth.Allow, true}, {down, absent, 1, auth.Unavailable, true}, {absent, down, 1, auth.Unavailable, true},
 		{down, known, 1, auth.Deny, false}, {busy, absent, 1, auth.Unavailable, true}, {absent, busy, 1, auth.Unavailable, true},
-		// A refused password gets no grace, whoever else cannot tell.
+		// A refused password gets no grace, whatever the other backend says.
 		{down, no, 1, auth.Unavailable, false}, {no, down, 1, auth.Unavailable, false}, {no, busy, 1, auth.Unavailable, false},
 		{broken, no, 1, auth.Unavailable, false}, {no, broken, 1, auth.Unavailable, false}, {broken, yes, 1, auth.Allow, true},
 		{none, no, 1, auth.Deny, false}, {no, none, 1, auth.Deny, false}, {none, none, 1, auth.Unsupported, false},
@@ -198,9 +198,9 @@ func TestTwoBackends(t *testing.T) {
 			}
 			r.clock.advance(2 * time.Hour)
 			if a := r.auth("joe", "good"); (a.Verdict == auth.Allow) != c.grace {
-				t.Errorf("joe of yesterday is answered %v (%v)", a.Verdict, a.Source)
+				t.Errorf("the known user is answered %v (%v)", a.Verdict, a.Source)
 			}
-			// That nobody can tell any more makes nothing good that was refused.
+			// What was refused stays so when neither backend answers any more.
 			refused := func(r backend.Result) bool { return r.Class == backend.Refused && !r.Absent }
 			later := c.verdict == auth.Allow || !refused(c.first) && !refused(c.second)
 			r.fake.ask, second.ask = outage, outage
@@ -212,7 +212,7 @@ func TestTwoBackends(t *testing.T) {
 	}
 }
 
-// TestDomainsDoNotShareTrouble: neither a backend that hangs nor a panic reaches another
+// TestDomainsDoNotShareTrouble: neither a backend that hangs nor a panic affects another
 // domain.
 func TestDomainsDoNotShareTrouble(t *testing.T) {
 	f, g, second := new(faults), newBarrier(), &fakeBackend{}

@@ -68,7 +68,7 @@ func plainLogin(id int, user, password string) string {
 		base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
 }
 
-// heldAndDown lets the users held* wait at a gate; nobody can tell about the users down*.
+// heldAndDown holds questions about the users held*, and has an outage for the users down*.
 func heldAndDown(g *barrier) func(context.Context, backend.Query) backend.Result {
 	return func(ctx context.Context, q backend.Query) backend.Result {
 		switch {
@@ -82,7 +82,7 @@ func heldAndDown(g *barrier) func(context.Context, backend.Query) backend.Result
 }
 
 // TestDovecotOvertakes: on one connection, a token, a refusal and the codec's own words leave
-// while a login before them waits for its backend; its client's address stands in the log.
+// while a login before them waits for its backend; its client's address is in the log.
 func TestDovecotOvertakes(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
@@ -104,13 +104,13 @@ func TestDovecotOvertakes(t *testing.T) {
 			d.say("CONT\t4\tZ29vZA==\n")
 			d.expect("OK\t4\tuser=joe")
 			if !strings.Contains(r.log.String(), "verdict=allow source=backend domain=dom.example user=held") || !strings.Contains(r.log.String(), "client=192.0.2.7") {
-				t.Errorf("the log does not tell: %s", r.log.String())
+				t.Errorf("the log lacks it: %s", r.log.String())
 			}
 		})
 	}
 }
 
-// TestDovecotCannotTell: whatever keeps postern from knowing is said as such.
+// TestDovecotCannotTell: a temporary failure, whatever its reason, is not sent as a refusal.
 func TestDovecotCannotTell(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*setup, *faults)

@@ -26,7 +26,7 @@ type faults struct {
 // end of the name.
 func matches(name, text string) bool { return strings.Contains(name+"$", text) }
 
-// arm plans panics at messages of a kind, of the actors whose names match.
+// arm plans panics at messages of a kind, of the actors with matching names.
 func (f *faults) arm(actor, kind string, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,7 +110,7 @@ const (
 	askResult  = "outcome4"
 )
 
-// restarts sums the restarts of the actors whose names match, as Tree shows them.
+// restarts sums the restarts of the actors with matching names, as Tree shows them.
 func (r *rig) restarts(actor string) (sum int) {
 	r.t.Helper()
 	for _, line := range r.Tree() {

@@ -41,7 +41,7 @@ func TestLimitOps(t *testing.T) {
 	}
 }
 
-// TestShardRestart: a fault costs the counts, and locks nobody out.
+// TestShardRestart: a panic loses the counts, and locks no user out.
 func TestShardRestart(t *testing.T) {
 	var fail faultOnce
 	r := newRig(t, func(s *setup) { withLimits(s); s.inject = fail.inject })

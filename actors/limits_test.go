@@ -34,10 +34,10 @@ func (r *rig) asks(n int64, req auth.Request, v auth.Verdict, s auth.Source) {
 	}
 }
 
-// quiesce waits until every router and backend has handled what was on its way to it.
+// quiesce waits until every shard and backend has handled what was on its way to it.
 func (r *rig) quiesce() {
 	r.t.Helper()
-	for range 2 { // what a backend tells a shard, and what it tells itself
+	for range 2 { // messages of a backend to a shard, and to itself
 		if err := r.shards.Settle(context.Background()); err != nil {
 			r.t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func from(client string, req auth.Request) auth.Request {
 	return req
 }
 
-// TestUserLimit tells the story of a user whose password is guessed.
+// TestUserLimit: guesses at the password of one user.
 func TestUserLimit(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestUserLimit(t *testing.T) {
 				r.asks(0, login("joe", fmt.Sprint("guess", i)), deny, before)
 			}
 			r.asks(0, login("joe", "guess4"), deny, byUser)
-			// Neither the owner is locked out, nor is anybody else.
+			// Neither the owner nor another user is locked out.
 			r.asks(0, login("joe", "good"), allow, hot)
 			r.asks(1, login("jane", "good"), allow, fromBackend)
 			r.asks(0, isUser("joe"), allow, hot)
@@ -100,7 +100,7 @@ func TestUserLimit(t *testing.T) {
 				t.Errorf("%d refusals by the limit are counted, %v", n, err)
 			}
 			if n := strings.Count(r.log.String(), "user limited"); n != 1 {
-				t.Errorf("it is said %d times", n)
+				t.Errorf("it is logged %d times", n)
 			}
 			if log := r.log.String(); strings.Contains(log, "guess") || !strings.Contains(log, "source=limit-user") {
 				t.Errorf("the log holds a password, or not the source")
@@ -110,7 +110,7 @@ func TestUserLimit(t *testing.T) {
 			}
 			r.hashed("joe", 1)
 			r.stop()
-			// Only the disk remembers the owner now, and his login is to be verified again.
+			// Only the disk knows the owner now, and the login is to be verified again.
 			g.change("new")
 			r = start()
 			r.clock.advance(2 * hour)
@@ -139,7 +139,7 @@ func TestAddressLimit(t *testing.T) {
 	r.clock.advance(2 * time.Second)
 	r.asks(1, from(bad, login("user8", "good")), allow, fromBackend)
 	if n := strings.Count(r.log.String(), "client address limited"); n != 1 {
-		t.Errorf("it is said %d times", n)
+		t.Errorf("it is logged %d times", n)
 	}
 	l := r.AddressLimit(bad)
 	if got := l["dom.example"]; got.Refusals != 6 || got.Pauses != 1 || got.Name != bad+"/32" {
@@ -156,8 +156,8 @@ func TestAddressLimit(t *testing.T) {
 	}
 }
 
-// TestAddressIsNotCoalesced: who asks the same from another address is not refused for the
-// first one's sake.
+// TestAddressIsNotCoalesced: the same question from another address is not refused because the first
+// address is limited.
 func TestAddressIsNotCoalesced(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
@@ -241,8 +241,8 @@ func (r *rig) busyHashing() (release func()) {
 	return func() { close(block) }
 }
 
-// TestUserLimitPerDomain: wrong passwords of a user in one domain of the fallback tell nothing of his
-// namesake in another.
+// TestUserLimitPerDomain: wrong passwords of a user in one domain of the fallback do not
+// count against the user of the same name in another.
 func TestUserLimitPerDomain(t *testing.T) {
 	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = "*"; withLimits(s) })
 	for i := range 4 {
@@ -253,8 +253,7 @@ func TestUserLimitPerDomain(t *testing.T) {
 	r.want(r.ask(at("b.example", "info", "good")), allow, fromBackend)
 }
 
-// TestParallelGuesses: those that come all at once get no further than those that come one
-// after the other.
+// TestParallelGuesses: guesses that come all at once get no further than guesses one after the other.
 func TestParallelGuesses(t *testing.T) {
 	gate := make(chan struct{})
 	r := newRig(t, func(s *setup) {
@@ -277,12 +276,12 @@ func TestParallelGuesses(t *testing.T) {
 	close(gate)
 	wg.Wait()
 	close(answers)
-	said := map[string]int{}
+	count := map[string]int{}
 	for a := range answers {
-		said[a.Verdict.String()+" "+a.Source.String()]++
+		count[a.Verdict.String()+" "+a.Source.String()]++
 	}
-	if said["unavailable limit-user"] != 96 || said["deny backend"] != 4 {
-		t.Errorf("answers: %v", said)
+	if count["unavailable limit-user"] != 96 || count["deny backend"] != 4 {
+		t.Errorf("answers: %v", count)
 	}
 	if n := r.fake.asked.Load(); n != 4 {
 		t.Errorf("the backend was asked %d times", n)
@@ -291,8 +290,8 @@ func TestParallelGuesses(t *testing.T) {
 	r.asks(0, login("joe", "guess"), deny, byUser)
 }
 
-// TestDovecotAddressLimit: the address that a mail server tells is the one that is limited, and
-// its client is not told of a temporary failure.
+// TestDovecotAddressLimit: the address that a mail server passes on is limited, and its client gets a
+// refusal, not a temporary failure.
 func TestDovecotAddressLimit(t *testing.T) {
 	r := newRig(t, withLimits)
 	d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)

@@ -12,8 +12,8 @@ import (
 )
 
 // TestStalePasswordForAnHour: one phone with a stale password asks every ten seconds for an hour,
-// while fifty users log in for the first time. With limits nobody is held up for it; without
-// them Nextcloud slows everybody down.
+// while fifty users log in for the first time. With limits it slows down no login;
+// without them Nextcloud slows down all.
 func TestStalePasswordForAnHour(t *testing.T) {
 	on := anHour(t, func(s *setup) {
 		s.cfg.Backends[0].RefusalBudget = 8
@@ -24,16 +24,16 @@ func TestStalePasswordForAnHour(t *testing.T) {
 	bare := anHour(t, func(s *setup) { s.cfg.Backends[0].MaxDelay = time.Hour })
 	t.Logf("limits on:  %+v", on)
 	t.Logf("limits off: %+v", off)
-	t.Logf("off, and no end of patience: %+v", bare)
+	t.Logf("off, and any delay borne: %+v", bare)
 	if on.refused > 8 || on.failed != 0 || on.worst > 400*time.Millisecond {
 		t.Errorf("with limits: %+v", on)
 	}
 	if off.failed == 0 || bare.refused <= 8 || bare.worst < 10*time.Second {
-		t.Errorf("without limits nobody is held up, so this proves nothing: %+v, %+v", off, bare)
+		t.Errorf("without limits no login is slowed down, so this proves nothing: %+v, %+v", off, bare)
 	}
 }
 
-// hourResult is what came of it.
+// hourResult is what came of the hour.
 type hourResult struct {
 	refused int           // attempts that Nextcloud counted
 	logins  int           // of the fifty users
@@ -89,7 +89,7 @@ type cloudBackend interface {
 	Throttle(context.Context) (backend.ThrottleState, error)
 }
 
-// nextcloudAsFake is a real backend in the place of a fake one, whose end the rig watches.
+// nextcloudAsFake is a Nextcloud backend in the place of a fake one, which the rig sees closed.
 type nextcloudAsFake struct {
 	cloudBackend
 	fake *fakeBackend

@@ -10,8 +10,8 @@ import (
 	"postern/internal/token"
 )
 
-// stale fills a store with nonces that count no more, before any other in the order of the keys:
-// more than one look removes.
+// stale fills a store with expired nonces, before any other in the order of the keys: more than one
+// round removes.
 func stale(t *testing.T, disk store.Store) {
 	t.Helper()
 	var ops []store.Op

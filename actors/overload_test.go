@@ -49,7 +49,7 @@ func TestOverload(t *testing.T) {
 	g.reached(t, slots)
 	eventually(t, "a full queue", func() bool { return r.gate.InFlight() == slots+queue && r.quiet() })
 	begun := time.Now()
-	count := r.flood(excess, excess) // within the patience of those who wait
+	count := r.flood(excess, excess) // within the deadline of those that wait
 	if count[auth.SourceOverload] != excess {
 		t.Errorf("of %d answers: %v", excess, count)
 	}

@@ -17,7 +17,7 @@ func TestPipelining(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%d", protocol, via.name, pipeline), func(t *testing.T) {
 					r := newRig(t, func(s *setup) {
 						s.fake.ask = new(relay).ask
-						s.cfg.Backends[0].Slots = 128 // who waits must not keep out those who end the wait
+						s.cfg.Backends[0].Slots = 128 // questions that wait must leave room for those that end the wait
 					})
 					cfg := listenerBlock(protocol)
 					cfg.Pipeline = pipeline

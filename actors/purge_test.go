@@ -11,8 +11,8 @@ import (
 	"postern/internal/store"
 )
 
-// TestPurge: what is on disk of users whose domain is kept in memory now is not used
-// when it is kept on disk again, for it misses what was learnt meanwhile.
+// TestPurge: the records on disk of a domain that is kept in memory are deleted at the start. They
+// miss what is learnt from here on, should the domain be kept on disk again.
 func TestPurge(t *testing.T) {
 	const block, fallback, registered = "dom.example", "any.example", "registered.example"
 	for name, c := range map[string]struct {

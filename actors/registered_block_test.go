@@ -80,11 +80,11 @@ func TestBlockAfterRegistered(t *testing.T) {
 }
 
 // TestRefusalOutlivesItsDomain: a password that is refused when its domain is not served any more
-// does not get in by grace when the name comes back.
+// gets no grace when the name comes back.
 func TestRefusalOutlivesItsDomain(t *testing.T) {
 	var refuses atomic.Bool
 	held := newBarrier()
-	r, e, _ := newRegisteredRig(t, func(s *setup) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Cache.Storage = config.StorageDisk
 		s.made = func(config.Backend) *fakeBackend {
 			return &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
@@ -96,7 +96,6 @@ func TestRefusalOutlivesItsDomain(t *testing.T) {
 			}}
 		}
 	}, "a.example")
-	_ = e
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.kept("a.example", "joe")
 	r.clock.advance(2 * time.Hour)
@@ -111,10 +110,10 @@ func TestRefusalOutlivesItsDomain(t *testing.T) {
 		blockOf("a.example")(c)
 		c.Domains[len(c.Domains)-1].Cache.Storage = config.StorageDisk
 	})
-	r.want(r.at("a.example", "joe", "good"), cannot, fromBackend)
+	r.want(r.at("a.example", "joe", "good"), unavailable, fromBackend)
 }
 
-// stuckStore is a store whose writes of users do not end, while it is stuck, before they are freed.
+// stuckStore is a store that holds writes of users while it is stuck, until it is released.
 type stuckStore struct {
 	store.Store
 	stuck   atomic.Bool
@@ -138,7 +137,7 @@ func (d *stuckStore) Apply(ops []store.Op, sync bool) error {
 }
 
 // newStuckRig is a rig with a.example registered, where joe is known. Its router has been ended, and
-// the disk is stuck with what is to be written of him.
+// the disk is stuck with what is to be written of joe.
 func newStuckRig(t *testing.T) (*rig, *stuckStore) {
 	t.Helper()
 	var disk *stuckStore
@@ -186,7 +185,7 @@ func TestStuckDisk(t *testing.T) {
 	}
 }
 
-// kept waits until a user is known with his hash.
+// kept waits until a user is known with a hash.
 func (r *rig) kept(domain, user string) {
 	r.t.Helper()
 	eventually(r.t, "the hashing", func() bool {
@@ -214,7 +213,7 @@ func TestRegisterBesideBlock(t *testing.T) {
 				_, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "a.example"}))
 				return err
 			}
-			r.kept("a.example", "joe") // whose hash is the last to be written
+			r.kept("a.example", "joe") // the hash is written last
 			if err := record(); err != nil {
 				t.Fatalf("joe on disk: %v", err)
 			}
@@ -253,5 +252,5 @@ func TestRegisterBesideMove(t *testing.T) {
 	held.open()
 	r.want(<-slow, deny, fromBackend)
 	r.clock.advance(time.Hour) // the refusal itself is forgotten
-	r.want(r.at("a.example", "joe", "good"), cannot, fromBackend)
+	r.want(r.at("a.example", "joe", "good"), unavailable, fromBackend)
 }

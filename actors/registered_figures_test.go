@@ -26,8 +26,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestTenThousandRegistered: those that nobody uses cost a name each, and neither actors nor
-// goroutines.
+// TestTenThousandRegistered: registered domains that are not used cost a name each, but no actors
+// and goroutines.
 func TestTenThousandRegistered(t *testing.T) {
 	const n, most = 10000, 500 // bytes of each
 	names := thousands(n)
@@ -41,7 +41,7 @@ func TestTenThousandRegistered(t *testing.T) {
 	if each > most {
 		t.Errorf("a registered domain takes %d bytes, want at most %d", each, most)
 	}
-	// The dispatcher may park some more after its start.
+	// The dispatcher may keep some more after its start.
 	if runtime.NumGoroutine() > goroutines+n/100 || len(r.actors()) != actors {
 		t.Errorf("%d goroutines, %d actors; they were %d and %d", runtime.NumGoroutine(), len(r.actors()), goroutines, actors)
 	}
@@ -61,7 +61,7 @@ func BenchmarkRegistered(b *testing.B) {
 			b.Fatal(a.Verdict, a.Source)
 		}
 	}
-	b.Run("asleep", func(b *testing.B) {
+	b.Run("idle", func(b *testing.B) {
 		for b.Loop() {
 			login(b, names[0])
 			b.StopTimer()

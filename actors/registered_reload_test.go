@@ -19,7 +19,7 @@ import (
 
 const fallbackPassword = "of the fallback"
 
-// besideFallback has a fallback whose users have a password of their own.
+// besideFallback adds a fallback with a password of its own.
 func besideFallback(s *setup) {
 	fallback := s.cfg.Domains[0]
 	fallback.Name = "*"
@@ -32,8 +32,8 @@ func besideFallback(s *setup) {
 	}
 }
 
-// TestRegisteredFromFallback: who is registered is the fallback's no more, nor is what it learns of
-// a request that it had begun, and inherits again who is removed.
+// TestRegisteredFromFallback: a registered name is not the fallback's any more, nor is what a request
+// that was begun there learns. A removed name is the fallback's again.
 func TestRegisteredFromFallback(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestRegisteredFromFallback(t *testing.T) {
 	}
 }
 
-// TestRegisteredBehindBlock: a block in the file stands before a registered domain, and when it goes the
+// TestRegisteredBehindBlock: a block in the file goes before a registered domain, and when it is gone the
 // registered one is there again; requests under way keep their answers.
 func TestRegisteredBehindBlock(t *testing.T) {
 	held := newBarrier()
@@ -100,7 +100,7 @@ func TestRegisteredBehindBlock(t *testing.T) {
 	r.want(r.at("a.example", "joe", "bad"), deny, fromBackend)
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.reload(block)
-	r.want(r.at("a.example", "joe", "good"), allow, hot) // its users were handed over
+	r.want(r.at("a.example", "joe", "good"), allow, hot) // the users of a name stay in memory
 	r.want(r.at("a.example", "joe", "bad"), allow, fromBackend)
 	eventually(t, "the end of the registered domain", func() bool { return e.open() == 0 })
 	r.register(registration("a.example", "better")) // without effect for now
@@ -110,7 +110,7 @@ func TestRegisteredBehindBlock(t *testing.T) {
 	held.reached(t, 1)
 	r.reload(none)
 	next := make(chan auth.Answer)
-	go func() { next <- r.at("a.example", "ann", "better") }() // waits for the block's last request
+	go func() { next <- r.at("a.example", "ann", "better") }() // beside the block's last request
 	held.open()
 	r.want(<-slow, allow, fromBackend)
 	r.want(<-next, allow, fromBackend)
@@ -197,8 +197,8 @@ func TestRegisteredCache(t *testing.T) {
 	}
 }
 
-// TestRegisteredReloadStorm lets a name wander between its block, the registry and the fallback
-// while it is asked for, and falls asleep in between. All of them take the same password.
+// TestRegisteredReloadStorm moves a name between its block, the registry and the fallback while
+// it is asked for and becomes idle in between. All of them take the same password.
 func TestRegisteredReloadStorm(t *testing.T) {
 	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Idle, s.level = time.Nanosecond, slog.LevelWarn
@@ -253,12 +253,12 @@ func TestRegisteredReloadStorm(t *testing.T) {
 
 // TestRegisteredReloadLimits: limits that change alone hold for the domains that are registered, too.
 func TestRegisteredReloadLimits(t *testing.T) {
-	r, _, _ := newRegisteredRig(t, nil, "awake.example", "asleep.example")
-	r.want(r.at("awake.example", "joe", "good"), allow, fromBackend)
+	r, _, _ := newRegisteredRig(t, nil, "live.example", "idle.example")
+	r.want(r.at("live.example", "joe", "good"), allow, fromBackend)
 	r.reload(func(c *config.Config) {
 		c.Registry.Limit = config.Limit{UserRefusals: 2, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
 	})
-	for _, domain := range []string{"awake.example", "asleep.example"} {
+	for _, domain := range []string{"live.example", "idle.example"} {
 		for i := range 2 {
 			r.want(r.at(domain, "joe", fmt.Sprint("bad", i)), deny, fromBackend)
 			r.quiesce()

@@ -21,8 +21,8 @@ import (
 	"postern/internal/store"
 )
 
-// registeredBackends is the backends of registered domains. The good password of a domain is the name of
-// the host in its URL.
+// registeredBackends is the backends of registered domains. The good password of a domain is the name
+// of the host in its URL.
 type registeredBackends struct {
 	mu   sync.Mutex
 	made map[string][]*fakeBackend // by domain
@@ -60,7 +60,7 @@ func (e *registeredBackends) open() (n int) {
 	return n
 }
 
-// newRegisteredRig makes a rig whose store has the named domains registered, and lets change its setup.
+// newRegisteredRig makes a rig with the named domains registered in its store. change may be nil.
 func newRegisteredRig(t testing.TB, change func(*setup), names ...string) (*rig, *registeredBackends, store.Store) {
 	t.Helper()
 	disk, e := openStore(t), &registeredBackends{made: make(map[string][]*fakeBackend)}
@@ -159,7 +159,7 @@ func TestRegistered(t *testing.T) {
 	before := len(r.actors())
 	r.want(r.ask(auth.Request{Op: auth.OpIsDomain, Domain: "A.example"}), allow, hot)
 	if len(r.actors()) != before || len(e.made) > 0 {
-		t.Errorf("a domain nobody logged in to has actors: %q", r.actors())
+		t.Errorf("a domain without logins has actors: %q", r.actors())
 	}
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.want(r.at("a.example", "joe", "good"), allow, hot)
@@ -216,8 +216,8 @@ func TestRegisteredWithoutStore(t *testing.T) {
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 }
 
-// TestRegistryLost: when the registry's store could not be opened, nobody is told that a domain
-// which may be registered is not served.
+// TestRegistryLost: when the registry's store could not be opened, a domain that may be
+// registered is a temporary failure, not an unknown domain.
 func TestRegistryLost(t *testing.T) {
 	r := newRig(t, func(s *setup) { s.cfg.Registry.Declared = true })
 	r.want(r.auth("joe", "good"), allow, fromBackend)
@@ -233,13 +233,13 @@ type brokenStore struct {
 
 func (s *brokenStore) Get(key []byte) ([]byte, error) {
 	if s.broken.Load() && strings.HasPrefix(string(key), store.Domains) {
-		return nil, errors.New("disk on fire")
+		return nil, errors.New("input/output error")
 	}
 	return s.Store.Get(key)
 }
 
-// TestRegisteredUnreadable: a domain whose record cannot be read is answered "cannot tell", never
-// no, and works as soon as it can.
+// TestRegisteredUnreadable: while a record cannot be read, logins of the domain are a temporary failure,
+// never a no.
 func TestRegisteredUnreadable(t *testing.T) {
 	bad := &brokenStore{}
 	r, _, _ := newRegisteredRig(t, func(s *setup) {
@@ -247,7 +247,7 @@ func TestRegisteredUnreadable(t *testing.T) {
 	}, "a.example")
 	bad.broken.Store(true)
 	r.want(r.at("a.example", "joe", "good"), auth.Unavailable, auth.SourceConfig)
-	if !strings.Contains(r.log.String(), "disk on fire") {
+	if !strings.Contains(r.log.String(), "input/output error") {
 		t.Errorf("the log does not say why: %s", r.log)
 	}
 	bad.broken.Store(false)
@@ -271,7 +271,7 @@ func TestRegisteredIdle(t *testing.T) {
 	}
 }
 
-// TestRegisteredBusy: nothing idle about a domain that a request waits in.
+// TestRegisteredBusy: a domain with a request in flight is not idle.
 func TestRegisteredBusy(t *testing.T) {
 	held := newBarrier()
 	r, e, _ := newRegisteredRig(t, func(s *setup) { s.cfg.Registry.Idle = time.Millisecond }, "a.example")
@@ -308,15 +308,15 @@ func TestRegisteredBound(t *testing.T) {
 	}
 }
 
-// TestRegisteredStorm hammers domains that fall asleep all the time, under changes of the
-// registry: every request has its right answer.
+// TestRegisteredStorm uses domains that become idle all the time, under changes of the registry:
+// every request has its right answer.
 func TestRegisteredStorm(t *testing.T) {
 	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Idle, s.level = time.Nanosecond, slog.LevelWarn
 	}, "a.example", "b.example", "c.example")
 	var wg sync.WaitGroup
 	end := make(chan struct{})
-	var asked, woken atomic.Int64
+	var asked, started atomic.Int64
 	for w := range 6 {
 		wg.Go(func() {
 			name := string(rune('a'+w%3)) + ".example"
@@ -348,14 +348,14 @@ func TestRegisteredStorm(t *testing.T) {
 			}
 			r.sweepPast(t)
 		}
-		woken.Store(int64(r.starts("a.example")))
+		started.Store(int64(r.starts("a.example")))
 		close(end)
 	})
 	wg.Wait()
-	if woken.Load() < 30 {
-		t.Errorf("domains were started %d times only", woken.Load())
+	if started.Load() < 30 {
+		t.Errorf("domains were started %d times only", started.Load())
 	}
-	t.Logf("%d requests, %d starts", asked.Load(), woken.Load())
+	t.Logf("%d requests, %d starts", asked.Load(), started.Load())
 }
 
 // sweepPast waits for the next round of the sweeper.

@@ -26,7 +26,7 @@ func clone(cfg *config.Config) *config.Config {
 	return &c
 }
 
-// tryReload reloads with a changed configuration, for whose new listeners it opens sockets.
+// tryReload reloads with a changed configuration, and opens sockets for its new listeners.
 func (r *rig) tryReload(change func(*config.Config)) (map[string]net.Listener, error) {
 	r.t.Helper()
 	next := Reload{Config: r.altered(change), Sockets: make(map[string]net.Listener)}
@@ -55,7 +55,7 @@ func (r *rig) reload(change func(*config.Config)) map[string]net.Listener {
 	return sockets
 }
 
-// numbers are those of actors that came while others of their names were ending.
+// numbers follow the names of actors that were started while others of the name were ending.
 var numbers = regexp.MustCompile(`#\d+`)
 
 // actors are the names in the tree.

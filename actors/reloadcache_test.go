@@ -19,7 +19,7 @@ func TestReloadSingleUse(t *testing.T) {
 			"backend":    {otherBackend},
 			"tokens off": {func(c *config.Config) { c.Domains[0].TOTP = nil }, nil},
 			"removed":    {nowhere, ownBlock},
-			"handed on":  {beside},
+			"beside":     {beside},
 			"fallback":   {onlyOthers},
 		} {
 			t.Run(string(storage)+"/"+name, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestReloadSingleUse(t *testing.T) {
 }
 
 // TestReloadAndRefusal: a password that the backend refuses after a reload, for a question that
-// was put before, is dead, whoever has the user by then.
+// was put before, is never accepted again, whichever block answers for the user by then.
 func TestReloadAndRefusal(t *testing.T) {
 	cases := map[string]struct {
 		first, change func(*config.Config)
@@ -132,11 +132,11 @@ func TestReloadStorage(t *testing.T) {
 		return func(c *config.Config) { c.Domains[0].Name, c.Domains[0].Cache.Storage = "*", s }
 	}
 	for name, c := range map[string][2]func(*config.Config){
-		"none":            {to(config.StorageNone), to(config.StorageDisk)},
-		"memory":          {to(config.StorageMemory), to(config.StorageDisk)},
-		"none, fallback":  {toFallback(config.StorageNone), to(config.StorageDisk)},
-		"handed to none":  {toFallback(config.StorageNone), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
-		"handed to other": {toFallback(config.StorageMemory), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
+		"none":           {to(config.StorageNone), to(config.StorageDisk)},
+		"memory":         {to(config.StorageMemory), to(config.StorageDisk)},
+		"none, fallback": {toFallback(config.StorageNone), to(config.StorageDisk)},
+		"moved, none":    {toFallback(config.StorageNone), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
+		"moved, memory":  {toFallback(config.StorageMemory), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newScriptedBackend("good")
@@ -148,7 +148,7 @@ func TestReloadStorage(t *testing.T) {
 			r.clock.advance(2 * time.Hour)
 			r.want(r.auth("joe", "good"), deny, fromBackend)
 			if name == "memory" {
-				// As if others had pushed joe out of memory.
+				// As if joe had been evicted from memory.
 				if err := r.shards.Drop(context.Background(), "dom.example", func(auth.Identity) bool { return true }); err != nil {
 					t.Fatal(err)
 				}

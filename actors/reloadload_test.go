@@ -20,7 +20,7 @@ import (
 )
 
 // TestReloadUnderLoad: a hundred reloads of every kind, and every request meanwhile has its
-// answer, the right one: none is lost, and none is told that nobody can tell.
+// right answer: none is lost, and none is a temporary failure.
 func TestReloadUnderLoad(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -100,8 +100,8 @@ func withoutListeners(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "listener:") })
 }
 
-// askUntil asks questions on a connection of its own until it is told to end. Each must have
-// its right answer or, if that is not strict, none.
+// askUntil asks questions on a connection of its own until over is set. Each must have its
+// right answer or, if that is not strict, a temporary failure.
 func (r *rig) askUntil(address string, random *rand.Rand, strict bool, over *atomic.Bool, asked *atomic.Int64) {
 	c := r.dial(address)
 	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
@@ -131,12 +131,12 @@ func (r *rig) askUntil(address string, random *rand.Rand, strict bool, over *ato
 	}
 }
 
-// TestReloadInStorm: panics everywhere keep no reload from its end, nor what was removed.
+// TestReloadInStorm: in a storm of panics reloads end, and so does what they remove.
 func TestReloadInStorm(t *testing.T) {
 	faulty := new(storm)
 	r := newRig(t, func(s *setup) {
-		// In memory: on disk each restart of a shard has all its users hashed again, for whose
-		// hashes, seconds of work of one processor, a domain that was taken out of use waits.
+		// In memory: on disk each restart of a shard has all its users hashed again, and a removed
+		// domain waits for these seconds of work.
 		withTokens(s)
 		s.fake.ask, s.level = faulty.ask, slog.LevelError+1
 		s.inject, s.quickRestarts = faulty.inject, true
@@ -188,7 +188,7 @@ func TestReloadWhileStopping(t *testing.T) {
 // TestStopWithRemoved: what a reload removed, and what it replaced, ends with the broker, also
 // while it is busy.
 func TestStopWithRemoved(t *testing.T) {
-	held, second := newBarrier(), &fakeBackend{} // the gate stays shut
+	held, second := newBarrier(), &fakeBackend{} // never opened
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = held.ask
 		s.more = map[string]*fakeBackend{"second": second}
@@ -200,7 +200,7 @@ func TestStopWithRemoved(t *testing.T) {
 		c.Domains[0].Backends = []config.BackendRef{c.Backends[0].BackendRef}
 	})
 	answeredWithin(t, 8*time.Second, "Stop", r.stop)
-	if a := <-answer; a.Verdict != cannot {
+	if a := <-answer; a.Verdict != unavailable {
 		t.Errorf("answered %v (%v)", a.Verdict, a.Source)
 	}
 }

@@ -90,7 +90,7 @@ func TestReloadRemovesDomain(t *testing.T) {
 	}
 }
 
-// TestReloadInvalid: what cannot be had leaves everything as it was.
+// TestReloadInvalid: a configuration that cannot be put in force changes nothing.
 func TestReloadInvalid(t *testing.T) {
 	second := &fakeBackend{}
 	r := newRig(t, func(s *setup) { s.more = map[string]*fakeBackend{"second": second} })
@@ -119,7 +119,7 @@ func TestReloadInvalid(t *testing.T) {
 			}
 		}
 		if name == "seed" {
-			eventually(t, "the end of the backend that nobody has", second.closed.Load)
+			eventually(t, "the end of the unused backend", second.closed.Load)
 		}
 		eventually(t, "the actors as before", func() bool { return slices.Equal(r.actors(), tree) })
 		r.want(r.ask(at("other.example", "joe", "good")), deny, auth.SourceUnknownDomain)
@@ -168,7 +168,7 @@ func TestReloadListeners(t *testing.T) {
 		t.Error("the removed listener still listens")
 	}
 	down := question{op: "auth", user: "down", domain: "dom.example", secret: "good"}.frame("ejabberd")
-	roundTripText(t, old, down, cannotFrame)                    // as it began
+	roundTripText(t, old, down, unavailableFrame)                    // as it began
 	roundTripText(t, r.dial(staying), down, "\x00\x02\x00\x00") // with the new parameters
 	third := r.dial(staying)
 	if _, err := io.WriteString(third, joe); err != nil {

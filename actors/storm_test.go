@@ -66,8 +66,8 @@ func onDisk(s *setup, in store.Store) {
 	s.cfg.Domains[0].Cache.Storage = config.StorageDisk
 }
 
-// TestStorm: in a storm of panics every request has one answer, in order, which is the right
-// one or none.
+// TestStorm: in a storm of panics every request has one answer, in order: the right one or a
+// temporary failure.
 func TestStorm(t *testing.T) {
 	// Each restart of a shard costs a hash for each of its users, hence less of it on disk.
 	for storage, requests := range map[config.Storage]int{config.StorageMemory: 20000, config.StorageDisk: 4000} {
@@ -148,7 +148,7 @@ func (r *rig) askInBursts(address string, random *rand.Rand, n int) (known int64
 		}
 		known += int64(right)
 		if right < len(burst) {
-			// Who is told "cannot tell" comes back later.
+			// A client retries later what was a temporary failure.
 			for !r.recovered() {
 				runtime.Gosched()
 			}
@@ -164,7 +164,7 @@ func (r *rig) askInBursts(address string, random *rand.Rand, n int) (known int64
 }
 
 // exchangeBurst asks some questions at once and returns how many had the right answer; the
-// others had none.
+// others were temporary failures.
 func exchangeBurst(t testing.TB, c io.Writer, in io.Reader, burst []question) (right int, err error) {
 	frames, _ := script("ejabberd", burst)
 	if _, err := io.WriteString(c, frames); err != nil {
@@ -177,14 +177,14 @@ func exchangeBurst(t testing.TB, c io.Writer, in io.Reader, burst []question) (r
 		}
 		if string(got) == q.reply("ejabberd") {
 			right++
-		} else if string(got) != cannotFrame {
+		} else if string(got) != unavailableFrame {
 			t.Errorf("answer to %+v: %x", q, got)
 		}
 	}
 	return right, nil
 }
 
-// anyQuestion returns a question whose right answer never changes.
+// anyQuestion returns a question with a right answer that never changes.
 func anyQuestion(random *rand.Rand, tokens []string) question {
 	i := random.IntN(len(tokens))
 	q := question{op: "auth", user: fmt.Sprint("user", i), domain: "dom.example", verdict: auth.Allow}
