@@ -12,7 +12,7 @@ import (
 	"postern/internal/config"
 )
 
-// scriptedBackend is a backend whose answers the test changes.
+// scriptedBackend is a backend with answers that the test changes.
 type scriptedBackend struct {
 	password atomic.Pointer[string]
 	class    atomic.Int64 // not 0: every answer
@@ -61,9 +61,9 @@ type timedRequest struct {
 
 const (
 	allow, deny, unavailable = auth.Allow, auth.Deny, auth.Unavailable
-	fromBackend, hot    = auth.SourceBackend, auth.SourceHot
-	before, grace       = auth.SourceRefusedBefore, auth.SourceGrace
-	minute, hour        = time.Minute, time.Hour
+	fromBackend, hot         = auth.SourceBackend, auth.SourceHot
+	before, grace            = auth.SourceRefusedBefore, auth.SourceGrace
+	minute, hour             = time.Minute, time.Hour
 )
 
 func isUser(user string) auth.Request {

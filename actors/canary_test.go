@@ -23,7 +23,7 @@ import (
 // canary is a password that must appear nowhere but at the backend.
 const canary = "cAnArY-password-nobody-may-read"
 
-// canaryRig is a rig whose log shows everything, and the secrets to look for in it.
+// canaryRig is a rig with everything in its log, and the secrets to look for in it.
 type canaryRig struct {
 	*rig
 	secrets []string

@@ -22,8 +22,8 @@ type faults struct {
 	held map[string]*hold
 }
 
-// matches reports whether an actor's name contains a text, whose last letter $ stands for the
-// end of the name.
+// matches reports whether an actor's name contains a text. A $ at the end of the text
+// stands for the end of the name.
 func matches(name, text string) bool { return strings.Contains(name+"$", text) }
 
 // arm plans panics at messages of a kind, of the actors with matching names.

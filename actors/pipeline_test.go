@@ -8,8 +8,8 @@ import (
 // lineProtocols are those that carry many requests on one connection.
 var lineProtocols = []string{"generic", "ejabberd", "tcp_table", "socketmap"}
 
-// TestPipelining sends 100 requests of every kind in one write, some of whose answers become
-// ready later than those behind them. A pipeline of 1 or 2 runs out of credits all the time.
+// TestPipelining sends 100 requests of every kind in one write. Some answers become ready later than
+// those behind them. A pipeline of 1 or 2 runs out of credits all the time.
 func TestPipelining(t *testing.T) {
 	for _, protocol := range lineProtocols {
 		for _, via := range transports {

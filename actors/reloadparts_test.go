@@ -168,7 +168,7 @@ func TestReloadListeners(t *testing.T) {
 		t.Error("the removed listener still listens")
 	}
 	down := question{op: "auth", user: "down", domain: "dom.example", secret: "good"}.frame("ejabberd")
-	roundTripText(t, old, down, unavailableFrame)                    // as it began
+	roundTripText(t, old, down, unavailableFrame)               // as it began
 	roundTripText(t, r.dial(staying), down, "\x00\x02\x00\x00") // with the new parameters
 	third := r.dial(staying)
 	if _, err := io.WriteString(third, joe); err != nil {

@@ -11,7 +11,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// secretOf is what tells refused secrets apart: a part of the keyed MAC of user and secret.
+// secretOf identifies a refused secret: it is a part of the keyed MAC of user and secret.
 func secretOf(k cache.Key) uint64 { return binary.LittleEndian.Uint64(k[:]) }
 
 // addressParts is into how many parts the addresses are divided, each with a lock of its own.
