@@ -3,6 +3,7 @@ package actors
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"sync"
@@ -95,7 +96,7 @@ func oneShots(b *testing.B, address string) {
 				b.Error(err)
 				return
 			}
-			_, err = c.Write(saslauthdLogin("joe", "good"))
+			_, err = io.WriteString(c, fields("joe", "good", "smtp", "dom.example"))
 			if n, readErr := c.Read(answer); err != nil || readErr != nil || string(answer[2:4]) != "OK" {
 				b.Errorf("answered %q: %v, %v", answer[:n], err, readErr)
 			}

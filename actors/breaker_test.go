@@ -13,10 +13,10 @@ import (
 	"postern/internal/config"
 )
 
-// TestBreaker: a backend that is down is left alone, which costs nobody his grace, until a
-// probe finds it well again.
+// TestBreaker: a backend that is down is not asked until a probe finds that it works, and users get
+// grace meanwhile.
 func TestBreaker(t *testing.T) {
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := newRig(t, func(s *setup) {
 		g.use(s)
 		s.cfg.Backends[0].BreakerFailures, s.cfg.Backends[0].BreakerCooldown = 3, 100*time.Millisecond
@@ -25,14 +25,14 @@ func TestBreaker(t *testing.T) {
 	r.clock.advance(2 * hour)
 	g.always(backend.Outage)
 	for range 3 {
-		r.want(r.auth("ann", "good"), cannot, fromBackend)
+		r.want(r.auth("ann", "good"), unavailable, fromBackend)
 	}
 	eventually(t, "an open breaker", func() bool { return strings.Contains(r.log.String(), "open=true") })
 	asked := r.fake.asked.Load()
 	g.works()
 	begun := time.Now()
 	r.want(r.auth("joe", "good"), allow, grace)
-	r.want(r.auth("ann", "good"), cannot, fromBackend)
+	r.want(r.auth("ann", "good"), unavailable, fromBackend)
 	// Within the pause, which jitter may shorten by a quarter; a slow machine may miss it.
 	if n := r.fake.asked.Load() - asked; n > 0 && time.Since(begun) < 50*time.Millisecond {
 		t.Errorf("the backend was asked %d times with the breaker open", n)
@@ -42,9 +42,9 @@ func TestBreaker(t *testing.T) {
 	r.want(r.auth("eve", "good"), allow, fromBackend)
 }
 
-// TestBreakerForgivesOurselves: that our own processors were too busy to check a password, or
-// that a backend does not have an operation, is no outage of it.
-func TestBreakerForgivesOurselves(t *testing.T) {
+// TestBreakerIgnoresOwnFaults: an operation that a backend does not have is no outage of it,
+// nor are our own processors if they are too busy to check a password.
+func TestBreakerIgnoresOwnFaults(t *testing.T) {
 	for name, answer := range map[string]backend.Result{
 		"unsupported": {Class: backend.Unsupported}, "busy processors": {Class: backend.Outage, Err: passhash.ErrBusy},
 	} {
@@ -64,9 +64,9 @@ func TestBreakerForgivesOurselves(t *testing.T) {
 	}
 }
 
-// TestBreakerOfTheNext: a backend that hangs takes all the time of its users; the next one of their
-// domain is not blamed for that, and serves another domain.
-func TestBreakerOfTheNext(t *testing.T) {
+// TestBreakerOfNextBackend: behind a backend that hangs no time is left for the next one of the
+// domain. That does not open the next one's breaker, and it serves another domain.
+func TestBreakerOfNextBackend(t *testing.T) {
 	second := &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
 		if err := ctx.Err(); err != nil {
 			return backend.Result{Class: backend.Outage, Err: err}
@@ -85,15 +85,15 @@ func TestBreakerOfTheNext(t *testing.T) {
 		s.cfg.Domains = append(s.cfg.Domains, other)
 	})
 	for i := range 3 {
-		if p := r.Ask(context.Background(), login(fmt.Sprint("user", i), "good"), 200*time.Millisecond); p.Answer.Verdict != cannot {
+		if p := r.Ask(context.Background(), login(fmt.Sprint("user", i), "good"), 200*time.Millisecond); p.Answer.Verdict != unavailable {
 			t.Errorf("behind a backend that hangs the answer is %v (%v)", p.Answer.Verdict, p.Answer.Source)
 		}
 	}
-	r.calm()
+	r.quiesce()
 	q := login("joe", "good")
 	q.Domain = "other.example"
 	r.want(r.ask(q), allow, fromBackend)
 	if n := second.asked.Load(); n != 1 {
-		t.Errorf("the second backend was asked %d times, in time only once", n)
+		t.Errorf("the second backend was asked %d times, want once", n)
 	}
 }

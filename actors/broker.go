@@ -164,7 +164,7 @@ type Probe struct {
 	Steps  []call.TraceStep
 }
 
-// probe is the asker of a call without a connection.
+// probe waits for the answer of a call without a connection.
 type probe struct{ done chan struct{} }
 
 // Answered implements call.Asker.
@@ -211,7 +211,7 @@ func (b *Broker) Tree() []string {
 	return slices.Concat(lines, b.table.Describe(), b.env.System.Tree())
 }
 
-// sweepEvery is how exactly deadlines are kept.
+// sweepEvery is the pause between sweeps: an answer may miss its deadline by so much.
 const sweepEvery = 20 * time.Millisecond
 
 // pruneEvery is how often what has expired is removed from disk and memory.
@@ -255,7 +255,7 @@ func (s *sweeper) run(b *Broker) {
 		}
 		if now.Sub(pruned) > pruneEvery && s.pruning.CompareAndSwap(false, true) {
 			pruned = now
-			b.table.Go(func() { // a slow disk must not delay those who are late
+			b.table.Go(func() { // a slow disk must not delay the sweep
 				defer s.pruning.Store(false)
 				b.tokens.Prune()
 				b.shards.Prune()

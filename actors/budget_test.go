@@ -13,8 +13,8 @@ import (
 	"postern/internal/config"
 )
 
-// telling is a backend that tells how it treats our address.
-type telling struct {
+// throttleReporter is a backend that says how it throttles our address.
+type throttleReporter struct {
 	*fakeBackend
 	state atomic.Pointer[backend.ThrottleState]
 	asked atomic.Int64
@@ -22,7 +22,7 @@ type telling struct {
 	hold  atomic.Pointer[chan struct{}] // each answer waits for it
 }
 
-func (b *telling) Throttle(context.Context) (backend.ThrottleState, error) {
+func (b *throttleReporter) Throttle(context.Context) (backend.ThrottleState, error) {
 	b.asked.Add(1)
 	defer b.ended.Add(1)
 	state := *b.state.Load()
@@ -32,31 +32,31 @@ func (b *telling) Throttle(context.Context) (backend.ThrottleState, error) {
 	return state, nil
 }
 
-func (b *telling) say(s backend.ThrottleState) { b.state.Store(&s) }
+func (b *throttleReporter) say(s backend.ThrottleState) { b.state.Store(&s) }
 
-// thrifty gives a rig's backend a budget of three refusals in half an hour.
-func thrifty(s *setup) {
+// withBudget gives a rig's backend a budget of three refusals in half an hour.
+func withBudget(s *setup) {
 	s.cfg.Backends[0].RefusalBudget, s.cfg.Backends[0].RefusalWindow = 3, 30*time.Minute
 	s.cfg.Backends[0].MaxDelay = 1600 * time.Millisecond
 }
 
-// TestBudget: when the backend has refused as much as it bears, only what the cache knows is
-// put to it, and nobody is told "no" for that.
+// TestBudget: when the budget of refusals is used up, only passwords that the cache knows are put to
+// the backend. Others are a temporary failure, not a no.
 func TestBudget(t *testing.T) {
 	disk := openStore(t)
-	g := newRegime("good")
-	start := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s); thrifty(s) }) }
+	g := newScriptedBackend("good")
+	start := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s); withBudget(s) }) }
 	r := start()
 	r.asks(1, login("joe", "good"), allow, fromBackend)
-	for i := range 5 { // that somebody is not there is no wrong password
+	for i := range 5 { // a user that does not exist is no wrong password
 		r.asks(1, isUser(fmt.Sprint("nobody", i)), deny, fromBackend)
 	}
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}
-	r.asks(0, login("jane", "good"), cannot, byBudget)
+	r.asks(0, login("jane", "good"), unavailable, byBudget)
 	r.asks(0, login("joe", "good"), allow, hot)
-	r.asks(0, login("joe", "bad"), cannot, byBudget)
+	r.asks(0, login("joe", "bad"), unavailable, byBudget)
 	r.asks(1, isUser("jane"), allow, fromBackend)
 	r.clock.advance(time.Minute)
 	r.asks(0, login("user0", "bad"), deny, before)
@@ -69,9 +69,9 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d are counted", n)
 	}
 	if n := strings.Count(r.log.String(), "refused as many passwords"); n != 1 {
-		t.Errorf("it is said %d times", n)
+		t.Errorf("it is logged %d times", n)
 	}
-	// An owner whom only the disk knows, and whose login is to be verified again.
+	// After a restart only the disk knows joe, and the login is to be verified again.
 	r.hashed("joe", 1)
 	r.stop()
 	r = start()
@@ -79,21 +79,21 @@ func TestBudget(t *testing.T) {
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "worse"), deny, fromBackend)
 	}
-	r.asks(0, login("joe", "other"), cannot, byBudget)
+	r.asks(0, login("joe", "other"), unavailable, byBudget)
 	r.asks(1, login("joe", "good"), allow, fromBackend)
-	// A changed password is refused even so, and half an hour later all is well.
+	// A changed password has to wait, too, until the half hour is over.
 	g.change("new")
 	r.clock.advance(10 * minute)
-	r.asks(0, login("joe", "new"), cannot, byBudget)
+	r.asks(0, login("joe", "new"), unavailable, byBudget)
 	r.clock.advance(20 * minute)
 	r.asks(1, login("joe", "new"), allow, fromBackend)
 	if !strings.Contains(r.log.String(), "any password again") {
-		t.Error("the end of it is not said")
+		t.Error("its end is not logged")
 	}
 }
 
-// TestBudgetChain: a backend that is not asked is no "no" of the chain, and one behind it may
-// still say yes.
+// TestBudgetChain: a backend that is not asked counts as unavailable, not as a refusal, and the next
+// one may accept.
 func TestBudgetChain(t *testing.T) {
 	second := &fakeBackend{ask: func(_ context.Context, q backend.Query) backend.Result {
 		if q.User == "local" {
@@ -102,7 +102,7 @@ func TestBudgetChain(t *testing.T) {
 		return goodPassword(q)
 	}}
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		ref := config.BackendRef{Kind: "json", Name: "second"}
 		b := s.cfg.Backends[0]
 		b.BackendRef, b.RefusalBudget = ref, 0
@@ -114,16 +114,16 @@ func TestBudgetChain(t *testing.T) {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}
 	r.asks(0, login("local", "own"), allow, fromBackend)
-	r.asks(0, login("jane", "bad"), cannot, byBudget)
+	r.asks(0, login("jane", "bad"), unavailable, byBudget)
 }
 
 // TestBudgetParallel: as many unknown passwords are at the backend as it may refuse; the others
-// wait for their turn, and the known do not.
+// wait for their turn; known passwords do not.
 func TestBudgetParallel(t *testing.T) {
 	gate := make(chan struct{})
 	var at, most atomic.Int64
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
 			if q.User != "joe" {
 				if n := at.Add(1); n > most.Load() {
@@ -152,75 +152,75 @@ func TestBudgetParallel(t *testing.T) {
 	}
 }
 
-// TestBudgetLook: the backend's word on how it treats us decides: exempt, untroubled, or so slow
-// that it is better left alone.
-func TestBudgetLook(t *testing.T) {
-	b := &telling{}
+// TestBudgetProbe: what the backend says of our address decides: it is exempt, or has no refusals
+// against it, or is slowed down so much that the breaker opens.
+func TestBudgetProbe(t *testing.T) {
+	b := &throttleReporter{}
 	b.say(backend.ThrottleState{Delay: 200 * time.Millisecond, ExemptKnown: true})
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		s.wrap = func(f *fakeBackend) backend.Backend { b.fakeBackend = f; return b }
 	})
-	looks := func(n int64) {
+	probes := func(n int64) {
 		t.Helper()
-		eventually(t, "a look", func() bool { return b.asked.Load() >= n })
-		eventually(t, "its end", func() bool { r.calm(); return b.ended.Load() == b.asked.Load() })
+		eventually(t, "a probe", func() bool { return b.asked.Load() >= n })
+		eventually(t, "its end", func() bool { r.quiesce(); return b.ended.Load() == b.asked.Load() })
 		if got := b.asked.Load(); got != n {
 			t.Errorf("the backend was asked about itself %d times, want %d", got, n)
 		}
-		r.calm()
+		r.quiesce()
 	}
 	bad := func(i int) auth.Request { return login(fmt.Sprint("user", i), "bad") }
 	for i := range 3 {
 		r.asks(1, bad(i), deny, fromBackend)
 	}
-	looks(1) // at the start
-	r.asks(0, bad(3), cannot, byBudget)
+	probes(1) // at the start
+	r.asks(0, bad(3), unavailable, byBudget)
 	r.clock.advance(30 * time.Second)
-	r.asks(0, bad(3), cannot, byBudget)
-	looks(2) // after refusals
+	r.asks(0, bad(3), unavailable, byBudget)
+	probes(2) // after refusals
 	b.say(backend.ThrottleState{ExemptKnown: true})
 	for range 9 { // nothing new: only once in a while
 		r.clock.advance(30 * time.Second)
-		r.asks(0, bad(3), cannot, byBudget)
+		r.asks(0, bad(3), unavailable, byBudget)
 	}
 	r.clock.advance(30 * time.Second)
-	r.asks(0, bad(3), cannot, byBudget)
-	looks(3) // and it has counted nothing
+	r.asks(0, bad(3), unavailable, byBudget)
+	probes(3) // and it has counted nothing
 	r.asks(1, bad(3), deny, fromBackend)
 	b.say(backend.ThrottleState{Exempt: true, ExemptKnown: true})
 	r.clock.advance(5 * minute)
 	r.asks(1, bad(4), deny, fromBackend)
-	looks(4)
+	probes(4)
 	for i := range 10 {
 		r.asks(1, bad(10+i), deny, fromBackend)
 	}
 	b.say(backend.ThrottleState{Delay: 3200 * time.Millisecond, ExemptKnown: true})
 	r.clock.advance(5 * minute)
 	r.asks(1, bad(20), deny, fromBackend)
-	looks(5)
-	r.asks(0, login("jane", "good"), cannot, byBudget)
+	probes(5)
+	r.asks(0, login("jane", "good"), unavailable, byBudget)
 	if !strings.Contains(r.log.String(), "breaker changed") {
 		t.Error("the breaker is closed")
 	}
 }
 
-// TestLateLook: that the backend has counted nothing is old news when it has refused something
-// since.
-func TestLateLook(t *testing.T) {
-	b, hold := &telling{}, make(chan struct{})
+// TestLateProbe: an answer that the backend has counted no refusal does not count if there was one
+// since the probe began.
+func TestLateProbe(t *testing.T) {
+	b, hold := &throttleReporter{}, make(chan struct{})
 	b.say(backend.ThrottleState{ExemptKnown: true})
 	b.hold.Store(&hold)
 	r := newRig(t, func(s *setup) {
-		thrifty(s)
+		withBudget(s)
 		s.wrap = func(f *fakeBackend) backend.Backend { b.fakeBackend = f; return b }
 	})
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}
-	eventually(t, "a look", func() bool { return b.asked.Load() == 1 })
+	eventually(t, "a probe", func() bool { return b.asked.Load() == 1 })
 	close(hold)
 	eventually(t, "its end", func() bool { return b.ended.Load() == 1 })
-	r.calm()
-	r.asks(0, login("jane", "good"), cannot, byBudget)
+	r.quiesce()
+	r.asks(0, login("jane", "good"), unavailable, byBudget)
 }

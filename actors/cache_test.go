@@ -12,23 +12,23 @@ import (
 	"postern/internal/config"
 )
 
-// regime is a backend whose answers the test changes.
-type regime struct {
+// scriptedBackend is a backend with answers that the test changes.
+type scriptedBackend struct {
 	password atomic.Pointer[string]
 	class    atomic.Int64 // not 0: every answer
 }
 
-func newRegime(password string) *regime {
-	g := new(regime)
+func newScriptedBackend(password string) *scriptedBackend {
+	g := new(scriptedBackend)
 	g.password.Store(&password)
 	return g
 }
 
-func (g *regime) change(password string) { g.password.Store(&password) }
-func (g *regime) always(c backend.Class) { g.class.Store(int64(c) + 1) }
-func (g *regime) works()                 { g.class.Store(0) }
-func (g *regime) use(s *setup)           { s.fake.ask = g.ask }
-func (g *regime) rig(t *testing.T, s config.Storage) *rig {
+func (g *scriptedBackend) change(password string) { g.password.Store(&password) }
+func (g *scriptedBackend) always(c backend.Class) { g.class.Store(int64(c) + 1) }
+func (g *scriptedBackend) works()                 { g.class.Store(0) }
+func (g *scriptedBackend) use(s *setup)           { s.fake.ask = g.ask }
+func (g *scriptedBackend) rig(t *testing.T, s config.Storage) *rig {
 	t.Helper()
 	disk := openStore(t)
 	return newRig(t, func(u *setup) {
@@ -38,9 +38,9 @@ func (g *regime) rig(t *testing.T, s config.Storage) *rig {
 	})
 }
 
-func (g *regime) ask(_ context.Context, q backend.Query) backend.Result {
+func (g *scriptedBackend) ask(_ context.Context, q backend.Query) backend.Result {
 	if c := g.class.Load(); c != 0 {
-		return backend.Result{Class: backend.Class(c - 1), Err: fmt.Errorf("told to be %v", backend.Class(c-1))}
+		return backend.Result{Class: backend.Class(c - 1), Err: fmt.Errorf("always %v", backend.Class(c-1))}
 	}
 	if q.Op == auth.OpAuth && q.Secret.Reveal() == *g.password.Load() {
 		q.Secret = auth.NewSecret("good")
@@ -50,8 +50,8 @@ func (g *regime) ask(_ context.Context, q backend.Query) backend.Result {
 	return goodPassword(q)
 }
 
-// chapter is one request and its answer, some time after the one before.
-type chapter struct {
+// timedRequest is one request and its answer, some time after the one before.
+type timedRequest struct {
 	after   time.Duration
 	outage  bool
 	req     auth.Request
@@ -60,21 +60,21 @@ type chapter struct {
 }
 
 const (
-	allow, deny, cannot = auth.Allow, auth.Deny, auth.Unavailable
-	fromBackend, hot    = auth.SourceBackend, auth.SourceHot
-	before, grace       = auth.SourceRefusedBefore, auth.SourceGrace
-	minute, hour        = time.Minute, time.Hour
+	allow, deny, unavailable = auth.Allow, auth.Deny, auth.Unavailable
+	fromBackend, hot         = auth.SourceBackend, auth.SourceHot
+	before, grace            = auth.SourceRefusedBefore, auth.SourceGrace
+	minute, hour             = time.Minute, time.Hour
 )
 
 func isUser(user string) auth.Request {
 	return auth.Request{Op: auth.OpIsUser, User: user, Domain: "dom.example"}
 }
 
-// TestLifetimes tells the story of some users, for each storage.
+// TestLifetimes runs sequences of requests with each storage.
 func TestLifetimes(t *testing.T) {
 	good, bad := login("joe", "good"), login("joe", "bad")
-	remembering := map[string][]chapter{
-		"a second login asks nobody, until it was not used for an hour": {
+	remembering := map[string][]timedRequest{
+		"a second login asks no backend, until it was not used for an hour": {
 			{0, false, good, allow, fromBackend}, {0, false, good, allow, hot}, {50 * minute, false, good, allow, hot},
 			{50 * minute, false, good, allow, hot}, {hour, false, good, allow, fromBackend}},
 		"a login that is used all day is verified once a day": {
@@ -84,40 +84,40 @@ func TestLifetimes(t *testing.T) {
 			{0, false, bad, deny, fromBackend}, {0, false, bad, deny, before}, {4 * minute, false, bad, deny, before},
 			{minute, false, bad, deny, fromBackend}, {0, false, good, allow, fromBackend}, {0, false, bad, deny, before}},
 		"grace lasts a week, and is for right passwords only": {
-			{0, false, good, allow, fromBackend}, {2 * hour, true, good, allow, grace}, {0, true, bad, cannot, fromBackend},
-			{165 * hour, true, good, allow, grace}, {hour, true, good, cannot, fromBackend}, {0, false, good, allow, fromBackend}},
-		"nobody gets in by grace who was refused": {
-			{0, false, bad, deny, fromBackend}, {hour, true, bad, cannot, fromBackend}},
+			{0, false, good, allow, fromBackend}, {2 * hour, true, good, allow, grace}, {0, true, bad, unavailable, fromBackend},
+			{165 * hour, true, good, allow, grace}, {hour, true, good, unavailable, fromBackend}, {0, false, good, allow, fromBackend}},
+		"a refused password gets no grace": {
+			{0, false, bad, deny, fromBackend}, {hour, true, bad, unavailable, fromBackend}},
 		"a user is there for an hour, and in grace": {
 			{0, false, isUser("joe"), allow, fromBackend}, {59 * minute, false, isUser("joe"), allow, hot},
 			{minute, false, isUser("joe"), allow, fromBackend}, {2 * hour, true, isUser("joe"), allow, grace},
-			{166 * hour, true, isUser("joe"), cannot, fromBackend}},
+			{166 * hour, true, isUser("joe"), unavailable, fromBackend}},
 		"a user is absent for a minute, and an outage never says no": {
 			{0, false, isUser("nobody"), deny, fromBackend}, {50 * time.Second, false, isUser("nobody"), deny, hot},
-			{10 * time.Second, false, isUser("nobody"), deny, fromBackend}, {hour, true, isUser("nobody"), cannot, fromBackend}},
+			{10 * time.Second, false, isUser("nobody"), deny, fromBackend}, {hour, true, isUser("nobody"), unavailable, fromBackend}},
 		"a login shows that the user is there": {
 			{0, false, good, allow, fromBackend}, {0, false, isUser("joe"), allow, hot}},
 	}
-	forgetting := map[string][]chapter{
+	forgetting := map[string][]timedRequest{
 		"every login asks": {
-			{0, false, good, allow, fromBackend}, {0, false, good, allow, fromBackend}, {0, true, good, cannot, fromBackend},
+			{0, false, good, allow, fromBackend}, {0, false, good, allow, fromBackend}, {0, true, good, unavailable, fromBackend},
 			{0, false, bad, deny, fromBackend}, {0, false, bad, deny, fromBackend}},
 		"every isuser asks": {
 			{0, false, isUser("joe"), allow, fromBackend}, {0, false, isUser("joe"), allow, fromBackend},
-			{0, true, isUser("joe"), cannot, fromBackend}},
+			{0, true, isUser("joe"), unavailable, fromBackend}},
 	}
-	for storage, stories := range map[config.Storage]map[string][]chapter{
+	for storage, stories := range map[config.Storage]map[string][]timedRequest{
 		config.StorageMemory: remembering, config.StorageDisk: remembering, config.StorageNone: forgetting,
 	} {
 		for name, story := range stories {
-			t.Run(fmt.Sprint(storage, "/", name), func(t *testing.T) { newRegime("good").tell(t, storage, story) })
+			t.Run(fmt.Sprint(storage, "/", name), func(t *testing.T) { newScriptedBackend("good").play(t, storage, story) })
 		}
 	}
 }
 
-// tell lets a story happen and checks each answer, and that the backend was asked exactly
+// play makes the requests of a story and checks each answer, and that the backend was asked exactly
 // where the source says so.
-func (g *regime) tell(t *testing.T, storage config.Storage, story []chapter) {
+func (g *scriptedBackend) play(t *testing.T, storage config.Storage, story []timedRequest) {
 	t.Helper()
 	r := g.rig(t, storage)
 	for i, c := range story {
@@ -129,21 +129,21 @@ func (g *regime) tell(t *testing.T, storage config.Storage, story []chapter) {
 		asked := r.fake.asked.Load()
 		a := r.ask(c.req)
 		if a.Verdict != c.verdict || a.Source != c.source {
-			t.Fatalf("chapter %d: answered %v (%v), want %v (%v)", i, a.Verdict, a.Source, c.verdict, c.source)
+			t.Fatalf("request %d: answered %v (%v), want %v (%v)", i, a.Verdict, a.Source, c.verdict, c.source)
 		}
 		asked = r.fake.asked.Load() - asked
-		if told := c.source == fromBackend || c.source == grace; (asked == 1) != told || asked > 1 {
-			t.Errorf("chapter %d: the backend was asked %d times", i, asked)
+		if want := c.source == fromBackend || c.source == grace; (asked == 1) != want || asked > 1 {
+			t.Errorf("request %d: the backend was asked %d times", i, asked)
 		}
 	}
 }
 
-// TestChangedPassword: once the new password has been seen, the old one is asked about, and
-// refused, though its hour is not over.
+// TestChangedPassword: once the new password has been seen, the old one is asked about
+// and refused, although its hour is not over.
 func TestChangedPassword(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			g := newRegime("old")
+			g := newScriptedBackend("old")
 			r := g.rig(t, storage)
 			r.want(r.auth("joe", "old"), allow, fromBackend)
 			r.want(r.auth("joe", "old"), allow, hot)
@@ -154,7 +154,7 @@ func TestChangedPassword(t *testing.T) {
 			r.want(r.auth("joe", "new"), allow, hot)
 			g.always(backend.Outage)
 			r.clock.advance(2 * hour)
-			r.want(r.auth("joe", "old"), cannot, fromBackend)
+			r.want(r.auth("joe", "old"), unavailable, fromBackend)
 			r.want(r.auth("joe", "new"), allow, grace)
 		})
 	}
@@ -177,7 +177,7 @@ func TestClassesAndGrace(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.class.String(), func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageMemory)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.clock.advance(2 * hour)
@@ -191,12 +191,12 @@ func TestClassesAndGrace(t *testing.T) {
 	}
 }
 
-// TestUnsure: where nobody may look users up, those who logged in within the outage lifetime
-// are there, and nobody is said to be absent.
+// TestUnsure: where no backend can look users up, a user that logged in within the outage lifetime
+// exists, and no user is said to be absent.
 func TestUnsure(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, storage)
 			ask := func(verdict auth.Verdict, source auth.Source) {
 				t.Helper()
@@ -204,9 +204,9 @@ func TestUnsure(t *testing.T) {
 				r.want(r.ask(isUser("joe")), verdict, source)
 				g.works()
 			}
-			ask(cannot, fromBackend)
+			ask(unavailable, fromBackend)
 			r.want(r.auth("joe", "bad"), deny, fromBackend)
-			ask(cannot, fromBackend)
+			ask(unavailable, fromBackend)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			ask(allow, hot)
 			r.clock.advance(2 * hour)
@@ -214,7 +214,7 @@ func TestUnsure(t *testing.T) {
 			r.clock.advance(165 * hour)
 			ask(allow, auth.SourceCache)
 			r.clock.advance(hour)
-			ask(cannot, fromBackend)
+			ask(unavailable, fromBackend)
 		})
 	}
 }

@@ -67,18 +67,20 @@ func recordOf(t *testing.T, s store.Store, id auth.Identity) *cache.User {
 	return u
 }
 
-// lineage starts brokers one after another on one store and one clock.
-type lineage struct {
+// restarter starts brokers one after another on one store and one clock.
+type restarter struct {
 	t     *testing.T
 	disk  store.Store
 	clock *clock
 	last  *rig
 }
 
-func newLineage(t *testing.T) *lineage { return &lineage{t: t, disk: openStore(t), clock: &clock{}} }
+func newRestarter(t *testing.T) *restarter {
+	return &restarter{t: t, disk: openStore(t), clock: &clock{}}
+}
 
 // next stops the last broker and starts another.
-func (l *lineage) next(ask func(context.Context, backend.Query) backend.Result) *rig {
+func (l *restarter) next(ask func(context.Context, backend.Query) backend.Result) *rig {
 	l.t.Helper()
 	if l.last != nil {
 		l.last.stop()
@@ -98,7 +100,7 @@ func TestRestart(t *testing.T) {
 		"short": "good", "long": strings.Repeat("long ", 20) + "good", // bcrypt reads 72 bytes
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, l := newRegime(password), newLineage(t)
+			g, l := newScriptedBackend(password), newRestarter(t)
 			r := l.next(g.ask)
 			r.want(r.auth("joe", password), allow, fromBackend)
 			r.want(r.ask(isUser("ann")), allow, fromBackend)
@@ -116,14 +118,14 @@ func TestRestart(t *testing.T) {
 			r = l.next(outage)
 			l.clock.advance(2 * hour)
 			r.want(r.auth("joe", password), allow, grace)
-			r.want(r.auth("joe", password+"x"), cannot, fromBackend)
+			r.want(r.auth("joe", password+"x"), unavailable, fromBackend)
 		})
 	}
 }
 
 // TestLastUsedIsKept: what is written lazily is written at the latest when the broker stops.
 func TestLastUsedIsKept(t *testing.T) {
-	l := newLineage(t)
+	l := newRestarter(t)
 	r := l.next(nil)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	r.hashed("joe", 1)
@@ -139,7 +141,7 @@ func TestLastUsedIsKept(t *testing.T) {
 func TestRefusalReachesTheDisk(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprintf("known %t", known), func(t *testing.T) {
-			g, l := newRegime("good"), newLineage(t)
+			g, l := newScriptedBackend("good"), newRestarter(t)
 			r := l.next(g.ask)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.hashed("joe", 1)
@@ -157,13 +159,13 @@ func TestRefusalReachesTheDisk(t *testing.T) {
 				return u == nil || len(u.Verifiers) == 0
 			})
 			r = l.next(outage)
-			r.want(r.auth("joe", "good"), cannot, fromBackend)
+			r.want(r.auth("joe", "good"), unavailable, fromBackend)
 		})
 	}
 }
 
-// TestEviction: memory is bounded, who is pushed out comes back from disk, and a stream of
-// invented names pushes out nobody.
+// TestEviction: memory is bounded, an evicted user comes back from disk, and a stream of invented
+// names evicts no user.
 func TestEviction(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
@@ -185,8 +187,8 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// TestEvictionKeepsLastUsed: what only memory knows of a user is written before he is pushed
-// out.
+// TestEvictionKeepsLastUsed: what only memory knows of a user is written before it is
+// evicted.
 func TestEvictionKeepsLastUsed(t *testing.T) {
 	disk := openStore(t)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.cfg.Domains[0].Cache.HotEntries = 1 })
@@ -211,41 +213,41 @@ func (r *rig) stats() memory.Stats {
 	return all["dom.example"]
 }
 
-// sick is a store that fails while it is sick.
-type sick struct {
+// failingStore is a store that fails while failing is set.
+type failingStore struct {
 	store.Store
-	ill atomic.Bool
+	failing atomic.Bool
 }
 
-var errSick = errors.New("input/output error")
+var errStore = errors.New("input/output error")
 
-func (s *sick) Get(key []byte) ([]byte, error) {
-	if s.ill.Load() {
-		return nil, errSick
+func (s *failingStore) Get(key []byte) ([]byte, error) {
+	if s.failing.Load() {
+		return nil, errStore
 	}
 	return s.Store.Get(key)
 }
 
-func (s *sick) Apply(ops []store.Op, sync bool) error {
-	if s.ill.Load() {
-		return errSick
+func (s *failingStore) Apply(ops []store.Op, sync bool) error {
+	if s.failing.Load() {
+		return errStore
 	}
 	return s.Store.Apply(ops, sync)
 }
 
-func (s *sick) DeletePrefix(prefix []byte) error {
-	if s.ill.Load() {
-		return errSick
+func (s *failingStore) DeletePrefix(prefix []byte) error {
+	if s.failing.Load() {
+		return errStore
 	}
 	return s.Store.DeletePrefix(prefix)
 }
 
-// TestSickStore: logins go on from memory, the log says so once, and once more when the store
-// is well again.
-func TestSickStore(t *testing.T) {
-	disk := &sick{Store: openStore(t)}
+// TestFailingStore: logins go on from memory, the log says so once, and once more when the store
+// works again.
+func TestFailingStore(t *testing.T) {
+	disk := &failingStore{Store: openStore(t)}
 	r := newRig(t, func(s *setup) { withTokens(s); onDisk(s, disk) })
-	disk.ill.Store(true)
+	disk.failing.Store(true)
 	for range 3 {
 		for _, password := range []string{"good", "bad"} {
 			first := r.auth("joe", password)
@@ -254,22 +256,22 @@ func TestSickStore(t *testing.T) {
 		r.clock.advance(2 * hour)
 	}
 	r.want(r.auth("joe", r.totpToken("joe")), allow, auth.SourceToken)
-	if err := r.ForgetUser(context.Background(), auth.Identity{User: "joe", Domain: "dom.example"}); !errors.Is(err, errSick) {
+	if err := r.ForgetUser(context.Background(), auth.Identity{User: "joe", Domain: "dom.example"}); !errors.Is(err, errStore) {
 		t.Errorf("ForgetUser: %v", err)
 	}
 	log := r.log.String()
 	if n := strings.Count(log, "level=ERROR msg=\"cache cannot be written"); n != 1 {
-		t.Errorf("the log speaks %d times of the cache: %s", n, log)
+		t.Errorf("the log mentions the cache %d times: %s", n, log)
 	}
 	if !strings.Contains(log, "used token could not be stored") {
-		t.Errorf("the log does not speak of the token: %s", log)
+		t.Errorf("the log does not mention the token: %s", log)
 	}
 	if n := r.stats().StoreFailing; n != 1 {
 		t.Errorf("%d shards count as failing", n)
 	}
-	disk.ill.Store(false)
+	disk.failing.Store(false)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
-	eventually(t, "the good news", func() bool { return strings.Contains(r.log.String(), "cache can be written again") })
+	eventually(t, "the end of the failure", func() bool { return strings.Contains(r.log.String(), "cache can be written again") })
 	if n := r.stats().StoreFailing; n != 0 {
 		t.Errorf("%d shards count as failing", n)
 	}

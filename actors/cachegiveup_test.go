@@ -9,8 +9,8 @@ import (
 	"postern/internal/auth"
 )
 
-// TestCacheAdministrationGivesUp: what a shard tells after its administrator has left disturbs
-// nobody. (The race detector watches.)
+// TestCacheAdministrationGivesUp: what a shard answers after the caller has given up does no harm.
+// (The race detector watches.)
 func TestCacheAdministrationGivesUp(t *testing.T) {
 	disk, f := openStore(t), new(faults)
 	r := newRig(t, func(s *setup) { onDisk(s, disk); s.inject = f.inject })
@@ -24,13 +24,13 @@ func TestCacheAdministrationGivesUp(t *testing.T) {
 		"ForgetUser":   func() error { return r.ForgetUser(over, id) },
 		"ForgetDomain": func() error { return r.ForgetDomain(over, id.Domain) },
 	} {
-		for range 10 { // now and then the answer is there when the end is looked at
+		for range 10 { // sometimes the answer is there before the context is looked at
 			release := r.stuck(f, ref.Name())
 			idle := ref.Queued()
 			left := make(chan error, 1)
 			go func() { left <- do() }()
 			eventually(t, "the question", func() bool { return ref.Queued() > idle })
-			release() // while the other leaves, not after it
+			release() // while the caller gives up, not after that
 			if err := <-left; err != nil && !errors.Is(err, supervise.ErrBusy) {
 				t.Errorf("%s: %v", name, err)
 			}

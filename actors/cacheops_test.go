@@ -15,23 +15,23 @@ import (
 	"postern/internal/store"
 )
 
-// TestChangesReachTheCache: what a setpass or its like means for the passwords in memory.
+// TestChangesReachTheCache: what a setpass or removeuser means for the passwords in memory.
 func TestChangesReachTheCache(t *testing.T) {
 	cases := []struct {
 		class backend.Class
 		again auth.Source // of the old password, right after it
 		down  auth.Answer // in an outage
 	}{
-		{backend.Accepted, fromBackend, auth.Answer{Verdict: cannot, Source: fromBackend}},
+		{backend.Accepted, fromBackend, auth.Answer{Verdict: unavailable, Source: fromBackend}},
 		{backend.Refused, hot, auth.Answer{Verdict: allow, Source: hot}},
 		{backend.Unsupported, hot, auth.Answer{Verdict: allow, Source: hot}},
-		{backend.Outage, fromBackend, auth.Answer{Verdict: allow, Source: grace}}, // nobody knows
+		{backend.Outage, fromBackend, auth.Answer{Verdict: allow, Source: grace}}, // it may have been made
 	}
 	for _, op := range []auth.Operation{auth.OpSetPass, auth.OpRemoveUser} {
 		for _, c := range cases {
 			for _, down := range []bool{false, true} {
 				t.Run(fmt.Sprint(op, "/", c.class, "/", down), func(t *testing.T) {
-					g := newRegime("good")
+					g := newScriptedBackend("good")
 					r := g.rig(t, config.StorageDisk)
 					r.want(r.auth("joe", "good"), allow, fromBackend)
 					r.want(r.auth("joe", "bad"), deny, fromBackend)
@@ -150,7 +150,7 @@ func TestCacheAdministrationErrors(t *testing.T) {
 
 // TestCacheStats counts one of each kind of answer.
 func TestCacheStats(t *testing.T) {
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := g.rig(t, config.StorageDisk)
 	r.auth("joe", "good") // asked, hashed
 	r.hashed("joe", 1)

@@ -23,32 +23,32 @@ import (
 // canary is a password that must appear nowhere but at the backend.
 const canary = "cAnArY-password-nobody-may-read"
 
-// aviary is a rig whose log shows everything, and the secrets to look for in it.
-type aviary struct {
+// canaryRig is a rig with everything in its log, and the secrets to look for in it.
+type canaryRig struct {
 	*rig
 	secrets []string
-	seen    strings.Builder // what else somebody may read
+	seen    strings.Builder // other output
 }
 
-func newAviary(t *testing.T, change func(*setup)) *aviary {
-	return &aviary{rig: newRig(t, func(s *setup) {
+func newCanaryRig(t *testing.T, change func(*setup)) *canaryRig {
+	return &canaryRig{rig: newRig(t, func(s *setup) {
 		withTokens(s)
 		s.level = slog.LevelDebug
 		change(s)
 	}), secrets: []string{canary}}
 }
 
-// look shows what may be read of a value, under every verb that prints structs.
-func (a *aviary) look(values ...any) {
+// look prints values for check, under every verb that prints structs.
+func (a *canaryRig) look(values ...any) {
 	for _, v := range values {
 		fmt.Fprintf(&a.seen, "%v %+v %#v %s\n", v, v, v, v)
 		slog.New(slog.NewJSONHandler(&a.seen, nil)).Info("look", "value", v)
 	}
 }
 
-// check looks for the secrets in the log, the tree and whatever was looked at, and that the
-// log speaks of what happened.
-func (a *aviary) check(words ...string) {
+// check looks for the secrets in the log, the tree and what look has printed, and for words in the
+// log that say what happened.
+func (a *canaryRig) check(words ...string) {
 	a.t.Helper()
 	tree := strings.Join(a.Tree(), "\n")
 	a.stop()
@@ -62,14 +62,14 @@ func (a *aviary) check(words ...string) {
 	}
 	for _, word := range words {
 		if !strings.Contains(log, word) {
-			a.t.Errorf("the log does not speak of %q", word)
+			a.t.Errorf("the log does not mention %q", word)
 		}
 	}
 }
 
 // TestCanaryInDialogues sends the password through every protocol, well formed and not.
 func TestCanaryInDialogues(t *testing.T) {
-	a := newAviary(t, func(s *setup) {
+	a := newCanaryRig(t, func(s *setup) {
 		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
 			switch q.User {
 			case "joe":
@@ -117,9 +117,9 @@ func TestCanaryInDialogues(t *testing.T) {
 func TestCanaryInPanics(t *testing.T) {
 	var armed atomic.Bool
 	disk := openStore(t)
-	a := newAviary(t, func(s *setup) {
+	a := newCanaryRig(t, func(s *setup) {
 		onDisk(s, disk)
-		s.hasty = true
+		s.quickRestarts = true
 		s.inject = func(_ string, message any) {
 			if armed.Swap(false) {
 				panic(message)
@@ -158,9 +158,9 @@ func TestCanaryInPanics(t *testing.T) {
 // TestCanaryInTrouble: overload, deadlines, a store that fails, a peer that is gone, and
 // messages for actors that are gone.
 func TestCanaryInTrouble(t *testing.T) {
-	disk := &sick{Store: openStore(t)}
-	g := newGate()
-	a := newAviary(t, func(s *setup) {
+	disk := &failingStore{Store: openStore(t)}
+	g := newBarrier()
+	a := newCanaryRig(t, func(s *setup) {
 		onDisk(s, disk)
 		s.cfg.Backends[0].Slots, s.cfg.Backends[0].Queue, s.cfg.Backends[0].BreakerFailures = 1, 1, 3
 		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
@@ -170,14 +170,14 @@ func TestCanaryInTrouble(t *testing.T) {
 			return g.ask(ctx, q)
 		}
 	})
-	disk.ill.Store(true)
+	disk.failing.Store(true)
 	a.want(a.auth("joe", canary), auth.Allow, auth.SourceBackend)
 	address := a.listen(short("generic", 300*time.Millisecond))
-	var crowd []<-chan auth.Answer
+	var answers []<-chan auth.Answer
 	for i := range 6 { // for one slot and one place in the queue
-		crowd = append(crowd, a.startRequest(login(fmt.Sprint("ann", i), canary), 100*time.Millisecond))
+		answers = append(answers, a.startRequest(login(fmt.Sprint("ann", i), canary), 100*time.Millisecond))
 	}
-	for _, answer := range crowd {
+	for _, answer := range answers {
 		<-answer
 	}
 	a.look(a.Ask(t.Context(), login("ann", canary), 50*time.Millisecond))
@@ -200,7 +200,7 @@ func TestCanaryInTrouble(t *testing.T) {
 
 // TestCanaryInConfiguration: nothing that is made of the configuration shows its secrets.
 func TestCanaryInConfiguration(t *testing.T) {
-	a := newAviary(t, func(s *setup) {
+	a := newCanaryRig(t, func(s *setup) {
 		s.cfg.Domains[0].JSXC = &config.JSXCToken{Secrets: []auth.Secret{auth.NewSecret(canary)}, TTL: time.Hour}
 		s.cfg.Backends[0].Secret = auth.NewSecret(canary)
 	})

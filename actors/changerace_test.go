@@ -71,7 +71,7 @@ func TestLoginBesideChange(t *testing.T) {
 func TestExistenceBesideChange(t *testing.T) {
 	joe := auth.Identity{User: "joe", Domain: "dom.example"}
 	for name, c := range map[string]struct {
-		before bool // joe is there
+		before bool // joe exists
 		change func(*rig) error
 	}{
 		"tryregister": {false, func(r *rig) error {
@@ -122,7 +122,7 @@ func TestExistenceBesideChange(t *testing.T) {
 // TestRefusalBesideChange: a password that was tried before it was set, and is refused, is not held
 // to be wrong when it has been, neither while that refusal is on its way nor after it.
 func TestRefusalBesideChange(t *testing.T) {
-	held := newGate()
+	held := newBarrier()
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
 			if q.Op == auth.OpAuth && s.fake.asked.Load() == 1 {
@@ -146,7 +146,7 @@ func TestRefusalBesideChange(t *testing.T) {
 // TestLimitsAfterChange: what the limits, or a backend's budget, hold against a user ends with a new
 // password, which may be one that was refused.
 func TestLimitsAfterChange(t *testing.T) {
-	for source, rules := range map[auth.Source]func(*setup){byUser: limited, auth.SourceLimitBudget: thrifty} {
+	for source, rules := range map[auth.Source]func(*setup){byUser: withLimits, auth.SourceLimitBudget: withBudget} {
 		t.Run(source.String(), func(t *testing.T) {
 			var set atomic.Bool
 			r := newRig(t, func(s *setup) {
@@ -163,13 +163,13 @@ func TestLimitsAfterChange(t *testing.T) {
 				}
 			})
 			r.want(r.auth("joe", "new"), deny, fromBackend)
-			r.calm()
+			r.quiesce()
 			for i := 0; r.auth("joe", "new").Source != source; i++ {
 				if i > 20 {
 					t.Fatal("joe is never limited")
 				}
 				r.auth("joe", fmt.Sprint("guess", i))
-				r.calm()
+				r.quiesce()
 			}
 			req := login("joe", "new")
 			req.Op = auth.OpSetPass

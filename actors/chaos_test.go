@@ -17,8 +17,8 @@ import (
 )
 
 // TestChaosPanics: at one percent of the messages of every actor there is a panic, for a while
-// (with POSTERN_CHAOS for a minute); every request is answered, right or not at all, shared
-// rosters are kept all the same, and nothing is left behind.
+// (with POSTERN_CHAOS for a minute); every request is answered, rightly or as a temporary
+// failure, shared rosters are kept up to date all the same, and nothing is left behind.
 func TestChaosPanics(t *testing.T) {
 	length := 2 * time.Second
 	if os.Getenv("POSTERN_CHAOS") != "" {
@@ -33,7 +33,7 @@ func TestChaosPanics(t *testing.T) {
 	answer := teams(&rosters, users)
 	r := newRosterRig(t, e, func(s *setup) {
 		withTokens(s)
-		s.level, s.hasty = slog.LevelError+1, true
+		s.level, s.quickRestarts = slog.LevelError+1, true
 		s.cfg.Domains[0].Roster.MinInterval = 10 * time.Millisecond
 		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
 			if raging.Load() && rand.N(100) == 0 {
@@ -57,7 +57,7 @@ func TestChaosPanics(t *testing.T) {
 	raging.Store(true)
 	known, asked := 0, 0
 	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); asked += 8 * 48 {
-		known += r.weather(address, 8, 48)
+		known += r.askOnConnections(address, 8, 48)
 		r.Tree()
 	}
 	raging.Store(false)

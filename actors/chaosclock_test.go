@@ -17,8 +17,8 @@ import (
 	"postern/internal/config"
 )
 
-// seasons is a backend under a clock that jumps: it knows when it has accepted what.
-type seasons struct {
+// clockBackend is a backend under a clock that jumps: it remembers when it accepted what.
+type clockBackend struct {
 	clock *clock
 	down  atomic.Bool
 
@@ -28,13 +28,13 @@ type seasons struct {
 	jumps    []time.Duration
 }
 
-// moment is a time, and after how many jumps it was.
+// moment is a time, and the number of jumps before it.
 type moment struct {
 	at    time.Time
 	jumps int
 }
 
-func (w *seasons) ask(ctx context.Context, q backend.Query) backend.Result {
+func (w *clockBackend) ask(ctx context.Context, q backend.Query) backend.Result {
 	if w.down.Load() {
 		return outage(ctx, q)
 	}
@@ -51,7 +51,7 @@ func (w *seasons) ask(ctx context.Context, q backend.Query) backend.Result {
 }
 
 // current is a user's password. The caller holds mu.
-func (w *seasons) current(user string) string {
+func (w *clockBackend) current(user string) string {
 	if p := w.password[user]; p != "" {
 		return p
 	}
@@ -59,7 +59,7 @@ func (w *seasons) current(user string) string {
 }
 
 // jump sets the clock.
-func (w *seasons) jump(d time.Duration) {
+func (w *clockBackend) jump(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.jumps = append(w.jumps, d)
@@ -69,7 +69,7 @@ func (w *seasons) jump(d time.Duration) {
 // lasts reports whether a password may still be good at one of some times by what the backend has
 // said of it: accepted less than a lifetime before, and not in the future. Whether what was
 // accepted at a jump is of the time before or after it is left open.
-func (w *seasons) lasts(user, password string, ttl time.Duration, times ...time.Time) bool {
+func (w *clockBackend) lasts(user, password string, ttl time.Duration, times ...time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m, ok := w.accepted[user+" "+password]
@@ -87,28 +87,28 @@ func (w *seasons) lasts(user, password string, ttl time.Duration, times ...time.
 	return false
 }
 
-// traveller asks on a connection of its own about users of its own, and checks every answer.
-type traveller struct {
+// clockClient asks on a connection of its own about users of its own, and checks every answer.
+type clockClient struct {
 	*rig
-	w      *seasons
-	phase  *atomic.Int64 // even: everything is well
-	name   string
-	random *rand.Rand
-	token  string
-	until  time.Time // the token's end
-	told   map[string]bool
+	w       *clockBackend
+	phase   *atomic.Int64 // even: everything is well
+	name    string
+	random  *rand.Rand
+	token   string
+	until   time.Time // the token's end
+	refused map[string]bool
 
 	bursts atomic.Int64
 }
 
-// spoken is a question, and the user's password at that time.
-type spoken struct {
+// sentQuestion is a question, and the user's password at that time.
+type sentQuestion struct {
 	question
 	current string
 }
 
-// travel asks until it is over.
-func (v *traveller) travel(address string, over *atomic.Bool) {
+// run asks until over is set.
+func (v *clockClient) run(address string, over *atomic.Bool) {
 	c := v.dial(address)
 	in := bufio.NewReader(c)
 	for turn := 0; !over.Load() && !v.t.Failed(); turn++ {
@@ -133,7 +133,7 @@ func (v *traveller) travel(address string, over *atomic.Bool) {
 
 // questions are a burst of right, wrong and outdated passwords, existence and a token. Now and
 // then a password is changed before.
-func (v *traveller) questions(turn int) (burst []spoken, text string) {
+func (v *clockClient) questions(turn int) (burst []sentQuestion, text string) {
 	v.w.mu.Lock()
 	defer v.w.mu.Unlock()
 	for range 12 {
@@ -141,7 +141,7 @@ func (v *traveller) questions(turn int) (burst []spoken, text string) {
 		if len(burst) == 0 && v.random.IntN(4) == 0 {
 			v.w.password[user] = fmt.Sprint("changed", turn)
 		}
-		q := spoken{question{op: "auth", user: user, domain: "dom.example"}, v.w.current(user)}
+		q := sentQuestion{question{op: "auth", user: user, domain: "dom.example"}, v.w.current(user)}
 		switch v.random.IntN(8) {
 		case 0:
 			q.op = "isuser"
@@ -163,7 +163,7 @@ func (v *traveller) questions(turn int) (burst []spoken, text string) {
 }
 
 // judge checks an answer that came between two times.
-func (v *traveller) judge(q spoken, got byte, begun, ended time.Time, calm bool) {
+func (v *clockClient) judge(q sentQuestion, got byte, begun, ended time.Time, calm bool) {
 	right := true
 	switch ttl := 168 * time.Hour; {
 	case got == 2:
@@ -175,12 +175,12 @@ func (v *traveller) judge(q spoken, got byte, begun, ended time.Time, calm bool)
 		right = got == 1 && (begun.Before(v.until) || ended.Before(v.until)) || got == 0 && past
 	case got == 0:
 		right = q.secret != q.current
-		v.told[q.user+" "+q.secret] = true
+		v.refused[q.user+" "+q.secret] = true
 	default:
 		if calm {
 			ttl = time.Hour
 		}
-		right = v.w.lasts(q.user, q.secret, ttl, begun, ended) && (q.secret == q.current || !v.told[q.user+" "+q.secret])
+		right = v.w.lasts(q.user, q.secret, ttl, begun, ended) && (q.secret == q.current || !v.refused[q.user+" "+q.secret])
 	}
 	if !right {
 		v.t.Errorf("WRONG: %s of %s with %q was answered %d after %v; the password is %q, calm %t, the clock is %v off",
@@ -189,8 +189,9 @@ func (v *traveller) judge(q spoken, got byte, begun, ended time.Time, calm bool)
 }
 
 // TestChaosClock: the clock jumps by a day, back and forth, and once beyond every lifetime, with
-// the backend there or away, while clients ask. Nobody is let in past a lifetime by that clock,
-// nobody waits, tokens are judged by it, and who was limited is let in after the longest pause.
+// the backend there or away, while clients ask. No password is accepted past a lifetime by that
+// clock, no request waits, tokens are judged by it, and a limited user may log in after the longest
+// pause.
 func TestChaosClock(t *testing.T) {
 	const day = 24 * time.Hour
 	jumps := []time.Duration{day, -day, -day, day, 8 * day, -8 * day}
@@ -201,7 +202,7 @@ func TestChaosClock(t *testing.T) {
 	}
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			w := &seasons{password: map[string]string{}, accepted: map[string]moment{}}
+			w := &clockBackend{password: map[string]string{}, accepted: map[string]moment{}}
 			disk := openStore(t)
 			r := newRig(t, func(s *setup) {
 				withTokens(s)
@@ -212,28 +213,28 @@ func TestChaosClock(t *testing.T) {
 				guarded := s.cfg.Domains[0]
 				guarded.Name = "guarded.example"
 				s.cfg.Domains = append(s.cfg.Domains, guarded)
-				limited(s)
+				withLimits(s)
 				s.cfg.Domains[0].Limit, s.cfg.Domains[1].Limit = config.Limit{}, s.cfg.Domains[0].Limit
 				s.fake.ask = w.ask
 				w.clock = s.clock
 			})
-			r.journey(w, jumps)
+			r.jumpClock(w, jumps)
 		})
 	}
 }
 
-// journey makes the clock jump while travellers ask.
-func (r *rig) journey(w *seasons, jumps []time.Duration) {
+// jumpClock makes the clock jump while clients ask.
+func (r *rig) jumpClock(w *clockBackend, jumps []time.Duration) {
 	var over atomic.Bool
 	var phase atomic.Int64
 	var wg sync.WaitGroup
-	var all []*traveller
+	var all []*clockClient
 	address := r.listen(listenerBlock("ejabberd"))
 	for i := range 4 {
-		v := &traveller{rig: r, w: w, phase: &phase, name: fmt.Sprint("user", i, "-"), random: rand.New(rand.NewPCG(uint64(i), 7)), told: map[string]bool{}}
+		v := &clockClient{rig: r, w: w, phase: &phase, name: fmt.Sprint("user", i, "-"), random: rand.New(rand.NewPCG(uint64(i), 7)), refused: map[string]bool{}}
 		v.token, v.until = r.jsxcToken(v.name, 30*time.Minute), r.clock.now().Add(30*time.Minute).Truncate(time.Second).Add(time.Second)
 		all = append(all, v)
-		wg.Go(func() { v.travel(address, &over) })
+		wg.Go(func() { v.run(address, &over) })
 	}
 	defer func() { over.Store(true); wg.Wait() }()
 	asked := func(n int64) {
@@ -266,7 +267,7 @@ func (r *rig) journey(w *seasons, jumps []time.Duration) {
 		phase.Add(1)
 		asked(2)
 		if w.jump(16 * time.Minute); r.ask(joe("first")).Verdict != allow {
-			r.t.Errorf("after a jump by %v and 16 minutes somebody is still locked out", jump)
+			r.t.Errorf("after a jump by %v and 16 minutes joe is still locked out", jump)
 		}
 		asked(2) // no answer has two jumps on its way
 		if r.t.Failed() {

@@ -1,16 +1,20 @@
 package actors
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/config"
 )
 
-// crowd asks n times at once and returns where the answers will come.
-func (r *rig) crowd(n int, req auth.Request) (answers []<-chan auth.Answer) {
+// startMany asks n times at once and returns channels for the answers.
+func (r *rig) startMany(n int, req auth.Request) (answers []<-chan auth.Answer) {
 	for range n {
 		answers = append(answers, r.startRequest(req, 30*time.Second))
 	}
@@ -31,8 +35,7 @@ func login(user, password string) auth.Request {
 	return auth.Request{Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password)}
 }
 
-// TestOneQuestionForMany: a thousand phones of one user that come back at once put one
-// question to the backend, and a thousand who ask whether he exists put one more.
+// TestOneQuestionForMany: a thousand identical requests at once put one question to the backend.
 func TestOneQuestionForMany(t *testing.T) {
 	const n = 1000
 	cases := map[string]struct {
@@ -50,12 +53,12 @@ func TestOneQuestionForMany(t *testing.T) {
 	for name, c := range cases {
 		for _, storage := range []config.Storage{config.StorageMemory, config.StorageNone} {
 			t.Run(fmt.Sprint(name, "/", storage), func(t *testing.T) {
-				f, g := new(faults), newGate()
+				f, g := new(faults), newBarrier()
 				r := newRig(t, func(s *setup) {
 					s.inject, s.fake.ask = f.inject, g.ask
 					s.cfg.Domains[0].Cache.Storage = storage
 				})
-				answers := r.crowd(n, c.req)
+				answers := r.startMany(n, c.req)
 				r.routed(f, n)
 				g.open()
 				if count := tally(answers); count[c.leader] != 1 || count[c.waiters] != n-1 {
@@ -69,7 +72,50 @@ func TestOneQuestionForMany(t *testing.T) {
 	}
 }
 
-// TestNotJoined: what is not the same question is asked for itself.
+// TestOneLoginForManyConnections: a thousand connections that log in the same user with the
+// same password at the same time cost one question to the backend and one hash.
+func TestOneLoginForManyConnections(t *testing.T) {
+	const n = 1000
+	g := newBarrier()
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) {
+		s.fake.ask = g.ask
+		onDisk(s, disk)
+	})
+	address := r.listen(listenerBlock("generic"))
+	var conns []client
+	for range n {
+		c := r.dial(address)
+		if _, err := io.WriteString(c, "auth:joe:dom.example:good\n"); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	eventually(t, "all logins to be under way", func() bool { return r.gate.InFlight() == n })
+	g.open()
+	for i, c := range conns {
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "1\n" {
+			t.Fatalf("connection %d was answered %q: %v", i, line, err)
+		}
+	}
+	if asked := r.fake.asked.Load(); asked != 1 {
+		t.Errorf("the backend was asked %d times", asked)
+	}
+
+	eventually(t, "the hash on disk", func() bool {
+		_, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "dom.example"}))
+		return err == nil
+	})
+	all, err := r.CacheStats(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := all["dom.example"]; s.Hashes != 1 || s.Compares != 0 {
+		t.Errorf("%d hashes were made and %d compared, want one and none", s.Hashes, s.Compares)
+	}
+}
+
+// TestNotJoined: different questions, and changes, do not share an answer.
 func TestNotJoined(t *testing.T) {
 	isUser := auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"}
 	roster, other := isUser, isUser
@@ -84,7 +130,7 @@ func TestNotJoined(t *testing.T) {
 	}
 	for name, requests := range cases {
 		t.Run(name, func(t *testing.T) {
-			g := newGate()
+			g := newBarrier()
 			r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 			var answers []<-chan auth.Answer
 			for _, req := range requests {
@@ -101,7 +147,7 @@ func TestNotJoined(t *testing.T) {
 	}
 }
 
-// TestChangeIsNotRepeated: a change of which nobody knows whether it was made is made once.
+// TestChangeIsNotRepeated: a change is asked for once, also if it is not known whether it was made.
 func TestChangeIsNotRepeated(t *testing.T) {
 	second := new(fakeBackend)
 	r := newRig(t, func(s *setup) {
@@ -125,15 +171,15 @@ func TestChangeIsNotRepeated(t *testing.T) {
 	}
 }
 
-// TestWaitersShareFailure: those who wait get the leader's "cannot tell", and the next
+// TestWaitersShareFailure: calls that wait for another get its temporary failure, and the next
 // request is asked anew.
 func TestWaitersShareFailure(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) {
 		s.inject = f.inject
 		s.fake.ask = g.ask
 	})
-	answers := r.crowd(20, login("joe", "good"))
+	answers := r.startMany(20, login("joe", "good"))
 	r.routed(f, 20)
 	g.reached(t, 1)
 	f.arm("cache", askResult, attempts+1)
@@ -147,7 +193,7 @@ func TestWaitersShareFailure(t *testing.T) {
 	}
 }
 
-// TestTokenForMany: of fifty who present one single-use token at once, one gets in.
+// TestTokenForMany: of fifty logins with one single-use token at once, one is allowed.
 func TestTokenForMany(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -157,7 +203,7 @@ func TestTokenForMany(t *testing.T) {
 				onDisk(s, disk)
 				s.cfg.Domains[0].Cache.Storage = storage
 			})
-			count := tally(r.crowd(50, login("joe", r.totpToken("joe"))))
+			count := tally(r.startMany(50, login("joe", r.totpToken("joe"))))
 			if count["allow token"] != 1 || count["deny token"] != 49 {
 				t.Errorf("answers: %v", count)
 			}
@@ -168,12 +214,11 @@ func TestTokenForMany(t *testing.T) {
 	}
 }
 
-// TestShardPanicsBeforeManyWaiters: those who wait for one answer are not the shard's to
-// lose.
+// TestShardPanicsBeforeManyWaiters: calls that wait for one answer outlive a restart of the shard.
 func TestShardPanicsBeforeManyWaiters(t *testing.T) {
 	const n = 20
 	f := new(faults)
-	gate := newGate()
+	gate := newBarrier()
 	r := newRig(t, func(s *setup) { s.inject, s.fake.ask = f.inject, gate.ask })
 	var answers []<-chan auth.Answer
 	for range n {

@@ -99,7 +99,7 @@ func TestCounts(t *testing.T) {
 
 // TestCountsOfABackend: slots, queue and breaker are shown as they are.
 func TestCountsOfABackend(t *testing.T) {
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	let := make(chan struct{})
 	r := newRig(t, func(s *setup) {
 		g.use(s)
@@ -133,7 +133,7 @@ func TestCountsOfABackend(t *testing.T) {
 		t.Errorf("%d in flight", n)
 	}
 	close(let)
-	eventually(t, "nobody there", is(0, 0, false))
+	eventually(t, "an idle backend", is(0, 0, false))
 	g.always(backend.Outage)
 	r.auth("eve", "good")
 	eventually(t, "an open breaker", is(0, 0, true))
@@ -142,8 +142,7 @@ func TestCountsOfABackend(t *testing.T) {
 	}
 }
 
-// TestCountsOutliveAReload: what a listener has counted stays, and restarts are counted whoever
-// was restarted.
+// TestCountsOutliveAReload: what a listener has counted stays, and restarts of actors are counted.
 func TestCountsOutliveAReload(t *testing.T) {
 	f := new(faults)
 	r := newRig(t, func(s *setup) { s.inject = f.inject })
@@ -161,7 +160,7 @@ func TestCountsOutliveAReload(t *testing.T) {
 	}
 }
 
-// A part of the cache that is stuck costs its own figures only.
+// TestCountsOfAStuckShard: a shard that hangs costs its own figures only.
 func TestCountsOfAStuckShard(t *testing.T) {
 	f := new(faults)
 	r := newRig(t, func(s *setup) { s.inject = f.inject })

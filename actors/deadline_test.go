@@ -14,13 +14,13 @@ import (
 	"postern/internal/config"
 )
 
-// moody is a backend that answers or hangs, as the test says.
-type moody struct {
+// hangingBackend is a backend that answers or hangs, as the test says.
+type hangingBackend struct {
 	hangs   atomic.Bool
 	hanging atomic.Int64
 }
 
-func (m *moody) ask(ctx context.Context, q backend.Query) backend.Result {
+func (m *hangingBackend) ask(ctx context.Context, q backend.Query) backend.Result {
 	if m.hangs.Load() {
 		m.hanging.Add(1)
 		return hang(ctx, q)
@@ -28,14 +28,14 @@ func (m *moody) ask(ctx context.Context, q backend.Query) backend.Result {
 	return goodPassword(q)
 }
 
-// short is a listener block with little patience.
-func short(protocol string, patience time.Duration) config.Listener {
+// short is a listener block with a short deadline.
+func short(protocol string, deadline time.Duration) config.Listener {
 	cfg := listenerBlock(protocol)
-	cfg.Deadline = patience
+	cfg.Deadline = deadline
 	return cfg
 }
 
-// TestHangingBackend: each front end says "cannot tell" in its own way and in time.
+// TestHangingBackend: each protocol says "temporary failure" in its own way and in time.
 func TestHangingBackend(t *testing.T) {
 	login := question{"auth", "joe", "dom.example", "good", auth.Unavailable}
 	cases := map[string]struct{ in, want string }{
@@ -57,7 +57,7 @@ func TestHangingBackend(t *testing.T) {
 	}
 }
 
-// TestDeafBackend: the sweeper answers for a backend that does not even mind its own deadline.
+// TestDeafBackend: the sweeper answers for a backend that ignores its deadline.
 func TestDeafBackend(t *testing.T) {
 	release := make(chan struct{})
 	r := newRig(t, func(s *setup) {
@@ -75,9 +75,9 @@ func TestDeafBackend(t *testing.T) {
 	}
 }
 
-// TestGraceWhileHanging: who logged in yesterday gets in today, before the front gives up.
+// TestGraceWhileHanging: while the backend hangs, a known user gets grace within the deadline.
 func TestGraceWhileHanging(t *testing.T) {
-	m := new(moody)
+	m := new(hangingBackend)
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask })
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.want(r.ask(auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom.example"}), auth.Allow, auth.SourceHot)
@@ -95,9 +95,9 @@ func TestGraceWhileHanging(t *testing.T) {
 }
 
 // TestFreshWhileHanging: a backend that hangs with every slot taken and its queue full does
-// not touch those whom memory answers.
+// not delay requests that memory answers.
 func TestFreshWhileHanging(t *testing.T) {
-	m := new(moody)
+	m := new(hangingBackend)
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask; s.cfg.Backends[0].Queue = 2 })
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.want(r.auth("joe", "bad"), auth.Deny, auth.SourceBackend)
@@ -116,9 +116,9 @@ func TestFreshWhileHanging(t *testing.T) {
 	}
 }
 
-// TestQueuedBehindHanging: those who wait for a slot have deadlines too, and grace.
+// TestQueuedBehindHanging: requests that wait for a slot have deadlines, too, and grace.
 func TestQueuedBehindHanging(t *testing.T) {
-	m := new(moody)
+	m := new(hangingBackend)
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask; s.cfg.Backends[0].Slots = 1 })
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.clock.advance(2 * time.Hour)
@@ -143,9 +143,9 @@ func TestQueuedBehindHanging(t *testing.T) {
 }
 
 // TestMorePatientWaiter: a request that waits for an identical one which ran out of time is
-// asked again for itself if it has more.
+// asked again for itself if it has time left.
 func TestMorePatientWaiter(t *testing.T) {
-	for name, deaf := range map[string]bool{"the backend gives up": false, "the backend is deaf": true} {
+	for name, deaf := range map[string]bool{"the backend gives up": false, "the backend ignores its deadline": true} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
 			var asked atomic.Int64

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -48,8 +50,8 @@ func (q question) frame(protocol string) string {
 	return text + "\n"
 }
 
-// reply is the answer that the peer must read: PROTOCOLS 3.1 to 3.5 and DESIGN's table of
-// verdicts, written down once more so that the codecs are not tested by themselves.
+// reply is the answer that the peer must read, written down once more so that the codecs are not
+// tested by themselves.
 func (q question) reply(protocol string) string {
 	yes := q.verdict == auth.Allow
 	switch {
@@ -80,7 +82,7 @@ func (q question) reply(protocol string) string {
 }
 
 // mixture returns n questions of every kind that a protocol has. Each slow one stands before
-// the fast one that its answer waits for, see relay; without pairs nobody waits.
+// the fast one that its answer waits for, see relay; without pairs no question waits.
 func mixture(protocol string, n int, pairs bool) (all []question) {
 	const home, good = "dom.example", "good"
 	lead := "slow"
@@ -130,7 +132,7 @@ func mixture(protocol string, n int, pairs bool) (all []question) {
 		all = append(all, q)
 	}
 	if pairs && strings.HasPrefix(all[n-1].user, "slow") {
-		all = all[:n-1] // nobody would release it
+		all = all[:n-1] // no question would release it
 	}
 	return all
 }
@@ -144,7 +146,7 @@ func script(protocol string, questions []question) (in, out string) {
 	return in, out
 }
 
-// same compares the bytes of a dialogue and shows where they part.
+// same compares the bytes of a dialogue and shows where they differ.
 func same(t testing.TB, got, want string) {
 	t.Helper()
 	if got == want {
@@ -206,4 +208,52 @@ var transports = []transport{
 	{"unix", func(r *rig, cfg config.Listener, input string) string {
 		return r.exchange(r.listenOn("unix", cfg), input)
 	}},
+}
+
+// ended checks that the broker ends a connection, after some last words.
+func ended(t *testing.T, c net.Conn, words string) {
+	t.Helper()
+	got, err := io.ReadAll(c)
+	if err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Fatalf("after %q: %v", got, err)
+	}
+	same(t, string(got), words)
+}
+
+// roundTrip puts one question on an open connection and checks its answer.
+func roundTrip(t *testing.T, c net.Conn, protocol string, q question) {
+	t.Helper()
+	want := q.reply(protocol)
+	got := make([]byte, len(want))
+	if _, err := io.WriteString(c, q.frame(protocol)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	same(t, string(got), want)
+}
+
+var yes = question{"auth", "joe", "dom.example", "good", auth.Allow}
+
+func roundTripText(t *testing.T, c net.Conn, input, want string) {
+	t.Helper()
+	if _, err := io.WriteString(c, input); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	same(t, string(got), want)
+}
+
+// fields is a saslauthd request.
+func fields(texts ...string) string {
+	var b []byte
+	for _, text := range texts {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+		b = append(b, text...)
+	}
+	return string(b)
 }

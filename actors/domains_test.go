@@ -19,7 +19,7 @@ func at(domain, user, password string) auth.Request {
 	return auth.Request{Op: auth.OpAuth, User: user, Domain: domain, Secret: auth.NewSecret(password)}
 }
 
-// TestInventedDomains makes no actors and asks nobody.
+// TestInventedDomains: names that are not served start no actors and ask no backend.
 func TestInventedDomains(t *testing.T) {
 	r := newRig(t, withTokens)
 	before := len(r.Tree())
@@ -27,7 +27,7 @@ func TestInventedDomains(t *testing.T) {
 		r.want(r.ask(at(fmt.Sprintf("invented%d.example", i), "joe", "good")), auth.Deny, auth.SourceUnknownDomain)
 	}
 	if after := len(r.Tree()); after != before {
-		t.Errorf("Tree has %d lines, before it were %d", after, before)
+		t.Errorf("Tree has %d lines, it had %d", after, before)
 	}
 	if n := r.fake.asked.Load(); n != 0 {
 		t.Errorf("the backend was asked %d times", n)
@@ -37,7 +37,7 @@ func TestInventedDomains(t *testing.T) {
 // TestFallbackDomain answers for every other name, without more actors, and keeps the users
 // of one name from those of another.
 func TestFallbackDomain(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = "*"; s.fake.ask = g.ask })
 	before := len(r.Tree())
 	joe := []<-chan auth.Answer{r.startRequest(at("one.example", "joe", "good"), time.Minute),
@@ -52,7 +52,7 @@ func TestFallbackDomain(t *testing.T) {
 	}
 	r.want(r.ask(at("one.example", "joe", "good")), auth.Allow, auth.SourceHot)
 	if after := len(r.Tree()); after != before {
-		t.Errorf("Tree has %d lines, before it were %d", after, before)
+		t.Errorf("Tree has %d lines, it had %d", after, before)
 	}
 	if err := r.ForgetDomain(context.Background(), "one.example"); err != nil {
 		t.Fatal(err)
@@ -79,14 +79,14 @@ func TestOwnDomainBeforeFallback(t *testing.T) {
 	}
 }
 
-// diary notes in which domains a backend is asked.
-type diary struct {
+// domainRecorder records in which domains a backend is asked.
+type domainRecorder struct {
 	mu      sync.Mutex
 	domains []string
 	yes     string // the domain with the right password
 }
 
-func (d *diary) ask(_ context.Context, q backend.Query) backend.Result {
+func (d *domainRecorder) ask(_ context.Context, q backend.Query) backend.Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.domains = append(d.domains, q.Domain)
@@ -103,7 +103,7 @@ func TestFolding(t *testing.T) {
 		"münchen.example": {"münchen.example", "MÜNCHEN.example", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.EXAMPLE."},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := new(diary)
+			d := new(domainRecorder)
 			r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = name; s.fake.ask = d.ask })
 			source := auth.SourceBackend
 			for _, spelling := range spellings {
@@ -126,7 +126,7 @@ func TestAuthDomains(t *testing.T) {
 		want  auth.Verdict
 	}{{"cloud.example", 1, auth.Allow}, {"old.example", 2, auth.Allow}, {"older.example", 3, auth.Allow}, {"dom.example", 3, auth.Deny}} {
 		t.Run(c.yes, func(t *testing.T) {
-			d := &diary{yes: c.yes}
+			d := &domainRecorder{yes: c.yes}
 			r := newRig(t, func(s *setup) { s.cfg.Domains[0].AuthDomains = names; s.fake.ask = d.ask })
 			r.want(r.auth("joe", "good"), c.want, auth.SourceBackend)
 			if !slices.Equal(d.domains, names[:c.asked]) {
@@ -158,13 +158,13 @@ func TestTwoBackends(t *testing.T) {
 		first, second backend.Result
 		asked         int64 // the second
 		verdict       auth.Verdict
-		grace         bool // a user of yesterday gets in all the same
+		grace         bool // a user known from before is allowed all the same
 	}{
 		{yes, no, 0, auth.Allow, true}, {known, yes, 0, auth.Deny, false}, {no, yes, 1, auth.Allow, true},
 		{no, no, 1, auth.Deny, false}, {no, known, 1, auth.Deny, false},
 		{down, yes, 1, auth.Allow, true}, {down, absent, 1, auth.Unavailable, true}, {absent, down, 1, auth.Unavailable, true},
 		{down, known, 1, auth.Deny, false}, {busy, absent, 1, auth.Unavailable, true}, {absent, busy, 1, auth.Unavailable, true},
-		// A refused password gets no grace, whoever else cannot tell.
+		// A refused password gets no grace, whatever the other backend says.
 		{down, no, 1, auth.Unavailable, false}, {no, down, 1, auth.Unavailable, false}, {no, busy, 1, auth.Unavailable, false},
 		{broken, no, 1, auth.Unavailable, false}, {no, broken, 1, auth.Unavailable, false}, {broken, yes, 1, auth.Allow, true},
 		{none, no, 1, auth.Deny, false}, {no, none, 1, auth.Deny, false}, {none, none, 1, auth.Unsupported, false},
@@ -198,9 +198,9 @@ func TestTwoBackends(t *testing.T) {
 			}
 			r.clock.advance(2 * time.Hour)
 			if a := r.auth("joe", "good"); (a.Verdict == auth.Allow) != c.grace {
-				t.Errorf("joe of yesterday is answered %v (%v)", a.Verdict, a.Source)
+				t.Errorf("the known user is answered %v (%v)", a.Verdict, a.Source)
 			}
-			// That nobody can tell any more makes nothing good that was refused.
+			// What was refused stays so when neither backend answers any more.
 			refused := func(r backend.Result) bool { return r.Class == backend.Refused && !r.Absent }
 			later := c.verdict == auth.Allow || !refused(c.first) && !refused(c.second)
 			r.fake.ask, second.ask = outage, outage
@@ -212,10 +212,10 @@ func TestTwoBackends(t *testing.T) {
 	}
 }
 
-// TestDomainsDoNotShareTrouble: neither a backend that hangs nor a panic reaches another
+// TestDomainsDoNotShareTrouble: neither a backend that hangs nor a panic affects another
 // domain.
 func TestDomainsDoNotShareTrouble(t *testing.T) {
-	f, g, second := new(faults), newGate(), &fakeBackend{}
+	f, g, second := new(faults), newBarrier(), &fakeBackend{}
 	r := newRig(t, func(s *setup) {
 		s.fake.ask, s.inject = g.ask, f.inject
 		s.cfg.Backends[0].Queue = 0
@@ -227,7 +227,7 @@ func TestDomainsDoNotShareTrouble(t *testing.T) {
 		s.more = map[string]*fakeBackend{"second": second}
 	})
 	defer g.open()
-	r.crowd(1, login("joe", "good"))
+	r.startMany(1, login("joe", "good"))
 	for i := range 20 {
 		r.start(fmt.Sprint("user", i), "good")
 	}

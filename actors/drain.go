@@ -13,7 +13,7 @@ const drainPoll = 5 * time.Millisecond
 const newConnGrace = 100 * time.Millisecond
 
 // Drain ends the broker's work in order. It accepts what is already in the listen backlog, then
-// closes the listeners, lets those who have just connected ask, refuses new requests as
+// closes the listeners, gives new connections a moment to ask, refuses further requests as
 // unavailable, and waits until every request in flight has its answer or ctx ends. Then it closes
 // the connections. It reports whether all was answered. Stop must follow.
 func (b *Broker) Drain(ctx context.Context) bool {

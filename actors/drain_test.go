@@ -13,7 +13,6 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
-	"postern/internal/config"
 )
 
 // drain starts to drain and returns where its result will come.
@@ -24,11 +23,11 @@ func (r *rig) drain(ctx context.Context) <-chan bool {
 	return done
 }
 
-const cannotFrame = "\x00\x02\x00\x02"
+const unavailableFrame = "\x00\x02\x00\x02"
 
 // TestDrain: what is in flight is answered, what comes is refused, and every connection ends.
 func TestDrain(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask, s.inject = g.ask, f.inject })
 	address := r.listen(listenerBlock("ejabberd"))
 	unix := r.listenOn("unix", listenerBlock("generic"))
@@ -47,8 +46,8 @@ func TestDrain(t *testing.T) {
 	r.routed(f, 25)
 	eventually(t, "the connections", func() bool { return r.open() == 14 })
 	done := r.drain(context.Background())
-	roundTripText(t, idle, yes.frame("ejabberd"), cannotFrame)
-	roundTripText(t, idle, isUserQuestion.frame("ejabberd"), cannotFrame)
+	roundTripText(t, idle, yes.frame("ejabberd"), unavailableFrame)
+	roundTripText(t, idle, isUserQuestion.frame("ejabberd"), unavailableFrame)
 	r.want(r.auth("late", "good"), auth.Unavailable, auth.SourceDraining)
 	if c, err := net.Dial("tcp", address); err == nil {
 		_ = c.Close()
@@ -74,9 +73,9 @@ func TestDrain(t *testing.T) {
 
 var isUserQuestion = question{"isuser", "joe", "dom.example", "", auth.Allow}
 
-// TestDrainTimesOut: what is not answered in time is answered "cannot tell" by Stop.
+// TestDrainTimesOut: what is not answered in time is answered "temporary failure" by Stop.
 func TestDrainTimesOut(t *testing.T) {
-	g := newGate() // never opened
+	g := newBarrier() // never opened
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	c := r.dial(r.listen(listenerBlock("ejabberd")))
 	if _, err := io.WriteString(c, yes.frame("ejabberd")+isUserQuestion.frame("ejabberd")); err != nil {
@@ -91,25 +90,25 @@ func TestDrainTimesOut(t *testing.T) {
 		}
 	})
 	answeredWithin(t, 8*time.Second, "Stop", r.stop)
-	ended(t, c, cannotFrame+cannotFrame)
+	ended(t, c, unavailableFrame+unavailableFrame)
 }
 
 // TestStopInMidFlight: requests with the backend, waiting for a slot, waiting for an identical
 // one, and of every kind of asker, are answered by Stop.
 func TestStopInMidFlight(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) {
 		withTokens(s)
 		s.fake.ask, s.inject = g.ask, f.inject
 		s.cfg.Backends[0].Slots = 2
 	})
 	cfg := listenerBlock("ejabberd")
-	cfg.Deadline = time.Minute // nobody but Stop ends the wait
+	cfg.Deadline = time.Minute // only Stop ends the wait
 	c := r.dial(r.listen(cfg))
 	in, want := "", ""
 	for i := range 10 {
 		in += question{op: "auth", user: fmt.Sprint("user", i/2), domain: "dom.example", secret: "good"}.frame("ejabberd")
-		want += cannotFrame
+		want += unavailableFrame
 	}
 	if _, err := io.WriteString(c, in); err != nil {
 		t.Fatal(err)
@@ -129,8 +128,8 @@ func TestStopInMidFlight(t *testing.T) {
 	}
 }
 
-// TestStopWithDeafBackend: peers have their answers at once, though the backend does not mind
-// that it is over, and it is not closed before it has answered.
+// TestStopWithDeafBackend: peers have their answers at once, although the backend ignores
+// the end of its context, and it is not closed before it has answered.
 func TestStopWithDeafBackend(t *testing.T) {
 	release := make(chan struct{})
 	var early atomic.Bool
@@ -151,7 +150,7 @@ func TestStopWithDeafBackend(t *testing.T) {
 	eventually(t, "the question", func() bool { return r.fake.asked.Load() == 1 })
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); r.stop() }()
-	ended(t, c, cannotFrame)
+	ended(t, c, unavailableFrame)
 	select {
 	case <-stopped:
 		t.Error("Stop did not wait for the backend")
@@ -164,9 +163,9 @@ func TestStopWithDeafBackend(t *testing.T) {
 	}
 }
 
-// TestStopWhileHashing: so are those whose password waits for a processor.
+// TestStopWhileHashing: requests that wait for a comparison are answered by Stop.
 func TestStopWhileHashing(t *testing.T) {
-	l := newLineage(t)
+	l := newRestarter(t)
 	r := l.next(nil)
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.hashed("joe", 1)
@@ -188,22 +187,12 @@ func TestStopWhileHashing(t *testing.T) {
 	}
 }
 
-// TestRefusedListener: a protocol without a codec is an error at once, not at the first
-// connection.
-func TestRefusedListener(t *testing.T) {
-	r := newRig(t, nil)
-	cfg := config.Listener{Name: "gopher", Protocol: "gopher"}
-	if err := r.Listen(cfg, nil); err == nil {
-		t.Error("Listen takes an unknown protocol")
-	}
-}
-
-// Who was let in a moment before the drain is answered like anyone else, and one who says
-// nothing does not hold it up.
-func TestDrainHearsTheYoung(t *testing.T) {
+// TestDrainAnswersNewConnections: a client that connected just before the drain is answered, and one
+// that sends nothing does not delay the drain.
+func TestDrainAnswersNewConnections(t *testing.T) {
 	r := newRig(t, nil)
 	address := r.listen(listenerBlock("generic"))
-	young, silent := r.dial(address), r.dial(address)
+	recent, silent := r.dial(address), r.dial(address)
 	eventually(t, "the connections", func() bool { return r.open() == 2 })
 	done := make(chan bool, 1)
 	go func() { done <- r.Drain(context.Background()) }()
@@ -214,13 +203,13 @@ func TestDrainHearsTheYoung(t *testing.T) {
 		}
 		return err != nil
 	})
-	roundTripText(t, young, yes.frame("generic"), "1\n")
-	ended(t, young, "")
+	roundTripText(t, recent, yes.frame("generic"), "1\n")
+	ended(t, recent, "")
 	ended(t, silent, "")
 	answeredWithin(t, 3*time.Second, "Drain", func() { <-done })
 }
 
-// slowListener is a socket whose connections are accepted once somebody has looked for them.
+// slowListener is a socket that accepts nothing until Drain has looked into its backlog.
 type slowListener struct {
 	*net.TCPListener
 	once   sync.Once
@@ -237,8 +226,9 @@ func (l *slowListener) SyscallConn() (syscall.RawConn, error) {
 	return l.TCPListener.SyscallConn()
 }
 
-// Who was let in by the kernel before the drain, and not yet by us, is answered like anyone else.
-func TestDrainHearsTheQueue(t *testing.T) {
+// TestDrainAcceptsBacklog: a connection that is still in the listen backlog when the drain begins is
+// answered.
+func TestDrainAcceptsBacklog(t *testing.T) {
 	r := newRig(t, nil)
 	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // the name before it; and "no such user", which bounces mail, takes a no to both.
 func TestExtension(t *testing.T) {
 	yes, no := backend.Result{Class: backend.Accepted}, backend.Result{Class: backend.Refused}
-	cannot, never := backend.Result{Class: backend.Outage}, backend.Result{Class: backend.Unsupported}
+	unavailable, never := backend.Result{Class: backend.Outage}, backend.Result{Class: backend.Unsupported}
 	for name, c := range map[string]struct {
 		whole, base backend.Result
 		want        string
@@ -22,11 +22,11 @@ func TestExtension(t *testing.T) {
 		"whole":             {yes, no, "200 OK\n"},
 		"both":              {yes, yes, "200 OK\n"},
 		"none":              {no, no, "500 no such user\n"},
-		"base, whole away":  {cannot, yes, "200 OK\n"},
-		"whole, base away":  {yes, cannot, "200 OK\n"},
-		"no, base away":     {no, cannot, "400 temporarily unavailable\n"},
-		"no, whole away":    {cannot, no, "400 temporarily unavailable\n"},
-		"away":              {cannot, cannot, "400 temporarily unavailable\n"},
+		"base, whole away":  {unavailable, yes, "200 OK\n"},
+		"whole, base away":  {yes, unavailable, "200 OK\n"},
+		"no, base away":     {no, unavailable, "400 temporarily unavailable\n"},
+		"no, whole away":    {unavailable, no, "400 temporarily unavailable\n"},
+		"away":              {unavailable, unavailable, "400 temporarily unavailable\n"},
 		"not for a backend": {never, never, "500 not supported\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,10 +52,10 @@ func TestExtension(t *testing.T) {
 	}
 }
 
-// TestExtensionHangs: whatever hangs, the answer comes once and in time, and a user who is known
-// waits for nobody.
+// TestExtensionHangs: whatever hangs, the answer comes once and in time, and a known user waits
+// for no backend.
 func TestExtensionHangs(t *testing.T) {
-	m := &moody{}
+	m := &hangingBackend{}
 	r := newRig(t, func(s *setup) { s.fake.ask = m.ask })
 	cfg := short("tcp_table", 400*time.Millisecond)
 	cfg.RecipientDelimiter = "+"

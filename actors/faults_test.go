@@ -52,8 +52,8 @@ type plannedFault struct {
 	times       int
 }
 
-// TestFaults: whichever actor panics at whichever message of a login, the login has its
-// answer, which is the right one or none, and the next one has the right one.
+// TestFaults: whichever actor panics at whichever message of a login, the login is
+// answered, rightly or as a temporary failure, and the next one rightly.
 func TestFaults(t *testing.T) {
 	const router, shard, worker, slots = "domain:dom.example$", "cache", "token", "backend."
 	cases := map[string]struct {
@@ -63,20 +63,20 @@ func TestFaults(t *testing.T) {
 		verdict auth.Verdict
 		source  auth.Source
 	}{
-		"none":                             {nil, "", false, auth.Allow, auth.SourceBackend},
-		"router, a call":                   {[]plannedFault{{router, "Call", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
-		"router, and again":                {[]plannedFault{{router, "Call", 1}, {router, "Started", 3}}, router, false, auth.Unavailable, auth.SourcePanic},
-		"router, and while it goes":        {[]plannedFault{{router, "Call", 1}, {router, "Restarting", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
-		"token worker, a token":            {[]plannedFault{{worker, "Call", 1}}, worker, true, auth.Unavailable, auth.SourcePanic},
-		"shard, a call":                    {[]plannedFault{{shard, "Call", 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, the backend's answer":      {[]plannedFault{{shard, askResult, 1}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, all attempts":  {[]plannedFault{{shard, askResult, attempts}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, and one more":  {[]plannedFault{{shard, askResult, attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
-		"shard, the answer, while it goes": {[]plannedFault{{shard, askResult, 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
-		"shard, the answer, and again":     {[]plannedFault{{shard, askResult, 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
-		"backend, a question":              {[]plannedFault{{slots, "Question", 1}}, slots, false, auth.Unavailable, auth.SourcePanic},
-		"backend, and again":               {[]plannedFault{{slots, "Question", 1}, {slots, "Started", 2}}, slots, false, auth.Unavailable, auth.SourcePanic},
-		"backend, a slot":                  {[]plannedFault{{slots, "slotDone", 1}}, slots, false, auth.Allow, auth.SourceBackend},
+		"none":                                 {nil, "", false, auth.Allow, auth.SourceBackend},
+		"router, a call":                       {[]plannedFault{{router, "Call", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"router, and again":                    {[]plannedFault{{router, "Call", 1}, {router, "Started", 3}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"router, and while it restarts":        {[]plannedFault{{router, "Call", 1}, {router, "Restarting", 1}}, router, false, auth.Unavailable, auth.SourcePanic},
+		"token worker, a token":                {[]plannedFault{{worker, "Call", 1}}, worker, true, auth.Unavailable, auth.SourcePanic},
+		"shard, a call":                        {[]plannedFault{{shard, "Call", 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the backend's answer":          {[]plannedFault{{shard, askResult, 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, all attempts":      {[]plannedFault{{shard, askResult, attempts}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and one more":      {[]plannedFault{{shard, askResult, attempts + 1}}, shard, false, auth.Unavailable, auth.SourcePanic},
+		"shard, the answer, while it restarts": {[]plannedFault{{shard, askResult, 1}, {shard, "Restarting", 1}}, shard, false, auth.Allow, auth.SourceBackend},
+		"shard, the answer, and again":         {[]plannedFault{{shard, askResult, 1}, {shard, "Started", 2}}, shard, false, auth.Allow, auth.SourceBackend},
+		"backend, a question":                  {[]plannedFault{{slots, "Question", 1}}, slots, false, auth.Unavailable, auth.SourcePanic},
+		"backend, and again":                   {[]plannedFault{{slots, "Question", 1}, {slots, "Started", 2}}, slots, false, auth.Unavailable, auth.SourcePanic},
+		"backend, a slot":                      {[]plannedFault{{slots, "slotDone", 1}}, slots, false, auth.Allow, auth.SourceBackend},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -102,8 +102,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// restartsAfter is how often Tree must show an actor restarted: a panic while it goes is no
-// failure of its own.
+// restartsAfter is how often Tree must show an actor restarted: a panic during a
+// restart is no failure of its own.
 func restartsAfter(faults []plannedFault) (n int) {
 	for _, p := range faults {
 		if p.kind != "Restarting" {
@@ -113,13 +113,13 @@ func restartsAfter(faults []plannedFault) (n int) {
 	return n
 }
 
-// TestFaultsOfOthers sends each kind of actor a message that nobody waits for and lets it
-// panic: a request that is with a backend at the time is answered rightly.
+// TestFaultsOfOthers sends each kind of actor a message that no request waits for, at
+// which it panics: a request that is with a backend at the time is answered rightly.
 func TestFaultsOfOthers(t *testing.T) {
 	for _, actor := range []string{"domain:dom.example$", "/roster", "cache", "token", "backend.", "listener:"} {
 		t.Run(actor, func(t *testing.T) {
 			f := new(faults)
-			gate := newGate()
+			gate := newBarrier()
 			r := newRig(t, func(s *setup) { withTokens(s); s.inject, s.fake.ask = f.inject, gate.ask })
 			r.listen(listenerBlock("generic"))
 			r.settled(f)
@@ -170,7 +170,7 @@ func TestFaultsWhileStopping(t *testing.T) {
 			open := r.dial(r.listen(listenerBlock("generic")))
 			roundTrip(t, open, "generic", yes)
 			f.arm("", kind, 1000)
-			// A future that is never told ends after 10 s.
+			// A future that is never completed ends after 10 s.
 			answeredWithin(t, 8*time.Second, "Stop", r.stop)
 			ended(t, open, "")
 			for _, actor := range []string{"conn:", "listener:", "backend.", "domain:dom.example$", "/roster", "cache", "token"} {

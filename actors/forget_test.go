@@ -15,8 +15,7 @@ import (
 	"postern/internal/store"
 )
 
-// slowDelete is a store that takes its time to delete many records, while it is slow, until it is
-// released.
+// slowDelete is a store that deletes many records only when it is released, while slow is set.
 type slowDelete struct {
 	store.Store
 	slow    atomic.Bool
@@ -41,25 +40,25 @@ func (d *slowDelete) DeletePrefix(prefix []byte) error {
 	return d.Store.DeletePrefix(prefix)
 }
 
-// TestForgetBesideLogins: while many users are being forgotten, which is one step for the disk, a
-// domain that sleeps wakes up, others are registered, and nobody is remembered from his record.
+// TestForgetBesideLogins: while the disk deletes the records of many users, an idle domain is used again,
+// others are registered, and no forgotten user is remembered from a record.
 func TestForgetBesideLogins(t *testing.T) {
-	const first, second, asleep = "d0.example", "d1.example", "asleep.example"
+	const first, second, idle = "d0.example", "d1.example", "idle.example"
 	for name, c := range map[string]struct {
 		forget func(*rig) error
-		awake  auth.Source // of who was known at the second domain
-		woken  auth.Source // of who was known at the one that sleeps
+		live   auth.Source // of the answer to a known user of the second domain
+		idle   auth.Source // likewise of the idle one
 	}{
 		"all":      {func(r *rig) error { return r.Flush(context.Background()) }, fromBackend, fromBackend},
 		"a domain": {func(r *rig) error { return r.ForgetDomain(context.Background(), first) }, hot, auth.SourceCache},
 	} {
 		t.Run(name, func(t *testing.T) {
-			names := []string{asleep}
+			names := []string{idle}
 			for i := range 50 {
 				names = append(names, fmt.Sprintf("d%d.example", i))
 			}
 			var disk *slowDelete
-			r, _, _ := newEstate(t, func(s *setup) {
+			r, _, _ := newRegisteredRig(t, func(s *setup) {
 				s.cfg.Registry.Cache.Storage = config.StorageDisk
 				disk = newSlowDelete(s.store)
 				s.store = disk
@@ -71,32 +70,32 @@ func TestForgetBesideLogins(t *testing.T) {
 					r.kept(name, user)
 				}
 			}
-			r.lull(asleep)
+			r.endIdle(idle)
 			r.want(r.at(second, "ann", "good"), allow, auth.SourceCache) // in use again
 			disk.slow.Store(true)
 			done := make(chan error, 1)
 			go func() { done <- c.forget(r) }()
 			<-disk.reached
-			r.want(r.at(asleep, "joe", "good"), allow, c.woken)
+			r.want(r.at(idle, "joe", "good"), allow, c.idle)
 			r.want(r.at(first, "joe", "good"), allow, fromBackend)
-			answeredWithin(t, 4*time.Second, "a change", func() { r.register(tenancy("new.example", "good")) })
+			answeredWithin(t, 4*time.Second, "a change", func() { r.register(registration("new.example", "good")) })
 			r.want(r.at("new.example", "joe", "good"), allow, fromBackend)
 			disk.release()
 			if err := <-done; err != nil || disk.deletes.Load() != 1 {
 				t.Errorf("deleted %d times, %v", disk.deletes.Load(), err)
 			}
-			for domain, source := range map[string]auth.Source{first: fromBackend, second: c.awake, asleep: c.woken} {
+			for domain, source := range map[string]auth.Source{first: fromBackend, second: c.live, idle: c.idle} {
 				r.want(r.at(domain, "ann", "good"), allow, source)
 			}
 			r.want(r.at(first, "joe", "good"), allow, hot) // learned meanwhile
-			r.want(r.at(asleep, "joe", "good"), allow, hot)
+			r.want(r.at(idle, "joe", "good"), allow, hot)
 		})
 	}
 }
 
 // TestFlushOfAStuckDisk: a flush is not done while the disk still writes what was known before.
 func TestFlushOfAStuckDisk(t *testing.T) {
-	r, disk := stuckTenant(t)
+	r, disk := newStuckRig(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.Flush(ctx); !errors.Is(err, supervise.ErrBusy) {

@@ -26,8 +26,7 @@ import (
 	"postern/internal/store"
 )
 
-// fakeBackend is a backend whose mind the test knows. Its password is "good" for everybody
-// unless ask says otherwise.
+// fakeBackend is a backend with answers that a test sets. Without ask it answers as goodPassword.
 type fakeBackend struct {
 	ask    func(ctx context.Context, q backend.Query) backend.Result
 	asked  atomic.Int64
@@ -44,7 +43,7 @@ func (f *fakeBackend) Ask(ctx context.Context, q backend.Query) backend.Result {
 
 func (f *fakeBackend) Close() error { f.closed.Store(true); return nil }
 
-// goodPassword accepts the password "good" and every user but "nobody" and his like.
+// goodPassword accepts the password "good". Every user exists but nobody*.
 func goodPassword(q backend.Query) backend.Result {
 	yes := q.Secret.Reveal() == "good"
 	switch q.Op {
@@ -62,12 +61,12 @@ func goodPassword(q backend.Query) backend.Result {
 	return backend.Result{Class: backend.Refused}
 }
 
-// outage never answers.
+// outage is a backend that cannot be reached.
 func outage(context.Context, backend.Query) backend.Result {
 	return backend.Result{Class: backend.Outage, Err: errors.New("connection refused")}
 }
 
-// hang answers when its time is over.
+// hang answers when its context ends.
 func hang(ctx context.Context, _ backend.Query) backend.Result {
 	<-ctx.Done()
 	return backend.Result{Class: backend.Outage, Err: ctx.Err()}
@@ -92,16 +91,16 @@ type rig struct {
 
 // setup changes what a rig is made of.
 type setup struct {
-	cfg    *config.Config
-	fake   *fakeBackend
-	more   map[string]*fakeBackend           // further backends of cfg, by name
-	made   func(config.Backend) *fakeBackend // of registered domains
-	wrap   func(*fakeBackend) backend.Backend
-	store  store.Store
-	clock  *clock
-	inject func(string, any)
-	level  slog.Level
-	hasty  bool // restarts come soon after one another
+	cfg           *config.Config
+	fake          *fakeBackend
+	more          map[string]*fakeBackend           // further backends of cfg, by name
+	made          func(config.Backend) *fakeBackend // of registered domains
+	wrap          func(*fakeBackend) backend.Backend
+	store         store.Store
+	clock         *clock
+	inject        func(string, any)
+	level         slog.Level
+	quickRestarts bool // short pauses before restarts
 }
 
 var rigBackend = config.BackendRef{Kind: "json", Name: "fake"}
@@ -123,10 +122,9 @@ func rigConfig() *config.Config {
 	}
 }
 
-// othersGoroutines are goroutines of libraries that are none of the rig's. Those of the actor library
-// end by themselves a second after a dead letter, such as a wake-up for a connection that has just
+// libraryGoroutines are goroutines that libraries start. Those of the actor library end by themselves a second after a dead letter, such as a wake-up for a connection that has just
 // ended.
-var othersGoroutines = []goleak.Option{
+var libraryGoroutines = []goleak.Option{
 	goleak.IgnoreTopFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"),
 	goleak.IgnoreTopFunction("github.com/asynkron/protoactor-go/actor.NewThrottle.func1.1"), // not inlined
 	// The log of a store that the test opened before, which begins a new one after some MiB.
@@ -163,7 +161,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	}
 	r.stop = sync.OnceFunc(func() {
 		r.Stop()
-		goleak.VerifyNone(t, append(othersGoroutines, before)...)
+		goleak.VerifyNone(t, append(libraryGoroutines, before)...)
 		for name, f := range fakes {
 			if !f.closed.Load() {
 				t.Errorf("the backend %s was not closed", name)
@@ -177,7 +175,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 // kernelOf is how the actors of a rig are supervised.
 func kernelOf(s *setup) (o supervise.Options) {
 	o.Inject = s.inject
-	if s.hasty {
+	if s.quickRestarts {
 		o.FirstPause, o.MaxPause = 100*time.Microsecond, time.Millisecond
 	}
 	return o
@@ -289,7 +287,7 @@ type hold struct{ reached, release chan struct{} }
 
 func newHold() *hold { return &hold{make(chan struct{}), make(chan struct{})} }
 
-// attempts is how often the outcome of a task is taken up: once, and again after three panics.
+// attempts is how often an outcome is taken up again after a panic.
 const attempts = 3
 
 // ref returns the actor of a name.

@@ -67,7 +67,7 @@ func TestHops(t *testing.T) {
 		"stale on disk, then asked": {config.StorageDisk, []string{"good"}, true, 2 * hour, "good", 8, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, l := new(hops), newLineage(t)
+			h, l := new(hops), newRestarter(t)
 			build := func() *rig {
 				if l.last != nil {
 					l.last.stop()

@@ -16,7 +16,7 @@ import (
 // TestLimitOps shows and forgets users, and counts for the administrator.
 func TestLimitOps(t *testing.T) {
 	ctx := context.Background()
-	r := newRig(t, limited)
+	r := newRig(t, withLimits)
 	joe := auth.Identity{User: "joe", Domain: "dom.example"}
 	for i := range 4 {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
@@ -41,10 +41,10 @@ func TestLimitOps(t *testing.T) {
 	}
 }
 
-// TestShardRestart: a fault costs the counts, and locks nobody out.
+// TestShardRestart: a panic loses the counts, and locks no user out.
 func TestShardRestart(t *testing.T) {
 	var fail faultOnce
-	r := newRig(t, func(s *setup) { limited(s); s.inject = fail.inject })
+	r := newRig(t, func(s *setup) { withLimits(s); s.inject = fail.inject })
 	for i := range 4 {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 	}
@@ -83,7 +83,7 @@ func (f *faultOnce) inject(name string, message any) {
 
 // TestReloadLimits: changed limits hold at once, and what was counted stays.
 func TestReloadLimits(t *testing.T) {
-	r := newRig(t, limited)
+	r := newRig(t, withLimits)
 	for i := range 3 {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 	}

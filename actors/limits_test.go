@@ -17,8 +17,8 @@ const (
 	byUser, byAddress, byBudget = auth.SourceLimitUser, auth.SourceLimitAddress, auth.SourceLimitBudget
 )
 
-// limited gives a rig limits: 4 refusals of a user, 6 from an address, within ten minutes.
-func limited(s *setup) {
+// withLimits gives a rig limits: 4 refusals of a user, 6 from an address, within ten minutes.
+func withLimits(s *setup) {
 	s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 4, AddressRefusals: 6, Window: 10 * time.Minute,
 		FirstPause: 2 * time.Second, LongestPause: 15 * time.Minute}
 }
@@ -28,16 +28,16 @@ func (r *rig) asks(n int64, req auth.Request, v auth.Verdict, s auth.Source) {
 	r.t.Helper()
 	before := r.fake.asked.Load()
 	r.want(r.ask(req), v, s)
-	r.calm()
+	r.quiesce()
 	if got := r.fake.asked.Load() - before; got != n {
 		r.t.Errorf("%s with %s: the backend was asked %d times, want %d", req.User, s, got, n)
 	}
 }
 
-// calm waits until every router and backend has handled what was on its way to it.
-func (r *rig) calm() {
+// quiesce waits until every shard and backend has handled what was on its way to it.
+func (r *rig) quiesce() {
 	r.t.Helper()
-	for range 2 { // what a backend tells a shard, and what it tells itself
+	for range 2 { // messages of a backend to a shard, and to itself
 		if err := r.shards.Settle(context.Background()); err != nil {
 			r.t.Fatal(err)
 		}
@@ -52,18 +52,18 @@ func from(client string, req auth.Request) auth.Request {
 	return req
 }
 
-// TestUserLimit tells the story of a user whose password is guessed.
+// TestUserLimit: guesses at the password of one user.
 func TestUserLimit(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			disk := openStore(t)
 			start := func() *rig {
 				return newRig(t, func(s *setup) {
 					onDisk(s, disk)
 					s.cfg.Domains[0].Cache.Storage = storage
 					g.use(s)
-					limited(s)
+					withLimits(s)
 				})
 			}
 			r := start()
@@ -73,7 +73,7 @@ func TestUserLimit(t *testing.T) {
 				r.asks(0, login("joe", fmt.Sprint("guess", i)), deny, before)
 			}
 			r.asks(0, login("joe", "guess4"), deny, byUser)
-			// Neither the owner is locked out, nor is anybody else.
+			// Neither the owner nor another user is locked out.
 			r.asks(0, login("joe", "good"), allow, hot)
 			r.asks(1, login("jane", "good"), allow, fromBackend)
 			r.asks(0, isUser("joe"), allow, hot)
@@ -100,7 +100,7 @@ func TestUserLimit(t *testing.T) {
 				t.Errorf("%d refusals by the limit are counted, %v", n, err)
 			}
 			if n := strings.Count(r.log.String(), "user limited"); n != 1 {
-				t.Errorf("it is said %d times", n)
+				t.Errorf("it is logged %d times", n)
 			}
 			if log := r.log.String(); strings.Contains(log, "guess") || !strings.Contains(log, "source=limit-user") {
 				t.Errorf("the log holds a password, or not the source")
@@ -110,7 +110,7 @@ func TestUserLimit(t *testing.T) {
 			}
 			r.hashed("joe", 1)
 			r.stop()
-			// Only the disk remembers the owner now, and his login is to be verified again.
+			// Only the disk knows the owner now, and the login is to be verified again.
 			g.change("new")
 			r = start()
 			r.clock.advance(2 * hour)
@@ -125,7 +125,7 @@ func TestUserLimit(t *testing.T) {
 
 // TestAddressLimit: one address that tries many users is stopped, and only it.
 func TestAddressLimit(t *testing.T) {
-	r := newRig(t, limited)
+	r := newRig(t, withLimits)
 	const bad, good = "198.51.100.7", "198.51.100.8"
 	r.asks(1, from(bad, login("owner", "good")), allow, fromBackend)
 	for i := range 6 {
@@ -139,7 +139,7 @@ func TestAddressLimit(t *testing.T) {
 	r.clock.advance(2 * time.Second)
 	r.asks(1, from(bad, login("user8", "good")), allow, fromBackend)
 	if n := strings.Count(r.log.String(), "client address limited"); n != 1 {
-		t.Errorf("it is said %d times", n)
+		t.Errorf("it is logged %d times", n)
 	}
 	l := r.AddressLimit(bad)
 	if got := l["dom.example"]; got.Refusals != 6 || got.Pauses != 1 || got.Name != bad+"/32" {
@@ -156,16 +156,16 @@ func TestAddressLimit(t *testing.T) {
 	}
 }
 
-// TestAddressIsNotCoalesced: who asks the same from another address is not refused for the
-// first one's sake.
+// TestAddressIsNotCoalesced: the same question from another address is not refused because the first
+// address is limited.
 func TestAddressIsNotCoalesced(t *testing.T) {
 	disk := openStore(t)
-	r := newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	r := newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
 	const bad = "198.51.100.7"
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	r.hashed("joe", 1)
 	r.stop()
-	r = newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	r = newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
 	for i := range 6 {
 		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
 	}
@@ -187,7 +187,7 @@ func TestAddressIsNotCoalesced(t *testing.T) {
 		stats, err := r.CacheStats(context.Background())
 		return err == nil && stats["dom.example"].Missed == 8
 	})
-	r.calm()
+	r.quiesce()
 	release()
 	wg.Wait()
 	r.want(answers[0], deny, byAddress)
@@ -199,11 +199,11 @@ func TestAddressIsNotCoalesced(t *testing.T) {
 func TestTwoLimitedAddresses(t *testing.T) {
 	const bad, worse = "198.51.100.7", "198.51.100.8"
 	disk := openStore(t)
-	r := newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	r := newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	r.hashed("joe", 1)
 	r.stop()
-	r = newRig(t, func(s *setup) { onDisk(s, disk); limited(s) })
+	r = newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
 	for i := range 6 {
 		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
 		r.asks(1, from(worse, login(fmt.Sprint("other", i), "spring")), deny, fromBackend)
@@ -219,7 +219,7 @@ func TestTwoLimitedAddresses(t *testing.T) {
 		go func() { others <- r.ask(from(worse, login("joe", "guess"))) }()
 	}
 	eventually(t, "the other requests", func() bool { return r.stats().Missed == missed+uint64(cap(others)) })
-	r.calm()
+	r.quiesce()
 	release()
 	r.want(<-first, deny, byAddress)
 	for range cap(others) {
@@ -241,24 +241,23 @@ func (r *rig) busyHashing() (release func()) {
 	return func() { close(block) }
 }
 
-// TestLimitOfNamesakes: wrong passwords of a user in one domain of the fallback tell nothing of his
-// namesake in another.
-func TestLimitOfNamesakes(t *testing.T) {
-	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = "*"; limited(s) })
+// TestUserLimitPerDomain: wrong passwords of a user in one domain of the fallback do not
+// count against the user of the same name in another.
+func TestUserLimitPerDomain(t *testing.T) {
+	r := newRig(t, func(s *setup) { s.cfg.Domains[0].Name = "*"; withLimits(s) })
 	for i := range 4 {
 		r.want(r.ask(at("a.example", "info", fmt.Sprint("bad", i))), deny, fromBackend)
-		r.calm()
+		r.quiesce()
 	}
 	r.want(r.ask(at("a.example", "info", "good")), deny, byUser)
 	r.want(r.ask(at("b.example", "info", "good")), allow, fromBackend)
 }
 
-// TestParallelGuesses: those that come all at once get no further than those that come one
-// after the other.
+// TestParallelGuesses: guesses that come all at once get no further than guesses one after the other.
 func TestParallelGuesses(t *testing.T) {
 	gate := make(chan struct{})
 	r := newRig(t, func(s *setup) {
-		limited(s)
+		withLimits(s)
 		s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
 			<-gate
 			return goodPassword(q)
@@ -277,31 +276,31 @@ func TestParallelGuesses(t *testing.T) {
 	close(gate)
 	wg.Wait()
 	close(answers)
-	said := map[string]int{}
+	count := map[string]int{}
 	for a := range answers {
-		said[a.Verdict.String()+" "+a.Source.String()]++
+		count[a.Verdict.String()+" "+a.Source.String()]++
 	}
-	if said["unavailable limit-user"] != 96 || said["deny backend"] != 4 {
-		t.Errorf("answers: %v", said)
+	if count["unavailable limit-user"] != 96 || count["deny backend"] != 4 {
+		t.Errorf("answers: %v", count)
 	}
 	if n := r.fake.asked.Load(); n != 4 {
 		t.Errorf("the backend was asked %d times", n)
 	}
-	r.calm()
+	r.quiesce()
 	r.asks(0, login("joe", "guess"), deny, byUser)
 }
 
-// TestDovecotAddressLimit: the address that a mail server tells is the one that is limited, and
-// its client is not told of a temporary failure.
+// TestDovecotAddressLimit: the address that a mail server passes on is limited, and its client gets a
+// refusal, not a temporary failure.
 func TestDovecotAddressLimit(t *testing.T) {
-	r := newRig(t, limited)
+	r := newRig(t, withLimits)
 	d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)
 	for i := range 8 {
 		d.say(plainLogin(i+1, fmt.Sprint("user", i), "guess"))
 		if got, want := d.line(), fmt.Sprintf("FAIL\t%d\t", i+1); !strings.HasPrefix(got, want) || strings.Contains(got, "temp") {
 			t.Errorf("replied %q, want %q", got, want)
 		}
-		r.calm()
+		r.quiesce()
 	}
 	if n := r.fake.asked.Load(); n != 6 {
 		t.Errorf("the backend was asked %d times", n)

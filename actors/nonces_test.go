@@ -10,8 +10,8 @@ import (
 	"postern/internal/token"
 )
 
-// stale fills a store with nonces that count no more, before any other in the order of the keys:
-// more than one look removes.
+// stale fills a store with expired nonces, before any other in the order of the keys: more than one
+// round removes.
 func stale(t *testing.T, disk store.Store) {
 	t.Helper()
 	var ops []store.Op
@@ -36,7 +36,7 @@ func storedNonces(t *testing.T, disk store.Store) (n int) {
 // TestStaleNonces: however many nonces have expired, a restart remembers each that counts, and
 // all others are removed, at the start as well as later.
 func TestStaleNonces(t *testing.T) {
-	l := newLineage(t)
+	l := newRestarter(t)
 	r := l.next(outage)
 	used := r.totpToken("joe")
 	r.want(r.auth("joe", used), allow, auth.SourceToken)
@@ -55,18 +55,18 @@ func TestStaleNonces(t *testing.T) {
 	}
 }
 
-// TestRestoredFromASickStore: a used token stays used though the expired ones before it cannot be
+// TestNoncesOfFailingStore: a used token stays used though the expired ones before it cannot be
 // removed.
-func TestRestoredFromASickStore(t *testing.T) {
-	l := newLineage(t)
-	disk := &sick{Store: l.disk}
+func TestNoncesOfFailingStore(t *testing.T) {
+	l := newRestarter(t)
+	disk := &failingStore{Store: l.disk}
 	l.disk = disk
 	r := l.next(outage)
 	used := r.totpToken("joe")
 	r.want(r.auth("joe", used), allow, auth.SourceToken)
 	stale(t, l.disk)
 	r.stop()
-	disk.ill.Store(true)
+	disk.failing.Store(true)
 	r = l.next(outage)
 	if a := r.auth("joe", used); a.Verdict == allow {
 		t.Errorf("a used token was answered %v (%v) after a restart", a.Verdict, a.Source)

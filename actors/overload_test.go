@@ -40,7 +40,7 @@ func (r *rig) flood(n, atOnce int) map[auth.Source]int {
 // places in the queue; all others are refused while those still wait.
 func TestOverload(t *testing.T) {
 	const slots, queue, excess = 8, 64, 2000
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	var waiting []<-chan auth.Answer
 	for i := range slots + queue {
@@ -49,7 +49,7 @@ func TestOverload(t *testing.T) {
 	g.reached(t, slots)
 	eventually(t, "a full queue", func() bool { return r.gate.InFlight() == slots+queue && r.quiet() })
 	begun := time.Now()
-	count := r.flood(excess, excess) // within the patience of those who wait
+	count := r.flood(excess, excess) // within the deadline of those that wait
 	if count[auth.SourceOverload] != excess {
 		t.Errorf("of %d answers: %v", excess, count)
 	}
@@ -71,7 +71,7 @@ func (r *rig) quiet() bool {
 // TestOverloadKeepsMemoryFlat: ten times the refused requests need no more memory, as nothing
 // may grow with their number.
 func TestOverloadKeepsMemoryFlat(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = g.ask
 		s.level = slog.LevelError + 1 // the log in memory would grow

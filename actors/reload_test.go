@@ -26,7 +26,7 @@ func clone(cfg *config.Config) *config.Config {
 	return &c
 }
 
-// tryReload reloads with a changed configuration, for whose new listeners it opens sockets.
+// tryReload reloads with a changed configuration, and opens sockets for its new listeners.
 func (r *rig) tryReload(change func(*config.Config)) (map[string]net.Listener, error) {
 	r.t.Helper()
 	next := Reload{Config: r.altered(change), Sockets: make(map[string]net.Listener)}
@@ -55,7 +55,7 @@ func (r *rig) reload(change func(*config.Config)) map[string]net.Listener {
 	return sockets
 }
 
-// numbers are those of actors that came while others of their names were ending.
+// numbers follow the names of actors that were started while others of the name were ending.
 var numbers = regexp.MustCompile(`#\d+`)
 
 // actors are the names in the tree.
@@ -105,7 +105,7 @@ func TestReloadKeepsCache(t *testing.T) {
 		"rules": quicker, "backend": otherBackend, "to the fallback": onlyOthers, "fallback beside": beside,
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageDisk)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.want(r.auth("joe", "bad"), deny, fromBackend)
@@ -142,7 +142,7 @@ func TestReloadForgetsRefusals(t *testing.T) {
 		c.Domains[0].Name = "*"
 	}} {
 		t.Run(name, func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageMemory)
 			r.want(r.auth("joe", "new"), deny, fromBackend)
 			r.want(r.auth("joe", "new"), deny, auth.SourceRefusedBefore)

@@ -19,7 +19,7 @@ func TestReloadSingleUse(t *testing.T) {
 			"backend":    {otherBackend},
 			"tokens off": {func(c *config.Config) { c.Domains[0].TOTP = nil }, nil},
 			"removed":    {nowhere, ownBlock},
-			"handed on":  {beside},
+			"beside":     {beside},
 			"fallback":   {onlyOthers},
 		} {
 			t.Run(string(storage)+"/"+name, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestReloadSingleUse(t *testing.T) {
 }
 
 // TestReloadAndRefusal: a password that the backend refuses after a reload, for a question that
-// was put before, is dead, whoever has the user by then.
+// was put before, is never accepted again, whichever block answers for the user by then.
 func TestReloadAndRefusal(t *testing.T) {
 	cases := map[string]struct {
 		first, change func(*config.Config)
@@ -61,7 +61,7 @@ func TestReloadAndRefusal(t *testing.T) {
 	for name, c := range cases {
 		for _, hashOnly := range []bool{false, true} { // the verifier is known by its hash only
 			t.Run(fmt.Sprint(name, " ", hashOnly), func(t *testing.T) {
-				g, held := newRegime("good"), newGate()
+				g, held := newScriptedBackend("good"), newBarrier()
 				disk := openStore(t)
 				build := func(ask func(context.Context, backend.Query) backend.Result) *rig {
 					return newRig(t, func(s *setup) { onDisk(s, disk); c.first(s.cfg); s.fake.ask = ask })
@@ -107,7 +107,7 @@ func TestReloadAndRefusal(t *testing.T) {
 // TestReloadAndAcceptance: what was asked under another configuration is answered, and not
 // remembered.
 func TestReloadAndAcceptance(t *testing.T) {
-	held := newGate()
+	held := newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask = held.ask })
 	login, exists := r.start("joe", "good"), r.startRequest(isUser("ann"), 10*time.Second)
 	held.reached(t, 2)
@@ -132,14 +132,14 @@ func TestReloadStorage(t *testing.T) {
 		return func(c *config.Config) { c.Domains[0].Name, c.Domains[0].Cache.Storage = "*", s }
 	}
 	for name, c := range map[string][2]func(*config.Config){
-		"none":            {to(config.StorageNone), to(config.StorageDisk)},
-		"memory":          {to(config.StorageMemory), to(config.StorageDisk)},
-		"none, fallback":  {toFallback(config.StorageNone), to(config.StorageDisk)},
-		"handed to none":  {toFallback(config.StorageNone), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
-		"handed to other": {toFallback(config.StorageMemory), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
+		"none":           {to(config.StorageNone), to(config.StorageDisk)},
+		"memory":         {to(config.StorageMemory), to(config.StorageDisk)},
+		"none, fallback": {toFallback(config.StorageNone), to(config.StorageDisk)},
+		"moved, none":    {toFallback(config.StorageNone), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
+		"moved, memory":  {toFallback(config.StorageMemory), func(c *config.Config) { ownBlock(c); to(config.StorageDisk)(c) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newRegime("good")
+			g := newScriptedBackend("good")
 			r := g.rig(t, config.StorageDisk)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.hashed("joe", 1)
@@ -148,7 +148,7 @@ func TestReloadStorage(t *testing.T) {
 			r.clock.advance(2 * time.Hour)
 			r.want(r.auth("joe", "good"), deny, fromBackend)
 			if name == "memory" {
-				// As if others had pushed joe out of memory.
+				// As if joe had been evicted from memory.
 				if err := r.shards.Drop(context.Background(), "dom.example", func(auth.Identity) bool { return true }); err != nil {
 					t.Fatal(err)
 				}

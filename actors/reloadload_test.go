@@ -20,7 +20,7 @@ import (
 )
 
 // TestReloadUnderLoad: a hundred reloads of every kind, and every request meanwhile has its
-// answer, the right one: none is lost, and none is told that nobody can tell.
+// right answer: none is lost, and none is a temporary failure.
 func TestReloadUnderLoad(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestReloadUnderLoad(t *testing.T) {
 				wg.Add(1)
 				go func() {
 					defer wg.Done()
-					r.inquirer(address, rand.New(rand.NewPCG(uint64(i), 2)), true, &over, &asked)
+					r.askUntil(address, rand.New(rand.NewPCG(uint64(i), 2)), true, &over, &asked)
 				}()
 			}
 			for i := range 100 {
@@ -102,9 +102,9 @@ func withoutListeners(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "listener:") })
 }
 
-// inquirer asks questions on a connection of its own until it is told to end. Each must have
-// its right answer or, if that is not strict, none.
-func (r *rig) inquirer(address string, random *rand.Rand, strict bool, over *atomic.Bool, asked *atomic.Int64) {
+// askUntil asks questions on a connection of its own until over is set. Each must have its
+// right answer or, if that is not strict, a temporary failure.
+func (r *rig) askUntil(address string, random *rand.Rand, strict bool, over *atomic.Bool, asked *atomic.Int64) {
 	c := r.dial(address)
 	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
 	tokens := make([]string, 20)
@@ -133,21 +133,21 @@ func (r *rig) inquirer(address string, random *rand.Rand, strict bool, over *ato
 	}
 }
 
-// TestReloadInStorm: panics everywhere keep no reload from its end, nor what was removed.
+// TestReloadInStorm: in a storm of panics reloads end, and so does what they remove.
 func TestReloadInStorm(t *testing.T) {
-	weather := new(storm)
+	faulty := new(storm)
 	r := newRig(t, func(s *setup) {
-		// In memory: on disk each restart of a shard has all its users hashed again, for whose
-		// hashes, seconds of work of one processor, a domain that was taken out of use waits.
+		// In memory: on disk each restart of a shard has all its users hashed again, and a removed
+		// domain waits for these seconds of work.
 		withTokens(s)
-		s.fake.ask, s.level = weather.ask, slog.LevelError+1
-		s.inject, s.hasty = weather.inject, true
+		s.fake.ask, s.level = faulty.ask, slog.LevelError+1
+		s.inject, s.quickRestarts = faulty.inject, true
 	})
 	first := r.cfg
 	cfg := listenerBlock("ejabberd")
 	cfg.Pipeline = 4
 	address := r.listen(cfg)
-	weather.raging.Store(true)
+	faulty.raging.Store(true)
 	var over atomic.Bool
 	var asked atomic.Int64
 	var wg sync.WaitGroup
@@ -155,7 +155,7 @@ func TestReloadInStorm(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			r.inquirer(address, rand.New(rand.NewPCG(uint64(i), 3)), false, &over, &asked)
+			r.askUntil(address, rand.New(rand.NewPCG(uint64(i), 3)), false, &over, &asked)
 		}()
 	}
 	kinds := []func(*config.Config){beside, quicker, onlyOthers, ownBlock}
@@ -166,7 +166,7 @@ func TestReloadInStorm(t *testing.T) {
 	}
 	over.Store(true)
 	wg.Wait()
-	weather.raging.Store(false)
+	faulty.raging.Store(false)
 	eventually(t, "recovery", r.recovered)
 	r.reload(nowhere)
 	r.reload(func(c *config.Config) { *c = *clone(first) })
@@ -190,7 +190,7 @@ func TestReloadWhileStopping(t *testing.T) {
 // TestStopWithRemoved: what a reload removed, and what it replaced, ends with the broker, also
 // while it is busy.
 func TestStopWithRemoved(t *testing.T) {
-	held, second := newGate(), &fakeBackend{} // the gate stays shut
+	held, second := newBarrier(), &fakeBackend{} // never opened
 	r := newRig(t, func(s *setup) {
 		s.fake.ask = held.ask
 		s.more = map[string]*fakeBackend{"second": second}
@@ -202,7 +202,7 @@ func TestStopWithRemoved(t *testing.T) {
 		c.Domains[0].Backends = []config.BackendRef{c.Backends[0].BackendRef}
 	})
 	answeredWithin(t, 8*time.Second, "Stop", r.stop)
-	if a := <-answer; a.Verdict != cannot {
+	if a := <-answer; a.Verdict != unavailable {
 		t.Errorf("answered %v (%v)", a.Verdict, a.Source)
 	}
 }

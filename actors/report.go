@@ -221,8 +221,8 @@ func (b *Broker) ForgetAddressLimit(address string) error {
 	return nil
 }
 
-// PlanRoster lists what a run for the users of a domain whose rosters are known, or for one
-// user, would do. Nothing is changed.
+// PlanRoster lists what a run for one user would do, or for all users of a domain with known
+// rosters. Nothing is changed.
 func (b *Broker) PlanRoster(ctx context.Context, domain, user string) (rosters.Plan, error) {
 	r, err := b.table.RosterOf(domain)
 	if err != nil {
@@ -232,7 +232,7 @@ func (b *Broker) PlanRoster(ctx context.Context, domain, user string) (rosters.P
 }
 
 // RefreshRoster forgets what is known of a domain, or of one user there, and rebuilds it. It
-// returns the number of users whose rosters are asked for from now on.
+// returns the number of users with rosters to be asked for from now on.
 func (b *Broker) RefreshRoster(ctx context.Context, domain, user string) (users int, err error) {
 	r, err := b.table.RosterOf(domain)
 	if err != nil {

@@ -14,20 +14,19 @@ import (
 	"postern/internal/registry"
 )
 
-// TestStopBesideChange: what an administrator has begun when the broker stops ends before that
-// goes on: the backend that it makes is closed, as is a listener, and nothing is changed that is
-// being taken down.
+// TestStopBesideChange: Stop waits for a change that has begun: the backend that it makes is closed,
+// as is its listener, and nothing is changed while it is being stopped.
 func TestStopBesideChange(t *testing.T) {
 	var late net.Listener
 	for name, change := range map[string]func(*rig) error{
 		"a domain is changed": func(r *rig) error {
 			return r.Registry(func(reg *registry.Registry) ([]registry.Record, []string, error) {
-				put, err := reg.Put(time.Now(), tenancy("awake.example", "new"))
+				put, err := reg.Put(time.Now(), registration("live.example", "new"))
 				return put, nil, err
 			})
 		},
 		"a domain is read": func(r *rig) error {
-			r.at("asleep.example", "joe", "good") // answered, however far it got
+			r.at("idle.example", "joe", "good") // answered, however far it got
 			return nil
 		},
 		"a backend comes by a reload": func(r *rig) error {
@@ -45,7 +44,7 @@ func TestStopBesideChange(t *testing.T) {
 			var r *rig
 			stopped, begun := make(chan struct{}), make(chan struct{})
 			armed := false
-			r, _, _ = newEstate(t, func(s *setup) {
+			r, _, _ = newRegisteredRig(t, func(s *setup) {
 				made := s.made
 				s.made = func(c config.Backend) *fakeBackend {
 					if armed {
@@ -59,8 +58,8 @@ func TestStopBesideChange(t *testing.T) {
 					}
 					return made(c)
 				}
-			}, "awake.example", "asleep.example")
-			r.want(r.at("awake.example", "joe", "good"), allow, fromBackend)
+			}, "live.example", "idle.example")
+			r.want(r.at("live.example", "joe", "good"), allow, fromBackend)
 			armed = true
 			go func() {
 				defer close(stopped)
@@ -74,13 +73,13 @@ func TestStopBesideChange(t *testing.T) {
 		})
 	}
 	if late == nil || !errors.Is(late.Close(), net.ErrClosed) {
-		t.Error("the listener that came is open")
+		t.Error("the new listener is open")
 	}
 }
 
 // TestNoChangeAfterStop: a change of the registered domains that comes late is refused.
 func TestNoChangeAfterStop(t *testing.T) {
-	r, _, _ := newEstate(t, nil, "a.example")
+	r, _, _ := newRegisteredRig(t, nil, "a.example")
 	r.stop()
 	err := r.Registry(func(*registry.Registry) ([]registry.Record, []string, error) { panic("asked") })
 	if !errors.Is(err, router.ErrStopping) {

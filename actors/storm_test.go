@@ -66,20 +66,20 @@ func onDisk(s *setup, in store.Store) {
 	s.cfg.Domains[0].Cache.Storage = config.StorageDisk
 }
 
-// TestStorm: in a storm of panics every request has one answer, in order, which is the right
-// one or none.
+// TestStorm: in a storm of panics every request has one answer, in order: the right one or a
+// temporary failure.
 func TestStorm(t *testing.T) {
 	// Each restart of a shard costs a hash for each of its users, hence less of it on disk.
 	for storage, requests := range map[config.Storage]int{config.StorageMemory: 20000, config.StorageDisk: 4000} {
 		t.Run(string(storage), func(t *testing.T) {
-			weather := new(storm)
+			faulty := new(storm)
 			var disk store.Store
 			if storage == config.StorageDisk {
 				disk = openStore(t)
 			}
 			r := newRig(t, func(s *setup) {
 				withTokens(s)
-				s.inject, s.fake.ask, s.hasty = weather.inject, weather.ask, true
+				s.inject, s.fake.ask, s.quickRestarts = faulty.inject, faulty.ask, true
 				s.level = slog.LevelError + 1 // a stack for each panic is too much to keep
 				if disk != nil {
 					onDisk(s, disk)
@@ -88,9 +88,9 @@ func TestStorm(t *testing.T) {
 			cfg := listenerBlock("ejabberd")
 			cfg.Pipeline = 4 // else most requests find an actor that is about to be restarted
 			address := r.listen(cfg)
-			weather.raging.Store(true)
-			known := r.weather(address, 8, requests/8)
-			weather.raging.Store(false)
+			faulty.raging.Store(true)
+			known := r.askOnConnections(address, 8, requests/8)
+			faulty.raging.Store(false)
 			eventually(t, "recovery", r.recovered)
 			eventually(t, "the last answer", func() bool { return r.gate.InFlight() == 0 })
 			eventually(t, "a login", func() bool { return r.auth("user0", "good").Verdict == auth.Allow })
@@ -99,34 +99,34 @@ func TestStorm(t *testing.T) {
 					t.Errorf("after the storm answered %v (%v)", a.Verdict, a.Source)
 				}
 			}
-			if n := weather.panics.Load(); n < 100 {
+			if n := faulty.panics.Load(); n < 100 {
 				t.Errorf("only %d panics", n)
 			}
 			if known < requests/4 {
 				t.Errorf("only %d requests had a yes or no", known)
 			}
-			t.Logf("%d panics, %d of %d requests had a yes or no", weather.panics.Load(), known, requests)
+			t.Logf("%d panics, %d of %d requests had a yes or no", faulty.panics.Load(), known, requests)
 		})
 	}
 }
 
-// weather sends n requests on each of some connections and returns how many had a yes or no.
-func (r *rig) weather(address string, connections, n int) int {
+// askOnConnections sends n requests on each of some connections and returns how many had a yes or no.
+func (r *rig) askOnConnections(address string, connections, n int) int {
 	var known atomic.Int64
 	var wg sync.WaitGroup
 	for i := range connections {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			known.Add(r.passenger(address, rand.New(rand.NewPCG(uint64(i), 1)), n))
+			known.Add(r.askInBursts(address, rand.New(rand.NewPCG(uint64(i), 1)), n))
 		}()
 	}
 	wg.Wait()
 	return int(known.Load())
 }
 
-// passenger asks n questions on a connection of its own and checks each answer.
-func (r *rig) passenger(address string, random *rand.Rand, n int) (known int64) {
+// askInBursts asks n questions on a connection of its own and checks each answer.
+func (r *rig) askInBursts(address string, random *rand.Rand, n int) (known int64) {
 	c := r.dial(address)
 	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
 	tokens := make([]string, 20)
@@ -148,7 +148,7 @@ func (r *rig) passenger(address string, random *rand.Rand, n int) (known int64) 
 		}
 		known += int64(right)
 		if right < len(burst) {
-			// Who is told "cannot tell" comes back later.
+			// A client retries later what was a temporary failure.
 			for !r.recovered() {
 				runtime.Gosched()
 			}
@@ -164,7 +164,7 @@ func (r *rig) passenger(address string, random *rand.Rand, n int) (known int64) 
 }
 
 // exchangeBurst asks some questions at once and returns how many had the right answer; the
-// others had none.
+// others were temporary failures.
 func exchangeBurst(t testing.TB, c io.Writer, in io.Reader, burst []question) (right int, err error) {
 	frames, _ := script("ejabberd", burst)
 	if _, err := io.WriteString(c, frames); err != nil {
@@ -177,14 +177,14 @@ func exchangeBurst(t testing.TB, c io.Writer, in io.Reader, burst []question) (r
 		}
 		if string(got) == q.reply("ejabberd") {
 			right++
-		} else if string(got) != cannotFrame {
+		} else if string(got) != unavailableFrame {
 			t.Errorf("answer to %+v: %x", q, got)
 		}
 	}
 	return right, nil
 }
 
-// anyQuestion returns a question whose right answer never changes.
+// anyQuestion returns a question with a right answer that never changes.
 func anyQuestion(random *rand.Rand, tokens []string) question {
 	i := random.IntN(len(tokens))
 	q := question{op: "auth", user: fmt.Sprint("user", i), domain: "dom.example", verdict: auth.Allow}

@@ -14,8 +14,8 @@ import (
 	"postern/internal/token"
 )
 
-// TestJSXCToken: a valid token lets its user in, any number of times, without a question to
-// the backend and without a trace in the cache.
+// TestJSXCToken: a valid token is accepted any number of times, without a question to the backend
+// and without a record in the cache.
 func TestJSXCToken(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageNone, config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestJSXCToken(t *testing.T) {
 			if n := r.fake.asked.Load(); n != 0 {
 				t.Errorf("the backend was asked %d times", n)
 			}
-			// Another's token, and one whose time is over, are passwords like any other.
+			// A token of another user, and an expired one, are passwords like any other.
 			r.want(r.auth("eve", text), auth.Deny, auth.SourceBackend)
 			r.clock.advance(time.Hour + 2*time.Second)
 			r.want(r.auth("joe", text), auth.Deny, auth.SourceBackend)
@@ -47,10 +47,10 @@ func TestJSXCToken(t *testing.T) {
 	}
 }
 
-// TestExpiredTokenIsAPassword: a user whose password has the form of a token gets in, by
-// backend, cache and grace.
+// TestExpiredTokenIsAPassword: a password in the form of a token is accepted by backend, cache and
+// grace.
 func TestExpiredTokenIsAPassword(t *testing.T) {
-	g := newRegime("")
+	g := newScriptedBackend("")
 	r := newRig(t, func(s *setup) { withTokens(s); g.use(s) })
 	alike := map[string]string{
 		"jsxc, expired":      r.jsxcToken("ann", -time.Hour),
@@ -150,7 +150,7 @@ func TestUnreadableNonces(t *testing.T) {
 	r.want(r.auth("joe", r.totpToken("joe")), auth.Allow, auth.SourceToken)
 }
 
-// TestTokenIsDurableFirst: a single-use token is on disk before its user is let in.
+// TestTokenIsDurableFirst: a single-use token is on disk before the login is allowed.
 func TestTokenIsDurableFirst(t *testing.T) {
 	disk := &slowStore{Store: openStore(t), reached: make(chan struct{}), release: make(chan struct{})}
 	r := newRig(t, func(s *setup) { withTokens(s); onDisk(s, disk) })
@@ -179,7 +179,7 @@ func (s *slowStore) Apply(ops []store.Op, sync bool) error {
 	return s.Store.Apply(ops, sync)
 }
 
-// TestTokenTrace: `postern test` tells what became of a token, and never the token.
+// TestTokenTrace: `postern test` shows what became of a token, and never the token.
 func TestTokenTrace(t *testing.T) {
 	r := newRig(t, withTokens)
 	single := r.totpToken("joe")

@@ -19,8 +19,8 @@ import (
 // TestHashingFaults: a panic while the result of work with hashes comes back loses no login and
 // keeps no refused password.
 func TestHashingFaults(t *testing.T) {
-	f, l := new(faults), newLineage(t)
-	next := func(g *regime) *rig {
+	f, l := new(faults), newRestarter(t)
+	next := func(g *scriptedBackend) *rig {
 		if l.last != nil {
 			l.last.stop()
 		}
@@ -30,12 +30,12 @@ func TestHashingFaults(t *testing.T) {
 		return l.last
 	}
 	done := func(r *rig) func() bool { return func() bool { return r.over(f) } }
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := next(g)
 	f.arm("cache", hashResult, 1)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	eventually(t, "recovery", done(r))
-	// The shard has forgotten whose hash it was, which costs a question.
+	// The restart has lost the verifier to which the hash belongs, which costs a question.
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	r.hashed("joe", 1)
 
@@ -56,14 +56,14 @@ func TestHashingFaults(t *testing.T) {
 	})
 	eventually(t, "recovery", done(r))
 	g.always(backend.Outage)
-	r.want(r.auth("joe", "good"), cannot, fromBackend)
+	r.want(r.auth("joe", "good"), unavailable, fromBackend)
 }
 
 // TestChangeInFaults: a change is made once, however often its answer is lost, and the cache
 // learns of it.
 func TestChangeInFaults(t *testing.T) {
 	f := new(faults)
-	g := newRegime("good")
+	g := newScriptedBackend("good")
 	r := newRig(t, func(s *setup) { s.inject = f.inject; g.use(s) })
 	r.settled(f)
 	r.want(r.auth("joe", "good"), allow, fromBackend)
@@ -81,10 +81,10 @@ func TestChangeInFaults(t *testing.T) {
 	}
 }
 
-// TestSlotsPanicWithAQueue: those who wait for a slot are answered when their actor goes, and
-// the slots in use are not forgotten.
+// TestSlotsPanicWithAQueue: questions that wait for a slot are answered when the actor panics, and
+// the slots in use stay counted.
 func TestSlotsPanicWithAQueue(t *testing.T) {
-	f, g := new(faults), newGate()
+	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) { s.inject, s.fake.ask = f.inject, g.ask; s.cfg.Backends[0].Slots = 1 })
 	r.settled(f)
 	first := r.start("first", "good")
@@ -94,7 +94,7 @@ func TestSlotsPanicWithAQueue(t *testing.T) {
 		waiting = append(waiting, r.start(user, "good"))
 	}
 	eventually(t, "two in the queue", func() bool { return f.count("backend.", "Question") == 3 })
-	f.arm("backend.", "expire", 1) // its own, which looks for those who have waited too long
+	f.arm("backend.", "expire", 1) // its own message, which ends what has waited too long
 	for _, a := range waiting {
 		r.want(<-a, auth.Unavailable, auth.SourcePanic)
 	}
@@ -109,7 +109,7 @@ func TestSlotsPanicWithAQueue(t *testing.T) {
 	r.want(<-fourth, auth.Allow, auth.SourceBackend)
 }
 
-// acceptFails is a socket whose Accept fails now and then, as when file descriptors run out.
+// acceptFails is a socket that fails to accept some times, as when file descriptors run out.
 type acceptFails struct {
 	net.Listener
 	failures atomic.Int64
@@ -122,7 +122,7 @@ func (a *acceptFails) Accept() (net.Conn, error) {
 	return a.Listener.Accept()
 }
 
-// TestAcceptFails: the listener says so, and tries again.
+// TestAcceptFails: the listener logs each failure, and tries again.
 func TestAcceptFails(t *testing.T) {
 	r := newRig(t, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -136,7 +136,7 @@ func TestAcceptFails(t *testing.T) {
 	}
 	roundTrip(t, r.dial(l.Addr().String()), "generic", yes)
 	if n := strings.Count(r.log.String(), "connection could not be accepted"); n != 3 {
-		t.Errorf("the log speaks %d times of it", n)
+		t.Errorf("%d failures are logged, want 3", n)
 	}
 }
 
@@ -159,13 +159,13 @@ func TestStartFails(t *testing.T) {
 			t.Errorf("%s: started all the same", name)
 		}
 	}
-	goleak.VerifyNone(t, append(othersGoroutines, before)...)
+	goleak.VerifyNone(t, append(libraryGoroutines, before)...)
 }
 
 // TestPeerGoesAway: a peer that closes while its requests are under way leaves nothing behind,
 // and they are decided all the same.
 func TestPeerGoesAway(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	c := r.dial(r.listen(listenerBlock("generic")))
 	if _, err := io.WriteString(c, strings.Repeat(yes.frame("generic"), 20)); err != nil {

@@ -1,4 +1,5 @@
-// Package call is a request on its way: who asked, what is known of it so far, and its answer.
+// Package call is a request on its way: where its answer goes, what is known of it so far, and the
+// answer.
 package call
 
 import (
@@ -19,7 +20,8 @@ const (
 	answered
 )
 
-// Asker is told, once, that the answer is there. It is called on any goroutine and must not block.
+// Asker is notified, once, when a call has its answer. Answered is called on any goroutine and must
+// not block.
 type Asker interface {
 	Answered(*Call)
 }
@@ -103,10 +105,9 @@ func (c *Call) Answer(a auth.Answer) bool {
 	return true
 }
 
-// passOn gives this call's answer to one that waited for it. A call that ran out of time
-// knows nothing: one that has time left for a backend is asked again for itself, as is one from
-// another address if it was this one's address of which there is too much. The shard has it as if
-// it had just come, so that limits hold for it, too.
+// passOn gives this call's answer to one that waited for it. If this call ran out of time,
+// one that has time left for a backend goes back to the shard, as does one from another address if
+// this one's address is limited. The shard handles it as a new call, so that limits hold for it, too.
 func (c *Call) passOn(w *Call) {
 	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
 		time.Until(w.Deadline) > 2*GraceTime(w.Deadline.Sub(w.Received)) ||

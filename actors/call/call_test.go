@@ -18,7 +18,7 @@ type counter struct{ n atomic.Int64 }
 
 func (c *counter) Answered(*Call) { c.n.Add(1) }
 
-// TestCallIsAnsweredOnce: many answer, one decides, and the asker is told once.
+// TestCallIsAnsweredOnce: many answer, one decides, and the asker is notified once.
 func TestCallIsAnsweredOnce(t *testing.T) {
 	for range 200 {
 		told := new(counter)
@@ -46,8 +46,8 @@ func TestCallIsAnsweredOnce(t *testing.T) {
 	}
 }
 
-// TestWaitersAreAnsweredOnce: whoever joins a call while it is being answered either has its
-// answer or is told that it came too late.
+// TestWaitersAreAnsweredOnce: a call that joins another while that is being answered either
+// gets its answer, or Join is false.
 func TestWaitersAreAnsweredOnce(t *testing.T) {
 	for range 200 {
 		leader := &Call{Asker: new(counter)}
@@ -73,7 +73,7 @@ func TestWaitersAreAnsweredOnce(t *testing.T) {
 	}
 }
 
-// TestWaiterSources: those who waited say so, but a failure keeps its reason.
+// TestWaiterSources: calls that waited have the source coalesced, but a failure keeps its reason.
 func TestWaiterSources(t *testing.T) {
 	for source, want := range map[auth.Source]auth.Source{
 		auth.SourceBackend: auth.SourceCoalesced, auth.SourceGrace: auth.SourceCoalesced, auth.SourceToken: auth.SourceCoalesced,

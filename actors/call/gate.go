@@ -5,7 +5,7 @@ import "sync/atomic"
 // Gate counts the calls in flight, and closes when the process drains. It is safe for concurrent
 // use.
 type Gate struct {
-	inFlight atomic.Int64 // calls that entered, and whose answer has not left
+	inFlight atomic.Int64 // calls that entered, and have no answer that has left
 	draining atomic.Bool
 }
 

@@ -14,8 +14,7 @@ type Ledger struct {
 	front *metrics.Front
 	log   *slog.Logger
 	name  string
-	// Handlers that have what lines of equal operation, verdict and source have in common written
-	// once.
+	// Handlers with the attributes that lines of equal operation, verdict and source share.
 	lines [auth.Operations][auth.Verdicts][auth.Sources]atomic.Pointer[slog.Handler]
 }
 
@@ -40,7 +39,7 @@ func (l *Ledger) Note(c *Call) {
 // Log writes the line of a call that no listener counts.
 func (c *Call) Log(log *slog.Logger) { c.write(decisions(log, c.Front, c)) }
 
-// decisions is the part of a log for decisions that are alike but for the account they are about.
+// decisions returns a handler for decisions that differ in their account only.
 func decisions(l *slog.Logger, front string, c *Call) slog.Handler {
 	return l.Handler().WithAttrs([]slog.Attr{
 		slog.String("front", front),

@@ -1,5 +1,5 @@
 // Package domain is what the configuration says of one domain, as a value that actors may share: a
-// reload makes another one and lets the old one end when its last user is done.
+// reload makes another one, and the old one ends when its last holder has released it.
 package domain
 
 import (
@@ -54,7 +54,7 @@ type Shared struct {
 	UserLimitLog, AddressLimitLog supervise.LogThrottle
 }
 
-// LoginNote says that users have logged in, whose rosters are then to be brought up to date.
+// LoginNote says that users have logged in. Their rosters are to be brought up to date.
 type LoginNote struct {
 	IDs    []auth.Identity
 	Urgent bool // asked for by an administrator: the interval does not count

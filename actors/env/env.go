@@ -16,7 +16,7 @@ type Env struct {
 	System  *supervise.System
 	Log     *slog.Logger
 	Clock   func() time.Time // for tokens, cache and limits; tests move it
-	Context context.Context  // ends when backends and rosters must let go
+	Context context.Context  // ends when backends and rosters must stop
 
 	disk *atomic.Pointer[store.WriteBehind]
 }

@@ -110,9 +110,9 @@ func TestLateConnection(t *testing.T) {
 	ended(t, r.dial(address), "")
 }
 
-// TestDrainHearsTheYoung: a client that was let in a moment before the drain is answered like any
+// TestDrainAnswersNewConnections: a client that was let in a moment before the drain is answered like any
 // other, and one that says nothing does not hold it up.
-func TestDrainHearsTheYoung(t *testing.T) {
+func TestDrainAnswersNewConnections(t *testing.T) {
 	r := newRig(t)
 	address := r.listen(listenerBlock("generic"))
 	young, silent := r.dial(address), r.dial(address)
@@ -149,9 +149,9 @@ func (l *slowListener) SyscallConn() (syscall.RawConn, error) {
 	return l.TCPListener.SyscallConn()
 }
 
-// TestDrainHearsTheQueue: a client that was let in by the kernel before the drain, and not yet by
+// TestDrainAcceptsBacklog: a client that was let in by the kernel before the drain, and not yet by
 // us, is answered like any other.
-func TestDrainHearsTheQueue(t *testing.T) {
+func TestDrainAcceptsBacklog(t *testing.T) {
 	r := newRig(t)
 	l := &slowListener{TCPListener: socketOf(t).(*net.TCPListener), looked: make(chan struct{})}
 	c := r.dial(r.listenAt(listenerBlock("generic"), l))

@@ -13,8 +13,8 @@ import (
 
 // HashPool is the machine's share of processors for password hashing: as many workers as
 // processors, with one short queue for logins and one for the bookkeeping after them. Half of
-// the workers do logins only: otherwise a thousand first logins, hashed at leisure, would take
-// every processor from those who wait for an answer.
+// the workers do logins only: otherwise the hashes after a thousand first logins would take every
+// processor from logins that wait for an answer.
 type HashPool struct {
 	urgent chan hashJob
 	later  chan hashJob
@@ -23,8 +23,8 @@ type HashPool struct {
 	log    *slog.Logger
 }
 
-// hashJob is work that ends with a call of exactly one of its two functions' effects:
-// failed is called if run panics.
+// hashJob is work for the pool. failed is called in place of run when the pool has no room or closes,
+// and after run when that panics.
 type hashJob struct {
 	run    func()
 	failed func()

@@ -19,7 +19,7 @@ type load struct {
 	shard  *supervise.Ref
 	id     auth.Identity
 	disk   *store.WriteBehind
-	lead   *task // whose first step is decided beside the read; nil if there is none
+	lead   *task // its first step is decided beside the read; may be nil
 
 	user   atomic.Pointer[cache.User] // nil until it is read; from then on it is the shard's
 	wanted atomic.Bool                // an outcome waits in the shard

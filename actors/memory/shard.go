@@ -19,7 +19,7 @@ import (
 // flushEvery is how long a "last used" may be missing on disk.
 const flushEvery = 15 * time.Second
 
-// pruneAt is the smallest size at which a shard looks for flights that have ended without a word.
+// pruneAt is the smallest size at which a shard looks for flights that ended without its notice.
 const pruneAt = 256
 
 // shard is the actor that owns the memory of its users: all decisions about one user are
@@ -32,14 +32,14 @@ type shard struct {
 	loads  map[auth.Identity]*load
 
 	// flights are the questions under way: an identical one waits for its answer, so that a
-	// thousand phones that come back at once put one question.
+	// thousand phones that reconnect at once put one question.
 	flights map[cache.Key]*call.Call
 	prune   int // size at which flights is searched for calls that have ended
 
 	// epoch is bumped whenever an account changes for a reason other than a login: what a backend
-	// was asked before is no news after. It is no time, since one millisecond holds both a change
-	// and a login, and clocks are set back; and it is not the user's, whose record may have been
-	// out of memory meanwhile. It outlives restarts.
+	// was asked before does not count after it. It is no time, since one millisecond holds both a change
+	// and a login, and clocks are set back; and it is not kept per user, since the record may have
+	// been out of memory meanwhile. It outlives restarts.
 	epoch *uint64
 	timer *time.Timer
 }
@@ -133,7 +133,7 @@ func (s *shard) onCall(c *call.Call) {
 	s.begin(c, d, sp)
 }
 
-// pruneFlights forgets calls that have ended without a word, as after a panic elsewhere.
+// pruneFlights forgets calls that were answered elsewhere, as after a panic.
 func (s *shard) pruneFlights() {
 	for key, c := range s.flights {
 		if c.Done() {
@@ -298,7 +298,7 @@ func (s *shard) answering(o *outcome) *domain.Domain {
 	return o.domain
 }
 
-// handle goes on with a task, whose user's record is at hand.
+// handle goes on with a task. user is the record of its user.
 func (s *shard) handle(o *outcome, d *domain.Domain, sp *space, user *cache.User) {
 	t := o.task
 	now := unixtime.At(s.env.Clock())
@@ -343,7 +343,7 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 	}
 }
 
-// ask puts the task's question to the backend whose turn it is.
+// ask puts the task's question to its present backend.
 func (s *shard) ask(t *task) {
 	backend, question := t.question()
 	s.self.Forward(backend.Ref, question)
@@ -370,7 +370,7 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 	t.end()
 }
 
-// concludeLogin gives a login what all its backends came to.
+// concludeLogin gives a login the combined result of its backends.
 func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now unixtime.Time) {
 	t := o.task
 	if d != t.domain {
@@ -480,8 +480,8 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 }
 
 // finish answers a task's call. A lasting answer leaves when what was saved is on disk. A disk that
-// fails keeps no answer waiting; one that only stalls is a temporary failure for those who find no
-// more room to wait.
+// fails keeps no answer waiting; one that only stalls makes the answer a temporary failure when too
+// many others wait for it.
 func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	c := t.call
 	if s.flights[c.Key] == c {

@@ -1,7 +1,7 @@
 // Package memory is what postern remembers of users: the cache's records, the refusals that limit
 // guessing, and the questions that are under way. It is divided into shards by a hash of domain and
 // user; a shard is an actor and the only owner of what it holds. Domains have no memory of their
-// own: a reload changes what the shards are told, and hands nothing over.
+// own: a reload changes the values that the shards look up, and hands nothing over.
 package memory
 
 import (
@@ -32,7 +32,7 @@ const hashQueue = 512
 
 // Directory finds the domain that answers for a name.
 type Directory interface {
-	// Current returns the value in force; nil if nobody answers, or it is not known yet.
+	// Current returns the value in force; nil if no domain answers, or it is not known yet.
 	Current(name string) *domain.Domain
 	// Served reports whether a domain block, or a registered domain, is in use.
 	Served(block string) bool
@@ -143,7 +143,7 @@ func (p *Shards) each(ctx context.Context, do func(*shard)) error {
 	return nil
 }
 
-// Drop forgets, in memory, the users of a block for whom match holds.
+// Drop forgets, in memory, the users of a block for which match holds.
 func (p *Shards) Drop(ctx context.Context, block string, match func(auth.Identity) bool) error {
 	return p.each(ctx, func(s *shard) {
 		if sp := s.spaces[block]; sp != nil {
@@ -153,7 +153,7 @@ func (p *Shards) Drop(ctx context.Context, block string, match func(auth.Identit
 	})
 }
 
-// DropBlock forgets, in memory, a block that is not served any more, or sleeps. What only memory
+// DropBlock forgets, in memory, a block that is not served any more, or idle. What only memory
 // knew is written to disk; keyed MACs and refusals are forgotten.
 func (p *Shards) DropBlock(block string) {
 	for _, ref := range p.refs {
@@ -179,8 +179,8 @@ func (s *shard) voidLoads(match func(auth.Identity) bool) {
 	}
 }
 
-// Forget removes the users for whom match holds, whose records have a common prefix, from memory
-// and disk. Until they are gone from disk their records are hidden, so that no shard reads again
+// Forget removes the users for which match holds from memory and disk. Their records have a common
+// prefix. Until they are gone from disk their records are hidden, so that no shard reads again
 // what it has forgotten. What a shard writes after its turn is new: where that is deleted with the
 // rest, a backend is asked once more. When it fails, some shards may have forgotten already.
 func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, prefix []byte) error {

@@ -13,8 +13,8 @@ import (
 )
 
 // space is what one shard remembers of the users of one domain block: those seen lately, bounded.
-// Users of whom only refusals are known have a list of their own, so that a stream of invented
-// names does not push out those who log in.
+// Users of which only refusals are known have a list of their own, so that a stream of invented names
+// does not evict users that log in.
 type space struct {
 	shards    *Shards
 	domain    *domain.Domain // by which it was last used
@@ -70,7 +70,7 @@ func (sp *space) lists() [2]*simplelru.LRU[auth.Identity, *cache.User] {
 	return [2]*simplelru.LRU[auth.Identity, *cache.User]{sp.known, sp.strangers}
 }
 
-// get returns a user who is in memory, or nil.
+// get returns a user that is in memory, or nil.
 func (sp *space) get(id auth.Identity) *cache.User {
 	if user, ok := sp.known.Get(id); ok {
 		return user
@@ -145,8 +145,8 @@ func (sp *space) drop(match func(auth.Identity) bool) {
 
 // Stats counts what the cache of a domain did since the domain is in use.
 type Stats struct {
-	Users         int    `json:"users"`          // in memory, of whom more than refusals is known
-	Strangers     int    `json:"strangers"`      // in memory, of whom only refusals are known
+	Users         int    `json:"users"`          // in memory, with more than refusals known
+	Strangers     int    `json:"strangers"`      // in memory, with only refusals known
 	Hot           uint64 `json:"hot"`            // answered from memory or by a stored hash
 	Missed        uint64 `json:"missed"`         // not in memory
 	Compares      uint64 `json:"compares"`       // comparisons with stored hashes
@@ -158,7 +158,7 @@ type Stats struct {
 	LimitUser     uint64 `json:"limit_user"`     // not asked about, for the user's limit
 	LimitAddress  uint64 `json:"limit_address"`  // likewise, for that of the client's address
 	LimitBudget   uint64 `json:"limit_budget"`   // likewise, for a backend's budget
-	StoreFailing  uint64 `json:"store_failing"`  // shards whose last write to disk failed
+	StoreFailing  uint64 `json:"store_failing"`  // shards, if the last write to disk failed
 }
 
 // Add adds b's counts.

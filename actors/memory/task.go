@@ -90,8 +90,8 @@ func (o *outcome) Fail(why supervise.Reason) {
 	o.end()
 }
 
-// firstStep is what a login or an isuser question comes to, given the user's record. Together with
-// no other answer than Ask it needs no shard.
+// firstStep decides on a login or an isuser question, given the user's record. If it only says Ask,
+// the question can be put without the shard.
 func (t *task) firstStep(user *cache.User) cache.Step {
 	now := unixtime.At(t.shards.env.Clock())
 	switch {
@@ -105,7 +105,7 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 	return cache.Step{Do: cache.Ask}
 }
 
-// question is the task's question to the backend whose turn it is.
+// question is the task's question to its present backend.
 func (t *task) question() (*slots.Backend, *slots.Question) {
 	c, h := t.call, t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
@@ -126,7 +126,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	return h.Backend, q
 }
 
-// compare looks, on the hashing pool, for the hash that the call's secret has.
+// compare looks, on the hash pool, for a stored hash that matches the call's secret.
 func (t *task) compare(hashes []string, urgent bool) {
 	t.begun.compares.Add(1)
 	since := time.Now()
@@ -204,7 +204,8 @@ func (t *task) limited(d limit.Decision, source auth.Source) (counts, limited bo
 	return false, false
 }
 
-// landed tells the limits that the question has ended, and whether a backend has refused the secret.
+// landed reports to the limits that the question has ended, and whether a backend has refused the
+// secret.
 func (t *task) landed(users *limit.Table[uint64], refused bool) {
 	if !t.heldUser && !t.heldAddress && !refused {
 		return

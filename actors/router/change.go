@@ -22,7 +22,7 @@ const stopTimeout = 5 * time.Second
 // change is another state of the table.
 type change struct {
 	after storage
-	names []string               // that another domain may answer for, or whose users may be kept elsewhere
+	names []string               // that may get another domain, or another place for their users
 	all   bool                   // so may every name
 	gone  []string               // blocks, and registered domains, that are not served any more
 	swap  func() (old []*Router) // puts the state in force; under Table.mu. The routers returned are retired

@@ -19,14 +19,14 @@ import (
 // ErrNoRegistry is wrapped when there is no store to keep registered domains in.
 var ErrNoRegistry = errors.New("domains cannot be registered: the store is not open")
 
-// errGone is why a registered domain has no value: it is registered no more, or stands behind a
-// block of its name.
+// errGone is why a registered domain has no value: it is not registered any more, or a block of
+// its name takes precedence.
 var errGone = errors.New("not registered any more")
 
 // registered is a registered domain. It is known by its name only until the first call comes: that
 // starts its router, which holds the calls back until the domain's record is read. A router without
-// calls for a while is ended. A domain block of the same name stands before it, and it before the
-// fallback.
+// calls for a while is ended. A domain block of the same name takes precedence over it, and it
+// over the fallback.
 type registered struct {
 	name   string
 	router atomic.Pointer[Router] // nil while it is not in use
@@ -34,7 +34,7 @@ type registered struct {
 }
 
 // start returns the router of a registered domain, with a goroutine on its way that reads the
-// domain if it was not in use. It is nil if the domain is registered no more.
+// domain if it was not in use. It is nil if the domain is not registered any more.
 func (t *Table) start(reg *registered) (*Router, error) {
 	t.mu.Lock()
 	if !t.answers(reg) {

@@ -62,14 +62,14 @@ func (r *Router) admit(run *supervise.Runner, c *call.Call) bool {
 	return true
 }
 
-// touch notes that a call came. Of two at the same moment either will do.
+// touch notes that a call came. When two come at the same moment, either time will do.
 func (r *Router) touch(at time.Time) {
 	if n := at.UnixNano(); n > r.used.Load() {
 		r.used.Store(n)
 	}
 }
 
-// retire lets no call in any more, and ends the router when the last one is done.
+// retire ends the admission of calls, and the router when the last one is done.
 func (r *Router) retire() { r.calls.Retire() }
 
 // replace puts a value in force. The one before ends when its last task is done.
@@ -131,7 +131,7 @@ func (r *router) onCall(c *call.Call) {
 	r.self.Forward(r.table.shards.Ref(c.Hash), c)
 }
 
-// onResolved lets the calls go on that have waited for the domain's value.
+// onResolved sends on the calls that have waited for the domain's value.
 func (r *router) onResolved(m *resolved) {
 	waiting := r.waiting
 	r.waiting = nil

@@ -50,7 +50,7 @@ type Table struct {
 	live     map[*registered]*Router
 	routers  map[*Router]struct{}        // all that have an actor, also those about to end
 	backends map[*slots.Backend]struct{} // likewise
-	starts   uint64                      // of routers of registered domains, ever: tells their actors apart
+	starts   uint64                      // of routers of registered domains, ever; part of their actors' names
 	stopping bool
 	pending  sync.WaitGroup // goroutines that Stop waits for
 }
@@ -84,7 +84,7 @@ func (t *Table) Connect(shards *memory.Shards, tokens func(hash uint64) *supervi
 }
 
 // find returns the router that answers for a name. Of a registered domain that is not in use it
-// returns the domain, whose router must be started first.
+// returns the domain: its router must be started first.
 func (t *Table) find(name string) (*Router, *registered) {
 	s := t.served.Load()
 	if r := s.routers[name]; r != nil {
@@ -156,7 +156,7 @@ func (t *Table) Dispatch(run *supervise.Runner, c *call.Call) {
 			}
 		}
 		switch {
-		case r == nil && reg != nil: // registered no more
+		case r == nil && reg != nil: // not registered any more
 		case r == nil && t.unsure():
 			c.Trace.Add("domain", "not configured; whether it is registered is not known, see the log")
 			c.Unavailable(auth.SourceConfig)

@@ -11,7 +11,8 @@ import (
 	"postern/internal/unixtime"
 )
 
-// errWithheld is why a question is not put to a backend that would take a further refusal amiss.
+// errWithheld is why a question is not put to a backend that would slow down or block this address
+// after a further refusal.
 var errWithheld = errors.New("the backend has refused as many passwords as it bears, or this one lately: only passwords that the cache knows are put to it")
 
 // How often a backend is asked how it treats this address: once in a while, and sooner after a

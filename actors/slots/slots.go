@@ -44,9 +44,9 @@ type Question struct {
 	// Known says that the backend has accepted this secret before, so that no refusal is likely.
 	Known bool
 	// Background marks a question that no login waits for. It yields to those of logins, and
-	// neither the breaker nor the log hears of its outcome.
+	// its outcome counts neither for the breaker nor in the log.
 	Background bool
-	// User and Secret tell accounts and secrets apart where refusals are counted.
+	// User and Secret identify account and secret where refusals are counted.
 	User, Secret uint64
 
 	// Reply takes the answer, on any goroutine, and must not block.
@@ -128,8 +128,8 @@ type Backend struct {
 	faults   supervise.LogThrottle
 }
 
-// New starts the actor of a backend. ended is called when the last holder of the Backend has let it
-// go: its Close is then due.
+// New starts the actor of a backend. ended is called when the last holder of the Backend has released
+// it: its Close is then due.
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
 		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be,
@@ -244,7 +244,7 @@ type slots struct {
 func (s *slots) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
-		s.abandon() // those that waited at a former life of the actor
+		s.abandon() // those that waited before a restart of the actor
 		s.state = backend.NewBreaker(s.breaker)
 		s.counts.open.Store(false)
 		s.budget = newBudget(s.Backend)
@@ -331,7 +331,7 @@ func (s *slots) reportClass(class backend.Class) {
 	}
 }
 
-// onThrottleProbe leaves a backend alone that slows logins from here for too long.
+// onThrottleProbe has the breaker open for a backend that slows logins from here for too long.
 func (s *slots) onThrottleProbe(p *throttleProbe) {
 	if s.budget.onThrottleProbe(p) {
 		s.reportClass(backend.Throttled)

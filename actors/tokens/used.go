@@ -15,7 +15,7 @@ import (
 const maxNonces = 1 << 18
 
 // usedTokens is the memory of the single-use tokens of a share of the users, of all domains: it
-// outlives every change of the configuration, so that none opens a used token again.
+// outlives every change of the configuration, so that no change makes a used token valid again.
 type usedTokens struct {
 	mu   sync.Mutex
 	used *token.Replay
@@ -55,8 +55,7 @@ func nonceOf(key, value []byte) (n token.Nonce, ok bool) {
 }
 
 // Restore brings back, after a restart of the process, the single-use tokens that could still be
-// presented. Every worker learns all of them: which user a nonce was of is not stored, and they are
-// few. The others are removed after that, so that a disk which cannot be written keeps none from
+// presented. Every worker gets all of them: the user of a nonce is not stored, and they are few. The others are removed after that, so that a disk which cannot be written keeps none from
 // being restored.
 func (w *Workers) Restore() {
 	now := w.env.Clock().Unix()
@@ -74,10 +73,10 @@ func (w *Workers) Restore() {
 	w.Prune()
 }
 
-// maxPruned bounds what one look through the stored nonces removes.
+// maxPruned bounds what one scan of the stored nonces removes.
 const maxPruned = 10000
 
-// Prune removes the stored nonces that do not count any more, a bounded number at a time.
+// Prune removes the stored nonces that have expired, a bounded number at a time.
 func (w *Workers) Prune() {
 	disk := w.env.Disk()
 	if disk == nil {
@@ -95,7 +94,7 @@ func (w *Workers) Prune() {
 	}
 }
 
-// staleNonces lists the removal of the first stored nonces that do not count any more.
+// staleNonces lists the removal of the first stored nonces that have expired or make no sense.
 func staleNonces(s store.Store, now int64) (gone []store.Op, err error) {
 	err = s.Scan([]byte(store.Nonces), func(key, value []byte) bool {
 		if n, ok := nonceOf(key, value); !ok || now >= n.Expires {

@@ -8,14 +8,14 @@ import (
 	"postern/internal/backend"
 )
 
-// halves are two backends of one domain, by its names there: the first knows the password, and the
-// second has nobody.
-type halves struct {
-	first *regime
+// twoBackends answers as two backends of one domain do, which differ by the domain's names there: the
+// first knows the password, the second has no users.
+type twoBackends struct {
+	first *scriptedBackend
 	down  bool // the second
 }
 
-func (h *halves) ask(ctx context.Context, q backend.Query) backend.Result {
+func (h *twoBackends) ask(ctx context.Context, q backend.Query) backend.Result {
 	switch {
 	case q.Domain == "first.example":
 		return h.first.ask(ctx, q)
@@ -25,7 +25,7 @@ func (h *halves) ask(ctx context.Context, q backend.Query) backend.Result {
 	return backend.Result{Class: backend.Refused}
 }
 
-// TestSuspectReachesTheDisk: a password that one backend has refused while the other could not tell
+// TestSuspectReachesTheDisk: a password that one backend has refused while the other had an outage
 // gets no grace after a restart either, whether the broker knew it or its hash only; but the user's
 // other password does.
 func TestSuspectReachesTheDisk(t *testing.T) {
@@ -39,7 +39,7 @@ func TestSuspectReachesTheDisk(t *testing.T) {
 					s.fake.ask, s.clock = ask, watch
 				})
 			}
-			h := &halves{first: newRegime("good")}
+			h := &twoBackends{first: newScriptedBackend("good")}
 			r := build(h.ask)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			h.first.change("app")
@@ -51,7 +51,7 @@ func TestSuspectReachesTheDisk(t *testing.T) {
 			}
 			watch.advance(2 * hour)
 			h.down = true
-			r.want(r.auth("joe", "good"), cannot, fromBackend)
+			r.want(r.auth("joe", "good"), unavailable, fromBackend)
 			eventually(t, "the suspicion on disk", func() bool {
 				suspects := 0
 				for _, v := range onDiskOf(t, disk, "joe").Verifiers {
@@ -63,7 +63,7 @@ func TestSuspectReachesTheDisk(t *testing.T) {
 			})
 			r.stop()
 			r = build(outage)
-			r.want(r.auth("joe", "good"), cannot, fromBackend)
+			r.want(r.auth("joe", "good"), unavailable, fromBackend)
 			r.want(r.auth("joe", "app"), allow, grace)
 			r.stop()
 			h.first.change("good")

@@ -19,7 +19,7 @@ import (
 
 const fallbackPassword = "of the fallback"
 
-// besideFallback has a fallback whose users have a password of their own.
+// besideFallback adds a fallback with a password of its own.
 func besideFallback(s *setup) {
 	fallback := s.cfg.Domains[0]
 	fallback.Name = "*"
@@ -32,13 +32,13 @@ func besideFallback(s *setup) {
 	}
 }
 
-// TestTenantFromFallback: who is registered is the fallback's no more, nor is what it learns of
-// a request that it had begun, and inherits again who is removed.
-func TestTenantFromFallback(t *testing.T) {
+// TestRegisteredFromFallback: a registered name is not the fallback's any more, nor is what a request
+// that was begun there learns. A removed name is the fallback's again.
+func TestRegisteredFromFallback(t *testing.T) {
 	for _, storage := range []config.Storage{config.StorageMemory, config.StorageDisk} {
 		t.Run(string(storage), func(t *testing.T) {
-			held := newGate()
-			r, _, disk := newEstate(t, func(s *setup) {
+			held := newBarrier()
+			r, _, disk := newRegisteredRig(t, func(s *setup) {
 				besideFallback(s)
 				for i := range s.cfg.Domains {
 					s.cfg.Domains[i].Cache.Storage = storage
@@ -56,7 +56,7 @@ func TestTenantFromFallback(t *testing.T) {
 			begun := make(chan auth.Answer)
 			go func() { begun <- r.at("a.example", "ann", fallbackPassword) }()
 			held.reached(t, 1)
-			r.register(tenancy("a.example", "own"))
+			r.register(registration("a.example", "own"))
 			r.want(r.at("a.example", "ann", "own"), allow, fromBackend)
 			held.open()
 			r.want(<-begun, allow, fromBackend)
@@ -81,11 +81,11 @@ func TestTenantFromFallback(t *testing.T) {
 	}
 }
 
-// TestTenantShadow: a block in the file stands before a registered domain, and when it goes the
+// TestRegisteredBehindBlock: a block in the file goes before a registered domain, and when it is gone the
 // registered one is there again; requests under way keep their answers.
-func TestTenantShadow(t *testing.T) {
-	held := newGate()
-	r, e, _ := newEstate(t, nil, "a.example")
+func TestRegisteredBehindBlock(t *testing.T) {
+	held := newBarrier()
+	r, e, _ := newRegisteredRig(t, nil, "a.example")
 	block := func(c *config.Config) {
 		own := c.Domains[0]
 		own.Name = "a.example"
@@ -101,17 +101,17 @@ func TestTenantShadow(t *testing.T) {
 	r.want(r.at("a.example", "joe", "bad"), deny, fromBackend)
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.reload(block)
-	r.want(r.at("a.example", "joe", "good"), allow, hot) // its users were handed over
+	r.want(r.at("a.example", "joe", "good"), allow, hot) // the users of a name stay in memory
 	r.want(r.at("a.example", "joe", "bad"), allow, fromBackend)
 	eventually(t, "the end of the registered domain", func() bool { return e.open() == 0 })
-	r.register(tenancy("a.example", "better")) // without effect for now
+	r.register(registration("a.example", "better")) // without effect for now
 	r.want(r.at("a.example", "ann", "any"), allow, fromBackend)
 	slow := make(chan auth.Answer)
 	go func() { slow <- r.at("a.example", "slow", "any") }()
 	held.reached(t, 1)
 	r.reload(none)
 	next := make(chan auth.Answer)
-	go func() { next <- r.at("a.example", "ann", "better") }() // waits for the block's last request
+	go func() { next <- r.at("a.example", "ann", "better") }() // beside the block's last request
 	held.open()
 	r.want(<-slow, allow, fromBackend)
 	r.want(<-next, allow, fromBackend)
@@ -120,9 +120,9 @@ func TestTenantShadow(t *testing.T) {
 	r.want(r.at("a.example", "ann", "better"), deny, auth.SourceUnknownDomain)
 }
 
-// TestTenantRules: another registry block counts for domains in use and for others.
-func TestTenantRules(t *testing.T) {
-	r, _, disk := newEstate(t, nil, "a.example", "b.example")
+// TestRegisteredRules: another registry block counts for domains in use and for others.
+func TestRegisteredRules(t *testing.T) {
+	r, _, disk := newRegisteredRig(t, nil, "a.example", "b.example")
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.reload(func(c *config.Config) { c.Registry.Cache.Storage = config.StorageDisk })
 	r.want(r.at("a.example", "ann", "good"), allow, fromBackend)
@@ -134,17 +134,17 @@ func TestTenantRules(t *testing.T) {
 		})
 	}
 	r.reload(func(c *config.Config) { c.Registry.Idle = 20 * time.Millisecond })
-	eventually(t, "both to be idle", func() bool { return r.awake() == 0 })
+	eventually(t, "both to be idle", func() bool { return r.liveDomains() == 0 })
 	r.reload(func(c *config.Config) { c.Registry.Cache.Storage = config.StorageMemory })
 	if _, err := disk.Get(cache.RecordKey(auth.Identity{User: "ann", Domain: "b.example"})); err == nil {
 		t.Error("a record is left of a cache that is in memory now")
 	}
 }
 
-// TestTenantStoreByReload: the store that a reload opens brings its registered domains.
-func TestTenantStoreByReload(t *testing.T) {
-	disk, e := openStore(t), &estate{made: make(map[string][]*fakeBackend)}
-	if _, err := registry.New(disk).Put(time.Now(), tenancies("a.example")...); err != nil {
+// TestRegisteredStoreByReload: the store that a reload opens brings its registered domains.
+func TestRegisteredStoreByReload(t *testing.T) {
+	disk, e := openStore(t), &registeredBackends{made: make(map[string][]*fakeBackend)}
+	if _, err := registry.New(disk).Put(time.Now(), registrations("a.example")...); err != nil {
 		t.Fatal(err)
 	}
 	r := newRig(t, func(s *setup) {
@@ -162,15 +162,15 @@ func TestTenantStoreByReload(t *testing.T) {
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 }
 
-// TestTenantCache: what is asked and forgotten of the cache reaches domains without actors.
-func TestTenantCache(t *testing.T) {
-	r, _, disk := newEstate(t, func(s *setup) { s.cfg.Registry.Cache.Storage = config.StorageDisk }, "a.example", "b.example")
+// TestRegisteredCache: what is asked and forgotten of the cache reaches domains without actors.
+func TestRegisteredCache(t *testing.T) {
+	r, _, disk := newRegisteredRig(t, func(s *setup) { s.cfg.Registry.Cache.Storage = config.StorageDisk }, "a.example", "b.example")
 	ctx, joe := context.Background(), auth.Identity{User: "joe", Domain: "a.example"}
 	known := func() bool { _, err := disk.Get(cache.RecordKey(joe)); return err == nil }
 	login := func() {
 		r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 		eventually(t, "joe on disk", known)
-		r.lull("a.example")
+		r.endIdle("a.example")
 	}
 	login()
 	if u, err := r.CachedUser(ctx, joe); err != nil || len(u.Verifiers) != 1 {
@@ -190,7 +190,7 @@ func TestTenantCache(t *testing.T) {
 	if _, ok := stats["a.example"]; err != nil || ok {
 		t.Errorf("a domain without actors has figures: %v, %v", stats, err)
 	}
-	if r.want(r.at("b.example", "joe", "good"), allow, fromBackend); r.awake() != 1 {
+	if r.want(r.at("b.example", "joe", "good"), allow, fromBackend); r.liveDomains() != 1 {
 		t.Error("b.example is not in use")
 	}
 	if stats, err = r.CacheStats(ctx); err != nil || stats["b.example"].BackendAsked != 1 {
@@ -198,10 +198,10 @@ func TestTenantCache(t *testing.T) {
 	}
 }
 
-// TestTenantReloadStorm lets a name wander between its block, the registry and the fallback
-// while it is asked for, and falls asleep in between. All of them take the same password.
-func TestTenantReloadStorm(t *testing.T) {
-	r, _, _ := newEstate(t, func(s *setup) {
+// TestRegisteredReloadStorm moves a name between its block, the registry and the fallback while
+// it is asked for and becomes idle in between. All of them take the same password.
+func TestRegisteredReloadStorm(t *testing.T) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Idle, s.level = time.Nanosecond, slog.LevelWarn
 		beside(s.cfg)
 		s.cfg.Domains = s.cfg.Domains[:1] // the fallback
@@ -232,7 +232,7 @@ func TestTenantReloadStorm(t *testing.T) {
 	for i := range 40 {
 		switch i % 4 {
 		case 0:
-			r.register(tenancies("a.example")...)
+			r.register(registrations("a.example")...)
 		case 1:
 			r.reload(func(c *config.Config) {
 				own := c.Domains[0]
@@ -252,17 +252,17 @@ func TestTenantReloadStorm(t *testing.T) {
 	wg.Wait()
 }
 
-// TestTenantReloadLimits: limits that change alone hold for the domains that are registered, too.
-func TestTenantReloadLimits(t *testing.T) {
-	r, _, _ := newEstate(t, nil, "awake.example", "asleep.example")
-	r.want(r.at("awake.example", "joe", "good"), allow, fromBackend)
+// TestRegisteredReloadLimits: limits that change alone hold for the domains that are registered, too.
+func TestRegisteredReloadLimits(t *testing.T) {
+	r, _, _ := newRegisteredRig(t, nil, "live.example", "idle.example")
+	r.want(r.at("live.example", "joe", "good"), allow, fromBackend)
 	r.reload(func(c *config.Config) {
 		c.Registry.Limit = config.Limit{UserRefusals: 2, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
 	})
-	for _, domain := range []string{"awake.example", "asleep.example"} {
+	for _, domain := range []string{"live.example", "idle.example"} {
 		for i := range 2 {
 			r.want(r.at(domain, "joe", fmt.Sprint("bad", i)), deny, fromBackend)
-			r.calm()
+			r.quiesce()
 		}
 		r.want(r.at(domain, "joe", "bad"), deny, byUser)
 	}

@@ -10,16 +10,16 @@ import (
 	"postern/internal/auth"
 )
 
-// alive asks a broker for a sign of life.
-func (r *rig) alive(patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// alive checks that the broker is alive.
+func (r *rig) alive(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return r.Alive(ctx)
 }
 
-// A broker lives as long as each of its actors works its queue off, whatever its backends do.
+// TestAlive: a broker is alive as long as every actor handles its queue, whatever its backends do.
 func TestAlive(t *testing.T) {
-	g := newGate()
+	g := newBarrier()
 	r := newRig(t, func(s *setup) {
 		withTokens(s)
 		s.fake.ask = g.ask
@@ -40,9 +40,9 @@ func TestAlive(t *testing.T) {
 	}
 }
 
-// An actor that hangs is named, whichever it is, and however many pulses it has missed; what
-// hung for a moment only is forgiven.
-func TestAliveNamesWhoHangs(t *testing.T) {
+// TestAliveNamesHangingActor: an actor that hangs is named, also by a second check, and a broker
+// with an actor that goes on again is alive.
+func TestAliveNamesHangingActor(t *testing.T) {
 	for _, actor := range []string{"domain:dom.example", "cache", "backend."} {
 		t.Run(actor, func(t *testing.T) {
 			hung, release := make(chan struct{}, 64), make(chan struct{})
@@ -71,7 +71,7 @@ func TestAliveNamesWhoHangs(t *testing.T) {
 	}
 }
 
-// An actor that panics and is restarted lives.
+// TestAliveThroughRestarts: an actor that is restarted does not hang.
 func TestAliveThroughRestarts(t *testing.T) {
 	f := new(faults)
 	r := newRig(t, func(s *setup) { s.inject = f.inject })

@@ -10,17 +10,17 @@ import (
 	"postern/internal/backend"
 )
 
-// gate is a backend that holds every question until the test opens it.
-type gate struct {
+// barrier is a backend that holds every question until the test opens it.
+type barrier struct {
 	waiting atomic.Int64
 	opened  chan struct{}
 }
 
-func newGate() *gate { return &gate{opened: make(chan struct{})} }
+func newBarrier() *barrier { return &barrier{opened: make(chan struct{})} }
 
-func (g *gate) open() { close(g.opened) }
+func (g *barrier) open() { close(g.opened) }
 
-func (g *gate) ask(ctx context.Context, q backend.Query) backend.Result {
+func (g *barrier) ask(ctx context.Context, q backend.Query) backend.Result {
 	g.waiting.Add(1)
 	select {
 	case <-g.opened:
@@ -30,21 +30,21 @@ func (g *gate) ask(ctx context.Context, q backend.Query) backend.Result {
 	}
 }
 
-// reached waits until n questions have come to the gate.
-func (g *gate) reached(t testing.TB, n int64) {
+// reached waits until n questions have come.
+func (g *barrier) reached(t testing.TB, n int64) {
 	t.Helper()
 	eventually(t, "a question at the backend", func() bool { return g.waiting.Load() >= n })
 }
 
-// start asks for a login, with plenty of time, and returns where its answer will come.
+// start asks for a login, with plenty of time, and returns a channel for the answer.
 func (r *rig) start(user, password string) <-chan auth.Answer {
 	return r.startRequest(auth.Request{
 		Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password),
 	}, 20*time.Second)
 }
 
-func (r *rig) startRequest(req auth.Request, patience time.Duration) <-chan auth.Answer {
+func (r *rig) startRequest(req auth.Request, timeout time.Duration) <-chan auth.Answer {
 	answer := make(chan auth.Answer, 1)
-	go func() { answer <- r.Ask(context.Background(), req, patience).Answer }()
+	go func() { answer <- r.Ask(context.Background(), req, timeout).Answer }()
 	return answer
 }

@@ -11,9 +11,9 @@ import (
 	"postern/internal/store"
 )
 
-// TestUnkeptIsForgotten: what is on disk of users whose domain is kept in memory now is not used
-// when it is kept on disk again, for it misses what was learnt meanwhile.
-func TestUnkeptIsForgotten(t *testing.T) {
+// TestPurge: the records on disk of a domain that is kept in memory are deleted at the start. They
+// miss what is learnt from here on, should the domain be kept on disk again.
+func TestPurge(t *testing.T) {
 	const block, fallback, registered = "dom.example", "any.example", "registered.example"
 	for name, c := range map[string]struct {
 		inMemory string
@@ -25,7 +25,7 @@ func TestUnkeptIsForgotten(t *testing.T) {
 		"registry":    {"registry", []string{fallback, block}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, disk := newEstate(t, func(s *setup) {
+			_, _, disk := newRegisteredRig(t, func(s *setup) {
 				for _, name := range []string{block, fallback, registered} {
 					id := auth.Identity{User: "joe", Domain: name}
 					if err := s.store.Apply([]store.Op{{Key: cache.RecordKey(id), Value: []byte("x")}}, true); err != nil {

@@ -11,29 +11,29 @@ import (
 	"postern/internal/config"
 )
 
-// TestHourOfAStalePhone: one phone with a stale password asks every ten seconds for an hour,
-// while fifty users log in for the first time. With limits nobody is held up for it; without
-// them Nextcloud slows everybody down.
-func TestHourOfAStalePhone(t *testing.T) {
-	on := theHour(t, func(s *setup) {
+// TestStalePasswordForAnHour: one phone with a stale password asks every ten seconds for an hour,
+// while fifty users log in for the first time. With limits it slows down no login;
+// without them Nextcloud slows down all.
+func TestStalePasswordForAnHour(t *testing.T) {
+	on := anHour(t, func(s *setup) {
 		s.cfg.Backends[0].RefusalBudget = 8
 		s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 10, AddressRefusals: 30, Window: 10 * time.Minute,
 			FirstPause: 2 * time.Second, LongestPause: 15 * time.Minute}
 	})
-	off := theHour(t, func(*setup) {})
-	bare := theHour(t, func(s *setup) { s.cfg.Backends[0].MaxDelay = time.Hour })
+	off := anHour(t, func(*setup) {})
+	bare := anHour(t, func(s *setup) { s.cfg.Backends[0].MaxDelay = time.Hour })
 	t.Logf("limits on:  %+v", on)
 	t.Logf("limits off: %+v", off)
-	t.Logf("off, and no end of patience: %+v", bare)
+	t.Logf("off, and any delay borne: %+v", bare)
 	if on.refused > 8 || on.failed != 0 || on.worst > 400*time.Millisecond {
 		t.Errorf("with limits: %+v", on)
 	}
 	if off.failed == 0 || bare.refused <= 8 || bare.worst < 10*time.Second {
-		t.Errorf("without limits nobody is held up, so this proves nothing: %+v, %+v", off, bare)
+		t.Errorf("without limits no login is slowed down, so this proves nothing: %+v, %+v", off, bare)
 	}
 }
 
-// hourResult is what came of it.
+// hourResult is what came of the hour.
 type hourResult struct {
 	refused int           // attempts that Nextcloud counted
 	logins  int           // of the fifty users
@@ -42,7 +42,7 @@ type hourResult struct {
 	slept   time.Duration // that Nextcloud slowed down all logins
 }
 
-func theHour(t *testing.T, change func(*setup)) (h hourResult) {
+func anHour(t *testing.T, change func(*setup)) (h hourResult) {
 	t.Helper()
 	phone := &nextcloudtest.User{ID: "phone", Password: "new"}
 	users := []*nextcloudtest.User{phone}
@@ -59,7 +59,7 @@ func theHour(t *testing.T, change func(*setup)) (h hourResult) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return &behind{cloud.(cloudBackend), f}
+			return &nextcloudAsFake{cloud.(cloudBackend), f}
 		}
 		change(s)
 	})
@@ -67,7 +67,7 @@ func theHour(t *testing.T, change func(*setup)) (h hourResult) {
 	const step = 10 * time.Second
 	for i := range int(time.Hour / step) {
 		r.auth("phone", "old")
-		r.calm()
+		r.quiesce()
 		if i%7 == 3 && h.logins < 50 {
 			slept := server.Slept()
 			if a := r.auth(fmt.Sprint("user", h.logins), "good"); a.Verdict != allow {
@@ -89,13 +89,13 @@ type cloudBackend interface {
 	Throttle(context.Context) (backend.ThrottleState, error)
 }
 
-// behind is a real backend in the place of a fake one, whose end the rig watches.
-type behind struct {
+// nextcloudAsFake is a Nextcloud backend in the place of a fake one, which the rig sees closed.
+type nextcloudAsFake struct {
 	cloudBackend
 	fake *fakeBackend
 }
 
-func (b *behind) Close() error {
+func (b *nextcloudAsFake) Close() error {
 	b.fake.closed.Store(true)
 	return b.cloudBackend.Close()
 }

@@ -22,11 +22,11 @@ type faults struct {
 	held map[string]*hold
 }
 
-// matches reports whether an actor's name contains a text, whose last letter $ stands for the
-// end of the name.
+// matches reports whether an actor's name contains a text. A $ at the end of the text
+// stands for the end of the name.
 func matches(name, text string) bool { return strings.Contains(name+"$", text) }
 
-// arm plans panics at messages of a kind, of the actors whose names match.
+// arm plans panics at messages of a kind, of the actors with matching names.
 func (f *faults) arm(actor, kind string, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,7 +110,7 @@ const (
 	askResult  = "outcome4"
 )
 
-// restarts sums the restarts of the actors whose names match, as Tree shows them.
+// restarts sums the restarts of the actors with matching names, as Tree shows them.
 func (r *rig) restarts(actor string) (sum int) {
 	r.t.Helper()
 	for _, line := range r.Tree() {

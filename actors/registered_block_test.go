@@ -11,6 +11,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -29,8 +30,8 @@ func blockOf(name string) func(*config.Config) {
 func TestRegisteredAfterItsBlock(t *testing.T) {
 	for name, fallback := range map[string]bool{"alone": false, "with a fallback": true} {
 		t.Run(name, func(t *testing.T) {
-			held := newGate()
-			r, _, _ := newEstate(t, func(s *setup) {
+			held := newBarrier()
+			r, _, _ := newRegisteredRig(t, func(s *setup) {
 				if fallback {
 					blockOf("*")(s.cfg)
 				}
@@ -46,7 +47,7 @@ func TestRegisteredAfterItsBlock(t *testing.T) {
 			slow := r.startRequest(at("a.example", "slow", "block's"), 20*time.Second)
 			held.reached(t, 1)
 			r.reload(func(c *config.Config) { c.Domains = c.Domains[:len(c.Domains)-1] })
-			r.register(tenancy("a.example", "registered"))
+			r.register(registration("a.example", "registered"))
 			r.want(r.at("a.example", "joe", "registered"), allow, fromBackend)
 			held.open()
 			r.want(<-slow, allow, fromBackend)
@@ -58,8 +59,8 @@ func TestRegisteredAfterItsBlock(t *testing.T) {
 // TestBlockAfterRegistered: a reload gives a block to a name that was removed from the registered
 // ones and still answers a request. The request's yes is not remembered.
 func TestBlockAfterRegistered(t *testing.T) {
-	held := newGate()
-	r, e, _ := newEstate(t, nil, "a.example")
+	held := newBarrier()
+	r, e, _ := newRegisteredRig(t, nil, "a.example")
 	e.hold = func(ctx context.Context) { held.ask(ctx, backend.Query{}) }
 	slow := r.startRequest(at("a.example", "slow", "good"), 20*time.Second)
 	held.reached(t, 1)
@@ -79,11 +80,11 @@ func TestBlockAfterRegistered(t *testing.T) {
 }
 
 // TestRefusalOutlivesItsDomain: a password that is refused when its domain is not served any more
-// does not get in by grace when the name comes back.
+// gets no grace when the name comes back.
 func TestRefusalOutlivesItsDomain(t *testing.T) {
 	var refuses atomic.Bool
-	held := newGate()
-	r, _, _ := newEstate(t, func(s *setup) {
+	held := newBarrier()
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Cache.Storage = config.StorageDisk
 		s.made = func(config.Backend) *fakeBackend {
 			return &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
@@ -114,7 +115,7 @@ func TestRefusalOutlivesItsDomain(t *testing.T) {
 	}
 }
 
-// stuckStore is a store whose writes of users do not end, while it is stuck, before they are freed.
+// stuckStore is a store that holds writes of users while it is stuck, until it is released.
 type stuckStore struct {
 	store.Store
 	stuck   atomic.Bool
@@ -137,12 +138,12 @@ func (d *stuckStore) Apply(ops []store.Op, sync bool) error {
 	return d.Store.Apply(ops, sync)
 }
 
-// stuckTenant is a rig with a.example registered, where joe is known. Its router has been ended, and
-// the disk is stuck with what is to be written of him.
-func stuckTenant(t *testing.T) (*rig, *stuckStore) {
+// newStuckRig is a rig with a.example registered, where joe is known. Its router has been ended, and
+// the disk is stuck with what is to be written of joe.
+func newStuckRig(t *testing.T) (*rig, *stuckStore) {
 	t.Helper()
 	var disk *stuckStore
-	r, _, _ := newEstate(t, func(s *setup) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Cache.Storage = config.StorageDisk
 		disk = newStuckStore(s.store)
 		s.store = disk
@@ -153,7 +154,7 @@ func stuckTenant(t *testing.T) (*rig, *stuckStore) {
 	r.clock.advance(10 * time.Minute)
 	r.want(r.at("a.example", "joe", "good"), allow, hot) // which is not on disk yet
 	disk.stuck.Store(true)
-	r.lull("a.example")
+	r.endIdle("a.example")
 	<-disk.reached
 	return r, disk
 }
@@ -166,7 +167,7 @@ func TestStuckDisk(t *testing.T) {
 		"the next router": func(*rig) {},
 		"removed and registered": func(r *rig) {
 			r.unregister("a.example")
-			r.register(tenancy("a.example", "good"))
+			r.register(registration("a.example", "good"))
 		},
 		"removed, for a block": func(r *rig) {
 			r.unregister("a.example")
@@ -177,7 +178,7 @@ func TestStuckDisk(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, disk := stuckTenant(t)
+			r, disk := newStuckRig(t)
 			change(r)
 			r.clock.advance(55 * time.Minute) // too long since the use that is on disk, not since the last one
 			r.want(r.at("a.example", "joe", "good"), allow, auth.SourceCache)
@@ -186,11 +187,72 @@ func TestStuckDisk(t *testing.T) {
 	}
 }
 
-// kept waits until a user is known with his hash.
+// kept waits until a user is known with a hash.
 func (r *rig) kept(domain, user string) {
 	r.t.Helper()
 	eventually(r.t, "the hashing", func() bool {
 		u, err := r.CachedUser(context.Background(), auth.Identity{User: user, Domain: domain})
 		return err == nil && len(u.Verifiers) == 1 && u.Verifiers[0].Hash != ""
 	})
+}
+
+// TestRegisterBesideBlock: registering a name that has a block leaves the block's records on disk,
+// wherever the fallback and the registered domains keep theirs.
+func TestRegisterBesideBlock(t *testing.T) {
+	for _, c := range []struct{ fallback, registered config.Storage }{
+		{config.StorageMemory, config.StorageDisk}, {config.StorageDisk, config.StorageMemory},
+	} {
+		t.Run(string(c.fallback)+" and "+string(c.registered), func(t *testing.T) {
+			r, _, disk := newRegisteredRig(t, func(s *setup) {
+				besideFallback(s)
+				blockOf("a.example")(s.cfg)
+				s.cfg.Domains[1].Cache.Storage = c.fallback
+				s.cfg.Domains[2].Cache.Storage = config.StorageDisk
+				s.cfg.Registry.Cache.Storage = c.registered
+			})
+			r.want(r.at("a.example", "joe", fallbackPassword), allow, fromBackend)
+			record := func() error {
+				_, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "a.example"}))
+				return err
+			}
+			r.kept("a.example", "joe") // the hash is written last
+			if err := record(); err != nil {
+				t.Fatalf("joe on disk: %v", err)
+			}
+			r.register(registration("a.example", "own"))
+			if err := record(); err != nil {
+				t.Errorf("joe on disk: %v", err)
+			}
+		})
+	}
+}
+
+// TestRegisterBesideMove: what the fallback had asked before a block took a name over still counts
+// against the password, also when the name is registered meanwhile.
+func TestRegisterBesideMove(t *testing.T) {
+	held := newBarrier()
+	var asked atomic.Int64
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
+		blockOf("*")(s.cfg)
+		s.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
+			switch asked.Add(1) {
+			case 1:
+				return backend.Result{Class: backend.Accepted}
+			case 2:
+				held.ask(ctx, q)
+				return backend.Result{Class: backend.Refused}
+			}
+			return outage(ctx, q)
+		}
+	})
+	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
+	r.clock.advance(2 * time.Hour)
+	slow := r.startRequest(at("a.example", "joe", "good"), 20*time.Second)
+	held.reached(t, 1)
+	r.reload(blockOf("a.example"))
+	r.register(registration("a.example", "own"))
+	held.open()
+	r.want(<-slow, deny, fromBackend)
+	r.clock.advance(time.Hour) // the refusal itself is forgotten
+	r.want(r.at("a.example", "joe", "good"), unavailable, fromBackend)
 }

@@ -26,22 +26,22 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestTenThousandTenants: those that nobody uses cost a name each, and neither actors nor
-// goroutines.
-func TestTenThousandTenants(t *testing.T) {
+// TestTenThousandRegistered: registered domains that are not used cost a name each, but no actors
+// and goroutines.
+func TestTenThousandRegistered(t *testing.T) {
 	const n, most = 10000, 500 // bytes of each
 	names := thousands(n)
-	r, _, _ := newEstate(t, func(s *setup) { s.cfg.Registry.Idle = time.Hour })
+	r, _, _ := newRegisteredRig(t, func(s *setup) { s.cfg.Registry.Idle = time.Hour })
 	goroutines, actors := runtime.NumGoroutine(), len(r.actors())
 	before := heap()
 	begun := time.Now()
-	r.register(tenancies(names...)...)
+	r.register(registrations(names...)...)
 	took := time.Since(begun)
 	each := (int64(heap()) - int64(before)) / n
 	if each > most {
 		t.Errorf("a registered domain takes %d bytes, want at most %d", each, most)
 	}
-	// The dispatcher may park some more after its start.
+	// The dispatcher may keep some more after its start.
 	if runtime.NumGoroutine() > goroutines+n/100 || len(r.actors()) != actors {
 		t.Errorf("%d goroutines, %d actors; they were %d and %d", runtime.NumGoroutine(), len(r.actors()), goroutines, actors)
 	}
@@ -49,23 +49,23 @@ func TestTenThousandTenants(t *testing.T) {
 	runtime.KeepAlive(names)
 }
 
-// BenchmarkTenant is the first request to a registered domain that has no actors, one that
+// BenchmarkRegistered is the first request to a registered domain that has no actors, one that
 // memory answers, and the same in a domain of the file.
-func BenchmarkTenant(b *testing.B) {
+func BenchmarkRegistered(b *testing.B) {
 	names := thousands(10000)
 	begun := time.Now()
-	r, _, _ := newEstate(b, func(s *setup) { s.level = slog.LevelError; s.cfg.Registry.Idle = time.Hour }, names...)
+	r, _, _ := newRegisteredRig(b, func(s *setup) { s.level = slog.LevelError; s.cfg.Registry.Idle = time.Hour }, names...)
 	b.Logf("10,000 registered and started in %v", time.Since(begun))
 	login := func(b *testing.B, domain string) {
 		if a := r.at(domain, "joe", "good"); a.Verdict != auth.Allow {
 			b.Fatal(a.Verdict, a.Source)
 		}
 	}
-	b.Run("asleep", func(b *testing.B) {
+	b.Run("idle", func(b *testing.B) {
 		for b.Loop() {
 			login(b, names[0])
 			b.StopTimer()
-			r.lull(names[0])
+			r.endIdle(names[0])
 			b.StartTimer()
 		}
 	})
@@ -83,12 +83,12 @@ func BenchmarkTenant(b *testing.B) {
 	})
 }
 
-// BenchmarkTenantsStart is the start of a broker with 10,000 registered domains, and one with
+// BenchmarkRegisteredStart is the start of a broker with 10,000 registered domains, and one with
 // none.
-func BenchmarkTenantsStart(b *testing.B) {
+func BenchmarkRegisteredStart(b *testing.B) {
 	for _, n := range []int{0, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			_, _, disk := newEstate(b, nil, thousands(n)...)
+			_, _, disk := newRegisteredRig(b, nil, thousands(n)...)
 			cfg := rigConfig()
 			cfg.Backends, cfg.Domains = nil, nil
 			cfg.Registry = config.Registry{Declared: true}

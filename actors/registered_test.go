@@ -21,15 +21,15 @@ import (
 	"postern/internal/store"
 )
 
-// estate is the backends of registered domains. The good password of a domain is the name of
-// the host in its URL.
-type estate struct {
+// registeredBackends is the backends of registered domains. The good password of a domain is the name
+// of the host in its URL.
+type registeredBackends struct {
 	mu   sync.Mutex
 	made map[string][]*fakeBackend // by domain
 	hold func(context.Context)     // what every question waits for
 }
 
-func (e *estate) make(c config.Backend) *fakeBackend {
+func (e *registeredBackends) make(c config.Backend) *fakeBackend {
 	good := strings.TrimPrefix(c.URL, "http://")
 	f := &fakeBackend{ask: func(ctx context.Context, q backend.Query) backend.Result {
 		if e.hold != nil {
@@ -47,7 +47,7 @@ func (e *estate) make(c config.Backend) *fakeBackend {
 }
 
 // open counts the backends that are not closed.
-func (e *estate) open() (n int) {
+func (e *registeredBackends) open() (n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, list := range e.made {
@@ -60,11 +60,11 @@ func (e *estate) open() (n int) {
 	return n
 }
 
-// newEstate makes a rig whose store has the named domains registered, and lets change its setup.
-func newEstate(t testing.TB, change func(*setup), names ...string) (*rig, *estate, store.Store) {
+// newRegisteredRig makes a rig with the named domains registered in its store. change may be nil.
+func newRegisteredRig(t testing.TB, change func(*setup), names ...string) (*rig, *registeredBackends, store.Store) {
 	t.Helper()
-	disk, e := openStore(t), &estate{made: make(map[string][]*fakeBackend)}
-	if _, err := registry.New(disk).Put(time.Now(), tenancies(names...)...); err != nil {
+	disk, e := openStore(t), &registeredBackends{made: make(map[string][]*fakeBackend)}
+	if _, err := registry.New(disk).Put(time.Now(), registrations(names...)...); err != nil {
 		t.Fatal(err)
 	}
 	r := newRig(t, func(s *setup) {
@@ -83,14 +83,14 @@ func newEstate(t testing.TB, change func(*setup), names ...string) (*rig, *estat
 	return r, e, disk
 }
 
-func tenancy(name, password string) registry.Record {
+func registration(name, password string) registry.Record {
 	return registry.Record{Domain: name, Kind: registry.KindJSON, URL: "http://" + password}
 }
 
-func tenancies(names ...string) []registry.Record {
+func registrations(names ...string) []registry.Record {
 	list := make([]registry.Record, len(names))
 	for i, name := range names {
-		list[i] = tenancy(name, "good")
+		list[i] = registration(name, "good")
 	}
 	return list
 }
@@ -114,8 +114,8 @@ func (r *rig) unregister(name string) {
 	}
 }
 
-// awake is how many registered domains are in use.
-func (r *rig) awake() int {
+// liveDomains is how many registered domains are in use.
+func (r *rig) liveDomains() int {
 	_, live := r.table.Registered()
 	return live
 }
@@ -138,8 +138,8 @@ func (r *rig) starts(name string) int {
 	}
 }
 
-// lull ends the router of a registered domain, as if no call had come for a while.
-func (r *rig) lull(name string) {
+// endIdle ends the router of a registered domain, as if no call had come for a while.
+func (r *rig) endIdle(name string) {
 	r.t.Helper()
 	idle := r.InForce().Registry.Idle
 	r.reload(func(c *config.Config) { c.Registry.Idle = time.Nanosecond })
@@ -153,13 +153,13 @@ func (r *rig) at(domain, user, password string) auth.Answer {
 	return r.ask(auth.Request{Op: auth.OpAuth, User: user, Domain: domain, Secret: auth.NewSecret(password)})
 }
 
-// TestTenant: the actors of a registered domain are there from the first request on.
-func TestTenant(t *testing.T) {
-	r, e, _ := newEstate(t, nil, "a.example", "b.example")
+// TestRegistered: the actors of a registered domain are there from the first request on.
+func TestRegistered(t *testing.T) {
+	r, e, _ := newRegisteredRig(t, nil, "a.example", "b.example")
 	before := len(r.actors())
 	r.want(r.ask(auth.Request{Op: auth.OpIsDomain, Domain: "A.example"}), allow, hot)
 	if len(r.actors()) != before || len(e.made) > 0 {
-		t.Errorf("a domain nobody logged in to has actors: %q", r.actors())
+		t.Errorf("a domain without logins has actors: %q", r.actors())
 	}
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.want(r.at("a.example", "joe", "good"), allow, hot)
@@ -171,43 +171,43 @@ func TestTenant(t *testing.T) {
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 }
 
-// TestTenantChanges: what is registered, changed and removed counts at once.
-func TestTenantChanges(t *testing.T) {
-	r, e, _ := newEstate(t, nil)
+// TestRegisteredChanges: what is registered, changed and removed counts at once.
+func TestRegisteredChanges(t *testing.T) {
+	r, e, _ := newRegisteredRig(t, nil)
 	r.want(r.at("a.example", "joe", "good"), deny, auth.SourceUnknownDomain)
-	r.register(tenancy("a.example", "good"))
+	r.register(registration("a.example", "good"))
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.want(r.at("a.example", "joe", "new"), deny, fromBackend)
 	r.want(r.at("a.example", "joe", "new"), deny, auth.SourceRefusedBefore)
-	r.register(tenancy("a.example", "new"))
+	r.register(registration("a.example", "new"))
 	r.want(r.at("a.example", "joe", "new"), allow, fromBackend)
 	eventually(t, "the end of the former backend", func() bool { return e.open() == 1 })
 	r.unregister("a.example")
 	r.want(r.at("a.example", "joe", "new"), deny, auth.SourceUnknownDomain)
 	r.want(r.ask(auth.Request{Op: auth.OpIsDomain, Domain: "a.example"}), deny, auth.SourceUnknownDomain)
 	eventually(t, "the end of the backend", func() bool { return e.open() == 0 })
-	r.register(tenancy("a.example", "third"))
+	r.register(registration("a.example", "third"))
 	r.want(r.at("a.example", "ann", "third"), allow, fromBackend)
 }
 
-// TestTenantSet: a change during a request leaves it its answer.
-func TestTenantSet(t *testing.T) {
-	held := newGate()
-	r, e, _ := newEstate(t, nil, "a.example")
+// TestRegisteredChangeBesideRequest: a change during a request leaves it its answer.
+func TestRegisteredChangeBesideRequest(t *testing.T) {
+	held := newBarrier()
+	r, e, _ := newRegisteredRig(t, nil, "a.example")
 	e.hold = func(ctx context.Context) { held.ask(ctx, backend.Query{}) }
 	answers := make(chan auth.Answer, 2)
 	ask := func(password string) { answers <- r.at("a.example", "joe", password) }
 	go ask("good")
 	held.reached(t, 1)
-	r.register(tenancy("a.example", "new"))
+	r.register(registration("a.example", "new"))
 	held.open()
 	r.want(<-answers, allow, fromBackend)
 	go ask("good")
 	r.want(<-answers, deny, fromBackend) // the former backend's yes was not remembered
 }
 
-// TestTenantWithoutStore: nothing can be registered, and the rest works.
-func TestTenantWithoutStore(t *testing.T) {
+// TestRegisteredWithoutStore: nothing can be registered, and the rest works.
+func TestRegisteredWithoutStore(t *testing.T) {
 	r := newRig(t, nil)
 	err := r.Registry(func(*registry.Registry) ([]registry.Record, []string, error) { panic("asked") })
 	if !errors.Is(err, router.ErrNoRegistry) {
@@ -216,9 +216,9 @@ func TestTenantWithoutStore(t *testing.T) {
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 }
 
-// TestTenantsLost: when the registry's store could not be opened, nobody is told that a domain
-// which may be registered is not served.
-func TestTenantsLost(t *testing.T) {
+// TestRegistryLost: when the registry's store could not be opened, a domain that may be
+// registered is a temporary failure, not an unknown domain.
+func TestRegistryLost(t *testing.T) {
 	r := newRig(t, func(s *setup) { s.cfg.Registry.Declared = true })
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	r.want(r.at("a.example", "joe", "good"), auth.Unavailable, auth.SourceConfig)
@@ -233,30 +233,30 @@ type brokenStore struct {
 
 func (s *brokenStore) Get(key []byte) ([]byte, error) {
 	if s.broken.Load() && strings.HasPrefix(string(key), store.Domains) {
-		return nil, errors.New("disk on fire")
+		return nil, errors.New("input/output error")
 	}
 	return s.Store.Get(key)
 }
 
-// TestTenantUnreadable: a domain whose record cannot be read is answered "cannot tell", never
-// no, and works as soon as it can.
-func TestTenantUnreadable(t *testing.T) {
+// TestRegisteredUnreadable: while a record cannot be read, logins of the domain are a temporary failure,
+// never a no.
+func TestRegisteredUnreadable(t *testing.T) {
 	bad := &brokenStore{}
-	r, _, _ := newEstate(t, func(s *setup) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		bad.Store, s.store = s.store, bad
 	}, "a.example")
 	bad.broken.Store(true)
 	r.want(r.at("a.example", "joe", "good"), auth.Unavailable, auth.SourceConfig)
-	if !strings.Contains(r.log.String(), "disk on fire") {
+	if !strings.Contains(r.log.String(), "input/output error") {
 		t.Errorf("the log does not say why: %s", r.log)
 	}
 	bad.broken.Store(false)
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 }
 
-// TestTenantIdle: an idle domain loses its actors and its backend, and keeps what is on disk.
-func TestTenantIdle(t *testing.T) {
-	r, e, disk := newEstate(t, func(s *setup) {
+// TestRegisteredIdle: an idle domain loses its actors and its backend, and keeps what is on disk.
+func TestRegisteredIdle(t *testing.T) {
+	r, e, disk := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Idle, s.cfg.Registry.Cache.Storage = 50*time.Millisecond, config.StorageDisk
 	}, "a.example")
 	before := len(r.actors())
@@ -271,30 +271,30 @@ func TestTenantIdle(t *testing.T) {
 	}
 }
 
-// TestTenantBusy: nothing idle about a domain that a request waits in.
-func TestTenantBusy(t *testing.T) {
-	held := newGate()
-	r, e, _ := newEstate(t, func(s *setup) { s.cfg.Registry.Idle = time.Millisecond }, "a.example")
+// TestRegisteredBusy: a domain with a request in flight is not idle.
+func TestRegisteredBusy(t *testing.T) {
+	held := newBarrier()
+	r, e, _ := newRegisteredRig(t, func(s *setup) { s.cfg.Registry.Idle = time.Millisecond }, "a.example")
 	e.hold = func(ctx context.Context) { held.ask(ctx, backend.Query{}) }
 	answer := make(chan auth.Answer)
 	go func() { answer <- r.at("a.example", "joe", "good") }()
 	held.reached(t, 1)
 	rounds := r.sweeper.rounds.Load()
 	eventually(t, "some rounds", func() bool { return r.sweeper.rounds.Load() > rounds+10 })
-	if e.open() != 1 || r.awake() != 1 {
+	if e.open() != 1 || r.liveDomains() != 1 {
 		t.Error("a domain was stopped with a request in flight")
 	}
 	held.open()
 	r.want(<-answer, allow, fromBackend)
 }
 
-// TestTenantsBound: the domains idle the longest make room, and all are served.
-func TestTenantsBound(t *testing.T) {
+// TestRegisteredBound: the domains idle the longest make room, and all are served.
+func TestRegisteredBound(t *testing.T) {
 	names := make([]string, 20)
 	for i := range names {
 		names[i] = fmt.Sprintf("d%d.example", i)
 	}
-	r, e, _ := newEstate(t, func(s *setup) { s.cfg.Registry.MaxLive, s.cfg.Registry.Idle = 3, time.Hour }, names...)
+	r, e, _ := newRegisteredRig(t, func(s *setup) { s.cfg.Registry.MaxLive, s.cfg.Registry.Idle = 3, time.Hour }, names...)
 	for round := range 2 {
 		for _, name := range names {
 			if a := r.at(name, "joe", "good"); a.Verdict != allow {
@@ -302,21 +302,21 @@ func TestTenantsBound(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "three domains in use", func() bool { return r.awake() == 3 && e.open() == 3 })
+	eventually(t, "three domains in use", func() bool { return r.liveDomains() == 3 && e.open() == 3 })
 	if !r.table.Served("d19.example") {
 		t.Error("the last one used made room")
 	}
 }
 
-// TestTenantStorm hammers domains that fall asleep all the time, under changes of the
-// registry: every request has its right answer.
-func TestTenantStorm(t *testing.T) {
-	r, _, _ := newEstate(t, func(s *setup) {
+// TestRegisteredStorm uses domains that become idle all the time, under changes of the registry:
+// every request has its right answer.
+func TestRegisteredStorm(t *testing.T) {
+	r, _, _ := newRegisteredRig(t, func(s *setup) {
 		s.cfg.Registry.Idle, s.level = time.Nanosecond, slog.LevelWarn
 	}, "a.example", "b.example", "c.example")
 	var wg sync.WaitGroup
 	end := make(chan struct{})
-	var asked, woken atomic.Int64
+	var asked, started atomic.Int64
 	for w := range 6 {
 		wg.Go(func() {
 			name := string(rune('a'+w%3)) + ".example"
@@ -342,20 +342,20 @@ func TestTenantStorm(t *testing.T) {
 	}
 	wg.Go(func() {
 		for i := range 60 {
-			r.register(tenancies("a.example", fmt.Sprintf("n%d.example", i))...)
+			r.register(registrations("a.example", fmt.Sprintf("n%d.example", i))...)
 			if i%2 == 1 {
 				r.unregister(fmt.Sprintf("n%d.example", i))
 			}
 			r.sweepPast(t)
 		}
-		woken.Store(int64(r.starts("a.example")))
+		started.Store(int64(r.starts("a.example")))
 		close(end)
 	})
 	wg.Wait()
-	if woken.Load() < 30 {
-		t.Errorf("domains were started %d times only", woken.Load())
+	if started.Load() < 30 {
+		t.Errorf("domains were started %d times only", started.Load())
 	}
-	t.Logf("%d requests, %d starts", asked.Load(), woken.Load())
+	t.Logf("%d requests, %d starts", asked.Load(), started.Load())
 }
 
 // sweepPast waits for the next round of the sweeper.
