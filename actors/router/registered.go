@@ -37,7 +37,7 @@ type registered struct {
 // domain if it was not in use. It is nil if the domain is registered no more.
 func (t *Table) start(reg *registered) (*Router, error) {
 	t.mu.Lock()
-	if (*t.registered.Load())[reg.name] != reg || t.served.Load().routers[reg.name] != nil {
+	if !t.current(reg) {
 		t.mu.Unlock()
 		return nil, nil
 	}
@@ -59,6 +59,11 @@ func (t *Table) start(reg *registered) (*Router, error) {
 		r.retire()
 		return other, nil
 	}
+	if !t.current(reg) { // taken out of the table meanwhile
+		t.mu.Unlock()
+		r.retire()
+		return nil, nil
+	}
 	reg.router.Store(r)
 	t.live[reg] = r
 	t.mu.Unlock()
@@ -66,6 +71,11 @@ func (t *Table) start(reg *registered) (*Router, error) {
 		return nil, ErrStopping
 	}
 	return r, nil
+}
+
+// current reports whether a registered domain answers for its name. t.mu is held.
+func (t *Table) current(reg *registered) bool {
+	return (*t.registered.Load())[reg.name] == reg && t.served.Load().routers[reg.name] == nil
 }
 
 // resolve reads a registered domain and puts its value in force, unless it turns out that another
