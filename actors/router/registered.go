@@ -68,7 +68,7 @@ func (t *Table) start(reg *registered) (*Router, error) {
 	return r, nil
 }
 
-// answers reports whether a registered domain answers for its name.
+// answers reports whether a registered domain answers for its name. t.mu is held.
 func (t *Table) answers(reg *registered) bool {
 	return (*t.registered.Load())[reg.name] == reg && t.served.Load().routers[reg.name] == nil
 }
