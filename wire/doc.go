@@ -45,11 +45,10 @@
 //
 // ejabberd knows 1 and 0. Any other value is logged as an error of that one call, is not cached,
 // and leaves the program running, so 2 stands for a temporary failure. 0 would do harm in two
-// places. It caches 0 to isuser for an hour, and mail and messages to an existing user
-// then bounce. And it takes 0 to setpass for success: it reports that the password was changed,
-// and lets the refused password in from its cache. A setpass that failed is answered 2 as well.
-// MongooseIM has the protocol too, but its decoder fails on anything but 0 and 1;
-// Options.BinaryAnswers is for it.
+// places. It caches 0 to isuser for an hour, and mail and messages to an existing user then bounce.
+// And it takes 0 to setpass for success: it reports that the password was changed, and accepts the
+// refused password from its cache. A setpass that failed is answered 2 as well. MongooseIM has the
+// protocol too, but its decoder fails on anything but 0 and 1; Options.BinaryAnswers is for it.
 //
 // A length of 0 is never sent by ejabberd and ends the stream, as in xcauth. An oversize frame
 // is dropped as it arrives and refused: the length is known, so the stream stays in step.

@@ -19,8 +19,8 @@ func outage(format string, args ...any) Result {
 	return Result{Class: Outage, Err: fmt.Errorf(format, args...)}
 }
 
-// classifyStatus classifies responses whose status code is all that matters, as the package
-// comment lists them.
+// classifyStatus classifies responses by their status code alone, as the package comment lists
+// them.
 func classifyStatus(q Query, r response) Result {
 	text := fmt.Sprintf("HTTP %d", r.status)
 	switch status := r.status; {

@@ -43,7 +43,7 @@ func TestNextcloudRoster(t *testing.T) {
 		got := fmt.Sprint(rosterOf(t, n, "joe"))
 		want := map[string]string{
 			"boss": "map[Ann:{ [chess]} joe:{Joe [chess staff]}]",
-			"lead": "map[Ann:{ [chess]} joe:{ [chess]}]", // whose details are kept from it
+			"lead": "map[Ann:{ [chess]} joe:{ [chess]}]", // which may not see the details
 		}[admin]
 		if got != want {
 			t.Errorf("%s: %s, want %s", admin, got, want)

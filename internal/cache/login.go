@@ -114,8 +114,8 @@ func (l *Login) Supersede() { l.superseded = true }
 
 // Suspect notes that one of the backends has refused the secret, perhaps rightly, though the answer
 // of all is neither yes nor no. It is called before BackendAnswered. The secret may still be asked
-// about, but has no grace until it is accepted: the next outage must not let in a password
-// that this one kept out.
+// about, but has no grace until it is accepted: the next outage must not accept a password that
+// this one did not.
 func (l *Login) Suspect() { l.suspect = true }
 
 // Start decides the first step.

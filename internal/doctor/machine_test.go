@@ -262,8 +262,8 @@ domain "example.org" {
 	}
 }
 
-// Only the owner of the data directory writes in it, not even root, whose files the owner could not
-// replace. Nothing is tried that a daemon may be using.
+// Only the owner of the data directory writes in it. Root does not, since the owner could not
+// replace root's files. Nothing is tried that a daemon may be using.
 func TestHandsOff(t *testing.T) {
 	for name, breaks := range map[string]func(m *machine){
 		"root": func(m *machine) { alone(m); m.UID = rootUID },
@@ -288,7 +288,7 @@ func TestHandsOff(t *testing.T) {
 	}
 }
 
-// Listeners whose protocols do not carry the client's address are named.
+// Listeners of protocols that do not carry the client's address are named.
 func TestBlindListeners(t *testing.T) {
 	want{"clients", "addresses", OK, "limits there count users only: ejabberd", ""}.expect(t, newMachine().report(t))
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// gate is a store whose commits wait until a test lets them through.
+// gate is a store with commits that wait until the test releases them.
 type gate struct {
 	Store
 	enter, leave chan struct{}

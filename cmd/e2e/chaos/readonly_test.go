@@ -63,7 +63,7 @@ func (i *image) fails() {
 	}
 }
 
-// mends does what an administrator does about it; it needs the file system unused.
+// mends repairs the file system as an administrator would. It must not be in use.
 func (i *image) mends() {
 	i.t.Helper()
 	if err := syscall.Unmount(i.dir, 0); err != nil {

@@ -73,8 +73,8 @@ func TestDirectCommandsTouchNothingElse(t *testing.T) {
 	}
 }
 
-// A store that root has put on another disk by a link stays of use to root's commands, and to the
-// daemon.
+// A store that root has moved to another disk by a link remains usable by root's commands and by
+// the daemon.
 func TestDirectCommandsFollowRootsLink(t *testing.T) {
 	dir, disk := t.TempDir(), t.TempDir()
 	config := harness.ConfigFile(t, dir, "registry {}\n"+harness.UsersBase)

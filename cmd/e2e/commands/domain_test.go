@@ -128,8 +128,9 @@ func TestDomainCommands(t *testing.T) {
 	}
 }
 
-// TestDomainsOutlive: a daemon whose file names no domain serves those registered before, falls
-// asleep, and answers again; with pipes it is their broker that takes the commands.
+// TestDomainsOutlive: a daemon without a domain in its file serves those registered before, unloads
+// them when they are idle, and answers for them again; with pipes it is their broker that takes the
+// commands.
 func TestDomainsOutlive(t *testing.T) {
 	app := harness.NewWebApp(t, harness.Always(http.StatusOK, harness.JSONYes))
 	config := harness.ConfigFile(t, t.TempDir(), harness.OneList+harness.RegistryOnly)

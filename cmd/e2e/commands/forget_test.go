@@ -8,7 +8,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// TestForget: what is removed is counted and is gone afterwards, and what is others' stays.
+// TestForget: what is removed is counted and gone afterwards, and the records of other users stay.
 func TestForget(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	harness.BothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *harness.Restartable) {

@@ -135,8 +135,8 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, harness.DeadU
 	}
 }
 
-// TestImportBringsBackNothing: a password that the server has refused since the first import is
-// not let in by a second one.
+// TestImportBringsBackNothing: a second import does not make a password valid again that the server
+// has refused since the first.
 func TestImportBringsBackNothing(t *testing.T) {
 	app := harness.NewWebApp(t, harness.Always(http.StatusOK, `{"result":"noauth"}`))
 	w := harness.NewXcauth(t, app.URL, "s", "cache-verification-ttl=1m\ncache-query-ttl=1s\n")

@@ -16,8 +16,8 @@ import (
 
 const waitsForStore = "another process has the store"
 
-// keepsStore ends what a test began with a daemon that found its store in use: the daemon must
-// have it now, though it is not restarted.
+// keepsStore checks a daemon that found its store in use at its start: it must have opened the
+// store since, without a restart.
 func keepsStore(t *testing.T, daemon *harness.Process, config string) {
 	t.Helper()
 	daemon.Logged("msg=ready")

@@ -18,7 +18,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// reloadable is a daemon whose configuration a test writes anew.
+// reloadable is a daemon with a configuration that the test rewrites.
 type reloadable struct {
 	*harness.Server
 	dir, file string

@@ -13,8 +13,9 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// TestServeOverLeftovers: the sockets of a data directory whose lock is free are left over,
-// whatever connecting to them comes to: that of another user's process does not even accept.
+// TestServeOverLeftovers: if the lock of a data directory is free, its sockets are left over and
+// are replaced, whatever a connection to them returns. One of another user's process does not even
+// accept a connection.
 func TestServeOverLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	config := harness.ConfigFile(t, dir, harness.OneList+harness.UsersBase)

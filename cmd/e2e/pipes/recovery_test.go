@@ -91,7 +91,7 @@ func TestPipeRecovers(t *testing.T) {
 					t.Fatal(err)
 				}
 				if string(got) != d.IsYes {
-					time.Sleep(time.Second / 4) // the stand-in looks between questions
+					time.Sleep(time.Second / 4) // the fallback checks between questions
 				}
 				return string(got) == d.IsYes
 			})
@@ -137,8 +137,8 @@ func untilYes(p *harness.Process) {
 	})
 }
 
-// A pipe whose configuration keeps its broker from starting does not keep a daemon with a sound one
-// from the data directory.
+// A pipe with a configuration that keeps its broker from starting does not keep a daemon with a
+// sound one out of the data directory.
 func TestDaemonBesideABrokenPipe(t *testing.T) {
 	config, data := harness.PipeUsers(t, "")
 	sound := harness.ConfigFile(t, data, harness.PipeConfig)

@@ -67,7 +67,7 @@ func absent(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// AskDirectly puts a question to a broker of its own, which uses the store if no other process
+// AskDirectly asks a question of a broker in this process, which uses the store if no other process
 // does.
 func AskDirectly(ctx context.Context, cfg *config.Config, req auth.Request) (control.AskReply, error) {
 	d, err := daemon.Start(cfg)

@@ -152,7 +152,7 @@ type AskStep struct {
 	Note  string        `json:"note"`
 }
 
-// Ask puts a question to a broker and describes its way.
+// Ask asks a question of a broker and describes each step to its answer.
 func Ask(ctx context.Context, b *actors.Broker, req auth.Request) AskReply {
 	p := b.Ask(ctx, req, AskTimeout)
 	reply := AskReply{
