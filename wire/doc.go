@@ -19,10 +19,10 @@
 // letter case of the client: package auth folds them. A refusal ends the connection only when
 // the framing is lost. The end of the stream within a request is no request.
 //
-// Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary
-// failure: the answer is not known, because a backend is out of order or too slow. A peer that
-// reads it as "no" bounces mail, or sends a user to look for a typing error, so each codec says
-// it in the way that the peers at hand understand.
+// Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary failure:
+// the answer is not known, because a backend is out of order or too slow. A peer that reads it as
+// "no" bounces mail, or makes a user look for a typing error, so each codec expresses it in the way
+// that its peers understand.
 //
 //	protocol     yes           no                  cannot tell now     peer gives up after
 //	ejabberd     0 2 0 1       0 2 0 0             0 2 0 2             30 s, kills the program

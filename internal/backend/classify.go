@@ -36,7 +36,7 @@ func classifyStatus(q Query, r response) Result {
 	case status >= 300 && status < 400:
 		return redirect(r, q.Secret.Reveal())
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly:
-		return misconfigured(text + ": the server does not take the request; check url")
+		return misconfigured(text + ": the server rejects the request; check url")
 	}
 	return outage("%s", text)
 }

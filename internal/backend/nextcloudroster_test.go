@@ -155,8 +155,8 @@ func TestNextcloudHidden(t *testing.T) {
 			t.Errorf("%s is in %s", id, got)
 		}
 	}
-	if _, told := people["7"]; told {
-		t.Errorf("members of the hidden group are told of: %v", people)
+	if _, listed := people["7"]; listed {
+		t.Errorf("members of the hidden group are listed: %v", people)
 	}
 	for _, request := range s.Requests() {
 		if strings.Contains(request, "everybody") {

@@ -54,7 +54,7 @@ type Step struct {
 	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
 	Lasting  bool // the answer must not leave before what Save writes is durable
-	Touched  bool // only "last used" changed: to be written at leisure
+	Touched  bool // only "last used" changed: need not be written at once
 }
 
 func answer(v auth.Verdict, s auth.Source) Step {
@@ -334,8 +334,8 @@ func (l *Login) refusedMeanwhile(u *User) bool {
 	return u != l.asked || u.lost > l.askedAt || past != nil && past.seq > l.askedAt
 }
 
-// newSecret finishes with a secret never seen before: the user's others must be verified again,
-// so that a changed password dies.
+// newSecret finishes with a secret never seen before: the user's others must be verified again, so
+// that a replaced password stops working.
 func (l *Login) newSecret(u *User, step Step, r *Rules) Step {
 	u.staleOthers(l.key)
 	l.phase = phaseEnd

@@ -189,7 +189,8 @@ func TestTwoSecretsSettle(t *testing.T) {
 	}
 }
 
-// A changed password dies: the new one makes the old one ask, and the refusal removes it.
+// A replaced password stops working: the new one makes the old one ask the backend, and the refusal
+// removes it.
 func TestChangedPasswordDies(t *testing.T) {
 	u, rules := &User{}, defaults()
 	login(t, u, keyA, "", Accepted, rules, base)

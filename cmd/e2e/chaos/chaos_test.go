@@ -192,7 +192,7 @@ func (c *chaos) right() (n int64) {
 	return n
 }
 
-// answered waits until clients have had so many answers more, exact or not, each.
+// answered waits until each client has had n more answers, exact or not.
 func (c *chaos) answered(n int64) {
 	c.t.Helper()
 	for _, k := range c.clients {

@@ -163,7 +163,7 @@ func TestChaosDiskFull(t *testing.T) {
 	f.logins()
 	f.saysLoudly("cache works from memory", "disk")
 	if f.store() == "" {
-		t.Error("cache stats does not tell that there is no store")
+		t.Error("cache stats does not show that there is no store")
 	}
 	f.diagnosed("store", "open", "works from memory", "mend that, then restart postern")
 	if err := os.Remove(file); err != nil {

@@ -129,7 +129,7 @@ func TestChaosDiskReadOnly(t *testing.T) {
 	f.saysLoudly("data directory cannot be written", "check the disk")
 	f.saysLoudly("cache works from memory only", "check disk space and the disk itself")
 	if f.store() == "" {
-		t.Error("cache stats does not tell that there is no store")
+		t.Error("cache stats does not show that there is no store")
 	}
 	f.diagnosed("store", "writable", "read-only file system", "read-only disk")
 	f.diagnosed("store", "open", "works from memory", "mend that, then restart postern")

@@ -25,7 +25,7 @@ domain "dom.example" { backends = [backend.users.local] }
 metrics { address = "127.0.0.1:0" }
 `
 
-// A daemon that is well is said to be: all is ok, and the exit status 0.
+// A healthy daemon is reported as such: all is ok, and the exit status is 0.
 func TestDoctorHealthy(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), doctorConfig)
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)

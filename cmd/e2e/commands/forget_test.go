@@ -63,8 +63,8 @@ domain "dom.example" {
 	if got := harness.Exchange(t, s.Address("generic"), login); got != "1\n" {
 		t.Fatalf("first use: %q", got)
 	}
-	for _, whom := range []string{"joe@dom.example", "--domain=true dom.example"} {
-		out := harness.OK(t, "", append([]string{"forget", "--config", file}, strings.Fields(whom)...)...)
+	for _, target := range []string{"joe@dom.example", "--domain=true dom.example"} {
+		out := harness.OK(t, "", append([]string{"forget", "--config", file}, strings.Fields(target)...)...)
 		if !strings.Contains(out, "single-use tokens: 1 kept") {
 			t.Error(out)
 		}

@@ -223,7 +223,7 @@ func TestImportErrors(t *testing.T) {
 		{"--conf " + w.Conf + " --db /nowhere.db --out " + out, "/nowhere.db"},
 		{"--conf " + w.Conf + " --db " + notADatabase + " --out " + out, "is it xcauth's"},
 		{"--conf " + w.Conf + " --dump " + notADatabase + " --out " + out, "not the output of db_dump"},
-		{"--conf " + w.Conf + " --out " + bare, "says something else"},
+		{"--conf " + w.Conf + " --out " + bare, "different content"},
 		{"extra", "write `postern import xcauth"},
 	} {
 		r := harness.Command(t, "", append([]string{"import", "xcauth"}, strings.Fields(c.args)...)...)

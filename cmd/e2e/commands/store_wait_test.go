@@ -84,13 +84,13 @@ func TestDaemonEndsWhileItWaits(t *testing.T) {
 	defer p.Close()
 	daemon := harness.Start(t, "serve", "--config", harness.ConfigFile(t, dir, harness.UsersBase))
 	daemon.Logged(waitsForStore)
-	told := time.Now()
+	stopped := time.Now()
 	daemon.Signal(syscall.SIGTERM)
 	if code := daemon.Exit(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	const most = 20 * time.Second // of the whole wait
-	if took := time.Since(told); took > most*3/4 {
+	if took := time.Since(stopped); took > most*3/4 {
 		t.Errorf("ended after %v", took)
 	}
 }

@@ -56,7 +56,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// `config check` says where what is wrong, shows the line without its secrets, and how to mend it;
+// `config check` says where what is wrong, shows the line without its secrets, and how to correct it;
 // its exit status is 1 for errors, not for warnings.
 func TestConfigCheck(t *testing.T) {
 	dir := t.TempDir()

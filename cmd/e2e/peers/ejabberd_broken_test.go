@@ -81,7 +81,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 	write(broken, brokenText)
 	recovers("broken.example")
 
-	// What breaks while it runs: the next broker does not start, until the configuration is mended.
+	// What breaks while it runs: the next broker does not start, until the configuration is corrected.
 	write(sound, soundText+"domain {\n")
 	harness.Kill(t, harness.OwnerOf(t, harness.DataDirOf(sound)))
 	e.want(t, "joe", "dom.example", "secret", "not-authorized")
@@ -102,7 +102,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 		t.Errorf("ejabberd lost %d programs", lost)
 	}
 
-	// A command line is mended where it stands, and ejabberd reloads it.
+	// A command line is corrected where it stands, and ejabberd reloads it.
 	write(e.config, strings.NewReplacer("--confik", "--config", "ejaberd ", "ejabberd ").Replace(harness.ReadText(e.config)))
 	e.ctl(t, 0, "reload_config")
 	recovers("flag.example")

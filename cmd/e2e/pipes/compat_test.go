@@ -170,7 +170,7 @@ func TestDropInHidesTheSecret(t *testing.T) {
 }
 
 // TestDropInWaitsForSettings: broken settings do not end a copy that a server has started, and
-// it works when they are mended.
+// it works when they are corrected.
 func TestDropInWaitsForSettings(t *testing.T) {
 	w := harness.XcauthDown(t, "")
 	t.Cleanup(func() { w.OwnerEnds(t) })

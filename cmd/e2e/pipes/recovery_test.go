@@ -62,7 +62,7 @@ func TestServeWithoutItsLogFile(t *testing.T) {
 	}
 }
 
-// A broken configuration is mended: the same process, which has answered "cannot tell", answers.
+// A broken configuration is corrected: the same process, which has answered "cannot tell", answers.
 func TestPipeRecovers(t *testing.T) {
 	for protocol, d := range map[string]harness.Dialect{"ejabberd": harness.Dialects()["ejabberd"], "generic": harness.Dialects()["generic"]} {
 		t.Run(protocol, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestPipeRecovers(t *testing.T) {
 }
 
 // What breaks while pipes run is met in the same way: the next owner does not start, and starts
-// when the configuration is mended.
+// when the configuration is corrected.
 func TestOwnerRecovers(t *testing.T) {
 	config, data := harness.PipeUsers(t, "")
 	sound := harness.ReadText(config)
@@ -229,7 +229,7 @@ func TestOwnerDropsInheritedSockets(t *testing.T) {
 	}
 	again, err := net.Listen("tcp", listener.Addr().String())
 	if err != nil {
-		t.Errorf("somebody keeps the port: %v", err)
+		t.Errorf("the port is still in use: %v", err)
 	} else {
 		_ = again.Close()
 	}

@@ -105,7 +105,7 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// handle makes a handler of a call with a request of at most so many bytes.
+// handle returns the handler of a call with a request of at most body bytes.
 func handle(body int64, do call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req Request

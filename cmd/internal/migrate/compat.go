@@ -176,7 +176,7 @@ func (c *compat) warn(text string) {
 }
 
 // refuse handles settings that cannot be used: a person gets an error, and a server gets
-// temporary failures until the settings are mended.
+// temporary failures until the settings are corrected.
 func (c *compat) refuse(err error) int {
 	if pipe.ByHand(c.In) || passedSockets() > 0 || c.protocol == "" && hasNoPeer(c.In) {
 		fmt.Fprint(c.Err, c.usage)

@@ -100,7 +100,7 @@ func (f privateFile) write(out io.Writer, dry bool) error {
 		fmt.Fprintf(out, "%s: unchanged\n", f.path)
 		return nil
 	case err == nil:
-		return fmt.Errorf("%s exists and says something else: move it away, or import into it with --config", f.path)
+		return fmt.Errorf("%s exists with different content: move it away, or import into it with --config", f.path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case dry:

@@ -10,8 +10,8 @@ import (
 // before the answer.
 const maxTries = 2
 
-// absentTimeout is how long requests wait for a broker that this process would start if it could.
-// After that it cannot, and the peer need not wait for its deadline.
+// absentTimeout is how long requests wait for a broker that this process should have started. After
+// it the start has failed, and the peer need not wait for its deadline.
 const absentTimeout = 4 * time.Second
 
 // item is one request of the peer.

@@ -40,7 +40,7 @@ type Options struct {
 const (
 	dialPause     = 10 * time.Millisecond
 	dialPauseMost = 100 * time.Millisecond
-	settle        = 250 * time.Millisecond // in which a lost daemon may be back by itself
+	settle        = 250 * time.Millisecond // time for a lost daemon to come back by itself
 	relayPause    = 5 * time.Second        // after a daemon of another version
 	dialTimeout   = time.Second
 	writeTimeout  = time.Second
