@@ -52,7 +52,7 @@ domain "app.example" { backends = [backend.json.app] }
 	keepsStore(t, daemon, config)
 }
 
-// What takes a command long is left to a daemon that starts meanwhile.
+// A command that takes long lets a daemon that starts meanwhile do the work.
 func TestDaemonTakesARosterOver(t *testing.T) {
 	t.Parallel()
 	c := harness.NewCloud(t)

@@ -80,8 +80,8 @@ func TestIdleTimeout(t *testing.T) {
 	harness.Say(t, patient, "auth:joe:dom.example:secret\n", "1\n")
 }
 
-// A request over max_frame is refused, without an end to those after it where the protocol has a
-// length.
+// A request over max_frame is refused. Where the protocol has a length, the connection remains
+// usable for those after it.
 func TestMaxFrame(t *testing.T) {
 	long := strings.Repeat("x", 1100)
 	for protocol, c := range map[string]struct{ input, want string }{

@@ -78,8 +78,8 @@ func TestSecondDaemon(t *testing.T) {
 	}
 }
 
-// An address that is in use is complained of under the listener's name; what was opened before
-// is closed again.
+// An address that is in use is reported under the listener's name, and what was opened before is
+// closed again.
 func TestAddressInUse(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

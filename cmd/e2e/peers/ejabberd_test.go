@@ -202,7 +202,7 @@ func (e *ejabberd) refusedChange(t *testing.T) {
 	e.want(t, "joe", "app.example", "pw-joe", "success")
 }
 
-// backendDown takes the backend away. Users that have logged in before get in; others are refused,
+// backendDown stops the backend. Users that have logged in before are accepted; others are refused,
 // and ejabberd does not remember it, although it remembers a real no.
 func (e *ejabberd) backendDown(t *testing.T, app *harness.WebApp) {
 	e.want(t, "eve", "app.example", "pw-eve", "success")

@@ -141,8 +141,8 @@ domain "dom.example" { backends = [backend.json.app] }
 	p.Expect("\x00\x02\x00\x01")
 }
 
-// Whether a domain is served is asked of the broker as all else is: Postfix bounces mail to a
-// domain of its own that was "not found".
+// The question whether a domain is served goes to the broker like all others: Postfix bounces mail
+// to a domain of its own that was "not found".
 func TestPipeAsksAboutDomains(t *testing.T) {
 	config, _ := harness.PipeUsers(t, "")
 	input := harness.Netstring("domain dom.example") + harness.Netstring("domain DOM.example") + harness.Netstring("domain other.example")
