@@ -19,10 +19,10 @@
 // letter case of the client: package auth folds them. A refusal ends the connection only when
 // the framing is lost. The end of the stream within a request is no request.
 //
-// Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary
-// failure: the answer is not known, because a backend is out of order or too slow. A peer that
-// reads it as "no" bounces mail, or sends a user to look for a typing error, so each codec says
-// it in the way that the peers at hand understand.
+// Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary failure:
+// the answer is not known, because a backend is out of order or too slow. A peer that reads it as
+// "no" bounces mail, or makes a user look for a typing error, so each codec expresses it in the way
+// that its peers understand.
 //
 //	protocol     yes           no                  cannot tell now     peer gives up after
 //	ejabberd     0 2 0 1       0 2 0 0             0 2 0 2             30 s, kills the program
@@ -45,11 +45,10 @@
 //
 // ejabberd knows 1 and 0. Any other value is logged as an error of that one call, is not cached,
 // and leaves the program running, so 2 stands for a temporary failure. 0 would do harm in two
-// places. It caches 0 to isuser for an hour, and mail and messages to an existing user
-// then bounce. And it takes 0 to setpass for success: it reports that the password was changed,
-// and lets the refused password in from its cache. A setpass that failed is answered 2 as well.
-// MongooseIM has the protocol too, but its decoder fails on anything but 0 and 1;
-// Options.BinaryAnswers is for it.
+// places. It caches 0 to isuser for an hour, and mail and messages to an existing user then bounce.
+// And it takes 0 to setpass for success: it reports that the password was changed, and accepts the
+// refused password from its cache. A setpass that failed is answered 2 as well. MongooseIM has the
+// protocol too, but its decoder fails on anything but 0 and 1; Options.BinaryAnswers is for it.
 //
 // A length of 0 is never sent by ejabberd and ends the stream, as in xcauth. An oversize frame
 // is dropped as it arrives and refused: the length is known, so the stream stays in step.

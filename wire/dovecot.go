@@ -159,7 +159,7 @@ func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
 	return d.data(id, g, resp, req)
 }
 
-// cont goes on with a login, which may be forgotten already. While its answer is pending the
+// cont continues a login, which may have been dropped already. While its answer is pending the
 // client must not send more.
 func (d *dovecot) cont(id uint32, data []byte, req *auth.Request) Event {
 	g := d.open[id]

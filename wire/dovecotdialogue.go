@@ -60,7 +60,7 @@ func (d *dovecot) prompt(id uint32, g *dialogue) Event {
 	return d.say("CONT\t%d\tUGFzc3dvcmQ6\n", id) // Password:
 }
 
-// data goes on with a login by the client's data.
+// data continues a login with the client's data.
 func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) Event {
 	defer func() { clear(d.plain) }()
 	if !d.decode64(data) {

@@ -42,7 +42,7 @@ is not accepted during an outage either.`,
 			return a.printForgotten(args[0], admin.ForgetCached(ctx, cfg, id))
 		}),
 		a.command("postern cache", "flush", "Forget all users", "flush", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
-			return a.printForgotten("everybody", admin.ForgetCached(ctx, cfg, auth.Identity{}))
+			return a.printForgotten("all users", admin.ForgetCached(ctx, cfg, auth.Identity{}))
 		}),
 	)
 }

@@ -141,7 +141,7 @@ func (a *app) callDomain(ctx context.Context, cfg *config.Config, domain, path s
 	req.Domain = domain
 	reply, err := admin.Domains(ctx, cfg, path, req)
 	if err != nil && strings.Contains(err.Error(), registry.ErrUnknown.Error()) { // perhaps as a text, from the daemon
-		err = fmt.Errorf("%w: `postern domain list` shows those there are", err)
+		err = fmt.Errorf("%w: `postern domain list` lists the registered ones", err)
 	}
 	return reply, err
 }
@@ -149,7 +149,7 @@ func (a *app) callDomain(ctx context.Context, cfg *config.Config, domain, path s
 // noteShadowed warns that a registered domain has no effect.
 func (a *app) noteShadowed(reply control.DomainReply, domain string) {
 	if reply.Shadowed(domain) {
-		fmt.Fprintf(a.Err, "note: the configuration has a block for %s, which wins\n", domain)
+		fmt.Fprintf(a.Err, "note: the configuration has a block for %s, which takes precedence\n", domain)
 	}
 }
 

@@ -69,7 +69,7 @@ func (a *app) forget(ctx context.Context, cfg *config.Config, id auth.Identity) 
   existence: %s
   limits: %d refusals
   shared rosters: %d users, and %d groups that name them
-  single-use tokens: %d kept for their last seconds; they name nobody
+  single-use tokens: %d kept for their last seconds; they contain no names
 `, what, n.Users, n.Passwords, n.Refusals, exists, n.Counted, n.Roster.Users, n.Roster.Groups, n.Tokens)
 	return err
 }

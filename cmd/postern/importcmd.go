@@ -12,7 +12,7 @@ func newImport(a *app) *cobra.Command {
 	var o migrate.ImportOptions
 	cmd := &cobra.Command{
 		Use:   "xcauth",
-		Short: "Move in from xcauth: configuration, domains, cached passwords, roster state",
+		Short: "Import from xcauth: configuration, domains, cached passwords, roster state",
 		Long: `With --out it writes a configuration equivalent to xcauth's, with each secret in a file of its
 own beside it. Otherwise it uses the configuration of --config, and registers the domains that
 this does not have (see ` + "`postern domain`" + `). Into the data directory of that configuration it
@@ -44,7 +44,7 @@ precedence. Rows that cannot be used are listed and left out.`,
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "change nothing, and print what would be done")
 	return group(&cobra.Command{
 		Use:     "import",
-		Short:   "Move in from another program",
+		Short:   "Import from another program",
 		Example: "  postern import xcauth --out /etc/postern/config.hcl",
 	}, cmd)
 }

@@ -44,7 +44,7 @@ func (a *app) rosterPlan(ctx context.Context, cfg *config.Config, args []string)
 	}
 	fmt.Fprintf(a.Out, "# %d commands for %d users\n", len(plan.Steps), plan.Users)
 	if len(plan.Unasked) > 0 {
-		fmt.Fprintf(a.Out, "# not told by the backend: %s\n", strings.Join(plan.Unasked, ", "))
+		fmt.Fprintf(a.Out, "# no answer from the backend about: %s\n", strings.Join(plan.Unasked, ", "))
 	}
 	return nil
 }

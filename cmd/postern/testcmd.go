@@ -18,7 +18,7 @@ import (
 func newTest(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test",
-		Short: "Ask one question and show each step of its way",
+		Short: "Ask one question and show each step to its answer",
 		Long: `Asks the running daemon or, when none runs, a broker of its own with the same configuration;
 --direct always uses the latter. If the two answer differently, the cause is in the daemon; but a
 broker beside a running daemon knows nothing of its cache. The password is prompted for, or read

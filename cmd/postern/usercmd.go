@@ -128,7 +128,7 @@ func userCure(err error) error {
 	case errors.Is(err, backend.ErrExists):
 		return fmt.Errorf("%w: `postern user passwd` changes its password", err)
 	case errors.Is(err, backend.ErrUnknownUser):
-		return fmt.Errorf("%w: `postern user list` shows those there are, `postern user add` adds one", err)
+		return fmt.Errorf("%w: `postern user list` lists the accounts, `postern user add` adds one", err)
 	}
 	return err
 }

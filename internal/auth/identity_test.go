@@ -76,7 +76,7 @@ func TestCheckSecret(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "marker") {
-			t.Errorf("%s: the error tells the password: %v", c.name, err)
+			t.Errorf("%s: the error contains the password: %v", c.name, err)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func TestSecretPrintsNothing(t *testing.T) {
 			t.Errorf("%s of a Secret: %q", verb, got)
 		}
 		if got := fmt.Sprintf(verb, Secret{}); got != "[redacted]" {
-			t.Errorf("%s tells that a secret is empty: %q", verb, got)
+			t.Errorf("%s shows that a secret is empty: %q", verb, got)
 		}
 	}
 	if s.String() != "[redacted]" {

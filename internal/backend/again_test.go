@@ -19,7 +19,7 @@ import (
 	"postern/internal/auth"
 )
 
-// scriptedConn is a connection whose Write can be made to fail.
+// scriptedConn is a connection that a test can make fail in Write.
 type scriptedConn struct {
 	*net.TCPConn
 	net    *scriptedNet

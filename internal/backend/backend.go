@@ -24,8 +24,8 @@ const (
 	Misconfigured
 	// Unsupported: the backend does not have the operation.
 	Unsupported
-	// Unsure: the backend works, but postern lacks the right to look, or the backend does not have
-	// the user whose roster is asked for. What the cache knows of the user may serve.
+	// Unsure: the backend works, but postern lacks the right to look, or a roster was asked for of
+	// a user that the backend does not have. What the cache knows of the user may serve.
 	Unsure
 )
 

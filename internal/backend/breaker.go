@@ -21,7 +21,7 @@ type BreakerOptions struct {
 const maxPauses = 10
 
 // Breaker decides whether a failing backend is asked. Some outages in a row, or one Throttled
-// answer, open it. While it is open, no question passes; after each pause one probe may, whose
+// answer, open it. While it is open, no question passes, except one probe after each pause: its
 // outcome closes the breaker or doubles the pause. It has no clock of its own. It is not safe for
 // concurrent use.
 type Breaker struct {

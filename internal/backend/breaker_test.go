@@ -27,7 +27,7 @@ func breakerLives() map[string][]breakerStep {
 			{1000, "throttled", false, true, "still"}, {2999, "ask", false, true, "2 s"}, {3000, "ask", true, true, ""},
 			{3001, "accepted", false, false, "over"},
 		},
-		"unsure tells nothing": {
+		"unsure changes nothing": {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "unsure", false, false, ""},
 			{0, "outage", false, true, "it was no answer"},
 		},
@@ -37,7 +37,7 @@ func breakerLives() map[string][]breakerStep {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "accepted", false, false, ""},
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
 		},
-		"unsupported tells nothing": {
+		"unsupported changes nothing": {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "unsupported", false, false, ""},
 			{0, "outage", false, true, "it was no answer"}, {1000, "ask", true, true, "probe"},
 			{1001, "unsupported", false, true, "the probe did not probe"}, {1001, "ask", true, true, "so another may"},

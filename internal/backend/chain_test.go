@@ -17,7 +17,7 @@ var (
 	throttled  = Result{Class: Throttled, Err: errors.New("throttled")}
 	broken     = Result{Class: Misconfigured, Err: errors.New("misconfigured")}
 	notTheir   = Result{Class: Unsupported}
-	unsure     = Result{Class: Unsure, Err: errors.New("nobody may look")}
+	unsure     = Result{Class: Unsure, Err: errors.New("no right to look")}
 	mixed      = Result{Class: Misconfigured, Suspect: true, Err: errors.New("no under one name, and under the next down")}
 	everything = []Result{yes, no, noKnown, noAbsent, down, throttled, broken, notTheir, unsure, mixed}
 )
@@ -30,7 +30,7 @@ func TestChain(t *testing.T) {
 		decided bool // by the last of them
 		want    Class
 	}{
-		"nobody was asked":                   {auth.OpAuth, nil, false, Outage},
+		"no backend was asked":               {auth.OpAuth, nil, false, Outage},
 		"yes":                                {auth.OpAuth, []Result{yes}, true, Accepted},
 		"no, of one who knows the user":      {auth.OpAuth, []Result{noKnown}, true, Refused},
 		"no":                                 {auth.OpAuth, []Result{no}, false, Refused},
@@ -66,8 +66,8 @@ func TestChain(t *testing.T) {
 		"a change, made":                     {auth.OpSetPass, []Result{yes}, true, Accepted},
 		"a change, not here":                 {auth.OpSetPass, []Result{notTheir, no}, false, Refused},
 		"a change, not here, then made":      {auth.OpSetPass, []Result{no, yes}, true, Accepted},
-		"a change of which nobody knows":     {auth.OpSetPass, []Result{down}, true, Outage},
-		"a removal of which nobody knows":    {auth.OpRemoveUser, []Result{no, throttled}, true, Throttled},
+		"a change with an unknown outcome":   {auth.OpSetPass, []Result{down}, true, Outage},
+		"a removal with an unknown outcome":  {auth.OpRemoveUser, []Result{no, throttled}, true, Throttled},
 		"a change, and a bad configuration":  {auth.OpTryRegister, []Result{broken}, true, Misconfigured},
 		"a change refused, one in an outage": {auth.OpSetPass, []Result{no, down}, true, Outage},
 	}

@@ -19,8 +19,8 @@ func outage(format string, args ...any) Result {
 	return Result{Class: Outage, Err: fmt.Errorf(format, args...)}
 }
 
-// classifyStatus classifies responses whose status code is all that matters, as the package
-// comment lists them.
+// classifyStatus classifies responses by their status code alone, as the package comment lists
+// them.
 func classifyStatus(q Query, r response) Result {
 	text := fmt.Sprintf("HTTP %d", r.status)
 	switch status := r.status; {
@@ -36,7 +36,7 @@ func classifyStatus(q Query, r response) Result {
 	case status >= 300 && status < 400:
 		return redirect(r, q.Secret.Reveal())
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly:
-		return misconfigured(text + ": the server does not take the request; check url")
+		return misconfigured(text + ": the server rejects the request; check url")
 	}
 	return outage("%s", text)
 }

@@ -1,7 +1,7 @@
 // Package backend asks the systems that know the passwords: a users file of postern's own
-// (NewUsers), Nextcloud (NewNextcloud), Nextcloud's JSXC app (NewJSXC) and any web application
-// with two JSON endpoints (NewJSON). Breaker decides when a failing backend is left alone, and
-// Chain combines the results of several backends.
+// (NewUsers), Nextcloud (NewNextcloud), Nextcloud's JSXC app (NewJSXC) and any web application with
+// two JSON endpoints (NewJSON). Breaker decides when a failing backend is not asked, and Chain
+// combines the results of several backends.
 //
 // # Classes
 //
@@ -93,8 +93,8 @@
 //
 // # Users file
 //
-// A user with a readable line is Accepted or Refused. A broken line is Misconfigured for its
-// user, and for users without a line if the broken one does not say whose it is. A file that is
-// not there is empty. A file that may not be read is Misconfigured; other errors of reading it,
-// and a password that could not be hashed in time, are outages.
+// A user with a readable line is Accepted or Refused. A broken line is Misconfigured for its user,
+// and for users without a line if it does not show which user it is for. A file that is not there
+// is empty. A file that may not be read is Misconfigured; other errors of reading it, and a
+// password that could not be hashed in time, are outages.
 package backend

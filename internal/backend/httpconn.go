@@ -82,8 +82,8 @@ func newHTTPConn(w *countingConn, conn net.Conn) *httpConn {
 }
 
 // idle reports whether the server keeps the connection open and has sent nothing unasked, which
-// would be taken for the response to the next request. A connection whose socket is hidden is
-// not idle.
+// would be taken for the response to the next request. A connection that hides its socket is not
+// idle.
 func (h *httpConn) idle() bool {
 	if h.raw == nil || h.br.Buffered() > 0 || h.raw.Control(h.peek) != nil || !h.silent {
 		return false

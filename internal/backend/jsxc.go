@@ -26,9 +26,8 @@ type jsxc struct {
 	signer *signer
 }
 
-// NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, whose API
-// secret is secret. It answers auth, isuser and roster. Its errors say what to correct in the
-// options.
+// NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, signed with the
+// API secret. It answers auth, isuser and roster. Its errors say what to correct in the options.
 func NewJSXC(o HTTPOptions, secret auth.Secret) (Backend, error) {
 	if secret.Empty() {
 		return nil, errors.New("the API secret is empty; take it from the administration page of the JSXC app")
@@ -193,8 +192,8 @@ func classifyIsUser(data json.RawMessage) Result {
 	return outage("the answer has no isUser")
 }
 
-// classifyRoster accepts a document whose roster is an object, or a list where PHP made one of
-// an array that is empty or has the keys 0, 1, 2 and so on.
+// classifyRoster accepts a document with an object as roster, or a list where PHP made one of an
+// array that is empty or has the keys 0, 1, 2 and so on.
 func classifyRoster(data json.RawMessage, document []byte) Result {
 	fields, _ := object(data)
 	if roster := fields["sharedRoster"]; len(roster) > 0 && (roster[0] == '{' || roster[0] == '[') {

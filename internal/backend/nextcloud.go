@@ -214,7 +214,7 @@ func classifyLogin(a ocs, secret string) (id string, r Result) {
 	case a.status == http.StatusNotFound:
 		return "", misconfigured("HTTP 404: the server has no user API; enable its app provisioning_api")
 	}
-	return "", misconfigured(fmt.Sprintf("HTTP %d: the server does not take the request", a.status))
+	return "", misconfigured(fmt.Sprintf("HTTP %d: the server rejects the request", a.status))
 }
 
 // classifyAccount reads the account in an answer.
@@ -515,7 +515,7 @@ func (n *nextcloud) setPassword(ctx context.Context, q Query, names []string) Re
 	case a.status == http.StatusBadRequest && a.code == ocsNoPassword:
 		return Result{Class: Unsupported}
 	case a.status == http.StatusBadRequest:
-		return Result{Class: Refused, Known: true, Err: fmt.Errorf("the server does not take the new password (code %d): see its password policy", a.code)}
+		return Result{Class: Refused, Known: true, Err: fmt.Errorf("the server rejects the new password (code %d): see its password policy", a.code)}
 	}
 	return misconfigured(fmt.Sprintf("HTTP %d: the service account may not change this user's password; "+
 		"some versions want its real password for that, not an app password", a.status))

@@ -43,7 +43,7 @@ func TestNextcloudRoster(t *testing.T) {
 		got := fmt.Sprint(rosterOf(t, n, "joe"))
 		want := map[string]string{
 			"boss": "map[Ann:{ [chess]} joe:{Joe [chess staff]}]",
-			"lead": "map[Ann:{ [chess]} joe:{ [chess]}]", // whose details are kept from it
+			"lead": "map[Ann:{ [chess]} joe:{ [chess]}]", // which may not see the details
 		}[admin]
 		if got != want {
 			t.Errorf("%s: %s, want %s", admin, got, want)
@@ -155,8 +155,8 @@ func TestNextcloudHidden(t *testing.T) {
 			t.Errorf("%s is in %s", id, got)
 		}
 	}
-	if _, told := people["7"]; told {
-		t.Errorf("members of the hidden group are told of: %v", people)
+	if _, listed := people["7"]; listed {
+		t.Errorf("members of the hidden group are listed: %v", people)
 	}
 	for _, request := range s.Requests() {
 		if strings.Contains(request, "everybody") {

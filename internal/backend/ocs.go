@@ -77,7 +77,7 @@ func (a *ocs) fault(secret string) (r Result, ok bool) {
 }
 
 // errTooManyFailures is the reason for 429, and for 500 with code 996 before version 29.
-var errTooManyFailures = errors.New("the server takes no logins from postern's address for up to 30 minutes, after too many failed ones; " +
+var errTooManyFailures = errors.New("the server accepts no logins from postern's address for up to 30 minutes, after too many failed ones; " +
 	"exempt the address there (brute-force settings)")
 
 // invalid classifies an answer that is not the API's own.
@@ -95,7 +95,7 @@ func (a *ocs) invalid() Result {
 	case http.StatusNotFound:
 		return misconfigured(text + "there is no Nextcloud at url: it must be the base URL of Nextcloud, without index.php")
 	case http.StatusBadRequest:
-		return misconfigured(text + "the server does not take the request: add the host of url to its trusted_domains")
+		return misconfigured(text + "the server rejects the request: add the host of url to its trusted_domains")
 	case http.StatusPreconditionFailed:
 		return misconfigured(text + "the header OCS-APIRequest is missing: a proxy in between drops it")
 	}

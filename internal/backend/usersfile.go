@@ -272,7 +272,7 @@ func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 	})
 }
 
-// usersMode is the mode of a new file, whose hashes only postern may read.
+// usersMode is the mode of a new file: only postern may read the hashes.
 const usersMode = 0o600
 
 // change replaces the line of id. decide gets whether the file has the user, and returns the new

@@ -27,9 +27,9 @@
 //     Its verifier is kept: it costs no new hash once the other backend is back, and limits on
 //     unknown secrets do not apply to it.
 //
-// The acceptance of a secret never seen before makes the user's other verifiers stale: it may be
-// a changed password, and the old one must die at its next use. Two app passwords used in turn
-// are both fresh after three questions.
+// The acceptance of a secret never seen before makes the user's other verifiers stale: it may be a
+// changed password, and the old one must stop working at its next use. Two app passwords used in
+// turn are both fresh after three questions.
 //
 // A refused secret is remembered in memory for Rules.Refused. A device that retries an old
 // password would otherwise make the backend throttle or lock out postern itself.

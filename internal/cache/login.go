@@ -54,7 +54,7 @@ type Step struct {
 	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
 	Lasting  bool // the answer must not leave before what Save writes is durable
-	Touched  bool // only "last used" changed: to be written at leisure
+	Touched  bool // only "last used" changed: need not be written at once
 }
 
 func answer(v auth.Verdict, s auth.Source) Step {
@@ -114,8 +114,8 @@ func (l *Login) Supersede() { l.superseded = true }
 
 // Suspect notes that one of the backends has refused the secret, perhaps rightly, though the answer
 // of all is neither yes nor no. It is called before BackendAnswered. The secret may still be asked
-// about, but has no grace until it is accepted: the next outage must not let in a password
-// that this one kept out.
+// about, but has no grace until it is accepted: the next outage must not accept a password that
+// this one did not.
 func (l *Login) Suspect() { l.suspect = true }
 
 // Start decides the first step.
@@ -334,8 +334,8 @@ func (l *Login) refusedMeanwhile(u *User) bool {
 	return u != l.asked || u.lost > l.askedAt || past != nil && past.seq > l.askedAt
 }
 
-// newSecret finishes with a secret never seen before: the user's others must be verified again,
-// so that a changed password dies.
+// newSecret finishes with a secret never seen before: the user's others must be verified again, so
+// that a replaced password stops working.
 func (l *Login) newSecret(u *User, step Step, r *Rules) Step {
 	u.staleOthers(l.key)
 	l.phase = phaseEnd

@@ -8,13 +8,13 @@ import (
 	"postern/internal/unixtime"
 )
 
-// TestBar: while a user is limited, only what the cache knows reaches the backend, and nothing
-// is remembered of the refusal.
-func TestBar(t *testing.T) {
+// TestRequireKnown: while a user is limited, only secrets that the cache knows reach the backend,
+// and nothing is remembered of the refusal.
+func TestRequireKnown(t *testing.T) {
 	fresh := func(key Key) User {
 		return User{Verifiers: []Verifier{{Hash: hashA, Key: key, First: base, Verified: base, Used: base}}}
 	}
-	bar := auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser}
+	limited := auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser}
 	doubt := auth.Answer{Source: auth.SourceLimitUser}
 	allow := func(s auth.Source) auth.Answer { return auth.Answer{Verdict: auth.Allow, Source: s} }
 	cases := []struct {
@@ -27,13 +27,13 @@ func TestBar(t *testing.T) {
 		want  auth.Answer
 		asked int
 	}{
-		{"no verifier", User{}, keyA, 0, true, Accepted, bar, 0},
+		{"no verifier", User{}, keyA, 0, true, Accepted, limited, 0},
 		{"hot", fresh(keyA), keyA, time.Minute, true, Refused, allow(auth.SourceHot), 0},
 		{"fresh on disk", fresh(Key{}), keyA, time.Minute, true, Refused, allow(auth.SourceCache), 0},
-		{"fresh on disk, another secret", fresh(Key{}), keyB, time.Minute, true, Accepted, bar, 0},
+		{"fresh on disk, another secret", fresh(Key{}), keyB, time.Minute, true, Accepted, limited, 0},
 		{"to be verified, in memory", fresh(keyA), keyA, 2 * time.Hour, true, Accepted, allow(auth.SourceBackend), 1},
 		{"to be verified, on disk", fresh(Key{}), keyA, 2 * time.Hour, true, Accepted, allow(auth.SourceBackend), 1},
-		{"to be verified, on disk, another secret", fresh(Key{}), keyB, 2 * time.Hour, true, Accepted, bar, 0},
+		{"to be verified, on disk, another secret", fresh(Key{}), keyB, 2 * time.Hour, true, Accepted, limited, 0},
 		{"long past every lifetime", fresh(Key{}), keyA, 1000 * time.Hour, true, Accepted, allow(auth.SourceBackend), 1},
 		{"no time to compare", fresh(Key{}), keyA, 2 * time.Hour, false, Accepted, doubt, 0},
 		{"grace", fresh(Key{}), keyA, 2 * time.Hour, true, CannotAnswer, allow(auth.SourceGrace), 1},
@@ -42,7 +42,7 @@ func TestBar(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := NewLogin(c.key)
-			f.RequireKnown(bar)
+			f.RequireKnown(limited)
 			got, asked := drive(t, f, &c.user, c.key, after(c.at), c.ran, func(bool) Outcome { return c.said })
 			if got.Verdict != c.want.Verdict || got.Source != c.want.Source || asked != c.asked {
 				t.Errorf("answered %v (%v) after %d questions, want %v (%v) after %d", got.Verdict, got.Source, asked, c.want.Verdict, c.want.Source, c.asked)
@@ -54,7 +54,7 @@ func TestBar(t *testing.T) {
 	}
 }
 
-// TestWithheld: a backend that bears no more refusals is asked about known secrets only.
+// TestWithheld: a backend with a spent budget of refusals is asked about known secrets only.
 func TestWithheld(t *testing.T) {
 	withheld := func(known bool) Outcome {
 		if known {
@@ -91,7 +91,7 @@ func TestWithheld(t *testing.T) {
 			t.Errorf("%s: remembered %+v", c.name, c.user.Refusals)
 		}
 	}
-	// A backend that withholds even so gets no second chance.
+	// A login that is withheld twice ends: there is no third question.
 	user := old(Key{})
 	if got, asked := drive(t, NewLogin(keyA), &user, keyA, after(2*time.Hour), true, func(bool) Outcome { return Withheld }); got.Verdict != auth.Unavailable || asked != 2 {
 		t.Errorf("withheld twice: %v after %d questions", got.Verdict, asked)

@@ -170,9 +170,9 @@ func TestAcceptanceOlderThanSuspicion(t *testing.T) {
 	}
 }
 
-// TestSuspectUnderBar: a limited user's suspect secret is looked for all the same, since it may be
-// the right one.
-func TestSuspectUnderBar(t *testing.T) {
+// TestSuspectWhileLimited: a limited user's suspect secret is looked for all the same, since it may
+// be the right one.
+func TestSuspectWhileLimited(t *testing.T) {
 	u, rules := &User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: base, Used: base}}}, defaults()
 	suspect(t, u, Misconfigured, false, rules, after(2*time.Hour))
 	f := NewLogin(keyA)

@@ -60,8 +60,8 @@ func TestAcceptanceOlderThanRefusal(t *testing.T) {
 	}
 }
 
-// What became of another secret's refusal before the question was put is no reason not to remember
-// the answer.
+// What happened to the refusal of another secret, before the question, does not keep the answer
+// from being remembered.
 func TestAcceptanceBesideLostRefusal(t *testing.T) {
 	u, rules := &User{}, defaults()
 	rules.Refused, rules.Refusals = 0, 1
@@ -74,7 +74,8 @@ func TestAcceptanceBesideLostRefusal(t *testing.T) {
 	}
 }
 
-// An acceptance that was asked for after a refusal came pardons it, however the clock jumps.
+// An acceptance that was asked for after a refusal came cancels the refusal, however the clock
+// jumps.
 func TestAcceptanceYoungerThanRefusal(t *testing.T) {
 	for _, at := range []time.Duration{6 * time.Minute, 0, -time.Hour} {
 		u, rules := &User{}, defaults()

@@ -26,8 +26,8 @@ func after(d time.Duration) unixtime.Time { return base + unixtime.Time(d/time.M
 
 const justUnder = -time.Millisecond
 
-// TestLogin is the table of DESIGN's rules: what is remembered, what the backend says, what
-// time it is, and what must be answered.
+// TestLogin is a table of the package's rules: what is remembered, what the backend says, what time
+// it is, and what must be answered.
 func TestLogin(t *testing.T) {
 	known := func(stale bool) User { // secret A, known to this process
 		return User{Verifiers: []Verifier{{Hash: hashA, Key: keyA, First: base, Verified: base, Used: base, Stale: stale}}}
@@ -173,7 +173,7 @@ func TestFreshUseProlongsQueryButNotVerify(t *testing.T) {
 	}
 }
 
-// Two app passwords in turn settle after three requests (FIELD 1.4).
+// Two app passwords in turn settle after three requests.
 func TestTwoSecretsSettle(t *testing.T) {
 	u, rules := &User{}, defaults()
 	asked := 0
@@ -189,7 +189,8 @@ func TestTwoSecretsSettle(t *testing.T) {
 	}
 }
 
-// A changed password dies: the new one makes the old one ask, and the refusal removes it.
+// A replaced password stops working: the new one makes the old one ask the backend, and the refusal
+// removes it.
 func TestChangedPasswordDies(t *testing.T) {
 	u, rules := &User{}, defaults()
 	login(t, u, keyA, "", Accepted, rules, base)
@@ -205,7 +206,7 @@ func TestChangedPasswordDies(t *testing.T) {
 	}
 }
 
-// secrets = 1 is xcauth's rule: the last accepted secret only.
+// One verifier per user is xcauth's rule: the last accepted secret only.
 func TestOneSecret(t *testing.T) {
 	u, rules := &User{}, defaults()
 	rules.Secrets = 1

@@ -120,7 +120,7 @@ func (p *parser) url(v value, at hcl.Range, kind string) string {
 		return ""
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
-		p.warn(at, "passwords cross the network in clear on this url", "use https")
+		p.warn(at, "passwords are sent in clear text to this url", "use https")
 	}
 	return v.AsString()
 }

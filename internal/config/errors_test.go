@@ -239,7 +239,7 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"query over verify", domain(okRefs + "cache {\nquery_ttl = \"2d\"\n}"), Warning, 4, "query_ttl is longer", "shorter"},
 		{"verify over outage", domain(okRefs + "cache {\noutage_ttl = \"2h\"\n}"), Warning, 4, "verify_ttl is longer", "longest"},
 		{"secrets", domain(okRefs + "cache {\nsecrets = 17\n}"), Error, 5, "secrets is out of range", "1 to 16"},
-		{"roster", domain(okRefs + `roster "ejabberd" {}`), Error, 4, "the way to ejabberd is missing", "api ="},
+		{"roster", domain(okRefs + `roster "ejabberd" {}`), Error, 4, "neither api nor ejabberdctl is given", "api ="},
 		{"two rosters", domain(okRefs + "roster \"ejabberd\" { api = \"http://127.0.0.1/api\" }\nroster \"ejabberd\" {}"), Error, 5, "two roster blocks", "join"},
 		{"roster both", domain(okRefs + "roster \"ejabberd\" {\napi = \"http://127.0.0.1/api\"\nejabberdctl = \"/x\"\n}"), Error, 6, "both ejabberdctl and api", "keep api"},
 		{"roster token", domain(okRefs + "roster \"ejabberd\" {\nejabberdctl = \"/x\"\ntoken = file(\"/etc/postern/cloud.secret\")\n}"), Error, 6, "token is for the api", "remove"},

@@ -179,7 +179,7 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 		}
 	}
 	if host, _, err := net.SplitHostPort(out.Address); err == nil && !loopback(host) {
-		p.warn(at, "passwords cross the network in clear on this address",
+		p.warn(at, "passwords are sent in clear text to this address",
 			"listen on 127.0.0.1 or a Unix socket, or make sure that the network is private")
 	}
 }

@@ -80,7 +80,7 @@ func (p *parser) ejabberd(s *section, out *Roster) {
 	case s.has("ejabberdctl") && s.has("token"):
 		p.complain(s.at("token"), "token is for the api only", "remove it")
 	case !s.has("ejabberdctl") && !s.has("api"):
-		p.complain(s.header, "the way to ejabberd is missing", `add api = "http://127.0.0.1:5281/api", or ejabberdctl = "/usr/sbin/ejabberdctl"`)
+		p.complain(s.header, "neither api nor ejabberdctl is given", `add api = "http://127.0.0.1:5281/api", or ejabberdctl = "/usr/sbin/ejabberdctl"`)
 	}
 }
 

@@ -158,13 +158,13 @@ func (e *Env) logFile(cfg *config.Config) []Outcome {
 
 // openFiles compares each listener's max_connections with the limit of open files.
 func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
-	pid, whose := 0, "of this shell"
+	pid, subject := 0, "of this shell"
 	if d.Info != nil {
-		pid, whose = d.Info.PID, "of the daemon"
+		pid, subject = d.Info.PID, "of the daemon"
 	}
 	limit, err := e.MaxFiles(pid)
 	if err != nil {
-		return skip(fmt.Sprintf("the limit %s is not known: %v", whose, cause(err)), "")
+		return skip(fmt.Sprintf("the limit %s is not known: %v", subject, cause(err)), "")
 	}
 	const others = 512 // files of the store, sockets to backends and so on
 	var over []string
@@ -174,10 +174,10 @@ func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 		}
 	}
 	if len(over) > 0 {
-		return warn(fmt.Sprintf("the limit %s is %d open files, less than max_connections of %s", whose, limit, strings.Join(over, ", ")),
+		return warn(fmt.Sprintf("the limit %s is %d open files, less than max_connections of %s", subject, limit, strings.Join(over, ", ")),
 			"raise LimitNOFILE= of the service, or lower max_connections")
 	}
-	return fine("the limit %s is %d", whose, limit)
+	return fine("the limit %s is %d", subject, limit)
 }
 
 // storage returns the chain of the store; it has no steps if nothing is stored on disk. What a

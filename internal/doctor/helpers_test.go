@@ -117,7 +117,7 @@ func newMachine() *machine {
 		LookupHost: func(context.Context, string) ([]string, error) {
 			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
 		},
-		Dial:    func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") },
+		Dial:    func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no server is there") },
 		Listen:  func(string, string) (net.Listener, error) { return silentListener{}, nil },
 		Connect: connect,
 	}

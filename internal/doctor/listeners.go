@@ -147,7 +147,7 @@ func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 		"stop it (saslauthd?), or choose another address; if there is none, remove the file")
 }
 
-// blind lists the listeners whose protocols do not carry client addresses.
+// blind lists the listeners of protocols that do not carry client addresses.
 func blind(cfg *config.Config) (out []string) {
 	for _, l := range cfg.Listeners {
 		if l.Protocol != "dovecot" && l.Protocol != "saslauthd" {

@@ -75,7 +75,7 @@ func TestFindings(t *testing.T) {
 			want{"files", "free-space", Failure, "1 MiB left", "free disk space"}},
 		"no directory for the log": {func(m *machine) { delete(m.files, "/var/log/postern") }, 0,
 			want{"files", "log", Failure, "/var/log/postern", "install -d"}},
-		"log of somebody else": {func(m *machine) { m.files["/var/log/postern/postern.log"] = file(0o600, 0, 0) }, 0,
+		"log of another user": {func(m *machine) { m.files["/var/log/postern/postern.log"] = file(0o600, 0, 0) }, 0,
 			want{"files", "log", Failure, "postern cannot write /var/log/postern/postern.log", "chown postern"}},
 		"few files": {func(m *machine) { m.MaxFiles = func(int) (uint64, error) { return 1024, nil } }, 0,
 			want{"files", "open-files", Warning, `the limit of the daemon is 1024 open files, less than max_connections of "ejabberd" (16384)`, "LimitNOFILE="}},
@@ -146,7 +146,7 @@ func TestFindings(t *testing.T) {
 		}, 1, want{"listener.saslauthd", "address", Failure, "another program listens on /run/saslauthd/mux", "saslauthd?"}},
 		"busy listener": {otherSocket(syscall.EAGAIN), 1,
 			want{"listener.saslauthd", "address", Failure, "may be listening on /run/saslauthd/mux", "remove the file"}},
-		"listener of somebody else": {otherSocket(syscall.EACCES), 1,
+		"listener of another user": {otherSocket(syscall.EACCES), 1,
 			want{"listener.saslauthd", "address", Failure, "permission denied", "stop it"}},
 		"no directory of the socket": {func(m *machine) { alone(m); delete(m.files, "/run/saslauthd") }, 1,
 			want{"listener.saslauthd", "address", Warning, "/run/saslauthd does not exist", "create it"}},
@@ -262,8 +262,8 @@ domain "example.org" {
 	}
 }
 
-// Only the owner of the data directory writes in it, not even root, whose files the owner could not
-// replace. Nothing is tried that a daemon may be using.
+// Only the owner of the data directory writes in it. Root does not, since the owner could not
+// replace root's files. Nothing is tried that a daemon may be using.
 func TestHandsOff(t *testing.T) {
 	for name, breaks := range map[string]func(m *machine){
 		"root": func(m *machine) { alone(m); m.UID = rootUID },
@@ -288,7 +288,7 @@ func TestHandsOff(t *testing.T) {
 	}
 }
 
-// Listeners whose protocols do not carry the client's address are named.
+// Listeners of protocols that do not carry the client's address are named.
 func TestBlindListeners(t *testing.T) {
 	want{"clients", "addresses", OK, "limits there count users only: ejabberd", ""}.expect(t, newMachine().report(t))
 }

@@ -135,7 +135,7 @@ func (r *route) tls(ctx context.Context) []Outcome {
 		if a, err := netip.ParseAddr(host); err == nil && a.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost") {
 			return fine("not used on this machine's own address")
 		}
-		return warn("passwords cross the network in clear: url starts with http", "write https in url")
+		return warn("passwords are sent in clear text: url starts with http", "write https in url")
 	}
 	roots, err := backend.LoadRoots(r.caFile)
 	if err != nil {

@@ -82,7 +82,7 @@ func sample() Report {
 	return NewReport("1.2", time.Date(2030, 5, 17, 14, 0, 0, 0, time.FixedZone("", 7200)), []Finding{
 		{"files", "data-dir", OK, "/var/lib/postern has mode 0711", "", 12345},
 		{"backend.json.app", "dns", Warning, "slow\x1b[2J\nname server", "mend it", 0},
-		{"backend.json.app", "tcp", Failure, "nobody listens", "start the web server", 0},
+		{"backend.json.app", "tcp", Failure, "no server listens", "start the web server", 0},
 		{"backend.json.app", "tls", Skipped, "not checked, because tcp failed", "", 0},
 	})
 }
@@ -116,7 +116,7 @@ func TestText(t *testing.T) {
 backend.json.app
   WARNING  dns           slow [2J name server
                          -> mend it
-  FAILURE  tcp           nobody listens
+  FAILURE  tcp           no server listens
                          -> start the web server
   -        tls           not checked, because tcp failed
 1 failure, 1 warning

@@ -137,7 +137,7 @@ func (w *web) body(seen backend.Observation) []Outcome {
 	case seen.Status >= 500:
 		return fail(text+": the application fails", "see its log")
 	case seen.Status >= 400:
-		return fail(text+": the server does not take the request", "correct url")
+		return fail(text+": the server rejects the request", "correct url")
 	}
 	return fail(text+", but the answer is not JSON", "correct url: another program may be answering there")
 }

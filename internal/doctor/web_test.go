@@ -111,7 +111,7 @@ func TestWeb(t *testing.T) {
 		"no API":              {app, answer(404, ""), "", want{check: "http", status: Failure, text: "no such API", cure: "url"}},
 		"keeps out":           {app, answer(403, html), "", want{check: "http", status: Failure, text: "refuses postern", cure: "exempt"}},
 		"limits":              {app, answer(429, ""), "", want{check: "http", status: Failure, text: "limits postern", cure: "exempt"}},
-		"bad request":         {app, answer(400, ""), "", want{check: "http", status: Failure, text: "does not take the request", cure: "url"}},
+		"bad request":         {app, answer(400, ""), "", want{check: "http", status: Failure, text: "rejects the request", cure: "url"}},
 		"no JSON":             {app, answer(200, "ok"), "", want{check: "http", status: Failure, text: "not JSON", cure: "another program"}},
 		"hangs up":            {app, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", want{check: "http", status: Failure, text: "closed the connection", cure: "log"}},
 		"app":                 {app, appServer, "", want{check: "shape", status: OK, text: "as it should"}},

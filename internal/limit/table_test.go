@@ -176,7 +176,7 @@ func TestParallelGuesses(t *testing.T) {
 	if n := count(0, 100); n[Pass] != 1 || n[Wait] != 99 {
 		t.Fatalf("after the pause: %v", n)
 	}
-	// What never lands is given up.
+	// A question without an end is given up after MaxPending.
 	g.advance(5 * time.Second)
 	if n := count(0, 2); n[Pass] != 1 || n[Wait] != 1 {
 		t.Fatalf("after a question that was lost: %v", n)

@@ -44,7 +44,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestXcauthList reads a list as it comes out of xcauth's table (PROTOCOLS 6.3).
+// TestXcauthList reads a list as it comes out of xcauth's table.
 func TestXcauthList(t *testing.T) {
 	const list = "xmppdomain\tauthsecret\tauthurl\tauthdomain\tregcontact\tregfirst\treglatest\r\n" +
 		"EXAMPLE.org\t" + canary + "\thttps://cloud.example.org/a\tcloud.example.org\tme\t2017-10-12 08:09:10\t2018-01-02 03:04:05.678\r\n\r\n"

@@ -12,8 +12,8 @@ import (
 	"postern/internal/auth"
 )
 
-// An answer is carried out halfway, and then the backend gives the one before it again: it is
-// not taken for carried out, and the user leaves the group that was only begun.
+// An answer is applied halfway, and then the backend gives the one before it again: that does not
+// count as applied, and the user leaves the group of the unfinished change.
 func TestHalfAnswerTakenBack(t *testing.T) {
 	fake, state := newFake(), State{newMemory(), "d.example"}
 	server, filter := NewServer(fake), &Filter{}
@@ -70,8 +70,8 @@ func TestLaterAnswerCounts(t *testing.T) {
 	}
 }
 
-// A member of another domain, which ejabberd does not list, leaves a group that is no more
-// surely known.
+// A member of another domain, which ejabberd does not list, leaves a group that is no longer known
+// for certain.
 func TestUnlistedMember(t *testing.T) {
 	fake, state := newFake(), State{newMemory(), "d.example"}
 	server := NewServer(fake)
@@ -188,7 +188,8 @@ func TestOverruledAnswerComesAgain(t *testing.T) {
 	}
 }
 
-// What the server refuses of a user of another domain delays no other step, except for memberships.
+// A step that the server refuses for a user of another domain delays no other step, except for
+// memberships.
 func TestRefusedForeigners(t *testing.T) {
 	doc := document("u1=Ann: G; ext@mail.example=Guest: G")
 	for _, c := range []struct {

@@ -6,9 +6,9 @@
 // # What an answer says
 //
 // An answer lists every member of every group of one user. It says nothing about other groups, so
-// those are left alone: a member leaves a group with the next login of the user or of a remaining
-// member. Of several answers in one run the latest counts. A document that is not a roster
-// changes nothing, since an error page must not empty the groups.
+// those stay as they are: a member leaves a group with the next login of the user or of a remaining
+// member. Of several answers in one run the latest counts. A document that is not a roster changes
+// nothing, since an error page must not empty the groups.
 //
 // # What may be interrupted
 //

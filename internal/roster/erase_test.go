@@ -28,14 +28,14 @@ func TestAdoptAndErase(t *testing.T) {
 		}
 		return len(ops)
 	}
-	told := User{Named: true, Name: "Joe", Groups: []string{"Team"}}
-	if n := apply(one.ImportUser(joe, told)); n != 1 {
+	known := User{Named: true, Name: "Joe", Groups: []string{"Team"}}
+	if n := apply(one.ImportUser(joe, known)); n != 1 {
 		t.Errorf("%d changes", n)
 	}
 	if n := apply(one.ImportUser(joe, User{Named: true, Name: "Other"})); n != 0 {
 		t.Errorf("what was known was changed %d times", n)
 	}
-	if u, err := one.User(Login(joe)); err != nil || !reflect.DeepEqual(u, told) {
+	if u, err := one.User(Login(joe)); err != nil || !reflect.DeepEqual(u, known) {
 		t.Errorf("%+v, %v", u, err)
 	}
 	both := Group{Members: []string{"ann@two.example", "joe@one.example"}, Dirty: true}
@@ -62,7 +62,7 @@ func TestAdoptAndErase(t *testing.T) {
 	erase(auth.Identity{User: "ANN", Domain: "two.example"}, Erased{Users: 1, Groups: 1})
 	rest := Group{Members: []string{"joe@one.example"}, Dirty: true}
 	if g, known, err := one.Group("Team"); err != nil || !known || !reflect.DeepEqual(g, rest) {
-		t.Errorf("the group of who was erased: %+v, %v, %v", g, known, err)
+		t.Errorf("the group of the erased user: %+v, %v, %v", g, known, err)
 	}
 	if _, known, _ := one.Group("Alone"); !known {
 		t.Error("a group that does not name her is gone")
@@ -112,7 +112,7 @@ func TestEraseLeavesTheOthers(t *testing.T) {
 			}
 			_ = state.Store.Scan(nil, func(key, value []byte) bool {
 				if strings.Contains(string(key)+string(value), "u3@") {
-					t.Errorf("%q still names who was erased: %q", key, value)
+					t.Errorf("%q still names the erased user: %q", key, value)
 				}
 				return true
 			})

@@ -146,16 +146,16 @@ func TestEjabberdAPI(t *testing.T) {
 // heading, or a public group.
 func TestGroupsFile(t *testing.T) {
 	dir := t.TempDir()
-	path, told := filepath.Join(dir, "groups.txt"), filepath.Join(dir, "told")
+	path, reloaded := filepath.Join(dir, "groups.txt"), filepath.Join(dir, "reloaded")
 	state := State{newMemory(), "d.example"}
-	server := NewGroupsFile(path, []string{script(t, `echo x >>`+told+`; test ! -e `+dir+`/broken`)}, 10*time.Second)
+	server := NewGroupsFile(path, []string{script(t, `echo x >>`+reloaded+`; test ! -e `+dir+`/broken`)}, 10*time.Second)
 	defer server.Close()
 	want := func(text string, reloads int) {
 		t.Helper()
 		if got, _ := os.ReadFile(path); string(got) != text {
 			t.Errorf("the file is\n%s\nwant\n%s", got, text)
 		}
-		if got, _ := os.ReadFile(told); strings.Count(string(got), "x") != reloads {
+		if got, _ := os.ReadFile(reloaded); strings.Count(string(got), "x") != reloads {
 			t.Errorf("%d reloads, want %d", strings.Count(string(got), "x"), reloads)
 		}
 	}
@@ -179,7 +179,7 @@ func TestGroupsFile(t *testing.T) {
 	}
 	last := document("u1=Ann: Solo; u5: Solo")
 	if err := logsIn(server, state, &Filter{}, "u1", last); err == nil {
-		t.Error("Prosody was not told, but all is well")
+		t.Error("Prosody could not be reloaded, but there is no error")
 	}
 	if err := os.Remove(dir + "/broken"); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ type action struct {
 	before func() []store.Op
 	// done lists what to write after the step, with the members that GetMembers gave.
 	done func(members []string) []store.Op
-	// refuse notes that the server does not take the step. It is false if that does no harm.
+	// refuse notes that the server rejects the step. It is false if that does no harm.
 	refuse func() bool
 }
 
@@ -129,8 +129,8 @@ func (p *Plan) Next() (s Step, before []store.Op, ok bool) {
 // what to write.
 func (p *Plan) Done(members []string) []store.Op { return p.pop().done(members) }
 
-// Refuse notes that the server does not take the last step. The plan goes on with the steps that
-// do not need it. It is false if the refusal does no harm.
+// Refuse notes that the server rejects the last step. The plan goes on with the steps that do not
+// need it. It is false if the refusal does no harm.
 func (p *Plan) Refuse() (missed bool) {
 	if missed = p.pop().refuse(); missed {
 		p.refused++

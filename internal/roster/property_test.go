@@ -196,7 +196,7 @@ func (w *world) compare(t *testing.T, fake *fakeServer, seed int64) {
 	}
 }
 
-// Answers that are folded into one run lead where they lead one by one, in no more commands.
+// Answers that are applied in one run have the same result as one by one, with no more commands.
 func TestFolding(t *testing.T) {
 	fewer := 0
 	for seed := range int64(80) {

@@ -16,7 +16,7 @@
 // written at once, since their results are reported to a peer. A cache record is normally not: an
 // answer must not wait for the disk, and a lost verifier costs one question. The exception is the
 // removal of a refused secret, which the answer waits for. Many such changes at the same time are
-// combined by a Group into one commit with one fsync.
+// combined by a WriteBehind into one commit with one fsync.
 //
 // # A store that fails
 //

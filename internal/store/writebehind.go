@@ -30,12 +30,12 @@ type WriteBehind struct {
 	writing  map[string][]byte // the batch that is being committed
 	flushes  []func(error)
 	removals []removal
-	hidden   []string // prefixes whose records are not read, see Hide
+	hidden   []string // prefixes of records that are not read, see Hide
 	closed   bool
 	done     chan struct{}
 }
 
-// removal is a prefix whose keys are to be deleted.
+// removal is a pending deletion of all keys with a prefix.
 type removal struct {
 	prefix []byte
 	done   chan error

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// gate is a store whose commits wait until a test lets them through.
+// gate is a store with commits that wait until the test releases them.
 type gate struct {
 	Store
 	enter, leave chan struct{}
@@ -47,8 +47,8 @@ func flushed(w *WriteBehind) <-chan error {
 	return done
 }
 
-// TestGroupCommitsTogether: what comes while the disk is busy is written in one commit, changes of
-// one key once, and is durable when those that wait for it are called.
+// TestGroupCommitsTogether: changes that come while the disk is busy are written in one commit,
+// those of one key once, and are durable when the callers that wait for them are called.
 func TestGroupCommitsTogether(t *testing.T) {
 	leaks(t)
 	disk := open(t, t.TempDir())
@@ -176,7 +176,7 @@ func TestWriteBehindFails(t *testing.T) {
 		}
 	}
 	if err := <-wait; err == nil {
-		t.Error("what waits is told that all is well")
+		t.Error("a caller that waits got no error")
 	}
 	g.err = nil
 	w.Put([]byte("cred/x"), []byte("2"))

@@ -56,7 +56,7 @@ func (d *dumpReader) fault(what string) error {
 	return fmt.Errorf("%w: line %d: %s", ErrDump, d.number, what)
 }
 
-// database reads the rest of a header, whose first line has been read, and the records after it.
+// database reads a header after its first line, and the records that follow it.
 func (d *dumpReader) database(record func(key, value string)) error {
 	decode, err := d.header()
 	if err != nil {

@@ -191,8 +191,8 @@ func Quote(text string) string {
 	return b.String()
 }
 
-// SocketNames rewrites LISTEN_FDNAMES, with xcauth's names, for count sockets. Sockets whose name
-// is not a protocol have that of --type.
+// SocketNames rewrites LISTEN_FDNAMES, with xcauth's names, for count sockets. Sockets that are not
+// named after a protocol get that of --type.
 func SocketNames(names string, count int, kind string) string {
 	given := strings.Split(names, ":")
 	list := make([]string, 0, max(count, 0))

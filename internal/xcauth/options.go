@@ -109,7 +109,7 @@ func (o *Options) flags() *pflag.FlagSet {
 	return fs
 }
 
-// timespan returns the setter of an option whose value is a timespan.
+// timespan returns the setter of an option that takes a timespan.
 func timespan(field *time.Duration) func(string) error {
 	return func(v string) (err error) {
 		*field, err = parseTimespan(v)
@@ -117,7 +117,7 @@ func timespan(field *time.Duration) func(string) error {
 	}
 }
 
-// oneOf returns the setter of an option whose value is one of some words.
+// oneOf returns the setter of an option that takes one of some words.
 func oneOf(field *string, words ...string) func(string) error {
 	return func(v string) error {
 		if !slices.Contains(words, v) {

@@ -20,7 +20,7 @@ type Domain struct {
 	URL           string
 	Secret        auth.Secret
 	AuthDomain    string // the domain's name at the server; empty: its own
-	Contact       string // address of the person who registered it
+	Contact       string // the registrant's address
 	First, Latest time.Time
 }
 
@@ -229,7 +229,7 @@ func (d *Data) rosterUser(id auth.Identity) *RosterUser {
 	return p
 }
 
-// addGroup adds a group, whose key is NAME@DOMAIN. It leaves out members that are not addresses.
+// addGroup adds a group with the key NAME@DOMAIN. It leaves out members that are not addresses.
 func (d *Data) addGroup(key, members string) error {
 	i := strings.LastIndexByte(key, '@')
 	if i <= 0 {

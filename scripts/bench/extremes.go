@@ -114,7 +114,7 @@ type diskCache struct {
 	start time.Duration
 }
 
-// diskCache starts a server whose cache on disk has so many users.
+// diskCache starts a server with a number of users in its disk cache.
 func (b *bench) diskCache(users int) (*diskCache, error) {
 	dir := b.file(fmt.Sprint("users", users))
 	address, err := freeAddress()

@@ -34,7 +34,8 @@ func fixed(domain, password string) func([]byte, int, int) []byte {
 	}
 }
 
-// distinct returns an ask function whose logins are all different, so that the broker joins none.
+// distinct returns an ask function with logins that are all different, so that the broker joins
+// none.
 func distinct(domain string) func([]byte, int, int) []byte {
 	return func(b []byte, conn, n int) []byte {
 		return append(b, genericLogin(fmt.Sprint("user", conn), domain, fmt.Sprint("pw", n))...)

@@ -153,7 +153,7 @@ local function empty(link, why)
 	back_off();
 	if not away and not ended and not any_live() then
 		away = true;
-		module:log("warn", "postern is away (%s): logins fail as temporary until it is back", why);
+		module:log("warn", "postern is not reachable (%s): logins fail as temporary until it is back", why);
 	end
 	local lost = {};
 	for i = first, last do

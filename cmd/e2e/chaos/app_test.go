@@ -17,8 +17,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// chaosApp is a web application that speaks HTTP by hand, so that it can speak it badly. It has an
-// address of its own on loopback, whose port no other program takes while it is away.
+// chaosApp is a web application that speaks HTTP by hand, so that it can speak it badly. It has a
+// loopback address of its own, on which no other program takes the port while it is down.
 type chaosApp struct {
 	t           *testing.T
 	credentials *credentials

@@ -22,8 +22,9 @@ func chaosServer(t *testing.T, app *chaosApp, text string) (*chaos, *harness.Ser
 	return newChaos(t, app.credentials, chaosVerify, fronts), s
 }
 
-// The backend in every kind of fault, again and again: no answer is wrong, every question has one
-// in time, users of another backend do not notice, and all is well afterwards.
+// A backend goes through every kind of fault, repeatedly: no answer is wrong, every question is
+// answered in time, users of another backend are not affected, and everything works again
+// afterwards.
 func TestChaosBackend(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.77", nil)
@@ -72,7 +73,7 @@ func TestChaosBackend(t *testing.T) {
 	}
 }
 
-// A backend with TLS whose certificate expires.
+// A backend with TLS and a certificate that expires.
 func TestChaosCertificate(t *testing.T) {
 	t.Parallel()
 	ca := newChaosCA(t)

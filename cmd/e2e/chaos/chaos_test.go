@@ -60,7 +60,8 @@ const (
 	chaosPace         = 4 * time.Millisecond // between the bursts of a client
 )
 
-// chaosConfig has all fronts, a backend whose faults are the test's, and one that has none.
+// chaosConfig has all fronts, a backend with the faults that the test injects, and one without
+// faults.
 func chaosConfig(url, more, query, verify string) string {
 	var b strings.Builder
 	for _, front := range []string{"ejabberd", "generic", "tcp_table", "socketmap", "dovecot"} {
@@ -155,7 +156,7 @@ func (c *chaos) stop() {
 	})
 }
 
-// fault does something bad, and waits for everything to be right again afterwards. done ends it.
+// fault begins a fault, ends it with done, and waits until every answer is right again.
 func (c *chaos) fault(name string, begin func(), hold func(), done func()) {
 	c.t.Helper()
 	c.phase.Add(1)
@@ -191,7 +192,7 @@ func (c *chaos) right() (n int64) {
 	return n
 }
 
-// answered waits until clients have had so many answers more, exact or not, each.
+// answered waits until each client has had n more answers, exact or not.
 func (c *chaos) answered(n int64) {
 	c.t.Helper()
 	for _, k := range c.clients {

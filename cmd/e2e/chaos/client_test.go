@@ -34,7 +34,7 @@ func (k *chaosClient) run() {
 			k.t.Errorf("%s: %v", k.front.name, err)
 			return
 		}
-		time.Sleep(chaosPace) // no process there, in such a fault: no faster than the questions
+		time.Sleep(chaosPace) // in some faults no process is there: retry no faster than questions are sent
 	}
 }
 
@@ -85,7 +85,7 @@ func (k *chaosClient) finish(c net.Conn, in *bufio.Reader) error {
 	return err
 }
 
-// burst puts some questions at once and checks the answers.
+// burst sends some questions at once and checks the answers.
 func (k *chaosClient) burst(c net.Conn, in *bufio.Reader) error {
 	if u := k.users[k.random.IntN(len(k.users))]; k.front.logins && u.domain != "still.example" && k.random.IntN(10) == 0 {
 		k.change(u)

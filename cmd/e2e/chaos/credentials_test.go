@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// credentials has the password of every user at this moment. Each user's password is changed by one
-// client only, which puts its questions one burst after the other.
+// credentials has the current password of every user. Only one client changes a user's password,
+// and it sends its bursts of questions one after the other.
 type credentials struct {
 	mu      sync.Mutex
 	current map[string]int // generation of user@domain's password; a user without an entry exists with 0
@@ -15,7 +15,7 @@ type credentials struct {
 
 func newCredentials() *credentials { return &credentials{current: make(map[string]int)} }
 
-// password is that of a user in a generation.
+// chaosPassword is the password of a user in a generation.
 func chaosPassword(address string, generation int) string {
 	return fmt.Sprintf("pw-%s-%d", address, generation)
 }

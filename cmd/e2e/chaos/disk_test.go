@@ -36,8 +36,8 @@ func fill(t *testing.T, dir string) (file string) {
 	return file
 }
 
-// diskFault is a daemon whose disk a test damages: users log in with the right password or are
-// refused, before and after, since the backend is there.
+// diskFault is a daemon with a disk that the test damages. Users log in with the right password or
+// are refused, before and after, since the backend works.
 type diskFault struct {
 	t      *testing.T
 	app    *chaosApp
@@ -59,7 +59,7 @@ func newDiskFault(t *testing.T, dir string) *diskFault {
 	return f
 }
 
-// right has n users never seen before log in, rightly and wrongly, and be asked for.
+// right logs in n new users, with right and wrong passwords, and asks whether they exist.
 func (f *diskFault) right(n int) {
 	f.t.Helper()
 	c := harness.Connect(f.t, f.s.Address("ejabberd"))
@@ -79,7 +79,7 @@ func (f *diskFault) right(n int) {
 	}
 }
 
-// logins has earlier users log in again.
+// logins logs earlier users in again.
 func (f *diskFault) logins() {
 	f.t.Helper()
 	c := harness.Connect(f.t, f.s.Address("ejabberd"))
@@ -163,7 +163,7 @@ func TestChaosDiskFull(t *testing.T) {
 	f.logins()
 	f.saysLoudly("cache works from memory", "disk")
 	if f.store() == "" {
-		t.Error("cache stats does not tell that there is no store")
+		t.Error("cache stats does not show that there is no store")
 	}
 	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")
 	if err := os.Remove(file); err != nil {

@@ -180,7 +180,7 @@ func insist(t *testing.T, c io.ReadWriter, question, want string) {
 	}
 }
 
-// askExtauth puts a question in ejabberd's protocol.
+// askExtauth asks a question in ejabberd's protocol.
 func askExtauth(c io.ReadWriter, question string) (string, error) {
 	if _, err := io.WriteString(c, harness.Frame(question)); err != nil {
 		return "", err
@@ -212,12 +212,12 @@ func voice(t *testing.T, d *chaosDaemon, over *atomic.Bool, answered *atomic.Int
 			return nil
 		})
 		if err != nil {
-			time.Sleep(chaosPace) // nobody there
+			time.Sleep(chaosPace) // no daemon is there
 		}
 	}
 }
 
-// converse does something on a connection to whichever daemon there is.
+// converse runs do on a connection to the daemon that runs now.
 func converse(d *chaosDaemon, do func(c io.ReadWriter) error) error {
 	c, err := ejabberdFront().at(func() string { return d.address("ejabberd") }).connect()
 	if err != nil {

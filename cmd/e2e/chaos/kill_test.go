@@ -12,7 +12,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// chaosDaemon is a daemon that comes and goes under its clients.
+// chaosDaemon is a daemon that is killed and restarted under its clients.
 type chaosDaemon struct {
 	t      *testing.T
 	config string
@@ -78,7 +78,7 @@ func (r *registrar) check(t *testing.T, address string, from int) int {
 }
 
 // The daemon is killed in the middle of everything, again and again. The store opens each time; an
-// account whose registration was acknowledged exists; a password that was refused stays refused,
+// account with an acknowledged registration exists; a password that was refused stays refused,
 // whether the backend is there or not; and no pipe loses a question.
 func TestChaosKill(t *testing.T) {
 	t.Parallel()
@@ -119,7 +119,7 @@ func TestChaosKill(t *testing.T) {
 	}
 }
 
-// A storm of SIGHUP while the clients ask: nothing has changed, so nothing may be noticed.
+// A storm of SIGHUP while the clients ask: nothing has changed, so no client may notice.
 func TestChaosHup(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.80", nil)

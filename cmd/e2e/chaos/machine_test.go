@@ -13,9 +13,9 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// File descriptors run out: open connections are served on, which takes descriptors of the
-// backend's connections as well, and later ones are served when there are some again. The log has
-// it without filling the disk.
+// File descriptors run out. Open connections are still served, for which the backend's connections
+// need descriptors as well; later ones are served when there are some again. The log mentions it
+// without filling the disk.
 func TestChaosDescriptors(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.82", nil)

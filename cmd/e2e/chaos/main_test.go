@@ -1,6 +1,6 @@
-// Package chaos puts real processes through faults while clients on every front put right and wrong
-// questions of which the checker knows the answer. `make chaos` runs it for long: POSTERN_CHAOS is for
-// how long, and POSTERN_CHAOS_SEED repeats a run's questions.
+// Package chaos puts real processes through faults, while clients on every front send right and
+// wrong questions with answers that the checker knows. `make chaos` runs it for long: POSTERN_CHAOS
+// is the duration, and POSTERN_CHAOS_SEED repeats a run's questions.
 package chaos
 
 import (

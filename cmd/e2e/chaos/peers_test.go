@@ -15,7 +15,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// badPeer is what a peer does that means no good, or nothing; it ends by itself.
+// badPeer is the behaviour of a hostile or idle peer. It ends by itself.
 type badPeer func(random *rand.Rand, c net.Conn)
 
 // badPeers of every protocol.
@@ -149,7 +149,7 @@ func TestChaosConnections(t *testing.T) {
 	harness.WaitFor(t, "the connections to be gone", func() bool { return usageOf(t, s.Cmd.Process.Pid).files <= before.files+4 })
 }
 
-// askAll puts a question on every step-th of some connections, one after the other.
+// askAll asks a question on every step-th of some connections, one after the other.
 func askAll(t *testing.T, conns []net.Conn, first, step int) {
 	for i := first; i < len(conns); i += step {
 		c := conns[i]

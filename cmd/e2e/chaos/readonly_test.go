@@ -63,7 +63,7 @@ func (i *image) fails() {
 	}
 }
 
-// mends does what an administrator does about it; it needs the file system unused.
+// mends repairs the file system as an administrator would. It must not be in use.
 func (i *image) mends() {
 	i.t.Helper()
 	if err := syscall.Unmount(i.dir, 0); err != nil {
@@ -129,7 +129,7 @@ func TestChaosDiskReadOnly(t *testing.T) {
 	f.saysLoudly("data directory cannot be written", "check the disk")
 	f.saysLoudly("cache works from memory only", "check disk space and the disk itself")
 	if f.store() == "" {
-		t.Error("cache stats does not tell that there is no store")
+		t.Error("cache stats does not show that there is no store")
 	}
 	f.diagnosed("store", "writable", "read-only file system", "read-only disk")
 	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")

@@ -18,7 +18,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// groupsAPI is a mod_http_api that keeps groups, whatever becomes of its callers.
+// groupsAPI is a mod_http_api that keeps its groups even if its callers are killed.
 type groupsAPI struct {
 	*harness.WebApp
 	mu     sync.Mutex
@@ -54,7 +54,7 @@ func (e *groupsAPI) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "0")
 }
 
-// members describes all groups that have some.
+// members lists the members of all groups that are not empty.
 func (e *groupsAPI) members() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -111,9 +111,10 @@ limit { enabled = false }
 }
 
 // The daemon is killed while domains are registered and removed, and shared rosters change, again
-// and again; now and then a command is, too, with the daemon or on the store itself. A domain whose
-// registration or removal succeeded is or is not there afterwards, and serves or does not; what was
-// known of rosters still is, and the XMPP server has the right members in every group in the end.
+// and again; now and then a command is killed too, with the daemon or while it uses the store
+// itself. Afterwards a domain is registered and served if its registration succeeded, and neither
+// if its removal did. What was known of rosters still is, and in the end the XMPP server has the
+// right members in every group.
 func TestChaosKillRecords(t *testing.T) {
 	t.Parallel()
 	seed := chaosSeed(t)

@@ -17,7 +17,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// termLoad is clients of which each puts its questions until the daemon gets SIGTERM.
+// termLoad is a set of clients, each of which sends questions until the daemon gets SIGTERM.
 type termLoad struct {
 	sync.RWMutex // held for reading while questions are written
 	termSent     bool

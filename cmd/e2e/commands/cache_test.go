@@ -11,8 +11,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// cacheWorld is a daemon in front of a web application that knows every user by the password
-// secret, and three users in two domains of which one name begins like the other.
+// cacheWorld is a daemon in front of a web application that accepts the password secret for every
+// user. It has two domains, and the name of one begins with that of the other.
 func cacheWorld(t *testing.T, app *harness.WebApp) string {
 	t.Helper()
 	const domain = "domain %q {\n  backends = [backend.json.app]\n  cache { bcrypt_cost = 4 }\n}\n"
@@ -23,7 +23,8 @@ func cacheWorld(t *testing.T, app *harness.WebApp) string {
 
 var cachedUsers = []string{"joe@dom.example", "ann@dom.example", "joe@dom.example.org"}
 
-// forgetting is each way to forget, and the users whose next login asks the backend again.
+// forgetting is a way to forget, and the users that the backend is asked about again at their next
+// login.
 var forgetting = []struct {
 	name, args string
 	again      []string
@@ -41,7 +42,7 @@ var forgetting = []struct {
 func TestCacheForgets(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	harness.BothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *harness.Restartable) {
-		// logIn returns the users whose login asked the backend.
+		// logIn returns the users that the backend was asked about.
 		logIn := func() (asked []string) {
 			for _, u := range cachedUsers {
 				before := app.Asked.Load()

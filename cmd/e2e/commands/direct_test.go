@@ -11,8 +11,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// What an administrator's command makes in the data directory is its owner's, or the daemon that
-// runs as that user could not start, or not open its store.
+// Files that root's commands create in the data directory belong to the owner of the directory.
+// Otherwise the daemon that runs as that user could not start, or not open its store.
 func TestDirectCommandsLeaveNothingOfTheirs(t *testing.T) {
 	const add = "domain add one.example --backend users"
 	for name, c := range map[string]struct {
@@ -51,7 +51,8 @@ func TestDirectCommandsLeaveNothingOfTheirs(t *testing.T) {
 	}
 }
 
-// What a command did not make keeps its owner, and links do not lead it out of the directory.
+// Files that a command did not create keep their owner, and it follows no links out of the
+// directory.
 func TestDirectCommandsTouchNothingElse(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	config := harness.ConfigFile(t, dir, "registry {}\n"+harness.UsersBase)
@@ -73,8 +74,8 @@ func TestDirectCommandsTouchNothingElse(t *testing.T) {
 	}
 }
 
-// A store that root has put on another disk by a link stays of use to root's commands, and to the
-// daemon.
+// A store that root has moved to another disk by a link remains usable by root's commands and by
+// the daemon.
 func TestDirectCommandsFollowRootsLink(t *testing.T) {
 	dir, disk := t.TempDir(), t.TempDir()
 	config := harness.ConfigFile(t, dir, "registry {}\n"+harness.UsersBase)

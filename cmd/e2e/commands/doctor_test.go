@@ -25,7 +25,7 @@ domain "dom.example" { backends = [backend.users.local] }
 metrics { address = "127.0.0.1:0" }
 `
 
-// A daemon that is well is said to be: all is ok, and the exit status 0.
+// A healthy daemon is reported as such: all is ok, and the exit status is 0.
 func TestDoctorHealthy(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), doctorConfig)
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
@@ -207,7 +207,7 @@ domain "app.example" { backends = [backend.json.app] }
 	harness.WantFinding(t, harness.Diagnose(t, 2, "--config", config), "backend.json.app", "clock", doctor.Failure, "ahead of the server's", "NTP")
 }
 
-// wrongTime answers as a server whose clock is an hour slow.
+// wrongTime answers as a server with a clock that is an hour slow.
 func wrongTime(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
 	harness.Always(200, harness.JSONNo)(w, r)

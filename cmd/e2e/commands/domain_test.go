@@ -85,13 +85,13 @@ func TestDomainCommands(t *testing.T) {
 			if err := json.Unmarshal([]byte(run("", "", "list", "--json")), &list); err != nil {
 				t.Fatal(err)
 			}
-			var told []string
+			var shown []string
 			for _, d := range list {
-				told = append(told, fmt.Sprintf("%s %s %s %t", d.Domain, d.Source, d.Backend, d.Shadowed))
+				shown = append(shown, fmt.Sprintf("%s %s %s %t", d.Domain, d.Source, d.Backend, d.Shadowed))
 			}
 			want := "dom.example configuration users.local false, a.example registry jsxc false, " +
 				"b.example registry jsxc false, dom.example registry users true"
-			if got := strings.Join(told, ", "); got != want {
+			if got := strings.Join(shown, ", "); got != want {
 				t.Errorf("listed %s, want %s", got, want)
 			}
 			run("", "registry (the configuration wins)", "list")
@@ -128,8 +128,9 @@ func TestDomainCommands(t *testing.T) {
 	}
 }
 
-// TestDomainsOutlive: a daemon whose file names no domain serves those registered before, falls
-// asleep, and answers again; with pipes it is their broker that takes the commands.
+// TestDomainsOutlive: a daemon without a domain in its file serves those registered before, unloads
+// them when they are idle, and answers for them again; with pipes it is their broker that takes the
+// commands.
 func TestDomainsOutlive(t *testing.T) {
 	app := harness.NewWebApp(t, harness.Always(http.StatusOK, harness.JSONYes))
 	config := harness.ConfigFile(t, t.TempDir(), harness.OneList+harness.RegistryOnly)
@@ -191,8 +192,8 @@ func TestDomainStoreLost(t *testing.T) {
 	}
 }
 
-// TestRegisteredAccounts: a password that is changed in the users file dies in the caches of the
-// registered domains that use it.
+// TestRegisteredAccounts: a password that is changed in the users file is removed from the caches
+// of the registered domains that use it.
 func TestRegisteredAccounts(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.OneList+harness.RegistryOnly+harness.UsersBase)
 	harness.OK(t, "secret\n", "user", "add", "joe@a.example", "--config", config)

@@ -8,7 +8,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// TestForget: what is removed is counted and is gone afterwards, and what is others' stays.
+// TestForget: what is removed is counted and gone afterwards, and the records of other users stay.
 func TestForget(t *testing.T) {
 	app := harness.NewWebApp(t, harness.JSONSecret)
 	harness.BothWays(t, func(t *testing.T) string { return cacheWorld(t, app) }, func(t *testing.T, d *harness.Restartable) {
@@ -63,8 +63,8 @@ domain "dom.example" {
 	if got := harness.Exchange(t, s.Address("generic"), login); got != "1\n" {
 		t.Fatalf("first use: %q", got)
 	}
-	for _, whom := range []string{"joe@dom.example", "--domain=true dom.example"} {
-		out := harness.OK(t, "", append([]string{"forget", "--config", file}, strings.Fields(whom)...)...)
+	for _, target := range []string{"joe@dom.example", "--domain=true dom.example"} {
+		out := harness.OK(t, "", append([]string{"forget", "--config", file}, strings.Fields(target)...)...)
 		if !strings.Contains(out, "single-use tokens: 1 kept") {
 			t.Error(out)
 		}

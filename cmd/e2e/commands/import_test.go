@@ -135,8 +135,8 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, harness.DeadU
 	}
 }
 
-// TestImportBringsBackNothing: a password that the server has refused since the first import is
-// not let in by a second one.
+// TestImportBringsBackNothing: a second import does not make a password valid again that the server
+// has refused since the first.
 func TestImportBringsBackNothing(t *testing.T) {
 	app := harness.NewWebApp(t, harness.Always(http.StatusOK, `{"result":"noauth"}`))
 	w := harness.NewXcauth(t, app.URL, "s", "cache-verification-ttl=1m\ncache-query-ttl=1s\n")
@@ -223,7 +223,7 @@ func TestImportErrors(t *testing.T) {
 		{"--conf " + w.Conf + " --db /nowhere.db --out " + out, "/nowhere.db"},
 		{"--conf " + w.Conf + " --db " + notADatabase + " --out " + out, "is it xcauth's"},
 		{"--conf " + w.Conf + " --dump " + notADatabase + " --out " + out, "not the output of db_dump"},
-		{"--conf " + w.Conf + " --out " + bare, "says something else"},
+		{"--conf " + w.Conf + " --out " + bare, "different content"},
 		{"extra", "write `postern import xcauth"},
 	} {
 		r := harness.Command(t, "", append([]string{"import", "xcauth"}, strings.Fields(c.args)...)...)

@@ -90,7 +90,7 @@ func TestRosterCommands(t *testing.T) {
 	harness.FileSays(t, notes, "srg_get_members Team A dom.example\n")
 }
 
-// The daemon is killed while the XMPP server is away: the next one begins where it stopped.
+// The daemon is killed while the XMPP server is down: the next one begins where it stopped.
 func TestRosterSurvivesKill(t *testing.T) {
 	c := harness.NewCloud(t)
 	program, notes := rosterScript(t)

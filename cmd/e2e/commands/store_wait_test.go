@@ -16,8 +16,8 @@ import (
 
 const waitsForStore = "another process has the store"
 
-// keepsStore ends what a test began with a daemon that found its store in use: the daemon must
-// have it now, though it is not restarted.
+// keepsStore checks a daemon that found its store in use at its start: it must have opened the
+// store since, without a restart.
 func keepsStore(t *testing.T, daemon *harness.Process, config string) {
 	t.Helper()
 	daemon.Logged("msg=ready")
@@ -52,7 +52,7 @@ domain "app.example" { backends = [backend.json.app] }
 	keepsStore(t, daemon, config)
 }
 
-// What takes a command long is left to a daemon that starts meanwhile.
+// A command that takes long lets a daemon that starts meanwhile do the work.
 func TestDaemonTakesARosterOver(t *testing.T) {
 	t.Parallel()
 	c := harness.NewCloud(t)
@@ -84,13 +84,13 @@ func TestDaemonEndsWhileItWaits(t *testing.T) {
 	defer p.Close()
 	daemon := harness.Start(t, "serve", "--config", harness.ConfigFile(t, dir, harness.UsersBase))
 	daemon.Logged(waitsForStore)
-	told := time.Now()
+	stopped := time.Now()
 	daemon.Signal(syscall.SIGTERM)
 	if code := daemon.Exit(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	const most = 20 * time.Second // of the whole wait
-	if took := time.Since(told); took > most*3/4 {
+	if took := time.Since(stopped); took > most*3/4 {
 		t.Errorf("ended after %v", took)
 	}
 }

@@ -19,7 +19,7 @@ func TestHelpOutput(t *testing.T) {
 	}
 }
 
-// What cannot be done is said with what to do instead, and the exit status is not 0.
+// An error says what to do instead, and the exit status is not 0.
 func TestMistakes(t *testing.T) {
 	for args, want := range map[string]string{
 		"bogus":                          "postern --help",
@@ -56,8 +56,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// `config check` says where what is wrong, shows the line without its secrets, and how to mend it;
-// its exit status is 1 for errors, not for warnings.
+// `config check` prints what is wrong and where, the line without its secrets, and how to correct
+// it. Its exit status is 1 for errors, not for warnings.
 func TestConfigCheck(t *testing.T) {
 	dir := t.TempDir()
 	const good = "backend \"users\" \"local\" {}\ndomain \"dom.example\" { backends = [backend.users.local] }\n"

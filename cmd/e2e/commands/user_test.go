@@ -107,7 +107,7 @@ domain "dom.example" { backends = [backend.users.staff, backend.users.guests] }
 	runSteps(t, none, []userStep{{"user list", "", 1, "", "no users backend: add `backend \"users\" \"local\" {}`"}})
 }
 
-// accounts is where the account stands for which a login is asked.
+// accounts are an account in a users file and the domain of a login to which it answers.
 var accounts = []struct{ name, account, login string }{
 	{"own domain", "joe@plain.example", "plain.example"},
 	{"auth_domain", "joe@back.example", "front.example"},
@@ -133,8 +133,8 @@ domain "twin.example" {
 }
 `
 
-// A password that was changed, or whose account was removed, does not live on in the cache, on
-// every front and under every name of the account's domain.
+// A changed password, or that of a removed account, does not stay valid in the cache, on any front
+// or under any name of the account's domain.
 func TestUserChangesReachTheCache(t *testing.T) {
 	for _, daemon := range []bool{true, false} {
 		for _, c := range accounts {

@@ -15,8 +15,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// jsonServer is a web application with kongo2002's API: /login asks login, and every user exists
-// but the one called nobody. It returns its URL.
+// jsonServer is a web application with kongo2002's API: /login calls login, and every user except
+// "nobody" exists. It returns its URL.
 func jsonServer(t *testing.T, login func(user, password string) bool) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -102,8 +102,8 @@ domain "jsxc.example" {
 	}
 }
 
-// After a restart of the process the cache on disk serves, also while the backend is away,
-// and a used single-use token stays used.
+// After a restart of the process the cache on disk serves, also while the backend is down, and a
+// used single-use token stays used.
 func TestDiskOutlivesTheProcess(t *testing.T) {
 	cloud, data := harness.JSXCServer(t), t.TempDir()
 	config := harness.ConfigFile(t, data, `

@@ -13,8 +13,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// limited starts a daemon whose listener has one protocol and some limits, in front of joe,
-// password secret, and of a web application.
+// limited starts a daemon with a listener that has one protocol and some limits. Behind it are joe,
+// password secret, and a web application.
 func limited(t *testing.T, protocol, limits string, app http.HandlerFunc) (address string, s *harness.Server) {
 	t.Helper()
 	config, _ := harness.PipeUsers(t, "listen \""+protocol+"\" {\n  address = \"127.0.0.1:0\"\n  "+limits+"\n}\n"+
@@ -58,8 +58,8 @@ func TestFrameTimeout(t *testing.T) {
 	}
 }
 
-// A connection without a request for idle_timeout is closed, but not before the answer that
-// it is owed.
+// A connection without a request for idle_timeout is closed, but not before the answer to its last
+// request.
 func TestIdleTimeout(t *testing.T) {
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
 	address, s := limited(t, "generic", "idle_timeout = \"2s\"", func(w http.ResponseWriter, _ *http.Request) {
@@ -80,8 +80,8 @@ func TestIdleTimeout(t *testing.T) {
 	harness.Say(t, patient, "auth:joe:dom.example:secret\n", "1\n")
 }
 
-// A request over max_frame is refused, without an end to those after it where the protocol has a
-// length.
+// A request over max_frame is refused. Where the protocol has a length, the connection remains
+// usable for those after it.
 func TestMaxFrame(t *testing.T) {
 	long := strings.Repeat("x", 1100)
 	for protocol, c := range map[string]struct{ input, want string }{

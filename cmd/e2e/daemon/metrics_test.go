@@ -76,7 +76,7 @@ func TestMetricsReload(t *testing.T) {
 	s.Metrics().Want("config_reload_failed", "1")
 	s.write(strings.Replace(harness.MetricsBlock, "127.0.0.1", "localhost", 1) + harness.OneList + harness.UsersBase)
 	if out := harness.OK(t, "", "reload", "--config", s.file); !strings.Contains(out, "metrics changed") {
-		t.Errorf("told: %s", out)
+		t.Errorf("the reload printed: %s", out)
 	}
 	if now := s.MetricsAddress(); now == first {
 		t.Errorf("metrics are still served at %s", now)
@@ -87,7 +87,7 @@ func TestMetricsReload(t *testing.T) {
 	for _, address := range []string{first, s.MetricsAddress()} {
 		if c, err := net.Dial("tcp", address); err == nil {
 			_ = c.Close()
-			t.Errorf("somebody still listens at %s", address)
+			t.Errorf("a server still listens at %s", address)
 		}
 	}
 	harness.Say(t, harness.Connect(t, s.Address("generic")), harness.JoeLine, "1\n")

@@ -60,7 +60,7 @@ domain "dom.example" {
 	}
 }
 
-// asOwner is a daemon that runs as the owner of a data directory, see foreign.
+// asOwner is a daemon that runs as the owner of a data directory, see harness.ChownAway.
 func asOwner(t *testing.T, dir, config string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(harness.Binary, "serve", "--config", config)

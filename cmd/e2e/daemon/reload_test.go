@@ -18,7 +18,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// reloadable is a daemon whose configuration a test writes anew.
+// reloadable is a daemon with a configuration that the test rewrites.
 type reloadable struct {
 	*harness.Server
 	dir, file string
@@ -53,8 +53,8 @@ func (r *reloadable) hup(says string) {
 	r.Eventually(says, func() bool { return strings.Count(r.Log.String(), says) > before })
 }
 
-// TestReloadCommand: `postern reload` applies what has changed, prints it, and leaves the rest,
-// with its connections, alone.
+// TestReloadCommand: `postern reload` applies what has changed and prints it. The rest keeps
+// running, with its connections.
 func TestReloadCommand(t *testing.T) {
 	tail := "listen \"gone\" {\n protocol = \"generic\"\n address = \"unix:gone\"\n}\n"
 	s := reloadServer(t, harness.OneList+tail+harness.UsersBase)
@@ -161,8 +161,8 @@ func TestReloadWithoutWhoAsked(t *testing.T) {
 	close(release)
 }
 
-// TestReloadMeetsAFIFO: a reload does not wait for a writer of what should be a file, and so delays
-// neither the next reload nor the end.
+// TestReloadMeetsAFIFO: a reload does not wait for the writer of a FIFO in the place of a file, so
+// it delays neither the next reload nor the stop.
 func TestReloadMeetsAFIFO(t *testing.T) {
 	for _, name := range []string{"secret", "config.hcl", "log"} {
 		t.Run(name, func(t *testing.T) {
@@ -255,8 +255,8 @@ func TestReloadLog(t *testing.T) {
 	}
 }
 
-// TestReloadKeepsRefusedSocketMode: of a socket's new mode and group, the second of which the daemon
-// may not give, the first is taken back, too.
+// TestReloadKeepsRefusedSocketMode: if the daemon may not set a socket's new group, it restores the
+// old mode as well.
 func TestReloadKeepsRefusedSocketMode(t *testing.T) {
 	dir := t.TempDir()
 	block := "listen \"generic\" {\n address = \"unix:mux\"\n mode = \"%s\"\n group = \"%d\"\n}\n" + harness.UsersBase

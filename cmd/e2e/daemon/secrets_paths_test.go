@@ -88,7 +88,7 @@ func (w *canaryWorld) backend(state string) http.HandlerFunc {
 	}
 }
 
-// backendStates ends with the one after which a backend is left alone for a while.
+// backendStates ends with the answer that makes the breaker stop asking for a while.
 var backendStates = []string{"500", "502", "503", "401", "403", "404", "418", "redirects", "garbage", "says error",
 	"talks too much", "drops", "429"}
 
@@ -263,7 +263,7 @@ func (w *canaryWorld) pipes(s *harness.Spy, daemon bool) {
 	p.Finish()
 	s.Saw("log of a pipe", p.Log.String())
 	if daemon {
-		return // whose log has the rest
+		return // the rest goes to the daemon's log
 	}
 	owner := harness.OwnerOf(w.t, w.data)
 	harness.WaitFor(w.t, "the end of the broker for pipes", func() bool { return !harness.Alive(owner) })

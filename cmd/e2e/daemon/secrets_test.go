@@ -34,7 +34,7 @@ func TestSecretsStayInside(t *testing.T) {
 	log := daemon.Log.String()
 	s.Saw("standard output of the daemon", daemon.Out.String())
 	s.Saw("log of the daemon", log)
-	// Nothing of this counts unless it went every way.
+	// The test is valid only if every path was taken.
 	for _, source := range []string{"token", "hot", "coalesced", "backend", "grace", "refused-before", "malformed", "unknown-domain",
 		"overload", "deadline", "unsupported"} {
 		if !strings.Contains(log, " source="+source+" ") {
@@ -49,7 +49,7 @@ func TestSecretsStayInside(t *testing.T) {
 	s.Check()
 }
 
-// A secret in a configuration that is broken stands in no complaint about it.
+// No error about a broken configuration contains its secrets.
 func TestSecretsOfABrokenConfiguration(t *testing.T) {
 	s := harness.NewSpy(t, "")
 	const start = "backend \"users\" \"local\" {}\nbackend \"jsxc\" \"cloud\" {\n  url = \"https://cloud.example\"\n"

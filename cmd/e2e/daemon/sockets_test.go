@@ -13,8 +13,9 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// TestServeOverLeftovers: the sockets of a data directory whose lock is free are left over,
-// whatever connecting to them comes to: that of another user's process does not even accept.
+// TestServeOverLeftovers: if the lock of a data directory is free, its sockets are left over and
+// are replaced, whatever a connection to them returns. One of another user's process does not even
+// accept a connection.
 func TestServeOverLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	config := harness.ConfigFile(t, dir, harness.OneList+harness.UsersBase)
@@ -77,8 +78,8 @@ func TestSecondDaemon(t *testing.T) {
 	}
 }
 
-// An address that is in use is complained of under the listener's name; what was opened before
-// is closed again.
+// An address that is in use is reported under the listener's name, and what was opened before is
+// closed again.
 func TestAddressInUse(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// A run that keeps nothing on disk learns what the store then misses: a password that was refused
-// in it does not get in afterwards, whatever happens to the backend.
+// A run without the store learns things that the store then lacks: a password that was refused in
+// it is not accepted afterwards, not even in an outage of the backend.
 func TestStoreMissesARun(t *testing.T) {
 	for name, c := range map[string]struct {
 		between bool

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// Cloud is a JSXC server whose users and groups a test changes. Every password is right.
+// Cloud is a JSXC server with users and groups that a test changes. Every password is right.
 type Cloud struct {
 	*WebApp
 	Mu     sync.Mutex

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// ConfigFile writes a configuration whose data directory is dir.
+// ConfigFile writes a configuration with the data directory dir.
 func ConfigFile(t *testing.T, dir, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.hcl")
@@ -51,7 +51,7 @@ func PipeUsers(t *testing.T, more string) (config, data string) {
 	return config, data
 }
 
-// Noisy is a pipe that has much to log: everything, and a backend that is away.
+// Noisy is a pipe that has much to log: everything, and a backend that is down.
 func Noisy(t *testing.T, more string) (config, data string) {
 	t.Helper()
 	config, data = PipeUsers(t, "backend \"json\" \"app\" { url = \""+DeadURL(t)+"\" }\n"+

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Process is a running command whose standard streams the test holds.
+// Process is a running command. The test holds the other ends of its standard streams.
 type Process struct {
 	T     *testing.T
 	Cmd   *exec.Cmd
@@ -20,11 +20,11 @@ type Process struct {
 	Log   OutBuffer
 	Ended chan struct{}
 
-	mark   *os.File // our hold on standard error, until exit
+	mark   *os.File // a write end of standard error for Exit
 	marked chan struct{}
 }
 
-// Start runs a command whose input and output are pipes, and ends it with the test.
+// Start runs a command with pipes as its input and output, and ends it with the test.
 func Start(t *testing.T, args ...string) *Process {
 	t.Helper()
 	return StartProgram(t, Binary, nil, args...)
@@ -50,12 +50,13 @@ func StartProgram(t *testing.T, program string, inherited []*os.File, args ...st
 	p.Cmd.ExtraFiles = inherited
 	p.Run()
 	go p.copyLog(errs)
-	// The child alone holds its ends, so that each side sees the other go.
+	// The child alone holds its ends, so that each side sees the other close.
 	_, _ = stdin.Close(), stdout.Close()
 	return p
 }
 
-// copyLog copies standard error. A NUL, which no log holds, is exit's: all before it has come.
+// copyLog copies standard error. A NUL byte, which no log contains, is written by Exit: everything
+// before it has been copied then.
 func (p *Process) copyLog(from *os.File) {
 	buf := make([]byte, 4096)
 	for {

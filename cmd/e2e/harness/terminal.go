@@ -50,7 +50,7 @@ func SetEcho(t *testing.T, terminal *os.File, on bool) {
 	}
 }
 
-// StartOnTerminal starts a pipe whose three streams are one terminal that is its own, and
+// StartOnTerminal starts a pipe with one terminal, its controlling one, as all three streams, and
 // ends it with the test.
 func StartOnTerminal(t *testing.T, args ...string) *Process {
 	t.Helper()

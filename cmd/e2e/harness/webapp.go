@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// WebApp is an HTTP backend whose behaviour a test can change.
+// WebApp is an HTTP backend with behaviour that a test can change.
 type WebApp struct {
 	*httptest.Server
 	Asked atomic.Int64
@@ -62,8 +62,8 @@ func JSONSecret(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(answer))
 }
 
-// AppUp is the application while it works: every user but the one called nobody exists and has the
-// password secret.
+// AppUp is the application while it works: every user except "nobody" exists and has the password
+// secret.
 func AppUp(w http.ResponseWriter, r *http.Request) {
 	asked := make([]byte, 1024)
 	n, _ := r.Body.Read(asked)

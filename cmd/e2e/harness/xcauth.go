@@ -10,7 +10,7 @@ import (
 	"postern/internal/auth/passhash"
 )
 
-// Xcauth is what xcauth leaves behind: a database made by SQL and a configuration file.
+// Xcauth is the files of an xcauth installation: a database made by SQL and a configuration file.
 type Xcauth struct {
 	Dir, Conf, DB string
 }
@@ -32,8 +32,7 @@ func NewXcauth(t *testing.T, url, secret, more string) Xcauth {
 	return w
 }
 
-// XcauthDown is what stands where xcauth stood: its database knows joe's password, and its server is
-// down.
+// XcauthDown is an xcauth with joe's password in its database and a server that is down.
 func XcauthDown(t *testing.T, more string) Xcauth {
 	t.Helper()
 	w := NewXcauth(t, DeadURL(t)+"/api", "cAnArY-of-the-server", more)
@@ -69,7 +68,7 @@ func (w Xcauth) SQL(t *testing.T, text string) {
 	}
 }
 
-// Knows puts an account into the cache, whose password was verified some time ago.
+// Knows puts an account into xcauth's cache, with a password that was verified some time ago.
 func (w Xcauth) Knows(t *testing.T, jid, password string, ago time.Duration) {
 	t.Helper()
 	at := time.Now().UTC().Add(-ago).Format("2006-01-02 15:04:05.999999")
@@ -92,7 +91,8 @@ func (w Xcauth) Home(t *testing.T) string {
 	return homes[0]
 }
 
-// OwnerEnds waits for the broker that copies have started, so that it leaves its directory alone.
+// OwnerEnds waits for the end of the broker that copies have started, which uses its directory
+// until then.
 func (w Xcauth) OwnerEnds(t *testing.T) {
 	t.Helper()
 	locks, _ := filepath.Glob(filepath.Join(w.Dir, "postern-*", OwnerLock))

@@ -11,9 +11,9 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// brokenHosts take, in turn, the commands of a program that is sound, of one without a sound
-// configuration, of one with a misspelt flag, of one with a misspelt protocol, and of one whose
-// daemon is missing.
+// brokenHosts takes the commands of five programs, in turn: a sound one, one without a sound
+// configuration, one with a misspelt flag, one with a misspelt protocol, and one without its
+// daemon.
 const brokenHosts = `
 hosts: [dom.example, broken.example, flag.example, protocol.example, absent.example]
 extauth_pool_size: 2
@@ -31,9 +31,8 @@ host_config:
     extauth_program: "%s"
 `
 
-// A program that ends at once, on one host, takes external authentication down on all hosts
-// until ejabberd is restarted. Ours stays, whatever is wrong, and is of use when
-// that is mended.
+// A program that ends at once, on one host, takes external authentication down on all hosts until
+// ejabberd is restarted. Ours stays, whatever is wrong, and works as soon as that is corrected.
 func TestRealEjabberdBroken(t *testing.T) {
 	users := func(domain string) (config, sound string) {
 		config = harness.ConfigFile(t, t.TempDir(), strings.ReplaceAll(harness.PipeConfig, "dom.example", domain))
@@ -82,7 +81,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 	write(broken, brokenText)
 	recovers("broken.example")
 
-	// What breaks while it runs: the next broker does not start, until the configuration is mended.
+	// What breaks while it runs: the next broker does not start, until the configuration is corrected.
 	write(sound, soundText+"domain {\n")
 	harness.Kill(t, harness.OwnerOf(t, harness.DataDirOf(sound)))
 	e.want(t, "joe", "dom.example", "secret", "not-authorized")
@@ -103,7 +102,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 		t.Errorf("ejabberd lost %d programs", lost)
 	}
 
-	// A command line is mended where it stands, and ejabberd reloads it.
+	// A command line is corrected where it stands, and ejabberd reloads it.
 	write(e.config, strings.NewReplacer("--confik", "--config", "ejaberd ", "ejabberd ").Replace(harness.ReadText(e.config)))
 	e.ctl(t, 0, "reload_config")
 	recovers("flag.example")

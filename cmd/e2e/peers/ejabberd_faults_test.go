@@ -104,7 +104,7 @@ type loginTry struct {
 }
 
 // attemptNumber is a login of the stream: a third with a wrong password, on both hosts, of
-// users who log in again and again and of new ones.
+// returning users and of new ones.
 func attemptNumber(i int) loginTry {
 	a := loginTry{user: fmt.Sprintf("joe%d", i%5), domain: "dom.example", password: "secret", want: "success"}
 	if i%2 == 1 {

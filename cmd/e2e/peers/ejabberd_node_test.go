@@ -118,8 +118,8 @@ func (e *ejabberd) ctl(t *testing.T, code int, args ...string) (output string) {
 	return r.Out + r.Err
 }
 
-// copies are the external programs that ejabberd runs, for hosts whose program's command line
-// holds a text.
+// copies are the external programs that ejabberd runs for hosts with a text in the program's
+// command line.
 func (e *ejabberd) copies(text string) (pids []int) {
 	for _, helper := range childrenOf(e.pid) {
 		for _, pid := range childrenOf(helper) {

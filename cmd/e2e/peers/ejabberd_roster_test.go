@@ -45,7 +45,7 @@ modules:
   mod_vcard: {}
 `
 
-// rosterEjabberd is a real ejabberd whose shared rosters postern sets.
+// rosterEjabberd is a real ejabberd with shared rosters that postern maintains.
 type rosterEjabberd struct {
 	*ejabberd
 	api string // URL

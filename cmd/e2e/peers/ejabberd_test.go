@@ -60,8 +60,8 @@ domain "cached.example" {
 }
 `
 
-// oldPasswords accepts "pw-" and the user's name as password, of users whose name does not begin
-// with "nobody".
+// oldPasswords accepts "pw-" and the user's name as password. Users with a name that begins with
+// "nobody" do not exist.
 func oldPasswords(w http.ResponseWriter, r *http.Request) {
 	var q struct{ Username, Password string }
 	_ = json.NewDecoder(r.Body).Decode(&q)
@@ -73,8 +73,8 @@ func oldPasswords(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, harness.JSONYes)
 }
 
-// everybody accepts every login.
-var everybody = harness.Always(http.StatusOK, harness.JSONYes)
+// allowAll accepts every login.
+var allowAll = harness.Always(http.StatusOK, harness.JSONYes)
 
 // The real ejabberd with a daemon and four virtual hosts. The order of the parts matters little,
 // but each leaves the backends as it found them.
@@ -189,8 +189,8 @@ func (e *ejabberd) commands(t *testing.T, data string) {
 	e.want(t, "bob", "dom.example", "bob's", "not-authorized")
 }
 
-// refusedChange answers ejabberd that passwords cannot be set here, also where it remembers
-// passwords itself: there a 0 would let the refused password in.
+// refusedChange answers ejabberd that passwords cannot be set here, also where it caches passwords
+// itself: there a 0 would make it accept the password that was refused.
 func (e *ejabberd) refusedChange(t *testing.T) {
 	for _, host := range []string{"app.example", "cached.example"} {
 		e.want(t, "joe", host, "pw-joe", "success")
@@ -202,7 +202,7 @@ func (e *ejabberd) refusedChange(t *testing.T) {
 	e.want(t, "joe", "app.example", "pw-joe", "success")
 }
 
-// backendDown takes the backend away. Users that have logged in before get in; others are refused,
+// backendDown stops the backend. Users that have logged in before are accepted; others are refused,
 // and ejabberd does not remember it, although it remembers a real no.
 func (e *ejabberd) backendDown(t *testing.T, app *harness.WebApp) {
 	e.want(t, "eve", "app.example", "pw-eve", "success")
@@ -216,7 +216,7 @@ func (e *ejabberd) backendDown(t *testing.T, app *harness.WebApp) {
 	e.ctl(t, 0, "check_account", "joe", "cached.example") // known by its logins
 	e.ctl(t, 1, "check_account", "nobody2", "cached.example")
 	harness.WaitFor(t, "ejabberd was told four times that we cannot tell", func() bool { _, n := e.complaints(); return n >= before+4 })
-	app.Becomes(everybody)
+	app.Becomes(allowAll)
 	e.want(t, "new", "app.example", "pw-new", "success")
 	e.want(t, "new", "cached.example", "pw-new", "success")
 	e.ctl(t, 0, "check_account", "nobody2", "cached.example")

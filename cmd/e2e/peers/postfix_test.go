@@ -164,7 +164,7 @@ func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
 }
 
 // Postfix's own lookups, and what its smtpd makes of them: a mailbox that is there, one that is
-// not, and while the backend is away a temporary error, so that mail is deferred and not bounced.
+// not, and while the backend is down a temporary error, so that mail is deferred and not bounced.
 func TestPostfixTables(t *testing.T) {
 	m := newMail(t)
 	tables := map[string]string{

@@ -23,8 +23,8 @@ func keepAddress(t *testing.T, config, address string) {
 	}
 }
 
-// The daemon is away before Prosody starts, comes, is killed, and comes back: logins fail as
-// temporary meanwhile, also the second on one stream, and no other user notices.
+// The daemon is down before Prosody starts, is started, killed, and started again: meanwhile logins
+// fail as temporary, also the second on one stream, and no other user notices.
 func TestRealProsodyWhilePosternIsAway(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
 	keepAddress(t, config, fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)))
@@ -69,7 +69,7 @@ func TestRealProsodyWhilePosternIsAway(t *testing.T) {
 	}
 }
 
-// peer is a listener of ejabberd's protocol whose answers the test gives.
+// peer is a listener of ejabberd's protocol. The test gives its answers.
 type peer struct {
 	t *testing.T
 	l net.Listener
@@ -138,8 +138,8 @@ func wantOutcome(t *testing.T, what string, outcome <-chan string, want string) 
 	}
 }
 
-// Requests are pipelined and answered in order; what a stuck or broken connection owes is asked
-// again where it is a question, never where it is a change, and its late answers are dropped.
+// Requests are pipelined and answered in order. Questions that a stuck or broken connection has not
+// answered are asked again, changes never are, and late answers are dropped.
 func TestProsodyModuleOnABadConnection(t *testing.T) {
 	postern := newPeer(t)
 	p := startProsody(t, "authentication = \"internal_hashed\"\nHost \"dom.example\"\n"+
@@ -206,7 +206,8 @@ func TestProsodyModuleOnABadConnection(t *testing.T) {
 	dom.say(1)
 	wantOutcome(t, "ann", ann, "success")
 
-	// Not the protocol: nobody is let in, and the next connections come ever later.
+	// The server does not speak the protocol: no login is accepted, and attempts to connect become
+	// rarer.
 	ann, _ = ask("ann")
 	dom.want(annAsks)
 	_, _ = io.WriteString(dom.c, "1\n\x00\x01")

@@ -15,8 +15,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// Modules that speak the line protocol work unchanged: a real Prosody whose module blocks, with
-// a connection per question.
+// Modules that speak the line protocol work unchanged: a real Prosody with a module that blocks and
+// makes a connection per question.
 func TestRealProsodySocketMode(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
 	harness.OK(t, "a:b::c\n", "user", "add", "joe@dom.example", "--config", config)

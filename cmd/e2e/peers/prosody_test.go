@@ -149,7 +149,7 @@ func (p *prosody) stop() {
 	})
 }
 
-// overUnix is a configuration whose listener for Prosody is a Unix socket, and its address.
+// overUnix is a configuration with a Unix socket as the listener for Prosody, and its address.
 func overUnix(t *testing.T) (config, address string) {
 	t.Helper()
 	address = filepath.Join(shortDir(t), "postern.sock")
@@ -157,8 +157,8 @@ func overUnix(t *testing.T) (config, address string) {
 		`listen "ejabberd" { address = "unix:`+address+`" }`, 1)), address
 }
 
-// The real Prosody with our module, over both kinds of socket and all of its event loops:
-// passwords with any byte that XMPP lets in, of any length, and none that is cut or split.
+// The real Prosody with our module, over both kinds of socket and all of its event loops: passwords
+// with any byte that XMPP permits, of any length, and none that is cut or split.
 func TestRealProsody(t *testing.T) {
 	long := strings.Repeat("eyJhbGciOiJIUzI1NiJ9.", 238) + "xy" // 5000 bytes, as of a token
 	accounts := map[string]string{"joe": "secret", "joe0": "a:b::c:", "joe1": "päss€", "joe2": long, "joe3": "sec ret "}

@@ -75,7 +75,7 @@ func TestPostfixLogins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			session := func() *smtp { return dialSMTP(t, port) }
 			logins := mailLogins
-			if name == "cyrus-realm" { // whose realm is taken for a name without a domain
+			if name == "cyrus-realm" { // its realm completes a name without a domain
 				logins = append([]login{{"ann", "secret", 235}, {"nobody", "secret", 535}}, mailLogins[1:]...)
 			}
 			m.check(t, session, logins...)

@@ -62,7 +62,7 @@ func (s *smtp) say(line string) (code int, text string) {
 	return s.reply()
 }
 
-// ways to log in over SMTP, each with the code that ends it.
+// smtpLogins are the ways to log in over SMTP, each with the code that ends it.
 var smtpLogins = map[string]func(s *smtp, user, password string) int{
 	"PLAIN": func(s *smtp, user, password string) int {
 		code, _ := s.say("AUTH PLAIN " + harness.Base64("\x00"+user+"\x00"+password))

@@ -170,7 +170,7 @@ func TestDropInHidesTheSecret(t *testing.T) {
 }
 
 // TestDropInWaitsForSettings: broken settings do not end a copy that a server has started, and
-// it works when they are mended.
+// it works when they are corrected.
 func TestDropInWaitsForSettings(t *testing.T) {
 	w := harness.XcauthDown(t, "")
 	t.Cleanup(func() { w.OwnerEnds(t) })
@@ -295,8 +295,9 @@ func TestEjabberdAuth(t *testing.T) {
 // jsxcYes is the answer of xcauth's server to a login that is right.
 const jsxcYes = `{"result":"success","data":{"uid":"joe"}}`
 
-// TestDropInTellsTheBroker: what xcauth's settings say since the broker was started counts from the
-// start of the next copy on: no password of a new domain goes to the server of the others.
+// TestDropInTellsTheBroker: settings of xcauth that have changed since the broker was started take
+// effect at the start of the next copy: no password of a new domain goes to the server of the
+// others.
 func TestDropInTellsTheBroker(t *testing.T) {
 	others, own := harness.NewWebApp(t, harness.Always(http.StatusOK, jsxcYes)), harness.NewWebApp(t, harness.Always(http.StatusOK, jsxcYes))
 	w := harness.NewXcauth(t, others.URL, "S", "type=generic\n")

@@ -14,7 +14,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// inetd starts a pipe whose standard streams are all one socket, as inetd does.
+// inetd starts a pipe with one socket as all of its standard streams, as inetd does.
 func inetd(t *testing.T, socket interface{ File() (*os.File, error) }, args ...string) *harness.Process {
 	t.Helper()
 	f, err := socket.File()

@@ -68,7 +68,7 @@ func TestPipeBrokenChangesNothing(t *testing.T) {
 	}
 }
 
-// A data directory that cannot be used costs what would be kept in it, not the logins.
+// With an unusable data directory logins work, but nothing is stored.
 func TestPipeWithoutDataDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "regular")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -1,5 +1,5 @@
-// Package pipes tests `postern pipe`, the stand-in under the names of xcauth and ejabberd-auth, and the
-// broker that they share.
+// Package pipes tests `postern pipe`, the compatibility mode under the names of xcauth and
+// ejabberd-auth, and the broker that they share.
 package pipes
 
 import (

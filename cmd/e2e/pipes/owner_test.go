@@ -55,8 +55,8 @@ func TestPipesShareAnOwner(t *testing.T) {
 	harness.WaitFor(t, "the end of the owner", func() bool { return !harness.Alive(owner) })
 }
 
-// When the owner is killed another one takes over. What it was asked is asked again, once; a change
-// whose fate is unknown is not made twice.
+// When the owner is killed another one takes over. Its unanswered questions are asked again, once;
+// a change with an unknown outcome is not made twice.
 func TestOwnerIsReplaced(t *testing.T) {
 	arrived, release := make(chan string, 8), make(chan struct{})
 	app := harness.NewWebApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -114,7 +114,7 @@ func TestOwnerLostDuringAChange(t *testing.T) {
 	p.Expect("\x00\x02\x00\x01\x00\x02\x00\x00")
 }
 
-// hasOpen reports whether a process has a file open whose path ends so.
+// hasOpen reports whether a process has an open file with a path that ends in end.
 func hasOpen(pid int, end string) bool {
 	files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	for _, f := range files {

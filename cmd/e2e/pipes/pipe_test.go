@@ -139,7 +139,7 @@ backend "json" "app" { url = "`
 	}
 }
 
-// SIGTERM ends a pipe after the answers that are owed, although the input stays open.
+// SIGTERM ends a pipe after it has answered its requests, although the input stays open.
 func TestPipeTermAnswersWhatWaits(t *testing.T) {
 	arrived, release := make(chan struct{}, 8), make(chan struct{})
 	app := harness.NewWebApp(t, func(w http.ResponseWriter, r *http.Request) {

@@ -16,8 +16,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// A log file that the pipe's user cannot write costs no login. The log says so where it stands
-// without the file, and the broker's goes there once it can.
+// A log file that the pipe's user cannot write fails no login. The log goes to the place that it
+// has without a file and says so, and the broker's log goes to the file once that is possible.
 func TestPipeWithoutItsLogFile(t *testing.T) {
 	for name, startPipe := range map[string]func(*testing.T, ...string) *harness.Process{"streams": harness.Start, "terminal": harness.StartOnTerminal} {
 		dir := t.TempDir()
@@ -54,7 +54,7 @@ func TestPipeWithoutItsOwnLog(t *testing.T) {
 	p.Expect("1\n")
 }
 
-// A daemon is started by hand or by systemd, which shows that it refuses.
+// A daemon does not start: the user or systemd sees its error.
 func TestServeWithoutItsLogFile(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig+"log { file = \"/dev/null/postern.log\" }\n")
 	if r := harness.Command(t, "", "serve", "--config", config); r.Code == 0 || !strings.Contains(r.Err, "correct its path in the log block") {
@@ -62,7 +62,7 @@ func TestServeWithoutItsLogFile(t *testing.T) {
 	}
 }
 
-// A broken configuration is mended: the same process, which has answered "cannot tell", answers.
+// A broken configuration is corrected: the same process, which has answered "cannot tell", answers.
 func TestPipeRecovers(t *testing.T) {
 	for protocol, d := range map[string]harness.Dialect{"ejabberd": harness.Dialects()["ejabberd"], "generic": harness.Dialects()["generic"]} {
 		t.Run(protocol, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestPipeRecovers(t *testing.T) {
 					t.Fatal(err)
 				}
 				if string(got) != d.IsYes {
-					time.Sleep(time.Second / 4) // the stand-in looks between questions
+					time.Sleep(time.Second / 4) // the fallback checks between questions
 				}
 				return string(got) == d.IsYes
 			})
@@ -102,8 +102,8 @@ func TestPipeRecovers(t *testing.T) {
 	}
 }
 
-// What breaks while pipes run is met in the same way: the next owner does not start, and starts
-// when the configuration is mended.
+// A configuration that breaks while pipes run is handled in the same way: the next owner does not
+// start, and starts when the configuration is corrected.
 func TestOwnerRecovers(t *testing.T) {
 	config, data := harness.PipeUsers(t, "")
 	sound := harness.ReadText(config)
@@ -137,8 +137,8 @@ func untilYes(p *harness.Process) {
 	})
 }
 
-// A pipe whose configuration keeps its broker from starting does not keep a daemon with a sound one
-// from the data directory.
+// A pipe with a configuration that keeps its broker from starting does not keep a daemon with a
+// sound one out of the data directory.
 func TestDaemonBesideABrokenPipe(t *testing.T) {
 	config, data := harness.PipeUsers(t, "")
 	sound := harness.ConfigFile(t, data, harness.PipeConfig)
@@ -154,8 +154,8 @@ func TestDaemonBesideABrokenPipe(t *testing.T) {
 	untilYes(p)
 }
 
-// Faults of the command line do not end a pipe either; an unknown protocol is found out from what
-// the peer says.
+// Errors of the command line do not end a pipe either. An unknown protocol is guessed from the
+// first bytes of the peer.
 func TestPipeMisspelt(t *testing.T) {
 	framed, lines := harness.Dialects()["ejabberd"], harness.Dialects()["generic"]
 	config, _ := harness.PipeUsers(t, "")
@@ -229,7 +229,7 @@ func TestOwnerDropsInheritedSockets(t *testing.T) {
 	}
 	again, err := net.Listen("tcp", listener.Addr().String())
 	if err != nil {
-		t.Errorf("somebody keeps the port: %v", err)
+		t.Errorf("the port is still in use: %v", err)
 	} else {
 		_ = again.Close()
 	}
@@ -238,7 +238,7 @@ func TestOwnerDropsInheritedSockets(t *testing.T) {
 	}
 }
 
-// A data directory that cannot be used has a private one stand in for it, where copies meet.
+// Where the data directory cannot be used, copies meet in a private directory instead.
 func TestPipesMeetWithoutDataDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "regular")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -255,7 +255,7 @@ func TestPipesMeetWithoutDataDirectory(t *testing.T) {
 	if n := app.Asked.Load(); n != 1 {
 		t.Errorf("the backend was asked %d times, want once", n)
 	}
-	// What stands in must be ours alone: its name can be guessed.
+	// That directory must belong to this user alone, since its name can be guessed.
 	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), "postern-*"))
 	if err != nil || len(dirs) != 1 {
 		t.Fatalf("%v, %v", dirs, err)

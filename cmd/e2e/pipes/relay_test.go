@@ -85,7 +85,7 @@ func TestRelayOutlivesTheDaemon(t *testing.T) {
 }
 
 // Where a daemon alone may serve, a relay without it answers "cannot tell" by its own deadline,
-// stays, and is of use again when there is one.
+// stays, and works again when there is one.
 func TestRelayWithoutDaemon(t *testing.T) {
 	config := relayConfig(t, harness.NewWebApp(t, harness.Always(http.StatusOK, harness.JSONYes)).URL)
 	s := harness.Serve(t, "--config", config)
@@ -121,7 +121,7 @@ func TestRelayBySocket(t *testing.T) {
 	}
 }
 
-// A listener for relays lets another user's copies in, without a look at the configuration.
+// A listener for relays accepts another user's copies, which need not read the configuration.
 func TestRelayListener(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "relay.sock")
 	config := harness.ConfigFile(t, t.TempDir(), `
@@ -141,8 +141,8 @@ domain "dom.example" { backends = [backend.json.app] }
 	p.Expect("\x00\x02\x00\x01")
 }
 
-// Whether a domain is served is asked of the broker as all else is: Postfix bounces mail to a
-// domain of its own that was "not found".
+// The question whether a domain is served goes to the broker like all others: Postfix bounces mail
+// to a domain of its own that was "not found".
 func TestPipeAsksAboutDomains(t *testing.T) {
 	config, _ := harness.PipeUsers(t, "")
 	input := harness.Netstring("domain dom.example") + harness.Netstring("domain DOM.example") + harness.Netstring("domain other.example")

@@ -74,8 +74,8 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 				<-answer
 				_, _ = io.WriteString(w, harness.JSONYes)
 			})
-			config := relayConfig(t, app.URL) // whose deadline is too long for a terminal
-			t.Cleanup(func() {                // the pipe is not waited for by the broker that it started
+			config := relayConfig(t, app.URL) // its deadline is too long for a terminal
+			t.Cleanup(func() {                // the broker that it started outlives the pipe
 				harness.WaitFor(t, "the end of the broker", func() bool { return !harness.HasOwner(harness.DataDirOf(config)) })
 			})
 			t.Cleanup(func() { close(answer) })

@@ -47,8 +47,8 @@ func withStore(ctx context.Context, cfg *config.Config, path string, req control
 	return err
 }
 
-// OnStore takes the data directory and does something to its store, which is made if it is
-// missing. The error wraps datadir.ErrOwned if a daemon runs.
+// OnStore locks the data directory and calls do with its store, which is created if it is missing.
+// The error wraps datadir.ErrOwned if a daemon runs.
 func OnStore(ctx context.Context, cfg *config.Config, do func(*store.Pebble) error) error {
 	lock, err := datadir.Lock(ctx, cfg.DataDir, 0, control.Yield)
 	if err != nil {
@@ -67,7 +67,7 @@ func absent(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// AskDirectly puts a question to a broker of its own, which uses the store if no other process
+// AskDirectly asks a question of a broker in this process, which uses the store if no other process
 // does.
 func AskDirectly(ctx context.Context, cfg *config.Config, req auth.Request) (control.AskReply, error) {
 	d, err := daemon.Start(cfg)

@@ -124,7 +124,7 @@ func Yield(ctx context.Context, socket string) (yields bool, pid int, err error)
 	return reply.Yields, reply.PID, err
 }
 
-// AskDaemon puts a question to the daemon behind a control socket.
+// AskDaemon asks a question of the daemon behind a control socket.
 func AskDaemon(ctx context.Context, socket string, req auth.Request) (reply AskReply, err error) {
 	err = Call(ctx, socket, "/v1/ask", Request{
 		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(),

@@ -105,7 +105,7 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// handle makes a handler of a call with a request of at most so many bytes.
+// handle returns the handler of a call with a request of at most body bytes.
 func handle(body int64, do call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req Request
@@ -152,7 +152,7 @@ type AskStep struct {
 	Note  string        `json:"note"`
 }
 
-// Ask puts a question to a broker and describes its way.
+// Ask asks a question of a broker and describes each step to its answer.
 func Ask(ctx context.Context, b *actors.Broker, req auth.Request) AskReply {
 	p := b.Ask(ctx, req, AskTimeout)
 	reply := AskReply{

@@ -44,8 +44,8 @@ type Daemon struct {
 	unserved atomic.Int64      // number of these that are not served
 }
 
-// Start starts a broker without listeners, for the questions of a command. It goes without the
-// store if another process uses that now.
+// Start starts a broker without listeners, for the questions of a command. The broker works without
+// the store if another process uses it now.
 func Start(cfg *config.Config) (*Daemon, error) {
 	d := &Daemon{log: slog.New(slog.DiscardHandler)}
 	// A daemon that starts now waits for the lock, until the files made here have their owner.

@@ -13,7 +13,7 @@ import (
 )
 
 // ForgetStored removes what a store holds of an account, or of a whole domain if id has no user,
-// and counts it. It is for a store that no broker uses, or one whose broker has forgotten id.
+// and counts it. The store must not be used by a broker, unless the broker has forgotten id.
 func ForgetStored(s store.Store, id auth.Identity) (n control.Forgotten, err error) {
 	if n.Tokens, err = countKeys(s, []byte(store.Nonces)); err != nil {
 		return n, err

@@ -85,7 +85,7 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 	r := d.reloads
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer d.sink.Flush() // the user who reloads may look there
+	defer d.sink.Flush() // the caller may look there
 	if r.ctx.Err() != nil {
 		return reply, errors.New("postern is stopping")
 	}

@@ -297,7 +297,7 @@ func (d *Daemon) takeSockets() {
 func (d *Daemon) served(cfg *config.Config) (*config.Config, []listen.Endpoint, error) {
 	out, list, unserved, err := d.match(cfg)
 	for _, s := range unserved {
-		d.log.Error("a socket from systemd is not served, for its name is neither a protocol nor a listener: set FileDescriptorName= in its unit, or add a listener at systemd:NAME",
+		d.log.Error("a socket from systemd is not served, because its name is neither a protocol nor a listener: set FileDescriptorName= in its unit, or add a listener at systemd:NAME",
 			"name", s.Name, "address", s.Address)
 	}
 	if err == nil && d.yield == nil {

@@ -114,7 +114,7 @@ func (m *matcher) add(l config.Listener, sockets []*systemd.Socket) {
 	}
 }
 
-// listenerFor returns how a socket is served whose address is no listener's.
+// listenerFor returns the listener for a socket at an address that no configured listener has.
 func listenerFor(cfg *config.Config, name string) (config.Listener, bool) {
 	for _, l := range cfg.Listeners {
 		if l.Name == name {

@@ -44,8 +44,8 @@ func Open(cfg config.Listener) (net.Listener, error) {
 	return l, nil
 }
 
-// Private listens on a socket file that only this user can open, in a directory whose lock this
-// process holds. A socket that is there already is left over from another process and replaced,
+// Private listens on a socket file that only this user can open, in a directory that this process
+// has locked. A socket that is there already is left over from another process and replaced,
 // without a connection to it: perhaps this user may not connect.
 func Private(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {

@@ -128,7 +128,7 @@ func TestSocketReplaces(t *testing.T) {
 	}
 }
 
-// A file that is no socket is left alone.
+// A file that is not a socket is not touched.
 func TestPrivateSocketSparesAFile(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "precious"), "x")

@@ -33,8 +33,8 @@ type Store struct {
 // collector implements prometheus.Collector.
 type collector struct{ take func() Snapshot }
 
-// Describe implements prometheus.Collector. It describes nothing: which series there are follows
-// from the configuration.
+// Describe implements prometheus.Collector. It describes nothing: which series there are depends on
+// the configuration.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.

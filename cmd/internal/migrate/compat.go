@@ -112,7 +112,7 @@ type compat struct {
 	name, usage string
 	protocol    string                         // of standard input; empty: not known
 	prepare     func() (*config.Config, error) // writes the configuration
-	ownLog      bool                           // a single test, whose log is not the broker's
+	ownLog      bool                           // a single test: it does not log to the broker's file
 	rewritten   bool                           // write has changed the configuration
 	warned      map[string]bool
 }
@@ -176,7 +176,7 @@ func (c *compat) warn(text string) {
 }
 
 // refuse handles settings that cannot be used: a person gets an error, and a server gets
-// temporary failures until the settings are mended.
+// temporary failures until the settings are corrected.
 func (c *compat) refuse(err error) int {
 	if pipe.ByHand(c.In) || passedSockets() > 0 || c.protocol == "" && hasNoPeer(c.In) {
 		fmt.Fprint(c.Err, c.usage)
@@ -217,8 +217,8 @@ func (c *compat) pipe() int {
 	return 0
 }
 
-// serve answers on the sockets that systemd passes. As with xcauth's units, a socket whose name is
-// no protocol speaks that of --type.
+// serve answers on the sockets that systemd passes. As with xcauth's units, a socket that is not
+// named after a protocol speaks that of --type.
 func (c *compat) serve(kind string) int {
 	_, err := c.ready()
 	if err == nil {

@@ -23,7 +23,7 @@ type privateFile struct {
 }
 
 // writeConfig writes the configuration and its secrets, and returns the configuration. Files that
-// exist already are left alone if they have the same content, and are an error otherwise.
+// exist already are not touched if they have the same content, and are an error otherwise.
 func writeConfig(out io.Writer, o ImportOptions, settings *xcauth.Options, data *xcauth.Data) (*config.Config, error) {
 	if err := settings.Complete(); err != nil {
 		return nil, fmt.Errorf("xcauth's configuration does not name its server: %w: name it with --conf", err)
@@ -100,7 +100,7 @@ func (f privateFile) write(out io.Writer, dry bool) error {
 		fmt.Fprintf(out, "%s: unchanged\n", f.path)
 		return nil
 	case err == nil:
-		return fmt.Errorf("%s exists and says something else: move it away, or import into it with --config", f.path)
+		return fmt.Errorf("%s exists with different content: move it away, or import into it with --config", f.path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case dry:

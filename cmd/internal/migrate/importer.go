@@ -41,7 +41,7 @@ type ImportOptions struct {
 	Flags  configfile.Flags
 }
 
-// Import moves in from xcauth, and reports what became of each table.
+// Import imports from xcauth, and reports the outcome for each table.
 func Import(ctx context.Context, std pipe.Stdio, o ImportOptions) error {
 	settings, err := xcauthSettings(o.Conf)
 	if err != nil {
@@ -97,7 +97,7 @@ type importer struct {
 	rosterUsers, rosterGroups counts
 }
 
-// counts is what became of the rows of a table.
+// counts is the outcome of an import, in rows of a table.
 type counts struct {
 	found    int
 	imported int
@@ -137,7 +137,7 @@ func (m *importer) all(data *xcauth.Data) error {
 	return err
 }
 
-// report prints what became of the rows.
+// report prints the outcome for each table.
 func (m *importer) report(std pipe.Stdio, data *xcauth.Data) {
 	done := "imported"
 	if m.dry {

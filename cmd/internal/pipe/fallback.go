@@ -18,7 +18,7 @@ import (
 	"postern/wire"
 )
 
-// RetryEvery is how often a pipe that cannot work checks whether the fault is mended.
+// RetryEvery is how often a pipe that cannot work checks whether the fault is corrected.
 const RetryEvery = time.Second
 
 // fallback answers standard input while a pipe cannot work. It reads in one loop, without a
@@ -84,7 +84,7 @@ func (f *fallback) report(cause error) {
 	}
 }
 
-// retry starts over if the fault is mended.
+// retry starts over if the fault is corrected.
 func (f *fallback) retry() {
 	err := f.usable()
 	if err == nil {

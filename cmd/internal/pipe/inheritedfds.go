@@ -11,9 +11,9 @@ import (
 
 // CloseInheritedFDs closes descriptors that a server left open by mistake when it started this
 // process on a pseudo-terminal. Prosody's lpty leaves its end of the terminal, which would then
-// never hang up, and all of Prosody's sockets, whose ports would stay in use after Prosody ends.
-// Pipes and files may have been passed on purpose, and stay. Descriptors of this process itself
-// are recognised by close-on-exec.
+// never hang up, and all of Prosody's sockets, with ports that would stay in use after Prosody
+// ends. Pipes and files may have been passed on purpose, and stay. Descriptors of this process
+// itself are recognised by close-on-exec.
 func CloseInheritedFDs(in *os.File) {
 	if info, err := in.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return

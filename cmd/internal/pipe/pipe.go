@@ -4,7 +4,7 @@
 // The work itself is done by package relay, in the small program postern-relay if that is
 // installed; this package turns a configuration into the settings of a relay. What keeps a pipe
 // from working is logged and never ends the process: ejabberd ends external authentication on all
-// of its virtual hosts if the program exits at once. Until the fault is mended, every question is
+// of its virtual hosts if the program exits at once. Until the fault is corrected, every question is
 // answered "temporary failure": see Fallback.
 package pipe
 

@@ -107,7 +107,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Fatalf("%s: %q", c.name, hash)
 		}
 		if strings.Contains(err.Error(), "marker") {
-			t.Errorf("%s: the error tells the password: %v", c.name, err)
+			t.Errorf("%s: the error contains the password: %v", c.name, err)
 		}
 	}
 }
@@ -162,8 +162,9 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestFit: Match computes with a hash that was made fit, and a fitting one stays as it is.
-func TestFit(t *testing.T) {
+// TestSameLength: Match computes with every hash from SameLength, which leaves a hash of the right
+// form unchanged.
+func TestSameLength(t *testing.T) {
 	short, long := strings.Repeat("x", 72), strings.Repeat("x", 73)
 	of := func(password string) string {
 		hash, err := New(password, MinCost)
@@ -177,7 +178,7 @@ func TestFit(t *testing.T) {
 			t.Errorf("%d bytes: %q became %q", len(password), hash, SameLength(hash, password))
 		}
 	}
-	// That it has computed shows where the outcome, which means nothing, is true.
+	// The outcome means nothing here, but true shows that Match has computed.
 	if hash := of(long); !Match(SameLength(hash, shorten(long)), shorten(long)) {
 		t.Error("nothing was computed for a short password and the hash of a long one")
 	}

@@ -34,7 +34,7 @@ const (
 	blocked     = 30 * time.Minute // how long it counts towards maxAttempts
 )
 
-// AppPassword is a secret that works with one login name only, whose case is ignored.
+// AppPassword is a secret that works with one login name only. The name's letter case is ignored.
 type AppPassword struct {
 	Secret, Login string
 	Expired       bool

@@ -125,7 +125,7 @@ func serveConn(ctx context.Context, conn net.Conn, o Options) {
 	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 }
 
-// timedWriter is a connection whose writes time out.
+// timedWriter is a connection with a time limit for each write.
 type timedWriter struct{ net.Conn }
 
 // Write implements io.Writer.

@@ -54,7 +54,7 @@ func withFD(f *os.File, do func(fd int) error) (err error) {
 
 // WholeAnswers turns off the translation of LF to CRLF on a server's terminal. The kernel writes
 // CRLF in two pieces: a server that reads only the first would take the second for the answer to
-// its next question. A terminal with echo, on which a person types, is left alone.
+// its next question. A terminal with echo, on which a person types, is not changed.
 func WholeAnswers(out *os.File) {
 	_ = withFD(out, func(fd int) error {
 		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)

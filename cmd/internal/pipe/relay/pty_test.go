@@ -50,7 +50,7 @@ func TestRunIsNotLate(t *testing.T) {
 }
 
 // A configuration may allow more time than a terminal does, or less.
-func TestPunctual(t *testing.T) {
+func TestStrictDeadline(t *testing.T) {
 	for deadline, want := range map[time.Duration]time.Duration{time.Minute: 4 * time.Second, time.Second: time.Second} {
 		if o := (Options{Deadline: deadline}).strictDeadline(); o.Deadline != want || o.LateAfter <= 4*time.Second || o.LateAfter >= 5*time.Second {
 			t.Errorf("%v became %v, late after %v", deadline, o.Deadline, o.LateAfter)

@@ -10,8 +10,8 @@ import (
 // before the answer.
 const maxTries = 2
 
-// absentTimeout is how long requests wait for a broker that this process would start if it could.
-// After that it cannot, and the peer need not wait for its deadline.
+// absentTimeout is how long requests wait for a broker that this process should have started. After
+// it the start has failed, and the peer need not wait for its deadline.
 const absentTimeout = 4 * time.Second
 
 // item is one request of the peer.
@@ -25,8 +25,8 @@ type item struct {
 	answer   auth.Answer
 }
 
-// queue holds the requests whose answers have not been written, in the peer's order, with the
-// state of each. It does no I/O.
+// queue holds the requests without a written answer, in the peer's order, with the state of each.
+// It does no I/O.
 type queue struct {
 	items []*item
 	// flight holds what was sent on the present connection, in order, and has no reply yet.
@@ -82,8 +82,8 @@ func (q *queue) reply(a auth.Answer) bool {
 	return true
 }
 
-// lost handles the loss of the connection: what is in flight is sent again, once, but a change
-// whose outcome is unknown is answered as unavailable.
+// lost handles the loss of the connection. Requests in flight are sent again, once. A change is
+// not: its outcome is unknown, and it is answered as unavailable.
 func (q *queue) lost() {
 	for _, it := range q.flight {
 		if it.req.Op.Changes() || it.tries >= maxTries {

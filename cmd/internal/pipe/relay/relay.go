@@ -2,9 +2,9 @@
 // standard input and output, on to the daemon, and the answers back.
 //
 // Where no daemon runs, one of the relays starts a broker for all of them (see Spawner). When the
-// connection is lost, what was not answered is asked again, once, on the next connection; a
-// change whose outcome is not known is not repeated. Every request is answered within the deadline
-// of its protocol, also if there is nothing to connect to.
+// connection is lost, what was not answered is asked again, once, on the next connection; a change
+// with an unknown outcome is not repeated. Every request is answered within the deadline of its
+// protocol, also if there is nothing to connect to.
 //
 // ejabberd starts many relays, so the package is small in memory and quick to start: it imports
 // neither store nor actors nor configuration. Command postern-relay is this package alone.
@@ -40,7 +40,7 @@ type Options struct {
 const (
 	dialPause     = 10 * time.Millisecond
 	dialPauseMost = 100 * time.Millisecond
-	settle        = 250 * time.Millisecond // in which a lost daemon may be back by itself
+	settle        = 250 * time.Millisecond // time for a lost daemon to come back by itself
 	relayPause    = 5 * time.Second        // after a daemon of another version
 	dialTimeout   = time.Second
 	writeTimeout  = time.Second
