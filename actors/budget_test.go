@@ -228,11 +228,11 @@ func TestLateProbe(t *testing.T) {
 // TestBudgetRestart: a fault costs the counts, and locks nobody out.
 func TestBudgetRestart(t *testing.T) {
 	var fail faultOnce
-	r := newRig(t, func(s *setup) { thrifty(s); s.inject = fail.inject })
+	r := newRig(t, func(s *setup) { withBudget(s); s.inject = fail.inject })
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}
-	r.asks(0, login("jane", "good"), cannot, byBudget)
+	r.asks(0, login("jane", "good"), unavailable, byBudget)
 	fail.arm("backend.json.fake")
 	r.tickAll()
 	eventually(t, "the restart", func() bool { return r.restarts("backend.json.fake") == 1 && r.recovered() })
