@@ -37,7 +37,7 @@ type registered struct {
 // domain if it was not in use. It is nil if the domain is registered no more.
 func (t *Table) start(reg *registered) (*Router, error) {
 	t.mu.Lock()
-	if (*t.registered.Load())[reg.name] != reg || t.served.Load().routers[reg.name] != nil {
+	if !t.stands(reg) {
 		t.mu.Unlock()
 		return nil, nil
 	}
@@ -54,7 +54,8 @@ func (t *Table) start(reg *registered) (*Router, error) {
 	}
 	r.used.Store(time.Now().UnixNano())
 	t.mu.Lock()
-	if other := reg.router.Load(); other != nil { // another call was faster
+	other, outdated := reg.router.Load(), !t.stands(reg)
+	if other != nil || outdated { // another call was faster, or a change of the table
 		t.mu.Unlock()
 		r.retire()
 		return other, nil
@@ -66,6 +67,11 @@ func (t *Table) start(reg *registered) (*Router, error) {
 		return nil, ErrStopping
 	}
 	return r, nil
+}
+
+// stands reports whether a registered domain answers for its name. t.mu is held.
+func (t *Table) stands(reg *registered) bool {
+	return (*t.registered.Load())[reg.name] == reg && t.served.Load().routers[reg.name] == nil
 }
 
 // resolve reads a registered domain and puts its value in force, unless it turns out that another
@@ -231,7 +237,13 @@ func (t *Table) alter(reg *registered, record registry.Record) error {
 	if err != nil {
 		return fmt.Errorf("%s goes on as it was: %w", reg.name, err)
 	}
-	r.replace(d)
+	t.mu.Lock()
+	was := d // it has fallen asleep, and reads the record when it is started again
+	if reg.router.Load() == r {
+		was = r.domain.Swap(d)
+	}
+	t.mu.Unlock()
+	was.Retire()
 	return nil
 }
 
