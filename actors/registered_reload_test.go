@@ -267,3 +267,26 @@ func TestRegisteredReloadLimits(t *testing.T) {
 		r.want(r.at(domain, "joe", "bad"), deny, byUser)
 	}
 }
+
+// TestRegisteredChangedAsleep: a registered domain that falls asleep just while its record is changed lets the
+// new backend go.
+func TestRegisteredChangedAsleep(t *testing.T) {
+	var r *rig
+	armed := false
+	r, e, _ := newRegisteredRig(t, func(s *setup) {
+		made := s.made
+		s.cfg.Registry.Idle = 300 * time.Millisecond
+		s.made = func(c config.Backend) *fakeBackend {
+			if armed {
+				armed = false
+				eventually(t, "the sleep", func() bool { r.table.Tidy(); return r.liveDomains() == 0 })
+			}
+			return made(c)
+		}
+	}, "a.example")
+	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
+	armed = true
+	r.register(registration("a.example", "new"))
+	eventually(t, "the end of both backends", func() bool { return e.open() == 0 })
+	r.want(r.at("a.example", "joe", "new"), allow, fromBackend)
+}

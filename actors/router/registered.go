@@ -68,6 +68,13 @@ func (t *Table) start(reg *registered) (*Router, error) {
 	return r, nil
 }
 
+// replaced reports whether a name without a value has got another domain, or none. While a removal is
+// under way it has not: a call that was sent on would come back at once.
+func (t *Table) replaced(name string) bool {
+	r, reg := t.find(name)
+	return reg == nil || r != nil
+}
+
 // answers reports whether a registered domain answers for its name. t.mu is held.
 func (t *Table) answers(reg *registered) bool {
 	return (*t.registered.Load())[reg.name] == reg && t.served.Load().routers[reg.name] == nil
@@ -229,18 +236,20 @@ func (t *Table) alter(reg *registered, record registry.Record) error {
 	reg.change++
 	r := reg.router.Load()
 	t.mu.Unlock()
-	if r == nil || !r.calls.Acquire() { // the next call has it read
-		return nil
-	}
-	defer r.calls.Release()     // it does not end, and leave the value behind, meanwhile
-	if r.domain.Load() == nil { // what is being read is read once more
+	if r == nil || r.domain.Load() == nil { // what is being read is read once more
 		return nil
 	}
 	d, err := t.registeredDomain(record, t.Config(), r.Shared)
 	if err != nil {
 		return fmt.Errorf("%s goes on as it was: %w", reg.name, err)
 	}
-	r.replace(d)
+	t.mu.Lock()
+	was := d // it has fallen asleep, and reads the record when it is started again
+	if reg.router.Load() == r {
+		was = r.domain.Swap(d)
+	}
+	t.mu.Unlock()
+	was.Retire()
 	return nil
 }
 

@@ -44,6 +44,12 @@ type Router struct {
 // Domain returns the value in force; nil if it is not known yet.
 func (r *Router) Domain() *domain.Domain { return r.domain.Load() }
 
+// hasRoster reports whether the domain has shared rosters. A router that has ended has no value.
+func (r *Router) hasRoster() bool {
+	d := r.domain.Load()
+	return d != nil && d.Roster != nil
+}
+
 // admit sends a call to the router. It is false if the router is about to end: another one may
 // have taken its place in the table.
 func (r *Router) admit(run *supervise.Runner, c *call.Call) bool {
@@ -147,7 +153,7 @@ func (r *router) onResolved(m *resolved) {
 // unresolved ends the wait of a call for a value that will not come.
 func (r *router) unresolved(c *call.Call, err error) {
 	switch {
-	case errors.Is(err, errGone):
+	case errors.Is(err, errGone) && r.table.replaced(r.Name):
 		r.table.Reroute(c)
 	case errors.Is(err, ErrStopping):
 		c.Unavailable(auth.SourceStopping)

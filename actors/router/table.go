@@ -130,7 +130,9 @@ func (t *Table) Backends() map[config.BackendRef]*slots.Backend { return t.serve
 func (t *Table) Domains(registered bool) map[string]*domain.Domain {
 	all := make(map[string]*domain.Domain)
 	for name, r := range t.served.Load().routers {
-		all[name] = r.domain.Load()
+		if d := r.domain.Load(); d != nil { // else a reload has removed it a moment ago
+			all[name] = d
+		}
 	}
 	if registered {
 		t.mu.Lock()
@@ -309,7 +311,7 @@ func (t *Table) RosterOf(name string) (*rosters.Roster, error) {
 	switch {
 	case r == nil && reg == nil:
 		return nil, fmt.Errorf("%s: %w", name, ErrUnknownDomain)
-	case r == nil || r.roster == nil || r.domain.Load().Roster == nil:
+	case r == nil || r.roster == nil || !r.hasRoster():
 		return nil, fmt.Errorf("%s: %w", name, rosters.ErrNone)
 	}
 	return r.roster, nil
@@ -319,7 +321,7 @@ func (t *Table) RosterOf(name string) (*rosters.Roster, error) {
 func (t *Table) Rosters() (list []*rosters.Roster) {
 	all := t.served.Load().routers
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if all[name].domain.Load().Roster != nil {
+		if all[name].hasRoster() {
 			list = append(list, all[name].roster)
 		}
 	}

@@ -56,7 +56,8 @@ type Question struct {
 	// Trace, if set, records a step for `postern test`.
 	Trace func(stage, note string)
 
-	counted bool // in the budget, as under way
+	counted  bool // in the budget, as under way
+	answered atomic.Bool
 }
 
 // Reply is what came of a question.
@@ -83,13 +84,21 @@ func SourceOf(why supervise.Reason) auth.Source {
 // cache, which may still serve.
 func (q *Question) Fail(why supervise.Reason) { q.busy(SourceOf(why)) }
 
+// reply answers the question, unless that is done: an actor that panics fails what it may have
+// answered a moment before.
+func (q *Question) reply(r Reply) {
+	if q.answered.CompareAndSwap(false, true) {
+		q.Reply(r)
+	}
+}
+
 func (q *Question) busy(source auth.Source) {
-	q.Reply(Reply{Result: backend.Result{Class: backend.Outage}, Source: source, Busy: true})
+	q.reply(Reply{Result: backend.Result{Class: backend.Outage}, Source: source, Busy: true})
 }
 
 // outage answers that the backend was not asked, and why.
 func (q *Question) outage(err error, source auth.Source) {
-	q.Reply(Reply{Result: backend.Result{Class: backend.Outage, Err: err}, Source: source})
+	q.reply(Reply{Result: backend.Result{Class: backend.Outage, Err: err}, Source: source})
 }
 
 func (q *Question) trace(stage, note string) {
@@ -185,7 +194,7 @@ func (b *Backend) ask(q *Question) {
 		}
 		b.Ref.Send(&slotDone{class: class, attempts: result.Attempts, login: q.Query.Op == auth.OpAuth,
 			counted: q.counted, user: q.User, secret: q.Secret})
-		q.Reply(Reply{Result: result, Source: source})
+		q.reply(Reply{Result: result, Source: source})
 	}()
 	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
 	defer cancel()
@@ -350,7 +359,7 @@ func (s *slots) next() {
 		}
 		switch {
 		case q.Abandoned != nil && q.Abandoned():
-			q.Reply(Reply{Result: backend.Result{Class: backend.Outage, Err: errNoSlot}, Source: auth.SourceDeadline, Busy: true})
+			q.reply(Reply{Result: backend.Result{Class: backend.Outage, Err: errNoSlot}, Source: auth.SourceDeadline, Busy: true})
 		case waits && q.unproven(): // whatever the password: not even looked at, there may be many
 			kept = append(kept, q)
 		case !s.admits(q):
