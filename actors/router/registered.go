@@ -68,13 +68,6 @@ func (t *Table) start(reg *registered) (*Router, error) {
 	return r, nil
 }
 
-// replaced reports whether a name without a value has got another domain, or none. While a removal is
-// under way it has not: a call that was sent on would come back at once.
-func (t *Table) replaced(name string) bool {
-	r, reg := t.find(name)
-	return reg == nil || r != nil
-}
-
 // answers reports whether a registered domain answers for its name. t.mu is held.
 func (t *Table) answers(reg *registered) bool {
 	return (*t.registered.Load())[reg.name] == reg && t.served.Load().routers[reg.name] == nil
@@ -84,6 +77,11 @@ func (t *Table) answers(reg *registered) bool {
 // router answers for the name.
 func (t *Table) resolve(reg *registered, r *Router) {
 	err := t.read(reg, r)
+	if errors.Is(err, registry.ErrUnknown) {
+		// Its removal is under way. Until that is done, a call that was sent on would come back at once.
+		_ = t.Change(func() error { return nil })
+		err = errGone
+	}
 	if err != nil {
 		t.mu.Lock()
 		if reg.router.CompareAndSwap(r, nil) {
@@ -121,9 +119,6 @@ func (t *Table) read(reg *registered, r *Router) error {
 		change := reg.change
 		t.mu.Unlock()
 		record, err := t.registry.Load().Get(reg.name)
-		if errors.Is(err, registry.ErrUnknown) {
-			return errGone // removed a moment ago
-		}
 		if err != nil {
 			return err
 		}

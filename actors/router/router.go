@@ -153,7 +153,7 @@ func (r *router) onResolved(m *resolved) {
 // unresolved ends the wait of a call for a value that will not come.
 func (r *router) unresolved(c *call.Call, err error) {
 	switch {
-	case errors.Is(err, errGone) && r.table.replaced(r.Name):
+	case errors.Is(err, errGone):
 		r.table.Reroute(c)
 	case errors.Is(err, ErrStopping):
 		c.Unavailable(auth.SourceStopping)
