@@ -1,18 +1,13 @@
 package memory
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync"
 
-	"postern/internal/cache"
 	"postern/internal/limit"
 	"postern/internal/unixtime"
 )
-
-// secretOf is what tells refused secrets apart: a part of the keyed MAC of user and secret.
-func secretOf(k cache.Key) uint64 { return binary.LittleEndian.Uint64(k[:]) }
 
 // addressParts is into how many parts the addresses are divided, each with a lock of its own.
 const addressParts = 16
