@@ -18,7 +18,7 @@ func always(c backend.Class) answers { return func(backend.Query) backend.Class 
 // TestReplacedMeanwhile: a call whose domain gets another value just when its question is about to
 // be put is sent on its way again, and answered.
 func TestReplacedMeanwhile(t *testing.T) {
-	r := newRig(t, nil)
+	r := newReplaceRig(t, nil)
 	b := r.backend("one", always(backend.Accepted))
 	old, fresh := r.domain("dom.example", config.StorageMemory, b), r.domain("dom.example", config.StorageMemory, b)
 	var now atomic.Pointer[domain.Domain]
@@ -38,7 +38,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 // TestJoinAcrossBlocks: a question does not get the answer of another block's backend, which was
 // asked before the name had a block of its own.
 func TestJoinAcrossBlocks(t *testing.T) {
-	r := newRig(t, nil)
+	r := newReplaceRig(t, nil)
 	arrived, release := make(chan struct{}), make(chan struct{})
 	star := r.domain("*", config.StorageMemory, r.backend("star", func(backend.Query) backend.Class {
 		close(arrived)
@@ -62,7 +62,7 @@ func TestJoinAcrossBlocks(t *testing.T) {
 // TestRestartBesideChange: what a backend said of a user before the user was removed is not
 // remembered, even if the shard panics meanwhile.
 func TestRestartBesideChange(t *testing.T) {
-	r := newRig(t, nil)
+	r := newReplaceRig(t, nil)
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var removed atomic.Bool
 	d := r.domain("dom.example", config.StorageMemory, r.backend("one", func(q backend.Query) backend.Class {
@@ -94,7 +94,7 @@ func TestRestartBesideChange(t *testing.T) {
 
 // TestPanicAtBegin: a task whose shard panics as it begins holds neither router nor domain any more.
 func TestPanicAtBegin(t *testing.T) {
-	r := newRig(t, nil)
+	r := newReplaceRig(t, nil)
 	d := r.domain("dom.example", config.StorageMemory, r.backend("one", always(backend.Accepted)))
 	r.lookup = func(string) *domain.Domain { return d }
 	var looks atomic.Int64

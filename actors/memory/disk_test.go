@@ -81,7 +81,7 @@ func TestReadAcrossStorage(t *testing.T) {
 	disk := verified(t, "old")
 	arrived, release := make(chan struct{}), make(chan struct{})
 	disk.read = func() { arrived <- struct{}{}; <-release }
-	r := newRig(t, disk)
+	r := newReplaceRig(t, disk)
 	b := r.backend("one", always(backend.Refused))
 	onDisk, inMemory := r.domain("dom.example", config.StorageDisk, b), r.domain("dom.example", config.StorageMemory, b)
 	var now atomic.Pointer[domain.Domain]
@@ -104,7 +104,7 @@ func TestReadAcrossStorage(t *testing.T) {
 // TestRefusedBesideReload: a refusal is written also when another block answers for the name from the
 // next moment on: it reads the record.
 func TestRefusedBesideReload(t *testing.T) {
-	r := newRig(t, verified(t, "old"))
+	r := newReplaceRig(t, verified(t, "old"))
 	var refuses atomic.Bool
 	b := r.backend("one", func(backend.Query) backend.Class {
 		if refuses.Load() {

@@ -17,7 +17,6 @@ import (
 	"postern/actors/env"
 	"postern/actors/memory"
 	"postern/actors/supervise"
-	"postern/actors/tokens"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
@@ -83,7 +82,7 @@ func (s *gatedStore) Get(key []byte) ([]byte, error) {
 	return value, err
 }
 
-// rig is a table with its shards and token workers.
+// rig is a table with its shards.
 type rig struct {
 	*Table
 	t    testing.TB
@@ -137,11 +136,7 @@ func newRig(t testing.TB, blocks, registered []string, change func(*config.Confi
 	if err != nil {
 		t.Fatal(err)
 	}
-	workers, err := tokens.Start(e, 2, shards.Ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Connect(shards, workers.Ref)
+	r.Connect(shards, shards.Ref) // no domain has tokens
 	behind := store.NewWriteBehind(r.disk, shards.StoreWritten)
 	e.SetDisk(behind)
 	if err := r.Start(r.cfg); err != nil {
@@ -152,7 +147,6 @@ func newRig(t testing.TB, blocks, registered []string, change func(*config.Confi
 		r.changing.Lock()
 		defer r.changing.Unlock()
 		shards.Hashing.Close()
-		workers.Stop()
 		r.Table.Stop()
 		shards.Stop()
 		behind.Close()
