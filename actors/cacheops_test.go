@@ -123,10 +123,10 @@ func TestCacheAdministrationErrors(t *testing.T) {
 	f := new(faults)
 	r := newRig(t, func(s *setup) { s.inject = f.inject })
 	ctx := context.Background()
-	stranger := auth.Identity{User: "joe", Domain: "elsewhere.example"}
-	_, err := r.CachedUser(ctx, stranger)
+	unknown := auth.Identity{User: "joe", Domain: "elsewhere.example"}
+	_, err := r.CachedUser(ctx, unknown)
 	for name, err := range map[string]error{
-		"CachedUser": err, "ForgetUser": r.ForgetUser(ctx, stranger), "ForgetDomain": r.ForgetDomain(ctx, stranger.Domain),
+		"CachedUser": err, "ForgetUser": r.ForgetUser(ctx, unknown), "ForgetDomain": r.ForgetDomain(ctx, unknown.Domain),
 	} {
 		if !errors.Is(err, router.ErrUnknownDomain) {
 			t.Errorf("%s of an unknown domain: %v", name, err)

@@ -26,12 +26,12 @@ func TestLoginBesideChange(t *testing.T) {
 		},
 		"forget domain": func(r *rig) error { return r.ForgetDomain(context.Background(), "dom.example") },
 		"flush":         func(r *rig) error { return r.Flush(context.Background()) },
-		"setpass, then many strangers": func(r *rig) error {
+		"setpass, then many others": func(r *rig) error {
 			req := login("joe", "new")
 			req.Op = auth.OpSetPass
 			r.want(r.ask(req), auth.Allow, auth.SourceBackend)
 			for i := range 300 {
-				r.want(r.ask(isUser(fmt.Sprint("stranger", i))), auth.Deny, auth.SourceBackend)
+				r.want(r.ask(isUser(fmt.Sprint("unknown", i))), auth.Deny, auth.SourceBackend)
 			}
 			return nil
 		},

@@ -103,7 +103,7 @@ func TestFreshWhileHanging(t *testing.T) {
 	r.want(r.auth("joe", "bad"), auth.Deny, auth.SourceBackend)
 	m.hangs.Store(true)
 	for i := range 12 {
-		r.start(fmt.Sprint("stranger", i), "good") // answered at the test's end
+		r.start(fmt.Sprint("unknown", i), "good") // answered at the test's end
 	}
 	eventually(t, "the slots to be taken", func() bool { return m.hanging.Load() == 8 })
 	asked := r.fake.asked.Load()
@@ -123,7 +123,7 @@ func TestQueuedBehindHanging(t *testing.T) {
 	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 	r.clock.advance(2 * time.Hour)
 	m.hangs.Store(true)
-	first := r.start("stranger", "good") // holds the slot for 19 s
+	first := r.start("unknown", "good") // holds the slot for 19 s
 	eventually(t, "the slot to be taken", func() bool { return m.hanging.Load() == 1 })
 	address := r.listen(short("ejabberd", 2*time.Second))
 	in, _ := script("ejabberd", []question{

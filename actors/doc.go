@@ -37,16 +37,16 @@
 //   - supervise: actors, their mailboxes and restarts, the pool of goroutines.
 //   - env: the actor system, log, clock, context and store, as one small value.
 //   - metrics: the counters of answers.
-//   - slots: a backend, the questions that run there or wait for a slot, its circuit breaker and its
-//     budget of refused passwords. One actor per backend.
+//   - slots: a backend, the questions that run there or wait for a slot, its circuit breaker and
+//     its budget of refused passwords. One actor per backend.
 //   - domain: a domain's rules, backends and token keys, an immutable value. Shared has the counts
 //     and log throttles that a reload keeps.
 //   - call: a request and its answer; the number of requests in flight (Gate).
 //   - tokens: the single-use tokens that were used.
 //   - memory: the records of users, the questions under way and the limits per user (a shard); the
 //     limits per client address (Addresses); the goroutines that compute bcrypt (HashPool).
-//   - rosters: the users whose shared rosters are to be updated, and the session with the XMPP
-//     server. One actor per domain block.
+//   - rosters: the users with shared rosters to be updated, and the session with the XMPP server.
+//     One actor per domain block.
 //   - router: which domain answers for a name (Table); how much each has in flight (Router).
 //   - front: listeners, connections, and the requests of a connection that have no answer yet.
 //   - actors: the order of start, reload, drain and stop, and the sweeper.
@@ -60,9 +60,9 @@
 // Every request is answered exactly once. The call owns its answer: the first caller of
 // call.Call.Answer decides, by a compare-and-swap, and later ones change nothing. The callers are
 // the actor that knows the answer; the mailbox, for an actor that panics, stops or has too long a
-// queue; and the sweeper, which every 20 ms ends what is past its deadline, whatever became of
-// it. The call also holds the identical requests that wait for it, so a restart of the shard does
-// not lose them.
+// queue; and the sweeper, which every 20 ms ends what is past its deadline, whatever became of it.
+// The call also holds the identical requests that wait for it, so a restart of the shard does not
+// lose them.
 //
 // An outcome that must be remembered, as a refusal, is a supervise.Continuation: full mailboxes
 // take it, and after a panic it is sent again.
@@ -73,18 +73,18 @@
 // same shard whatever the configuration says, and a router keeps no users.
 //
 // A reload makes everything new beside what runs (router.Table.Prepare), so an error changes
-// nothing, and then exchanges pointers (router.Plan.Commit). A domain whose name stays keeps its
+// nothing, and then exchanges pointers (router.Plan.Commit). A domain that keeps its name keeps its
 // router, which gets another value. A request that is caught in between is routed once more: a
-// router that ends admits none, and a shard sends back a request whose domain value is not in force
-// any more. An outcome is judged by the value in force when it arrives; an acceptance by former
-// backends is not remembered, a refusal is.
+// router that ends admits none, and a shard sends back a request with a domain value that is not in
+// force any more. An outcome is judged by the value in force when it arrives; an acceptance by
+// former backends is not remembered, a refusal is.
 //
-// What does change is which domain answers for a name, since "*" answers for all others, and whether
-// its users are kept on disk. So the shards drop the users that the fallback has for the names that
-// were added or removed, and all users of a domain that is gone; memory.Shards.Drop and Settle
-// return when every shard has done so. Records on disk are deleted where the disk has missed, or is
-// going to miss, refusals because the users are kept in memory only (router.Table.purge): they could
-// accept a password that was refused meanwhile.
+// What does change is which domain answers for a name, since "*" answers for all others, and
+// whether its users are kept on disk. So the shards drop the users that the fallback has for the
+// names that were added or removed, and all users of a domain that is gone; memory.Shards.Drop and
+// Settle return when every shard has done so. Records on disk are deleted where the disk has
+// missed, or is going to miss, refusals because the users are kept in memory only
+// (router.Table.purge): they could accept a password that was refused meanwhile.
 //
 // A registered domain costs its name until its first request. That starts its router, which holds
 // requests back while the record is read. A domain without requests for a while is dropped from
@@ -105,10 +105,10 @@
 //
 // # Overload and drain
 //
-// Every queue is bounded. A connection whose requests in flight fill its ring is not read, so TCP
-// slows its peer down. Everywhere else the excess is answered at once: "temporary failure", which
-// means that the answer is not known now. A question that waits for a backend's slot is ended
-// before its deadline, early enough for the cache to answer in place of the backend.
+// Every queue is bounded. A connection with as many requests in flight as its ring takes is not
+// read, so TCP slows its peer down. Everywhere else the excess is answered at once: "temporary
+// failure", which means that the answer is not known now. A question that waits for a backend's
+// slot is ended before its deadline, early enough for the cache to answer in place of the backend.
 //
 // Drain accepts the connections that the kernel holds, closes the listeners, gives new connections
 // a moment to ask, refuses further requests as temporary failures, and waits until the answers in

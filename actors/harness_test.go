@@ -122,8 +122,8 @@ func rigConfig() *config.Config {
 	}
 }
 
-// libraryGoroutines are goroutines that libraries start. Those of the actor library end by themselves a second after a dead letter, such as a wake-up for a connection that has just
-// ended.
+// libraryGoroutines are goroutines that libraries start. Those of the actor library end by themselves
+// a second after a dead letter, such as a wake-up for a connection that has just ended.
 var libraryGoroutines = []goleak.Option{
 	goleak.IgnoreTopFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"),
 	goleak.IgnoreTopFunction("github.com/asynkron/protoactor-go/actor.NewThrottle.func1.1"), // not inlined

@@ -35,8 +35,8 @@ func TestLimitOps(t *testing.T) {
 		t.Error(err)
 	}
 	r.asks(1, login("joe", "another"), deny, fromBackend)
-	stranger := auth.Identity{User: "joe", Domain: "elsewhere.example"}
-	if _, err := r.UserLimit(ctx, stranger); err == nil || r.ForgetUserLimit(ctx, stranger) == nil {
+	unknown := auth.Identity{User: "joe", Domain: "elsewhere.example"}
+	if _, err := r.UserLimit(ctx, unknown); err == nil || r.ForgetUserLimit(ctx, unknown) == nil {
 		t.Error("an unknown domain has limits")
 	}
 }

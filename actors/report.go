@@ -26,7 +26,7 @@ import (
 type Counts struct {
 	Connections     int    // open
 	ConnectionsEver uint64 // since the start
-	InFlight        int64  // requests admitted whose answer has not left
+	InFlight        int64  // requests admitted, less answers that have left
 	Restarts        int64  // of actors that panicked
 	Registered      int    // domains that are registered
 	Live            int    // of these, that are in use

@@ -61,7 +61,8 @@ func newRosterRig(t *testing.T, e *rostertest.Ejabberd, change func(*setup)) *ri
 	return r
 }
 
-// TestRosterDelaysNoLogin: a login is answered while the question about its roster hangs, and so are those after it.
+// TestRosterDelaysNoLogin: a login is answered while the question about its roster hangs, and so
+// are those after it.
 func TestRosterDelaysNoLogin(t *testing.T) {
 	hanging, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -88,7 +89,8 @@ func TestRosterDelaysNoLogin(t *testing.T) {
 }
 
 // TestRosterFollowsLogin: a login that the backend accepts brings the user's groups to the XMPP
-// server, one that it refuses does not, and an administrator reaches the rosters by the name of the domain.
+// server, one that it refuses does not, and an administrator reaches the rosters by the name of the
+// domain.
 func TestRosterFollowsLogin(t *testing.T) {
 	ctx := t.Context()
 	var asked atomic.Int64

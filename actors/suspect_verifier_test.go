@@ -8,8 +8,8 @@ import (
 	"postern/internal/backend"
 )
 
-// twoBackends answers as two backends of one domain do, which differ by the domain's names there: the
-// first knows the password, the second has no users.
+// twoBackends answers as two backends of one domain, by the name under which it is asked: the first
+// knows the password, the second has no users.
 type twoBackends struct {
 	first *scriptedBackend
 	down  bool // the second

@@ -21,8 +21,8 @@ func (c *counter) Answered(*Call) { c.n.Add(1) }
 // TestCallIsAnsweredOnce: many answer, one decides, and the asker is notified once.
 func TestCallIsAnsweredOnce(t *testing.T) {
 	for range 200 {
-		told := new(counter)
-		c := &Call{Asker: told}
+		notified := new(counter)
+		c := &Call{Asker: notified}
 		var first atomic.Int64
 		var wg sync.WaitGroup
 		for i := range 16 {
@@ -40,8 +40,8 @@ func TestCallIsAnsweredOnce(t *testing.T) {
 			}()
 		}
 		wg.Wait()
-		if told.n.Load() != 1 || first.Load() != 1 || !c.Done() || c.answer.Verdict == auth.Unavailable {
-			t.Fatalf("told %d times, %d were first, the answer is %+v", told.n.Load(), first.Load(), c.answer)
+		if notified.n.Load() != 1 || first.Load() != 1 || !c.Done() || c.answer.Verdict == auth.Unavailable {
+			t.Fatalf("notified %d times, %d were first, the answer is %+v", notified.n.Load(), first.Load(), c.answer)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestCallIsAnsweredOnce(t *testing.T) {
 func TestWaitersAreAnsweredOnce(t *testing.T) {
 	for range 200 {
 		leader := &Call{Asker: new(counter)}
-		told := new(counter)
+		notified := new(counter)
 		var late atomic.Int64
 		var wg sync.WaitGroup
 		for i := range 16 {
@@ -61,14 +61,14 @@ func TestWaitersAreAnsweredOnce(t *testing.T) {
 				if i == 8 {
 					leader.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceBackend})
 				}
-				if w := (&Call{Asker: told}); !leader.Join(w) {
+				if w := (&Call{Asker: notified}); !leader.Join(w) {
 					late.Add(1)
 				}
 			}()
 		}
 		wg.Wait()
-		if told.n.Load()+late.Load() != 16 {
-			t.Fatalf("%d were told, %d came too late, of 16", told.n.Load(), late.Load())
+		if notified.n.Load()+late.Load() != 16 {
+			t.Fatalf("%d were notified, %d came too late, of 16", notified.n.Load(), late.Load())
 		}
 	}
 }

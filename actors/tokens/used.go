@@ -55,8 +55,9 @@ func nonceOf(key, value []byte) (n token.Nonce, ok bool) {
 }
 
 // Restore brings back, after a restart of the process, the single-use tokens that could still be
-// presented. Every worker gets all of them: the user of a nonce is not stored, and they are few. The others are removed after that, so that a disk which cannot be written keeps none from
-// being restored.
+// presented. Every worker gets all of them: the user of a nonce is not stored, and they are few.
+// The others are removed after that, so that a disk which cannot be written keeps none from being
+// restored.
 func (w *Workers) Restore() {
 	now := w.env.Clock().Unix()
 	err := w.env.Disk().Store().Scan([]byte(store.Nonces), func(key, value []byte) bool {
