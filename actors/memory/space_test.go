@@ -82,7 +82,7 @@ func TestSpaceEvicts(t *testing.T) {
 	}
 }
 
-// TestSpaceSaves: only the block that answers for a name writes its records.
+// TestSpaceSaves: only the block that answers for a name writes when its users were seen last.
 func TestSpaceSaves(t *testing.T) {
 	r := newRig(t, config.StorageDisk)
 	star := r.serve("*", config.StorageDisk, nil, "*", "other.example")
@@ -90,7 +90,7 @@ func TestSpaceSaves(t *testing.T) {
 	r.in(func(s *shard) {
 		sp := s.space(star)
 		for _, name := range []string{"dom.example", "other.example", "unserved.example"} {
-			sp.save(id(name), friend())
+			sp.saveTouched(id(name), friend())
 		}
 	})
 	for name, want := range map[string]bool{"dom.example": false, "other.example": true, "unserved.example": true} {
