@@ -44,6 +44,16 @@ func (r *rig) hashed(user string, verifiers int) {
 	})
 }
 
+// written waits until what the cache has put is on disk.
+func (r *rig) written() {
+	r.t.Helper()
+	done := make(chan error, 1)
+	r.env.Disk().Flush(func(err error) { done <- err })
+	if err := <-done; err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // onDiskOf is the record of a user in a store, or nil.
 func onDiskOf(t *testing.T, s store.Store, user string) *cache.User {
 	t.Helper()
@@ -145,6 +155,7 @@ func TestRefusalReachesTheDisk(t *testing.T) {
 			r := l.next(g.ask)
 			r.want(r.auth("joe", "good"), allow, fromBackend)
 			r.hashed("joe", 1)
+			r.written()
 			if !known {
 				r = l.next(g.ask)
 			}

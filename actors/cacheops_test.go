@@ -45,6 +45,7 @@ func TestChangesReachTheCache(t *testing.T) {
 						want = c.down
 					}
 					r.want(r.auth("joe", "good"), want.Verdict, want.Source)
+					r.written()
 					if u := onDiskOf(t, r.env.Disk().Store(), "joe"); down && (u == nil) != (c.class == backend.Accepted) {
 						t.Errorf("on disk is %+v", u)
 					}

@@ -216,6 +216,7 @@ func TestRegisterBesideBlock(t *testing.T) {
 				return err
 			}
 			r.kept("a.example", "joe") // the hash is written last
+			r.written()
 			if err := record(); err != nil {
 				t.Fatalf("joe on disk: %v", err)
 			}

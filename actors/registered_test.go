@@ -262,6 +262,7 @@ func TestRegisteredIdle(t *testing.T) {
 	before := len(r.actors())
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	eventually(t, "the end of an idle domain", func() bool { return len(r.actors()) == before && e.open() == 0 })
+	r.written()
 	if _, err := disk.Get(cache.RecordKey(auth.Identity{User: "joe", Domain: "a.example"})); err != nil {
 		t.Errorf("joe on disk: %v", err)
 	}

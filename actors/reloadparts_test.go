@@ -85,6 +85,7 @@ func TestReloadRemovesDomain(t *testing.T) {
 	held.open()
 	r.want(<-before, allow, fromBackend)
 	eventually(t, "the end of the actors", func() bool { return len(r.actors()) == tree })
+	r.written()
 	if u := onDiskOf(t, disk, "joe"); u == nil || used-u.Verifiers[0].Used > 5000 {
 		t.Errorf("on disk is %+v", u)
 	}
