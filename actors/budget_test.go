@@ -225,7 +225,7 @@ func TestLateProbe(t *testing.T) {
 	r.asks(0, login("jane", "good"), unavailable, byBudget)
 }
 
-// TestBudgetRestart: a fault costs the counts, and locks nobody out.
+// TestBudgetRestart: a fault costs the counts, and locks no user out.
 func TestBudgetRestart(t *testing.T) {
 	var fail faultOnce
 	r := newRig(t, func(s *setup) { withBudget(s); s.inject = fail.inject })

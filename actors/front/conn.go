@@ -164,7 +164,7 @@ func (c *conn) encodeReady() {
 	}
 }
 
-// free frees the slot of a call whose answer has been encoded.
+// free frees the slot of a call after its answer has been encoded.
 func (c *conn) free(slot *atomic.Pointer[call.Call], call *call.Call) {
 	slot.Store(nil)
 	c.encoded++

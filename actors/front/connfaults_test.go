@@ -101,7 +101,7 @@ func TestWriterPanics(t *testing.T) {
 	}
 }
 
-// acceptPanics is a socket whose Accept panics now and then.
+// acceptPanics is a socket with an Accept that panics now and then.
 type acceptPanics struct {
 	net.Listener
 	panics atomic.Int64
@@ -143,7 +143,7 @@ func TestAcceptFails(t *testing.T) {
 	}
 }
 
-// acceptFails is a socket whose Accept fails for some time.
+// acceptFails is a socket with an Accept that fails for some time.
 type acceptFails struct {
 	net.Listener
 	at time.Time

@@ -170,7 +170,7 @@ type faults struct {
 // injected is the panic of a fault.
 type injected string
 
-// arm plans panics at messages of a kind, of the actors whose names contain a text.
+// arm plans panics at messages of a kind, of the actors with names that contain a text.
 func (f *faults) arm(actor, kind string, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -187,7 +187,7 @@ func (f *faults) left() (n int) {
 	return n
 }
 
-// count is how many messages of a kind the actors were given whose names contain a text.
+// count is how many messages of a kind the actors with a text in their names were given.
 func (f *faults) count(actor, kind string) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -348,7 +348,7 @@ func (r *rig) ready() (n int) {
 	return n
 }
 
-// restarts sums the restarts of the actors whose names contain a text, as Tree shows them.
+// restarts sums the restarts of the actors with names that contain a text, as Tree shows them.
 func (r *rig) restarts(actor string) (sum int) {
 	for _, line := range r.system.Tree() {
 		var n int
@@ -436,7 +436,7 @@ func socketOf(t testing.TB) net.Listener {
 	return fronttest.Socket(t, "tcp")
 }
 
-// watchedSocket accepts connections whose writes it counts, and which may panic.
+// watchedSocket counts the writes of the connections that it accepts, and may have them panic.
 type watchedSocket struct {
 	net.Listener
 	writes       atomic.Int64

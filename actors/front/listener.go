@@ -21,7 +21,7 @@ const mailboxLimit = 64
 // idleWorkers is how many workers a listener keeps for connections to come.
 const idleWorkers = 128
 
-// Pauses of a listener whose Accept fails, as when file descriptors run out.
+// Pauses of a listener while Accept fails, as when file descriptors run out.
 const (
 	acceptPause    = 5 * time.Millisecond
 	maxAcceptPause = time.Second

@@ -67,7 +67,7 @@ func TestAnswersWaitTheirTurn(t *testing.T) {
 	}
 }
 
-// TestEndInMidRequest: a request whose end never came is neither answered nor carried out,
+// TestEndInMidRequest: a request without its end is neither answered nor carried out,
 // and those before it are.
 func TestEndInMidRequest(t *testing.T) {
 	half := question{"auth", "eve", "dom.example", "good", auth.Allow}

@@ -19,7 +19,7 @@ type subaddress struct {
 	timer *time.Timer  // the backstop of the halves, as Sweep is that of the outer call
 }
 
-// routeSubaddress sends both halves of a call whose request has a base on their ways.
+// routeSubaddress sends both halves of a call with a base on their ways.
 func (r *reader) routeSubaddress(c *call.Call) {
 	q := &subaddress{outer: c}
 	q.left.Store(2)

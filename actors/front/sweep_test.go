@@ -10,7 +10,7 @@ import (
 	"postern/wire"
 )
 
-// overtaking is a codec whose answers may overtake each other.
+// overtaking is a codec with answers that may overtake each other.
 type overtaking struct{ wire.Unordered }
 
 // TestSweep: calls past their deadline are answered by the sweep and the others at the end, whatever

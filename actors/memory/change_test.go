@@ -92,7 +92,7 @@ func TestRestartBesideChange(t *testing.T) {
 	r.want(r.ask(auth.OpIsUser, "", d), auth.Deny, auth.SourceBackend)
 }
 
-// TestPanicAtBegin: a task whose shard panics as it begins holds neither router nor domain any more.
+// TestPanicAtBegin: a task that begins while its shard panics holds neither router nor domain any more.
 func TestPanicAtBegin(t *testing.T) {
 	r := newReplaceRig(t, nil)
 	d := r.domain("dom.example", config.StorageMemory, r.backend("one", always(backend.Accepted)))

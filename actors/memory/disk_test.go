@@ -19,7 +19,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// records is a store in memory, whose reads a test holds up.
+// records is a store in memory; a test holds up its reads.
 type records struct {
 	mu   sync.Mutex
 	all  map[string][]byte
@@ -61,7 +61,7 @@ func (s *records) DeletePrefix(prefix []byte) error {
 func (*records) Scan([]byte, func(key, value []byte) bool) error { return nil }
 func (*records) Close() error                                    { return nil }
 
-// verified is a store with a record of joe, whose password has been verified.
+// verified is a store with a record of joe and his verified password.
 func verified(t *testing.T, password string) *records {
 	t.Helper()
 	hash, err := passhash.New(auth.NewSecret(password).Reveal(), passhash.MinCost)

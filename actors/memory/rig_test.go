@@ -23,7 +23,7 @@ import (
 	"postern/internal/store"
 )
 
-// gatedStore is a store whose reads of records a test holds up.
+// gatedStore is a store; a test holds up its reads of records.
 type gatedStore struct {
 	store.Store
 	reads atomic.Int64
@@ -270,7 +270,7 @@ func (r *rig) in(do func(*shard)) {
 	}
 }
 
-// stored puts a record of a user on disk, who has a password.
+// stored puts the record of a user with a password on disk.
 func (r *rig) stored(id auth.Identity, record []byte) {
 	r.t.Helper()
 	if err := r.disk.Apply([]store.Op{{Key: cache.RecordKey(id), Value: record}}, true); err != nil {
@@ -284,7 +284,7 @@ func (r *rig) onDisk(id auth.Identity) bool {
 	return err == nil
 }
 
-// learn has a user log in, whose hash is then stored.
+// learn has a user log in, and waits for the stored hash.
 func (r *rig) learn(id auth.Identity) {
 	r.t.Helper()
 	r.want(r.login(id, "good"), auth.Allow, auth.SourceBackend)

@@ -45,7 +45,7 @@ func (f *fakeBackend) Ask(ctx context.Context, q backend.Query) backend.Result {
 
 func (f *fakeBackend) Close() error { f.closed.Store(true); return nil }
 
-// gatedStore is a store whose reads of registered domains a test holds up or lets fail.
+// gatedStore is a store; a test holds up its reads of registered domains, or has them fail.
 type gatedStore struct {
 	store.Store
 	reads  atomic.Int64
@@ -175,7 +175,7 @@ func cacheOf(storage config.Storage) config.Cache {
 	}
 }
 
-// addBlock adds a domain block and its backend, whose password is the name.
+// addBlock adds a domain block and its backend; the password is the name.
 func addBlock(cfg *config.Config, name string, storage config.Storage) {
 	ref := config.BackendRef{Kind: "json", Name: name}
 	cfg.Backends = append(cfg.Backends, config.Backend{BackendRef: ref, URL: "http://" + name, Slots: 8, Queue: 64, BreakerFailures: 1000})

@@ -159,7 +159,7 @@ func (t *Table) Dispatch(run *supervise.Runner, c *call.Call) {
 		}
 		switch {
 		case r == nil && reg != nil: // not registered any more
-		case r == nil && t.unsure():
+		case r == nil && t.RegistryLost():
 			c.Trace.Add("domain", "not configured; whether it is registered is not known, see the log")
 			c.Unavailable(auth.SourceConfig)
 			return
@@ -191,14 +191,11 @@ func (t *Table) Reroute(c *call.Call) {
 	t.Dispatch(nil, c)
 }
 
-// unsure reports whether there are registered domains, perhaps, that cannot be read: a domain that
+// RegistryLost reports whether registered domains were to be kept but cannot be read: a domain that
 // is not in the file is then neither served nor unknown.
-func (t *Table) unsure() bool {
+func (t *Table) RegistryLost() bool {
 	return t.registry.Load() == nil && t.Config().Registry.Declared
 }
-
-// RegistryLost reports whether registered domains were to be kept but cannot be read.
-func (t *Table) RegistryLost() bool { return t.unsure() }
 
 // newRouter starts the router of a block or of a registered domain.
 func (t *Table) newRouter(name, path string, static bool) (*Router, error) {

@@ -51,7 +51,7 @@ type rig struct {
 	panics  atomic.Bool   // once, at the next expire
 }
 
-// newRig starts a backend whose questions wait for release if held.
+// newRig starts a backend; if held, its questions wait for release.
 func newRig(t *testing.T, held bool, cfg config.Backend) *rig {
 	t.Helper()
 	before := goleak.IgnoreCurrent()

@@ -193,7 +193,7 @@ func TestSendWhileSpawning(t *testing.T) {
 	eventually(t, "work", p.handled)
 }
 
-// vicious is a request whose Fail panics.
+// vicious is a request with a Fail that panics.
 type vicious struct{}
 
 func (vicious) Fail(Reason) { panic(injected("Fail")) }

@@ -67,7 +67,7 @@ func NewSystem(o Options) *System {
 	return s
 }
 
-// Close releases the goroutines of a system whose actors have stopped.
+// Close releases the goroutines of a system after its actors have stopped.
 func (s *System) Close() {
 	s.closed.Do(func() {
 		s.lib.Shutdown() // panics if called twice
