@@ -190,4 +190,10 @@ type Answer struct {
 	Verdict Verdict
 	Source  Source
 	Body    []byte // roster: the backend's document, as received
+
+	// Account is the name that the backend gives the user, who may be known to the peer by another
+	// spelling or by a mail address. Empty: the name asked.
+	Account string
+	// Reason says why, for the log and for an administrator; it is never sent to the peer.
+	Reason string
 }

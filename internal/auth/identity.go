@@ -59,6 +59,11 @@ func CheckSecret(secret string) error {
 	return nil
 }
 
+// FoldUser is the lower case of a name, rune by rune. Backends that ignore letter case take two
+// names with one fold for one account; nothing coarser is folded, since what a backend does not take
+// for one account must stay two.
+func FoldUser(user string) string { return strings.ToLower(user) }
+
 func checkName(what, name, forbidden string) error {
 	if name == "" {
 		return fmt.Errorf("%w: empty %s", ErrMalformed, what)

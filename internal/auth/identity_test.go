@@ -163,3 +163,14 @@ func FuzzFoldDomain(f *testing.F) {
 		}
 	})
 }
+
+func TestFoldUser(t *testing.T) {
+	for in, want := range map[string]string{
+		"Vera": "vera", "vera": "vera", "ÄRGER": "ärger", "straße": "straße", "STRASSE": "strasse",
+		"ΣΊΣΥΦΟΣ": "σίσυφοσ", "ｖera": "ｖera", "a.b": "a.b", "": "",
+	} {
+		if got := FoldUser(in); got != want {
+			t.Errorf("FoldUser(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
