@@ -62,6 +62,9 @@ type Result struct {
 	// Attempts is how many logins the server refused for this question. 0 with the class Refused
 	// means one.
 	Attempts int
+	// Account is the backend's own name of the user, with an acceptance or an existing user: the
+	// spelling asked, or the mail address, may be another. Empty: the name asked.
+	Account string
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have
