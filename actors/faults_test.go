@@ -15,7 +15,7 @@ var tokenSecret = auth.NewSecret("the secret that signs tokens")
 // withTokens gives the rig's domain both kinds of tokens.
 func withTokens(s *setup) {
 	s.cfg.Domains[0].JSXC = &config.JSXCToken{Secrets: []auth.Secret{tokenSecret}, TTL: time.Hour}
-	s.cfg.Domains[0].TOTP = &config.TOTPToken{Seed: auth.NewSecret("JBSWY3DPEHPK3PXP"), Secrets: []auth.Secret{tokenSecret}}
+	s.cfg.Domains[0].TOTP = &config.TOTPToken{Seed: auth.NewSecret("JBSWY3DPEHPK3PXP"), Secrets: []auth.Secret{tokenSecret}, NonceDigits: 32}
 }
 
 // jsxcToken issues a token that is good for a time from now.
@@ -32,14 +32,20 @@ func (r *rig) jsxcToken(user string, good time.Duration) string {
 	return text.Reveal()
 }
 
-// totpToken issues a single-use token.
-func (r *rig) totpToken(user string) string {
+// totp issues single-use tokens with nonces of some digits.
+func (r *rig) totp(nonceDigits int) *token.TOTP {
 	r.t.Helper()
-	o, err := token.NewTOTP(r.cfg.Domains[0].TOTP.Seed, r.cfg.Domains[0].TOTP.Secrets)
+	o, err := token.NewTOTP(r.cfg.Domains[0].TOTP.Seed, r.cfg.Domains[0].TOTP.Secrets, nonceDigits)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	text, err := o.Issue(auth.Identity{User: user, Domain: "dom.example"}, r.clock.now())
+	return o
+}
+
+// totpToken issues a single-use token.
+func (r *rig) totpToken(user string) string {
+	r.t.Helper()
+	text, err := r.totp(r.cfg.Domains[0].TOTP.NonceDigits).Issue(auth.Identity{User: user, Domain: "dom.example"}, r.clock.now())
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -36,24 +36,60 @@ func TestJSXCToken(t *testing.T) {
 			if n := r.fake.asked.Load(); n != 0 {
 				t.Errorf("the backend was asked %d times", n)
 			}
-			// A token of another user, and an expired one, are passwords like any other.
+			// A token of another user is a password like any other, an expired one is not.
 			r.want(r.auth("eve", text), auth.Deny, auth.SourceBackend)
 			r.clock.advance(time.Hour + 2*time.Second)
-			r.want(r.auth("joe", text), auth.Deny, auth.SourceBackend)
-			if n := r.fake.asked.Load(); n != 2 {
+			r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
+			if n := r.fake.asked.Load(); n != 1 {
 				t.Errorf("the backend was asked %d times", n)
 			}
 		})
 	}
 }
 
-// TestExpiredTokenIsAPassword: a password in the form of a token is accepted by backend, cache and
+// TestExpiredToken: a token that is signed for its user but of another time, or with a nonce of another
+// length, is refused as often as it comes: it is no guess, so no limit counts it, no backend is asked,
+// and the user's password stays good.
+func TestExpiredToken(t *testing.T) {
+	r := newRig(t, func(s *setup) { withTokens(s); s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 4, AddressRefusals: 6, Window: 10 * time.Minute, FirstPause: 30 * time.Second, LongestPause: 15 * time.Minute} })
+	jsxc, totp := r.jsxcToken("joe", time.Minute), r.totpToken("joe")
+	ahead := r.clock.now().Add(time.Hour)
+	early, err := r.totp(32).Issue(auth.Identity{User: "joe", Domain: "dom.example"}, ahead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := r.totp(40).Issue(auth.Identity{User: "joe", Domain: "dom.example"}, r.clock.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.clock.advance(2 * time.Minute)
+	for kind, c := range map[string]struct{ text, reason string }{
+		"jsxc": {jsxc, "expired token"}, "totp": {totp, "expired token"}, "totp of the future": {early.Reveal(), "expired token"},
+		"nonce of another length": {long.Reveal(), "nonce_digits"},
+	} {
+		for range 20 {
+			a := r.auth("joe", c.text)
+			r.want(a, auth.Deny, auth.SourceToken)
+			if !strings.Contains(a.Reason, c.reason) {
+				t.Fatalf("%s: refused for %q", kind, a.Reason)
+			}
+		}
+	}
+	if n := r.fake.asked.Load(); n != 0 {
+		t.Errorf("the backend was asked %d times", n)
+	}
+	r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+	if log := r.log.String(); !strings.Contains(log, "nonce_digits = 40") {
+		t.Errorf("the log does not say what to configure:\n%s", log)
+	}
+}
+
+// TestForeignTokenIsAPassword: a password in the form of a token is accepted by backend, cache and
 // grace.
 func TestExpiredTokenIsAPassword(t *testing.T) {
 	g := newScriptedBackend("")
 	r := newRig(t, func(s *setup) { withTokens(s); g.use(s) })
 	alike := map[string]string{
-		"jsxc, expired":      r.jsxcToken("ann", -time.Hour),
 		"jsxc, of another":   r.jsxcToken("bob", time.Hour),
 		"totp, of another":   r.totpToken("bob"),
 		"totp, by its looks": "12345678 " + strings.Repeat("A", 43) + "=",
@@ -126,7 +162,7 @@ func TestSingleUse(t *testing.T) {
 	if nonces != 0 {
 		t.Errorf("%d nonces are kept for ever", nonces)
 	}
-	r.want(r.auth("joe", text), auth.Deny, auth.SourceBackend) // a password by now
+	r.want(r.auth("joe", text), auth.Deny, auth.SourceToken)
 }
 
 // TestUnreadableNonces: what stands in the store under a nonce's key but is none is removed.

@@ -51,7 +51,7 @@ type Shared struct {
 	// Questions not asked because of a limit.
 	LimitedByUser, LimitedByAddress, LimitedByBudget atomic.Int64
 
-	UserLimitLog, AddressLimitLog supervise.LogThrottle
+	UserLimitLog, AddressLimitLog, NonceLog supervise.LogThrottle
 }
 
 // LoginNote says that users have logged in. Their rosters are to be brought up to date.
@@ -137,7 +137,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 		}
 	}
 	if cfg.TOTP != nil {
-		if d.TOTP, err = token.NewTOTP(cfg.TOTP.Seed, cfg.TOTP.Secrets); err != nil {
+		if d.TOTP, err = token.NewTOTP(cfg.TOTP.Seed, cfg.TOTP.Secrets, cfg.TOTP.NonceDigits); err != nil {
 			return nil, fmt.Errorf("domain %q: %w", cfg.Name, err)
 		}
 	}

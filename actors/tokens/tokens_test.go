@@ -63,7 +63,7 @@ func newRig(t *testing.T, disk store.Store) *rig {
 	secret := auth.NewSecret("0123456789abcdef0123456789abcdef")
 	seed := base32.StdEncoding.EncodeToString([]byte("01234567890123456789"))
 	r.domain = &domain.Domain{Shared: &domain.Shared{Name: "dom.example"}, Disk: disk != nil}
-	if r.domain.TOTP, err = token.NewTOTP(auth.NewSecret(seed), []auth.Secret{secret}); err != nil {
+	if r.domain.TOTP, err = token.NewTOTP(auth.NewSecret(seed), []auth.Secret{secret}, token.DefaultNonceDigits); err != nil {
 		t.Fatal(err)
 	}
 	stopped := false

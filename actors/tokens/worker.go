@@ -8,6 +8,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"postern/actors/call"
+	"postern/actors/domain"
 	"postern/actors/env"
 	"postern/actors/supervise"
 	"postern/internal/auth"
@@ -70,24 +71,52 @@ func (w *worker) Receive(ctx actor.Context) {
 
 func (w *worker) onCall(c *call.Call) {
 	text, now, d := c.Req.Secret.Reveal(), w.env.Clock(), c.Domain
+	refuse := func(reason string) {
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: reason})
+	}
 	if d.JSXC != nil && token.LooksJSXC(text) {
 		status := d.JSXC.Verify(c.ID, text, now)
 		c.Trace.Add("token", "jsxc: "+status.String())
-		if status == token.Valid {
+		switch status {
+		case token.Valid:
 			c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+			return
+		case token.Expired:
+			refuse("expired token")
 			return
 		}
 	}
 	if d.TOTP != nil && token.LooksTOTP(text) {
 		status, nonce := d.TOTP.Verify(c.ID, text, now)
 		c.Trace.Add("token", "totp: "+status.String())
-		if status == token.Valid {
+		switch status {
+		case token.Valid:
 			w.useOnce(c, nonce)
+			return
+		case token.Expired:
+			refuse("expired token, or the issuer has another clock or seed")
+			return
+		case token.OtherNonce:
+			w.otherNonce(d, text)
+			refuse("token with a nonce of another length than nonce_digits")
 			return
 		}
 	}
 	// It only looked like a token: it is a password like any other.
 	w.self.Forward(w.next(c.Hash), c)
+}
+
+// otherNonce logs what to configure if the issuer writes nonces of another length.
+func (w *worker) otherNonce(d *domain.Domain, text string) {
+	info, err := token.InspectTOTP(text)
+	if err != nil {
+		return
+	}
+	if suppressed, ok := d.NonceLog.Due(w.env.Clock()); ok {
+		w.env.Log.Warn(fmt.Sprintf("refused a one-time token whose nonce has %d digits in place of %d; if your issuer writes them so, "+
+			"add nonce_digits = %d to the block token \"totp\"", info.NonceDigits, d.TOTP.NonceDigits(), info.NonceDigits),
+			"domain", d.Name, "suppressed", suppressed)
+	}
 }
 
 // useOnce answers a valid single-use token. The nonce is remembered in memory at once, so
@@ -102,7 +131,7 @@ func (w *worker) useOnce(c *call.Call, nonce token.Nonce) {
 		c.Unavailable(auth.SourceOverload)
 	case !fresh:
 		c.Trace.Add("token", "totp: already used")
-		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken})
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "single-use token that was used before"})
 	case c.Domain.Disk && disk != nil:
 		log := w.env.Log
 		disk.Put(nonceRecord(nonce))

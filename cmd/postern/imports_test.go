@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"actors/domain": {"actors/slots", "actors/supervise", "internal/auth", "internal/cache", "internal/config", "internal/limit",
 		"internal/roster", "internal/token"},
 	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache"},
-	"actors/tokens": {"actors/call", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
+	"actors/tokens": {"actors/call", "actors/domain", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
 	"actors/memory": {"actors/call", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/auth",
 		"internal/backend", "internal/cache", "internal/limit", "internal/store"},
 	"actors/rosters": {"actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/auth", "internal/backend",
@@ -98,7 +98,6 @@ var testImports = []string{"internal/backend/nextcloudtest", "actors/front/front
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{
 	"actors/domain": {"actors/env", "internal/backend"},
-	"actors/tokens": {"actors/domain"},
 }
 
 // row returns the key of a package in the import table.

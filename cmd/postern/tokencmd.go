@@ -93,7 +93,7 @@ func issueJSXC(cfg *config.JSXCToken, id auth.Identity, ttl string) (auth.Secret
 }
 
 func issueTOTP(cfg *config.TOTPToken, id auth.Identity) (auth.Secret, error) {
-	t, err := token.NewTOTP(cfg.Seed, cfg.Secrets)
+	t, err := token.NewTOTP(cfg.Seed, cfg.Secrets, cfg.NonceDigits)
 	if err != nil {
 		return auth.Secret{}, err
 	}

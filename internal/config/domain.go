@@ -183,7 +183,7 @@ func (p *parser) jsxc(s *section, cfg *Config, refs []BackendRef) *JSXCToken {
 
 // totp decodes a token "totp" block.
 func (p *parser) totp(s *section) *TOTPToken {
-	out := &TOTPToken{Secrets: s.secrets("secrets")}
+	out := &TOTPToken{Secrets: s.secrets("secrets"), NonceDigits: s.number("nonce_digits", 32, 0, 64)}
 	s.need("secrets", "token totp needs the token_secret of mod_auth_token", `add secrets = [env("TOKEN_SECRET")]`)
 	s.need("seed", "token totp needs the otp_seed of mod_auth_token", `add seed = env("OTP_SEED")`)
 	seed, ok := s.secret("seed")

@@ -233,6 +233,7 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"auth_domain numbers", domain(okRefs + `auth_domain = [5]`), Error, 4, "takes texts", "quotes"},
 		{"jsxc without secret", domain(okRefs + `token "jsxc" {}`), Error, 4, "no secret", "secrets ="},
 		{"totp without seed", domain(okRefs + "token \"totp\" {\nsecrets = [\"x\"]\n}"), Error, 4, "otp_seed", "seed ="},
+		{"totp nonces", domain(okRefs + "token \"totp\" {\nsecrets = [\"x\"]\nseed = \"AAAAAAAA\"\nnonce_digits = 65\n}"), Error, 7, "nonce_digits", "64"},
 		{"totp without secrets", domain(okRefs + "token \"totp\" {\nseed = \"AAAAAAAA\"\n}"), Error, 4, "token_secret", "secrets ="},
 		{"seed", domain(okRefs + "token \"totp\" {\nsecrets = [\"x\"]\nseed = \"" + canary + "1\"\n}"), Error, 6, "not base32", "2 to 7"},
 		{"storage", domain(okRefs + "cache {\nstorage = \"dsk\"\n}"), Error, 5, `storage "dsk" is unknown`, "did you mean disk?"},

@@ -122,6 +122,7 @@ domain "own.example" {
     ttl     = "1d12h"
   }
   token "totp" {
+    nonce_digits = 16
     seed    = "gezdgnbvgy3tqojq===="
     secrets = env("TOKEN_SECRET")
   }
@@ -152,7 +153,7 @@ log { file = "logs/x" }
 	if got := reveal(own.JSXC.Secrets); !reflect.DeepEqual(got, []string{canary, canary + "2"}) || own.JSXC.TTL != 36*time.Hour {
 		t.Errorf("token jsxc: %q, %v", got, own.JSXC.TTL)
 	}
-	if own.TOTP.Seed.Reveal() != "gezdgnbvgy3tqojq====" || len(own.TOTP.Secrets) != 1 {
+	if own.TOTP.Seed.Reveal() != "gezdgnbvgy3tqojq====" || len(own.TOTP.Secrets) != 1 || own.TOTP.NonceDigits != 16 {
 		t.Error("token totp was not kept")
 	}
 }

@@ -76,7 +76,10 @@ var specs = []spec{
 		path: "domain token jsxc", labels: []string{"kind"},
 		attrs: []string{"enabled", "ttl"}, secrets: []string{"secrets"},
 	},
-	{path: "domain token totp", labels: []string{"kind"}, secrets: []string{"seed", "secrets"}},
+	{
+		path: "domain token totp", labels: []string{"kind"},
+		attrs: []string{"nonce_digits"}, secrets: []string{"seed", "secrets"},
+	},
 	{path: "domain cache", attrs: cacheAttrs},
 	{path: "registry", attrs: []string{"idle", "max_live"}, blocks: []string{"cache"}},
 	{path: "registry cache", attrs: cacheAttrs},

@@ -121,8 +121,9 @@ type JSXCToken struct {
 
 // TOTPToken configures the single-use tokens of Prosody's mod_auth_token.
 type TOTPToken struct {
-	Seed    auth.Secret // base32
-	Secrets []auth.Secret
+	Seed        auth.Secret // base32
+	Secrets     []auth.Secret
+	NonceDigits int // of every valid token, and of issued ones
 }
 
 // Storage is where a cache keeps its records.

@@ -32,7 +32,7 @@ func ExampleJSXC() {
 
 // A one-time token is valid once: its nonce is noted before the login is allowed.
 func ExampleTOTP() {
-	t, err := token.NewTOTP(auth.NewSecret("GEZDGNBVGY3TQOJQ"), []auth.Secret{auth.NewSecret("the token secret")})
+	t, err := token.NewTOTP(auth.NewSecret("GEZDGNBVGY3TQOJQ"), []auth.Secret{auth.NewSecret("the token secret")}, token.DefaultNonceDigits)
 	if err != nil {
 		panic(err)
 	}

@@ -19,9 +19,12 @@
 // # mod_auth_token
 //
 // A token is a one-time password (RFC 6238: SHA-1, 30 seconds, 8 digits), a nonce of digits, a
-// space and base64(HMAC-SHA256(secret, password | nonce | user@host)). The issuer writes nonces
-// of 32 digits. It is valid once, for one step before and after its own. Replay keeps the used
-// ones.
+// space and base64(HMAC-SHA256(secret, password | nonce | user@host)). It is valid once, for one
+// step before and after its own. Replay keeps the used ones.
+//
+// The signed text has no separators, so that the last digits of a nonce could be read as the first
+// ones of the user: a token of 1bob as one of bob. So the nonces of a domain have one length, 32
+// digits if nothing else is configured, as the issuer of mod_auth_token writes them.
 //
 // Both tokens sign the text user@domain, so an '@' in either name would make one signature valid
 // for two identities. Such names are refused here too, although auth.NewIdentity does not accept
@@ -40,8 +43,9 @@ import (
 	"postern/internal/auth"
 )
 
-// Status is the result of Verify. Only Valid is a login; after anything else the text is to be
-// tried as a password.
+// Status is the result of Verify. Only Valid is a login. NotToken and Invalid are to be tried as a
+// password. The others are signed with the domain's secret, so they are no password and are refused
+// at once: they must not count as a guess.
 type Status uint8
 
 const (
@@ -49,10 +53,13 @@ const (
 	NotToken Status = iota
 	// Valid: signed for this identity, and its time has not run out.
 	Valid
-	// Expired: signed for this identity, but too old. A one-time token does not contain its
-	// time, so an old one is Invalid.
+	// Expired: signed for this identity, but too old. A one-time token does not contain its time:
+	// it is Expired whenever its one-time password is not one of now.
 	Expired
-	// Invalid: the form of a token, but not signed for this identity and time.
+	// OtherNonce: signed for this identity, but the nonce does not have the configured number of
+	// digits. It may be a token of another user.
+	OtherNonce
+	// Invalid: the form of a token, but not signed for this identity.
 	Invalid
 )
 
@@ -63,6 +70,8 @@ func (s Status) String() string {
 		return "valid"
 	case Expired:
 		return "expired"
+	case OtherNonce:
+		return "nonce of another length"
 	case Invalid:
 		return "invalid"
 	}

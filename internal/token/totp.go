@@ -17,20 +17,26 @@ import (
 
 // The one-time token and its one-time password (RFC 6238).
 const (
-	otpDigits      = 8
-	otpModulus     = 100_000_000
-	otpStep        = 30 // seconds
-	otpSteps       = 1  // accepted before and after the current one
-	maxNonceDigits = 64
-	issuedNonce    = 32
-	signatureText  = 44 // base64 of 32 bytes, with its one '='
+	otpDigits     = 8
+	otpModulus    = 100_000_000
+	otpStep       = 30 // seconds
+	otpSteps      = 1  // accepted before and after the current one
+	signatureText = 44 // base64 of 32 bytes, with its one '='
+)
+
+// The number of digits of a nonce: what mod_auth_token's issuer writes, and the most that an issuer
+// may be configured to write.
+const (
+	DefaultNonceDigits = 32
+	MaxNonceDigits     = 64
 )
 
 // TOTP verifies and issues the tokens of Prosody's mod_auth_token. It is safe for
 // concurrent use. The caller ensures with Replay that a token is used only once.
 type TOTP struct {
-	otp  *keyedMAC
-	keys []*keyedMAC
+	otp    *keyedMAC
+	keys   []*keyedMAC
+	digits int // of one-time password and nonce
 }
 
 // Nonce identifies one token until it expires. It is comparable, and contains nothing that would
@@ -45,9 +51,10 @@ type Nonce struct {
 
 // NewTOTP takes the seed of the one-time passwords in base32 (RFC 4648 section 6; any
 // letter case, padding optional) and the secrets, used as text, that sign the tokens;
-// the first one signs what Issue makes. The error wraps ErrSecret: the seed is empty
-// or not base32, no secret is given, or one is empty.
-func NewTOTP(seedBase32 auth.Secret, secrets []auth.Secret) (*TOTP, error) {
+// the first one signs what Issue makes. nonceDigits is the one length of nonces that is
+// valid, 0 to MaxNonceDigits. The error wraps ErrSecret: the seed is empty or not base32, no secret
+// is given, or one is empty.
+func NewTOTP(seedBase32 auth.Secret, secrets []auth.Secret, nonceDigits int) (*TOTP, error) {
 	text := strings.ToUpper(strings.TrimRight(seedBase32.Reveal(), "="))
 	seed, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
 	switch {
@@ -59,15 +66,21 @@ func NewTOTP(seedBase32 auth.Secret, secrets []auth.Secret) (*TOTP, error) {
 	if err := checkSecrets(secrets); err != nil {
 		return nil, fmt.Errorf("totp token: %w", err)
 	}
-	t := &TOTP{otp: newKeyedMAC(sha1.New, seed)}
+	if nonceDigits < 0 || nonceDigits > MaxNonceDigits {
+		return nil, fmt.Errorf("totp token: a nonce of %d digits is not within 0 to %d", nonceDigits, MaxNonceDigits)
+	}
+	t := &TOTP{otp: newKeyedMAC(sha1.New, seed), digits: otpDigits + nonceDigits}
 	for _, s := range secrets {
 		t.keys = append(t.keys, newKeyedMAC(sha256.New, []byte(s.Reveal())))
 	}
 	return t, nil
 }
 
-// Verify checks password as a token of id at the time now: it is NotToken, Valid or Invalid. If
-// Valid, the login is allowed only if Replay.Use accepts the nonce; otherwise nonce is zero.
+// NonceDigits returns the number of digits that a valid token's nonce has.
+func (t *TOTP) NonceDigits() int { return t.digits - otpDigits }
+
+// Verify checks password as a token of id at the time now. If it is Valid, the login is allowed only
+// if Replay.Use accepts the nonce; otherwise nonce is zero.
 func (t *TOTP) Verify(id auth.Identity, password string, now time.Time) (status Status, nonce Nonce) {
 	digits, signature, ok := splitTOTP(password)
 	if !ok {
@@ -76,8 +89,14 @@ func (t *TOTP) Verify(id auth.Identity, password string, now time.Time) (status 
 	counter, current := t.counterOf(digits[:otpDigits], now)
 	// The signature is checked even for a wrong one-time password, so that the time
 	// taken does not reveal which of the two was wrong.
-	if signed := t.signed(id, digits, signature); !current || !signed || ambiguous(id) {
+	signed := t.signed(id, digits, signature)
+	switch {
+	case !signed || ambiguous(id):
 		return Invalid, Nonce{}
+	case len(digits) != t.digits:
+		return OtherNonce, Nonce{}
+	case !current:
+		return Expired, Nonce{}
 	}
 	return Valid, Nonce{ID: nonceID(id, digits), Expires: (counter + otpSteps + 1) * otpStep}
 }
@@ -176,9 +195,9 @@ func (t *TOTP) Issue(id auth.Identity, now time.Time) (auth.Secret, error) {
 		return auth.Secret{}, fmt.Errorf("issue token: the clock says %s", now.UTC().Format(time.RFC3339))
 	}
 	state := t.otp.begin()
-	digits := state.appendOTP(make([]byte, 0, otpDigits+issuedNonce), stepOf(now))
+	digits := state.appendOTP(make([]byte, 0, t.digits), stepOf(now))
 	t.otp.end(state)
-	digits = appendRandomDigits(digits, issuedNonce)
+	digits = appendRandomDigits(digits, t.NonceDigits())
 	state = t.keys[0].begin()
 	signature := state.signature(id, string(digits))
 	t.keys[0].end(state)
@@ -187,7 +206,7 @@ func (t *TOTP) Issue(id auth.Identity, now time.Time) (auth.Secret, error) {
 
 // appendRandomDigits appends n digits, each as likely as any other.
 func appendRandomDigits(dst []byte, n int) []byte {
-	var random [issuedNonce]byte
+	var random [DefaultNonceDigits]byte
 	for end := len(dst) + n; len(dst) < end; {
 		_, _ = rand.Read(random[:]) // never fails, see crypto/rand
 		for _, b := range random {
@@ -212,7 +231,7 @@ func InspectTOTP(token string) (Info, error) {
 	digits, _, ok := splitTOTP(token)
 	if !ok {
 		return Info{}, fmt.Errorf("%w: a one-time token is %d to %d digits, a space and %d characters of base64",
-			ErrFormat, otpDigits, otpDigits+maxNonceDigits, signatureText)
+			ErrFormat, otpDigits, otpDigits+MaxNonceDigits, signatureText)
 	}
 	return Info{NonceDigits: len(digits) - otpDigits}, nil
 }
@@ -221,7 +240,7 @@ func InspectTOTP(token string) (Info, error) {
 // signature. It takes canonical base64 only.
 func splitTOTP(text string) (digits, signature string, ok bool) {
 	n := len(text) - signatureText - 1
-	if n < otpDigits || n > otpDigits+maxNonceDigits || text[n] != ' ' || text[len(text)-1] != '=' {
+	if n < otpDigits || n > otpDigits+MaxNonceDigits || text[n] != ' ' || text[len(text)-1] != '=' {
 		return "", "", false
 	}
 	digits, signature = text[:n], text[n+1:]

@@ -75,7 +75,7 @@ func jsxcTokens() (func([]byte, int, int) []byte, error) {
 // totpTokens returns an ask function of logins by single-use tokens. Each is issued as it is sent:
 // the figures include the client's time for that.
 func totpTokens() (func([]byte, int, int) []byte, error) {
-	issuer, err := token.NewTOTP(auth.NewSecret(totpSeed), []auth.Secret{auth.NewSecret(totpSecret)})
+	issuer, err := token.NewTOTP(auth.NewSecret(totpSeed), []auth.Secret{auth.NewSecret(totpSecret)}, token.DefaultNonceDigits)
 	if err != nil {
 		return nil, err
 	}
