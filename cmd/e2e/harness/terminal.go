@@ -54,18 +54,29 @@ func SetEcho(t *testing.T, terminal *os.File, on bool) {
 // ends it with the test.
 func StartOnTerminal(t *testing.T, args ...string) *Process {
 	t.Helper()
-	return OnTerminal(t, exec.Command(Binary, args...), "")
+	master, slave := Terminal(t)
+	return OnTerminal(t, exec.Command(Binary, args...), master, slave)
 }
 
-// OnTerminal is StartOnTerminal with a command that becomes the pipe. The server writes asked before.
-func OnTerminal(t *testing.T, cmd *exec.Cmd, asked string) *Process {
+// OnTerminal runs a pipe on a terminal until the end of the test, and returns when the pipe reads
+// what is written from then on.
+func OnTerminal(t *testing.T, cmd *exec.Cmd, master, slave *os.File) *Process {
 	t.Helper()
-	master, slave := Terminal(t)
 	p := &Process{T: t, Cmd: cmd, In: master, Out: master}
-	p.Send(asked)
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr = slave, slave, slave
 	p.Cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	p.Run()
 	_ = slave.Close()
+	p.AwaitTerminal()
 	return p
+}
+
+// AwaitTerminal waits until a pipe has dropped what was on its terminal: it then no longer lets the
+// terminal make two characters of LF.
+func (p *Process) AwaitTerminal() {
+	p.T.Helper()
+	WaitFor(p.T, "the pipe listens to its terminal", func() bool {
+		mode, err := unix.IoctlGetTermios(int(p.Out.Fd()), unix.TCGETS)
+		return err == nil && mode.Oflag&unix.ONLCR == 0
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,27 +64,8 @@ func TestRealLpty(t *testing.T) {
 	defer close(opened)
 	config, data := harness.Noisy(t, "backend \"json\" \"slow\" { url = \""+app.URL+"\" }\n"+
 		"domain \"slow.example\" { backends = [backend.json.slow] }\nlog { level = \"debug\" }\n")
-	cmd := exec.Command(harness.Program(t, "lua5.2"), "testdata/prosody/lpty.lua", lptyProgram(t, config))
-	in, questions := harness.Pipe(t)
-	cmd.Stdin = in
-	answers, stdout := harness.Pipe(t)
-	var errs harness.OutBuffer
-	cmd.Stdout, cmd.Stderr = stdout, &errs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	_ = stdout.Close()
-	_ = answers.SetReadDeadline(time.Now().Add(harness.Timeout))
-	lines := bufio.NewReader(answers)
+	p := startLpty(t, config)
+	p.ask("isuser:joe:dom.example") // the first question comes before the program listens
 	for _, q := range [][2]string{
 		{"auth:joe:dom.example:secret", "1+"}, // LF alone
 		{"auth:joe:dom.example:wrong", "0+"},
@@ -93,10 +75,8 @@ func TestRealLpty(t *testing.T) {
 		{"isuser:joe:dom.example", "1+"},
 		{"running", "running"},
 	} {
-		fmt.Fprintln(questions, q[0])
-		got, err := lines.ReadString('\n')
-		if err != nil || got != q[1]+"\n" {
-			t.Fatalf("%s: %q, %v; want %q\n%s", q[0], got, err, q[1], errs.String())
+		if got := p.ask(q[0]); got != q[1] {
+			t.Fatalf("%s: %q, want %q\n%s", q[0], got, q[1], p.errs.String())
 		}
 	}
 	// Prosody is killed, and its terminal goes with it: the program leaves at once.
@@ -104,8 +84,81 @@ func TestRealLpty(t *testing.T) {
 	if !runsWith(config) {
 		t.Error("the program is not found among the processes")
 	}
-	_ = cmd.Process.Kill()
+	_ = p.cmd.Process.Kill()
 	harness.WaitFor(t, "the program has left", func() bool { return !runsWith(config) })
+}
+
+// lptyPeer is a server's end of a terminal.
+type lptyPeer struct {
+	t         *testing.T
+	cmd       *exec.Cmd
+	questions *os.File
+	answers   *bufio.Reader
+	errs      harness.OutBuffer
+}
+
+func startLpty(t *testing.T, config string) *lptyPeer {
+	t.Helper()
+	p := &lptyPeer{t: t, cmd: exec.Command(harness.Program(t, "lua5.2"), "testdata/prosody/lpty.lua", lptyProgram(t, config))}
+	in, questions := harness.Pipe(t)
+	answers, out := harness.Pipe(t)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = in, out, &p.errs
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-ended
+	})
+	_, _ = in.Close(), out.Close()
+	_ = answers.SetReadDeadline(time.Now().Add(harness.Timeout))
+	p.questions, p.answers = questions, bufio.NewReader(answers)
+	return p
+}
+
+// ask returns what the server takes for the answer.
+func (p *lptyPeer) ask(question string) string {
+	fmt.Fprintln(p.questions, question)
+	line, err := p.answers.ReadString('\n')
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// TestRealLptyStarts: however often the program is started, no answer is taken for that to another
+// question, though the echo of the first may be: that one login fails.
+func TestRealLptyStarts(t *testing.T) {
+	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
+	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
+	harness.Serve(t, "--config", config)
+	var group sync.WaitGroup
+	for range 50 {
+		p := startLpty(t, config)
+		group.Go(func() {
+			var got []string // the answers to a right password and a wrong one, in turn
+			for right := 0; right < 3 && len(got) < 1000; {
+				got = append(got, p.ask("auth:joe:dom.example:secret"), p.ask("auth:joe:dom.example:wrong"))
+				wrong := got[len(got)-1]
+				if strings.HasPrefix(wrong, "1") || right > 0 && wrong != "0+" {
+					t.Errorf("a wrong password is answered as another: %q", got)
+				}
+				if got[len(got)-2] == "1+" {
+					right++
+				} else if right > 0 {
+					t.Errorf("a right password is answered as another: %q", got)
+				} else {
+					time.Sleep(10 * time.Millisecond) // the program is starting
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // A server's sockets that its terminal program inherits are let go, or its ports would stay taken
@@ -128,6 +181,7 @@ func TestPipeOnATerminalLeavesSockets(t *testing.T) {
 	p.Cmd.ExtraFiles = []*os.File{socket, theirs}
 	p.Run()
 	_, _, _, _ = l.Close(), socket.Close(), theirs.Close(), slave.Close()
+	p.AwaitTerminal()
 	p.Send("auth:joe:dom.example:secret\n")
 	p.Expect("1\n")
 	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {

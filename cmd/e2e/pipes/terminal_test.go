@@ -53,11 +53,6 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			stopFor(p, func() { p.Send(question) })
 			return p
 		},
-		"asked before a slow start": func(t *testing.T, config string, _ <-chan struct{}, answer chan<- struct{}) *harness.Process {
-			answer <- struct{}{}
-			slow := fmt.Sprintf(`sleep %v; exec "$@"`, tooLate.Seconds())
-			return harness.OnTerminal(t, exec.Command("sh", "-c", slow, "sh", harness.Binary, "pipe", "--protocol", "generic", "--config", config), question)
-		},
 		"unable, asked while stopped": func(t *testing.T, config string, _ <-chan struct{}, _ chan<- struct{}) *harness.Process {
 			p := harness.StartOnTerminal(t, "pipe", "--protocol", "generic", "--config", filepath.Join(filepath.Dir(config), "none.hcl"))
 			p.Send(question)
@@ -86,6 +81,44 @@ func TestPipeOnATerminalIsNeverLate(t *testing.T) {
 			_ = p.Out.SetReadDeadline(time.Now().Add(harness.Timeout))
 			if rest, err := io.ReadAll(p.Out); len(rest) > 0 {
 				t.Errorf("on the terminal: %q, %v", rest, err)
+			}
+		})
+	}
+}
+
+// A question that was on the terminal before the pipe started is not answered, since its echo may have
+// been taken for the answer. It is one login that fails: every later answer belongs to its question.
+func TestPipeOnATerminalDropsWhatWasThere(t *testing.T) {
+	config, _ := harness.PipeUsers(t, "")
+	const right, wrong = "auth:joe:dom.example:secret\n", "auth:joe:dom.example:wrong\n"
+	missing := filepath.Join(t.TempDir(), "none.hcl")
+	for name, c := range map[string]struct {
+		echoed, echoes bool // the question, and the terminal of the pipe
+		config, yes    string
+	}{
+		"echo off": {false, false, config, "1\n"}, "echo switched off late": {true, false, config, "1\n"},
+		"echo on": {true, true, config, "1\n"}, "without a configuration": {true, false, missing, "0\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			master, slave := harness.Terminal(t)
+			harness.SetEcho(t, slave, c.echoed)
+			if _, err := io.WriteString(master, right); err != nil {
+				t.Fatal(err)
+			}
+			if c.echoed {
+				_ = master.SetReadDeadline(time.Now().Add(harness.Timeout))
+				echo := make([]byte, len(right)+1)
+				if _, err := io.ReadFull(master, echo); err != nil || string(echo) != strings.Replace(right, "\n", "\r\n", 1) {
+					t.Fatalf("echoed %q, %v", echo, err)
+				}
+			}
+			harness.SetEcho(t, slave, c.echoes)
+			p := harness.OnTerminal(t, exec.Command(harness.Binary, "pipe", "--protocol", "generic", "--config", c.config), master, slave)
+			for range 3 {
+				p.Send(wrong)
+				p.Expect("0\n")
+				p.Send(right)
+				p.Expect(c.yes)
 			}
 		})
 	}

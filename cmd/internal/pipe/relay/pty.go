@@ -52,10 +52,10 @@ func withFD(f *os.File, do func(fd int) error) (err error) {
 	return err
 }
 
-// WholeAnswers turns off the translation of LF to CRLF on a server's terminal. The kernel writes
+// wholeAnswers turns off the translation of LF to CRLF on a server's terminal. The kernel writes
 // CRLF in two pieces: a server that reads only the first would take the second for the answer to
 // its next question. A terminal with echo, on which a person types, is not changed.
-func WholeAnswers(out *os.File) {
+func wholeAnswers(out *os.File) {
 	_ = withFD(out, func(fd int) error {
 		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if err != nil || mode.Lflag&unix.ECHO != 0 || mode.Oflag&unix.ONLCR == 0 {
@@ -69,12 +69,71 @@ func WholeAnswers(out *os.File) {
 // Arrivals watches an input to know a lower bound of the time at which its unread bytes arrived.
 // It is for one goroutine.
 type Arrivals struct {
-	in    *os.File
-	since time.Time
+	in      *os.File
+	since   time.Time
+	resumed bool // an earlier program of this process has watched the input
 }
 
-// NewArrivals watches an input to which a server may have written since this process started.
-func NewArrivals(in *os.File) *Arrivals { return &Arrivals{in, processStart()} }
+// NewArrivals watches an input from now on, or goes on where the program that executed this one
+// stopped.
+func NewArrivals(in *os.File) *Arrivals {
+	since, resumed := passedOn()
+	if !resumed {
+		since = time.Now()
+	}
+	return &Arrivals{in, since, resumed}
+}
+
+// OpenTerminal prepares a server's terminal and drops what was in its input before this process
+// started. A server writes its first question at once, and switches the echo off in the process that
+// it starts: if the question was there before, the server has read its echo as the answer, and would
+// take the answer for that to its next question. The question that is dropped fails, and no other.
+// It reports whether the input has ended.
+func (a *Arrivals) OpenTerminal(out *os.File) (ended bool) {
+	if !a.resumed {
+		echoed := setEcho(a.in, false)
+		var dropped bool
+		dropped, ended = a.drop()
+		if echoed && !dropped {
+			setEcho(a.in, true) // a person's terminal
+		}
+	}
+	wholeAnswers(out)
+	return ended
+}
+
+// drop reads what is in the input already, line by line.
+func (a *Arrivals) drop() (dropped, ended bool) {
+	buf := make([]byte, 4096)
+	defer clear(buf) // there are passwords in it
+	for {
+		now := time.Now()
+		ready, err := a.poll(0)
+		if !ready || err != nil {
+			a.since = now
+			return dropped, false
+		}
+		if n, _ := a.in.Read(buf); n == 0 {
+			return dropped, true
+		}
+		dropped = true
+	}
+}
+
+// setEcho switches the echo of a terminal, and reports whether that changed something.
+func setEcho(terminal *os.File, on bool) (changed bool) {
+	_ = withFD(terminal, func(fd int) error {
+		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err != nil || (mode.Lflag&unix.ECHO != 0) == on {
+			return err
+		}
+		mode.Lflag ^= unix.ECHO
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, mode)
+		changed = err == nil
+		return err
+	})
+	return changed
+}
 
 // Since returns a time before anything arrived of what can be read. It is valid after Wait, until
 // that has been read.
@@ -116,49 +175,29 @@ func (t ptyInput) Read(b []byte) (int, error) {
 	}
 }
 
-// startVariable passes a time on to the program that this process executes: process number, and
+// startVariable passes Since on to the program that this process executes: process number, and
 // nanoseconds of CLOCK_BOOTTIME.
 const startVariable = "POSTERN_BEGUN"
 
-// PassOn sets the environment so that the program that this process executes takes Since for its
-// start.
+// PassOn sets the environment so that the program that this process executes goes on watching the
+// input: what arrived meanwhile is no older than Since, and is not dropped.
 func (a *Arrivals) PassOn() {
 	_ = os.Setenv(startVariable, fmt.Sprintf("%d:%d", os.Getpid(), (uptime()-time.Since(a.since)).Nanoseconds()))
 }
 
-// processStart returns when this process started, under whatever program, or the time that an
-// earlier program passed on: then there was no unread input.
-func processStart() time.Time {
-	now, up := time.Now(), uptime()
-	at := up
-	if pid, text, found := strings.Cut(os.Getenv(startVariable), ":"); found && pid == strconv.Itoa(os.Getpid()) {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			at = time.Duration(n)
-		}
-	} else if stat, err := os.ReadFile("/proc/self/stat"); err == nil {
-		at = startTime(string(stat), up)
+// passedOn returns the time that an earlier program of this process passed on.
+func passedOn() (since time.Time, ok bool) {
+	pid, text, _ := strings.Cut(os.Getenv(startVariable), ":")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || pid != strconv.Itoa(os.Getpid()) {
+		return time.Time{}, false
 	}
-	return now.Add(-max(up-at, 0))
+	return time.Now().Add(-max(uptime()-time.Duration(n), 0)), true
 }
 
-// uptime returns CLOCK_BOOTTIME, by which the kernel notes the starts of processes.
+// uptime returns CLOCK_BOOTTIME, which counts on while programs of this process change.
 func uptime() time.Duration {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // fails for no clock that Linux has
 	return time.Duration(now.Nano())
-}
-
-// startTime returns field 22 of /proc/PID/stat, see proc(5), or otherwise if there is none. The
-// field with the program's name may contain anything.
-func startTime(stat string, otherwise time.Duration) time.Duration {
-	const ticks = 100 // per second, on all architectures of Go
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return otherwise
-	}
-	n, err := strconv.ParseInt(fields[19], 10, 64)
-	if err != nil {
-		return otherwise
-	}
-	return time.Duration(n) * (time.Second / ticks)
 }

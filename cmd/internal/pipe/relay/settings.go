@@ -77,8 +77,9 @@ func Main(s Settings) {
 		err = Serve(ctx, os.Stdin, options, inetdIdle)
 	case wire.Protocol(s.Protocol) == wire.Generic && OnTerminal(os.Stdin, os.Stdout):
 		signal.Ignore(syscall.SIGTTOU)
-		WholeAnswers(os.Stdout)
-		err = Run(ctx, ptyInput{NewArrivals(os.Stdin)}, os.Stdout, options().strictDeadline())
+		if arrivals := NewArrivals(os.Stdin); !arrivals.OpenTerminal(os.Stdout) {
+			err = Run(ctx, ptyInput{arrivals}, os.Stdout, options().strictDeadline())
+		}
 	default:
 		err = Run(ctx, os.Stdin, os.Stdout, options())
 	}
