@@ -214,7 +214,7 @@ func (b *Broker) Tree() []string {
 // sweepEvery is the pause between sweeps: an answer may miss its deadline by so much.
 const sweepEvery = 20 * time.Millisecond
 
-// pruneEvery is how often what has expired is removed from disk and memory.
+// pruneEvery is how often what has expired is removed from disk.
 const pruneEvery = time.Minute
 
 // sweeper does what is periodic: it ends every call that is past its deadline, whatever happened to
@@ -258,7 +258,6 @@ func (s *sweeper) run(b *Broker) {
 			b.table.Go(func() { // a slow disk must not delay the sweep
 				defer s.pruning.Store(false)
 				b.tokens.Prune()
-				b.shards.Prune()
 			})
 		}
 	}

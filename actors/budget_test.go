@@ -60,9 +60,9 @@ func TestBudget(t *testing.T) {
 	r.asks(1, isUser("jane"), allow, fromBackend)
 	r.clock.advance(time.Minute)
 	r.asks(0, login("user0", "bad"), deny, before)
-	_, budgets, err := r.Limits(context.Background())
-	if b := budgets["backend.json.fake"]; err != nil || b.Refusals != 3 || b.Most != 3 || b.Withheld != 2 {
-		t.Errorf("%+v, %v", budgets, err)
+	l, err := r.Limits(context.Background())
+	if b := l.Backends["backend.json.fake"]; err != nil || b.Refusals != 3 || b.Most != 3 || b.Withheld != 2 {
+		t.Errorf("%+v, %v", l, err)
 	}
 	stats, _ := r.CacheStats(context.Background())
 	if n := stats["dom.example"].LimitBudget; n != 2 {

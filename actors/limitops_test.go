@@ -26,17 +26,20 @@ func TestLimitOps(t *testing.T) {
 	if err != nil || l.Name != "joe@dom.example" || l.Refusals != 4 || l.Pauses != 1 || l.Until == nil {
 		t.Errorf("%+v, %v", l, err)
 	}
-	domains, backends, err := r.Limits(ctx)
-	d := domains["dom.example"]
-	if err != nil || d.WatchedUsers != 1 || len(d.LimitedUsers) != 1 || d.LimitedUsers[0].Name != "joe@dom.example" || len(backends) != 1 {
-		t.Errorf("%+v, %+v, %v", domains, backends, err)
+	all, err := r.Limits(ctx)
+	d := all.Users["dom.example"]
+	if err != nil || d.Watched != 1 || len(d.Limited) != 1 || d.Limited[0].Name != "joe@dom.example" || len(all.Backends) != 1 {
+		t.Errorf("%+v, %v", all, err)
 	}
-	if err := r.ForgetUserLimit(ctx, joe); err != nil {
-		t.Error(err)
+	if l, err := r.ForgetUserLimit(ctx, joe); err != nil || l.Refusals != 4 || l.Pauses != 1 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if l, err := r.ForgetUserLimit(ctx, joe); err != nil || l.Refusals != 0 {
+		t.Errorf("forgotten: %+v, %v", l, err)
 	}
 	r.asks(1, login("joe", "another"), deny, fromBackend)
 	unknown := auth.Identity{User: "joe", Domain: "elsewhere.example"}
-	if _, err := r.UserLimit(ctx, unknown); err == nil || r.ForgetUserLimit(ctx, unknown) == nil {
+	if _, err := r.ForgetUserLimit(ctx, unknown); err == nil {
 		t.Error("an unknown domain has limits")
 	}
 }
@@ -48,7 +51,7 @@ func TestShardRestart(t *testing.T) {
 	for i := range 4 {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 	}
-	r.asks(0, login("joe", "guess"), deny, byUser)
+	r.asks(0, login("joe", "guess"), unavailable, byUser)
 	owner := r.shards.Ref(r.shards.Hash(auth.Identity{User: "joe", Domain: "dom.example"})).Name()
 	fail.arm(owner)
 	r.tickAll()
@@ -89,7 +92,7 @@ func TestReloadLimits(t *testing.T) {
 	}
 	r.reload(func(c *config.Config) { c.Domains[0].Limit.UserRefusals = 3 })
 	r.asks(1, login("joe", "guess3"), deny, fromBackend)
-	r.asks(0, login("joe", "guess4"), deny, byUser)
+	r.asks(0, login("joe", "guess4"), unavailable, byUser)
 	r.reload(func(c *config.Config) { c.Domains[0].Limit = config.Limit{} })
 	r.asks(1, login("joe", "guess4"), deny, fromBackend)
 }

@@ -41,7 +41,7 @@ func (r *rig) quiesce() {
 		if err := r.shards.Settle(context.Background()); err != nil {
 			r.t.Fatal(err)
 		}
-		if _, _, err := r.Limits(context.Background()); err != nil {
+		if _, err := r.Limits(context.Background()); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -72,7 +72,7 @@ func TestUserLimit(t *testing.T) {
 				r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 				r.asks(0, login("joe", fmt.Sprint("guess", i)), deny, before)
 			}
-			r.asks(0, login("joe", "guess4"), deny, byUser)
+			r.asks(0, login("joe", "guess4"), unavailable, byUser)
 			// Neither the owner nor another user is locked out.
 			r.asks(0, login("joe", "good"), allow, hot)
 			r.asks(1, login("jane", "good"), allow, fromBackend)
@@ -81,18 +81,18 @@ func TestUserLimit(t *testing.T) {
 			r.clock.advance(2 * time.Second)
 			r.asks(1, login("joe", "guess4"), deny, fromBackend)
 			r.clock.advance(3 * time.Second)
-			r.asks(0, login("joe", "guess5"), deny, byUser)
+			r.asks(0, login("joe", "guess5"), unavailable, byUser)
 			// The owner's new password has to wait too, but not for ever.
 			g.change("new")
-			r.asks(0, login("joe", "new"), deny, byUser)
+			r.asks(0, login("joe", "new"), unavailable, byUser)
 			r.clock.advance(time.Second)
 			r.asks(1, login("joe", "guess6"), deny, fromBackend)
-			r.asks(0, login("joe", "new"), deny, byUser)
+			r.asks(0, login("joe", "new"), unavailable, byUser)
 			r.clock.advance(8 * time.Second)
 			r.asks(1, login("joe", "new"), allow, fromBackend)
 			r.asks(1, login("joe", "guess7"), deny, fromBackend)
 			// The old one must be verified again: the cache knows it, so it may be asked about.
-			r.asks(0, login("joe", "guess8"), deny, byUser)
+			r.asks(0, login("joe", "guess8"), unavailable, byUser)
 			r.asks(1, login("joe", "good"), deny, fromBackend)
 			r.asks(0, login("joe", "new"), allow, hot)
 			stats, err := r.CacheStats(context.Background())
@@ -117,7 +117,7 @@ func TestUserLimit(t *testing.T) {
 			for i := range 4 {
 				r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 			}
-			r.asks(0, login("joe", "guess4"), deny, byUser)
+			r.asks(0, login("joe", "guess4"), unavailable, byUser)
 			r.asks(1, login("joe", "new"), allow, fromBackend)
 		})
 	}
@@ -131,8 +131,8 @@ func TestAddressLimit(t *testing.T) {
 	for i := range 6 {
 		r.asks(1, from(bad, login(fmt.Sprint("user", i), "spring")), deny, fromBackend)
 	}
-	r.asks(0, from(bad, login("user6", "spring")), deny, byAddress)
-	r.asks(0, from("::ffff:"+bad, login("user6", "spring")), deny, byAddress)
+	r.asks(0, from(bad, login("user6", "spring")), unavailable, byAddress)
+	r.asks(0, from("::ffff:"+bad, login("user6", "spring")), unavailable, byAddress)
 	r.asks(0, from(bad, login("owner", "good")), allow, hot)
 	r.asks(1, from(good, login("user6", "good")), allow, fromBackend)
 	r.asks(1, login("user7", "good"), allow, fromBackend)
@@ -141,18 +141,44 @@ func TestAddressLimit(t *testing.T) {
 	if n := strings.Count(r.log.String(), "client address limited"); n != 1 {
 		t.Errorf("it is logged %d times", n)
 	}
-	l := r.AddressLimit(bad)
-	if got := l["dom.example"]; got.Refusals != 6 || got.Pauses != 1 || got.Name != bad+"/32" {
-		t.Errorf("%+v", l)
+	want := Limited{Name: bad + "/32", Refusals: 6, Pauses: 1}
+	if l, err := r.AddressLimit(bad); err != nil || l.Until == nil || l.Name != want.Name || l.Refusals != want.Refusals || l.Pauses != want.Pauses {
+		t.Errorf("%+v, %v", l, err)
 	}
-	if err := r.ForgetAddressLimit(bad); err != nil {
-		t.Error(err)
+	if l, err := r.ForgetAddressLimit(bad); err != nil || l.Refusals != want.Refusals || l.Pauses != want.Pauses {
+		t.Errorf("what was forgotten: %+v, %v", l, err)
 	}
-	if l := r.AddressLimit(bad); l["dom.example"].Refusals != 0 {
-		t.Errorf("forgotten: %+v", l)
+	if l, err := r.ForgetAddressLimit(bad); err != nil || l.Refusals != 0 || l.Pauses != 0 || l.Name != want.Name {
+		t.Errorf("forgotten: %+v, %v", l, err)
 	}
-	if r.ForgetAddressLimit("host.example") == nil {
+	if _, err := r.ForgetAddressLimit("host.example"); err == nil {
 		t.Error("a name is taken for an address")
+	}
+}
+
+// TestAddressLimitOfTheMachine: an address has as many guesses on the whole machine as it has at one
+// domain, whether domains are configured, registered or invented; another one is not affected.
+func TestAddressLimitOfTheMachine(t *testing.T) {
+	r := newRig(t, func(s *setup) {
+		withLimits(s)
+		s.cfg.Domains[0].Name = "*"
+		second := s.cfg.Domains[0]
+		second.Name = "second.example"
+		s.cfg.Domains = append(s.cfg.Domains, second)
+	})
+	const bad, good = "2001:db8:0:7::1", "2001:db8:0:8::1"
+	for i := range 3 {
+		r.asks(1, from(bad, at("second.example", fmt.Sprint("user", i), "spring")), deny, fromBackend)
+		r.asks(1, from("2001:db8:0:7::ffff", at(fmt.Sprintf("invented%d.example", i), "joe", "spring")), deny, fromBackend)
+	}
+	for i := range 20 {
+		r.asks(0, from(bad, at(fmt.Sprintf("another%d.example", i), "joe", "spring")), unavailable, byAddress)
+	}
+	r.asks(0, from(bad, at("second.example", "joe", "spring")), unavailable, byAddress)
+	r.asks(1, from(good, at("second.example", "joe", "spring")), deny, fromBackend)
+	l, err := r.Limits(context.Background())
+	if err != nil || len(l.Addresses.Limited) != 1 || l.Addresses.Limited[0].Name != "2001:db8:0:7::/64" || l.Addresses.Watched != 1 {
+		t.Errorf("%+v, %v", l, err)
 	}
 }
 
@@ -190,7 +216,7 @@ func TestAddressIsNotCoalesced(t *testing.T) {
 	r.quiesce()
 	release()
 	wg.Wait()
-	r.want(answers[0], deny, byAddress)
+	r.want(answers[0], unavailable, byAddress)
 	r.want(answers[1], allow, fromBackend)
 }
 
@@ -221,9 +247,9 @@ func TestTwoLimitedAddresses(t *testing.T) {
 	eventually(t, "the other requests", func() bool { return r.stats().Missed == missed+uint64(cap(others)) })
 	r.quiesce()
 	release()
-	r.want(<-first, deny, byAddress)
+	r.want(<-first, unavailable, byAddress)
 	for range cap(others) {
-		if a := <-others; a.Verdict != deny || a.Source != byAddress {
+		if a := <-others; a.Verdict != unavailable || a.Source != byAddress {
 			t.Errorf("a request from the other address was answered %v (%v)", a.Verdict, a.Source)
 		}
 	}
@@ -249,7 +275,7 @@ func TestUserLimitPerDomain(t *testing.T) {
 		r.want(r.ask(at("a.example", "info", fmt.Sprint("bad", i))), deny, fromBackend)
 		r.quiesce()
 	}
-	r.want(r.ask(at("a.example", "info", "good")), deny, byUser)
+	r.want(r.ask(at("a.example", "info", "good")), unavailable, byUser)
 	r.want(r.ask(at("b.example", "info", "good")), allow, fromBackend)
 }
 
@@ -287,17 +313,17 @@ func TestParallelGuesses(t *testing.T) {
 		t.Errorf("the backend was asked %d times", n)
 	}
 	r.quiesce()
-	r.asks(0, login("joe", "guess"), deny, byUser)
+	r.asks(0, login("joe", "guess"), unavailable, byUser)
 }
 
-// TestDovecotAddressLimit: the address that a mail server passes on is limited, and its client gets a
-// refusal, not a temporary failure.
+// TestDovecotAddressLimit: the address that a mail server passes on is limited. Whether its password
+// is right is not known, so its client gets a temporary failure, not a refusal.
 func TestDovecotAddressLimit(t *testing.T) {
 	r := newRig(t, withLimits)
 	d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)
 	for i := range 8 {
 		d.say(plainLogin(i+1, fmt.Sprint("user", i), "guess"))
-		if got, want := d.line(), fmt.Sprintf("FAIL\t%d\t", i+1); !strings.HasPrefix(got, want) || strings.Contains(got, "temp") {
+		if got, want := d.line(), fmt.Sprintf("FAIL\t%d\t", i+1); !strings.HasPrefix(got, want) || strings.Contains(got, "temp") != (i >= 6) {
 			t.Errorf("replied %q, want %q", got, want)
 		}
 		r.quiesce()

@@ -264,7 +264,7 @@ func TestRegisteredReloadLimits(t *testing.T) {
 			r.want(r.at(domain, "joe", fmt.Sprint("bad", i)), deny, fromBackend)
 			r.quiesce()
 		}
-		r.want(r.at(domain, "joe", "bad"), deny, byUser)
+		r.want(r.at(domain, "joe", "bad"), unavailable, byUser)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"postern/actors/rosters"
 	"postern/actors/router"
 	"postern/actors/slots"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/config"
@@ -139,38 +141,43 @@ func limitedList(states []limit.State) []Limited {
 	return list
 }
 
-// DomainLimits is what a domain's limits have come to.
-type DomainLimits struct {
-	WatchedUsers     int       `json:"watched_users"` // with refusals, but without a pause
-	LimitedUsers     []Limited `json:"limited_users"`
-	WatchedAddresses int       `json:"watched_addresses"`
-	LimitedAddresses []Limited `json:"limited_addresses"`
+// WatchList is what limits have come to.
+type WatchList struct {
+	Watched int       `json:"watched"` // with refusals, but without a pause
+	Limited []Limited `json:"limited"`
+}
+
+// Limits is what all limits have come to.
+type Limits struct {
+	Addresses WatchList               `json:"addresses"` // of clients
+	Users     map[string]WatchList    `json:"users"`     // by domain in use
+	Backends  map[string]slots.Budget `json:"backends"`
 }
 
 // maxListed bounds the lists of Limits.
 const maxListed = 100
 
-// Limits returns what the limits of each domain and backend have come to.
-func (b *Broker) Limits(ctx context.Context) (map[string]DomainLimits, map[string]slots.Budget, error) {
+// Limits returns what the limits have come to, those of registered domains in use among them.
+func (b *Broker) Limits(ctx context.Context) (Limits, error) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	domains, backends := make(map[string]DomainLimits), make(map[string]slots.Budget)
-	users, watched, err := b.shards.LimitedUsers(ctx, maxListed)
+	limited, watched := b.shards.Addresses.List(maxListed, unixtime.At(b.env.Clock()))
+	l := Limits{Addresses: WatchList{watched, limitedList(limited)}, Users: make(map[string]WatchList), Backends: make(map[string]slots.Budget)}
+	users, counts, err := b.shards.LimitedUsers(ctx, maxListed)
 	errs := []error{err}
-	now := unixtime.At(b.env.Clock())
-	for name, d := range b.table.Domains(false) {
-		l := DomainLimits{WatchedUsers: watched[name], LimitedUsers: limitedList(users[name])}
-		addresses, n := b.shards.Addresses.List(name, maxListed, &d.Limits.Address, now)
-		l.WatchedAddresses, l.LimitedAddresses = n, limitedList(addresses)
-		domains[name] = l
+	for name := range b.table.Domains(true) {
+		l.Users[name] = WatchList{counts[name], limitedList(users[name])}
 	}
-	for _, be := range b.table.Backends() {
-		l, err := be.Budget(ctx)
+	for _, be := range b.table.AllBackends() {
+		budget, err := be.Budget(ctx)
+		if errors.Is(err, supervise.ErrStopped) { // with its domain, a moment ago
+			continue
+		}
 		if errs = append(errs, err); err == nil {
-			backends[be.Name] = l
+			l.Backends[be.Name] = budget
 		}
 	}
-	return domains, backends, errors.Join(errs...)
+	return l, errors.Join(errs...)
 }
 
 // UserLimit returns what the limits know of a user.
@@ -185,22 +192,29 @@ func (b *Broker) UserLimit(ctx context.Context, id auth.Identity) (Limited, erro
 	return limitedOf(id.String(), state), nil
 }
 
-// AddressLimit returns what the limits of each domain know of a client's address.
-func (b *Broker) AddressLimit(address string) map[string]Limited {
-	all := make(map[string]Limited)
-	for name, d := range b.table.Domains(false) {
-		if from, ok := limit.Network(address, d.Limits.Exempt); ok {
-			state := b.shards.Addresses.Show(name, from, &d.Limits.Address, unixtime.At(b.env.Clock()))
-			all[name] = limitedOf(from.String(), state)
-		}
+// AddressLimit returns what is known of a client's address.
+func (b *Broker) AddressLimit(address string) (Limited, error) {
+	from, err := network(address)
+	if err != nil {
+		return Limited{}, err
 	}
-	return all
+	return limitedOf(from.String(), b.shards.Addresses.Show(from, unixtime.At(b.env.Clock()))), nil
 }
 
-// ForgetUserLimit has a user's passwords asked about again, whatever was refused.
-func (b *Broker) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
-	if err := b.known(id.Domain); err != nil {
-		return err
+// network is the network by which an address is counted.
+func network(address string) (netip.Prefix, error) {
+	from, ok := limit.Network(address, nil)
+	if !ok {
+		return from, fmt.Errorf("%q is not an address", address)
+	}
+	return from, nil
+}
+
+// ForgetUserLimit has a user's passwords asked about again, and returns what was refused.
+func (b *Broker) ForgetUserLimit(ctx context.Context, id auth.Identity) (Limited, error) {
+	found, err := b.UserLimit(ctx, id)
+	if err != nil {
+		return found, err
 	}
 	errs := []error{b.shards.ForgetUserLimit(ctx, id)}
 	if d := b.table.Current(id.Domain); d != nil {
@@ -208,17 +222,17 @@ func (b *Broker) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
 			errs = append(errs, h.Backend.ForgetRefusals(b.shards.Hash(id)).Wait(ctx))
 		}
 	}
-	return errors.Join(errs...)
+	return found, errors.Join(errs...)
 }
 
-// ForgetAddressLimit forgets what was refused to a client's address.
-func (b *Broker) ForgetAddressLimit(address string) error {
-	from, ok := limit.Network(address, nil)
-	if !ok {
-		return fmt.Errorf("%q is not an address", address)
+// ForgetAddressLimit forgets what was refused to a client's address, and returns what that was.
+func (b *Broker) ForgetAddressLimit(address string) (Limited, error) {
+	found, err := b.AddressLimit(address)
+	if err == nil {
+		from, _ := network(address)
+		b.shards.Addresses.Forget(from)
 	}
-	b.shards.Addresses.Forget(from)
-	return nil
+	return found, err
 }
 
 // PlanRoster lists what a run for one user would do, or for all users of a domain with known

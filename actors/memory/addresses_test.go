@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -16,44 +15,42 @@ func network(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), 32)
 }
 
-// TestAddressesByDomain: a network's refusals are counted in each domain by itself, and forgotten in
-// all.
-func TestAddressesByDomain(t *testing.T) {
+// TestAddressesOfTheMachine: a network's refusals are counted once for all domains, each of which
+// judges by its own rules.
+func TestAddressesOfTheMachine(t *testing.T) {
 	a, now := newAddresses(), unixtime.At(time.Now())
-	from := network(1)
-	for secret := range uint64(3) {
-		begins := a.refused("a.example", from, secret, &addressRules, now)
-		if begins != (secret == 2) {
-			t.Errorf("refusal %d: a pause begins: %t", secret+1, begins)
+	end, from := now.Add(time.Minute), network(1)
+	strict := limit.Rules{Refusals: 2, Window: time.Minute, First: time.Minute, Longest: 10 * time.Minute}
+	a.refused(from, 1, &addressRules, now)
+	a.refused(network(2), 1, &addressRules, now)
+	now = now.Add(2 * time.Minute) // beyond the window of the strict rules, within that of the others
+	if d := a.ask(from, 9, &strict, now, end.Add(time.Hour)); d != limit.Pass {
+		t.Errorf("by the strict rules: %v", d)
+	}
+	a.landed(from, &strict, now)
+	if a.refused(from, 2, &strict, now) {
+		t.Error("a refusal outside of the strict rules' window counts by them")
+	}
+	if !a.refused(from, 3, &addressRules, now) {
+		t.Error("the third refusal of one network begins no pause")
+	}
+	for name, rules := range map[string]*limit.Rules{"strict": &strict, "other": &addressRules} {
+		if d := a.ask(from, 9, rules, now, end); d != limit.Blocked {
+			t.Errorf("a limited network, by the %s rules: %v", name, d)
 		}
 	}
-	a.refused("b.example", from, 1, &addressRules, now)
-	a.refused("a.example", network(2), 1, &addressRules, now)
-	end := now.Add(time.Minute)
-	if d := a.ask("a.example", from, 9, &addressRules, now, end); d != limit.Blocked {
-		t.Errorf("a limited network: %v", d)
-	}
-	for domain, from := range map[string]netip.Prefix{"b.example": from, "a.example": network(2)} {
-		if d := a.ask(domain, from, 9, &addressRules, now, end); d != limit.Pass {
-			t.Errorf("%v in %s: %v", from, domain, d)
-		}
-		a.landed(domain, from, &addressRules, now)
-	}
-	limited, watched := a.List("a.example", 10, &addressRules, now)
+	limited, watched := a.List(10, now)
 	if len(limited) != 1 || limited[0].Name != from.String() || watched != 1 {
 		t.Errorf("limited: %+v, watched: %d", limited, watched)
 	}
-	if s := a.Show("a.example", from, &addressRules, now); s.Refusals != 3 || s.Pauses != 1 {
+	if s := a.Show(from, now); s.Refusals != 3 || s.Pauses != 1 || s.Until != now.Add(time.Minute) {
 		t.Errorf("%+v", s)
 	}
-	a.Forget(from)
-	for _, domain := range []string{"a.example", "b.example"} {
-		if s := a.Show(domain, from, &addressRules, now); s.Refusals != 0 || s.Pauses != 0 {
-			t.Errorf("%s: %+v", domain, s)
-		}
+	if !a.Forget(from) || a.Forget(from) {
+		t.Error("what there is to forget")
 	}
-	if s := a.Show("a.example", network(2), &addressRules, now); s.Refusals != 1 {
-		t.Errorf("another network: %+v", s)
+	if s, other := a.Show(from, now), a.Show(network(2), now); s.Refusals != 0 || other.Refusals != 1 {
+		t.Errorf("forgotten: %+v; another network: %+v", s, other)
 	}
 }
 
@@ -63,18 +60,18 @@ func TestAddressesInFlight(t *testing.T) {
 	end := now.Add(time.Minute)
 	passed := 0
 	for secret := range uint64(20) {
-		if a.ask("a.example", network(1), secret, &addressRules, now, end) == limit.Pass {
+		if a.ask(network(1), secret, &addressRules, now, end) == limit.Pass {
 			passed++
 		}
 	}
 	if passed == 0 || passed == 20 {
 		t.Fatalf("%d of 20 passed", passed)
 	}
-	if d := a.ask("a.example", network(1), 30, &addressRules, now, end); d != limit.Wait {
+	if d := a.ask(network(1), 30, &addressRules, now, end); d != limit.Wait {
 		t.Errorf("one more: %v", d)
 	}
-	a.landed("a.example", network(1), &addressRules, now)
-	if d := a.ask("a.example", network(1), 30, &addressRules, now, end); d != limit.Pass {
+	a.landed(network(1), &addressRules, now)
+	if d := a.ask(network(1), 30, &addressRules, now, end); d != limit.Pass {
 		t.Errorf("after one has landed: %v", d)
 	}
 }
@@ -83,17 +80,15 @@ func TestAddressesInFlight(t *testing.T) {
 func TestAddressesWithoutLimit(t *testing.T) {
 	a, now, none := newAddresses(), unixtime.At(time.Now()), limit.Rules{}
 	for secret := range uint64(100) {
-		if d := a.ask("a.example", network(1), secret, &none, now, now.Add(time.Minute)); d != limit.PassUncounted {
+		if d := a.ask(network(1), secret, &none, now, now.Add(time.Minute)); d != limit.PassUncounted {
 			t.Fatalf("%v", d)
 		}
-		if a.refused("a.example", network(1), secret, &none, now) {
+		if a.refused(network(1), secret, &none, now) {
 			t.Fatal("a pause begins")
 		}
 	}
-	for i := range a.parts {
-		if n := len(a.parts[i].tables); n != 0 {
-			t.Errorf("%d tables", n)
-		}
+	if limited, watched := a.List(1, now); len(limited)+watched != 0 {
+		t.Errorf("%d and %d are kept", len(limited), watched)
 	}
 }
 
@@ -103,36 +98,15 @@ func TestAddressesList(t *testing.T) {
 	const n = 400
 	for i := range n {
 		for secret := range uint64(3) {
-			a.refused("a.example", network(i), secret, &addressRules, now)
+			a.refused(network(i), secret, &addressRules, now)
 		}
-		a.refused("a.example", network(n+i), 1, &addressRules, now)
+		a.refused(network(n+i), 1, &addressRules, now)
 	}
-	limited, watched := a.List("a.example", 2, &addressRules, now)
+	limited, watched := a.List(2, now)
 	if len(limited) > 2*addressParts || len(limited) == 0 || watched != n {
 		t.Errorf("%d limited, %d watched", len(limited), watched)
 	}
-	if limited, _ = a.List("a.example", n, &addressRules, now); len(limited) != n {
+	if limited, _ = a.List(n, now); len(limited) != n {
 		t.Errorf("%d limited, want %d", len(limited), n)
-	}
-	if limited, watched = a.List("b.example", n, &addressRules, now); len(limited)+watched != 0 {
-		t.Error("another domain has some")
-	}
-}
-
-// TestAddressesPrune forgets the domains that are not served any more.
-func TestAddressesPrune(t *testing.T) {
-	a, now := newAddresses(), unixtime.At(time.Now())
-	for i := range 50 {
-		for _, domain := range []string{"a.example", "b.example"} {
-			a.refused(domain, network(i), 1, &addressRules, now)
-		}
-	}
-	a.prune(func(name string) bool { return name == "b.example" })
-	got := make(map[string]int)
-	for _, domain := range []string{"a.example", "b.example"} {
-		_, got[domain] = a.List(domain, 1, &addressRules, now)
-	}
-	if fmt.Sprint(got) != "map[a.example:0 b.example:50]" {
-		t.Errorf("%v", got)
 	}
 }

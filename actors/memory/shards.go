@@ -300,7 +300,7 @@ func (p *Shards) LimitedUsers(ctx context.Context, most int) (limited map[string
 			now := unixtime.At(p.env.Clock())
 			for name, sp := range s.spaces {
 				counts[name], _ = sp.limits.Len()
-				part[name] = sp.limits.Limited(most, &sp.domain.Limits.User, now)
+				part[name] = sp.limits.Limited(most, now)
 			}
 		}); err != nil {
 			errs = append(errs, err)
@@ -319,7 +319,7 @@ func (p *Shards) UserLimit(ctx context.Context, id auth.Identity) (state limit.S
 	hash := p.Hash(id)
 	err = supervise.Ask(ctx, p.Ref(hash), func(s *shard) {
 		if d := p.directory.Current(id.Domain); d != nil {
-			state = s.space(d).limits.State(hash, &d.Limits.User, unixtime.At(p.env.Clock()))
+			state = s.space(d).limits.State(hash, unixtime.At(p.env.Clock()))
 		}
 	})
 	if err != nil {
@@ -337,6 +337,3 @@ func (p *Shards) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
 		}
 	})
 }
-
-// Prune forgets what is remembered of addresses by domains that are not served any more.
-func (p *Shards) Prune() { p.Addresses.prune(p.directory.Served) }

@@ -182,7 +182,7 @@ func (t *task) limitWith(users *limit.Table[uint64]) {
 		return
 	}
 	if from, ok := limit.Network(c.Req.Client, l.Exempt); ok {
-		t.heldAddress, _ = t.limited(t.shards.Addresses.ask(t.domain.Name, from, secret, &l.Address, now, end), auth.SourceLimitAddress)
+		t.heldAddress, _ = t.limited(t.shards.Addresses.ask(from, secret, &l.Address, now, end), auth.SourceLimitAddress)
 	}
 }
 
@@ -197,8 +197,8 @@ func (t *task) limited(d limit.Decision, source auth.Source) (counts, limited bo
 		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure while others are being asked about ("+source.String()+")")
 		return false, true
 	case limit.Blocked:
-		t.login.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: source})
-		t.call.Trace.Add("limit", "unless the cache knows the password, it is refused: there were too many wrong ones ("+source.String()+")")
+		t.login.RequireKnown(auth.Answer{Verdict: auth.Unavailable, Source: source})
+		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure: there were too many wrong ones ("+source.String()+")")
 		return false, true
 	}
 	return false, false
@@ -217,7 +217,7 @@ func (t *task) landed(users *limit.Table[uint64], refused bool) {
 		users.Done(c.Hash, &l.User, now)
 	}
 	if t.heldAddress && known {
-		t.shards.Addresses.landed(t.domain.Name, from, &l.Address, now)
+		t.shards.Addresses.landed(from, &l.Address, now)
 	}
 	t.heldUser, t.heldAddress = false, false
 	if !refused {
@@ -226,14 +226,14 @@ func (t *task) landed(users *limit.Table[uint64], refused bool) {
 	secret := c.Key.Fingerprint()
 	if users.Refused(c.Hash, secret, c.ID.String(), &l.User, now) {
 		if held, ok := t.domain.UserLimitLog.Due(time.Now()); ok {
-			env.Log.Warn("user limited: too many wrong passwords; those that the cache does not know are refused for a while",
+			env.Log.Warn("user limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
 				"domain", c.ID.Domain, "user", c.ID.User, "refusals", l.User.Refusals, "within", l.User.Window, "alike", held)
 		}
 	}
-	if known && t.shards.Addresses.refused(t.domain.Name, from, secret, &l.Address, now) {
+	if known && t.shards.Addresses.refused(from, secret, &l.Address, now) {
 		if held, ok := t.domain.AddressLimitLog.Due(time.Now()); ok {
-			env.Log.Warn("client address limited: too many wrong passwords; those that the cache does not know are refused for a while",
-				"domain", t.domain.Name, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)
+			env.Log.Warn("client address limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
+				"domain", c.ID.Domain, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)
 		}
 	}
 }

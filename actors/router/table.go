@@ -125,6 +125,13 @@ func (t *Table) Config() *config.Config { return t.served.Load().cfg }
 // Backends are those of the configuration file.
 func (t *Table) Backends() map[config.BackendRef]*slots.Backend { return t.served.Load().backends }
 
+// AllBackends are those of the configuration file and those of registered domains in use.
+func (t *Table) AllBackends() []*slots.Backend {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.backends))
+}
+
 // Domains are the values in force of the domains that have routers, by the name of their block.
 // With registered, those of registered domains in use are among them.
 func (t *Table) Domains(registered bool) map[string]*domain.Domain {

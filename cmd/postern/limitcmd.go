@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/actors"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
 	"postern/internal/config"
@@ -71,5 +72,14 @@ func (a *app) limitForget(ctx context.Context, cfg *config.Config, args []string
 	if err != nil {
 		return err
 	}
-	return a.printForgotten(args[0], control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/forget", req, &struct{}{}))
+	var found actors.Limited
+	if err := control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/forget", req, &found); err != nil {
+		return err
+	}
+	if found.Refusals == 0 && found.Pauses == 0 {
+		_, err = fmt.Fprintf(a.Out, "nothing to forget: no refused password of %s is counted\n", found.Name)
+		return err
+	}
+	_, err = fmt.Fprintf(a.Out, "forgotten: %s, refused passwords: %d, pauses: %d\n", found.Name, found.Refusals, found.Pauses)
+	return err
 }

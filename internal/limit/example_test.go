@@ -22,7 +22,7 @@ func ExampleTable() {
 		}
 		now = now.Add(time.Second)
 	}
-	fmt.Println(table.State("joe", rules, now).Until.Go().UTC().Format(time.TimeOnly))
+	fmt.Println(table.State("joe", now).Until.Go().UTC().Format(time.TimeOnly))
 	// Output:
 	// 0 false
 	// 1 false

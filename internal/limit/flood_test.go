@@ -13,7 +13,7 @@ func TestFlood(t *testing.T) {
 		g.guess("joe")
 	}
 	for range 9 {
-		g.now = g.table.State("joe", g.rules, g.now).Until
+		g.now = g.table.State("joe", g.now).Until
 		g.guess("joe")
 	}
 	runtime.GC()
@@ -56,7 +56,7 @@ func TestLimitedBound(t *testing.T) {
 	if watched, limited := g.table.Len(); watched > 16 || limited != 8 {
 		t.Errorf("%d watched, %d limited", watched, limited)
 	}
-	list := g.table.Limited(3, g.rules, g.now)
+	list := g.table.Limited(3, g.now)
 	if len(list) != 3 || list[0].Name != "target99" || list[2].Name != "target97" {
 		t.Errorf("%+v", list)
 	}

@@ -1,11 +1,15 @@
 // Package limit decides which questions about passwords are not put to a backend. It is pure: the
 // clock is passed in.
 //
-// A Table limits users and client addresses. After too many refused passwords within a window, no
+// A Table limits accounts and client addresses. After too many refused passwords within a window, no
 // question is asked for a pause, which doubles with each refusal that follows and shrinks again
 // in quiet times. The same password counts once, so a phone that retries an old one does not lock
 // its user out, while a guesser needs a new one for each try. Questions under way count as if
 // they were refused, so guesses that come all at once do not get past the limit.
+//
+// One count serves all domains: a client has as many guesses on the whole machine as it has at one
+// domain. Each question is judged by the rules of the domain that it is for, and refusals are kept
+// for the longest window that any of them asked for. A pause holds for all domains with a limit.
 //
 // A Budget limits postern itself. A backend such as Nextcloud slows down or blocks an address
 // after too many wrong passwords, and to the backend all logins come from postern's address: one
@@ -70,10 +74,15 @@ type tally struct {
 	level   int             // pauses in a row
 	until   unixtime.Time   // end of the last pause; the level falls from then on
 	name    string          // for display, once there was a pause
+	widest  Rules           // the largest values of the rules by which it was counted
 }
 
 // expire drops refusals after the window, and a level for each window without a refusal.
 func (t *tally) expire(r *Rules, now unixtime.Time) {
+	t.widest = Rules{
+		Refusals: max(t.widest.Refusals, r.Refusals), Window: max(t.widest.Window, r.Window), Longest: max(t.widest.Longest, r.Longest),
+	}
+	r = &t.widest
 	t.marks = slices.DeleteFunc(t.marks, func(m mark) bool { return !m.at.Within(r.Window, now) })
 	t.pending = slices.DeleteFunc(t.pending, func(end unixtime.Time) bool {
 		return end <= now || end > now.Add(MaxPending)
@@ -83,7 +92,7 @@ func (t *tally) expire(r *Rules, now unixtime.Time) {
 	}
 	quiet := now.Sub(t.until)
 	switch {
-	case -quiet > r.Longest: // the clock was set back, or the rules have changed
+	case -quiet > r.Longest: // the clock was set back
 		t.until = now
 	case r.Window > 0 && quiet >= r.Window:
 		steps := min(int64(quiet/r.Window), int64(t.level))
@@ -97,6 +106,16 @@ const MaxPending = time.Minute
 
 // empty reports whether forgetting the tally would lose nothing.
 func (t *tally) empty() bool { return len(t.marks) == 0 && len(t.pending) == 0 && t.level == 0 }
+
+// count is the number of refused secrets within the window of r.
+func (t *tally) count(r *Rules, now unixtime.Time) (n int) {
+	for _, m := range t.marks {
+		if m.at.Within(r.Window, now) {
+			n++
+		}
+	}
+	return n
+}
 
 func (t *tally) state() State {
 	s := State{Name: t.name, Refusals: len(t.marks), Pauses: t.level}
@@ -113,7 +132,7 @@ func (t *tally) has(secret uint64) int {
 
 // admit decides about a question with the deadline end.
 func (t *tally) admit(secret uint64, r *Rules, now, end unixtime.Time) Decision {
-	limit := r.Refusals + r.InFlight - len(t.marks)
+	limit := r.Refusals + r.InFlight - t.count(r, now)
 	if t.level > 0 {
 		if now < t.until {
 			return Blocked
@@ -144,11 +163,11 @@ func (t *tally) refused(secret uint64, r *Rules, now unixtime.Time) (begins bool
 		t.marks[i].at = now
 		return false
 	}
-	if len(t.marks) >= r.Refusals {
+	if len(t.marks) >= t.widest.Refusals {
 		t.marks = slices.Delete(t.marks, 0, 1)
 	}
 	t.marks = append(t.marks, mark{secret, now})
-	if t.level == 0 && len(t.marks) < r.Refusals {
+	if t.level == 0 && t.count(r, now) < r.Refusals {
 		return false
 	}
 	if t.level == 0 || r.pause(t.level) < r.Longest {

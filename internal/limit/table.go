@@ -38,7 +38,7 @@ func (t *Table[K]) get(k K, r *Rules, now unixtime.Time) *tally {
 		found, ok = t.watched.Get(k)
 	}
 	if !ok {
-		return new(tally)
+		found = new(tally)
 	}
 	found.expire(r, now)
 	return found
@@ -107,16 +107,16 @@ type State struct {
 }
 
 // State returns the state of k.
-func (t *Table[K]) State(k K, r *Rules, now unixtime.Time) State { return t.get(k, r, now).state() }
+func (t *Table[K]) State(k K, now unixtime.Time) State { return t.get(k, &Rules{}, now).state() }
 
 // Limited lists up to most entries with a pause, the most recently seen first.
-func (t *Table[K]) Limited(most int, r *Rules, now unixtime.Time) (list []State) {
+func (t *Table[K]) Limited(most int, now unixtime.Time) (list []State) {
 	for _, k := range slices.Backward(t.limited.Keys()) {
 		if len(list) == most {
 			break
 		}
 		x, _ := t.limited.Peek(k)
-		x.expire(r, now)
+		x.expire(&Rules{}, now)
 		if x.level > 0 {
 			list = append(list, x.state())
 		}

@@ -79,15 +79,15 @@ func TestDecay(t *testing.T) {
 		g.advance(20 * time.Second)
 		g.guess("joe")
 	}
-	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 5 || s.Name != "joe" || s.Until != g.now.Add(32*time.Second) {
+	if s := g.table.State("joe", g.now); s.Pauses != 5 || s.Name != "joe" || s.Until != g.now.Add(32*time.Second) {
 		t.Fatalf("%+v", s)
 	}
 	g.advance(32*time.Second + 3*g.rules.Window)
-	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 2 || s.Refusals != 0 {
+	if s := g.table.State("joe", g.now); s.Pauses != 2 || s.Refusals != 0 {
 		t.Fatalf("after three windows: %+v", s)
 	}
 	g.guess("joe")
-	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 3 || s.Until != g.now.Add(8*time.Second) {
+	if s := g.table.State("joe", g.now); s.Pauses != 3 || s.Until != g.now.Add(8*time.Second) {
 		t.Fatalf("one more guess: %+v", s)
 	}
 	g.advance(8*time.Second + 3*g.rules.Window)
@@ -114,7 +114,7 @@ func TestSameSecretCountsOnce(t *testing.T) {
 		}
 		g.advance(10 * time.Second)
 	}
-	if s := g.table.State("joe", g.rules, g.now); s.Refusals != 1 || s.Pauses != 0 {
+	if s := g.table.State("joe", g.now); s.Refusals != 1 || s.Pauses != 0 {
 		t.Errorf("%+v", s)
 	}
 	for range 8 {
@@ -133,7 +133,7 @@ func TestSameSecretCountsOnce(t *testing.T) {
 			t.Fatalf("the old secret after the pause: %v", d)
 		}
 	}
-	if s := g.table.State("joe", g.rules, g.now); s.Pauses != 1 {
+	if s := g.table.State("joe", g.now); s.Pauses != 1 {
 		t.Errorf("the old secret prolongs the pauses: %+v", s)
 	}
 }
@@ -209,7 +209,7 @@ func TestClockJumps(t *testing.T) {
 			g.guess("joe")
 		}
 		for range 10 {
-			g.now = g.table.State("joe", g.rules, g.now).Until
+			g.now = g.table.State("joe", g.now).Until
 			g.guess("joe")
 		}
 		for i := range 10 { // questions that are lost

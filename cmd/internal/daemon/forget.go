@@ -105,9 +105,9 @@ func (d *Daemon) forgetUser(ctx context.Context, id auth.Identity) (n control.Fo
 	if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known {
 		add(&n, &user)
 	}
-	limited, err := d.broker.UserLimit(ctx, id)
+	limited, err := d.broker.ForgetUserLimit(ctx, id)
 	n.Counted = limited.Refusals
-	return n, errors.Join(err, d.broker.ForgetUserLimit(ctx, id), d.broker.ForgetUser(ctx, id))
+	return n, errors.Join(err, d.broker.ForgetUser(ctx, id))
 }
 
 // forgetDomain forgets the accounts of a configured domain. It counts those on disk, or those in
