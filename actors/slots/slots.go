@@ -26,6 +26,7 @@ import (
 // Why a question did not reach its backend.
 var (
 	errNoSlot  = errors.New("no slot became free in time: the backend is slower than its users ask")
+	errSlowed  = errors.New("the backend slows logins from here by more than max_delay")
 	errBreaker = errors.New("the backend did not answer several times and is left alone for a while")
 )
 
@@ -110,6 +111,10 @@ func (q *Question) trace(stage, note string) {
 // unproven reports whether the question may come to a refusal that counts against this address.
 func (q *Question) unproven() bool { return q.Query.Op == auth.OpAuth && !q.Known }
 
+// account is the account of a question for the breaker: by its name alone, since a domain may have
+// several names at one backend.
+func (q *Question) account() string { return auth.FoldUser(q.Query.User) }
+
 // Backend is a backend with its slots, as the other actors see it. It outlives restarts of its
 // actor. It is in use as long as a domain holds its RefCount, and closed at the end.
 type Backend struct {
@@ -181,19 +186,22 @@ func (b *Backend) String() string {
 func (b *Backend) ask(q *Question) {
 	begun := time.Now()
 	source := auth.SourceBackend
-	result := backend.Result{Class: backend.Outage, Err: errors.New("the backend's code panicked")}
+	result := backend.Result{Class: backend.Outage, OneAccount: true, Err: errors.New("the backend's code panicked")}
 	defer func() {
 		if reason := recover(); reason != nil {
 			b.env.Log.Error("backend panicked", "backend", b.Name, "panic", supervise.PanicText(reason))
 		}
 		b.running.Add(-1)
 		b.report(q, result, time.Since(begun))
-		class := result.Class
+		d := &slotDone{class: result.Class, err: result.Err, attempts: result.Attempts, login: q.Query.Op == auth.OpAuth,
+			counted: q.counted, user: q.User, secret: q.Secret}
 		if passhash.NotDone(result.Err) || q.Background {
-			class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
+			d.class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
 		}
-		b.Ref.Send(&slotDone{class: class, attempts: result.Attempts, login: q.Query.Op == auth.OpAuth,
-			counted: q.counted, user: q.User, secret: q.Secret})
+		if result.OneAccount {
+			d.account = q.account()
+		}
+		b.Ref.Send(d)
 		q.reply(Reply{Result: result, Source: source})
 	}()
 	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
@@ -232,6 +240,8 @@ func (b *Backend) report(q *Question, result backend.Result, took time.Duration)
 // slotDone reports to a backend's actor that a slot is free again.
 type slotDone struct {
 	class        backend.Class
+	account      string // whose failure it may be alone; empty: the backend's
+	err          error
 	attempts     int  // see backend.Result
 	login        bool // a password was asked about
 	counted      bool // see Question
@@ -312,7 +322,7 @@ func (s *slots) admits(q *Question) bool {
 
 // start asks the backend, unless its breaker is open.
 func (s *slots) start(q *Question) {
-	if !s.state.Allow(time.Now()) {
+	if !s.state.Allow(q.account(), time.Now()) {
 		if q.counted {
 			s.budget.refusals.Done()
 		}
@@ -325,25 +335,30 @@ func (s *slots) start(q *Question) {
 }
 
 func (s *slots) onDone(d *slotDone) {
-	s.reportClass(d.class)
+	s.reportClass(d.class, d.account, d.err)
 	s.budget.settle(d)
 	s.next()
 }
 
 // reportClass gives a class to the breaker, and logs a change of the breaker.
-func (s *slots) reportClass(class backend.Class) {
+func (s *slots) reportClass(class backend.Class, account string, cause error) {
 	was := s.state.Open()
-	s.state.Report(class, time.Now())
-	if open := s.state.Open(); open != was {
-		s.counts.open.Store(open)
-		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", open)
+	s.state.Report(class, account, time.Now())
+	switch open := s.state.Open(); {
+	case open == was:
+		return
+	case open:
+		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", true, "err", cause)
+	default:
+		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", false)
 	}
+	s.counts.open.Store(s.state.Open())
 }
 
 // onThrottleProbe has the breaker open for a backend that slows logins from here for too long.
 func (s *slots) onThrottleProbe(p *throttleProbe) {
 	if s.budget.onThrottleProbe(p) {
-		s.reportClass(backend.Throttled)
+		s.reportClass(backend.Throttled, "", errSlowed)
 	}
 	s.next()
 }

@@ -65,6 +65,9 @@ type Result struct {
 	// Account is the backend's own name of the user, with an acceptance or an existing user: the
 	// spelling asked, or the mail address, may be another. Empty: the name asked.
 	Account string
+	// OneAccount, with the classes Outage and Throttled: the cause may lie in this account alone,
+	// since the server was reached. Such failures open a breaker only if several accounts have them.
+	OneAccount bool
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // breakerStep is one event in the life of a breaker.
 type breakerStep struct {
 	at     int    // milliseconds
-	do     string // ask, or the class to report
+	do     string // ask, or the class to report; and after a space the account
 	allow  bool   // what ask must give
 	open   bool   // after the step
 	reason string
@@ -66,6 +67,36 @@ func breakerLives() map[string][]breakerStep {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
 			{10, "accepted", false, false, "it does answer"}, {10, "ask", true, false, ""},
 		},
+		"one account does not open it": {
+			{0, "outage joe", false, false, ""}, {0, "outage joe", false, false, ""}, {0, "outage joe", false, false, ""},
+			{0, "throttled joe", false, false, ""}, {0, "outage joe", false, false, ""}, {0, "ask ann", true, false, ""},
+			{0, "outage ann", false, false, "half a point more than half"}, {0, "outage ann", false, true, "two accounts"},
+		},
+		"three accounts do": {
+			{0, "outage joe", false, false, ""}, {0, "outage ann", false, false, ""}, {0, "outage eve", false, true, ""},
+		},
+		"an account and the connection": {
+			{0, "outage joe", false, false, ""}, {0, "outage joe", false, false, ""}, {0, "outage joe", false, false, ""},
+			{0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+		},
+		"a probe that fails for one account": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{999, "ask ann", false, true, ""}, {1000, "ask joe", true, true, "the probe"}, {1000, "ask ann", false, true, "one probe"},
+			{1100, "outage joe", false, true, ""}, {1100, "ask joe", false, true, "pausing"},
+			{1100, "ask ann", true, true, "another account"}, {1100, "ask eve", false, true, "one probe"},
+			{1200, "accepted", false, false, "it works but for joe"},
+		},
+		"probes that fail for two accounts": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{1000, "ask joe", true, true, ""}, {1000, "outage joe", false, true, ""}, {1000, "ask ann", true, true, ""},
+			{1000, "outage ann", false, true, ""}, {2999, "ask ann", false, true, "the pause doubles"},
+			{2999, "ask eve", false, true, ""}, {3000, "ask ann", true, true, ""},
+		},
+		"the probes of one account leave room": {
+			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
+			{1000, "ask joe", true, true, ""}, {1000, "outage joe", false, true, ""}, {2000, "ask joe", true, true, "the next pause is over"},
+			{2000, "ask ann", true, true, "not held up by joe's"}, {2000, "outage joe", false, true, ""}, {2000, "refused", false, false, ""},
+		},
 		"a lost probe does not keep it open for ever": {
 			{0, "outage", false, false, ""}, {0, "outage", false, false, ""}, {0, "outage", false, true, ""},
 			{1000, "ask", true, true, "never reported"}, {10999, "ask", false, true, ""}, {11000, "ask", true, true, "another"},
@@ -82,12 +113,13 @@ func TestBreaker(t *testing.T) {
 			b := NewBreaker(BreakerOptions{Failures: 3, Cooldown: time.Second})
 			for i, s := range steps {
 				now := time.Unix(1000, 0).Add(time.Duration(s.at) * time.Millisecond)
-				if s.do == "ask" {
-					if got := b.Allow(now); got != s.allow {
+				do, account, _ := strings.Cut(s.do, " ")
+				if do == "ask" {
+					if got := b.Allow(account, now); got != s.allow {
 						t.Fatalf("step %d (%s): Allow = %v", i, s.reason, got)
 					}
 				} else {
-					b.Report(classes[s.do], now)
+					b.Report(classes[do], account, now)
 				}
 				if b.Open() != s.open {
 					t.Fatalf("step %d (%s): Open = %v", i, s.reason, b.Open())
@@ -97,21 +129,35 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// TestBreakerOfOne: a breaker of one failure needs a second account, too.
+func TestBreakerOfOne(t *testing.T) {
+	now := time.Unix(1000, 0)
+	b := NewBreaker(BreakerOptions{Failures: 1})
+	for range 9 {
+		if b.Report(Outage, "joe", now); b.Open() {
+			t.Fatal("one account opened it")
+		}
+	}
+	if b.Report(Outage, "ann", now); !b.Open() {
+		t.Error("two accounts do not open it")
+	}
+}
+
 func TestBreakerJitterAndDefaults(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := NewBreaker(BreakerOptions{Failures: 1, Cooldown: 8 * time.Second, Jitter: func() float64 { return 0.5 }})
-	b.Report(Outage, now)
+	b.Report(Outage, "", now)
 	if got := b.until.Sub(now); got != 7*time.Second {
 		t.Errorf("a pause of 8 s with jitter 0.5 lasts %v, want 7s", got)
 	}
 	b = NewBreaker(BreakerOptions{})
 	for range 4 {
-		b.Report(Outage, now)
+		b.Report(Outage, "", now)
 	}
 	if b.Open() {
 		t.Error("open after 4 outages, the default is 5")
 	}
-	b.Report(Outage, now)
+	b.Report(Outage, "", now)
 	if !b.Open() || b.until.Sub(now) != time.Second {
 		t.Errorf("open: %v, pause: %v; want a second", b.Open(), b.until.Sub(now))
 	}

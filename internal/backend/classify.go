@@ -1,12 +1,12 @@
 package backend
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-
-	"postern/internal/auth"
+	"strings"
 )
 
 // misconfigured is a Result that only an administrator can correct.
@@ -14,34 +14,52 @@ func misconfigured(cure string) Result {
 	return Result{Class: Misconfigured, Err: errors.New(cure)}
 }
 
-// outage is a Result that may be another one later.
+// outage is a Result that may be another one later. The server was reached, so the cause may lie in
+// the account.
 func outage(format string, args ...any) Result {
-	return Result{Class: Outage, Err: fmt.Errorf(format, args...)}
+	return Result{Class: Outage, OneAccount: true, Err: fmt.Errorf(format, args...)}
 }
 
-// classifyStatus classifies responses by their status code alone, as the package comment lists
-// them.
-func classifyStatus(q Query, r response) Result {
-	text := fmt.Sprintf("HTTP %d", r.status)
+// unanswered is the Result of a request without a response.
+func unanswered(err error) Result {
+	return Result{Class: Outage, OneAccount: !errors.As(err, new(unreachedError)), Err: err}
+}
+
+// foreign classifies a response that is not the API's own, as the package comment lists them.
+func foreign(q Query, r response) Result {
 	switch status := r.status; {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		if q.Op == auth.OpAuth {
-			return Result{Class: Refused}
-		}
-		return misconfigured(text + ": the server does not let postern ask; check its access rules")
 	case status == http.StatusNotFound:
-		return misconfigured(text + ": there is no such API at url; check it, and that the server's app is enabled")
+		return misconfigured("HTTP 404: there is no such API at url; check it, and that the server's app is enabled")
 	case status == http.StatusTooManyRequests:
-		return Result{Class: Throttled, Err: errors.New(text + ": the server limits postern; exempt its address there")}
+		return Result{Class: Throttled, OneAccount: true, Err: errors.New("HTTP 429: the server limits postern; exempt its address there")}
 	case status >= 300 && status < 400:
 		return redirect(r, q.Secret.Reveal())
-	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly:
-		return misconfigured(text + ": the server rejects the request; check url")
 	}
-	return outage("%s", text)
+	return outage("HTTP %d with %s instead of the API's JSON: the application failed, or something in front of it answered "+
+		"(a proxy, a firewall, a login or maintenance page)", r.status, r.kind())
 }
 
-var errNoObject = errors.New("the answer is not a JSON object (a login or maintenance page?)")
+// kind names what a response holds, by its type alone: a page may repeat what was sent.
+func (r *response) kind() string {
+	body := bytes.TrimSpace(r.body)
+	switch {
+	case r.truncated:
+		return "an incomplete page"
+	case len(body) == 0:
+		return "no page"
+	case bytes.HasPrefix(body, []byte("<?xml")) && !bytes.Contains(bytes.ToLower(body), []byte("<html")):
+		return "an XML document"
+	case body[0] == '<', strings.HasPrefix(r.media, "text/html"):
+		return "an HTML page"
+	case json.Valid(body):
+		return "JSON of another form"
+	case strings.HasPrefix(r.media, "text/plain"):
+		return "plain text"
+	}
+	return "a page of another type"
+}
+
+var errNoObject = errors.New("not a JSON object")
 
 // object splits a JSON object into its members. Unlike decoding into a struct it is
 // case-sensitive.

@@ -12,36 +12,41 @@
 //   - [Accepted] and [Refused] are the backend's own yes and no. Only these change what is
 //     remembered about a password.
 //   - [Outage]: the answer is not known now, and time may change that: no connection, a missed
-//     deadline, HTTP 5xx, maintenance, an answer that cannot be parsed. A password that the
+//     deadline, HTTP 5xx, maintenance, an answer that is not the API's. A password that the
 //     backend accepted recently may still be allowed (grace). Outages open the breaker.
 //   - [Throttled]: the backend limits the broker's address. Grace as for an outage, but the
 //     breaker opens at the first such answer, because each further request makes it worse.
-//   - [Misconfigured]: only an administrator can correct it: a wrong URL, a wrong API secret, a
-//     redirect. There is no grace, or the mistake would stay unseen until every cached password
-//     has expired. The breaker counts it as a sign of life.
+//   - [Misconfigured]: only an administrator can correct it: a wrong URL, a wrong API secret.
+//     There is no grace, or the mistake would stay unseen until every cached password has expired.
+//     The breaker counts it as a sign of life.
 //   - [Unsupported]: the backend has no such operation. Nothing was sent.
 //   - [Unsure]: the backend works but cannot answer this question, such as whether a user exists
 //     when there is no service account to look. What the cache knows of the user may be used.
 //
-// An answer that fits no rule is an outage, never a refusal: a login page, a proxy's error page
-// or half a document must not lock users out or make mail bounce.
+// An answer that fits no rule is an outage, never a refusal, whatever its status: a login page, a
+// proxy's error page or half a document must not lock users out or make mail bounce. The error names
+// the status and the kind of page.
+//
+// A failure of one account alone never opens a breaker: where the server was reached, the cause may
+// be a fault in the account's data, or a firewall that dislikes a password ([Result.OneAccount]).
 //
 // # HTTP
 //
-// Requests hold passwords. So redirects are not followed (a redirect is Misconfigured, and the
-// error names the new host), environment variables for proxies are ignored, and no error quotes
+// Requests hold passwords. So redirects are not followed (a redirect is an outage, and the error
+// names the new host), environment variables for proxies are ignored, and no error quotes
 // what a server sent. A request is repeated only if none of its bytes were sent: a failed login
 // that is sent twice counts twice with servers that limit failures.
 //
+// A late response to an earlier request would be taken for the answer about another password. So a
+// connection is kept only after a complete response with nothing behind it, and not after 408, 502,
+// 503 and 504, by which a gateway says that it did not wait for the server behind it. Before it is
+// used again it must have nothing to read. Once a connection had, none is kept for an hour. Two
+// responses to one request on a kept connection are an outage.
+//
 // Where the API itself did not answer, JSXC and JSON backends go by the status code:
 //
-//	401, 403          Refused for a login. For other questions the broker itself is kept out:
-//	                  Misconfigured, which is not "no such user".
 //	404               Misconfigured: no such API at url.
 //	429               Throttled.
-//	3xx               Misconfigured.
-//	408, 425          Outage.
-//	other 4xx         Misconfigured.
 //	everything else   Outage.
 //
 // # JSON
@@ -59,7 +64,8 @@
 // is an outage. For a login, "success" is Accepted and any other word Refused, as in xcauth.
 // isUser follows PHP's idea of truth, because old versions send "1" and "0". User names and
 // passwords that PHP takes for empty ("" and "0") are refused without asking: the app would
-// report a missing parameter.
+// report a missing parameter. data.uid of a login is [Result.Account]: user@domain and user are the
+// user asked about, any other is another account.
 //
 // # Nextcloud
 //
@@ -70,15 +76,16 @@
 //	                  aside. Nextcloud accepts mail addresses too, which lead to an account of
 //	                  another name: Refused, unless AcceptOtherID is set. A disabled account is
 //	                  Refused.
-//	401, 403          Refused, if it is the API's own answer (code 997). It is also the answer
-//	                  for a real password where an app password is required, which some versions
-//	                  say in the message. Without the API's envelope something in front of
-//	                  Nextcloud refuses the broker: Misconfigured.
+//	401, 403          Refused, if the API says code 997. It is also the answer for a real password
+//	                  where an app password is required, which some versions say in the message.
+//	                  Any other code, or none, says nothing about the password: Outage.
 //	404               Misconfigured: provisioning_api is disabled, or url is wrong.
 //	400, 412          Misconfigured: trusted_domains, or a proxy that drops OCS-APIRequest.
-//	429               Throttled; 500 with code 996 means the same before version 29.
+//	429               Throttled.
+//	500, code 996     Outage: an exception for this account. Before version 29 the server throttles
+//	                  so; the version is in its capabilities.
 //	503               Outage; with Nextcloud's header it is its maintenance mode.
-//	200 with HTML     Misconfigured: a login page of single sign-on, or a wrong url.
+//	any other page    Outage: a login page of single sign-on, a firewall, or a wrong url.
 //
 // Nextcloud counts failed logins per client address and delays all logins from there, up to 25
 // seconds, then refuses them with 429. A broker is one address for all its users. So after a

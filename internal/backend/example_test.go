@@ -46,7 +46,7 @@ func ExampleNewJSON() {
 	// Output:
 	// accepted
 	// refused
-	// outage HTTP 200, but the answer is not a JSON object (a login or maintenance page?)
+	// outage HTTP 200 with an HTML page instead of the API's JSON: the application failed, or something in front of it answered (a proxy, a firewall, a login or maintenance page)
 }
 
 // The first backend does not have the user and the second is down: the chain cannot refuse.
@@ -62,7 +62,7 @@ func ExampleChain() {
 func ExampleBreaker() {
 	b := backend.NewBreaker(backend.BreakerOptions{Failures: 1, Cooldown: time.Second})
 	now := time.Now()
-	b.Report(backend.Outage, now)
-	fmt.Println(b.Allow(now), b.Allow(now.Add(time.Second)), b.Allow(now.Add(time.Second)))
+	b.Report(backend.Outage, "", now)
+	fmt.Println(b.Allow("joe", now), b.Allow("joe", now.Add(time.Second)), b.Allow("ann", now.Add(time.Second)))
 	// Output: false true false
 }

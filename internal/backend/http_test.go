@@ -21,21 +21,19 @@ import (
 // password.
 func TestStatuses(t *testing.T) {
 	cases := []struct {
-		status      int
-		login, user Class
-		says        string
+		status int
+		want   Class
+		says   string
 	}{
-		{201, Outage, Outage, "HTTP 201"}, {204, Outage, Outage, "HTTP 204"}, {206, Outage, Outage, "HTTP 206"},
-		{301, Misconfigured, Misconfigured, "redirect"}, {302, Misconfigured, Misconfigured, "redirect"},
-		{304, Misconfigured, Misconfigured, "redirect"}, {307, Misconfigured, Misconfigured, "redirect"},
-		{308, Misconfigured, Misconfigured, "redirect"},
-		{400, Misconfigured, Misconfigured, "check url"}, {401, Refused, Misconfigured, "access rules"},
-		{403, Refused, Misconfigured, "access rules"}, {404, Misconfigured, Misconfigured, "no such API"},
-		{405, Misconfigured, Misconfigured, "check url"}, {408, Outage, Outage, "HTTP 408"},
-		{410, Misconfigured, Misconfigured, "check url"}, {412, Misconfigured, Misconfigured, "check url"},
-		{425, Outage, Outage, "HTTP 425"}, {429, Throttled, Throttled, "exempt its address"},
-		{500, Outage, Outage, "HTTP 500"}, {501, Outage, Outage, "HTTP 501"}, {502, Outage, Outage, "HTTP 502"},
-		{503, Outage, Outage, "HTTP 503"}, {504, Outage, Outage, "HTTP 504"}, {599, Outage, Outage, "HTTP 599"},
+		{301, Outage, "redirect"}, {302, Outage, "redirect"}, {304, Outage, "redirect"}, {307, Outage, "redirect"}, {308, Outage, "redirect"},
+		{404, Misconfigured, "no such API"}, {429, Throttled, "exempt its address"}, {500, Outage, "HTTP 500"},
+	}
+	for _, status := range []int{201, 204, 206, 400, 401, 403, 405, 406, 408, 410, 412, 418, 425, 451, 501, 502, 503, 504, 511, 599} {
+		cases = append(cases, struct {
+			status int
+			want   Class
+			says   string
+		}{status, Outage, fmt.Sprintf("HTTP %d", status)})
 	}
 	for _, k := range kinds() {
 		var status int
@@ -45,11 +43,41 @@ func TestStatuses(t *testing.T) {
 		for _, c := range cases {
 			status = c.status
 			login, user := ask(t, b, auth.OpAuth), ask(t, b, auth.OpIsUser)
-			if login.Class != c.login || user.Class != c.user {
-				t.Errorf("%s: HTTP %d: login %s, isuser %s; want %s, %s", k.name, c.status, login.Class, user.Class, c.login, c.user)
+			if login.Class != c.want || user.Class != c.want {
+				t.Errorf("%s: HTTP %d: login %s, isuser %s; want %s", k.name, c.status, login.Class, user.Class, c.want)
 			}
 			if user.Err == nil || !strings.Contains(user.Err.Error(), c.says) {
 				t.Errorf("%s: HTTP %d: %v, want %q in it", k.name, c.status, user.Err, c.says)
+			}
+		}
+	}
+}
+
+// TestPages: a page of something in front of the API is an outage whatever its status, and its error
+// names the status and the kind of page, but quotes nothing of it.
+func TestPages(t *testing.T) {
+	for kind, page := range map[string]struct{ media, body string }{
+		"an HTML page":           {"text/html; charset=utf-8", "<!DOCTYPE html><title>Access denied: " + canary + "</title>"},
+		"an XML document":        {"application/xml", "<?xml version='1.0'?><Error/>"},
+		"JSON of another form":   {"application/json", `{"success":"` + canary + `","result":5}`},
+		"no page":                {"text/html", ""},
+		"plain text":             {"text/plain", "blocked " + canary},
+		"a page of another type": {"image/gif", "GIF89a"},
+	} {
+		for _, k := range everyHTTP() {
+			for _, status := range []int{200, 401, 403, 503} {
+				server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Content-Type", page.media)
+					canned(status, page.body)(w, r)
+				})
+				b := k.connect(t, HTTPOptions{URL: server.URL})
+				r := ask(t, b, auth.OpAuth)
+				if r.Class != Outage || !r.OneAccount {
+					t.Errorf("%s, HTTP %d with %s: %s, one account %t (%v)", k.name, status, kind, r.Class, r.OneAccount, r.Err)
+				}
+				if own := status == 200 && kind == "JSON of another form"; !own && !says(r, fmt.Sprintf("HTTP %d with %s", status, kind)) {
+					t.Errorf("%s, HTTP %d with %s: %v", k.name, status, kind, r.Err)
+				}
 			}
 		}
 	}
@@ -86,7 +114,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 				w.WriteHeader(http.StatusTemporaryRedirect)
 			})
 			r := ask(t, k.connect(t, HTTPOptions{URL: server.URL}), auth.OpAuth)
-			if asked != 1 || r.Class != Misconfigured || !strings.Contains(r.Err.Error(), c.says) {
+			if asked != 1 || r.Class != Outage || !strings.Contains(r.Err.Error(), c.says) {
 				t.Errorf("%s: %q: asked %d times, %s, %v", k.name, c.location, asked, r.Class, r.Err)
 			}
 		}
@@ -132,10 +160,10 @@ func TestBrokenAnswers(t *testing.T) {
 			"body too short":   {ok + "Content-Length: 1000\r\n\r\n" + k.yes, "closed the connection"},
 			"bad length":       {ok + "Content-Length: " + canary + "\r\n\r\n" + k.yes, "not valid HTTP"},
 			"two lengths":      {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + k.yes, "not valid HTTP"},
-			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "not a JSON object"},
+			"length cuts":      {ok + "Content-Length: 5\r\n\r\n" + k.yes, "instead of the API's JSON"},
 			"bad chunk":        {ok + "Transfer-Encoding: chunked\r\n\r\n" + canary + "\r\n" + k.yes, "not valid HTTP"},
 			"chunk breaks off": {ok + "Transfer-Encoding: chunked\r\n\r\nff\r\n" + k.yes, "closed the connection"},
-			"garbage":          {ok + "\r\n\x00\xff" + canary, "not a JSON object"},
+			"garbage":          {ok + "\r\n\x00\xff" + canary, "instead of the API's JSON"},
 			"long header":      {ok + "X: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n" + k.yes, "not valid HTTP"},
 		}
 		for name, c := range cases {
@@ -182,7 +210,7 @@ func TestSlow(t *testing.T) {
 		for _, agent := range []string{"none", "half"} {
 			b := k.connect(t, HTTPOptions{URL: server.URL, UserAgent: agent})
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			if r := checked(t, b.Ask(ctx, q)); r.Class != Outage || !errors.Is(r.Err, context.DeadlineExceeded) {
+			if r := checked(t, b.Ask(ctx, q)); r.Class != Outage || !r.OneAccount || !errors.Is(r.Err, context.DeadlineExceeded) {
 				t.Errorf("%s, %s, deadline: %s, %v", k.name, agent, r.Class, r.Err)
 			}
 			cancel()
@@ -212,7 +240,7 @@ func TestConnectionRefused(t *testing.T) {
 	listener.Close()
 	for _, k := range everyHTTP() {
 		r := ask(t, k.connect(t, HTTPOptions{URL: "http://" + address}), auth.OpAuth)
-		if r.Class != Outage || !errors.Is(r.Err, syscall.ECONNREFUSED) || !strings.Contains(r.Err.Error(), address) {
+		if r.Class != Outage || r.OneAccount || !errors.Is(r.Err, syscall.ECONNREFUSED) || !strings.Contains(r.Err.Error(), address) {
 			t.Errorf("%s: %s, %v", k.name, r.Class, r.Err)
 		}
 	}

@@ -52,7 +52,7 @@ type Observation struct {
 // allocations where this one makes 14. It repeats a GET that the server may have received, while a
 // failed login counts twice if it is sent twice. And it puts a connection back before it looks for
 // surplus bytes, so that they can become the response to the next request, which asks about
-// another password; see httpConn.idle.
+// another password; see httpConn.idle and exchange.
 type httpClient struct {
 	options HTTPOptions
 	target  string // path and query of the URL, escaped
@@ -150,10 +150,14 @@ func (c *httpClient) do(ctx context.Context, q request) (response, error) {
 		deadline = limit
 	}
 	r, err := c.roundTrip(ctx, q, now, deadline)
-	if err != nil {
-		return response{}, describe(ctx, err)
+	if err == nil {
+		return r, nil
 	}
-	return r, nil
+	described := describe(ctx, err)
+	if errors.As(err, new(unreachedError)) {
+		described = unreachedError{described}
+	}
+	return response{}, described
 }
 
 // roundTrip uses an idle connection, or else a new one. If the idle one failed before a byte was
@@ -171,7 +175,7 @@ func (c *httpClient) roundTrip(ctx context.Context, q request, now, deadline tim
 	}
 	h, err := c.connect(ctx, deadline)
 	if err != nil {
-		return response{}, err
+		return response{}, unreachedError{err}
 	}
 	return c.attempt(ctx, h, q, now, deadline)
 }
@@ -228,14 +232,25 @@ func (c *httpClient) exchange(h *httpConn, q request) (r response, reuse bool, e
 		return r, false, err
 	}
 	r = response{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data,
-		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1"}
+		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1", media: resp.Header.Get("Content-Type")}
 	if c.options.Observe != nil {
 		c.options.Observe(Observation{resp.StatusCode, resp.Header, data})
 	}
+	surplus := err == nil && h.br.Buffered() > 0
 	reuse = err == nil && !resp.Close && resp.ProtoMajor == 1 && resp.ProtoMinor >= 1 &&
-		resp.StatusCode >= 200 && h.br.Buffered() == 0
+		resp.StatusCode >= 200 && !surplus && !gaveUp(resp.StatusCode)
+	if surplus && h.answered {
+		return response{}, false, errSurplus
+	}
+	h.answered = true
 	if err != nil && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusInternalServerError {
 		r.body, r.truncated, err = nil, true, nil // the status alone decides
 	}
 	return r, reuse, err
+}
+
+// gaveUp reports whether a gateway did not wait for the response of the server behind it. When that
+// comes, it may pass it on, as if it were the response to the next request.
+func gaveUp(status int) bool {
+	return status == http.StatusRequestTimeout || status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout
 }

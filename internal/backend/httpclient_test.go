@@ -118,6 +118,77 @@ func TestKeptGoesBad(t *testing.T) {
 	}
 }
 
+// TestLateAnswers: a response that a kept connection brings for an earlier request is not believed,
+// wherever it turns up, and after one of them no connection is kept.
+func TestLateAnswers(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+	bothWays(t, func(t *testing.T, secure bool) {
+		t.Run("together with the next", func(t *testing.T) {
+			s := newLineServer(t, secure, func(n int32, conn *corked) {
+				if n == 1 {
+					say(conn, answer+"1")
+					return
+				}
+				say(conn, answer+"1"+answer+"2")
+			})
+			client := s.client(t, HTTPOptions{})
+			if r, err := client.post(t.Context(), "/", nil, nil); err != nil || string(r.body) != "1" {
+				t.Fatalf("%q, %v", r.body, err)
+			}
+			if r, err := client.post(t.Context(), "/", nil, nil); !errors.Is(err, errSurplus) {
+				t.Errorf("the late answer was taken: %q, %v", r.body, err)
+			}
+			if s.asked.Load() != 2 || s.conns.Load() != 1 || len(client.pool.idle) != 0 {
+				t.Errorf("asked %d times over %d connections, %d kept", s.asked.Load(), s.conns.Load(), len(client.pool.idle))
+			}
+		})
+		t.Run("after a gateway gave up", func(t *testing.T) {
+			s := newLineServer(t, secure, func(n int32, conn *corked) {
+				say(conn, "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n")
+			})
+			client := s.client(t, HTTPOptions{})
+			for range 3 {
+				if r, err := client.post(t.Context(), "/", nil, nil); err != nil || r.status != 504 {
+					t.Fatalf("%+v, %v", r, err)
+				}
+			}
+			if s.conns.Load() != 3 {
+				t.Errorf("3 requests took %d connections", s.conns.Load())
+			}
+		})
+		t.Run("while idle", func(t *testing.T) {
+			var first *corked
+			s := newLineServer(t, secure, func(n int32, conn *corked) {
+				if n == 1 {
+					first = conn
+				}
+				say(conn, answer+string('0'+n))
+			})
+			client := s.client(t, HTTPOptions{})
+			for n := range 5 {
+				r, err := client.post(t.Context(), "/", nil, nil)
+				if err != nil || string(r.body) != string('1'+rune(n)) {
+					t.Fatalf("%q, %v", r.body, err)
+				}
+				if n > 0 {
+					continue
+				}
+				kept := client.pool.idle[0]
+				say(first, answer+"9")
+				for end := time.Now().Add(10 * time.Second); kept.idle(); {
+					if time.Now().After(end) {
+						t.Fatal("the kept connection stays idle")
+					}
+					time.Sleep(time.Millisecond)
+				}
+			}
+			if s.conns.Load() != 5 {
+				t.Errorf("5 requests took %d connections", s.conns.Load())
+			}
+		})
+	})
+}
+
 // TestDrip: a server that sends a byte now and then cannot delay a request beyond its timeout.
 func TestDrip(t *testing.T) {
 	for name, start := range map[string]string{

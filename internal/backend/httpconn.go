@@ -55,11 +55,14 @@ type httpConn struct {
 	out  []byte          // buffer for requests
 	raw  syscall.RawConn // the socket; nil if the connection does not expose it
 	used time.Time       // when its last request began
+	// answered: a response was received, so that surplus bytes may be a late one.
+	answered bool
 
 	// These are made once per connection, because every request needs them.
 	interrupt func() // ends the exchange in progress
 	peek      func(fd uintptr)
 	silent    bool // result of peek: open, and nothing to read
+	unread    bool // result of peek: there is something to read
 }
 
 // past is a deadline that has been missed.
@@ -75,8 +78,8 @@ func newHTTPConn(w *countingConn, conn net.Conn) *httpConn {
 	h.interrupt = func() { _ = conn.SetDeadline(past) }
 	h.peek = func(fd uintptr) {
 		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		h.silent = errors.Is(err, syscall.EAGAIN)
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		h.silent, h.unread = errors.Is(err, syscall.EAGAIN), err == nil && n > 0
 	}
 	return h
 }
@@ -99,6 +102,23 @@ func (h *httpConn) idle() bool {
 	n, err := h.conn.Read(b[:])
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
+
+// surplus reports whether a connection that is not idle has bytes of a response that was not asked
+// for. Over TLS there may be something else to read: the server's close_notify.
+func (h *httpConn) surplus() bool {
+	if !h.unread || h.conn == net.Conn(h.wire) {
+		return h.unread
+	}
+	var b [1]byte
+	if h.conn.SetReadDeadline(time.Now().Add(surplusWait)) != nil {
+		return false
+	}
+	n, _ := h.conn.Read(b[:])
+	return n > 0
+}
+
+// surplusWait is how long the rest of a TLS record is waited for.
+const surplusWait = 10 * time.Millisecond
 
 // abort closes the connection after a failed exchange. No close_notify: the write could block.
 func (h *httpConn) abort() { _ = h.wire.Close() }

@@ -64,10 +64,21 @@ func printable(s string) bool {
 type response struct {
 	status      int
 	location    string
-	maintenance bool // Nextcloud's header for its maintenance mode
-	truncated   bool // the body could not be read to its end, and is left out
+	maintenance bool   // Nextcloud's header for its maintenance mode
+	truncated   bool   // the body could not be read to its end, and is left out
+	media       string // the header Content-Type
 	body        []byte
 }
+
+// unreachedError means that no request was sent: there was no connection.
+type unreachedError struct{ error }
+
+// Unwrap returns the cause.
+func (e unreachedError) Unwrap() error { return e.error }
+
+// errSurplus means that a kept connection brought more than one response to a request. The first may
+// be the late response to an earlier request, about another password.
+var errSurplus = errors.New("the server sent more than one answer on a kept connection, so it is not known which one is to this request")
 
 // errTooLong means that a response was not read to its end.
 var errTooLong = errors.New("the answer is too long; raise max_response if it is a shared roster")
@@ -82,7 +93,7 @@ func describe(ctx context.Context, err error) error {
 		timeout net.Error
 	)
 	switch {
-	case errors.Is(err, errTooLong), errors.Is(err, errBadRequest):
+	case errors.Is(err, errTooLong), errors.Is(err, errBadRequest), errors.Is(err, errSurplus):
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("the request was cancelled: %w", context.Canceled)
@@ -113,6 +124,6 @@ func redirect(r response, secret string) Result {
 			host = quoted
 		}
 	}
-	return misconfigured(fmt.Sprintf("redirect (HTTP %d) to %s, which is not followed because the request holds a password; "+
-		"put the final address into url", r.status, host))
+	return outage("redirect (HTTP %d) to %s, which is not followed because the request holds a password; "+
+		"if it is no login or maintenance page, put the final address into url", r.status, host)
 }

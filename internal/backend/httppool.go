@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// surplusPause is how long no connection is kept after one had bytes of a response that was not asked
+// for. Such a server may also send them when the next request is under way, as its response.
+const surplusPause = time.Hour
+
 // idleTimeout is how long an unused connection is kept. Most servers close it earlier.
 const idleTimeout = 90 * time.Second
 
@@ -17,6 +21,8 @@ type httpPool struct {
 	idle   []*httpConn
 	timer  *time.Timer // runs expire; nil if no connection is idle
 	closed bool
+	// surplus is when a connection last had bytes that were not asked for.
+	surplus time.Time
 }
 
 // get returns a connection that the server still keeps open, or nil.
@@ -26,6 +32,20 @@ func (p *httpPool) get(now time.Time) *httpConn {
 		if h == nil || now.Sub(h.used) < idleTimeout && h.idle() {
 			return h
 		}
+		if h.surplus() {
+			p.distrust(now)
+		}
+		h.close()
+	}
+}
+
+// distrust has connections used once for a while.
+func (p *httpPool) distrust(now time.Time) {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.surplus = nil, now
+	p.mu.Unlock()
+	for _, h := range idle {
 		h.close()
 	}
 }
@@ -46,7 +66,7 @@ func (p *httpPool) pop() *httpConn {
 // put keeps a connection for reuse, or closes it if the pool is full or closed.
 func (p *httpPool) put(h *httpConn) {
 	p.mu.Lock()
-	keep := !p.closed && len(p.idle) < p.limit
+	keep := !p.closed && len(p.idle) < p.limit && h.used.Sub(p.surplus) >= surplusPause
 	if keep {
 		p.idle = append(p.idle, h)
 		if p.timer == nil {

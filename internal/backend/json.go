@@ -64,19 +64,16 @@ func (j *jsonAPI) Ask(ctx context.Context, q Query) Result {
 		{"Accept", "application/json"},
 	}, data)
 	if err != nil {
-		return Result{Class: Outage, Err: err}
+		return unanswered(err)
 	}
 	return classifyJSON(q, r)
 }
 
 // classifyJSON accepts only a JSON true or false in success, with status 200.
 func classifyJSON(q Query, r response) Result {
-	if r.status != http.StatusOK {
-		return classifyStatus(q, r)
-	}
 	fields, err := object(r.body)
-	if err != nil {
-		return outage("HTTP 200, but %w", err)
+	if err != nil || r.status != http.StatusOK {
+		return foreign(q, r)
 	}
 	switch string(fields["success"]) {
 	case "true":
@@ -84,5 +81,5 @@ func classifyJSON(q Query, r response) Result {
 	case "false":
 		return Result{Class: Refused}
 	}
-	return outage("HTTP 200, but success is neither true nor false")
+	return outage("HTTP 200, but success is neither true nor false: the application has another API, or something in front of it answered")
 }

@@ -74,7 +74,7 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 		{signatureHeader, j.signer.sign(body)},
 	}, body)
 	if err != nil {
-		return Result{Class: Outage, Err: err}
+		return unanswered(err)
 	}
 	return classifyJSXC(q, r)
 }
@@ -116,12 +116,9 @@ func (s *signer) sign(body []byte) string {
 
 // classifyJSXC classifies a response of the JSXC app, which reports its own errors with HTTP 500.
 func classifyJSXC(q Query, r response) Result {
-	if r.status != http.StatusOK && r.status != http.StatusInternalServerError {
-		return classifyStatus(q, r)
-	}
 	answer, err := object(r.body)
-	if err != nil {
-		return outage("HTTP %d, but %w", r.status, err)
+	if err != nil || r.status != http.StatusOK && r.status != http.StatusInternalServerError {
+		return foreign(q, r)
 	}
 	var result string
 	if json.Unmarshal(answer["result"], &result) != nil || result == "" {
@@ -133,7 +130,7 @@ func classifyJSXC(q Query, r response) Result {
 	case r.status != http.StatusOK:
 		return outage("HTTP %d with a result that is not an error", r.status)
 	case q.Op == auth.OpAuth && result == "success":
-		return Result{Class: Accepted, Known: true}
+		return Result{Class: Accepted, Known: true, Account: jsxcAccount(q, answer["data"])}
 	case q.Op == auth.OpAuth: // "noauth", and any other word
 		return Result{Class: Refused}
 	case result != "success":
@@ -142,6 +139,20 @@ func classifyJSXC(q Query, r response) Result {
 		return classifyIsUser(answer["data"])
 	}
 	return classifyRoster(answer["data"], r.body)
+}
+
+// jsxcAccount returns the account of a login. The app tries the account user@domain first, and then
+// the account user: both are the user asked about.
+func jsxcAccount(q Query, data json.RawMessage) string {
+	fields, _ := object(data)
+	uid, ok := text(fields["uid"])
+	if !ok { // an old version of the app
+		return ""
+	}
+	if user, same := strings.CutSuffix(auth.FoldUser(uid), "@"+auth.FoldUser(q.Domain)); same && user == auth.FoldUser(q.User) {
+		return uid[:strings.LastIndexByte(uid, '@')]
+	}
+	return uid
 }
 
 // ErrSignature means that the server has another API secret.

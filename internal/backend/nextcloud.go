@@ -53,6 +53,8 @@ type nextcloud struct {
 	// asked for when failures differs from checked.
 	failures atomic.Uint64
 	checked  atomic.Uint64
+
+	version atomic.Int32 // the server's major version; 0: not known
 }
 
 var _ Prober = (*nextcloud)(nil)
@@ -109,7 +111,10 @@ func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 	case auth.OpAuth:
 		return n.login(ctx, q, names)
 	case auth.OpIsUser:
-		_, r := n.account(ctx, q, names)
+		id, r := n.account(ctx, q, names)
+		if r.Class == Accepted {
+			r.Account = q.accountOf(id)
+		}
 		return r
 	case auth.OpSetPass:
 		return n.setPassword(ctx, q, names)
@@ -144,7 +149,7 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 			return answer
 		case r.Class == Accepted:
 			n.logins.put(q.key(), lastLogin{name, id, n.now()})
-			r.Attempts = i
+			r.Attempts, r.Account = i, q.accountOf(id)
 			return r
 		case r.Class == Refused:
 			answer.Err = r.Err
@@ -175,6 +180,27 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 	return answer
 }
 
+// accountOf returns the user of q as the server spells it, if id is one of the login names, and else
+// id: the name of another account.
+func (q *Query) accountOf(id string) string {
+	rules := q.Logins
+	if len(rules) == 0 {
+		rules = []string{"{user}"}
+	}
+	for _, rule := range rules {
+		before, after, _ := strings.Cut(rule, "{user}")
+		before, after = ExpandLogin(before, q.User, q.Domain), ExpandLogin(after, q.User, q.Domain)
+		if len(id) < len(before)+len(after) || !strings.EqualFold(id, ExpandLogin(rule, q.User, q.Domain)) {
+			continue
+		}
+		if user := id[len(before) : len(id)-len(after)]; strings.EqualFold(user, q.User) {
+			return user
+		}
+		return q.User
+	}
+	return id
+}
+
 // among reports whether id is one of the login names. Nextcloud ignores their case.
 func among(id string, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(id, name) })
@@ -188,7 +214,12 @@ func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret) (i
 		n.failures.Add(1) // other logins from this address may have failed
 	}
 	if err != nil {
-		return "", Result{Class: Outage, Err: err}
+		return "", unanswered(err)
+	}
+	if a.exception() && n.version.Load() == 0 { // its meaning depends on the version
+		if _, err := n.Throttle(ctx); err == nil || errors.Is(err, ErrNoThrottle) {
+			a.before29 = n.before29()
+		}
 	}
 	id, r = classifyLogin(a, secret.Reveal())
 	if r.Class == Refused || r.Class == Throttled || a.status == http.StatusInternalServerError {
@@ -197,13 +228,19 @@ func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret) (i
 	return id, r
 }
 
+// before29 reports whether the server is known to be older than Nextcloud 29.
+func (n *nextcloud) before29() bool {
+	v := n.version.Load()
+	return v > 0 && v < 29
+}
+
 // classifyLogin classifies the answer to a login.
 func classifyLogin(a ocs, secret string) (id string, r Result) {
 	if r, ok := a.fault(secret); !ok {
 		return "", r
 	}
 	switch {
-	case a.denied():
+	case a.refused():
 		// Newer versions say this where they require an app password. The text is not translated.
 		if strings.Contains(a.message, "not logged in") {
 			return "", Result{Class: Refused, Err: errAppOnly}
@@ -214,7 +251,10 @@ func classifyLogin(a ocs, secret string) (id string, r Result) {
 	case a.status == http.StatusNotFound:
 		return "", misconfigured("HTTP 404: the server has no user API; enable its app provisioning_api")
 	}
-	return "", misconfigured(fmt.Sprintf("HTTP %d: the server rejects the request", a.status))
+	if a.status == http.StatusBadRequest {
+		return "", misconfigured("HTTP 400: the server rejects the request")
+	}
+	return "", outage("HTTP %d (code %d): the server rejects the request, but does not call the login wrong", a.status, a.code)
 }
 
 // classifyAccount reads the account in an answer.
@@ -262,7 +302,9 @@ func (n *nextcloud) call(ctx context.Context, method, path, authorization string
 	if err != nil {
 		return ocs{}, err
 	}
-	return parseOCS(r), nil
+	a := parseOCS(r)
+	a.before29 = n.before29()
+	return a, nil
 }
 
 // Status implements Prober.
@@ -299,7 +341,21 @@ func (n *nextcloud) Throttle(ctx context.Context) (s ThrottleState, err error) {
 	if r, ok := a.fault(""); !ok {
 		return s, r.Err
 	}
+	if v := parseVersion(a); v > 0 {
+		n.version.Store(v)
+	}
 	return parseThrottle(a)
+}
+
+// parseVersion reads the server's major version in its capabilities; 0 if it is not there.
+func parseVersion(a ocs) int32 {
+	data, _ := object(a.data)
+	version, _ := object(data["version"])
+	var major int32
+	if json.Unmarshal(version["major"], &major) != nil {
+		return 0
+	}
+	return major
 }
 
 func parseThrottle(a ocs) (s ThrottleState, err error) {
@@ -411,7 +467,7 @@ func (n *nextcloud) asService(ctx context.Context, method, path string, form []p
 	password := n.options.AdminPassword.Reveal()
 	a, err := n.call(ctx, method, path, basic(n.options.AdminUser, password), form)
 	if err != nil {
-		return a, Result{Class: Outage, Err: err}, false
+		return a, unanswered(err), false
 	}
 	if r, ok = a.fault(password); !ok {
 		return a, r, false
@@ -511,7 +567,7 @@ func (n *nextcloud) setPassword(ctx context.Context, q Query, names []string) Re
 	case !ok:
 		return r
 	case a.ok():
-		return Result{Class: Accepted, Known: true}
+		return Result{Class: Accepted, Known: true, Account: q.accountOf(id)}
 	case a.status == http.StatusBadRequest && a.code == ocsNoPassword:
 		return Result{Class: Unsupported}
 	case a.status == http.StatusBadRequest:
@@ -597,7 +653,7 @@ func (n *nextcloud) members(ctx context.Context, group string, contacts map[stri
 		switch {
 		case !ok:
 			return r, false
-		case offset == 0 && a.denied(): // some versions hide details from group administrators
+		case offset == 0 && (a.status == http.StatusUnauthorized || a.status == http.StatusForbidden): // some versions hide details from group administrators
 			return n.memberNames(ctx, group, contacts)
 		case !a.ok():
 			return misconfigured(fmt.Sprintf("HTTP %d (code %d): the service account may not see the members of a group", a.status, a.code)), false

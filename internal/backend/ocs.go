@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ type ocs struct {
 	valid    bool // the body is the API's own: an object ocs with meta and data
 	code     int  // meta.statuscode
 	message  string
+	before29 bool // the server is known to be older than Nextcloud 29
 	data     json.RawMessage
 	response response
 }
@@ -48,10 +48,15 @@ func parseOCS(r response) ocs {
 // ok reports whether the API says that the call succeeded.
 func (a *ocs) ok() bool { return a.status == http.StatusOK && a.valid && a.code == http.StatusOK }
 
-// denied reports whether the API itself refuses the login or its rights.
-func (a *ocs) denied() bool {
-	return a.valid && (a.status == http.StatusUnauthorized && (a.code == ocsUnauthorised || a.code == a.status) ||
-		a.status == http.StatusForbidden)
+// refused reports whether the API itself says that the login is wrong. No other answer does.
+func (a *ocs) refused() bool {
+	return a.valid && a.code == ocsUnauthorised && (a.status == http.StatusUnauthorized || a.status == http.StatusForbidden)
+}
+
+// exception reports whether a call ended with an exception in the server. Before version 29 that is
+// also how the server throttles.
+func (a *ocs) exception() bool {
+	return a.status == http.StatusInternalServerError && a.valid && a.code == ocsServerError
 }
 
 // fault classifies answers other than the API's own. For those, ok is true: success, or 400, 401,
@@ -62,7 +67,7 @@ func (a *ocs) fault(secret string) (r Result, ok bool) {
 	case a.ok():
 		return r, true
 	case status == http.StatusServiceUnavailable && a.response.maintenance:
-		return outage("the server is in maintenance mode"), false
+		return Result{Class: Outage, Err: errMaintenance}, false
 	case a.response.truncated && status >= 400 && status < 500 && status != http.StatusTooManyRequests:
 		return outage("HTTP %d, but the answer is incomplete", status), false
 	case a.valid && (status == http.StatusUnauthorized || status == http.StatusForbidden ||
@@ -70,11 +75,15 @@ func (a *ocs) fault(secret string) (r Result, ok bool) {
 		return r, true
 	case status >= 300 && status < 400:
 		return redirect(a.response, secret), false
-	case status == http.StatusTooManyRequests, status == http.StatusInternalServerError && a.valid && a.code == ocsServerError:
+	case status == http.StatusTooManyRequests, a.exception() && a.before29:
 		return Result{Class: Throttled, Err: fmt.Errorf("HTTP %d: %w", status, errTooManyFailures)}, false
+	case a.exception():
+		return outage("HTTP 500 (code 996): the server fails for this account; its log has the exception"), false
 	}
 	return a.invalid(), false
 }
+
+var errMaintenance = errors.New("the server is in maintenance mode")
 
 // errTooManyFailures is the reason for 429, and for 500 with code 996 before version 29.
 var errTooManyFailures = errors.New("the server accepts no logins from postern's address for up to 30 minutes, after too many failed ones; " +
@@ -82,22 +91,16 @@ var errTooManyFailures = errors.New("the server accepts no logins from postern's
 
 // invalid classifies an answer that is not the API's own.
 func (a *ocs) invalid() Result {
-	text := fmt.Sprintf("HTTP %d: ", a.status)
 	switch a.status {
-	case http.StatusOK:
-		if bytes.HasPrefix(bytes.TrimSpace(a.response.body), []byte("<")) {
-			return misconfigured("HTTP 200 with an HTML page instead of the API: url must be the base URL of Nextcloud, " +
-				"and single sign-on must not cover /ocs/")
-		}
-		return outage("HTTP 200, but the answer is not the API's")
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return misconfigured(text + "not from Nextcloud itself: something in front of it keeps postern from /ocs/v2.php")
+	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
+		return outage("HTTP %d with %s, not from Nextcloud's API: something in front of it answers "+
+			"(a proxy, a firewall, single sign-on, which must not cover /ocs/), or url is not the base URL of Nextcloud", a.status, a.response.kind())
 	case http.StatusNotFound:
-		return misconfigured(text + "there is no Nextcloud at url: it must be the base URL of Nextcloud, without index.php")
+		return misconfigured("HTTP 404: there is no Nextcloud at url: it must be the base URL of Nextcloud, without index.php")
 	case http.StatusBadRequest:
-		return misconfigured(text + "the server rejects the request: add the host of url to its trusted_domains")
+		return misconfigured("HTTP 400: the server rejects the request: add the host of url to its trusted_domains")
 	case http.StatusPreconditionFailed:
-		return misconfigured(text + "the header OCS-APIRequest is missing: a proxy in between drops it")
+		return misconfigured("HTTP 412: the header OCS-APIRequest is missing: a proxy in between drops it")
 	}
-	return classifyStatus(Query{}, a.response)
+	return foreign(Query{}, a.response)
 }

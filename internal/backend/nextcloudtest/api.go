@@ -120,12 +120,12 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, path string) {
 func (s *Server) capabilities(w http.ResponseWriter, r *http.Request) {
 	host, _, _ := net.SplitHostPort(r.RemoteAddr) // the server's own
 	from := subnet(host)
-	bruteforce := object{"delay": s.delay(from).Milliseconds()}
+	bruteforce, major := object{"delay": s.delay(from).Milliseconds()}, 28
 	if !s.state.Before29 {
-		bruteforce["allow-listed"] = s.exempt(from)
+		bruteforce["allow-listed"], major = s.exempt(from), 31
 	}
 	reply(w, http.StatusOK, "OK", object{
-		"version": object{"major": 31}, "capabilities": object{"bruteforce": bruteforce},
+		"version": object{"major": major}, "capabilities": object{"bruteforce": bruteforce},
 	})
 }
 
