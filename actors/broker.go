@@ -126,7 +126,7 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 		return false
 	}
 	c.ID = id
-	if c.Req.Op == auth.OpAuth {
+	if c.Req.Op == auth.OpAuth || c.Req.Op == auth.OpRemoveUser3 { // limits distinguish secrets by it
 		c.Key = b.shards.Key(id, c.Req.Secret)
 	}
 	c.Hash = b.shards.Hash(id)

@@ -12,6 +12,7 @@ import (
 	"postern/actors/slots"
 	"postern/actors/supervise"
 	"postern/internal/auth"
+	"postern/internal/backend"
 	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/limit"
@@ -33,8 +34,11 @@ type Domain struct {
 	TOTP       *token.TOTP
 	Hops       []Hop
 	Logins     []string // rules for login names at the backends
-	Limits     Limits
-	Roster     *Roster // nil: shared rosters are not kept
+	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
+	ChangeAdmins bool
+	services     []string // folded names of the service accounts of the backends
+	Limits       Limits
+	Roster       *Roster // nil: shared rosters are not kept
 }
 
 // Hop is one backend of a domain under one of the domain's names there.
@@ -122,7 +126,7 @@ const maxRefusals = 16
 func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, shared *Shared) (*Domain, error) {
 	d := &Domain{
 		Shared: shared, HashCost: cfg.Cache.BcryptCost, HotEntries: cfg.Cache.HotEntries, Disk: cfg.Cache.Storage == config.StorageDisk,
-		Logins: cfg.Login, Limits: newLimits(cfg.Limit),
+		Logins: cfg.Login, Limits: newLimits(cfg.Limit), ChangeAdmins: cfg.ChangeAdmins,
 		Rules: cache.Rules{
 			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
 			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
@@ -147,6 +151,9 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 	}
 	for _, ref := range cfg.Backends {
 		backends[ref].Acquire()
+		if name := backends[ref].Service; name != "" {
+			d.services = append(d.services, auth.FoldUser(name))
+		}
 		for _, name := range names {
 			d.Hops = append(d.Hops, Hop{backends[ref], name})
 		}
@@ -161,6 +168,24 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 		}
 	})
 	return d, nil
+}
+
+// Guards reports whether a user is, under any of the login names, the service account of a backend:
+// nothing that a peer asks for may change it.
+func (d *Domain) Guards(id auth.Identity) bool {
+	if len(d.services) == 0 {
+		return false
+	}
+	names := []string{id.User}
+	for _, h := range d.Hops {
+		domain := h.AuthDomain
+		if domain == "" {
+			domain = id.Domain
+		}
+		q := backend.Query{User: id.User, Domain: domain, Logins: d.Logins}
+		names = append(names, q.LoginNames()...)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(d.services, auth.FoldUser(name)) })
 }
 
 // MayBeToken reports whether a password might be a token.

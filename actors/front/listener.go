@@ -10,6 +10,7 @@ import (
 
 	"postern/actors/call"
 	"postern/actors/supervise"
+	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/wire"
 )
@@ -32,10 +33,17 @@ const (
 type params struct {
 	config.Listener
 	ledger *call.Ledger
+	closed auth.Answer // to a change, if the listener takes none
 }
 
 func (s *Server) newParams(cfg config.Listener) *params {
-	return &params{cfg, call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log)}
+	return &params{
+		Listener: cfg, ledger: call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log),
+		closed: auth.Answer{
+			Verdict: auth.Unsupported, Source: auth.SourceForbidden,
+			Reason: "this listener takes no changes of accounts: " + cfg.ChangesLine() + " if its peers may make them",
+		},
+	}
 }
 
 // newCodec returns the codec of a connection.

@@ -213,9 +213,25 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		}
 	}()
 	o := &outcome{task: t, kind: started}
-	if c.Req.Op == auth.OpAuth {
+	switch c.Req.Op {
+	case auth.OpAuth:
 		t.login = cache.NewLogin(c.Key)
 		t.limitWith(sp.limits)
+	case auth.OpRemoveUser3: // it compares a password, too
+		t.limitWith(sp.limits)
+	}
+	if c.Req.Op.Changes() {
+		t.change = backend.NewChange(c.Req.Op, len(d.Hops))
+		if d.Guards(c.ID) {
+			t.barred = &auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceForbidden, Reason: "it is the service account of a backend"}
+		}
+	}
+	if t.barred != nil {
+		s.note(c, sp, *t.barred)
+		s.finish(t, sp, *t.barred, false)
+		t.end()
+		begun = true
+		return
 	}
 	if user := s.user(o, sp); user != nil {
 		s.handle(o, d, sp, user)
@@ -352,6 +368,15 @@ func (s *shard) ask(t *task) {
 // onAsked takes a backend's answer: the next backend of the chain, or the end of it.
 func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.User, now unixtime.Time) {
 	t := o.task
+	if t.change != nil {
+		if !t.change.Add(o.number, o.reply.Result) {
+			s.ask(t)
+			return
+		}
+		s.concludeOther(t, d, sp, user, t.change.Result(), o.reply.Source, now)
+		t.end()
+		return
+	}
 	t.short = t.short || o.reply.Source == auth.SourceLimitBudget
 	if !t.chain.Add(o.reply.Result) && t.hop+1 < len(t.domain.Hops) {
 		t.hop++
@@ -423,7 +448,7 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 	case op == auth.OpIsUser:
 		a = s.afterIsUser(t, d, sp, user, r, a, now)
 	case op.Changes():
-		lasting = s.afterChange(t, sp, user, r.Class)
+		lasting = t.change.Put() && s.afterChange(t, sp, user, r.Class)
 	}
 	s.note(t.call, sp, a)
 	s.finish(t, sp, a, lasting)
@@ -487,7 +512,7 @@ func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	if s.flights[c.Key] == c {
 		delete(s.flights, c.Key)
 	}
-	t.landed(sp.limits, t.login != nil && t.chain.Refused())
+	t.landed(sp.limits, t.refused())
 	disk := sp.disk()
 	if !lasting || disk == nil || s.failing.Load() {
 		c.Answer(a)

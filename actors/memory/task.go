@@ -31,11 +31,14 @@ type task struct {
 
 	login *cache.Login // auth only
 	chain backend.Chain
-	hop   int    // index into domain.Hops of the backend being asked
-	known bool   // the backend has accepted this secret before
-	short bool   // a backend was not asked, for want of a budget
-	epoch uint64 // of the shard, when the first backend was asked
-	tries int
+	hop   int // index into domain.Hops of the backend being asked
+	// change is the plan of an operation that changes something; chain is not used then.
+	change *backend.Change
+	barred *auth.Answer // by a limit, instead of asking; not for auth
+	known  bool         // the backend has accepted this secret before
+	short  bool         // a backend was not asked, for want of a budget
+	epoch  uint64       // of the shard, when the first backend was asked
+	tries  int
 
 	// What the limits have counted as under way for this task.
 	heldUser, heldAddress bool
@@ -71,6 +74,7 @@ type outcome struct {
 	ran    bool       // compared: the comparison was made
 	hash   string     // hashed
 	reply  slots.Reply
+	number int // of the question, in the plan of a change
 }
 
 var _ supervise.Continuation = (*outcome)(nil)
@@ -107,18 +111,26 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 
 // question is the task's question to its present backend.
 func (t *task) question() (*slots.Backend, *slots.Question) {
-	c, h := t.call, t.domain.Hops[t.hop]
+	c, op, number := t.call, t.call.Req.Op, 0
+	if t.change != nil {
+		t.hop, op = t.change.Next()
+		number = t.change.Taken()
+	}
+	h := t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
 	authDomain := h.AuthDomain
 	if authDomain == "" {
 		authDomain = c.ID.Domain
 	}
 	q := &slots.Question{
-		Query:    backend.Query{Op: c.Req.Op, User: c.ID.User, Domain: authDomain, Secret: c.Req.Secret, Logins: t.domain.Logins},
+		Query:    backend.Query{Op: op, User: c.ID.User, Domain: authDomain, Logins: t.domain.Logins, ChangeAdmins: t.domain.ChangeAdmins},
 		Deadline: c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received))),
 		Known:    t.known, User: c.Hash, Secret: c.Key.Fingerprint(),
-		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r}) },
+		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
 		Abandoned: c.Done,
+	}
+	if op.NeedsSecret() {
+		q.Query.Secret = c.Req.Secret
 	}
 	if c.Trace != nil {
 		q.Trace = c.Trace.Add
@@ -193,15 +205,35 @@ func (t *task) limited(d limit.Decision, source auth.Source) (counts, limited bo
 	case limit.Pass:
 		return true, false
 	case limit.Wait:
-		t.login.RequireKnown(auth.Answer{Verdict: auth.Unavailable, Source: source})
+		t.bar(auth.Answer{Verdict: auth.Unavailable, Source: source})
 		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure while others are being asked about ("+source.String()+")")
 		return false, true
 	case limit.Blocked:
-		t.login.RequireKnown(auth.Answer{Verdict: auth.Unavailable, Source: source})
+		t.bar(auth.Answer{Verdict: auth.Unavailable, Source: source})
 		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure: there were too many wrong ones ("+source.String()+")")
 		return false, true
 	}
 	return false, false
+}
+
+// bar has a question whose secret the cache does not know answered without asking.
+func (t *task) bar(a auth.Answer) {
+	if t.login != nil {
+		t.login.RequireKnown(a)
+	} else {
+		t.barred = &a
+	}
+}
+
+// refused reports whether a backend that may know the user has refused the secret.
+func (t *task) refused() bool {
+	switch {
+	case t.login != nil:
+		return t.chain.Refused()
+	case t.call.Req.Op == auth.OpRemoveUser3 && t.change != nil:
+		return t.change.Result().Class == backend.Refused
+	}
+	return false
 }
 
 // landed reports to the limits that the question has ended, and whether a backend has refused the

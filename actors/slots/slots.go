@@ -119,10 +119,11 @@ func (q *Question) account() string { return auth.FoldUser(q.Query.User) }
 // actor. It is in use as long as a domain holds its RefCount, and closed at the end.
 type Backend struct {
 	*supervise.RefCount
-	Name  string // backend.KIND.NAME
-	Ref   *supervise.Ref
-	slots int32
-	queue int
+	Name    string // backend.KIND.NAME
+	Service string // login name of the service account; empty: none
+	Ref     *supervise.Ref
+	slots   int32
+	queue   int
 
 	env     env.Env
 	backend backend.Backend
@@ -147,7 +148,7 @@ type Backend struct {
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
 		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be,
-		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay,
+		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay, Service: cfg.AdminUser,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
 	}

@@ -31,6 +31,11 @@ line and a remedy. The exit status is 1 if there is an error.`,
 			if problems.Failed() {
 				return exitStatus(1)
 			}
+			for _, note := range cfg.Notes() {
+				if _, err := fmt.Fprintf(a.Out, "%s: note: %s\n", file, note); err != nil {
+					return err
+				}
+			}
 			_, err := fmt.Fprintf(a.Out, "%s: ok: %d listeners, %d backends, %d domains\n",
 				file, len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 			return err

@@ -43,7 +43,7 @@ var imports = map[string][]string{
 	"actors/metrics":   {"internal/auth"},
 	"actors/env":       {"actors/supervise", "internal/store"},
 	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
-	"actors/domain": {"actors/slots", "actors/supervise", "internal/auth", "internal/cache", "internal/config", "internal/limit",
+	"actors/domain": {"actors/slots", "actors/supervise", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
 		"internal/roster", "internal/token"},
 	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache"},
 	"actors/tokens": {"actors/call", "actors/domain", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
@@ -97,7 +97,7 @@ var testImports = []string{"internal/backend/nextcloudtest", "actors/front/front
 
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{
-	"actors/domain": {"actors/env", "internal/backend"},
+	"actors/domain": {"actors/env"},
 }
 
 // row returns the key of a package in the import table.

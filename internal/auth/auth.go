@@ -150,12 +150,13 @@ const (
 	SourceLimitUser            // too many refusals of the user's passwords
 	SourceLimitAddress         // too many refusals of what came from the client's address
 	SourceLimitBudget          // a backend's limit of refusals is used up
+	SourceForbidden            // the listener, or the account, is closed to changes
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
-	"limit-user", "limit-address", "limit-budget",
+	"limit-user", "limit-address", "limit-budget", "forbidden",
 }
 
 // Sources is the number of sources.

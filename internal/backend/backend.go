@@ -46,6 +46,8 @@ type Query struct {
 	// Logins are the rules that make login names of user and domain, in order; see ExpandLogin.
 	// Empty means the user alone. Only backends with login names use it.
 	Logins []string
+	// ChangeAdmins allows OpSetPass for the backend's administrators.
+	ChangeAdmins bool
 }
 
 // Result is a backend's answer.

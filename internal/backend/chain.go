@@ -6,8 +6,9 @@ import (
 	"postern/internal/auth"
 )
 
-// Chain combines the results of backends that are asked in turn. The first that knows the user
-// decides, and a temporary failure of one is never turned into the refusal of another.
+// Chain combines the results of backends that are asked the same question in turn. The first that
+// knows the user decides, and a temporary failure of one is never turned into the refusal of
+// another. Operations that change something have a Change instead.
 type Chain struct {
 	op      auth.Operation
 	result  Result // the most significant one so far
@@ -23,10 +24,7 @@ func NewChain(op auth.Operation) Chain { return Chain{op: op} }
 // Add takes the next backend's result and reports whether the chain ends with it.
 func (c *Chain) Add(r Result) (decided bool) {
 	switch {
-	case r.Class == Accepted,
-		r.Class == Refused && r.Known,
-		// The change may have been made: the next backend could make it twice.
-		c.op.Changes() && r.Class != Refused && r.Class != Unsupported:
+	case r.Class == Accepted, r.Class == Refused && r.Known:
 		c.result, c.any, c.refused = r, true, false
 		return true
 	}

@@ -429,6 +429,20 @@ type service struct {
 	mu      sync.Mutex
 	proven  time.Time // when it last showed its rights
 	refused time.Time // when its password was refused
+	id      string    // of its account; empty: not known yet
+}
+
+// account returns the id of the service account, or "" if that is not known yet.
+func (s *service) account() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+func (s *service) setAccount(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id = id
 }
 
 func (s *service) set(proven, refused time.Time) {
@@ -553,11 +567,64 @@ func (n *nextcloud) account(ctx context.Context, q Query, names []string) (id st
 	return id, r
 }
 
+// Reasons against setting a password.
+var (
+	errServiceAccount = errors.New("it is the service account, whose password is not set on request")
+	errAdministrator  = errors.New("it is an administrator of the server, whose password is not set unless change_admins = true")
+	errGroups         = errors.New("the service account may not see the user's groups, so the user may be an administrator")
+)
+
+// adminGroup has the administrators of a Nextcloud.
+const adminGroup = "admin"
+
+// changeable checks that an account is not the service account, under whatever name that logs in,
+// and not an administrator's unless admins allows it. If ok is false, r says why.
+func (n *nextcloud) changeable(ctx context.Context, id string, admins bool) (r Result, ok bool) {
+	own := n.service.account()
+	if own == "" {
+		a, r, ok := n.asService(ctx, http.MethodGet, "cloud/user", nil, false)
+		if !ok {
+			return r, false
+		}
+		if !a.ok() {
+			return misconfigured(fmt.Sprintf("HTTP %d: the service account cannot see its own account", a.status)), false
+		}
+		if own, r = classifyAccount(a); own == "" {
+			return r, false
+		}
+		n.service.setAccount(own)
+	}
+	if auth.FoldUser(id) == auth.FoldUser(own) || auth.FoldUser(id) == auth.FoldUser(n.options.AdminUser) {
+		return Result{Class: Refused, Known: true, Err: errServiceAccount}, false
+	}
+	if admins {
+		return r, true
+	}
+	a, r, ok := n.asService(ctx, http.MethodGet, "cloud/users/"+url.PathEscape(id)+"/groups", nil, false)
+	if !ok {
+		return r, false
+	}
+	data, err := object(a.data)
+	groups, listed := texts(data["groups"])
+	switch {
+	case !a.ok():
+		return Result{Class: Unsure, Err: errGroups}, false
+	case err != nil, !listed:
+		return outage("HTTP 200, but the answer holds no groups"), false
+	case slices.Contains(groups, adminGroup):
+		return Result{Class: Refused, Known: true, Err: errAdministrator}, false
+	}
+	return r, true
+}
+
 // setPassword sets a user's password as the service account: front ends do not send the old
 // password, which the user would need for it.
 func (n *nextcloud) setPassword(ctx context.Context, q Query, names []string) Result {
 	id, r := n.account(ctx, q, names)
 	if r.Class != Accepted {
+		return r
+	}
+	if r, ok := n.changeable(ctx, id, q.ChangeAdmins); !ok {
 		return r
 	}
 	password := q.Secret.Reveal()

@@ -3,9 +3,16 @@
 
 data_dir = env("POSTERN_DATA_DIR")
 
-listen "ejabberd" { address = "127.0.0.1:23662" }
+# Every local process can connect to these, so none of them may change accounts.
+listen "ejabberd" {
+  address = "127.0.0.1:23662"
+  changes = false
+}
 
-listen "generic" { address = "127.0.0.1:23663" }
+listen "generic" {
+  address = "127.0.0.1:23663"
+  changes = false
+}
 
 listen "tcp_table" { address = "127.0.0.1:23665" }
 

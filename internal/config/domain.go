@@ -36,6 +36,10 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 		out.AuthDomains = append(out.AuthDomains, v.AsString())
 	})
 	out.Login = p.login(s, out.Backends)
+	out.ChangeAdmins = s.flag("change_admins", false)
+	if s.has("change_admins") && !slices.ContainsFunc(out.Backends, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
+		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends")
+	}
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)

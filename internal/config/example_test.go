@@ -135,10 +135,19 @@ var exampleOnly = []string{
 // same, or the attribute must be known to have no default.
 func TestExampleShowsDefaults(t *testing.T) {
 	src := readExample(t)
-	want, _ := parseExample(t, src)
+	parse := func(src []byte) *Config {
+		cfg, _ := parseExample(t, src)
+		if cfg != nil {
+			for i := range cfg.Listeners {
+				cfg.Listeners[i].ChangesSaid = true // the line silences a note besides
+			}
+		}
+		return cfg
+	}
+	want := parse(src)
 	attrs, _ := sites(t, src)
 	for _, s := range attrs {
-		got, _ := parseExample(t, without(src, s.attr.SrcRange, ""))
+		got := parse(without(src, s.attr.SrcRange, ""))
 		same := got != nil && reflect.DeepEqual(got, want)
 		key := fmt.Sprintf("%s %s", s.path, s.name)
 		if listed := slices.Contains(exampleOnly, key); same == listed {

@@ -81,8 +81,52 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 		}
 	}
 	out.RecipientDelimiter = p.recipientDelimiter(s, spec.Name)
+	p.changes(s, &out)
 	p.endpoint(s, cfg, &out)
 	return out
+}
+
+// changes decodes whether the peers of a listener may change accounts.
+func (p *parser) changes(s *section, out *Listener) {
+	out.Changes = s.flag("changes", false)
+	if s.has("changes") && !out.changeable() {
+		p.complain(s.at("changes"), "protocol "+out.Protocol+" has no requests that change accounts", "remove the line")
+	}
+	out.ChangesSaid = s.has("changes")
+}
+
+// changeable reports whether the protocol has requests that change accounts.
+func (l *Listener) changeable() bool {
+	switch protocol.Name(l.Protocol) {
+	case protocol.Ejabberd, protocol.Generic, protocol.Relay:
+		return true
+	}
+	return false
+}
+
+// ChangesNote returns what to say of a listener that refuses changes though the configuration does
+// not say so; "" for any other.
+func (l *Listener) ChangesNote() string {
+	if l.Changes || l.ChangesSaid || !l.changeable() {
+		return ""
+	}
+	return fmt.Sprintf("listener %q refuses requests that set passwords, register or remove accounts: %s if its peers may do that, or changes = false to be silent about it",
+		clip(l.Name), l.ChangesLine())
+}
+
+// Notes lists what is no fault, but may be not what was meant.
+func (c *Config) Notes() (notes []string) {
+	for i := range c.Listeners {
+		if note := c.Listeners[i].ChangesNote(); note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return notes
+}
+
+// ChangesLine is what to write into the configuration so that a listener takes changes.
+func (l *Listener) ChangesLine() string {
+	return fmt.Sprintf("add changes = true to listen %q", clip(l.Name))
 }
 
 // recipientDelimiter decodes the characters that separate an address extension.

@@ -49,7 +49,7 @@ var specs = []spec{
 		attrs: []string{
 			"protocol", "address", "mode", "owner", "group", "default_domain", "deadline",
 			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
-			"max_connections", "binary_answers", "recipient_delimiter",
+			"max_connections", "binary_answers", "recipient_delimiter", "changes",
 		},
 	},
 	{
@@ -68,7 +68,7 @@ var specs = []spec{
 	},
 	{
 		path: "domain", labels: []string{"name"},
-		attrs:  []string{"backends", "auth_domain", "login"},
+		attrs:  []string{"backends", "auth_domain", "login", "change_admins"},
 		blocks: []string{"token", "cache", "limit", "roster"},
 	},
 	{path: "domain limit", attrs: limitAttrs},

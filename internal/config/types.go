@@ -41,6 +41,10 @@ type Listener struct {
 	MaxConnections int           // others wait in the kernel's queue
 	BinaryAnswers  bool          // ejabberd: never answer 2, for MongooseIM
 
+	// ejabberd, generic and relay: peers may set passwords, register and remove accounts.
+	// ChangesSaid: the configuration says whether; see ChangesNote.
+	Changes, ChangesSaid bool
+
 	// tcp_table and socketmap: the characters that separate a user from an address extension,
 	// as in Postfix; empty: addresses have no extensions.
 	RecipientDelimiter string
@@ -87,11 +91,13 @@ type Domain struct {
 	Backends    []BackendRef
 	AuthDomains []string // names of the domain at its backends, tried in turn; empty: its own
 	Login       []string // rules for login names at nextcloud backends, tried in turn
-	JSXC        *JSXCToken
-	TOTP        *TOTPToken
-	Cache       Cache
-	Limit       Limit
-	Roster      *Roster // nil: no shared rosters
+	// ChangeAdmins: passwords of Nextcloud's administrators may be set, too.
+	ChangeAdmins bool
+	JSXC         *JSXCToken
+	TOTP         *TOTPToken
+	Cache        Cache
+	Limit        Limit
+	Roster       *Roster // nil: no shared rosters
 }
 
 // Limit is a limit block: how many passwords may be refused. A number of 0 is no limit.

@@ -36,6 +36,14 @@ func (e *Env) configuration(file string, cfg *config.Config, problems config.Pro
 		}
 		return append(out, fine("%s: %s, %s, %s", named(file), plural(len(cfg.Listeners), "listener"),
 			plural(len(cfg.Backends), "backend"), plural(len(cfg.Domains), "domain"))...)
+	}}, {Check: "notes", Alone: true, Run: func(context.Context) (out []Outcome) {
+		if cfg == nil {
+			return nil
+		}
+		for _, note := range cfg.Notes() {
+			out = append(out, fine("%s", note)...)
+		}
+		return out
 	}}, {Check: "mode", Alone: true, Run: func(context.Context) []Outcome { return e.configMode(file, cfg) }}}}
 }
 

@@ -90,6 +90,7 @@ func recordsConfig(t *testing.T, c *harness.Cloud, e *groupsAPI) string {
 listen "ejabberd" {
   address  = "127.0.0.1:0"
   deadline = %q
+  changes  = true
 }
 backend "users" "local" { bcrypt_cost = 4 }
 backend "jsxc" "cloud" {

@@ -35,7 +35,10 @@ func nextcloudConfig(t *testing.T, url string) string {
 	}
 	config := harness.ConfigFile(t, t.TempDir(), fmt.Sprintf(`
 listen "generic" { address = "127.0.0.1:0" }
-listen "ejabberd" { address = "127.0.0.1:0" }
+listen "ejabberd" {
+  address = "127.0.0.1:0"
+  changes = true
+}
 listen "tcp_table" { address = "127.0.0.1:0" }
 backend "nextcloud" "cloud" {
   url            = %[1]q

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -59,10 +60,16 @@ func Noisy(t *testing.T, more string) (config, data string) {
 	return config, data
 }
 
-// UsersConfig is a domain on the users file, with a cheap hash.
+// UsersConfig is a domain on the users file, with a cheap hash. Two of its listeners take changes.
 const UsersConfig = `
-listen "ejabberd" { address = "127.0.0.1:0" }
-listen "generic" { address = "127.0.0.1:0" }
+listen "ejabberd" {
+  changes = true
+  address = "127.0.0.1:0"
+}
+listen "generic" {
+  changes = true
+  address = "127.0.0.1:0"
+}
 listen "tcp_table" { address = "127.0.0.1:0" }
 listen "socketmap" { address = "127.0.0.1:0" }
 listen "saslauthd" {
@@ -80,6 +87,12 @@ domain "dom.example" {
   cache { bcrypt_cost = 4 }
 }
 `
+
+// EjabberdWith is a text like UsersConfig in which the ejabberd listener has other attributes.
+func EjabberdWith(config, attributes string) string {
+	const block = "listen \"ejabberd\" {\n  changes = true\n  "
+	return strings.Replace(config, block+`address = "127.0.0.1:0"`, block+attributes, 1)
+}
 
 // UsersServer starts a daemon with the account joe, password secret.
 func UsersServer(t *testing.T) (s *Server, config string) {

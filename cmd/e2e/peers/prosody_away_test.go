@@ -16,8 +16,7 @@ import (
 // keepAddress has a configuration's ejabberd listener at an address, so that it comes back there.
 func keepAddress(t *testing.T, config, address string) {
 	t.Helper()
-	text := strings.Replace(harness.ReadText(config), `listen "ejabberd" { address = "127.0.0.1:0" }`,
-		`listen "ejabberd" { address = "`+address+`" }`, 1)
+	text := harness.EjabberdWith(harness.ReadText(config), `address = "`+address+`"`)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +28,7 @@ func TestRealProsodyWhilePosternIsAway(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
 	keepAddress(t, config, fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)))
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
-	_, address, _ := strings.Cut(harness.ReadText(config), `listen "ejabberd" { address = "`)
+	_, address, _ := strings.Cut(harness.ReadText(config), "listen \"ejabberd\" {\n  changes = true\n  address = \"")
 	address, _, _ = strings.Cut(address, `"`)
 	p := startProsody(t, posternAt(address, ""))
 	p.wantLogin("joe", "secret", "temporary-auth-failure")

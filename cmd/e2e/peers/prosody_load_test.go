@@ -65,11 +65,7 @@ func TestRealProsodyIsNotBlocked(t *testing.T) {
 	app := harness.NewWebApp(t, g.serve)
 	open := sync.OnceFunc(func() { close(g.opened) })
 	t.Cleanup(open)
-	config := harness.ConfigFile(t, t.TempDir(), strings.Replace(harness.UsersConfig, `listen "ejabberd" { address = "127.0.0.1:0" }`,
-		`listen "ejabberd" {
-  address  = "127.0.0.1:0"
-  deadline = "1m"
-}`, 1)+`
+	config := harness.ConfigFile(t, t.TempDir(), harness.EjabberdWith(harness.UsersConfig, "address = \"127.0.0.1:0\"\n  deadline = \"1m\"")+`
 backend "json" "app" {
   url     = "`+app.URL+`"
   timeout = "1m"

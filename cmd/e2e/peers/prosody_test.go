@@ -153,8 +153,7 @@ func (p *prosody) stop() {
 func overUnix(t *testing.T) (config, address string) {
 	t.Helper()
 	address = filepath.Join(shortDir(t), "postern.sock")
-	return harness.ConfigFile(t, t.TempDir(), strings.Replace(harness.UsersConfig, `listen "ejabberd" { address = "127.0.0.1:0" }`,
-		`listen "ejabberd" { address = "unix:`+address+`" }`, 1)), address
+	return harness.ConfigFile(t, t.TempDir(), harness.EjabberdWith(harness.UsersConfig, `address = "unix:`+address+`"`)), address
 }
 
 // The real Prosody with our module, over both kinds of socket and all of its event loops: passwords

@@ -236,6 +236,7 @@ func (d *Daemon) putInForce(cfg *config.Config, changes config.Changes, sockets 
 	}
 	for _, l := range changes.Listeners.Added {
 		d.log.Info("listening", "listener", l.Name, "protocol", l.Protocol, "address", listen.ShownAddress(l, sockets[l.Name]))
+		d.noteChanges(listen.Endpoint{Listener: l})
 	}
 }
 

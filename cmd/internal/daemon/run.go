@@ -202,6 +202,7 @@ func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, 
 			return err
 		}
 		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.Passed != nil, "address", listen.ShownAddress(e.Listener, sockets[i]))
+		d.noteChanges(e)
 	}
 	if err := d.listenForPipes(o.PipeDir); err != nil {
 		return err
@@ -220,6 +221,18 @@ func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, 
 	return nil
 }
 
+// noteChanges logs that a listener refuses changes, if the configuration does not say so itself.
+func (d *Daemon) noteChanges(e listen.Endpoint) {
+	note := e.ChangesNote()
+	if note == "" {
+		return
+	}
+	if e.Passed != nil {
+		note += fmt.Sprintf("; without such a block, write it with address = \"systemd:%s\"", e.Passed.Name)
+	}
+	d.log.Warn("changes are refused", "listener", e.Name, "note", note)
+}
+
 // listenForPipes serves the relays of pipes on the private socket of a directory. Each request
 // brings its own deadline; the one here is the longest of any protocol.
 func (d *Daemon) listenForPipes(dir string) error {
@@ -227,6 +240,7 @@ func (d *Daemon) listenForPipes(dir string) error {
 		Name: config.PipeListener, Protocol: string(wire.Relay), Network: "unix", Address: filepath.Join(dir, datadir.RelaySocket),
 		Deadline: 30 * time.Second, FrameTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second,
 		Pipeline: 256, MaxConnections: 16384,
+		Changes: true, // as the user of this directory; a pipe that strangers can reach refuses them itself
 	}
 	socket, err := listen.Private(front.Address)
 	if err != nil {

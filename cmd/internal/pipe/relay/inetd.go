@@ -31,6 +31,12 @@ func Listens(f *os.File) bool {
 	return withFD(f, systemd.Listening) == nil
 }
 
+// isSocket reports whether a file is a socket of either style. What is not known counts as one.
+func isSocket(f *os.File) bool {
+	info, err := f.Stat()
+	return err != nil || info.Mode()&os.ModeSocket != 0
+}
+
 // Serve relays all connections to a listening file, until there has been none for idle, or ctx
 // ends and what is under way is answered. options is called for each connection.
 func Serve(ctx context.Context, f *os.File, options func() Options, idle time.Duration) error {

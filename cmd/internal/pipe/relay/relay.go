@@ -30,6 +30,7 @@ type Options struct {
 	Deadline      time.Duration // every request is answered within it, also without a daemon
 	LateAfter     time.Duration // the age of a request at which Run ends instead of answering it; 0: none
 	Pipeline      int           // requests under way at once
+	RefuseChanges bool          // the peer may be any client of a socket: it may not change accounts
 	Socket        string        // of the daemon or broker
 	Elsewhere     string        // of a daemon that could not open the first one; empty: nowhere
 	Spawner       *Spawner      // starts a broker where no daemon runs; nil: none is started
@@ -156,6 +157,11 @@ func (r *relay) enqueue(d decoded, ok bool) {
 		it.deadline, it.late = d.came.Add(r.Deadline), d.came.Add(r.LateAfter)
 	}
 	r.queue.add(it, d.refused)
+	if r.RefuseChanges && it.req.Op.Changes() && !it.done {
+		it.settle(auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceForbidden})
+		r.Log.Warn("a change is refused: standard input is a socket, and any client of it might ask for that; "+
+			"use a listener of the daemon with changes = true", "op", it.req.Op.String(), "user", it.req.User, "domain", it.req.Domain)
+	}
 	r.readClosed = r.readClosed || d.last
 }
 

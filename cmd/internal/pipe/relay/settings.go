@@ -93,6 +93,7 @@ func (s *Settings) options(log *slog.Logger) Options {
 		Protocol: wire.Protocol(s.Protocol), DefaultDomain: s.DefaultDomain,
 		Wire:     wire.Options{MaxFrame: s.MaxFrame, BinaryAnswers: s.BinaryAnswers, RecipientDelimiter: s.Delimiter},
 		Deadline: s.Deadline, Pipeline: s.Pipeline, Log: log, Socket: s.Socket, Elsewhere: s.Elsewhere,
+		RefuseChanges: isSocket(os.Stdin),
 	}
 	if s.Lock != "" && len(s.Broker) > 0 {
 		o.Spawner = &Spawner{Lock: s.Lock, Command: s.Broker, Log: s.Log}
