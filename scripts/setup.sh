@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the programs that the tests need by apt-get (with sudo unless run as root). Exits with
-# status 1 and lists what is missing if it cannot.
+# Installs the programs that the tests need by apt-get, and Debian 13's servers in a folder (with sudo
+# unless run as root). Exits with status 1 and lists what is missing if it cannot.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
@@ -8,7 +8,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	lua5.2:lua5.2 luacheck:lua-check php:php-cli
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
-	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs"
+	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community
@@ -23,6 +23,7 @@ done
 [ -f /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
 lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
+[ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
 packed=""
 for pair in $unpacked; do
@@ -85,3 +86,4 @@ for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules; do
 		exit 1
 	fi
 done
+sh "$(dirname "$0")/debian13.sh" "$cache/trixie"

@@ -21,7 +21,11 @@ var Binary string
 
 // Main builds the program under test, with the race detector if the tests have it, runs the tests of
 // a package and exits. It is all that a TestMain does.
-func Main(m *testing.M) {
+func Main(m *testing.M) { runIn(build(), m) }
+
+// build builds the program under test in a new folder for temporary files, and returns the folder.
+// It exits if that fails.
+func build() (dir string) {
 	dir, err := os.MkdirTemp("", "pt") // short, for the sockets below it
 	if err != nil {
 		panic(err)
@@ -39,24 +43,24 @@ func Main(m *testing.M) {
 	}
 	build := exec.Command("go", append(args, "postern/cmd/postern")...)
 	build.Stderr = os.Stderr
-	code := 1
-	if err := build.Run(); err == nil {
-		code = m.Run()
+	if err := build.Run(); err != nil {
+		_ = os.RemoveAll(dir)
+		os.Exit(1)
 	}
+	return dir
+}
+
+// runIn runs the tests of a package, removes the folder that build made, and exits.
+func runIn(dir string, m *testing.M) {
+	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
-// Program looks for a program that setup.sh installs.
+// Program looks for a program that setup.sh installs on the machine.
 func Program(t *testing.T, name string) string {
 	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if path := filepath.Join(dir, name); exec.Command("test", "-x", path).Run() == nil {
-			return path
-		}
-	}
-	t.Fatalf("%s is missing: run scripts/setup.sh", name)
-	return ""
+	return Machine().Program(t, name)
 }
 
 // Result is the exit status and the output of a command.
@@ -81,9 +85,14 @@ func Command(t *testing.T, stdin string, args ...string) Result {
 }
 
 // RunCommand is Command with another program.
-func RunCommand(t *testing.T, stdin, name string, args ...string) (r Result) {
+func RunCommand(t *testing.T, stdin, name string, args ...string) Result {
 	t.Helper()
-	cmd := exec.Command(name, args...)
+	return runToEnd(t, stdin, exec.Command(name, args...))
+}
+
+// runToEnd runs a command that has not been started yet.
+func runToEnd(t *testing.T, stdin string, cmd *exec.Cmd) Result {
+	t.Helper()
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	if err := cmd.Start(); err != nil {
@@ -92,7 +101,7 @@ func RunCommand(t *testing.T, stdin, name string, args ...string) (r Result) {
 	timer := time.AfterFunc(Timeout, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !timer.Stop() {
-		t.Errorf("%s %v did not end", name, args)
+		t.Errorf("%v did not end", cmd.Args)
 	}
 	if _, ok := err.(*exec.ExitError); err != nil && !ok {
 		t.Fatal(err)
@@ -114,6 +123,9 @@ func OK(t *testing.T, stdin string, args ...string) string {
 // path.
 var Released = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(filepath.Dir(Binary), "released")
+	if _, err := os.Stat(filepath.Join(dir, "postern")); err == nil { // see isolate
+		return filepath.Join(dir, "postern"), nil
+	}
 	build := exec.Command("go", "build", "-o", dir+"/", "postern/cmd/postern", "postern/cmd/postern-relay")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -32,16 +31,18 @@ VirtualHost "shop.example"
 
 // The real Prosody with the community's mod_auth_dovecot, which keeps one connection per host and
 // has a word for "cannot tell".
-func TestProsodyDovecot(t *testing.T) {
+func TestProsodyDovecot(t *testing.T) { harness.EachRelease(t, prosodyDovecot) }
+
+func prosodyDovecot(t *testing.T, r harness.Release) {
 	m := newMail(t)
-	prosody, dir, port := harness.Program(t, "prosody"), t.TempDir(), harness.FreePort(t)
+	dir, port := t.TempDir(), harness.FreePort(t)
 	config := filepath.Join(dir, "prosody.cfg.lua")
-	module := unpacked(t, "prosody-modules/usr/lib/prosody/modules/mod_auth_dovecot")
+	module := r.Unpacked(t, "prosody-modules/usr/lib/prosody/modules/mod_auth_dovecot")
 	if err := os.WriteFile(config, fmt.Appendf(nil, dovecotProsody, dir, module, port,
 		m.Address("dovecot-unix"), m.Address("dovecot-shop")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(prosody, "-F", "--config", config)
+	cmd := r.Command(r.Program(t, "prosody"), "-F", "--config", config)
 	var out harness.OutBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

@@ -33,7 +33,9 @@ host_config:
 
 // A program that ends at once, on one host, takes external authentication down on all hosts until
 // ejabberd is restarted. Ours stays, whatever is wrong, and works as soon as that is corrected.
-func TestRealEjabberdBroken(t *testing.T) {
+func TestRealEjabberdBroken(t *testing.T) { harness.EachRelease(t, ejabberdBroken) }
+
+func ejabberdBroken(t *testing.T, r harness.Release) {
 	users := func(domain string) (config, sound string) {
 		config = harness.ConfigFile(t, t.TempDir(), strings.ReplaceAll(harness.PipeConfig, "dom.example", domain))
 		harness.OK(t, "secret\n", "user", "add", "joe@"+domain, "--config", config)
@@ -52,7 +54,7 @@ func TestRealEjabberdBroken(t *testing.T) {
 	absent, _ := users("absent.example")
 	write(broken, brokenText+"domain {\n")
 	pipe := harness.Binary + " pipe --protocol ejabberd "
-	e := startEjabberd(t, fmt.Sprintf(brokenHosts, pipe+"--config "+sound, pipe+"--config "+broken, pipe+"--confik "+flag,
+	e := startEjabberd(t, r, fmt.Sprintf(brokenHosts, pipe+"--config "+sound, pipe+"--config "+broken, pipe+"--confik "+flag,
 		strings.Replace(pipe, "ejabberd", "ejaberd", 1)+"--config "+protocol, pipe+"--socket "+filepath.Join(harness.DataDirOf(absent), harness.RelaySocket)))
 	harness.WaitFor(t, "two copies for each of five hosts", func() bool { return len(e.copies("pipe")) == 10 })
 	before := e.copies("pipe")

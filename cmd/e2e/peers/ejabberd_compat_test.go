@@ -8,10 +8,12 @@ import (
 
 // TestDropInBehindEjabberd: the real ejabberd starts its copies of xcauth, all at once and each
 // with a database to take over, and logs joe in while the server is down.
-func TestDropInBehindEjabberd(t *testing.T) {
+func TestDropInBehindEjabberd(t *testing.T) { harness.EachRelease(t, dropInBehindEjabberd) }
+
+func dropInBehindEjabberd(t *testing.T, r harness.Release) {
 	w := harness.XcauthDown(t, "type=ejabberd\n")
 	t.Cleanup(func() { w.OwnerEnds(t) })
-	e := startEjabberd(t, `
+	e := startEjabberd(t, r, `
 hosts: [dom.example, other.example]
 extauth_program: "`+harness.CalledAs(t, "xcauth")+` -c `+w.Conf+`"
 extauth_pool_size: 4

@@ -36,7 +36,9 @@ auth_use_cache: false
 
 // The real ejabberd with two hosts of four copies each, as they are installed. Whatever ends,
 // under a stream of logins, no answer is wrong and none is lost.
-func TestRealEjabberdUnderFaults(t *testing.T) {
+func TestRealEjabberdUnderFaults(t *testing.T) { harness.EachRelease(t, ejabberdUnderFaults) }
+
+func ejabberdUnderFaults(t *testing.T, r harness.Release) {
 	program, err := harness.Released()
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +47,7 @@ func TestRealEjabberdUnderFaults(t *testing.T) {
 	for i := range 5 {
 		harness.OK(t, "secret\n", "user", "add", fmt.Sprintf("joe%d@dom.example", i), "--config", config)
 	}
-	e := startEjabberd(t, fmt.Sprintf(faultHosts, program+" pipe --protocol ejabberd --config "+config))
+	e := startEjabberd(t, r, fmt.Sprintf(faultHosts, program+" pipe --protocol ejabberd --config "+config))
 	var s *harness.Server
 	data := harness.DataDirOf(config)
 	killCopies := func(n int) func() {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,6 +29,7 @@ modules:
 
 // ejabberd is a running ejabberd on loopback alone: a node that needs no epmd.
 type ejabberd struct {
+	harness.Release
 	t      *testing.T
 	port   int
 	pid    int
@@ -39,12 +39,12 @@ type ejabberd struct {
 	ended  func() // kills it
 }
 
-// startEjabberd starts Debian's ejabberd with more lines of configuration, and ends it with the
+// startEjabberd starts a release's ejabberd with more lines of configuration, and ends it with the
 // test.
-func startEjabberd(t *testing.T, more string) *ejabberd {
+func startEjabberd(t *testing.T, r harness.Release, more string) *ejabberd {
 	t.Helper()
 	port := harness.FreePort(t)
-	e := startEjabberdNode(t, fmt.Sprintf(ejabberdConfig, port, more))
+	e := startEjabberdNode(t, r, fmt.Sprintf(ejabberdConfig, port, more))
 	e.port = port
 	harness.WaitFor(t, "ejabberd accepts connections", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -57,18 +57,18 @@ func startEjabberd(t *testing.T, more string) *ejabberd {
 }
 
 // startEjabberdNode does the same with a whole configuration, and does not wait for it.
-func startEjabberdNode(t *testing.T, config string) *ejabberd {
+func startEjabberdNode(t *testing.T, r harness.Release, config string) *ejabberd {
 	t.Helper()
-	ctl, erl := harness.Program(t, "ejabberdctl"), harness.Program(t, "erl")
+	ctl, erl := r.Program(t, "ejabberdctl"), r.Program(t, "erl")
 	dir, distribution := t.TempDir(), harness.FreePort(t)
-	e := &ejabberd{t: t, config: filepath.Join(dir, "ejabberd.yml"),
+	e := &ejabberd{Release: r, t: t, config: filepath.Join(dir, "ejabberd.yml"),
 		log: filepath.Join(dir, "ejabberd.log"), script: filepath.Join(dir, "ctl")}
 	node := fmt.Sprintf("postern%d@localhost", distribution)
 	for name, text := range map[string]string{
 		"ejabberd.yml": config, "inetrc": "",
 		// Debian's script changes to the user ejabberd, which may not read the test's directory,
 		// and which only root can become. The copy stays the user it is; all else is as it was.
-		"ejabberdctl": strings.Replace(harness.ReadText(ctl), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1),
+		"ejabberdctl": strings.Replace(r.Text(ctl), "INSTALLUSER=ejabberd\n", "INSTALLUSER=\n", 1),
 		"ctl": fmt.Sprintf("#!/bin/sh\nexport LC_ALL=C.UTF-8 HOME=%[1]s ERL_DIST_PORT=%[2]d ERL_OPTIONS='-setcookie test'\n"+
 			"exec %[1]s/ejabberdctl --node %[3]s --config-dir %[1]s --logs %[1]s --spool %[1]s \"$@\"\n", dir, distribution, node),
 	} {
@@ -76,7 +76,7 @@ func startEjabberdNode(t *testing.T, config string) *ejabberd {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(erl, "-noinput", "-sname", node, "-setcookie", "test",
+	cmd := r.Command(erl, "-noinput", "-sname", node, "-setcookie", "test",
 		"-erl_epmd_port", strconv.Itoa(distribution), "-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}",
 		"-mnesia", "dir", `"`+filepath.Join(dir, "spool")+`"`, "-s", "ejabberd")
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "HOME="+dir, "EJABBERD_CONFIG_PATH="+e.config, "EJABBERD_LOG_PATH="+e.log,
@@ -111,7 +111,7 @@ func (e *ejabberd) want(t *testing.T, user, domain, password, condition string) 
 // ctl runs ejabberdctl, which must end with that exit status.
 func (e *ejabberd) ctl(t *testing.T, code int, args ...string) (output string) {
 	t.Helper()
-	r := harness.RunCommand(t, "", e.script, args...)
+	r := e.Run(t, "", e.script, args...)
 	if r.Code != code {
 		t.Errorf("ejabberdctl %v: exit status %d, want %d\n%s%s", args, r.Code, code, r.Out, r.Err)
 	}

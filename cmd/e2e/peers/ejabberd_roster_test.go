@@ -53,10 +53,10 @@ type rosterEjabberd struct {
 
 // startRosterEjabberd starts Debian's ejabberd with its HTTP API on loopback, and ends it with the
 // test.
-func startRosterEjabberd(t *testing.T) *rosterEjabberd {
+func startRosterEjabberd(t *testing.T, r harness.Release) *rosterEjabberd {
 	t.Helper()
 	port := harness.FreePort(t)
-	e := &rosterEjabberd{startEjabberdNode(t, fmt.Sprintf(rosterEjabberdConfig, port)), fmt.Sprintf("http://127.0.0.1:%d/api", port)}
+	e := &rosterEjabberd{startEjabberdNode(t, r, fmt.Sprintf(rosterEjabberdConfig, port)), fmt.Sprintf("http://127.0.0.1:%d/api", port)}
 	harness.WaitFor(t, "ejabberd's API answers", func() bool {
 		_, err := e.post("srg_get_members", map[string]string{"group": "none", "host": "dom.example"})
 		return err == nil
@@ -101,8 +101,10 @@ func (e *rosterEjabberd) fullName(user string) string {
 
 // The real ejabberd by its HTTP API: a group of 500 is created, changed and emptied, by logins
 // alone; then one is removed by hand.
-func TestRealEjabberdRoster(t *testing.T) {
-	e, c := startRosterEjabberd(t), harness.NewCloud(t)
+func TestRealEjabberdRoster(t *testing.T) { ejabberdRoster(t, harness.Machine()) }
+
+func ejabberdRoster(t *testing.T, r harness.Release) {
+	e, c := startRosterEjabberd(t, r), harness.NewCloud(t)
 	config := c.RosterConfig(t, `roster "ejabberd" {
     api          = "`+e.api+`"
     window       = "100ms"
@@ -153,13 +155,15 @@ func TestRealEjabberdRoster(t *testing.T) {
 }
 
 // The same by ejabberdctl, with a group of 4, and the price of a command by either way.
-func TestRealEjabberdctlRoster(t *testing.T) {
-	e, c := startRosterEjabberd(t), harness.NewCloud(t)
-	s := harness.Serve(t, "--config", c.RosterConfig(t, `roster "ejabberd" {
+func TestRealEjabberdctlRoster(t *testing.T) { ejabberdctlRoster(t, harness.Machine()) }
+
+func ejabberdctlRoster(t *testing.T, r harness.Release) {
+	e, c := startRosterEjabberd(t, r), harness.NewCloud(t)
+	s := harness.ServeCommand(t, r.Command(harness.Binary, "serve", "--config", c.RosterConfig(t, `roster "ejabberd" {
     ejabberdctl  = "`+e.script+`"
     window       = "100ms"
     min_interval = "0s"
-  }`))
+  }`)))
 	want := c.Team("Team - \"$(x)\"", 0, 4)
 	s.LogIn(0, 1)
 	s.Eventually("created", func() bool { return slices.Equal(e.members("Team - \"$(x)\""), want) })

@@ -78,7 +78,9 @@ var allowAll = harness.Always(http.StatusOK, harness.JSONYes)
 
 // The real ejabberd with a daemon and four virtual hosts. The order of the parts matters little,
 // but each leaves the backends as it found them.
-func TestRealEjabberd(t *testing.T) {
+func TestRealEjabberd(t *testing.T) { harness.EachRelease(t, ejabberdLogins) }
+
+func ejabberdLogins(t *testing.T, r harness.Release) {
 	app := harness.NewWebApp(t, oldPasswords)
 	config := harness.ConfigFile(t, t.TempDir(), fmt.Sprintf(ejabberdBackends, app.URL, harness.JSXCServer(t).URL))
 	for i, password := range spelledPasswords() {
@@ -86,7 +88,7 @@ func TestRealEjabberd(t *testing.T) {
 	}
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
 	harness.Serve(t, "--config", config)
-	e := startEjabberd(t, fmt.Sprintf(ejabberdHosts, harness.Binary+" pipe --protocol ejabberd --config "+config))
+	e := startEjabberd(t, r, fmt.Sprintf(ejabberdHosts, harness.Binary+" pipe --protocol ejabberd --config "+config))
 	harness.WaitFor(t, "two copies for each of four hosts", func() bool { return len(e.copies("pipe")) == 8 })
 	before := e.copies("pipe")
 

@@ -13,20 +13,6 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// unpacked looks for a file of a package that setup.sh unpacks.
-func unpacked(t *testing.T, path string) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(cache, "postern", path)
-	if _, err := os.Stat(file); err != nil {
-		t.Fatalf("%s is missing: run scripts/setup.sh", file)
-	}
-	return file
-}
-
 // eximConfig takes a folder and where postern listens.
 const eximConfig = `primary_hostname = mail.dom.example
 spool_directory = %[1]s/spool
@@ -64,9 +50,9 @@ func (e *exim) Close() error {
 }
 
 // startExim returns what makes sessions with an Exim that asks postern at a socket.
-func (m *mail) startExim(t *testing.T, socket string) func() *smtp {
+func (m *mail) startExim(t *testing.T, r harness.Release, socket string) func() *smtp {
 	t.Helper()
-	program, dir := unpacked(t, "exim4/usr/sbin/exim4"), filepath.Join(m.dir, "exim"+fmt.Sprint(len(socket)))
+	program, dir := r.Unpacked(t, "exim4/usr/sbin/exim4"), filepath.Join(m.dir, "exim"+fmt.Sprint(len(socket)))
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +70,7 @@ func (m *mail) startExim(t *testing.T, socket string) func() *smtp {
 	})
 	return func() *smtp {
 		t.Helper()
-		cmd := exec.Command(program, "-C", config, "-bs", "-oMa", "192.0.2.9.4242")
+		cmd := r.Command(program, "-C", config, "-bs", "-oMa", "192.0.2.9.4242")
 		in, errIn := cmd.StdinPipe()
 		out, errOut := cmd.StdoutPipe()
 		if errIn != nil || errOut != nil {
@@ -97,14 +83,16 @@ func (m *mail) startExim(t *testing.T, socket string) func() *smtp {
 	}
 }
 
-// The real Exim, 4.96 in Debian 12, on a port and on a Unix socket.
-func TestEximLogins(t *testing.T) {
+// The real Exim, on a port and on a Unix socket.
+func TestEximLogins(t *testing.T) { harness.EachRelease(t, eximLogins) }
+
+func eximLogins(t *testing.T, r harness.Release) {
 	m := newMail(t)
 	for name, socket := range map[string]string{
 		"port": strings.Replace(m.Address("dovecot"), ":", " ", 1), "socket": m.Address("dovecot-unix"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			session := m.startExim(t, socket)
+			session := m.startExim(t, r, socket)
 			m.check(t, session, mailLogins...)
 			m.outage(t, session, 435)
 			giveUp(t, session())

@@ -3,7 +3,6 @@ package peers
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,7 +84,10 @@ func newMail(t *testing.T) *mail {
 }
 
 // postfix is a private Postfix; each smtpd has a port of its own.
-type postfix struct{ ports map[string]int }
+type postfix struct {
+	harness.Release
+	ports map[string]int
+}
 
 // mainCF takes the folder; chroots and proxies are off.
 const mainCF = `compatibility_level = 3.6
@@ -102,6 +104,7 @@ alias_database =
 mynetworks =
 local_recipient_maps =
 smtpd_sasl_auth_enable = yes
+cyrus_sasl_config_path = %[1]s/etc/sasl
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_error_sleep_time = 0
 in_flow_delay = 0
@@ -116,10 +119,10 @@ postlog unix-dgram n - n - 1 postlogd
 
 // startPostfix starts a Postfix with more of a main.cf, and ends it with the test. Its smtpds
 // have further options and one process each, so that one connection to postern serves all.
-func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
+func (m *mail) startPostfix(r harness.Release, main string, smtpd map[string]string) *postfix {
 	t := m.T
 	t.Helper()
-	postfixProgram, p := harness.Program(t, "postfix"), &postfix{make(map[string]int)}
+	p := &postfix{r, make(map[string]int)}
 	services := masterCF
 	for name, options := range smtpd {
 		p.ports[name] = harness.FreePort(t)
@@ -141,12 +144,12 @@ func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
 			t.Fatal(err)
 		}
 	}
-	if r := harness.RunCommand(t, "", postfixProgram, "-c", etc, "check"); r.Code != 0 { // makes its folders
-		t.Fatalf("postfix check: %s%s", r.Out, r.Err)
+	if check := r.Run(t, "", r.Program(t, "postfix"), "-c", etc, "check"); check.Code != 0 { // makes its folders
+		t.Fatalf("postfix check: %s%s", check.Out, check.Err)
 	}
-	daemons := strings.TrimSpace(harness.RunCommand(t, "", harness.Program(t, "postconf"), "-c", etc, "-h", "daemon_directory").Out)
-	master := exec.Command(filepath.Join(daemons, "master"), "-c", etc, "-d")
-	master.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // at its end it signals its group
+	daemons := strings.TrimSpace(r.Run(t, "", r.Program(t, "postconf"), "-c", etc, "-h", "daemon_directory").Out)
+	master := r.Command(filepath.Join(daemons, "master"), "-c", etc, "-d")
+	master.SysProcAttr.Setpgid = true // at its end it signals its group
 	var out harness.OutBuffer
 	master.Stdout, master.Stderr = &out, &out
 	if err := master.Start(); err != nil {
@@ -165,26 +168,28 @@ func (m *mail) startPostfix(main string, smtpd map[string]string) *postfix {
 
 // Postfix's own lookups, and what its smtpd makes of them: a mailbox that is there, one that is
 // not, and while the backend is down a temporary error, so that mail is deferred and not bounced.
-func TestPostfixTables(t *testing.T) {
+func TestPostfixTables(t *testing.T) { harness.EachRelease(t, postfixTables) }
+
+func postfixTables(t *testing.T, r harness.Release) {
 	m := newMail(t)
 	tables := map[string]string{
 		"tcp": "tcp:" + m.Address("tcp_table"), "socketmap": "socketmap:inet:" + m.Address("socketmap") + ":mailbox",
 	}
 	domains := "socketmap:inet:" + m.Address("socketmap") + ":domain"
-	p := m.startPostfix("virtual_mailbox_domains = "+domains+"\n", map[string]string{
+	p := m.startPostfix(r, "virtual_mailbox_domains = "+domains+"\n", map[string]string{
 		"tcp": "virtual_mailbox_maps=" + tables["tcp"], "socketmap": "virtual_mailbox_maps=" + tables["socketmap"],
 	})
 	extended := map[string]int{"tcp": 550, "socketmap": 250} // which has a recipient_delimiter
 	for name, table := range tables {
 		t.Run(name, func(t *testing.T) {
-			m.postmap(t, table, map[string]string{
+			m.postmap(t, r, table, map[string]string{
 				"joe@dom.example": "OK", "josé@dom.example": "OK", `"a b"@dom.example`: "OK", "a%41b@dom.example": "OK",
 				`"a\"b"@dom.example`: "OK", "aab@dom.example": "", "nobody@dom.example": "", "joe@elsewhere.example": "",
 				"joe": "", "@dom.example": "", "ann@shop.example": "OK", "nobody@shop.example": "",
 			})
 			m.app.Becomes(harness.AppDown)
 			defer m.app.Becomes(harness.AppUp)
-			m.postmap(t, table, map[string]string{"ann@shop.example": "error", "joe@dom.example": "OK"})
+			m.postmap(t, r, table, map[string]string{"ann@shop.example": "error", "joe@dom.example": "OK"})
 			s := dialSMTP(t, p.ports[name])
 			for address, want := range map[string]int{
 				"joe@dom.example": 250, "JOE@DOM.example": 250, "josé@dom.example": 250, `"a b"@dom.example`: 250,
@@ -197,21 +202,21 @@ func TestPostfixTables(t *testing.T) {
 			}
 		})
 	}
-	m.postmap(t, domains, map[string]string{"dom.example": "OK", "DOM.Example": "OK", "elsewhere.example": "", "a/b": ""})
+	m.postmap(t, r, domains, map[string]string{"dom.example": "OK", "DOM.Example": "OK", "elsewhere.example": "", "a/b": ""})
 }
 
 // postmap looks keys up as Postfix does; "" means that a key is not there, "error" is a temporary
 // failure.
-func (m *mail) postmap(t *testing.T, table string, want map[string]string) {
+func (m *mail) postmap(t *testing.T, r harness.Release, table string, want map[string]string) {
 	t.Helper()
 	for key, want := range want {
-		r := harness.RunCommand(t, "", harness.Program(t, "postmap"), "-c", filepath.Join(m.dir, "etc"), "-q", key, table)
-		got := strings.TrimSpace(r.Out)
-		if r.Code != 0 && r.Err != "" {
+		q := r.Run(t, "", r.Program(t, "postmap"), "-c", filepath.Join(m.dir, "etc"), "-q", key, table)
+		got := strings.TrimSpace(q.Out)
+		if q.Code != 0 && q.Err != "" {
 			got = "error"
 		}
-		if got != want || (r.Code == 0) != (want == "OK") {
-			t.Errorf("postmap -q %q %s: %q, exit status %d, %s; want %q", key, table, got, r.Code, r.Err, want)
+		if got != want || (q.Code == 0) != (want == "OK") {
+			t.Errorf("postmap -q %q %s: %q, exit status %d, %s; want %q", key, table, got, q.Code, q.Err, want)
 		}
 	}
 }

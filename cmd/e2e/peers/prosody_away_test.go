@@ -25,12 +25,16 @@ func keepAddress(t *testing.T, config, address string) {
 // The daemon is down before Prosody starts, is started, killed, and started again: meanwhile logins
 // fail as temporary, also the second on one stream, and no other user notices.
 func TestRealProsodyWhilePosternIsAway(t *testing.T) {
+	harness.EachRelease(t, prosodyWhilePosternIsAway)
+}
+
+func prosodyWhilePosternIsAway(t *testing.T, r harness.Release) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
 	keepAddress(t, config, fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)))
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
 	_, address, _ := strings.Cut(harness.ReadText(config), "listen \"ejabberd\" {\n  changes = true\n  address = \"")
 	address, _, _ = strings.Cut(address, `"`)
-	p := startProsody(t, posternAt(address, ""))
+	p := startProsody(t, r, posternAt(address, ""))
 	p.wantLogin("joe", "secret", "temporary-auth-failure")
 	s := harness.Serve(t, "--config", config)
 	p.eventually("secret")
@@ -60,7 +64,9 @@ func TestRealProsodyWhilePosternIsAway(t *testing.T) {
 	}
 	_ = s.Cmd.Process.Kill()
 	<-s.Ended
-	warnings := func() int { return strings.Count(harness.ReadText(p.log), "dom.example:auth_postern\twarn") }
+	warnings := func() int {
+		return strings.Count(harness.ReadText(p.log), "dom.example:auth_postern\twarn\tpostern is not reachable")
+	}
 	harness.WaitFor(t, "a third warning", func() bool { return warnings() >= 3 })
 	p.stop() // while it tries to connect again
 	if n := warnings(); n != 3 {
@@ -140,8 +146,12 @@ func wantOutcome(t *testing.T, what string, outcome <-chan string, want string) 
 // Requests are pipelined and answered in order. Questions that a stuck or broken connection has not
 // answered are asked again, changes never are, and late answers are dropped.
 func TestProsodyModuleOnABadConnection(t *testing.T) {
+	harness.EachRelease(t, prosodyModuleOnABadConnection)
+}
+
+func prosodyModuleOnABadConnection(t *testing.T, r harness.Release) {
 	postern := newPeer(t)
-	p := startProsody(t, "authentication = \"internal_hashed\"\nHost \"dom.example\"\n"+
+	p := startProsody(t, r, "authentication = \"internal_hashed\"\nHost \"dom.example\"\n"+
 		posternAt(postern.l.Addr().String(), "postern_connections = 1\npostern_timeout = 10"))
 	dom := postern.accept()
 	ask := func(user string) (<-chan string, string) {

@@ -18,7 +18,9 @@ import (
 
 // Modules that speak the line protocol work unchanged: a real Prosody with a module that blocks and
 // makes a connection per question.
-func TestRealProsodySocketMode(t *testing.T) {
+func TestRealProsodySocketMode(t *testing.T) { harness.EachRelease(t, prosodySocketMode) }
+
+func prosodySocketMode(t *testing.T, r harness.Release) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig)
 	harness.OK(t, "a:b::c\n", "user", "add", "joe@dom.example", "--config", config)
 	s := harness.Serve(t, "--config", config)
@@ -26,7 +28,7 @@ func TestRealProsodySocketMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startProsody(t, "authentication = \"blocking\"\nblocking_port = "+port+"\n")
+	p := startProsody(t, r, "authentication = \"blocking\"\nblocking_port = "+port+"\n")
 	p.wantLogin("joe", "a:b::c", "success")
 	p.wantLogin("joe", "a:b", "not-authorized")
 	p.wantLogin("nobody", "a:b::c", "not-authorized")

@@ -60,7 +60,9 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 // While 500 logins wait for a backend that takes 3 s, another client's stanzas go back and forth as
 // they do without them, and users of another host log in. Every one of the 500 then gets its own
 // answer.
-func TestRealProsodyIsNotBlocked(t *testing.T) {
+func TestRealProsodyIsNotBlocked(t *testing.T) { harness.EachRelease(t, prosodyIsNotBlocked) }
+
+func prosodyIsNotBlocked(t *testing.T, r harness.Release) {
 	g := &gate{opened: make(chan struct{})}
 	app := harness.NewWebApp(t, g.serve)
 	open := sync.OnceFunc(func() { close(g.opened) })
@@ -77,7 +79,7 @@ domain "slow.example" {
 }
 `)
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
-	p := startProsody(t, posternAt(harness.Serve(t, "--config", config).Address("ejabberd"), "postern_timeout = 60"))
+	p := startProsody(t, r, posternAt(harness.Serve(t, "--config", config).Address("ejabberd"), "postern_timeout = 60"))
 	client := xmppClient(t, p.port, "joe", "dom.example", "secret")
 	roundTrips(t, client, counter(100)) // warm
 	idle := roundTrips(t, client, counter(1000))

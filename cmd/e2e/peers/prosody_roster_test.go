@@ -12,19 +12,21 @@ import (
 
 // The real Prosody: a user that logs in there is in a shared group, and both members see each other
 // in their rosters, until one has left.
-func TestRealProsodyRoster(t *testing.T) {
+func TestRealProsodyRoster(t *testing.T) { harness.EachRelease(t, prosodyRoster) }
+
+func prosodyRoster(t *testing.T, r harness.Release) {
 	c, dir := harness.NewCloud(t), shortDir(t)
 	file, config := filepath.Join(dir, "groups.txt"), filepath.Join(dir, "prosody.cfg.lua")
-	s := harness.Serve(t, "--config", c.RosterConfig(t, fmt.Sprintf(`roster "prosody" {
+	s := harness.ServeCommand(t, r.Command(harness.Binary, "serve", "--config", c.RosterConfig(t, fmt.Sprintf(`roster "prosody" {
     groups_file  = %q
     reload       = [%q, "--config", %q, "shell", "module", "reload", "groups", "dom.example"]
     window       = "50ms"
     min_interval = "0s"
-  }`, file, harness.Program(t, "prosodyctl"), config)))
+  }`, file, r.Program(t, "prosodyctl"), config))))
 	if _, err := os.Stat(file); err != nil {
 		t.Fatalf("Prosody needs the file when it starts: %v", err)
 	}
-	port := startProsodyIn(t, dir, posternAt(s.Address("ejabberd"),
+	port := startProsodyIn(t, r, dir, posternAt(s.Address("ejabberd"),
 		fmt.Sprintf("modules_enabled = { \"saslauth\", \"roster\", \"groups\", \"admin_shell\" }\ngroups_file = %q", file))).port
 	sees := func(user, text string) bool {
 		t.Helper()

@@ -36,6 +36,7 @@ VirtualHost "slow.example"
 
 // prosody is a running Prosody.
 type prosody struct {
+	harness.Release
 	t      *testing.T
 	cmd    *exec.Cmd
 	port   int // of the clients
@@ -44,32 +45,23 @@ type prosody struct {
 	ended  chan struct{}
 }
 
-// startProsody starts Debian's Prosody with options in its configuration, and ends it with the
+// startProsody starts a release's Prosody with options in its configuration, and ends it with the
 // test.
-func startProsody(t *testing.T, options string) *prosody {
+func startProsody(t *testing.T, r harness.Release, options string) *prosody {
 	t.Helper()
-	return startProsodyIn(t, shortDir(t), options)
+	return startProsodyIn(t, r, shortDir(t), options)
 }
 
 // startProsodyIn does the same with a directory of which the options may know.
-func startProsodyIn(t *testing.T, dir, options string) *prosody {
+func startProsodyIn(t *testing.T, r harness.Release, dir, options string) *prosody {
 	t.Helper()
-	bin := harness.Program(t, "prosody")
-	modules, err := filepath.Abs("../../../scripts/prosody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := filepath.Abs("testdata/prosody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &prosody{t: t, port: harness.FreePort(t), config: filepath.Join(dir, "prosody.cfg.lua"),
+	p := &prosody{Release: r, t: t, port: harness.FreePort(t), config: filepath.Join(dir, "prosody.cfg.lua"),
 		log: filepath.Join(dir, "prosody.log"), ended: make(chan struct{})}
-	text := fmt.Sprintf(prosodyConfig, dir, modules, own, p.port, options)
+	text := fmt.Sprintf(prosodyConfig, dir, absolute(t, "../../../scripts/prosody"), absolute(t, "testdata/prosody"), p.port, options)
 	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.cmd = exec.Command(bin, "-F", "--config", p.config)
+	p.cmd = r.Command(r.Program(t, "prosody"), "-F", "--config", p.config)
 	var out harness.OutBuffer
 	p.cmd.Stdout, p.cmd.Stderr = &out, &out
 	if err := p.cmd.Start(); err != nil {
@@ -94,6 +86,16 @@ func startProsodyIn(t *testing.T, dir, options string) *prosody {
 		return err == nil
 	})
 	return p
+}
+
+// absolute is the path of a file in the repository, for servers that run elsewhere.
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	path, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // shortDir is a directory for sockets: their paths are limited to 107 bytes.
@@ -158,7 +160,9 @@ func overUnix(t *testing.T) (config, address string) {
 
 // The real Prosody with our module, over both kinds of socket and all of its event loops: passwords
 // with any byte that XMPP permits, of any length, and none that is cut or split.
-func TestRealProsody(t *testing.T) {
+func TestRealProsody(t *testing.T) { harness.EachRelease(t, prosodyLogins) }
+
+func prosodyLogins(t *testing.T, r harness.Release) {
 	long := strings.Repeat("eyJhbGciOiJIUzI1NiJ9.", 238) + "xy" // 5000 bytes, as of a token
 	accounts := map[string]string{"joe": "secret", "joe0": "a:b::c:", "joe1": "päss€", "joe2": long, "joe3": "sec ret "}
 	for name, loop := range map[string]string{"tcp": "epoll", "unix": "epoll", "tcp, select": "select", "unix, select": "select", "tcp, libevent": "event"} {
@@ -174,7 +178,7 @@ func TestRealProsody(t *testing.T) {
 			if strings.HasPrefix(name, "tcp") {
 				address = strings.Replace(s.Address("ejabberd"), "127.0.0.1", "localhost", 1)
 			}
-			p := startProsody(t, posternAt(address, "network_backend = \""+loop+"\""))
+			p := startProsody(t, r, posternAt(address, "network_backend = \""+loop+"\""))
 			for user, password := range accounts {
 				p.wantLogin(user, password, "success")
 				p.wantLogin(user, password+"x", "not-authorized")

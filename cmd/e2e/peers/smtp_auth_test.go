@@ -62,10 +62,12 @@ func (m *mail) outage(t *testing.T, session func() *smtp, cannotTell int) {
 
 // The real Postfix asks for logins: by the dovecot protocol on a port and on a Unix socket, and
 // by Cyrus SASL's saslauthd protocol, without a realm and with one.
-func TestPostfixLogins(t *testing.T) {
+func TestPostfixLogins(t *testing.T) { harness.EachRelease(t, postfixLogins) }
+
+func postfixLogins(t *testing.T, r harness.Release) {
 	m := newMail(t)
 	const cyrus = "smtpd_sasl_type=cyrus smtpd_sasl_path=smtpd "
-	p := m.startPostfix("", map[string]string{
+	p := m.startPostfix(r, "", map[string]string{
 		"dovecot":      "smtpd_sasl_type=dovecot smtpd_sasl_path=inet:" + m.Address("dovecot"),
 		"dovecot-unix": "smtpd_sasl_type=dovecot smtpd_sasl_path=" + m.Address("dovecot-unix"),
 		"cyrus":        cyrus,
@@ -107,9 +109,11 @@ func giveUp(t *testing.T, s *smtp) {
 
 // A reload does not touch the connection over which smtpd asks: it would answer the next logins
 // 454, and end itself if no daemon listened.
-func TestPostfixOverReloads(t *testing.T) {
+func TestPostfixOverReloads(t *testing.T) { harness.EachRelease(t, postfixOverReloads) }
+
+func postfixOverReloads(t *testing.T, r harness.Release) {
 	m := newMail(t)
-	p := m.startPostfix("", map[string]string{
+	p := m.startPostfix(r, "", map[string]string{
 		"dovecot": "smtpd_sasl_type=dovecot smtpd_sasl_path=inet:" + m.Address("dovecot"),
 	})
 	text := harness.ReadText(m.config)
