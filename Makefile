@@ -31,7 +31,7 @@ test: setup check unit ## Install what the tests need, then run all of them; RUN
 endif
 
 .PHONY: setup
-setup: ## Install the servers and tools that the tests need (apt-get).
+setup: ## Install the servers and tools that the tests need (apt-get, debootstrap).
 	./scripts/setup.sh
 
 .PHONY: check
