@@ -159,7 +159,7 @@ func TestRemovalByPasswordIsLimited(t *testing.T) {
 		}
 	}
 	before := len(asked())
-	if got := r.exchange(address, "removeuser3:bob:dom.example:good\n"); got != "0\n" || len(asked()) != before {
+	if got := r.exchange(address, "removeuser3:bob:dom.example:good\n"); got != "0\n" || strings.Contains(strings.Join(asked()[before:], " "), "removeuser3") {
 		t.Errorf("after four wrong passwords: answered %q, %q was asked", got, asked()[before:])
 	}
 	a := r.auth("bob", "good")

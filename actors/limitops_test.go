@@ -27,7 +27,7 @@ func TestLimitOps(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	all, err := r.Limits(ctx)
-	d := all.Users["dom.example"]
+	d := all.Backends["backend.json.fake"].Users
 	if err != nil || d.Watched != 1 || len(d.Limited) != 1 || d.Limited[0].Name != "joe@dom.example" || len(all.Backends) != 1 {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -44,15 +44,15 @@ func TestLimitOps(t *testing.T) {
 	}
 }
 
-// TestShardRestart: a panic loses the counts, and locks no user out.
-func TestShardRestart(t *testing.T) {
+// TestLimitsRestart: a panic loses the counts, and locks no user out.
+func TestLimitsRestart(t *testing.T) {
 	var fail faultOnce
 	r := newRig(t, func(s *setup) { withLimits(s); s.inject = fail.inject })
 	for i := range 4 {
 		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 	}
 	r.asks(0, login("joe", "guess"), unavailable, byUser)
-	owner := r.shards.Ref(r.shards.Hash(auth.Identity{User: "joe", Domain: "dom.example"})).Name()
+	const owner = "backend.json.fake"
 	fail.arm(owner)
 	r.tickAll()
 	eventually(t, "the restart", func() bool { return r.restarts(owner) == 1 && r.recovered() })

@@ -85,11 +85,12 @@ func TestUserLimit(t *testing.T) {
 			// The owner's new password has to wait too, but not for ever.
 			g.change("new")
 			r.asks(0, login("joe", "new"), unavailable, byUser)
-			r.clock.advance(time.Second)
+			r.clock.advance(2 * minute)
 			r.asks(1, login("joe", "guess6"), deny, fromBackend)
 			r.asks(0, login("joe", "new"), unavailable, byUser)
-			r.clock.advance(8 * time.Second)
+			r.clock.advance(2 * minute)
 			r.asks(1, login("joe", "new"), allow, fromBackend)
+			r.clock.advance(2 * minute)
 			r.asks(1, login("joe", "guess7"), deny, fromBackend)
 			// The old one must be verified again: the cache knows it, so it may be asked about.
 			r.asks(0, login("joe", "guess8"), unavailable, byUser)
@@ -118,8 +119,111 @@ func TestUserLimit(t *testing.T) {
 				r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
 			}
 			r.asks(0, login("joe", "guess4"), unavailable, byUser)
+			r.clock.advance(2 * time.Second)
+			r.asks(1, login("joe", "guess5"), deny, fromBackend)
 			r.asks(1, login("joe", "new"), allow, fromBackend)
 		})
+	}
+}
+
+// TestKnownWithoutCache: a password that the backend has accepted is put to it while the account is
+// limited, also where the cache remembers nothing.
+func TestKnownWithoutCache(t *testing.T) {
+	r := newRig(t, func(s *setup) { withLimits(s); s.cfg.Domains[0].Cache.Storage = config.StorageNone })
+	r.asks(1, login("joe", "good"), allow, fromBackend)
+	r.clock.advance(24 * time.Hour)
+	for i := range 4 {
+		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
+	}
+	r.asks(0, login("joe", "guess4"), unavailable, byUser)
+	r.asks(1, login("joe", "good"), allow, fromBackend)
+	r.fake.ask = func(context.Context, backend.Query) backend.Result { return backend.Result{Class: backend.Refused} }
+	r.asks(1, login("joe", "good"), deny, fromBackend)
+	r.asks(0, login("joe", "good"), unavailable, byUser)
+}
+
+// TestOneAccountLimit: guesses at one account of a backend count together, whatever its name is
+// spelled like, and whichever domain leads there.
+func TestOneAccountLimit(t *testing.T) {
+	r := newRig(t, func(s *setup) {
+		withLimits(s)
+		s.cfg.Domains[0].Name, s.cfg.Domains[0].AuthDomains = "*", []string{"dom.example"}
+	})
+	names := []string{"joe", "Joe", "JOE", "jOe"}
+	for i, name := range names {
+		r.asks(1, at(fmt.Sprintf("invented%d.example", i), name, "guess"), deny, fromBackend)
+	}
+	for i := range 200 {
+		r.want(r.ask(at(fmt.Sprintf("more%d.example", i), names[i%len(names)], "guess")), unavailable, byUser)
+	}
+	r.asks(1, at("invented0.example", "jane", "guess"), deny, fromBackend)
+	id := auth.Identity{User: "JoE", Domain: "another.example"}
+	if l, err := r.UserLimit(context.Background(), id); err != nil || l.Refusals != 4 {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// TestLimitedComparisons: wrong passwords of a limited user with hashes on disk cost few comparisons,
+// and the owner's password, which only the disk knows, is found all the same.
+func TestLimitedComparisons(t *testing.T) {
+	disk := openStore(t)
+	r := newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
+	r.asks(1, login("joe", "good"), allow, fromBackend)
+	r.hashed("joe", 1)
+	r.stop()
+	r = newRig(t, func(s *setup) { onDisk(s, disk); withLimits(s) })
+	for i := range 4 {
+		r.asks(1, login("joe", fmt.Sprint("guess", i)), deny, fromBackend)
+	}
+	before := r.stats().Compares
+	for i := range 100 {
+		r.want(r.auth("joe", fmt.Sprint("another", i)), unavailable, byUser)
+		r.clock.advance(10 * time.Millisecond)
+	}
+	if n := r.stats().Compares - before; n != 1 {
+		t.Errorf("%d comparisons in a second", n)
+	}
+	r.asks(1, from("198.51.100.8", login("joe", "mistyped")), deny, fromBackend)
+	r.asks(0, from("198.51.100.9", login("joe", "good")), allow, auth.SourceCache)
+}
+
+// TestOwnerUnderAttack: ten guesses a second from twenty addresses, over a listener. The owner gets in
+// within two minutes from another address, with a password that is not known, and at once with one
+// that is.
+func TestOwnerUnderAttack(t *testing.T) {
+	g := newScriptedBackend("good")
+	r := newRig(t, func(s *setup) {
+		g.use(s)
+		s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 10, Window: 10 * time.Minute, FirstPause: 2 * time.Second, LongestPause: 15 * time.Minute}
+	})
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	g.change("new")
+	d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)
+	id := 0
+	try := func(client, password string) bool {
+		id++
+		d.say(strings.Replace(plainLogin(id, "joe", password), "192.0.2.7", client, 1))
+		return strings.HasPrefix(d.line(), "OK")
+	}
+	const step = 100 * time.Millisecond
+	var in time.Duration
+	for now := time.Duration(0); now < 4*time.Minute; now += step {
+		if try(fmt.Sprint("198.51.100.", 1+now/step%20), fmt.Sprint("guess", now)) {
+			t.Fatal("a guess is right")
+		}
+		if since := now - time.Minute; since >= 0 && since%(10*time.Second) == 0 && in == 0 && try("203.0.113.5", "new") {
+			in = since + step
+		}
+		r.clock.advance(step)
+	}
+	if in == 0 || in > 2*time.Minute {
+		t.Errorf("the owner is in after %v", in)
+	}
+	if !try("203.0.113.5", "new") || !try("203.0.113.6", "new") {
+		t.Error("a known password is not accepted")
+	}
+	if n := r.fake.asked.Load(); n > 1+10+5+1 {
+		t.Errorf("the backend was asked %d times", n)
 	}
 }
 

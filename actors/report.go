@@ -147,11 +147,16 @@ type WatchList struct {
 	Limited []Limited `json:"limited"`
 }
 
+// BackendLimits is what the limits of a backend have come to.
+type BackendLimits struct {
+	slots.Limits
+	Users WatchList `json:"users"` // accounts, over all domains
+}
+
 // Limits is what all limits have come to.
 type Limits struct {
-	Addresses WatchList               `json:"addresses"` // of clients
-	Users     map[string]WatchList    `json:"users"`     // by domain in use
-	Backends  map[string]slots.Budget `json:"backends"`
+	Addresses WatchList                `json:"addresses"` // of clients
+	Backends  map[string]BackendLimits `json:"backends"`
 }
 
 // maxListed bounds the lists of Limits.
@@ -162,19 +167,15 @@ func (b *Broker) Limits(ctx context.Context) (Limits, error) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	limited, watched := b.shards.Addresses.List(maxListed, unixtime.At(b.env.Clock()))
-	l := Limits{Addresses: WatchList{watched, limitedList(limited)}, Users: make(map[string]WatchList), Backends: make(map[string]slots.Budget)}
-	users, counts, err := b.shards.LimitedUsers(ctx, maxListed)
-	errs := []error{err}
-	for name := range b.table.Domains(true) {
-		l.Users[name] = WatchList{counts[name], limitedList(users[name])}
-	}
+	l := Limits{Addresses: WatchList{watched, limitedList(limited)}, Backends: make(map[string]BackendLimits)}
+	var errs []error
 	for _, be := range b.table.AllBackends() {
-		budget, err := be.Budget(ctx)
+		stands, err := be.Limits(ctx, maxListed)
 		if errors.Is(err, supervise.ErrStopped) { // with its domain, a moment ago
 			continue
 		}
 		if errs = append(errs, err); err == nil {
-			l.Backends[be.Name] = budget
+			l.Backends[be.Name] = BackendLimits{stands, WatchList{stands.Watched, limitedList(stands.Limited)}}
 		}
 	}
 	return l, errors.Join(errs...)
@@ -216,13 +217,7 @@ func (b *Broker) ForgetUserLimit(ctx context.Context, id auth.Identity) (Limited
 	if err != nil {
 		return found, err
 	}
-	errs := []error{b.shards.ForgetUserLimit(ctx, id)}
-	if d := b.table.Current(id.Domain); d != nil {
-		for _, h := range d.Hops {
-			errs = append(errs, h.Backend.ForgetRefusals(b.shards.Hash(id)).Wait(ctx))
-		}
-	}
-	return found, errors.Join(errs...)
+	return found, b.shards.ForgetUserLimit(ctx, id)
 }
 
 // ForgetAddressLimit forgets what was refused to a client's address, and returns what that was.

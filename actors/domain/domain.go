@@ -55,7 +55,7 @@ type Shared struct {
 	// Questions not asked because of a limit.
 	LimitedByUser, LimitedByAddress, LimitedByBudget atomic.Int64
 
-	UserLimitLog, AddressLimitLog, NonceLog supervise.LogThrottle
+	AddressLimitLog, NonceLog supervise.LogThrottle
 }
 
 // LoginNote says that users have logged in. Their rosters are to be brought up to date.

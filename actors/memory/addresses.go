@@ -41,6 +41,14 @@ func (a *Addresses) lock(from netip.Prefix) (t *limit.Table[netip.Prefix], unloc
 	return part.table, part.mu.Unlock
 }
 
+// standing returns a number that stands for a network, never 0, and whether other secrets than this
+// one were refused to it.
+func (a *Addresses) standing(from netip.Prefix, secret uint64, now unixtime.Time) (id uint64, tainted bool) {
+	t, unlock := a.lock(from)
+	defer unlock()
+	return max(maphash.Comparable(a.seed, from), 1), t.Others(from, secret, now)
+}
+
 func (a *Addresses) ask(from netip.Prefix, secret uint64, r *limit.Rules, now, end unixtime.Time) limit.Decision {
 	t, unlock := a.lock(from)
 	defer unlock()

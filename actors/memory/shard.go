@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"postern/actors/call"
 	"postern/actors/domain"
@@ -35,6 +36,9 @@ type shard struct {
 	// thousand phones that reconnect at once put one question.
 	flights map[cache.Key]*call.Call
 	prune   int // size at which flights is searched for calls that have ended
+
+	// guessed has, by hash of the identity, until when accounts are limited.
+	guessed *simplelru.LRU[uint64, unixtime.Time]
 
 	// epoch is bumped whenever an account changes for a reason other than a login: what a backend
 	// was asked before does not count after it. It is no time, since one millisecond holds both a change
@@ -216,9 +220,12 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 	switch c.Req.Op {
 	case auth.OpAuth:
 		t.login = cache.NewLogin(c.Key)
-		t.limitWith(sp.limits)
+		if s.limited(c) {
+			t.login.AskFirst()
+		}
+		t.limitWith()
 	case auth.OpRemoveUser3: // it compares a password, too
-		t.limitWith(sp.limits)
+		t.limitWith()
 	}
 	if c.Req.Op.Changes() {
 		t.change = backend.NewChange(c.Req.Op, len(d.Hops))
@@ -237,6 +244,17 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		s.handle(o, d, sp, user)
 	}
 	begun = true
+}
+
+// limited reports whether the account of a login is limited, as far as the backends' replies have said:
+// then they are to be asked before a hash is compared.
+func (s *shard) limited(c *call.Call) bool {
+	until, ok := s.guessed.Get(c.Hash)
+	if ok && unixtime.At(s.env.Clock()) >= until {
+		s.guessed.Remove(c.Hash)
+		return false
+	}
+	return ok
 }
 
 // user returns the record of an outcome's user. It is nil if the record has to be read: the outcome
@@ -350,7 +368,8 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 	case cache.Nothing:
 		t.end()
 	case cache.Ask:
-		t.chain, t.hop, t.known, t.short, t.epoch = backend.NewChain(c.Req.Op), 0, step.Known, false, *s.epoch
+		t.chain, t.hop, t.known, t.epoch = backend.NewChain(c.Req.Op), 0, step.Known, *s.epoch
+		t.withheld, t.noCompare = auth.SourceNone, false
 		s.ask(t)
 	case cache.Compare:
 		t.compare(step.Hashes, !step.Answered)
@@ -368,16 +387,29 @@ func (s *shard) ask(t *task) {
 // onAsked takes a backend's answer: the next backend of the chain, or the end of it.
 func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.User, now unixtime.Time) {
 	t := o.task
+	r := &o.reply
+	if r.Limited != 0 {
+		s.guessed.Add(t.call.Hash, r.Limited)
+	}
+	withheld := r.Source == auth.SourceLimitBudget || r.Source == auth.SourceLimitUser
 	if t.change != nil {
-		if !t.change.Add(o.number, o.reply.Result) {
+		switch {
+		case withheld: // nothing was changed
+			a := auth.Answer{Source: r.Source}
+			s.note(t.call, sp, a)
+			s.finish(t, sp, a, false)
+		case !t.change.Add(o.number, r.Result):
 			s.ask(t)
 			return
+		default:
+			s.concludeOther(t, d, sp, user, t.change.Result(), r.Source, now)
 		}
-		s.concludeOther(t, d, sp, user, t.change.Result(), o.reply.Source, now)
 		t.end()
 		return
 	}
-	t.short = t.short || o.reply.Source == auth.SourceLimitBudget
+	if withheld {
+		t.withheld, t.noCompare = r.Source, t.noCompare || r.NoCompare
+	}
 	if !t.chain.Add(o.reply.Result) && t.hop+1 < len(t.domain.Hops) {
 		t.hop++
 		s.ask(t)
@@ -408,8 +440,11 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 		t.login.Suspect()
 	}
 	meaning, source := meaningOf(result.Class, o.reply.Busy), o.reply.Source
-	if t.short && result.Class != backend.Accepted && result.Class != backend.Refused {
-		meaning, source = cache.Withheld, auth.SourceLimitBudget
+	if t.withheld != auth.SourceNone && result.Class != backend.Accepted && result.Class != backend.Refused {
+		meaning, source = cache.Withheld, t.withheld
+		if t.noCompare {
+			meaning = cache.Busy
+		}
 	}
 	s.apply(t, d, sp, user, t.login.BackendAnswered(user, meaning, source, &d.Rules, now))
 }
@@ -487,9 +522,9 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 	switch class {
 	case backend.Accepted:
 		user.Forget()
-		sp.limits.Forget(c.Hash)
+		s.guessed.Remove(c.Hash)
 		for _, h := range t.domain.Hops {
-			h.Backend.ForgetRefusals(c.Hash)
+			h.Backend.ForgetAccount(queryOf(t.domain, h, c.ID))
 		}
 	case backend.Refused, backend.Unsupported:
 		return false
@@ -512,7 +547,7 @@ func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	if s.flights[c.Key] == c {
 		delete(s.flights, c.Key)
 	}
-	t.landed(sp.limits, t.refused())
+	t.landed(t.refused())
 	disk := sp.disk()
 	if !lasting || disk == nil || s.failing.Load() {
 		c.Answer(a)

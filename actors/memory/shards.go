@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"postern/actors/call"
 	"postern/actors/domain"
@@ -29,6 +30,9 @@ const mailboxLimit = 1 << 16
 
 // hashQueue bounds the password work that waits for a processor, per urgency.
 const hashQueue = 512
+
+// maxGuessed bounds the limited accounts that a shard remembers.
+const maxGuessed = 8192
 
 // Directory finds the domain that answers for a name.
 type Directory interface {
@@ -63,8 +67,9 @@ func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 		epoch := new(uint64)
 		var err error
 		p.refs[i], err = e.System.Spawn(fmt.Sprintf("cache%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
+			guessed, _ := simplelru.NewLRU[uint64, unixtime.Time](maxGuessed, nil) // it fails for sizes under 1 only
 			return &shard{
-				Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
+				guessed: guessed, Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
 				flights: make(map[cache.Key]*call.Call), prune: pruneAt, epoch: epoch,
 			}
 		})
@@ -289,51 +294,29 @@ func (p *Shards) Stats(ctx context.Context) (map[string]Stats, error) {
 	return all, errors.Join(errs...)
 }
 
-// LimitedUsers returns the users of each block that are limited, at most most of each shard, and
-// how many have refusals, but no pause.
-func (p *Shards) LimitedUsers(ctx context.Context, most int) (limited map[string][]limit.State, watched map[string]int, err error) {
-	limited, watched = make(map[string][]limit.State), make(map[string]int)
+// UserLimit returns what the backends of the user's domain have counted: the most that one has.
+func (p *Shards) UserLimit(ctx context.Context, id auth.Identity) (most limit.State, err error) {
+	d := p.directory.Current(id.Domain)
+	if d == nil {
+		return most, nil
+	}
 	var errs []error
-	for _, ref := range p.refs {
-		part, counts := make(map[string][]limit.State), make(map[string]int)
-		if err := supervise.Ask(ctx, ref, func(s *shard) {
-			now := unixtime.At(p.env.Clock())
-			for name, sp := range s.spaces {
-				counts[name], _ = sp.limits.Len()
-				part[name] = sp.limits.Limited(most, now)
-			}
-		}); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for name, states := range part {
-			limited[name] = append(limited[name], states...)
-			watched[name] += counts[name]
-		}
+	for _, h := range d.Hops {
+		state, err := h.Backend.AccountLimit(ctx, queryOf(d, h, id))
+		errs = append(errs, err)
+		most.Refusals, most.Pauses, most.Until = max(most.Refusals, state.Refusals), max(most.Pauses, state.Pauses), max(most.Until, state.Until)
 	}
-	return limited, watched, errors.Join(errs...)
-}
-
-// UserLimit returns what the limits know of a user.
-func (p *Shards) UserLimit(ctx context.Context, id auth.Identity) (state limit.State, err error) {
-	hash := p.Hash(id)
-	err = supervise.Ask(ctx, p.Ref(hash), func(s *shard) {
-		if d := p.directory.Current(id.Domain); d != nil {
-			state = s.space(d).limits.State(hash, unixtime.At(p.env.Clock()))
-		}
-	})
-	if err != nil {
-		return limit.State{}, err
-	}
-	return state, nil
+	return most, errors.Join(errs...)
 }
 
 // ForgetUserLimit has a user's passwords asked about again, whatever was refused.
 func (p *Shards) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
 	hash := p.Hash(id)
-	return supervise.Ask(ctx, p.Ref(hash), func(s *shard) {
-		for _, sp := range s.spaces {
-			sp.limits.Forget(hash)
+	errs := []error{supervise.Ask(ctx, p.Ref(hash), func(s *shard) { s.guessed.Remove(hash) })}
+	if d := p.directory.Current(id.Domain); d != nil {
+		for _, h := range d.Hops {
+			errs = append(errs, h.Backend.ForgetAccount(queryOf(d, h, id)).Wait(ctx))
 		}
-	})
+	}
+	return errors.Join(errs...)
 }

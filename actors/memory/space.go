@@ -8,7 +8,6 @@ import (
 	"postern/actors/domain"
 	"postern/internal/auth"
 	"postern/internal/cache"
-	"postern/internal/limit"
 	"postern/internal/store"
 )
 
@@ -21,7 +20,6 @@ type space struct {
 	known     *simplelru.LRU[auth.Identity, *cache.User]
 	strangers *simplelru.LRU[auth.Identity, *cache.User]
 	touched   map[auth.Identity]struct{} // "last used" is newer than on disk
-	limits    *limit.Table[uint64]       // of users, by the hash of the identity, so that long names cost nothing
 	count     Stats
 	begun     begun
 }
@@ -30,7 +28,7 @@ type space struct {
 type begun struct{ compares, hashes, asked atomic.Uint64 }
 
 func newSpace(p *Shards, d *domain.Domain) *space {
-	sp := &space{shards: p, domain: d, touched: make(map[auth.Identity]struct{}), limits: limit.NewTable[uint64]()}
+	sp := &space{shards: p, domain: d, touched: make(map[auth.Identity]struct{})}
 	size := sp.size()
 	sp.known, _ = simplelru.NewLRU(size, func(id auth.Identity, user *cache.User) {
 		// Save what only memory knows before it is forgotten.

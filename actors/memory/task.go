@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"time"
 
 	"postern/actors/call"
@@ -36,12 +37,14 @@ type task struct {
 	change *backend.Change
 	barred *auth.Answer // by a limit, instead of asking; not for auth
 	known  bool         // the backend has accepted this secret before
-	short  bool         // a backend was not asked, for want of a budget
 	epoch  uint64       // of the shard, when the first backend was asked
 	tries  int
 
-	// What the limits have counted as under way for this task.
-	heldUser, heldAddress bool
+	withheld  auth.Source // why a backend was not asked though it could have been; SourceNone: there was none
+	noCompare bool        // too many hashes were compared for the account, which is limited
+
+	guess       limit.Guess // auth only: what the limits of the account go by
+	heldAddress bool        // the limit of the client's address has counted the task as under way
 }
 
 // end releases what the task holds. What it learned has been remembered by then.
@@ -118,17 +121,14 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	}
 	h := t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
-	authDomain := h.AuthDomain
-	if authDomain == "" {
-		authDomain = c.ID.Domain
-	}
 	q := &slots.Question{
-		Query:    backend.Query{Op: op, User: c.ID.User, Domain: authDomain, Logins: t.domain.Logins, ChangeAdmins: t.domain.ChangeAdmins},
+		Query:    queryOf(t.domain, h, c.ID),
 		Deadline: c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received))),
-		Known:    t.known, User: c.Hash, Secret: c.Key.Fingerprint(),
+		Known:    t.known, ID: c.ID, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
 		Abandoned: c.Done,
 	}
+	q.Query.Op = op
 	if op.NeedsSecret() {
 		q.Query.Secret = c.Req.Secret
 	}
@@ -136,6 +136,11 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 		q.Trace = c.Trace.Add
 	}
 	return h.Backend, q
+}
+
+// queryOf is a question about a user to a backend of a domain, without operation and secret.
+func queryOf(d *domain.Domain, h domain.Hop, id auth.Identity) backend.Query {
+	return backend.Query{User: id.User, Domain: cmp.Or(h.AuthDomain, id.Domain), Logins: d.Logins, ChangeAdmins: d.ChangeAdmins}
 }
 
 // compare looks, on the hash pool, for a stored hash that matches the call's secret.
@@ -181,48 +186,38 @@ func (t *task) makeHash(cost int) {
 	}
 }
 
-// limitWith counts the task's question against the limits of its user and of its client's address,
-// and has the cache give their answer to a secret that it does not know.
-func (t *task) limitWith(users *limit.Table[uint64]) {
-	c, l := t.call, &t.domain.Limits
-	now := unixtime.At(t.shards.env.Clock())
-	end := unixtime.At(t.shards.env.Clock().Add(time.Until(c.Deadline)))
+// limitWith finds out what the limit of the account goes by, which the backend's actor keeps. It counts
+// the task's question against the limit of its client's address, which may have the cache ask about
+// a secret only if that is known.
+func (t *task) limitWith() {
+	c, l, p := t.call, &t.domain.Limits, t.shards
 	secret := c.Key.Fingerprint()
-	var limited bool
-	t.heldUser, limited = t.limited(users.Admit(c.Hash, secret, &l.User, now, end), auth.SourceLimitUser)
-	if limited {
+	t.guess = limit.Guess{Secret: secret, Rules: &l.User}
+	from, ok := limit.Network(c.Req.Client, l.Exempt)
+	if !ok {
 		return
 	}
-	if from, ok := limit.Network(c.Req.Client, l.Exempt); ok {
-		t.heldAddress, _ = t.limited(t.shards.Addresses.ask(from, secret, &l.Address, now, end), auth.SourceLimitAddress)
-	}
-}
-
-// limited takes a limit's decision: whether the question counts as under way, and whether it may be
-// asked about a known secret only.
-func (t *task) limited(d limit.Decision, source auth.Source) (counts, limited bool) {
-	switch d {
+	now := unixtime.At(p.env.Clock())
+	t.guess.From, t.guess.Tainted = p.Addresses.standing(from, secret, now)
+	switch p.Addresses.ask(from, secret, &l.Address, now, now.Add(time.Until(c.Deadline))) {
 	case limit.Pass:
-		return true, false
+		t.heldAddress = true
 	case limit.Wait:
-		t.bar(auth.Answer{Verdict: auth.Unavailable, Source: source})
-		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure while others are being asked about ("+source.String()+")")
-		return false, true
+		t.requireKnown("too many passwords of the client's address are being asked about")
 	case limit.Blocked:
-		t.bar(auth.Answer{Verdict: auth.Unavailable, Source: source})
-		t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure: there were too many wrong ones ("+source.String()+")")
-		return false, true
+		t.requireKnown("too many wrong passwords came from the client's address")
 	}
-	return false, false
 }
 
-// bar has a question whose secret the cache does not know answered without asking.
-func (t *task) bar(a auth.Answer) {
-	if t.login != nil {
-		t.login.RequireKnown(a)
-	} else {
+// requireKnown makes an unknown secret a temporary failure.
+func (t *task) requireKnown(why string) {
+	a := auth.Answer{Verdict: auth.Unavailable, Source: auth.SourceLimitAddress, Reason: why}
+	if t.login == nil { // the cache knows no secrets for other operations
 		t.barred = &a
+		return
 	}
+	t.login.RequireKnown(a)
+	t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure: "+why)
 }
 
 // refused reports whether a backend that may know the user has refused the secret.
@@ -236,33 +231,23 @@ func (t *task) refused() bool {
 	return false
 }
 
-// landed reports to the limits that the question has ended, and whether a backend has refused the
-// secret.
-func (t *task) landed(users *limit.Table[uint64], refused bool) {
-	if !t.heldUser && !t.heldAddress && !refused {
+// landed reports to the limit of the client's address that the question has ended, and whether a
+// backend has refused the secret.
+func (t *task) landed(refused bool) {
+	if !t.heldAddress && !refused {
 		return
 	}
 	c, l, env := t.call, &t.domain.Limits, t.shards.env
-	now := unixtime.At(env.Clock())
 	from, known := limit.Network(c.Req.Client, l.Exempt)
-	if t.heldUser {
-		users.Done(c.Hash, &l.User, now)
-	}
-	if t.heldAddress && known {
-		t.shards.Addresses.landed(from, &l.Address, now)
-	}
-	t.heldUser, t.heldAddress = false, false
-	if !refused {
+	if !known {
 		return
 	}
-	secret := c.Key.Fingerprint()
-	if users.Refused(c.Hash, secret, c.ID.String(), &l.User, now) {
-		if held, ok := t.domain.UserLimitLog.Due(time.Now()); ok {
-			env.Log.Warn("user limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
-				"domain", c.ID.Domain, "user", c.ID.User, "refusals", l.User.Refusals, "within", l.User.Window, "alike", held)
-		}
+	now := unixtime.At(env.Clock())
+	if t.heldAddress {
+		t.shards.Addresses.landed(from, &l.Address, now)
+		t.heldAddress = false
 	}
-	if known && t.shards.Addresses.refused(from, secret, &l.Address, now) {
+	if refused && t.shards.Addresses.refused(from, c.Key.Fingerprint(), &l.Address, now) {
 		if held, ok := t.domain.AddressLimitLog.Due(time.Now()); ok {
 			env.Log.Warn("client address limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
 				"domain", c.ID.Domain, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)

@@ -1,13 +1,14 @@
 // Package slots bounds what a backend is asked at once. Each backend has one actor: it admits as
 // many questions as there are slots, lets a few wait, asks none while the circuit breaker is open,
-// and keeps the budget of refused passwords that the backend bears from this address. The questions
-// themselves run on goroutines of the actor system's pool, so the actor never waits.
+// and limits how many wrong passwords reach the backend, for an account and in all: the questions of
+// all domains pass here. The questions themselves run on goroutines of the actor system's pool, so the actor never waits.
 package slots
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"postern/internal/backend"
 	"postern/internal/config"
 	"postern/internal/limit"
+	"postern/internal/unixtime"
 )
 
 // Why a question did not reach its backend.
@@ -47,8 +49,10 @@ type Question struct {
 	// Background marks a question that no login waits for. It yields to those of logins, and
 	// its outcome counts neither for the breaker nor in the log.
 	Background bool
-	// User and Secret identify account and secret where refusals are counted.
-	User, Secret uint64
+	// ID is the user as asked, for the log.
+	ID auth.Identity
+	// Guess is what the limits of the account go by. The actor sets its Account.
+	Guess limit.Guess
 
 	// Reply takes the answer, on any goroutine, and must not block.
 	Reply func(Reply)
@@ -58,6 +62,7 @@ type Question struct {
 	Trace func(stage, note string)
 
 	counted  bool // in the budget, as under way
+	guessed  bool // in the limits of the account, likewise
 	answered atomic.Bool
 }
 
@@ -66,6 +71,12 @@ type Reply struct {
 	Result backend.Result
 	Source auth.Source // of a verdict that is unavailable
 	Busy   bool        // the backend was not asked, since too many others wait
+
+	// Limited is until when the account is limited at least; 0 if it is not. Then a question is
+	// better put before a hash is compared.
+	Limited unixtime.Time
+	// NoCompare: the backend was not asked, and too many hashes were compared for the account.
+	NoCompare bool
 }
 
 var _ supervise.Request = (*Question)(nil)
@@ -109,7 +120,12 @@ func (q *Question) trace(stage, note string) {
 }
 
 // unproven reports whether the question may come to a refusal that counts against this address.
-func (q *Question) unproven() bool { return q.Query.Op == auth.OpAuth && !q.Known }
+func (q *Question) unproven() bool { return q.guesses() && !q.Known }
+
+// guesses reports whether the backend compares a password that the peer may have guessed.
+func (q *Question) guesses() bool {
+	return q.Query.Op == auth.OpAuth || q.Query.Op == auth.OpRemoveUser3
+}
 
 // account is the account of a question for the breaker: by its name alone, since a domain may have
 // several names at one backend.
@@ -127,6 +143,7 @@ type Backend struct {
 
 	env     env.Env
 	backend backend.Backend
+	seed    maphash.Seed
 	breaker backend.BreakerOptions
 	rules   limit.BudgetRules
 	// maxDelay is the longest time by which the backend may slow logins from here; 0: any.
@@ -141,13 +158,14 @@ type Backend struct {
 	delay    atomic.Int64 // by which it slowed logins from here when last asked
 	outages  supervise.LogThrottle
 	faults   supervise.LogThrottle
+	guesses  supervise.LogThrottle
 }
 
 // New starts the actor of a backend. ended is called when the last holder of the Backend has released
 // it: its Close is then due.
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
-		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be,
+		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be, seed: maphash.MakeSeed(),
 		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay, Service: cfg.AdminUser,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
@@ -194,16 +212,15 @@ func (b *Backend) ask(q *Question) {
 		}
 		b.running.Add(-1)
 		b.report(q, result, time.Since(begun))
-		d := &slotDone{class: result.Class, err: result.Err, attempts: result.Attempts, login: q.Query.Op == auth.OpAuth,
-			counted: q.counted, user: q.User, secret: q.Secret}
+		class := result.Class
 		if passhash.NotDone(result.Err) || q.Background {
-			d.class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
+			class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
 		}
+		account := ""
 		if result.OneAccount {
-			d.account = q.account()
+			account = q.account()
 		}
-		b.Ref.Send(d)
-		q.reply(Reply{Result: result, Source: source})
+		b.Ref.Send(&slotDone{q: q, class: class, account: account, reply: Reply{Result: result, Source: source}})
 	}()
 	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
 	defer cancel()
@@ -238,16 +255,23 @@ func (b *Backend) report(q *Question, result backend.Result, took time.Duration)
 	}
 }
 
-// slotDone reports to a backend's actor that a slot is free again.
+// slotDone reports to a backend's actor that a slot is free again. The actor passes the reply on, with
+// what it knows of the account's limits.
 type slotDone struct {
-	class        backend.Class
-	account      string // whose failure it may be alone; empty: the backend's
-	err          error
-	attempts     int  // see backend.Result
-	login        bool // a password was asked about
-	counted      bool // see Question
-	user, secret uint64
+	q       *Question
+	class   backend.Class // for the breaker
+	account string        // whose failure it may be alone; empty: the backend's
+	reply   Reply
 }
+
+var _ supervise.Continuation = (*slotDone)(nil)
+
+// Continues implements supervise.Continuation.
+func (*slotDone) Continues() {}
+
+// Fail implements supervise.Request: what the backend has answered must be known, whatever becomes of
+// its actor.
+func (d *slotDone) Fail(supervise.Reason) { d.q.reply(d.reply) }
 
 // expire is the message of the queue's timer.
 type expire struct{}
@@ -256,7 +280,7 @@ type expire struct{}
 type slots struct {
 	*Backend
 	state  *backend.Breaker
-	budget *budget
+	limits *limits
 	armed  bool
 }
 
@@ -267,15 +291,15 @@ func (s *slots) Receive(ctx actor.Context) {
 		s.abandon() // those that waited before a restart of the actor
 		s.state = backend.NewBreaker(s.breaker)
 		s.counts.open.Store(false)
-		s.budget = newBudget(s.Backend)
+		s.limits = newLimits(s.Backend)
 	case *Question:
 		s.onQuestion(m)
 	case *slotDone:
 		s.onDone(m)
 	case *throttleProbe:
 		s.onThrottleProbe(m)
-	case *supervise.Op[*budget]:
-		m.Run(s.budget)
+	case *supervise.Op[*limits]:
+		m.Run(s.limits)
 	case *expire:
 		s.onExpire()
 	case *actor.Restarting, *actor.Stopping, *actor.Stopped:
@@ -291,6 +315,7 @@ func (s *slots) abandon() {
 }
 
 func (s *slots) onQuestion(q *Question) {
+	s.limits.prepare(q)
 	switch {
 	case !time.Now().Before(q.Deadline): // spent elsewhere: an outage after asking would be held against this backend
 		q.outage(errNoSlot, auth.SourceDeadline)
@@ -309,12 +334,12 @@ func (s *slots) onQuestion(q *Question) {
 // admits asks the backend, or answers in its place. It is false for a question that has to wait
 // because of others that are under way.
 func (s *slots) admits(q *Question) bool {
-	switch s.budget.allows(q) {
+	switch d, why := s.limits.allows(q); d {
 	case limit.Wait:
 		return false
 	case limit.Blocked:
-		q.trace(s.Name, errWithheld.Error())
-		q.outage(errWithheld, auth.SourceLimitBudget)
+		q.trace(s.Name, why.Result.Err.Error())
+		q.reply(why)
 	default:
 		s.start(q)
 	}
@@ -324,9 +349,7 @@ func (s *slots) admits(q *Question) bool {
 // start asks the backend, unless its breaker is open.
 func (s *slots) start(q *Question) {
 	if !s.state.Allow(q.account(), time.Now()) {
-		if q.counted {
-			s.budget.refusals.Done()
-		}
+		s.limits.withdraw(q)
 		q.outage(errBreaker, auth.SourceBackend)
 		return
 	}
@@ -336,8 +359,9 @@ func (s *slots) start(q *Question) {
 }
 
 func (s *slots) onDone(d *slotDone) {
-	s.reportClass(d.class, d.account, d.err)
-	s.budget.settle(d)
+	s.reportClass(d.class, d.account, d.reply.Result.Err)
+	d.reply.Limited = s.limits.settle(d.q, d.class, &d.reply.Result)
+	d.q.reply(d.reply)
 	s.next()
 }
 
@@ -358,7 +382,7 @@ func (s *slots) reportClass(class backend.Class, account string, cause error) {
 
 // onThrottleProbe has the breaker open for a backend that slows logins from here for too long.
 func (s *slots) onThrottleProbe(p *throttleProbe) {
-	if s.budget.onThrottleProbe(p) {
+	if s.limits.onThrottleProbe(p) {
 		s.reportClass(backend.Throttled, "", errSlowed)
 	}
 	s.next()

@@ -75,6 +75,7 @@ type Login struct {
 	fallback  auth.Answer  // if no verifier has grace
 	otherwise *auth.Answer // for a secret that the cache does not know; see RequireKnown
 
+	askFirst   bool // see AskFirst
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
 	suspect    bool // see Suspect
@@ -103,6 +104,11 @@ func NewLogin(key Key) *Login { return &Login{key: key} }
 // answered with a, and nothing is remembered. It is called before Start.
 func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
 
+// AskFirst has the question put before a hash is compared, and a hash only if the answer is Withheld
+// or an outage: guesses at a limited account would cost a comparison each. It is called before
+// Start.
+func (l *Login) AskFirst() { l.askFirst = true }
+
 // Outdate notes that the question was put under another configuration: an acceptance is
 // answered, but not remembered, while a refusal counts as ever.
 func (l *Login) Outdate() { l.outdated = true }
@@ -124,7 +130,7 @@ func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
 		l.phase = phaseEnd
 		return step
 	}
-	if !r.Off && u.keyed(l.key) == nil && u.refusal(l.key) == nil {
+	if !r.Off && !l.askFirst && u.keyed(l.key) == nil && u.refusal(l.key) == nil {
 		if hashes := l.untried(u, func(v *Verifier) bool { return v.fresh(r, now) }); len(hashes) > 0 {
 			return l.compare(phaseFresh, hashes)
 		}

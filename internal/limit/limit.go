@@ -1,7 +1,7 @@
 // Package limit decides which questions about passwords are not put to a backend. It is pure: the
 // clock is passed in.
 //
-// A Table limits accounts and client addresses. After too many refused passwords within a window, no
+// A Table limits client addresses, and Accounts limits accounts. After too many refused passwords within a window, no
 // question is asked for a pause, which doubles with each refusal that follows and shrinks again
 // in quiet times. The same password counts once, so a phone that retries an old one does not lock
 // its user out, while a guesser needs a new one for each try. Questions under way count as if
@@ -65,14 +65,16 @@ const (
 type mark struct {
 	secret uint64
 	at     unixtime.Time
+	from   uint64 // see Guess; 0 with addresses
 }
 
-// tally is the record of one user or address.
+// tally is the record of one account or address.
 type tally struct {
 	marks   []mark          // refused secrets, each once, the newest last
 	pending []unixtime.Time // deadlines of the questions under way
 	level   int             // pauses in a row
 	until   unixtime.Time   // end of the last pause; the level falls from then on
+	stirred unixtime.Time   // when a secret was withheld last: as long as that goes on, the level does not fall
 	name    string          // for display, once there was a pause
 	widest  Rules           // the largest values of the rules by which it was counted
 }
@@ -90,14 +92,15 @@ func (t *tally) expire(r *Rules, now unixtime.Time) {
 	if t.level == 0 {
 		return
 	}
-	quiet := now.Sub(t.until)
+	since := max(t.until, t.stirred)
+	quiet := now.Sub(since)
 	switch {
 	case -quiet > r.Longest: // the clock was set back
-		t.until = now
+		t.until, t.stirred = now, 0
 	case r.Window > 0 && quiet >= r.Window:
 		steps := min(int64(quiet/r.Window), int64(t.level))
 		t.level -= int(steps)
-		t.until = t.until.Add(time.Duration(steps) * r.Window)
+		t.until = since.Add(time.Duration(steps) * r.Window)
 	}
 }
 
@@ -156,17 +159,23 @@ func (t *tally) done() {
 	}
 }
 
+// refusedFrom reports whether secrets other than secret were refused to an address.
+func (t *tally) refusedFrom(from, secret uint64) bool {
+	return from != 0 && slices.ContainsFunc(t.marks, func(m mark) bool { return m.from == from && m.secret != secret })
+}
+
 // refused counts a refusal, unless the same secret was refused within the window. It reports
 // whether the pauses begin with it.
-func (t *tally) refused(secret uint64, r *Rules, now unixtime.Time) (begins bool) {
-	if i := t.has(secret); i >= 0 {
+func (t *tally) refused(m mark, r *Rules) (begins bool) {
+	now := m.at
+	if i := t.has(m.secret); i >= 0 {
 		t.marks[i].at = now
 		return false
 	}
 	if len(t.marks) >= t.widest.Refusals {
 		t.marks = slices.Delete(t.marks, 0, 1)
 	}
-	t.marks = append(t.marks, mark{secret, now})
+	t.marks = append(t.marks, m)
 	if t.level == 0 && t.count(r, now) < r.Refusals {
 		return false
 	}

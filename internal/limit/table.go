@@ -81,15 +81,25 @@ func (t *Table[K]) Done(k K, r *Rules, now unixtime.Time) {
 // Refused counts a refusal. begins is true when the pauses begin with it; name is the name of k
 // for display.
 func (t *Table[K]) Refused(k K, secret uint64, name string, r *Rules, now unixtime.Time) (begins bool) {
+	return t.refused(k, mark{secret: secret, at: now}, name, r)
+}
+
+func (t *Table[K]) refused(k K, m mark, name string, r *Rules) (begins bool) {
 	if r.Refusals <= 0 {
 		return false
 	}
-	x := t.get(k, r, now)
-	if begins = x.refused(secret, r, now); begins {
+	x := t.get(k, r, m.at)
+	if begins = x.refused(m, r); begins {
 		x.name = name
 	}
 	t.place(k, x)
 	return begins
+}
+
+// Others reports whether secrets other than secret are counted for k.
+func (t *Table[K]) Others(k K, secret uint64, now unixtime.Time) bool {
+	x := t.get(k, &Rules{}, now)
+	return len(x.marks) > 1 || len(x.marks) == 1 && x.has(secret) < 0
 }
 
 // Forget forgets k and reports whether it was in the table.

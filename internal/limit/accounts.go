@@ -1,0 +1,284 @@
+package limit
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"postern/internal/unixtime"
+)
+
+// Trials of unknown secrets while an account is limited.
+const (
+	trialEvery  = time.Minute      // one
+	trialsDaily = 60               // at most, in 24 hours
+	trialLater  = 20 * time.Second // than that, for each other secret from the same address
+	maxOthers   = 3                // with so many others, an address waits for the pause to end
+	suspectFor  = time.Hour        // since the last secret from an address
+)
+
+// Pauses between comparisons with stored hashes while an account is limited, each of which takes a
+// processor for a quarter of a second at the default cost.
+const (
+	compareEvery      = time.Second     // of secrets from addresses without others
+	compareEveryOther = 2 * time.Second // of all others
+)
+
+// Bounds of Accounts.
+const (
+	maxKnownAccounts = 65536
+	maxKnownSecrets  = 8 // of one account, the last ones that were accepted
+	maxTrials        = 2048
+	maxSuspects      = 128 // addresses of one account
+)
+
+// Guess is a question about a secret that the cache has not seen accepted.
+type Guess struct {
+	Account uint64 // stands for the account at the backend
+	Secret  uint64 // stands for account and secret
+	From    uint64 // stands for the client's network; 0: not known, or shared by many users
+	Tainted bool   // other passwords from there were refused
+	Rules   *Rules // of the domain that is asked; nil limits nothing
+}
+
+// Accounts limits the guesses at the accounts of one backend, whichever domains they come by. It is
+// owned by one goroutine.
+//
+// Until an account has a pause, Accounts does what a Table does. From then on the account is limited,
+// and a secret that the backend has not accepted before is put to it as a trial: one a minute and 60
+// a day, so that guessing does not pay, while the owner of a new password still gets in. A client's
+// address from which no other secret came is first in line: it does not wait for the pause to end.
+// With each other secret, refused or withheld, it comes 20 seconds later. From the third on, as
+// without an address, it waits for the pause besides, and for half of the day's trials only. So a
+// crowd of guessers does not take all trials, and the owner, who repeats one secret, gets the next.
+//
+// Secrets that the backend has accepted are always put to it.
+type Accounts struct {
+	table   *Table[uint64]
+	known   *simplelru.LRU[uint64, []uint64] // secrets that were accepted, by account
+	trials  *simplelru.LRU[uint64, *trials]  // of limited accounts
+	aliases *simplelru.LRU[uint64, uint64]   // accounts by other names that lead to them
+}
+
+// NewAccounts returns limits without refusals.
+func NewAccounts() *Accounts {
+	a := &Accounts{table: NewTable[uint64]()}
+	a.known, _ = simplelru.NewLRU[uint64, []uint64](maxKnownAccounts, nil) // it fails for sizes under 1 only
+	a.trials, _ = simplelru.NewLRU[uint64, *trials](maxTrials, nil)
+	a.aliases, _ = simplelru.NewLRU[uint64, uint64](maxKnownAccounts, nil)
+	return a
+}
+
+// trials is what is known of a limited account.
+type trials struct {
+	asked    []unixtime.Time  // within a day
+	compared [2]unixtime.Time // last: for addresses without other secrets, and for the others
+	suspects []suspect        // the one seen last is the last
+}
+
+// suspect is an address with secrets that are not known.
+type suspect struct {
+	from    uint64
+	secrets [maxOthers + 1]uint64
+	n       int
+	at      unixtime.Time // of the last secret
+}
+
+// others is how many secrets other than secret came from an address, up to maxOthers.
+func (t *trials) others(from, secret uint64, now unixtime.Time) (n int) {
+	for i := range t.suspects {
+		if s := &t.suspects[i]; s.from == from && s.at.Within(suspectFor, now) {
+			for _, other := range s.secrets[:s.n] {
+				if other != secret {
+					n++
+				}
+			}
+		}
+	}
+	return min(n, maxOthers)
+}
+
+// note remembers that a secret came from an address.
+func (t *trials) note(from, secret uint64, now unixtime.Time) {
+	s := suspect{from: from}
+	if i := slices.IndexFunc(t.suspects, func(s suspect) bool { return s.from == from }); i >= 0 {
+		if t.suspects[i].at.Within(suspectFor, now) {
+			s = t.suspects[i]
+		}
+		t.suspects = slices.Delete(t.suspects, i, i+1)
+	} else if len(t.suspects) >= maxSuspects {
+		t.suspects = slices.Delete(t.suspects, 0, 1)
+	}
+	if s.n < len(s.secrets) && !slices.Contains(s.secrets[:s.n], secret) {
+		s.secrets[s.n] = secret
+		s.n++
+	}
+	s.at = now
+	t.suspects = append(t.suspects, s)
+}
+
+// due reports whether the next trial may be one from an address with so many other secrets.
+func (t *trials) due(others int, paused bool, now unixtime.Time) bool {
+	t.asked = slices.DeleteFunc(t.asked, func(at unixtime.Time) bool { return !at.Within(24*time.Hour, now) })
+	most, wait := trialsDaily, trialEvery+time.Duration(others)*trialLater
+	if others >= maxOthers {
+		most /= 2 // the rest is for others
+	}
+	n := len(t.asked)
+	return n < most && (n == 0 || !t.asked[n-1].Within(wait, now)) && (others < maxOthers || !paused)
+}
+
+// mayCompare reports whether a stored hash may be compared, and counts that as done.
+func (t *trials) mayCompare(clean bool, now unixtime.Time) bool {
+	i, every := 1, compareEveryOther
+	if clean {
+		i, every = 0, compareEvery
+	}
+	if t.compared[i].Within(every, now) {
+		return false
+	}
+	t.compared[i] = now
+	return true
+}
+
+// account follows an alias.
+func (a *Accounts) account(name uint64) uint64 {
+	if account, ok := a.aliases.Get(name); ok {
+		return account
+	}
+	return name
+}
+
+// Knows reports whether the secret is one of the last that the backend has accepted for the account.
+func (a *Accounts) Knows(account, secret uint64) bool {
+	secrets, _ := a.known.Get(a.account(account))
+	return slices.Contains(secrets, secret)
+}
+
+// Familiar reports whether the backend has accepted a secret of the account.
+func (a *Accounts) Familiar(account uint64) bool { return a.known.Contains(a.account(account)) }
+
+// Admit decides about a guess with the deadline end. Each Pass must be followed by a Done, or by a
+// Withdraw if the question was not put after all. If it is Blocked or must Wait, compare reports
+// whether stored hashes may be searched for the secret.
+func (a *Accounts) Admit(g *Guess, now, end unixtime.Time) (d Decision, compare bool) {
+	if g.Rules == nil || g.Rules.Refusals <= 0 || a.Knows(g.Account, g.Secret) {
+		return PassUncounted, true
+	}
+	account := a.account(g.Account)
+	x := a.table.get(account, g.Rules, now)
+	defer func() { a.table.place(account, x) }()
+	if x.level == 0 {
+		return x.admit(g.Secret, g.Rules, now, end), true
+	}
+	t := a.limited(account)
+	others := maxOthers
+	if g.From != 0 {
+		if others = t.others(g.From, g.Secret, now); g.Tainted || x.refusedFrom(g.From, g.Secret) {
+			others = max(others, 1)
+		}
+		t.note(g.From, g.Secret, now)
+	}
+	if x.has(g.Secret) >= 0 { // refused lately
+		return Blocked, false
+	}
+	if len(x.pending) > 0 || !t.due(others, now < x.until, now) {
+		x.stirred = now
+		return Blocked, t.mayCompare(others == 0, now)
+	}
+	t.asked = append(t.asked, now)
+	x.pending = append(x.pending, min(end, now.Add(MaxPending)))
+	return Pass, true
+}
+
+func (a *Accounts) limited(account uint64) *trials {
+	t, ok := a.trials.Get(account)
+	if !ok {
+		t = new(trials)
+		a.trials.Add(account, t)
+	}
+	return t
+}
+
+// Done ends a question that Admit let Pass, whatever its result.
+func (a *Accounts) Done(g *Guess, now unixtime.Time) {
+	a.table.Done(a.account(g.Account), g.Rules, now)
+}
+
+// Withdraw ends a question that Admit let Pass and that was not put.
+func (a *Accounts) Withdraw(g *Guess, now unixtime.Time) {
+	a.Done(g, now)
+	if t, ok := a.trials.Peek(a.account(g.Account)); ok && len(t.asked) > 0 {
+		t.asked = t.asked[:len(t.asked)-1]
+	}
+}
+
+// Refused counts a refusal. begins is true when the account becomes limited by it; name is the
+// account's for display.
+func (a *Accounts) Refused(g *Guess, name string, now unixtime.Time) (begins bool) {
+	account := a.account(g.Account)
+	if secrets, ok := a.known.Peek(account); ok {
+		if secrets = slices.DeleteFunc(secrets, func(s uint64) bool { return s == g.Secret }); len(secrets) > 0 {
+			a.known.Add(account, secrets)
+		} else {
+			a.known.Remove(account)
+		}
+	}
+	if g.Rules == nil {
+		return false
+	}
+	begins = a.table.refused(account, mark{secret: g.Secret, at: now, from: g.From}, name, g.Rules)
+	if begins {
+		a.trials.Remove(account)
+	}
+	return begins
+}
+
+// Accepted remembers a secret that was accepted. account stands for the name that the backend gives
+// the account, which need not be the name that was asked for.
+func (a *Accounts) Accepted(g *Guess, account uint64) {
+	if account == g.Account {
+		a.aliases.Remove(g.Account)
+	} else {
+		a.aliases.Add(g.Account, account)
+	}
+	secrets, _ := a.known.Get(account)
+	secrets = slices.DeleteFunc(secrets, func(s uint64) bool { return s == g.Secret })
+	if len(secrets) == maxKnownSecrets {
+		secrets = secrets[1:]
+	}
+	a.known.Add(account, append(secrets, g.Secret))
+}
+
+// Forget forgets an account, and returns what was counted.
+func (a *Accounts) Forget(account uint64, now unixtime.Time) State {
+	account = a.account(account)
+	s := a.State(account, now)
+	a.table.Forget(account)
+	a.trials.Remove(account)
+	a.known.Remove(account)
+	return s
+}
+
+// State returns the state of an account.
+func (a *Accounts) State(account uint64, now unixtime.Time) State {
+	return a.table.State(a.account(account), now)
+}
+
+// LimitedUntil is when an account ceases to be limited if no secret is refused until then; 0 if it is
+// not limited.
+func (a *Accounts) LimitedUntil(account uint64, now unixtime.Time) unixtime.Time {
+	x := a.table.get(a.account(account), &Rules{}, now)
+	if x.level == 0 {
+		return 0
+	}
+	return max(x.until, x.stirred).Add(time.Duration(x.level) * x.widest.Window)
+}
+
+// Limited lists up to most limited accounts, the most recently seen first; watched is the number of
+// accounts with refusals, but without a pause.
+func (a *Accounts) Limited(most int, now unixtime.Time) (list []State, watched int) {
+	watched, _ = a.table.Len()
+	return a.table.Limited(most, now), watched
+}
