@@ -106,7 +106,7 @@ func newRoster(cfg *config.Roster) *Roster {
 	}
 	r := &Roster{
 		Window: cfg.Window, Interval: cfg.MinInterval,
-		Filter: roster.Filter{Include: cfg.Include, Exclude: cfg.Exclude, MaxMembers: cfg.MaxMembers},
+		Filter: roster.Filter{Include: cfg.Include, Exclude: cfg.Exclude, MaxMembers: cfg.MaxMembers, Foreign: cfg.Foreign},
 	}
 	switch {
 	case cfg.Kind == config.RosterProsody:

@@ -30,6 +30,7 @@ type collector struct {
 	faults  int // in a row
 
 	waiting   bool        // for the end of a window
+	idle      bool        // it is not a window: no user is due before its end
 	timer     *time.Timer // ends it
 	windowEnd time.Time   // of the last window
 }
@@ -40,6 +41,7 @@ type pendingUser struct {
 	due       time.Time // the earliest time of the run
 	tries     int       // runs in a row that failed for the user
 	requested bool      // by an administrator
+	deferred  bool      // a login within the interval after another
 }
 
 // class decides how many users may be pending. Each class has a bound of its own, so that failing
@@ -48,6 +50,7 @@ type class uint8
 
 const (
 	login     class = iota // maxWaiting
+	deferred               // maxWaiting
 	failing                // maxWaiting
 	requested              // no bound
 	classes
@@ -59,6 +62,8 @@ func (p *pendingUser) class() class {
 		return requested
 	case p.tries > 0:
 		return failing
+	case p.deferred:
+		return deferred
 	}
 	return login
 }
@@ -84,7 +89,7 @@ func (c *collector) Receive(ctx actor.Context) {
 	case *domain.LoginNote:
 		c.onNote(m)
 	case *windowOver:
-		c.waiting, c.windowEnd = false, time.Now()
+		c.waiting, c.idle, c.windowEnd = false, false, time.Now()
 		c.next()
 	case *runDone:
 		c.onDone(m)
@@ -108,20 +113,25 @@ func (c *collector) onNote(n *domain.LoginNote) {
 			}
 			continue
 		}
+		p := &pendingUser{id: id, due: now, requested: n.Urgent}
 		if last, ok := c.asked.Get(id); ok && clock.Sub(last) < cfg.Interval && !n.Urgent {
-			continue
+			p.due, p.deferred = now.Add(min(cfg.Interval-clock.Sub(last), cfg.Interval)), true
 		}
-		if c.count[login] >= maxWaiting && !n.Urgent {
+		if c.count[p.class()] >= maxWaiting && !n.Urgent {
 			c.logDropped(supervise.Overloaded)
 			break
 		}
-		c.asked.Add(id, clock)
-		c.add(&pendingUser{id: id, due: now, requested: n.Urgent})
+		c.asked.Add(id, clock.Add(p.due.Sub(now)))
+		c.add(p)
 	}
 	if n.Urgent {
 		c.windowEnd = now
 		c.next()
 		return
+	}
+	if c.idle {
+		c.timer.Stop()
+		c.waiting, c.idle = false, false
 	}
 	c.wait(cfg.Window)
 }
@@ -154,7 +164,9 @@ func (c *collector) next() {
 		}
 	}
 	if first.due.After(c.windowEnd) {
-		c.wait(cfg.Window)
+		rest := time.Until(first.due)
+		c.idle = !c.waiting && rest > cfg.Window
+		c.wait(max(cfg.Window, rest))
 		return
 	}
 	c.start(first.id.Domain)
@@ -243,7 +255,9 @@ func (c *collector) settle(m *runDone) {
 			p.tries++
 		}
 		if noted := c.pending[p.id]; noted != nil { // during the run
-			p.due = noted.due
+			if noted.due.Before(p.due) {
+				p.due = noted.due
+			}
 			c.remove(noted)
 		}
 		c.add(p)

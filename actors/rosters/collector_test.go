@@ -266,11 +266,56 @@ func TestRosterClassesAreBounded(t *testing.T) {
 	fail(note("second", 10, false))
 	note("third", maxWaiting+1, false)
 	fail(note("fourth", 2*maxWaiting, true))
-	if want := [classes]int{maxWaiting, maxWaiting, 2 * maxWaiting}; c.count != want {
+	if want := [classes]int{maxWaiting, 0, maxWaiting, 2 * maxWaiting}; c.count != want {
 		t.Errorf("pending are %v, want %v", c.count, want)
 	}
 	if len(c.pending) != 4*maxWaiting {
 		t.Errorf("%d are pending", len(c.pending))
+	}
+}
+
+// A login within the interval leads to a question when it is over, however many there were, and does
+// not delay the login of another user meanwhile.
+func TestRosterDefers(t *testing.T) {
+	var asked atomic.Int64
+	r := newRig(t, func(s *setup) {
+		s.domain.Roster.MinInterval = 500 * time.Millisecond
+		s.asks[0] = teams(&asked, 3)
+		s.level = slog.LevelDebug
+	})
+	r.login("user0", "dom.example")
+	r.logged("users=1 steps")
+	begun := time.Now()
+	for range 3 {
+		r.login("user0", "dom.example")
+	}
+	eventually(t, "the end of the notes", func() bool { return r.Ref.Queued() == 0 })
+	r.login("user1", "dom.example")
+	eventually(t, "the question about another user", func() bool { return asked.Load() >= 2 })
+	if took := time.Since(begun); took > 400*time.Millisecond {
+		t.Logf("the other user waited %v", took) // a slow machine
+	}
+	eventually(t, "the deferred question", func() bool { return asked.Load() >= 3 })
+	if n := strings.Count(r.log.String(), "users="); n > 3 {
+		t.Errorf("%d runs for three questions", n)
+	}
+}
+
+// A long interval holds up nobody else.
+func TestRosterDeferredHoldsNobodyUp(t *testing.T) {
+	var asked atomic.Int64
+	r := newRig(t, func(s *setup) {
+		s.domain.Roster.MinInterval = time.Hour
+		s.asks[0] = teams(&asked, 3)
+		s.level = slog.LevelDebug
+	})
+	for n := range 2 {
+		r.login(fmt.Sprint("user", n), "dom.example")
+		eventually(t, "a run", func() bool { return strings.Count(r.log.String(), "users=1 steps") == n+1 })
+		r.login(fmt.Sprint("user", n), "dom.example")
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("%d questions about two users within the interval", n)
 	}
 }
 

@@ -47,6 +47,7 @@ type Roster struct {
 
 	droppedLog supervise.LogThrottle // of dropped logins
 	failureLog supervise.LogThrottle // of runs that failed
+	foreignLog supervise.LogThrottle // of accounts of other domains
 	answerLog  supervise.LogThrottle // of documents that are of no use
 	storeLog   supervise.LogThrottle // of the missing store
 }

@@ -70,6 +70,12 @@ func (r *Roster) logRun(domain string, desired *roster.Desired, users, steps int
 			r.env.Log.Warn("shared rosters: groups of more than max_members were ignored", "domain", domain, "groups", len(large), "first", large[0], "alike", suppressed)
 		}
 	}
+	if foreign := desired.Foreign; len(foreign) > 0 {
+		if suppressed, ok := r.foreignLog.Due(time.Now()); ok {
+			r.env.Log.Warn("shared rosters: accounts of other domains were left as they are; if this backend may change them, name their domains in foreign",
+				"domain", domain, "domains", len(foreign), "first", foreign[0], "alike", suppressed)
+		}
+	}
 	level := slog.LevelDebug
 	if steps > 0 {
 		level = slog.LevelInfo

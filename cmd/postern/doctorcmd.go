@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"postern/cmd/internal/admin"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/daemon"
 	"postern/cmd/internal/datadir"
@@ -68,6 +69,7 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 	s := doctor.Subject{Version: version.Version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd}
 	if cfg != nil {
 		s.StoreDir, s.Daemon = datadir.Store(cfg.DataDir), askInfo(ctx, cfg)
+		s.Registered, s.RegisteredErr = registered(ctx, cfg, s.Daemon)
 	}
 	report := doctor.NewReport(version.Version, time.Now(), doctor.Run(ctx, env.Chains(s)))
 	if o.json {
@@ -79,6 +81,28 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		err = exitStatus(report.Exit)
 	}
 	return err
+}
+
+// registered asks a daemon for the registered domains. Without one they are not read: doctor opens no
+// store for writing.
+func registered(ctx context.Context, cfg *config.Config, d *doctor.Daemon) (all []doctor.Registered, err error) {
+	if d.Info == nil || !cfg.NeedsStore() {
+		return nil, nil
+	}
+	list, err := admin.ListDomains(ctx, cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list.Records {
+		r, err := e.Record()
+		if err != nil {
+			continue // a record that cannot be read; the daemon has logged it
+		}
+		var one doctor.Registered
+		one.Backend, one.Domain = cfg.Registered(r.Domain, r.Kind, r.URL, r.Secret, r.AuthDomain)
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // doctorEnv is the real machine, as opposed to those of tests.

@@ -33,7 +33,7 @@
 // # HTTP
 //
 // Requests hold passwords. So redirects are not followed (a redirect is an outage, and the error
-// names the new host), environment variables for proxies are ignored, and no error quotes
+// names the new host), a proxy is used only if the options say so, and no error quotes
 // what a server sent. A request is repeated only if none of its bytes were sent: a failed login
 // that is sent twice counts twice with servers that limit failures.
 //

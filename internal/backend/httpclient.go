@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"postern/internal/auth"
 )
 
 // HTTPOptions configure the client of a backend over HTTP. Zero durations and numbers mean the
@@ -27,6 +29,7 @@ type HTTPOptions struct {
 	Timeout        time.Duration // of a whole request; the context may end it earlier
 	MaxResponse    int64         // longest body of a response, in bytes
 	Connections    int           // idle ones kept, usually as many as the backend has slots
+	Proxy          auth.Secret   // URL of a proxy, perhaps with a password, or ProxyEnvironment; empty: none
 
 	// The diagnostics of package doctor set these; both may be nil. Dial replaces the plain
 	// dialer; only connections that expose their socket (syscall.Conn) are reused. Observe gets
@@ -42,8 +45,8 @@ type Observation struct {
 	Body   []byte
 }
 
-// httpClient sends requests to one server. It follows no redirect and uses no proxy, because a
-// request holds a password. It repeats a request only if nothing of the first attempt was sent.
+// httpClient sends requests to one server. It follows no redirect, and uses no proxy but that of its
+// options, because a request holds a password. It repeats a request only if nothing of the first attempt was sent.
 // It is safe for concurrent use.
 //
 // net/http's client is not used, for three reasons. It spends twice the CPU time: 49 to 61
@@ -57,7 +60,9 @@ type httpClient struct {
 	options HTTPOptions
 	target  string // path and query of the URL, escaped
 	head    []byte // header lines of every request
-	address string // host and port
+	address string // host and port to connect to
+	tunnel  []byte // request to a proxy for a connection to the server; nil: there is none
+	origin  string // goes before the target in a request to a proxy; empty: there is none
 	secure  *tls.Config
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	pool    httpPool
@@ -84,11 +89,18 @@ func newHTTPClient(o HTTPOptions) (*httpClient, error) {
 	if c.address, c.head, err = addressAndHead(u, o.UserAgent); err != nil {
 		return nil, err
 	}
+	host, _, _ := net.SplitHostPort(c.address)
+	proxy, err := ParseProxy(o.Proxy.Reveal(), u)
+	if err != nil {
+		return nil, err
+	}
+	if proxy != nil {
+		c.useProxy(proxy, u)
+	}
 	if c.dial = o.Dial; c.dial == nil {
 		c.dial = (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext
 	}
 	if u.Scheme == "https" {
-		host, _, _ := net.SplitHostPort(c.address)
 		c.secure = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: host,
 			ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	}
@@ -144,6 +156,7 @@ func (c *httpClient) post(ctx context.Context, target string, header []headerFie
 // do sends a request and returns the response, whatever its status. An error means that no
 // complete response came. It does not quote the response, which may repeat what was sent.
 func (c *httpClient) do(ctx context.Context, q request) (response, error) {
+	q.target = c.origin + q.target
 	now := time.Now()
 	deadline := now.Add(c.options.Timeout)
 	if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
@@ -188,6 +201,12 @@ func (c *httpClient) connect(ctx context.Context, deadline time.Time) (*httpConn
 		return nil, err
 	}
 	w := &countingConn{Conn: conn}
+	if c.tunnel != nil {
+		if err := c.openTunnel(ctx, w); err != nil {
+			_ = w.Close()
+			return nil, err
+		}
+	}
 	if c.secure == nil {
 		return newHTTPConn(w, w), nil
 	}

@@ -97,6 +97,8 @@ func describe(ctx context.Context, err error) error {
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("the request was cancelled: %w", context.Canceled)
+	case errors.As(err, new(proxyError)):
+		return err
 	case errors.As(err, &network) && network.Op == "dial":
 		return fmt.Errorf("cannot connect: %w", network)
 	case errors.As(err, &verify):

@@ -201,6 +201,26 @@ func parseUsers(data []byte) *usersTable {
 	return t
 }
 
+// BrokenLines returns an error for each line of a users file that cannot be used: one without a hash of
+// bcrypt, without a user, or with a user that another line has. The errors quote no hash.
+func BrokenLines(data []byte) (broken []error) {
+	number := 0
+	seen := make(map[auth.Identity]bool)
+	for line := range bytes.Lines(data) {
+		number++
+		id, _, err := parseUser(string(line))
+		named := id != (auth.Identity{})
+		switch {
+		case err != nil:
+			broken = append(broken, fmt.Errorf("line %d: %w", number, err))
+		case named && seen[id]:
+			broken = append(broken, fmt.Errorf("line %d: the user has an earlier line too", number))
+		}
+		seen[id] = named
+	}
+	return broken
+}
+
 // parseUser splits one line. A comment or empty line gives no identity and no error. With an error
 // the identity is set if the line has a valid one. The user part may contain colons: the hash
 // starts after the first colon behind the '@'.

@@ -10,7 +10,9 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
+	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 )
 
@@ -79,6 +81,7 @@ func (p *parser) http(s *section, out *Backend) {
 	if v, ok := s.text("url"); ok {
 		out.URL = p.url(v, s.at("url"), out.Kind)
 	}
+	out.Proxy = p.proxy(s)
 	if out.CAFile = p.resolve(p.dir, s.textOr("ca_file", "")); out.CAFile == "" {
 		return
 	}
@@ -90,6 +93,29 @@ func (p *parser) http(s *section, out *Backend) {
 	} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
 		p.complain(s.at("ca_file"), "the file holds no certificate", "it must hold CA certificates in PEM form")
 	}
+}
+
+// proxy decodes the proxy of a backend. No message quotes it: it may hold a password.
+func (p *parser) proxy(s *section) auth.Secret {
+	const cure = `write "environment", or a URL as in "http://proxy.example.org:3128"`
+	v, ok := s.get("proxy", cty.String, cure)
+	if !ok {
+		return auth.Secret{}
+	}
+	text := v.AsString()
+	if text == "environment" {
+		return auth.NewSecret(text)
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		p.complain(s.at("proxy"), "proxy is not the URL of a proxy that is reached by http", cure)
+		return auth.Secret{}
+	}
+	if u.User == nil {
+		return auth.NewSecret(text)
+	}
+	secret, _ := s.asSecret("proxy", v, s.at("proxy"))
+	return secret
 }
 
 // budgetOf returns the default of refusal_budget. Nextcloud locks out an address after ten

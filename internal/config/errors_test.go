@@ -186,6 +186,8 @@ func TestComplaintsAboutBackends(t *testing.T) {
 		{"fragment", jsxc(okSecret + `url = "https://h/#x"`), Error, 3, "fragment", "remove"},
 		{"query", "backend \"json\" \"j\" { url = \"https://h/?x\" }\n" + base, Error, 1, "query", "appends a path"},
 		{"clear", jsxc(okSecret + `url = "http://cloud.example.org/"`), Warning, 3, "in clear", "https"},
+		{"proxy", jsxc(okSecret + okURL + `proxy = "socks5://joe:` + canary + `@h:1"`), Error, 4, "not the URL of a proxy", "environment"},
+		{"proxy with a path", jsxc(okSecret + okURL + `proxy = "http://h/` + canary + `"`), Error, 4, "not the URL of a proxy", "environment"},
 		{"ca missing", jsxc(okSecret + okURL + `ca_file = "nothing.pem"`), Error, 4, "cannot read the file", "path"},
 		{"ca garbled", jsxc(okSecret + okURL + `ca_file = "no-ca.pem"`), Error, 4, "no certificate", "PEM"},
 		{"name", "backend \"users\" \"1st\" {}\n" + base, Error, 1, "not usable as a name", "letter first"},
@@ -247,6 +249,7 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"roster url", domain(okRefs + "roster \"ejabberd\" {\napi = \"127.0.0.1/api\"\n}"), Error, 5, "not an absolute", "https://"},
 		{"roster window", domain(okRefs + "roster \"ejabberd\" {\nejabberdctl = \"/x\"\nwindow = \"0s\"\n}"), Error, 6, "window is too short", "10ms"},
 		{"roster pattern", domain(okRefs + "roster \"ejabberd\" {\nejabberdctl = \"/x\"\ninclude = [\"" + strings.Repeat("x", 300) + "\"]\n}"), Error, 6, "very long pattern", "*"},
+		{"roster foreign", domain(okRefs + "roster \"ejabberd\" {\nejabberdctl = \"/x\"\nforeign = [\"a b\"]\n}"), Error, 6, "no domain", "every domain"},
 		{"roster groups_file", domain(okRefs + `roster "prosody" {}`), Error, 4, "needs a groups_file", "groups_file ="},
 		{"roster of all", strings.Replace(domain(okRefs+`roster "prosody" { groups_file = "g" }`), `"x.example"`, `"*"`, 1), Error, 4, "for one host", "of its own"},
 		{"roster file twice", domain(okRefs+`roster "prosody" { groups_file = "g" }`) +

@@ -121,14 +121,14 @@ func TestEveryAttributeIsRead(t *testing.T) {
 // that have none; the example says so in words.
 var exampleOnly = []string{
 	"listen address", "listen default_domain", "listen owner", "listen group", "listen recipient_delimiter",
-	"backend nextcloud url", "backend nextcloud ca_file", "backend nextcloud user_agent",
+	"backend nextcloud url", "backend nextcloud ca_file", "backend nextcloud user_agent", "backend nextcloud proxy",
 	"backend nextcloud admin_user", "backend nextcloud admin_password",
-	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent",
-	"backend json url", "backend json ca_file", "backend json user_agent",
+	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent", "backend jsxc proxy",
+	"backend json url", "backend json ca_file", "backend json user_agent", "backend json proxy",
 	"domain backends", "domain auth_domain", "domain token totp seed", "domain token totp secrets", "log file", "metrics address",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
-	"domain roster ejabberd include", "domain roster ejabberd exclude",
-	"domain roster prosody groups_file", "domain roster prosody include", "domain roster prosody exclude",
+	"domain roster ejabberd include", "domain roster ejabberd exclude", "domain roster ejabberd foreign",
+	"domain roster prosody groups_file", "domain roster prosody include", "domain roster prosody exclude", "domain roster prosody foreign",
 }
 
 // TestExampleShowsDefaults deletes each attribute in turn: the Config must stay the

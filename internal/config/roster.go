@@ -26,6 +26,7 @@ type Roster struct {
 	Reload      []string    // prosody: the command to run after a change of the file
 
 	Include, Exclude []string // patterns of group names
+	Foreign          []string // other domains whose accounts are changed, canonical; "*": all
 	MaxMembers       int      // larger groups are ignored; 0: no limit
 
 	Window      time.Duration // logins within it are handled together
@@ -43,6 +44,7 @@ func (p *parser) roster(parent *section, cfg *Config, domain string) *Roster {
 		Kind:        s.labels[0],
 		Include:     p.patterns(s, "include"),
 		Exclude:     p.patterns(s, "exclude"),
+		Foreign:     p.foreign(s),
 		MaxMembers:  s.number("max_members", 0, 0, 1_000_000),
 		Window:      s.duration("window", 2*time.Second, 10*time.Millisecond),
 		MinInterval: s.duration("min_interval", time.Minute, 0),
@@ -62,6 +64,22 @@ func (p *parser) patterns(s *section, name string) (out []string) {
 			p.complain(at, name+" holds a very long pattern", "write * for the part that differs")
 		}
 		out = append(out, v.AsString())
+	})
+	return out
+}
+
+// foreign decodes the other domains whose accounts a roster may change.
+func (p *parser) foreign(s *section) (out []string) {
+	s.texts("foreign", func(v value, at hcl.Range) {
+		name := v.AsString()
+		if name != "*" {
+			folded, err := auth.FoldDomain(name)
+			if err != nil {
+				p.complain(at, "foreign holds what is no domain", `write domains as in "example.net", or "*" for every domain`)
+			}
+			name = folded
+		}
+		out = append(out, name)
 	})
 	return out
 }

@@ -28,7 +28,7 @@ var limitAttrs = []string{
 }
 
 // rosterAttrs are common to the kinds of rosters.
-var rosterAttrs = []string{"include", "exclude", "max_members", "window", "min_interval", "timeout"}
+var rosterAttrs = []string{"include", "exclude", "foreign", "max_members", "window", "min_interval", "timeout"}
 
 // cacheAttrs are common to the caches of domains in the file and of registered ones.
 var cacheAttrs = []string{
@@ -55,13 +55,13 @@ var specs = []spec{
 	{
 		path: "backend nextcloud", labels: []string{"kind", "name"},
 		attrs:   slices.Concat(httpAttrs, []string{"admin_user", "accept_other_id", "max_delay", "max_members"}),
-		secrets: []string{"admin_password"},
+		secrets: []string{"admin_password", "proxy"},
 	},
 	{
 		path: "backend jsxc", labels: []string{"kind", "name"},
-		attrs: httpAttrs, secrets: []string{"secret"},
+		attrs: httpAttrs, secrets: []string{"secret", "proxy"},
 	},
-	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs},
+	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs, secrets: []string{"proxy"}},
 	{
 		path: "backend users", labels: []string{"kind", "name"},
 		attrs: []string{"path", "bcrypt_cost", "slots", "queue"},

@@ -64,6 +64,7 @@ type Backend struct {
 	CAFile         string      // PEM file with the only authorities to trust; empty: those of the system
 	CASum          [32]byte    // SHA-256 of the file, so that Diff sees another content
 	UserAgent      string
+	Proxy          auth.Secret // URL, which may hold a password, or "environment"; empty: none
 	ConnectTimeout time.Duration
 	Timeout        time.Duration // of a whole request
 	MaxResponse    int64         // bytes

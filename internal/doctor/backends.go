@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"postern/internal/auth"
 	"postern/internal/backend"
@@ -33,7 +34,7 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 		first := map[string]func(context.Context) []Outcome{
 			config.KindNextcloud: w.status, config.KindJSXC: w.forged, config.KindJSON: w.exists,
 		}[b.Kind]
-		c.Steps = append(r.steps(), Step{Check: "http", Run: w.first(first)}, Step{Check: "clock", Run: w.clock, Alone: true})
+		c.Steps = append(e.way(r, b), Step{Check: "http", Run: w.first(first)}, Step{Check: "clock", Run: w.clock, Alone: true})
 		switch b.Kind {
 		case config.KindNextcloud:
 			c.Steps = append(c.Steps, Step{Check: "throttle", Run: w.throttle}, Step{Check: "rights", Run: w.rights})
@@ -45,6 +46,78 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 		out = append(out, c)
 	}
 	return out
+}
+
+// way returns the checks below HTTP: of the server, or of the proxy in front of it.
+func (e *Env) way(r *route, b config.Backend) []Step {
+	proxy, err := backend.ParseProxy(b.Proxy.Reveal(), r.url)
+	if err != nil {
+		return []Step{{Check: "proxy", Run: func(context.Context) []Outcome {
+			return fail("the environment names a proxy that postern cannot use", `write proxy = "http://HOST:PORT" in the backend's block`)
+		}}}
+	}
+	if proxy == nil {
+		return r.steps()
+	}
+	return (&route{env: e, url: proxy}).steps()[:2]
+}
+
+// proxies returns the chain of a proxy that the environment names and no backend uses.
+func (e *Env) proxies(cfg *config.Config) Chain {
+	return Chain{"proxy", []Step{{Check: "environment", Run: func(context.Context) []Outcome {
+		var unused []string
+		name := ""
+		for _, b := range cfg.Backends {
+			if b.URL == "" || !b.Proxy.Empty() || e.UnusedProxy == nil {
+				continue
+			}
+			if found := e.UnusedProxy(b.URL); found != "" {
+				name, unused = found, append(unused, "backend."+b.String())
+			}
+		}
+		if name == "" {
+			return nil
+		}
+		return warn(name+" is set, but not used by "+strings.Join(unused, ", "), `if this network needs the proxy, add proxy = "environment" to them, and set the variable for the service`)
+	}}}}
+}
+
+// Registered is a registered domain with its backend.
+type Registered struct {
+	Backend config.Backend
+	Domain  config.Domain
+}
+
+// maxRegistered is how many servers of registered domains are examined.
+const maxRegistered = 20
+
+// withRegistered returns the configuration with the backends of registered domains, one for each
+// server, and what was found of them.
+func (s *Subject) withRegistered() (*config.Config, Chain) {
+	type server struct{ kind, url, secret string }
+	all := *s.Config
+	seen := map[server]bool{}
+	for _, r := range s.Registered {
+		at := server{r.Backend.Kind, r.Backend.URL, r.Backend.Secret.Reveal()}
+		if r.Backend.URL == "" || seen[at] {
+			continue
+		}
+		if seen[at] = true; len(seen) <= maxRegistered {
+			all.Backends = append(all.Backends[:len(all.Backends):len(all.Backends)], r.Backend)
+			all.Domains = append(all.Domains[:len(all.Domains):len(all.Domains)], r.Domain)
+		}
+	}
+	return &all, Chain{"registry", []Step{{Check: "domains", Run: func(context.Context) []Outcome {
+		switch {
+		case s.RegisteredErr != nil:
+			return skip(fmt.Sprintf("the registered domains are not known: %v", s.RegisteredErr), "run doctor while the daemon runs")
+		case len(s.Registered) == 0:
+			return nil
+		case len(seen) > maxRegistered:
+			return fine("%s on %d servers, of which %d are examined", plural(len(s.Registered), "registered domain"), len(seen), maxRegistered)
+		}
+		return fine("%s on %s", plural(len(s.Registered), "registered domain"), plural(len(seen), "server"))
+	}}}}
 }
 
 // queries returns a question about a user that no server should have, and one about the known user
@@ -103,5 +176,22 @@ func (e *Env) users(b config.Backend) []Step {
 			return fail(fmt.Sprintf("the users file does not work: %v", r.Err), "correct the file, or restore it")
 		}
 		return fine("%s is readable", b.Path)
-	}}}
+	}}, {Check: "lines", Run: func(context.Context) []Outcome { return e.usersLines(b.Path) }}}
+}
+
+// usersLines checks that each line of a users file can be used.
+func (e *Env) usersLines(path string) []Outcome {
+	data, err := e.ReadFile(path)
+	if err != nil {
+		return nil // the file is not there, or larger than doctor reads
+	}
+	broken := backend.BrokenLines(data)
+	if len(broken) == 0 {
+		return fine("all lines have a bcrypt hash")
+	}
+	text := broken[0].Error()
+	if len(broken) > 1 {
+		text = fmt.Sprintf("%s, and %d more lines like it", text, len(broken)-1)
+	}
+	return fail(path+": "+text+": their users cannot log in", "set a new password: postern user passwd USER@DOMAIN, or correct the lines; each is user@domain:HASH, with a hash of bcrypt")
 }

@@ -179,6 +179,9 @@ type Subject struct {
 	Daemon   *Daemon
 	Known    KnownUser
 	Ejabberd string // its configuration; empty for the usual places
+
+	Registered    []Registered // domains with their backends
+	RegisteredErr error        // why they are not known
 }
 
 // Chains returns all checks in the order of a report. Without a valid configuration, these are only
@@ -190,7 +193,10 @@ func (e *Env) Chains(s Subject) []Chain {
 	}
 	out = append(out, e.files(s.Config, s.Daemon), e.storage(s.Config, s.StoreDir, s.Daemon), e.daemon(s.Config, s.Daemon, s.Version, s.File))
 	out = append(out, e.listeners(s.Config, s.Daemon)...)
-	out = append(out, e.backends(s.Config, s.Known)...)
+	all, registry := s.withRegistered()
+	out = append(out, registry)
+	out = append(out, e.backends(all, s.Known)...)
+	out = append(out, e.proxies(all))
 	out = append(out, e.tokens(s.Config), e.ejabberdAuth(s.Ejabberd))
 	return append(out, e.rosters(s.Config)...)
 }

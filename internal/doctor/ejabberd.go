@@ -43,9 +43,13 @@ func (e *Env) ejabberd(file string) []Outcome {
 // a word or a string as value, so a YAML parser is not needed.
 func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
 	options := map[string][]string{}
+	var keep []string // lines without comments
 	for line := range strings.Lines(text) {
 		if i := strings.Index(line, " #"); i >= 0 {
 			line = line[:i]
+		}
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			keep = append(keep, line)
 		}
 		key, value, found := strings.Cut(strings.Trim(line, " \t-\r\n"), ":")
 		if found && !strings.HasPrefix(key, "#") {
@@ -66,6 +70,14 @@ func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
 	if !off("auth_use_cache") && !off("use_cache") {
 		out = append(out, warn(file+": ejabberd has a cache of its own, which refuses a changed password and reports a new user as missing for an hour",
 			"write auth_use_cache: false, then ejabberdctl reload_config")...)
+	}
+	if !strings.Contains(strings.Join(keep, ""), "X-OAUTH2") {
+		out = append(out, warn(file+": ejabberd offers the mechanism X-OAUTH2, with which no password reaches postern",
+			`write disable_sasl_mechanisms: ["X-OAUTH2"], then ejabberdctl reload_config`)...)
+	}
+	if _, bans := options["mod_fail2ban"]; bans {
+		out = append(out, warn(file+": mod_fail2ban takes the answers of an outage for wrong passwords, and bans an address, with everybody behind it, after 20 of them",
+			"remove it (postern limits wrong passwords itself), or end a ban: ejabberdctl unban_ip ADDRESS")...)
 	}
 	if len(out) == 0 {
 		return fine("%s: external authentication without a cache of ejabberd's", file)

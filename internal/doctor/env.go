@@ -40,6 +40,8 @@ type Env struct {
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
 	Listen     func(network, address string) (net.Listener, error)
+	// UnusedProxy returns the variable of the environment that names a proxy for a URL; empty: none.
+	UnusedProxy func(url string) string
 	// Connect makes a backend. It calls adjust last with the backend's options.
 	Connect func(b config.Backend, adjust func(*backend.HTTPOptions)) (backend.Backend, error)
 }
@@ -60,6 +62,7 @@ func OSEnv() *Env {
 		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,
 		UserName: userName, Groups: groups, GroupID: groupID, Run: run,
 		LookupHost: net.DefaultResolver.LookupHost, Dial: new(net.Dialer).DialContext, Listen: net.Listen,
+		UnusedProxy: backend.UnusedProxy,
 	}
 }
 

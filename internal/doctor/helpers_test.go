@@ -55,6 +55,7 @@ hosts:
 auth_method: external
 extauth_program: "/usr/bin/postern pipe --protocol ejabberd"
 auth_use_cache: false   # postern has one
+disable_sasl_mechanisms: ["X-OAUTH2"]
 `
 
 // machine is a simulated machine without faults, for tests to break.

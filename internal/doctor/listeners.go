@@ -26,6 +26,9 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 		c.Steps = append(c.Steps, Step{Check: "address", Alone: true, Run: func(ctx context.Context) []Outcome { return e.address(ctx, &l, d) }})
 		out = append(out, c)
 	}
+	if len(cfg.Listeners) == 0 {
+		out = append(out, Chain{"listener", []Step{{Check: "any", Run: func(context.Context) []Outcome { return e.noListener(d) }}}})
+	}
 	if cfg.Metrics != "" {
 		out = append(out, Chain{"metrics", []Step{{Check: "address", Alone: true, Run: func(context.Context) []Outcome { return e.metrics(cfg, d) }}}})
 	}
@@ -35,6 +38,24 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 		}}}})
 	}
 	return out
+}
+
+// noListener is the outcome for a configuration without a listen block: a socket unit, or a server
+// that starts `postern pipe`, may be all that is wanted.
+func (e *Env) noListener(d *Daemon) []Outcome {
+	switch {
+	case d.Info != nil && len(d.Info.Listeners) > 0:
+		return fine("none in the configuration; systemd passes %s", strings.Join(d.Info.Listeners, ", "))
+	case d.Info != nil && d.Info.ForPipes:
+		return fine("none; `postern pipe` is in use")
+	}
+	for _, place := range ejabberdFiles {
+		if data, err := e.ReadFile(place); err == nil && strings.Contains(string(data), "postern pipe") {
+			return fine("none; ejabberd starts `postern pipe`")
+		}
+	}
+	return warn("there is no listener, so no server can ask, unless it starts `postern pipe`",
+		"add a listen block, or enable a socket unit: systemctl enable --now postern-ejabberd.socket")
 }
 
 // metrics checks that the metrics are served, or could be.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"postern/internal/config"
 )
 
 // On a machine without faults all checks succeed and none is skipped.
@@ -31,6 +33,9 @@ const (
 	conf    = "/etc/postern/config.hcl"
 	yml     = "/etc/ejabberd/ejabberd.yml"
 )
+
+// bcryptLine is a hash of bcrypt.
+const bcryptLine = "$2b$04$Ov3rTheH1llsAndFarAway.uF1dd1erzGr33nAndTheDrumzOfW4r"
 
 var errDisk = errors.New("input/output error")
 
@@ -156,6 +161,30 @@ func TestFindings(t *testing.T) {
 			want{"backend.users.local", "file", Failure, "can change the passwords", "chmod go-w"}},
 		"no users": {func(m *machine) { delete(m.files, dataDir+"/users") }, 0,
 			want{"backend.users.local", "file", Warning, "no users yet", "postern user add"}},
+		"lines of a users file": {func(m *machine) {
+			m.files[dataDir+"/users"] = file(0o600, posternUID, posternUID)
+			m.texts[dataDir+"/users"] = "# users\nalice@example.org:" + bcryptLine + "\nbob@example.org:" + canary + "\neve@example.org:{SHA}" + canary + "\nalice@example.org:" + bcryptLine + "\n"
+		}, 0, want{"backend.users.local", "lines", Failure, "line 3: not a usable bcrypt hash: length is not 60, and 2 more lines like it", "postern user passwd"}},
+		"ejabberd offers X-OAUTH2": {func(m *machine) { m.replace(yml, "disable_sasl_mechanisms", "# disable_sasl_mechanisms") }, 0,
+			want{"ejabberd", "auth", Warning, "X-OAUTH2", "disable_sasl_mechanisms"}},
+		"ejabberd bans": {func(m *machine) { m.replace(yml, "auth_method", "modules:\n  mod_fail2ban: {}\nauth_method") }, 0,
+			want{"ejabberd", "auth", Warning, "mod_fail2ban", "unban_ip"}},
+		"no listener at all": {func(m *machine) {
+			m.texts[conf] = "backend \"users\" \"local\" {}\ndomain \"example.org\" { backends = [backend.users.local] }"
+			m.replace(yml, "postern pipe", "postern serve")
+			m.subject.Daemon.Info.Listeners = nil
+		}, 1, want{"listener", "any", Warning, "no server can ask", "systemctl enable --now postern-ejabberd.socket"}},
+		"a proxy that is not used": {func(m *machine) {
+			m.texts[conf] += "\nbackend \"json\" \"app\" { url = \"https://app.example/\" }\n"
+			m.UnusedProxy = func(url string) string { return map[string]string{"https://app.example/": "HTTPS_PROXY"}[url] }
+		}, 2, want{"proxy", "environment", Warning, "HTTPS_PROXY is set, but not used by backend.json.app", "proxy ="}},
+		"a registered domain's server": {func(m *machine) {
+			for _, name := range []string{"a.example", "b.example"} {
+				m.subject.Registered = append(m.subject.Registered, Registered{
+					Backend: config.Backend{BackendRef: config.BackendRef{Kind: "json", Name: name}, URL: "https://app.example/"}, Domain: config.Domain{Name: name},
+				})
+			}
+		}, 0, want{"backend.json.a.example", "dns", Failure, "no host app.example", "DNS record"}},
 		"short secret": {func(m *machine) { m.texts["/etc/postern/secret"] = "hunter2" }, 1,
 			want{"tokens", "jsxc", Warning, "only 7 bytes", "openssl rand"}},
 		"short seed": {func(m *machine) { m.texts["/etc/postern/seed"] = "GEZDGNBVGY3TQOJQ" }, 0,

@@ -104,7 +104,7 @@ func (r *route) tcp(ctx context.Context) []Outcome {
 	case len(good) == 0 && errors.Is(first, syscall.ECONNREFUSED):
 		return fail("no server listens at "+strings.Join(bad, ", "), "start the web server, or correct the port in url")
 	case len(good) == 0:
-		return fail("no connection to "+strings.Join(bad, ", "), "check for a firewall, a missing route, or a proxy that this network needs: postern uses none")
+		return fail("no connection to "+strings.Join(bad, ", "), "check for a firewall, a missing route, or a proxy that this network needs (proxy in the backend's block)")
 	case len(bad) > 0:
 		return warn("no connection to "+strings.Join(bad, ", ")+", but to "+strings.Join(good, ", "),
 			"let the server listen there too (often IPv6), or remove that address from DNS")
@@ -172,6 +172,10 @@ func (r *route) verify(state tls.ConnectionState, roots *x509.CertPool) []Outcom
 		names := slices.Clone(leaf.DNSNames)
 		for _, ip := range leaf.IPAddresses {
 			names = append(names, ip.String())
+		}
+		if len(names) == 0 {
+			return fail("the certificate has a name in its subject (CN) only, which no client of today accepts",
+				"get a certificate with "+host+" as a subject alternative name")
 		}
 		return fail(fmt.Sprintf("the certificate is not for %s, but for %s", host, strings.Join(names[:min(len(names), 5)], ", ")),
 			"write one of these names in url, or get a certificate for "+host)

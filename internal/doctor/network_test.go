@@ -128,12 +128,14 @@ func TestTLS(t *testing.T) {
 		caFile string
 		want   want
 	}{
-		"good":          {[]*identity{as(same)}, trusted, want{status: OK, text: "TLS 1.3, certificate for cloud.example until "}},
-		"chain":         {[]*identity{issue(t, middle, same), middle}, trusted, want{status: OK, text: "TLS 1.3"}},
-		"expired":       {[]*identity{as(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-day) })}, trusted, want{status: Failure, text: "expired on", cure: "renew"}},
-		"expires":       {[]*identity{as(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3*day + time.Hour) })}, trusted, want{status: Warning, text: "in 3 days", cure: "renew"}},
-		"not yet":       {[]*identity{as(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(day) })}, trusted, want{status: Failure, text: "not valid before", cure: "clock"}},
-		"name":          {[]*identity{as(func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} })}, trusted, want{status: Failure, text: "not for cloud.example, but for other.example", cure: "in url"}},
+		"good":    {[]*identity{as(same)}, trusted, want{status: OK, text: "TLS 1.3, certificate for cloud.example until "}},
+		"chain":   {[]*identity{issue(t, middle, same), middle}, trusted, want{status: OK, text: "TLS 1.3"}},
+		"expired": {[]*identity{as(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-day) })}, trusted, want{status: Failure, text: "expired on", cure: "renew"}},
+		"expires": {[]*identity{as(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3*day + time.Hour) })}, trusted, want{status: Warning, text: "in 3 days", cure: "renew"}},
+		"not yet": {[]*identity{as(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(day) })}, trusted, want{status: Failure, text: "not valid before", cure: "clock"}},
+		"name":    {[]*identity{as(func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} })}, trusted, want{status: Failure, text: "not for cloud.example, but for other.example", cure: "in url"}},
+		"common name": {[]*identity{as(func(c *x509.Certificate) { c.Subject.CommonName, c.DNSNames = "cloud.example", nil })}, trusted,
+			want{status: Failure, text: "in its subject (CN) only", cure: "subject alternative name"}},
 		"no authority":  {[]*identity{issue(t, nil, same)}, "", want{status: Failure, text: "self-signed", cure: "ca_file"}},
 		"unknown":       {[]*identity{issue(t, middle, same), middle}, "", want{status: Failure, text: "signed by Our Middle CA, which this machine does not trust", cure: "ca_file"}},
 		"other":         {[]*identity{as(same)}, pemFile(t, issue(t, nil, authority("Other CA"))), want{status: Failure, text: "no authority in ca_file", cure: "put the certificate"}},

@@ -2,6 +2,7 @@ package roster
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,7 +76,7 @@ func TestLaterAnswerCounts(t *testing.T) {
 func TestUnlistedMember(t *testing.T) {
 	fake, state := newFake(), State{newMemory(), "d.example"}
 	server := NewServer(fake)
-	if err := logsIn(server, state, &Filter{}, "u1", document("u1: G; x@other.example: G")); err != nil {
+	if err := logsIn(server, state, &Filter{Foreign: []string{"other.example"}}, "u1", document("u1: G; x@other.example: G")); err != nil {
 		t.Fatal(err)
 	}
 	ops, err := state.Forget(nil)
@@ -93,6 +94,41 @@ func TestUnlistedMember(t *testing.T) {
 	want := Step{Command: UserDel, User: "x", Host: "other.example", Group: "G", Home: "d.example"}
 	if !slices.Contains(fake.steps, want) || slices.ContainsFunc(fake.steps, func(s Step) bool { return s.Command == UserAdd }) {
 		t.Errorf("steps %v", fake.steps)
+	}
+}
+
+// TestForeignAccounts: an answer of one domain's backend neither names an account of another domain
+// nor puts it into a group, unless the configuration names that domain. What an earlier version put
+// into a group is taken out.
+func TestForeignAccounts(t *testing.T) {
+	const doc = "u1: G; b@tenant.example=Evil: G, H; c@guest.example=Guest: G"
+	for name, c := range map[string]struct {
+		foreign []string
+		members []string
+		names   map[string]string
+	}{
+		"none": {nil, []string{"u1@d.example"}, map[string]string{}},
+		"one":  {[]string{"guest.example"}, []string{"c@guest.example", "u1@d.example"}, map[string]string{"c@guest.example": "Guest"}},
+		"all": {[]string{"*"}, []string{"b@tenant.example", "c@guest.example", "u1@d.example"},
+			map[string]string{"b@tenant.example": "Evil", "c@guest.example": "Guest"}},
+	} {
+		fake, state := newFake(), State{newMemory(), "d.example"}
+		server, filter := NewServer(fake), &Filter{Foreign: c.foreign}
+		if err := logsIn(server, state, filter, "u1", document(doc)); err != nil {
+			t.Fatal(err)
+		}
+		if got := fake.groups["G@d.example"]; !slices.Equal(got, c.members) || !maps.Equal(fake.names, c.names) {
+			t.Errorf("%s: members %v, names %v", name, got, fake.names)
+		}
+		if _, made := fake.groups["H@d.example"]; made != (name == "all") {
+			t.Errorf("%s: a group of foreign accounts alone: %t", name, made)
+		}
+		if err := logsIn(server, state, &Filter{Exclude: []string{"none"}}, "u1", document(doc)); err != nil {
+			t.Fatal(err)
+		}
+		if got := fake.groups["G@d.example"]; !slices.Equal(got, []string{"u1@d.example"}) {
+			t.Errorf("%s: afterwards %v", name, got)
+		}
 	}
 }
 
@@ -209,13 +245,14 @@ func TestRefusedForeigners(t *testing.T) {
 				}
 				return nil, nil
 			}
-			err := logsIn(NewServer(fake), state, &Filter{}, "u1", doc)
+			filter := &Filter{Foreign: []string{"mail.example"}}
+			err := logsIn(NewServer(fake), state, filter, "u1", doc)
 			u, readErr := state.User(auth.Identity{User: "u1", Domain: "d.example"})
 			if errors.Is(err, ErrRefused) != c.missed || (u.Hash == Hash{}) != c.missed || readErr != nil {
 				t.Errorf("%v; known is %+v, %v", err, u, readErr)
 			}
 			count := len(fake.steps)
-			if _ = logsIn(NewServer(fake), state, &Filter{}, "u1", doc); (len(fake.steps) > count) != c.missed {
+			if _ = logsIn(NewServer(fake), state, filter, "u1", doc); (len(fake.steps) > count) != c.missed {
 				t.Errorf("%d commands once more", len(fake.steps)-count)
 			}
 		})

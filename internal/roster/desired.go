@@ -21,6 +21,8 @@ type Desired struct {
 
 	// Oversize are the groups that had more members than the filter allows.
 	Oversize []string
+	// Foreign are the domains with accounts that were left out; see Filter.
+	Foreign []string
 }
 
 // login is a user with an answer among those of the run.
@@ -47,6 +49,7 @@ func (d *Desired) Add(user auth.Identity, a Answer) {
 		return
 	}
 	d.last, d.given = a.Hash, map[auth.Identity][]string{}
+	a.Accounts = d.own(a.Accounts)
 	order, members := d.gather(a)
 	overruled := map[auth.Identity]bool{}
 	for _, group := range order {
@@ -85,6 +88,19 @@ func (d *Desired) Add(user auth.Identity, a Answer) {
 		}
 	}
 	d.logins = append(d.logins, l)
+}
+
+// own returns the accounts that the domain's answers may change.
+func (d *Desired) own(all []Account) []Account {
+	return slices.DeleteFunc(slices.Clone(all), func(a Account) bool {
+		if d.filter.owns(d.state.Domain, a.ID.Domain) {
+			return false
+		}
+		if !slices.Contains(d.Foreign, a.ID.Domain) {
+			d.Foreign = append(d.Foreign, a.ID.Domain)
+		}
+		return true
+	})
 }
 
 // sameMembers compares two lists in which each member stands once.

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -41,11 +42,20 @@ func cleanFullName(name string) string {
 	}, name)
 }
 
-// Filter selects groups by their cleaned names.
+// Filter selects groups by their cleaned names, and accounts by their domains.
 type Filter struct {
 	Include    []string // patterns; none: every group
 	Exclude    []string // patterns; they outweigh Include
 	MaxMembers int      // larger groups are ignored; 0: no limit
+	// Foreign are the domains, besides that of the login, with accounts that an answer may name and
+	// put into groups; "*" is every domain. An answer is the word of one domain's backend, and other
+	// domains may be other people's.
+	Foreign []string
+}
+
+// owns reports whether the answers of a domain may change an account of another domain.
+func (f *Filter) owns(domain, other string) bool {
+	return other == domain || slices.Contains(f.Foreign, other) || slices.Contains(f.Foreign, "*")
 }
 
 // allows reports whether the patterns let a group through.

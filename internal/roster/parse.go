@@ -37,11 +37,11 @@ type Account struct {
 // HashOf is the hash of a document and of the filter, since with another filter the same document
 // gives other groups.
 func HashOf(document []byte, f *Filter) Hash {
-	if len(f.Include) == 0 && len(f.Exclude) == 0 && f.MaxMembers == 0 {
+	if len(f.Include) == 0 && len(f.Exclude) == 0 && f.MaxMembers == 0 && len(f.Foreign) == 0 {
 		return sha256.Sum256(document)
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %d\n", f.Include, f.Exclude, f.MaxMembers)
+	fmt.Fprintf(h, "%q %q %d %q\n", f.Include, f.Exclude, f.MaxMembers, f.Foreign)
 	h.Write(document)
 	return Hash(h.Sum(nil))
 }

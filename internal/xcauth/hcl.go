@@ -127,7 +127,17 @@ func (w *Writer) domain(o *Options, d *Domain) {
 	w.line("    bcrypt_cost = %d", o.BcryptCost)
 	w.line("  }")
 	if o.Ejabberdctl != "" {
-		w.line("  roster \"ejabberd\" { ejabberdctl = %s }", Quote(o.Ejabberdctl))
+		w.line("  roster \"ejabberd\" {")
+		w.line("    ejabberdctl  = %s", Quote(o.Ejabberdctl))
+		w.line("    min_interval = %s", duration(o.RosterInterval))
+		if len(o.RosterForeign) > 0 {
+			quoted := make([]string, len(o.RosterForeign))
+			for i, name := range o.RosterForeign {
+				quoted[i] = Quote(name)
+			}
+			w.line("    foreign      = [%s]", strings.Join(quoted, ", "))
+		}
+		w.line("  }")
 	}
 	w.line("}")
 }

@@ -1,6 +1,7 @@
 package xcauth
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,36 @@ func TestGuessType(t *testing.T) {
 	} {
 		if got := GuessType(strings.Fields(args)); got != want {
 			t.Errorf("%q: %q", args, got)
+		}
+	}
+}
+
+// TestRosterOptions: compatibility mode sets how often a roster is updated, and whose accounts.
+func TestRosterOptions(t *testing.T) {
+	noFiles := func(string) ([]byte, error) { return nil, fs.ErrNotExist }
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{`min_interval = "1m"`}},
+		{[]string{"--roster-min-interval", "5m", "--roster-foreign", "B.example, *"}, []string{`min_interval = "5m"`, `foreign      = ["b.example", "*"]`}},
+		{[]string{"--roster-min-interval=0"}, []string{`min_interval = "0ms"`}},
+	} {
+		o, err := Parse(Defaults(), append([]string{"-u", "https://u/", "-s", "x", "--ejabberdctl", "/ctl"}, c.args...), noFiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := Writer{DataDir: "/d", Secret: func(_ string, s auth.Secret) string { return Quote(s.Reveal()) }}
+		text := w.Config(o, nil)
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q: no %s in\n%s", c.args, want, text)
+			}
+		}
+	}
+	for _, bad := range []string{"--roster-min-interval=x", "--roster-foreign=a b"} {
+		if _, err := Parse(Defaults(), []string{bad}, noFiles); err == nil {
+			t.Errorf("%s is taken", bad)
 		}
 	}
 }

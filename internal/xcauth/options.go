@@ -39,6 +39,7 @@ type Options struct {
 
 	DB                          string // the SQLite database
 	DomainDB, CacheDB, RosterDB string // Berkeley DB files of versions before 2
+	DomainConfig                string // per-domain-config: the file of domains of other versions
 
 	Log         string // the directory
 	Debug       bool
@@ -49,8 +50,10 @@ type Options struct {
 	QueryTTL                    time.Duration
 	VerifyTTL                   time.Duration
 	OutageTTL                   time.Duration
-	BcryptCost                  int    // of hashes in the database
-	Ejabberdctl                 string // empty for no shared rosters
+	BcryptCost                  int           // of hashes in the database
+	Ejabberdctl                 string        // empty for no shared rosters
+	RosterInterval              time.Duration // between two updates for one user; an option of postern's
+	RosterForeign               []string      // other domains whose accounts rosters change; an option of postern's
 
 	Test          auth.Operation // of -A, -I or -R, or OpUnknown
 	User, Domain  string
@@ -98,12 +101,20 @@ func (o *Options) flags() *pflag.FlagSet {
 	fs.Func("cache-unreachable-ttl", "TTL", timespan(&o.OutageTTL))
 	fs.Func("cache-bcrypt-rounds", "N", o.setRounds)
 	fs.StringVar(&o.Ejabberdctl, "ejabberdctl", o.Ejabberdctl, "EJABBERDCTL")
+	fs.Func("roster-min-interval", "TTL", timespan(&o.RosterInterval))
+	fs.Func("roster-foreign", "DOMAIN,...", o.setForeign)
 	fs.VarP(multiple{3, o.setTest(auth.OpAuth)}, "auth-test", "A", "USER DOMAIN PASSWORD")
 	fs.VarP(multiple{2, o.setTest(auth.OpIsUser)}, "isuser-test", "I", "USER DOMAIN")
 	fs.VarP(multiple{2, o.setTest(auth.OpRoster)}, "roster-test", "R", "USER DOMAIN")
 	fs.BoolFuncP("update-roster", "T", "", o.ignored("update-roster", "rosters are kept after logins"))
-	fs.Func("per-domain-config", "", o.ignored("per-domain-config", "enter its domains into the database"))
+	fs.Func("per-domain-config", "", func(v string) error {
+		o.DomainConfig = v
+		return o.ignored("per-domain-config", "enter its domains into the database")(v)
+	})
 	fs.Func("shared-roster-domain", "", o.ignored("shared-roster-domain", "groups are made in the domain of who logs in"))
+	for _, own := range []string{"roster-min-interval", "roster-foreign"} {
+		fs.Lookup(own).Hidden = true
+	}
 	fs.Lookup("per-domain-config").Hidden = true
 	fs.Lookup("shared-roster-domain").Hidden = true
 	return fs
@@ -149,6 +160,22 @@ func (o *Options) ignored(name, why string) func(string) error {
 		o.warn("--%s has no effect: %s", name, why)
 		return nil
 	}
+}
+
+// setForeign reads a list of domains, or * for all.
+func (o *Options) setForeign(v string) error {
+	o.RosterForeign = nil
+	for name := range strings.SplitSeq(v, ",") {
+		if name = strings.TrimSpace(name); name != "*" {
+			folded, err := auth.FoldDomain(name)
+			if err != nil {
+				return usage("%q is not a list of domains separated by commas, or *", v)
+			}
+			name = folded
+		}
+		o.RosterForeign = append(o.RosterForeign, name)
+	}
+	return nil
 }
 
 // setTimeout reads "CONNECT,READ", or one number for both, in seconds.
@@ -241,7 +268,8 @@ func Defaults() Options {
 	return Options{
 		DB: "/var/lib/xcauth/xcauth.sqlite3", Log: "/var/log/xcauth", Storage: "none",
 		ConnectTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour, OutageTTL: 7 * 24 * time.Hour, BcryptCost: 12,
+		RosterInterval: time.Minute,
+		QueryTTL:       time.Hour, VerifyTTL: 24 * time.Hour, OutageTTL: 7 * 24 * time.Hour, BcryptCost: 12,
 	}
 }
 

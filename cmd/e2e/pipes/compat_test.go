@@ -234,6 +234,16 @@ func TestDropInNeedsItsDomains(t *testing.T) {
 			}
 			return os.Remove(w.DB)
 		},
+		"a file of domains": func(w harness.Xcauth) error {
+			list := filepath.Join(w.Dir, "domains.conf")
+			conf := harness.ReadText(w.Conf) + "per-domain-config=" + list + "\n"
+			for file, text := range map[string]string{list: "own.example https://own.example/ secret", w.Conf: conf} {
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					return err
+				}
+			}
+			return os.Remove(w.DB)
+		},
 	} {
 		w := harness.NewXcauth(t, app.URL, "S", "")
 		if err := prepare(w); err != nil {

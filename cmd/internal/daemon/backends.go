@@ -31,11 +31,25 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 	return nil, fmt.Errorf("unknown kind of backend %q", b.Kind)
 }
 
+// unusedProxy returns the variable of the environment that names a proxy for backends that use none,
+// and these backends; "" if there are none.
+func unusedProxy(cfg *config.Config) (name string, backends []string) {
+	for _, b := range cfg.Backends {
+		if b.URL == "" || !b.Proxy.Empty() {
+			continue
+		}
+		if found := backend.UnusedProxy(b.URL); found != "" {
+			name, backends = found, append(backends, b.String())
+		}
+	}
+	return name, backends
+}
+
 // HTTPOptions returns the options of a backend block that speaks HTTP.
 func HTTPOptions(b config.Backend) backend.HTTPOptions {
 	o := backend.HTTPOptions{
 		URL: b.URL, CAFile: b.CAFile, UserAgent: b.UserAgent, ConnectTimeout: b.ConnectTimeout,
-		Timeout: b.Timeout, MaxResponse: b.MaxResponse, Connections: b.Slots,
+		Timeout: b.Timeout, MaxResponse: b.MaxResponse, Connections: b.Slots, Proxy: b.Proxy,
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = version.UserAgent()

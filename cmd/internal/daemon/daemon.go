@@ -106,6 +106,9 @@ func (d *Daemon) start(ctx context.Context, cfg *config.Config) error {
 // startBroker starts the broker, with the store if that is open.
 func (d *Daemon) startBroker(cfg *config.Config) error {
 	d.cfg = cfg
+	if name, backends := unusedProxy(cfg); name != "" {
+		d.log.Warn(name+` is set in the environment, but not used: if this network needs it, add proxy = "environment" to the backends`, "backends", backends)
+	}
 	options := actors.Options{Config: cfg, Backend: newBackend, Log: d.log}
 	if p := d.store.Load(); p != nil {
 		options.Store = p

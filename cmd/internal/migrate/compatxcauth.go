@@ -36,6 +36,8 @@ func (c *compat) xcauthConfig(o *xcauth.Options) (*config.Config, error) {
 		}
 	case o.DomainDB != "" && !absent(o.DomainDB):
 		return nil, fmt.Errorf("%s is a Berkeley DB file of xcauth before version 2, with domains that must not be missed: move in with `db_dump -p` and `postern import xcauth --dump`, or remove domain-db", o.DomainDB)
+	case o.DomainConfig != "" && !absent(o.DomainConfig):
+		return nil, domainConfigError(o.DomainConfig)
 	}
 	for _, old := range []string{o.CacheDB, o.RosterDB} {
 		if old != "" && !absent(old) && absent(o.DB) {
@@ -64,6 +66,12 @@ func (c *compat) xcauthConfig(o *xcauth.Options) (*config.Config, error) {
 		c.warn("what xcauth remembers could not be taken over: " + err.Error())
 	}
 	return cfg, nil
+}
+
+// domainConfigError refuses to go on without the domains in a file of per-domain-config: their
+// passwords would be sent to the wrong server.
+func domainConfigError(file string) error {
+	return fmt.Errorf("%s (per-domain-config) lists domains that must not be missed, and is not read: enter them into xcauth's database, or register them by `postern domain add` with a configuration of postern's; then remove per-domain-config", file)
 }
 
 // importOnce imports rows into the data directory of a configuration, the first time. Of several

@@ -45,6 +45,9 @@ func readSources(ctx context.Context, std pipe.Stdio, o ImportOptions, settings 
 			return fmt.Errorf("%s is a Berkeley DB file of xcauth before version 2: run `db_dump -p %[1]s > FILE` (package db-util) for each of domain-db, cache-db and shared-roster-db, and give all of them to one import, each with --dump FILE", old)
 		}
 	}
+	if file := settings.DomainConfig; file != "" && !absent(file) {
+		return domainConfigError(file)
+	}
 	if o.Out == "" {
 		return fmt.Errorf("there is no database %s: name it with --db, or give --dump", settings.DB)
 	}
