@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"postern/actors/call"
+	"postern/actors/changes"
 	"postern/actors/env"
 	"postern/actors/front"
 	"postern/actors/memory"
 	"postern/actors/metrics"
+	"postern/actors/rosters"
 	"postern/actors/router"
 	"postern/actors/supervise"
 	"postern/actors/tokens"
@@ -49,6 +51,7 @@ type Broker struct {
 	tokens    *tokens.Workers
 	front     *front.Server
 	decisions *metrics.Decisions
+	changes   *changes.Log
 	sweeper   sweeper
 
 	reloading sync.Mutex     // one reload at a time
@@ -67,6 +70,7 @@ func Start(o Options) (*Broker, error) {
 		env: env.New(ctx, system, o.Log, o.Clock), cancel: cancel, decisions: metrics.NewDecisions(),
 		cfg: &config.Config{Registry: o.Config.Registry},
 	}
+	b.changes = changes.New(b.env)
 	b.table = router.NewTable(b.env, func(c config.Backend) (backend.Backend, error) { return o.Backend(c, b.shards.Hashing.Run) })
 	if err := b.start(o); err != nil {
 		b.Stop()
@@ -81,15 +85,18 @@ func (b *Broker) start(o Options) (err error) {
 	if b.shards, err = memory.Start(b.env, width, b.table); err != nil {
 		return err
 	}
+	b.shards.Changes = b.changes
+	b.changes.Watch("", time.Time{}, rosters.StartKicker(b.env, b.table.Current))
 	if b.tokens, err = tokens.Start(b.env, width, b.shards.Ref); err != nil {
 		return err
 	}
 	b.table.Connect(b.shards, b.tokens.Ref)
-	b.front = front.NewServer(b.env, dispatcher{b}, &b.gate, b.decisions)
+	b.front = front.NewServer(b.env, dispatcher{b}, &b.gate, b.decisions, b.changes)
 	b.sweeper.start(b)
 	if o.Store != nil {
 		b.env.SetDisk(b.openDisk(o.Store))
 		b.tokens.Restore()
+		b.changes.Restore()
 	}
 	return b.table.Start(o.Config)
 }
@@ -111,8 +118,12 @@ type dispatcher struct{ *Broker }
 // Prepare finds out what a call is about. It is false if the call cannot be asked, or need not
 // be: then it has its answer.
 func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
-	if c.Req.Op == auth.OpIsDomain {
+	switch c.Req.Op {
+	case auth.OpIsDomain:
 		c.Answer(b.isDomain(c))
+		return false
+	case auth.OpWatch:
+		c.Answer(b.watch(c))
 		return false
 	}
 	id, err := c.Req.Identity(defaultDomain)
@@ -146,6 +157,20 @@ func (b dispatcher) isDomain(c *call.Call) auth.Answer {
 		return auth.Answer{Source: auth.SourceConfig}
 	}
 	return auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain}
+}
+
+// watch answers that changes of a domain will be reported. The connection does that.
+func (b dispatcher) watch(c *call.Call) auth.Answer {
+	domain, err := auth.FoldDomain(c.Req.Domain)
+	if err != nil {
+		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed}
+	}
+	c.ID.Domain = domain
+	var flags auth.WatchFlags
+	if d := b.table.Current(domain); d != nil && d.TOTP != nil {
+		flags |= auth.WatchTokens
+	}
+	return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Body: []byte{byte(flags)}}
 }
 
 // Route sends a call to the router of its domain, unless the broker drains.
@@ -258,6 +283,7 @@ func (s *sweeper) run(b *Broker) {
 			b.table.Go(func() { // a slow disk must not delay the sweep
 				defer s.pruning.Store(false)
 				b.tokens.Prune()
+				b.changes.Prune()
 			})
 		}
 	}

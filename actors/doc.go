@@ -43,6 +43,7 @@
 //     and log throttles that a reload keeps.
 //   - call: a request and its answer; the number of requests in flight (Gate).
 //   - tokens: the single-use tokens that were used.
+//   - changes: when accounts were last changed, and the connections that have asked for that.
 //   - memory: the records of users, the questions under way and the limits per user (a shard); the
 //     limits per client address (Addresses); the goroutines that compute bcrypt (HashPool).
 //   - rosters: the users with shared rosters to be updated, and the session with the XMPP server.

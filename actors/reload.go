@@ -51,6 +51,7 @@ func (b *Broker) Reload(ctx context.Context, r Reload) (changes config.Changes, 
 		}
 		if disk != nil {
 			b.tokens.Restore()
+			b.changes.Restore()
 		}
 		return nil
 	})

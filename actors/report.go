@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postern/actors/changes"
 	"postern/actors/domain"
 	"postern/actors/memory"
 	"postern/actors/rosters"
@@ -100,6 +101,7 @@ func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
 	if err := b.known(id.Domain); err != nil {
 		return err
 	}
+	defer b.changes.Note(id, changes.Secret, true)
 	return b.shards.ForgetUser(ctx, id)
 }
 
@@ -108,13 +110,18 @@ func (b *Broker) ForgetDomain(ctx context.Context, name string) error {
 	if err := b.known(name); err != nil {
 		return err
 	}
+	defer b.changes.Note(auth.Identity{Domain: name}, changes.Secret, true)
 	return b.shards.Forget(ctx, func(id auth.Identity) bool { return id.Domain == name }, cache.RecordPrefix(name))
 }
 
 // Flush empties the cache of every domain.
 func (b *Broker) Flush(ctx context.Context) error {
+	defer b.changes.Note(auth.Identity{}, changes.Secret, true)
 	return b.shards.Forget(ctx, func(auth.Identity) bool { return true }, []byte(store.Credentials))
 }
+
+// NoteRemoved has servers told that an account was removed from its backend.
+func (b *Broker) NoteRemoved(id auth.Identity) { b.changes.Note(id, changes.Removed, true) }
 
 // Limited is what is known of a user or a client address.
 type Limited struct {

@@ -51,7 +51,10 @@ func TestJSXCToken(t *testing.T) {
 // length, is refused as often as it comes: it is no guess, so no limit counts it, no backend is asked,
 // and the user's password stays good.
 func TestExpiredToken(t *testing.T) {
-	r := newRig(t, func(s *setup) { withTokens(s); s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 4, AddressRefusals: 6, Window: 10 * time.Minute, FirstPause: 30 * time.Second, LongestPause: 15 * time.Minute} })
+	r := newRig(t, func(s *setup) {
+		withTokens(s)
+		s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 4, AddressRefusals: 6, Window: 10 * time.Minute, FirstPause: 30 * time.Second, LongestPause: 15 * time.Minute}
+	})
 	jsxc, totp := r.jsxcToken("joe", time.Minute), r.totpToken("joe")
 	ahead := r.clock.now().Add(time.Hour)
 	early, err := r.totp(32).Issue(auth.Identity{User: "joe", Domain: "dom.example"}, ahead)

@@ -53,6 +53,19 @@
 // A length of 0 is never sent by ejabberd and ends the stream, as in xcauth. An oversize frame
 // is dropped as it arrives and refused: the length is known, so the stream stays in step.
 //
+// scripts/prosody/mod_auth_postern.lua speaks this protocol too, and more of it. Its first frame on a
+// connection is watch:SINCE:DOMAIN, which ejabberd's programs, and older versions, answer 0. Otherwise
+// the low byte of the value is 1, and the high byte holds auth.WatchFlags. After that the module has
+//
+//   - login:USER:DOMAIN:SERVICE CLIENT SECRET in place of auth; CLIENT is an IP address, or "-";
+//   - account:USER:DOMAIN, answered with a frame of ten bytes: a value as of isuser, or 3 for a disabled
+//     account, and the time of the account's last change (see package changes);
+//   - and reports of changes of the domain's accounts, between the answers: frames of the letter P, a
+//     kind (changes.Kind), the time, and the user, or none for all users. The first are those since
+//     SINCE, unless that is 0. They may come twice.
+//
+// Times are eight bytes, Unix milliseconds; SINCE is that in decimal digits.
+//
 // # generic
 //
 // Source: prosody-modules, mod_auth_external_insecure; xcauth's mod_auth_socket. A line is

@@ -1,7 +1,10 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
+	"strconv"
+	"time"
 
 	"postern/internal/auth"
 )
@@ -43,7 +46,53 @@ func (e *ejabberd) Decode(buf []byte, req *auth.Request) (int, Event) {
 		return 0, More
 	}
 	n := ejabberdPrefix + size
-	return n, decodeColon(buf[ejabberdPrefix:n], false, req)
+	frame := buf[ejabberdPrefix:n]
+	if ev, ok := decodeModule(frame, req); ok {
+		return n, ev
+	}
+	return n, decodeColon(frame, false, req)
+}
+
+// decodeModule decodes the operations that mod_auth_postern has besides ejabberd's. It is false for
+// all others.
+func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
+	word, rest, _ := bytes.Cut(frame, []byte{':'})
+	user, domain, whole := bytes.Cut(rest, []byte{':'})
+	op := auth.OpNone
+	switch string(word) {
+	case "watch":
+		since, err := strconv.ParseInt(string(user), 10, 64)
+		if !whole || err != nil || since < 0 || auth.CheckDomain(string(domain)) != nil {
+			return refuse(req, auth.OpWatch), true
+		}
+		*req = auth.Request{Op: auth.OpWatch, Domain: string(domain)}
+		if since > 0 {
+			req.Since = time.UnixMilli(since)
+		}
+		return Ask, true
+	case "account":
+		op = auth.OpIsUser
+	case "login":
+		op = auth.OpAuth
+	default:
+		return More, false
+	}
+	domain, text, has := bytes.Cut(domain, []byte{':'})
+	if !whole || len(domain) == 0 || has != (op == auth.OpAuth) {
+		return refuse(req, op), true
+	}
+	r := auth.Request{Op: op, User: string(user), Domain: string(domain), Info: op == auth.OpIsUser}
+	if op == auth.OpAuth {
+		service, from, _ := bytes.Cut(text, []byte{' '})
+		client, secret, hasSecret := bytes.Cut(from, []byte{' '})
+		if !hasSecret {
+			return refuse(req, op), true
+		}
+		if r.Service, text = string(service), secret; string(client) != "-" {
+			r.Client = string(client)
+		}
+	}
+	return fill(req, r, text), true
 }
 
 // drop consumes an oversize frame as far as it has arrived.
@@ -61,6 +110,15 @@ func (e *ejabberd) drop(buf []byte, req *auth.Request) (int, Event) {
 // for a temporary failure, and for a setpass that failed, since ejabberd takes 0 to setpass for
 // success.
 func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
+	switch {
+	case req.Op == auth.OpWatch:
+		if a.Verdict == auth.Allow && len(a.Body) == 1 {
+			return append(dst, 0, 2, a.Body[0], 1)
+		}
+		return append(dst, 0, 2, 0, 0)
+	case req.Info:
+		return appendAccount(dst, a)
+	}
 	value := byte(2)
 	switch {
 	case a.Verdict == auth.Allow:
@@ -69,4 +127,33 @@ func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []
 		value = 0
 	}
 	return append(dst, 0, 2, 0, value)
+}
+
+// appendAccount appends the answer to the operation account.
+func appendAccount(dst []byte, a auth.Answer) []byte {
+	value := byte(2)
+	switch {
+	case a.Verdict == auth.Deny:
+		value = 0
+	case a.Verdict == auth.Allow && a.Disabled:
+		value = 3
+	case a.Verdict == auth.Allow:
+		value = 1
+	}
+	return appendTime(append(dst, 0, 10, 0, value), a.Changed)
+}
+
+// appendTime appends Unix milliseconds, and 0 for the zero time.
+func appendTime(dst []byte, at time.Time) []byte {
+	ms := int64(0)
+	if !at.IsZero() {
+		ms = max(at.UnixMilli(), 0)
+	}
+	return binary.BigEndian.AppendUint64(dst, uint64(ms))
+}
+
+// AppendChange implements Reporter.
+func (e *ejabberd) AppendChange(dst []byte, kind byte, at time.Time, user string) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(10+len(user)))
+	return append(appendTime(append(dst, 'P', kind), at), user...)
 }

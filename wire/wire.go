@@ -87,6 +87,14 @@ type Unordered interface {
 	ClosesAfterFlush(req *auth.Request, a auth.Answer) bool
 }
 
+// Reporter is a Codec of a protocol in which the server reports changes of accounts after OpWatch,
+// between answers.
+type Reporter interface {
+	// AppendChange appends the report that an account was changed at a time; see package changes for
+	// the kinds. An empty user stands for all of the domain that is watched.
+	AppendChange(dst []byte, kind byte, at time.Time, user string) []byte
+}
+
 // Options tune a codec.
 type Options struct {
 	// MaxFrame bounds a frame or line in bytes, without the length prefix or the LF

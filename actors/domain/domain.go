@@ -95,6 +95,7 @@ func newLimits(cfg config.Limit) Limits {
 // Roster is what the configuration says of shared rosters.
 type Roster struct {
 	Server   roster.Server
+	Kicker   roster.Executor // ends sessions; nil: they stay
 	Filter   roster.Filter
 	Window   time.Duration // logins are gathered for so long
 	Interval time.Duration // a user is asked about at most so often
@@ -108,13 +109,19 @@ func newRoster(cfg *config.Roster) *Roster {
 		Window: cfg.Window, Interval: cfg.MinInterval,
 		Filter: roster.Filter{Include: cfg.Include, Exclude: cfg.Exclude, MaxMembers: cfg.MaxMembers, Foreign: cfg.Foreign},
 	}
-	switch {
-	case cfg.Kind == config.RosterProsody:
+	if cfg.Kind == config.RosterProsody {
 		r.Server = roster.NewGroupsFile(cfg.GroupsFile, cfg.Reload, cfg.Timeout)
-	case cfg.API != "":
-		r.Server = roster.NewServer(roster.NewEjabberdAPI(cfg.API, cfg.Token, cfg.Timeout))
-	default:
-		r.Server = roster.NewServer(roster.NewEjabberdctl(cfg.Ejabberdctl, cfg.Timeout))
+		return r
+	}
+	executor := func() roster.Executor {
+		if cfg.API != "" {
+			return roster.NewEjabberdAPI(cfg.API, cfg.Token, cfg.Timeout)
+		}
+		return roster.NewEjabberdctl(cfg.Ejabberdctl, cfg.Timeout)
+	}
+	r.Server = roster.NewServer(executor())
+	if cfg.CutSessions { // of its own: a run for the rosters may be under way
+		r.Kicker = executor()
 	}
 	return r
 }
@@ -162,6 +169,9 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 	d.RefCount = supervise.NewRefCount(func() {
 		if d.Roster != nil {
 			d.Roster.Server.Close()
+			if d.Roster.Kicker != nil {
+				d.Roster.Kicker.Close()
+			}
 		}
 		for _, ref := range cfg.Backends {
 			backends[ref].Release()

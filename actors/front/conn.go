@@ -2,6 +2,7 @@ package front
 
 import (
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,10 @@ type conn struct {
 	peerGone   atomic.Bool   // the peer takes no more answers
 	hungUp     atomic.Bool   // the end of the connection was the answer to a request
 	flushed    chan struct{} // closed when every answer has left
+
+	reporting sync.Mutex
+	reports   []byte // of changes, encoded, not yet in pending
+	watched   string // the domain of which changes are reported
 
 	// For flush and what it calls.
 	ended           bool   // flushed is closed
@@ -116,6 +121,7 @@ func (c *conn) flush() {
 		c.encodeReady()
 	} else {
 		c.encodeNext()
+		c.encodeReports()
 	}
 	c.write()
 	if c.closeAfterFlush && !c.hungUp.Load() {
@@ -135,9 +141,16 @@ func (c *conn) encodeNext() {
 		if call == nil || !call.Done() {
 			return
 		}
-		c.params.ledger.Note(call)
 		answer, _ := call.Result()
+		if call.Req.Info {
+			answer.Changed, answer.Disabled = c.server.changes.State(call.ID)
+		}
 		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, answer)
+		if call.Req.Op == auth.OpWatch {
+			c.watch(call, answer)
+		} else {
+			c.params.ledger.Note(call)
+		}
 		c.free(slot, call)
 	}
 }
@@ -178,7 +191,7 @@ func (c *conn) free(slot *atomic.Pointer[call.Call], call *call.Call) {
 
 // write sends what is encoded, and lets as many requests in.
 func (c *conn) write() {
-	if c.written.Load() == c.encoded {
+	if c.written.Load() == c.encoded && len(c.pending) == 0 {
 		return
 	}
 	if len(c.pending) > 0 && !c.peerGone.Load() {

@@ -251,7 +251,7 @@ func newRigAt(t testing.TB, level slog.Level) *rig {
 	e := env.New(ctx, r.system, log, time.Now)
 	gate := new(call.Gate)
 	r.router = newFakeRouter(e, gate)
-	r.Server = NewServer(e, r.router, gate, metrics.NewDecisions())
+	r.Server = NewServer(e, r.router, gate, metrics.NewDecisions(), nil)
 	sweeper := make(chan struct{})
 	swept := make(chan struct{})
 	go func() {

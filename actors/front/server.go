@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postern/actors/call"
+	"postern/actors/changes"
 	"postern/actors/env"
 	"postern/actors/metrics"
 	"postern/actors/supervise"
@@ -60,6 +61,7 @@ type Server struct {
 	router    Router
 	gate      *call.Gate
 	decisions *metrics.Decisions
+	changes   *changes.Log // what connections watch; nil: nothing
 
 	opened     atomic.Uint64  // connections since the start
 	started    atomic.Uint64  // workers since the start
@@ -74,9 +76,9 @@ type Server struct {
 }
 
 // NewServer returns a server without listeners. gate counts the calls of all connections, and
-// decisions their answers.
-func NewServer(e env.Env, r Router, gate *call.Gate, decisions *metrics.Decisions) *Server {
-	return &Server{env: e, router: r, gate: gate, decisions: decisions, conns: make(map[*conn]struct{})}
+// decisions their answers; changes are what connections may watch.
+func NewServer(e env.Env, r Router, gate *call.Gate, decisions *metrics.Decisions, changes *changes.Log) *Server {
+	return &Server{env: e, router: r, gate: gate, decisions: decisions, changes: changes, conns: make(map[*conn]struct{})}
 }
 
 // Listen starts to accept on a socket that the caller has opened. If the error is nil, the server
@@ -173,6 +175,7 @@ func (s *Server) join(c *conn) {
 }
 
 func (s *Server) leave(c *conn) {
+	c.unwatch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)

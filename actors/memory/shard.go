@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"postern/actors/call"
+	"postern/actors/changes"
 	"postern/actors/domain"
 	"postern/actors/supervise"
 	"postern/internal/auth"
@@ -19,6 +20,9 @@ import (
 
 // flushEvery is how long a "last used" may be missing on disk.
 const flushEvery = 15 * time.Second
+
+// infoTTL is how long a "yes" to isuser counts where a user is to be let in without a password.
+const infoTTL = time.Minute
 
 // pruneAt is the smallest size at which a shard looks for flights that ended without its notice.
 const pruneAt = 256
@@ -163,7 +167,7 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 				return true
 			}
 		case auth.OpIsUser:
-			if a, ok := user.IsUser(rules, now); ok {
+			if a, ok := isUser(c, user, rules, now); ok {
 				s.answer(c, sp, a)
 				return true
 			}
@@ -177,6 +181,16 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 		c.Trace.Add("cache", user.MissReason(c.Key))
 	}
 	return false
+}
+
+// isUser answers isuser from memory.
+func isUser(c *call.Call, user *cache.User, rules *cache.Rules, now unixtime.Time) (auth.Answer, bool) {
+	if !c.Req.Info {
+		return user.IsUser(rules, now)
+	}
+	soon := *rules
+	soon.Exists = min(soon.Exists, infoTTL)
+	return user.IsUser(&soon, now)
 }
 
 func (s *shard) answer(c *call.Call, sp *space, a auth.Answer) {
@@ -360,6 +374,9 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 		sp.touched[c.ID] = struct{}{}
 	}
 	sp.place(c.ID, user)
+	if user.Revoked() {
+		s.Changes.Note(c.ID, changes.Secret, d.Disk)
+	}
 	if step.Answered {
 		s.note(c, sp, step.Answer)
 		s.finish(t, sp, step.Answer, step.Lasting)
@@ -436,6 +453,12 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	if t.epoch != *s.epoch {
 		t.login.Supersede()
 	}
+	switch {
+	case result.Disabled:
+		s.Changes.Note(t.call.ID, changes.Disabled, d.Disk)
+	case result.Class == backend.Accepted:
+		s.Changes.Enabled(t.call.ID, d.Disk)
+	}
 	if t.chain.Suspect() {
 		t.login.Suspect()
 	}
@@ -496,6 +519,12 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 		if d != t.domain || t.epoch != *s.epoch {
 			return a
 		}
+		switch was := user.Exists; {
+		case r.Disabled || r.Class == backend.Refused && was.Known && was.Yes:
+			s.Changes.Note(id, changes.Disabled, d.Disk)
+		case r.Class == backend.Accepted:
+			s.Changes.Enabled(id, d.Disk)
+		}
 		if user.SetExists(r.Class == backend.Accepted, rules, now) {
 			sp.save(id, user)
 		}
@@ -526,9 +555,16 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 		for _, h := range t.domain.Hops {
 			h.Backend.ForgetAccount(queryOf(t.domain, h, c.ID))
 		}
+		switch c.Req.Op {
+		case auth.OpSetPass:
+			s.Changes.Note(c.ID, changes.Secret, t.domain.Disk)
+		case auth.OpRemoveUser, auth.OpRemoveUser3:
+			s.Changes.Note(c.ID, changes.Removed, t.domain.Disk)
+		}
 	case backend.Refused, backend.Unsupported:
 		return false
 	default:
+		s.Changes.Note(c.ID, changes.Secret, t.domain.Disk)
 		// Whether it was carried out is not known: every password must be verified again.
 		user.Invalidate()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"postern/actors/call"
+	"postern/actors/changes"
 	"postern/actors/domain"
 	"postern/actors/env"
 	"postern/actors/supervise"
@@ -48,6 +49,7 @@ type Directory interface {
 type Shards struct {
 	Hashing   *HashPool
 	Addresses *Addresses
+	Changes   *changes.Log // is told of what users must log in again for; set before the first call
 
 	env       env.Env
 	directory Directory

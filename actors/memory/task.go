@@ -105,7 +105,7 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 	case t.login != nil:
 		return t.login.Start(user, &t.domain.Rules, now)
 	case t.call.Req.Op == auth.OpIsUser:
-		if a, ok := user.IsUser(&t.domain.Rules, now); ok {
+		if a, ok := isUser(t.call, user, &t.domain.Rules, now); ok {
 			return cache.Step{Answer: a, Answered: true}
 		}
 	}

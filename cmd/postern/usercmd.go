@@ -119,7 +119,7 @@ func (a *app) userRemove(ctx context.Context, file usersFile, args []string) err
 	if err := file.Remove(ctx, id); err != nil {
 		return userCure(err)
 	}
-	return a.userDone(ctx, file, "removed", id)
+	return a.userDone(ctx, file, removed, id)
 }
 
 // userCure adds to an error of the users file what to do about it.
@@ -133,9 +133,12 @@ func userCure(err error) error {
 	return err
 }
 
+// removed is what is printed of an account that is gone.
+const removed = "removed"
+
 // userDone makes the cache forget what it knew of a changed account, and prints the change.
 func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth.Identity) error {
-	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id); err != nil {
+	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id, done == removed); err != nil {
 		return fmt.Errorf("%s: %s; but the cache may accept the old password until `postern cache forget` succeeds: %w", done, id, err)
 	}
 	_, err := fmt.Fprintf(a.Out, "%s: %s\n", done, id)

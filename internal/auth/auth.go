@@ -32,13 +32,14 @@ const (
 	OpCertAuth
 	OpRoster
 	OpIsDomain // is this domain served here? It has no user.
+	OpWatch    // report changes of the domain's accounts on this connection. It has no user.
 )
 
 var operationNames = [...]string{
 	OpNone: "none", OpAuth: "auth", OpIsUser: "isuser", OpSetPass: "setpass",
 	OpTryRegister: "tryregister", OpRemoveUser: "removeuser",
 	OpRemoveUser3: "removeuser3", OpCertAuth: "certauth", OpRoster: "roster",
-	OpIsDomain: "isdomain",
+	OpIsDomain: "isdomain", OpWatch: "watch",
 }
 
 // Operations is the number of operations, including OpNone.
@@ -53,7 +54,7 @@ func (o Operation) String() string {
 }
 
 // ParseOperation returns the operation of a wire word and OpNone for any other
-// text. The match is exact, since the protocols have lower case only; none has isdomain.
+// text. The match is exact, since the protocols have lower case only; isdomain and watch are none.
 func ParseOperation(word []byte) Operation {
 	for i := OpAuth; i <= OpRoster; i++ {
 		if string(word) == operationNames[i] {
@@ -180,21 +181,35 @@ type Request struct {
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it
 	Tag     uint64 // the codec's number of the request, if answers may overtake each other
+	Info    bool   // OpIsUser: the answer is to say what is known of the account besides
+
+	// Since is the time from which on OpWatch reports changes; zero: from now on.
+	Since time.Time
 
 	// Patience is how long the peer waits, if the request itself says so. 0 means the listener's
 	// deadline.
 	Patience time.Duration
 }
 
+// WatchFlags is the one byte in the body of a watch's answer.
+type WatchFlags byte
+
+// WatchTokens: the domain has one-time tokens, for which there is a SASL mechanism of its own.
+const WatchTokens WatchFlags = 1
+
 // Answer is the reply to a request.
 type Answer struct {
 	Verdict Verdict
 	Source  Source
-	Body    []byte // roster: the backend's document, as received
+	Body    []byte // roster: the backend's document, as received; watch: the WatchFlags
 
 	// Account is the name that the backend gives the user, who may be known to the peer by another
 	// spelling or by a mail address. Empty: the name asked.
 	Account string
+	// With Request.Info: whether the account may not log in, and the time before which nothing that a
+	// server has issued for it is valid any more; zero if there was no change.
+	Disabled bool
+	Changed  time.Time
 	// Reason says why, for the log and for an administrator; it is never sent to the peer.
 	Reason string
 }

@@ -70,6 +70,8 @@ type Result struct {
 	// OneAccount, with the classes Outage and Throttled: the cause may lie in this account alone,
 	// since the server was reached. Such failures open a breaker only if several accounts have them.
 	OneAccount bool
+	// Disabled: the account exists, but may not log in.
+	Disabled bool
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have

@@ -155,7 +155,7 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 			answer.Err = r.Err
 			answer.Attempts++
 			if r.Known { // a disabled account: no other backend may accept
-				answer.Known = true
+				answer.Known, answer.Disabled = true, r.Disabled
 				return answer
 			}
 		case i > 0:
@@ -272,7 +272,7 @@ func classifyAccount(a ocs) (id string, r Result) {
 		return "", outage("HTTP 200, but not whether the account is enabled")
 	}
 	if !enabled {
-		return id, Result{Class: Refused, Known: true, Err: errors.New("the account is disabled")}
+		return id, Result{Class: Refused, Known: true, Disabled: true, Err: errors.New("the account is disabled")}
 	}
 	return id, Result{Class: Accepted, Known: true}
 }
@@ -518,7 +518,7 @@ func (n *nextcloud) find(ctx context.Context, names []string) (id string, r Resu
 			if r.Class == Outage || !among(found, names) {
 				return "", outage("HTTP 200, but the answer is of another account")
 			}
-			return found, Result{Class: Accepted, Known: true} // a disabled account exists, too
+			return found, Result{Class: Accepted, Known: true, Disabled: r.Disabled} // a disabled account exists, too
 		default:
 			hidden = true
 		}

@@ -43,7 +43,8 @@ func TestNextcloudIsUser(t *testing.T) {
 					t.Errorf("asked %s", request)
 				}
 			}
-			if r.Class != c.want || !says(r, c.says) || r.Known != (c.want == Accepted) || r.Absent != (c.want == Refused) {
+			if r.Class != c.want || !says(r, c.says) || r.Known != (c.want == Accepted) || r.Absent != (c.want == Refused) ||
+				r.Disabled != (c.user == "off" && c.want == Accepted) {
 				t.Errorf("%+v; want %v, %q", r, c.want, c.says)
 			}
 		})

@@ -161,7 +161,11 @@ func (l *Login) Compared(u *User, match string, hashes []string, ran bool, r *Ru
 	case phaseMerge:
 		return l.merge(u, match, r)
 	case phaseDrop:
-		l.eachMatch(u, match, hashes, ran, u.drop)
+		drop := u.drop // which of them it is, if any, is not known
+		if ran {
+			drop = u.revoke
+		}
+		l.eachMatch(u, match, hashes, ran, drop)
 	case phaseSuspect:
 		l.suspectMatch(u, match, hashes, ran)
 	default:
@@ -294,7 +298,7 @@ func (l *Login) attachKey(u *User, match string) (changed bool) {
 	}
 	past := u.refusal(l.key)
 	if past != nil && past.standing != suspected {
-		u.drop(i)
+		u.revoke(i)
 		return true
 	}
 	if u.keyed(l.key) == nil {
@@ -375,7 +379,9 @@ func (l *Login) refused(u *User, r *Rules, now unixtime.Time) Step {
 	if r.Off {
 		return step
 	}
-	step.Save = u.dropKeyed(l.key) && r.Hashed
+	dropped := u.dropKeyed(l.key)
+	u.revoked = u.revoked || dropped
+	step.Save = dropped && r.Hashed
 	effect := held
 	if l.superseded {
 		effect = muted

@@ -88,6 +88,7 @@ type User struct {
 	Refusals  []Refusal
 	Exists    Existence
 
+	revoked  bool   // see Revoked
 	refusals uint64 // number of refusals since the user was loaded into memory
 	lost     uint64 // the highest seq among forgotten refusals
 }
@@ -95,6 +96,13 @@ type User struct {
 // Disposable reports whether forgetting the user would lose nothing but refusals. Such
 // users must not push others out of memory.
 func (u *User) Disposable() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
+
+// Revoked reports whether a secret that the backend had accepted has been refused since the last call.
+func (u *User) Revoked() bool {
+	was := u.revoked
+	u.revoked = false
+	return was
+}
 
 // Forget drops everything, as after a change of password.
 func (u *User) Forget() { *u = User{refusals: u.refusals, lost: u.refusals} }
@@ -234,6 +242,12 @@ func (u *User) hashed(hash string) int {
 }
 
 func (u *User) drop(i int) { u.Verifiers = slices.Delete(u.Verifiers, i, i+1) }
+
+// revoke drops the verifier of a secret that was refused.
+func (u *User) revoke(i int) {
+	u.drop(i)
+	u.revoked = true
+}
 
 // dropKeyed removes the verifier of the secret key and reports whether there was one.
 func (u *User) dropKeyed(key Key) bool {

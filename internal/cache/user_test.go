@@ -260,6 +260,40 @@ func TestRefusalRemovesStoredVerifier(t *testing.T) {
 	}
 }
 
+// TestRevoked: the refusal of a secret that was accepted before is a change, and nothing else is.
+func TestRevoked(t *testing.T) {
+	r := defaults()
+	var u User
+	want := func(what string, want bool) {
+		t.Helper()
+		if got := u.Revoked(); got != want {
+			t.Errorf("%s: %t", what, got)
+		}
+		if u.Revoked() {
+			t.Errorf("%s: said twice", what)
+		}
+	}
+	login(t, &u, keyA, "", Refused, r, after(0))
+	want("an unknown secret refused", false)
+	login(t, &u, keyB, "", Accepted, r, after(time.Minute))
+	want("accepted", false)
+	login(t, &u, keyA, "", Accepted, r, after(10*time.Minute))
+	want("a new secret beside it", false)
+	login(t, &u, keyB, "", CannotAnswer, r, after(11*time.Minute))
+	want("an outage", false)
+	login(t, &u, keyB, "", Refused, r, after(12*time.Minute))
+	want("the old secret refused", true)
+	login(t, &u, keyB, "", Refused, r, after(3*time.Hour))
+	want("refused again", false)
+
+	// Known by its hash alone, as after a restart.
+	u = User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: base, Used: base}}}
+	login(t, &u, keyB, "", Refused, r, after(3*time.Hour))
+	want("another secret than that of the hash", false)
+	login(t, &u, keyA, hashA, Refused, r, after(4*time.Hour))
+	want("the secret of the hash", true)
+}
+
 func TestRefusalsAreBounded(t *testing.T) {
 	u, rules := &User{}, defaults()
 	for i := range 100 {

@@ -22,6 +22,7 @@ type Roster struct {
 	Ejabberdctl string      // ejabberd: the program, or
 	API         string      // ejabberd: the URL of mod_http_api
 	Token       auth.Secret // ejabberd: for API; may be empty
+	CutSessions bool        // ejabberd: end a user's sessions when the password or the account was changed
 	GroupsFile  string      // prosody: absolute
 	Reload      []string    // prosody: the command to run after a change of the file
 
@@ -86,6 +87,7 @@ func (p *parser) foreign(s *section) (out []string) {
 
 func (p *parser) ejabberd(s *section, out *Roster) {
 	out.Ejabberdctl = s.textOr("ejabberdctl", "")
+	out.CutSessions = s.flag("cut_sessions", false)
 	if v, ok := s.text("api"); ok {
 		out.API = p.url(v, s.at("api"), "")
 	}

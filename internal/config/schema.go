@@ -85,7 +85,7 @@ var specs = []spec{
 	{path: "registry cache", attrs: cacheAttrs},
 	{
 		path: "domain roster ejabberd", labels: []string{"kind"},
-		attrs: append([]string{"ejabberdctl", "api"}, rosterAttrs...), secrets: []string{"token"},
+		attrs: append([]string{"ejabberdctl", "api", "cut_sessions"}, rosterAttrs...), secrets: []string{"token"},
 	},
 	{
 		path: "domain roster prosody", labels: []string{"kind"},

@@ -55,6 +55,9 @@ func (a *api) Do(ctx context.Context, s Step) ([]string, error) {
 		}
 		return members, nil
 	}
+	if s.Command == Kick { // the answer is the number of sessions
+		return nil, nil
+	}
 	if code := strings.TrimSpace(string(body)); code != "0" && code != `""` {
 		return nil, fmt.Errorf("%w: %s: %s", ErrRefused, s.Command, clip(code))
 	}
@@ -111,6 +114,8 @@ func (a *api) arguments(s Step) map[string]any {
 		return map[string]any{"group": s.Group, "host": s.Home, "label": s.Group, "description": s.Group, "display": []string{s.Group}}
 	case s.Command == GetMembers:
 		return map[string]any{"group": s.Group, "host": s.Home}
+	case s.Command == Kick:
+		return map[string]any{"user": s.User, "host": s.Host}
 	}
 	return map[string]any{"user": s.User, "host": s.Host, "group": s.Group, "grouphost": s.Home}
 }

@@ -10,9 +10,10 @@ const (
 	GetMembers                // srg_get_members
 	UserAdd                   // srg_user_add
 	UserDel                   // srg_user_del
+	Kick                      // kick_user: ends a user's sessions and, since 25.07, the tokens of mod_auth_fast
 )
 
-var commandNames = [...]string{"set_vcard", "srg_create", "srg_get_members", "srg_user_add", "srg_user_del"}
+var commandNames = [...]string{"set_vcard", "srg_create", "srg_get_members", "srg_user_add", "srg_user_del", "kick_user"}
 
 // String returns ejabberd's name of a command.
 func (c Command) String() string { return commandNames[c] }
@@ -35,6 +36,8 @@ func (s Step) Args() []string {
 		return []string{s.Command.String(), s.Group, s.Home, s.Group, s.Group, s.Group}
 	case GetMembers:
 		return []string{s.Command.String(), s.Group, s.Home}
+	case Kick:
+		return []string{s.Command.String(), s.User, s.Host}
 	}
 	return []string{s.Command.String(), s.User, s.Host, s.Group, s.Home}
 }

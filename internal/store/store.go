@@ -10,11 +10,12 @@ var ErrClosed = errors.New("store is closed")
 
 // The kinds of keys. Every key starts with one of them.
 const (
-	Credentials = "cred/"   // one record per user: verifiers and isuser answers
-	Nonces      = "nonce/"  // used single-use tokens, until their window ends
-	Domains     = "domain/" // one record per registered domain
-	Roster      = "roster/" // known state of users and groups on the XMPP servers
-	Meta        = "meta/"   // format version
+	Credentials = "cred/"    // one record per user: verifiers and isuser answers
+	Changes     = "changed/" // when the accounts of users were last changed
+	Nonces      = "nonce/"   // used single-use tokens, until their window ends
+	Domains     = "domain/"  // one record per registered domain
+	Roster      = "roster/"  // known state of users and groups on the XMPP servers
+	Meta        = "meta/"    // format version
 )
 
 // Op is one change. A nil Value deletes the key.

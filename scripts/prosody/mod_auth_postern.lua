@@ -4,17 +4,18 @@
 --
 -- It uses the protocol of ejabberd's external authentication (2-byte length, then
 -- op:user:domain[:secret]; the answer is a 2-byte value), because that can express temporary
--- failures and passwords with any bytes in them. It never blocks Prosody: connections are on
--- Prosody's event loop, requests are pipelined on them, and a login waits in the coroutine of
--- its session. It needs Prosody 0.12 or newer.
+-- failures and passwords with any bytes in them. A connection begins with a question that only
+-- newer versions of postern answer with yes; then it has further operations, and postern reports
+-- changes of accounts on it: see "Prosody" in the documentation of postern's package wire. It never
+-- blocks Prosody: connections are on Prosody's event loop, requests are pipelined on them, and a
+-- login waits in the coroutine of its session. It needs Prosody 0.12 or newer.
 --
 --   authentication = "postern"
---   postern_host = "127.0.0.1"      -- of a postern listener with protocol "ejabberd"
---   postern_port = 23662
---   postern_socket = "/path"        -- Unix socket, instead of host and port
---   postern_connections = 8         -- maximum per virtual host; opened as needed
---   postern_timeout = 10            -- seconds; longer than the deadline of the listener (9s)
---   postern_domain = module.host    -- name of this host's domain at postern
+--   postern_address = "127.0.0.1:23662"  -- of a listener with protocol "ejabberd"; or "/path" of a Unix socket
+--   postern_connections = 8              -- maximum per virtual host; opened as needed
+--   postern_timeout = 10                 -- seconds; longer than the deadline of the listener (9s)
+--   postern_domain = module.host         -- name of this host's domain at postern
+--   cut_sessions = false                 -- end a user's sessions when the password is changed or the account disabled
 
 local server = require "net.server";
 local connect_tcp = require "net.connect".connect;
@@ -24,15 +25,37 @@ local async = require "util.async";
 local random_bytes = require "util.random".bytes;
 local new_sasl = require "util.sasl".new;
 local stringprep = require "util.encodings".stringprep;
-local monotonic = require "util.time".monotonic;
+local time = require "util.time";
+local monotonic = time.monotonic;
+
+local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
 
 local host = module.host;
-local peer_host = module:get_option_string("postern_host", "127.0.0.1");
-local peer_port = module:get_option_number("postern_port", 23662);
-local peer_socket = module:get_option_string("postern_socket");
+local address = module:get_option_string("postern_address");
+local cut_sessions = module:get_option_boolean("cut_sessions", false);
+local plain_unencrypted = module:get_option_boolean("allow_unencrypted_plain_auth", false);
 local pool_size = math.max(1, module:get_option_number("postern_connections", 8));
 local patience = module:get_option_number("postern_timeout", 10);
 local domain = module:get_option_string("postern_domain", host);
+
+if not address then -- the names of 0.1; "prosodyctl check" takes one that ends in _port for an option of the server
+	local old_host, old_port = module:get_option_string("postern_host"), module:get_option_number("postern_port");
+	address = module:get_option_string("postern_socket");
+	if not address and (old_host or old_port) then
+		old_host = old_host or "127.0.0.1";
+		if find(old_host, ":", 1, true) then old_host = "[" .. old_host .. "]"; end
+		address = old_host .. ":" .. (old_port or 23662);
+	end
+	if address then
+		module:log("warn", "postern_host, postern_port and postern_socket have another name: write postern_address = %q", address);
+	end
+end
+address = address or "127.0.0.1:23662";
+local peer_socket = match(address, "^unix:(.+)$") or match(address, "^/.*$");
+local peer_host, peer_port = match(address, "^%[?([^%[%]]+)%]?:(%d+)$");
+if not peer_socket and not peer_host then
+	error("postern_address is neither \"host:port\" nor the path of a Unix socket: " .. address, 0);
+end
 -- Prosody resolves names by DNS only, and many name servers do not know "localhost".
 if peer_host == "localhost" then peer_host = "127.0.0.1"; end
 
@@ -40,12 +63,15 @@ if peer_host == "localhost" then peer_host = "127.0.0.1"; end
 local pause_first, pause_most, connect_most = 0.1, 5, 3;
 -- Maximum number of unanswered requests on a connection; the default of the listener's "pipeline".
 local depth = 64;
--- Maximum size of a request: its length is sent in two bytes.
-local frame_most = 65535;
+-- Maximum size of a request: its length is sent in two bytes. No frame of postern is longer than the other.
+local frame_most, reply_most = 65535, 2048;
+-- Pause between questions of what postern can do, in seconds.
+local refresh_every = 300;
 
 local unavailable = "postern cannot tell at the moment";
 
-local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
+-- The beginning of a frame that reports a change, and its kinds.
+local change_mark, kind_disabled, kind_removed = byte("P"), byte("d"), byte("r");
 
 -- prosodyctl does not run an event loop, so the module does. The loop of libevent
 -- (network_backend = "event") runs until it is stopped.
@@ -53,18 +79,105 @@ local alone = prosody.process_type == "prosodyctl";
 local endless = find(server.get_backend(), "libevent", 1, true);
 
 -- A link is a place in the pool. It has link.attempt while it connects, link.conn once it is
--- connected, and neither when it is empty. link.sent[first..last] holds its unanswered requests in
--- the order in which they were sent; answers come in the same order.
+-- connected and postern has said what it can do, and neither when it is empty. link.extended is true
+-- if postern knows more than ejabberd's protocol. link.sent[first..last] holds its unanswered requests
+-- in the order in which they were sent; answers come in the same order.
 local links, link_of, attempt_of = {}, {}, {};
 -- Requests that wait for a link, each at most for postern_timeout.
 local queue, queue_first, queue_last = {}, 1, 0;
 local pause, retry; -- the last pause between attempts to connect, and its timer while it runs
 local away, ended, pumping = false, false, false;
+local tokens = false; -- postern has one-time tokens for the domain
+local heard = 0;      -- up to this time, in seconds, changes of accounts were reported
+
+-- What postern has said of accounts: { changed = time of the last change, in seconds; disabled = boolean }.
+-- It is kept while postern is away, and over a restart of Prosody. The name "" stands for all of them.
+local accounts = {};
+local account_store = module:open_store("postern_accounts");
+
+-- account never remembers that a name is unknown: clients invent names.
+local function account(username)
+	local known = accounts[username];
+	if not known and not alone then
+		known = account_store:get(username ~= "" and username or nil);
+		accounts[username] = known;
+	end
+	return known or {};
+end
+
+-- learn takes the time of an account's last change, and reports whether it is news.
+local function learn(username, changed, disabled)
+	local known = account(username);
+	local moved = changed > (known.changed or 0);
+	if moved or (known.disabled or false) ~= disabled then
+		accounts[username] = { changed = math.max(changed, known.changed or 0), disabled = disabled };
+		if not alone then account_store:set(username ~= "" and username or nil, accounts[username]); end
+	end
+	return moved;
+end
+
+-- seconds reads a time of postern, milliseconds in eight bytes.
+local function seconds(frame, from)
+	local value = 0;
+	for i = from, from + 7 do value = value * 256 + byte(frame, i); end
+	return value / 1000;
+end
+
+-- What Prosody itself has asked postern to change, by "op:username": when. It fires the events, and
+-- the user who changes a password stays online.
+local own = {};
+
+-- is_own reports whether a change is the first since Prosody has asked for one like it.
+local function is_own(op, username)
+	local key = op .. ":" .. username;
+	local at = own[key];
+	own[key] = nil;
+	return at and monotonic() - at < 3 * patience;
+end
+
+local function close_sessions(username, condition, text)
+	local user = prosody.hosts[host].sessions[username];
+	for _, session in pairs(user and user.sessions or {}) do session:close({ condition = condition, text = text }); end
+end
+
+-- changes carries out what follows from a change that postern reports.
+local changes = async.runner(function (change)
+	local username, kind = change.username, change.kind;
+	local mine = is_own(kind == kind_removed and "removeuser" or "setpass", username);
+	if kind == kind_removed and not mine then
+		prosody.events.fire_event("user-deleted", { username = username, host = host });
+	elseif kind == kind_disabled then
+		prosody.events.fire_event("user-disabled", { username = username, host = host });
+	end
+	if not cut_sessions then return; end
+	if kind == kind_removed or kind == kind_disabled then
+		close_sessions(username, "not-authorized", "Account disabled");
+	elseif username == "" then
+		for name in pairs(prosody.hosts[host].sessions) do close_sessions(name, "reset", "Password changed"); end
+	elseif not mine then
+		close_sessions(username, "reset", "Password changed");
+	end
+end);
+
+local function on_change(frame)
+	local username = sub(frame, 11);
+	if username ~= "" then username = stringprep.nodeprep(username); end
+	if not username then return; end
+	local kind, changed = byte(frame, 2), seconds(frame, 3);
+	-- It comes on every connection, and again after a break.
+	if not learn(username, changed, kind == kind_disabled) then return; end
+	module:log("info", "%s@%s was changed: what was issued before is not valid any more", username == "" and "*" or username, host);
+	changes:run({ username = username, kind = kind });
+end
+
+-- watched takes the answer to watch: its high byte says what else there is.
+local function watched(value) tokens = math.floor(value / 256) % 2 == 1; end
 
 local function settle(request, value)
 	if request.done then return; end -- it has timed out: drop the late answer
-	request.done, request.value, request.frame = true, value, nil;
+	request.done, request.value, request.text, request.extended = true, value, nil, nil;
 	if request.timer then timer.stop(request.timer); end
+	if request.watch and value then watched(value); end
 	request.wake();
 end
 
@@ -99,6 +212,19 @@ local function choose()
 	return best and load(best) < depth and best or nil;
 end
 
+local function framed(text) return char(math.floor(#text / 256), #text % 256) .. text; end
+
+local function send(link, request)
+	link.last = link.last + 1;
+	link.sent[link.last] = request;
+	request.link, request.tries, request.sent = link, request.tries + 1, monotonic();
+	link.conn:write(framed(link.extended and request.extended or request.text));
+end
+
+-- watch is the question that begins a connection: report changes of the domain's accounts on it, first
+-- those that were missed.
+local function watch() return "watch:" .. ("%.0f"):format(heard * 1000) .. ":" .. domain; end
+
 -- pump sends waiting requests while links have room. If no link is connected or connecting, the
 -- requests fail, except those that were in flight when a connection broke: they wait for the next
 -- attempt, since a restart of postern is short.
@@ -109,10 +235,7 @@ local function pump()
 		local request = queue[queue_first];
 		local link = not request.done and choose();
 		if link then
-			link.last = link.last + 1;
-			link.sent[link.last] = request;
-			request.link, request.tries, request.sent = link, request.tries + 1, monotonic();
-			link.conn:write(request.frame);
+			send(link, request);
 		elseif not request.done then
 			break;
 		end
@@ -147,8 +270,16 @@ end
 local function empty(link, why)
 	local sent, first, last = link.sent, link.first, link.last;
 	if link.since and monotonic() - link.since > pause_most then pause = nil; end
-	if link.attempt then timer.stop(link.attempt.timer); end
-	link.conn, link.attempt, link.since, link.buffer = nil, nil, nil, "";
+	local attempt = link.attempt;
+	if link.extended then heard = time.now() - pause_most; end
+	link.conn, link.attempt, link.since, link.buffer, link.extended = nil, nil, nil, "", nil;
+	if attempt then
+		timer.stop(attempt.timer);
+		if attempt.conn then -- postern has not said what it can do
+			link_of[attempt.conn] = nil;
+			attempt.conn:close();
+		end
+	end
 	link.sent, link.first, link.last = {}, 1, 0;
 	back_off();
 	if not away and not ended and not any_live() then
@@ -183,39 +314,65 @@ function listeners.onconnect(conn)
 		conn:close();
 		return;
 	end
-	timer.stop(attempt.timer);
-	link.conn, link.attempt, link.since = conn, nil, monotonic();
+	attempt.conn = conn;
 	link_of[conn] = link;
+	conn:write(framed(watch()));
+end
+
+-- connected takes a link into use. value is postern's answer to watch: 0 is a version that does not
+-- know it.
+local function connected(link, value)
+	local attempt = link.attempt;
+	timer.stop(attempt.timer);
+	link.conn, link.attempt, link.since, link.extended = attempt.conn, nil, monotonic(), value ~= 0;
+	watched(value);
 	if away then
 		away = false;
 		module:log("info", "postern is back");
 	end
-	pump();
+end
+
+-- take handles one frame of postern, and reports whether it makes sense.
+local function take(link, frame, answered)
+	if link.attempt then -- the first answer
+		if #frame ~= 2 then return false; end
+		connected(link, byte(frame, 1) * 256 + byte(frame, 2));
+		return true;
+	end
+	if link.extended and byte(frame) == change_mark and #frame >= 10 then
+		answered[#answered + 1] = { change = frame };
+		return true;
+	end
+	local request = link.sent[link.first];
+	if not request or not (#frame == 2 or request.account and #frame == 10) then return false; end
+	link.sent[link.first] = nil;
+	link.first = link.first + 1;
+	if request.account and #frame == 10 then request.changed = seconds(frame, 3); end
+	answered[#answered + 1] = { request, byte(frame, 1) * 256 + byte(frame, 2) };
+	return true;
 end
 
 function listeners.onincoming(conn, data)
 	local link = link_of[conn];
 	if not link then return; end
 	local buffer, answered, wrong = link.buffer .. data, {}, false;
-	while #buffer >= 4 and not wrong do
-		local high, low, first, second = byte(buffer, 1, 4);
-		local request = link.sent[link.first];
-		wrong = high ~= 0 or low ~= 2 or not request;
-		if not wrong then
-			link.sent[link.first] = nil;
-			link.first = link.first + 1;
-			buffer = sub(buffer, 5);
-			answered[#answered + 1] = { request, first * 256 + second };
-		end
+	while #buffer >= 2 and not wrong do
+		local size = byte(buffer, 1) * 256 + byte(buffer, 2);
+		wrong = size < 2 or size > reply_most;
+		if wrong or #buffer < 2 + size then break; end
+		wrong = not take(link, sub(buffer, 3, 2 + size), answered);
+		buffer = sub(buffer, 3 + size);
 	end
 	link.buffer = buffer;
 	if answered[1] then pause = nil; end -- the connection works
 	if wrong then
-		module:log("error", "postern_port or postern_socket does not lead to a listener with protocol \"ejabberd\"");
-		drop(link, "not its protocol");
+		module:log("error", "postern_address does not lead to a listener with protocol \"ejabberd\"");
+		if link.conn then drop(link, "not its protocol"); else empty(link, "not its protocol"); end
 	end
 	-- Last, because a session that is woken may send its next request at once.
-	for _, a in ipairs(answered) do settle(a[1], a[2]); end
+	for _, a in ipairs(answered) do
+		if a.change then on_change(a.change); else settle(a[1], a[2]); end
+	end
 	pump();
 end
 
@@ -242,8 +399,8 @@ local function connect_unix(attempt)
 	-- Older versions of LuaSocket export the constructor itself.
 	local raw = (type(unix) == "table" and (unix.stream or unix.tcp) or unix)();
 	raw:settimeout(0); -- connecting to a Unix socket succeeds or fails at once
-	local connected, err = raw:connect(peer_socket);
-	if not connected then raw:close(); return nil, err; end
+	local done, err = raw:connect(peer_socket);
+	if not done then raw:close(); return nil, err; end
 	local conn;
 	conn, err = server.wrapclient(raw, peer_socket, 0, listeners, "*a");
 	if not conn then raw:close(); return nil, err; end
@@ -261,7 +418,7 @@ function connect(link)
 		local ok, err = connect_unix(attempt);
 		if not ok then listeners.onfail(attempt, err); end
 	else
-		connect_tcp(new_resolver(peer_host, peer_port, "tcp"), listeners, nil, attempt);
+		connect_tcp(new_resolver(peer_host, tonumber(peer_port), "tcp"), listeners, nil, attempt);
 	end
 end
 
@@ -276,13 +433,14 @@ local function overdue(request)
 end
 
 -- ask sends a request and waits, without blocking Prosody, for the value of the answer: 1 is yes, 0
--- is no, and anything else or nil is a temporary failure.
-local function ask(op, username, secret)
+-- is no, and anything else or nil is a temporary failure. client is the address of the user's client.
+local function ask(op, username, secret, client)
 	-- A colon in the user name would shift the fields.
 	if type(username) ~= "string" or find(username, "[:%c]") then return 0; end
-	local text = op .. ":" .. username .. ":" .. domain;
+	local text, extended = op .. ":" .. username .. ":" .. domain, nil;
+	if op == "auth" then extended = "login:" .. username .. ":" .. domain .. ":xmpp " .. (client or "-") .. " " .. secret; end
 	if secret then text = text .. ":" .. secret; end
-	if #text > frame_most then return 0; end
+	if #(extended or text) > frame_most then return 0; end
 	local wait, wake;
 	if alone then
 		wake = function () if endless then server.setquitting("once"); end end;
@@ -293,8 +451,8 @@ local function ask(op, username, secret)
 		return nil;
 	end
 	local request = {
-		frame = char(math.floor(#text / 256), #text % 256) .. text, tries = 0, wake = wake,
-		question = op == "auth" or op == "isuser",
+		text = text, extended = extended, tries = 0, wake = wake,
+		question = op == "auth" or op == "isuser" or op == "account", account = op == "account",
 	};
 	request.timer = timer.add_task(patience, function () overdue(request); end);
 	enqueue(request);
@@ -304,7 +462,7 @@ local function ask(op, username, secret)
 	else
 		while not request.done do server.loop(true); end
 	end
-	return request.value;
+	return request.value, request.changed;
 end
 
 -- prepare applies SASLprep to a password. Prosody's own takes at most 1023 bytes, but it does not
@@ -317,6 +475,25 @@ local function prepare(secret)
 end
 
 local provider = { name = "postern" };
+
+-- refresh asks on every connection what postern can do: that may change with its configuration.
+local function refresh()
+	for i = 1, pool_size do
+		local link = links[i];
+		if link.conn and link.extended then
+			heard = time.now() - pause_most;
+			send(link, { text = watch(), tries = 0, watch = true, wake = function () end });
+		end
+	end
+	return refresh_every;
+end
+
+local function any_extended()
+	for i = 1, pool_size do
+		if links[i].conn and links[i].extended then return true; end
+	end
+	return false;
+end
 
 -- answer converts a value to what Prosody's providers return: true, or nil and an error message.
 local function answer(value, refusal)
@@ -339,8 +516,17 @@ function provider.user_exists(username)
 	return answer(ask("isuser", username), "Auth failed. Invalid username.");
 end
 
+-- changing does what Prosody asks postern to change.
+local function changing(op, username, do_it, ...)
+	local key = op .. ":" .. username;
+	own[key] = monotonic();
+	local ok, err = do_it(op, username, ...);
+	if not ok then own[key] = nil; end
+	return ok, err;
+end
+
 function provider.set_password(username, password)
-	return answer_with("setpass", username, password, "The password was not changed.");
+	return changing("setpass", username, answer_with, password, "The password was not changed.");
 end
 
 function provider.create_user(username, password)
@@ -354,16 +540,34 @@ function provider.create_user(username, password)
 end
 
 function provider.delete_user(username)
-	return answer(ask("removeuser", username), "The account was not removed.");
+	return changing("removeuser", username, function (op) return answer(ask(op, username), "The account was not removed."); end);
 end
 
 -- postern cannot list accounts. These are the users that are logged in.
 function provider.users() return next, prosody.hosts[host].sessions; end
 
--- postern has no disabled accounts. Without this, newer Prosody takes every account for disabled.
-function provider.is_enabled() return true; end
+-- get_account_info is asked by modules that log users in without their password, as FAST does: what
+-- they issued before password_updated is not valid. postern is asked where Prosody can wait;
+-- otherwise, and while it is away, its last word counts.
+function provider.get_account_info(username)
+	local value, changed;
+	if not alone and async.ready() and any_extended() then value, changed = ask("account", username); end
+	if value == 0 and not account(username).changed then -- never heard of
+		return { password_updated = time.now(), enabled = false };
+	elseif value == 0 or value == 3 then -- there is no such account any more, or it is disabled
+		learn(username, time.now(), true);
+	elseif value == 1 then
+		learn(username, changed or 0, false);
+	end
+	local known, everyone = account(username), account("");
+	changed = math.max(known.changed or 0, everyone.changed or 0);
+	return { password_updated = changed > 0 and changed or nil, enabled = not known.disabled };
+end
 
--- Prosody's own PLAIN takes at most 1023 bytes and cuts the password at a NUL.
+function provider.is_enabled(username) return not account(username).disabled; end
+
+-- Prosody's own PLAIN takes at most 1023 bytes and cuts the password at a NUL. X-TOKEN, the mechanism
+-- of mod_auth_token's clients, has the same layout, with a token in place of the password.
 local function plain(handler, message)
 	local name, secret = match(message or "", "^[^%z]*%z([^%z]+)%z([^%z]+)$");
 	name = name and stringprep.saslprep(name);
@@ -373,8 +577,12 @@ local function plain(handler, message)
 		return "failure", "malformed-request", "Invalid username or password.";
 	end
 	handler.username = name;
-	local value = ask("auth", name, secret);
-	if value == 1 then return "success"; end
+	local session = handler.session;
+	local value = ask("auth", name, secret, session and session.ip);
+	if value == 1 then
+		learn(name, 0, false); -- an account that was disabled is not any more
+		return "success";
+	end
 	if value == 0 then
 		return "failure", "not-authorized", "Unable to authorize you with the authentication credentials you've sent.";
 	end
@@ -382,17 +590,18 @@ local function plain(handler, message)
 	return "failure", "temporary-auth-failure", unavailable;
 end
 
-local function with_plain(handler)
+local function with_plain(handler, session)
 	local clean_clone = handler.clean_clone;
-	handler.process = plain; -- there is no other mechanism
-	function handler:clean_clone() return with_plain(clean_clone(self)); end
+	handler.process, handler.session = plain, session; -- all mechanisms are the same
+	function handler:clean_clone() return with_plain(clean_clone(self), session); end
 	return handler;
 end
 
-function provider.get_sasl_handler()
-	return with_plain(new_sasl(host, {
-		plain_test = function (_, username, password) return provider.test_password(username, password), true; end;
-	}));
+function provider.get_sasl_handler(session)
+	local mechanisms = { PLAIN = true };
+	-- Unlike PLAIN it is not known to Prosody as one that needs encryption.
+	if tokens and (plain_unencrypted or session and session.secure) then mechanisms["X-TOKEN"] = true; end
+	return with_plain(new_sasl(host, { mechanisms = mechanisms }), session);
 end
 
 for i = 1, pool_size do
@@ -401,6 +610,7 @@ end
 
 module:provides("auth", provider);
 connect(links[1]);
+local refreshing = not alone and timer.add_task(refresh_every, refresh);
 
 -- Without this, reconnecting would keep Prosody from stopping.
 module:hook_global("server-stopping", function () ended = true; end);
@@ -408,6 +618,7 @@ module:hook_global("server-stopping", function () ended = true; end);
 function module.unload()
 	ended = true;
 	if retry then timer.stop(retry); end
+	if refreshing then timer.stop(refreshing); end
 	for i = 1, pool_size do
 		if links[i].conn then drop(links[i], "unloaded"); elseif links[i].attempt then empty(links[i], "unloaded"); end
 	end

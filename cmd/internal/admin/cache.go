@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"time"
 
+	"postern/actors/changes"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/daemon"
 	"postern/internal/auth"
@@ -44,11 +46,23 @@ func CacheStats(ctx context.Context, cfg *config.Config) (control.CacheStats, er
 // ForgetCached removes an account from the cache, a whole domain if id has no user, or everything
 // if it is zero.
 func ForgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) error {
+	return forgetCached(ctx, cfg, id, false)
+}
+
+// forgetCached is ForgetCached. removed says that the account was removed from its backend.
+func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, removed bool) error {
+	request, change := control.For(id), changes.Op(id, changes.Secret, time.Now())
+	if removed {
+		request.Op, change = control.Removed, changes.Op(id, changes.Removed, time.Now())
+	}
 	path := "/v1/cache/forget"
 	if id == (auth.Identity{}) {
 		path = "/v1/cache/flush"
 	}
-	return onStore(ctx, cfg, path, control.For(id), &struct{}{}, func(p *store.Pebble) error {
+	return onStore(ctx, cfg, path, request, &struct{}{}, func(p *store.Pebble) error {
+		if err := p.Apply([]store.Op{change}, true); err != nil {
+			return err
+		}
 		switch {
 		case id == (auth.Identity{}):
 			return p.DeletePrefix([]byte(store.Credentials))
@@ -62,6 +76,9 @@ func ForgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) err
 // Forget removes all that is remembered of an account, or of a whole domain if id has no user.
 func Forget(ctx context.Context, cfg *config.Config, id auth.Identity) (n control.Forgotten, err error) {
 	err = onStore(ctx, cfg, "/v1/forget", control.For(id), &n, func(p *store.Pebble) (err error) {
+		if err := p.Apply([]store.Op{changes.Op(id, changes.Secret, time.Now())}, true); err != nil {
+			return err
+		}
 		n, err = daemon.ForgetStored(p, id)
 		return err
 	})

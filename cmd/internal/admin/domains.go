@@ -58,8 +58,9 @@ func ListDomains(ctx context.Context, cfg *config.Config, secrets bool) (list co
 }
 
 // ForgetAccount removes from the cache what it has of an account of a users file, under all names
-// by which domains know it: a password that was changed must not stay valid there.
-func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth.Identity) error {
+// by which domains know it: a password that was changed must not stay valid there. removed says that the
+// account is gone.
+func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth.Identity, removed bool) error {
 	uses := func(ref config.BackendRef) bool { // whatever the backend's name is
 		return slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool {
 			return b.BackendRef == ref && b.Kind == config.KindUsers && b.Path == path
@@ -83,16 +84,16 @@ func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth
 		case len(d.AuthDomains) == 0 && d.Name != id.Domain:
 			continue
 		}
-		if err := ForgetCached(ctx, cfg, cached); err != nil {
+		if err := forgetCached(ctx, cfg, cached, removed && cached.User != ""); err != nil {
 			return err
 		}
 	}
-	return forgetRegistered(ctx, cfg, path, id)
+	return forgetRegistered(ctx, cfg, path, id, removed)
 }
 
 // forgetRegistered is ForgetAccount for registered domains. They use the users file that a users
 // backend has by default.
-func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id auth.Identity) error {
+func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id auth.Identity, removed bool) error {
 	own, _ := cfg.Registered("", config.KindUsers, "", auth.Secret{}, "")
 	if own.Path != path {
 		return nil
@@ -109,7 +110,7 @@ func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id a
 		if r.Kind != config.KindUsers || name != id.Domain || all.Shadowed(r.Domain) {
 			continue
 		}
-		if err := ForgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}); err != nil {
+		if err := forgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}, removed); err != nil {
 			return err
 		}
 	}

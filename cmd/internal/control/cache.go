@@ -99,9 +99,15 @@ func (s *Server) cacheShow(ctx context.Context, r Request) (any, error) {
 	return DescribeUser(id, &user), nil
 }
 
-func (s *Server) cacheForget(ctx context.Context, id auth.Identity) (any, error) {
-	if id.User == "" {
+func (s *Server) cacheForget(ctx context.Context, r Request) (any, error) {
+	id, err := r.scope()
+	switch {
+	case err != nil:
+		return nil, err
+	case id.User == "":
 		return struct{}{}, s.daemon.Broker().ForgetDomain(ctx, id.Domain)
+	case r.Op == Removed:
+		s.daemon.Broker().NoteRemoved(id)
 	}
 	return struct{}{}, s.daemon.Broker().ForgetUser(ctx, id)
 }

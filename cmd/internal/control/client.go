@@ -57,6 +57,9 @@ type Request struct {
 	Secrets bool             `json:"secrets,omitempty"` // list, show
 }
 
+// Removed is the Op of /v1/cache/forget for an account that was removed from its backend.
+const Removed = "removed"
+
 // For makes a request about an account, or about a domain if id has no user.
 func For(id auth.Identity) Request { return Request{User: id.User, Domain: id.Domain} }
 

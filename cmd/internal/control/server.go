@@ -72,7 +72,7 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 
 		"/v1/cache/show":   s.cacheShow,
 		"/v1/cache/stats":  s.cacheStats,
-		"/v1/cache/forget": inScope(s.cacheForget),
+		"/v1/cache/forget": s.cacheForget,
 		"/v1/cache/flush":  func(ctx context.Context, _ Request) (any, error) { return struct{}{}, d.Broker().Flush(ctx) },
 
 		"/v1/limit/show":   s.limitShow,
