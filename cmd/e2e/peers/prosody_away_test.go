@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -106,14 +107,33 @@ func (p *peer) accept() *peerLink {
 	}
 	p.t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(harness.Timeout))
-	return &peerLink{p.t, c, bufio.NewReader(c)}
+	l := &peerLink{p.t, c, bufio.NewReader(c)}
+	if first := l.frame(); !strings.HasPrefix(first, "watch:") || !strings.HasSuffix(first, ":dom.example") {
+		p.t.Fatalf("a connection begins with %q", first)
+	}
+	l.say(0) // as a version that knows no more than ejabberd's protocol
+	return l
+}
+
+// frame reads a request.
+func (l *peerLink) frame() string {
+	l.t.Helper()
+	size := make([]byte, 2)
+	_, err := io.ReadFull(l.r, size)
+	body := make([]byte, binary.BigEndian.Uint16(size))
+	if err == nil {
+		_, err = io.ReadFull(l.r, body)
+	}
+	if err != nil {
+		l.t.Fatalf("read %q, %v", body, err)
+	}
+	return string(body)
 }
 
 func (l *peerLink) want(request string) {
 	l.t.Helper()
-	got := make([]byte, len(request)+2)
-	if n, err := io.ReadFull(l.r, got); err != nil || string(got) != harness.Frame(request) {
-		l.t.Fatalf("asked %q, %v; want %q", got[:n], err, request)
+	if got := l.frame(); got != request {
+		l.t.Fatalf("asked %q, want %q", got, request)
 	}
 }
 

@@ -56,36 +56,50 @@ func startProsody(t *testing.T, r harness.Release, options string) *prosody {
 func startProsodyIn(t *testing.T, r harness.Release, dir, options string) *prosody {
 	t.Helper()
 	p := &prosody{Release: r, t: t, port: harness.FreePort(t), config: filepath.Join(dir, "prosody.cfg.lua"),
-		log: filepath.Join(dir, "prosody.log"), ended: make(chan struct{})}
+		log: filepath.Join(dir, "prosody.log")}
 	text := fmt.Sprintf(prosodyConfig, dir, absolute(t, "../../../scripts/prosody"), absolute(t, "testdata/prosody"), p.port, options)
 	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.cmd = r.Command(r.Program(t, "prosody"), "-F", "--config", p.config)
+	p.start()
+	return p
+}
+
+// start runs Prosody until the test ends, and waits until clients can connect.
+func (p *prosody) start() {
+	p.t.Helper()
+	cmd, ended := p.Command(p.Program(p.t, "prosody"), "-F", "--config", p.config), make(chan struct{})
+	p.cmd, p.ended = cmd, ended
 	var out harness.OutBuffer
-	p.cmd.Stdout, p.cmd.Stderr = &out, &out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
 	}
 	go func() {
-		_ = p.cmd.Wait()
-		close(p.ended)
+		_ = cmd.Wait()
+		close(ended)
 	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		if t.Failed() {
-			t.Logf("prosody:\n%s\n%s", out.String(), harness.ReadText(p.log))
+	p.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+		if p.t.Failed() {
+			p.t.Logf("prosody:\n%s\n%s", out.String(), harness.ReadText(p.log))
 		}
 	})
-	harness.WaitFor(t, "prosody accepts connections", func() bool {
+	harness.WaitFor(p.t, "prosody accepts connections", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
 		if err == nil {
 			_ = c.Close()
 		}
 		return err == nil
 	})
-	return p
+}
+
+// again stops Prosody and starts it again.
+func (p *prosody) again() {
+	p.t.Helper()
+	p.stop()
+	p.start()
 }
 
 // absolute is the path of a file in the repository, for servers that run elsewhere.
@@ -111,12 +125,7 @@ func shortDir(t *testing.T) string {
 
 // posternAt are the module's options for a daemon that listens at address.
 func posternAt(address, more string) string {
-	options := "authentication = \"postern\"\n" + more + "\n"
-	if strings.HasPrefix(address, "/") {
-		return options + fmt.Sprintf("postern_socket = %q\n", address)
-	}
-	host, port, _ := net.SplitHostPort(address)
-	return options + fmt.Sprintf("postern_host = %q\npostern_port = %s\n", host, port)
+	return fmt.Sprintf("authentication = \"postern\"\npostern_address = %q\n%s\n", address, more)
 }
 
 func (p *prosody) wantLogin(user, password, condition string) {

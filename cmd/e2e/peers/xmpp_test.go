@@ -14,9 +14,10 @@ import (
 
 // xmpp is a client's connection to an XMPP server (RFC 6120, without TLS).
 type xmpp struct {
-	c    net.Conn
-	host string
-	ids  int
+	c      net.Conn
+	host   string
+	offers string // the stream's features
+	ids    int
 }
 
 // xmppOpen connects to a virtual host and waits for what it offers.
@@ -37,14 +38,17 @@ func xmppOpen(port int, host string) (*xmpp, error) {
 func (x *xmpp) stream() error {
 	fmt.Fprintf(x.c, "<?xml version='1.0'?><stream:stream to='%s' xmlns='jabber:client' "+
 		"xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>", x.host)
-	_, err := until(x.c, "</stream:features>")
+	var err error
+	x.offers, err = until(x.c, "</stream:features>")
 	return err
 }
 
 // plain sends a SASL PLAIN message and reports "success" or the failure's condition.
-func (x *xmpp) plain(message string) (string, error) {
-	fmt.Fprintf(x.c, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>",
-		base64.StdEncoding.EncodeToString([]byte(message)))
+func (x *xmpp) plain(message string) (string, error) { return x.sasl("PLAIN", message) }
+
+func (x *xmpp) sasl(mechanism, message string) (string, error) {
+	fmt.Fprintf(x.c, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='%s'>%s</auth>",
+		mechanism, base64.StdEncoding.EncodeToString([]byte(message)))
 	answer, err := until(x.c, "xmpp-sasl'/>", "</failure>")
 	if err != nil {
 		return "", err
