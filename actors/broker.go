@@ -133,7 +133,7 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 	if err != nil {
 		c.Trace.Add("request", err.Error())
 		c.ID = auth.Identity{User: "", Domain: ""}
-		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: auth.FaultOf(err)})
 		return false
 	}
 	c.ID = id
@@ -149,7 +149,7 @@ func (b dispatcher) isDomain(c *call.Call) auth.Answer {
 	domain, err := auth.FoldDomain(c.Req.Domain)
 	switch {
 	case err != nil:
-		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed}
+		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: auth.FaultOf(err)}
 	case b.table.Serves(domain):
 		c.ID.Domain = domain
 		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}

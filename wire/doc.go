@@ -19,6 +19,10 @@
 // letter case of the client: package auth folds them. A refusal ends the connection only when
 // the framing is lost. The end of the stream within a request is no request.
 //
+// A peer with another protocol (HTTP, TLS, SSH, or one that belongs to another listener) is recognised
+// by its first bytes: see Recognise. A browser that posts a form to a port gets no answer then, and
+// no line of the form is taken for a request.
+//
 // Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary failure:
 // the answer is not known, because a backend is out of order or too slow. A peer that reads it as
 // "no" bounces mail, or makes a user look for a typing error, so each codec expresses it in the way

@@ -107,12 +107,16 @@ func TestDecisionLine(t *testing.T) {
 			ID:  auth.Identity{User: "joe", Domain: "dom.example"}, Received: time.Now(),
 		}
 		call.Answer(c.answer)
-		NewLedger("mux", metrics.NewDecisions().Front("mux"), slog.New(slog.NewTextHandler(log, nil))).Note(call)
+		NewLedger("mux", metrics.NewDecisions().Front("mux"), slog.New(slog.NewTextHandler(log, nil))).Note(call, nil)
 		for _, want := range []string{"level=" + c.level, "front=mux", "op=auth", "domain=dom.example", "user=joe", "took=", "client=192.0.2.1",
 			"verdict=" + c.answer.Verdict.String(), "source=" + c.answer.Source.String()} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("%q lacks %s", log.String(), want)
 			}
+		}
+		if refused := c.answer.Verdict != auth.Allow; refused != strings.Contains(log.String(), "given=joe@dom.example reason=") ||
+			strings.Contains(log.String(), `reason=""`) {
+			t.Errorf("%q: a refusal has a name and a reason, an acceptance has not", log.String())
 		}
 		if strings.Contains(log.String(), "hunter2") {
 			t.Errorf("%q holds the password", log.String())

@@ -23,8 +23,14 @@ func NewLedger(name string, front *metrics.Front, log *slog.Logger) *Ledger {
 	return &Ledger{front: front, log: log, name: name}
 }
 
-// Note counts an answered call and writes its line, the one line of the decision.
-func (l *Ledger) Note(c *Call) {
+// Peer is the other end of the connection that a call came by.
+type Peer interface {
+	// Peer returns an address, or the process and its user.
+	Peer() string
+}
+
+// Note counts an answered call and writes its line, the one line of the decision. from may be nil.
+func (l *Ledger) Note(c *Call, from Peer) {
 	l.front.Note(c.Req.Op, c.answer.Verdict, c.answer.Source, c.took)
 	at := &l.lines[c.Req.Op][c.answer.Verdict][c.answer.Source]
 	to := at.Load()
@@ -33,11 +39,11 @@ func (l *Ledger) Note(c *Call) {
 		to = &made
 		at.Store(to)
 	}
-	c.write(*to)
+	c.write(*to, from)
 }
 
 // Log writes the line of a call that no listener counts.
-func (c *Call) Log(log *slog.Logger) { c.write(decisions(log, c.Front, c)) }
+func (c *Call) Log(log *slog.Logger) { c.write(decisions(log, c.Front, c), nil) }
 
 // decisions returns a handler for decisions that differ in their account only.
 func decisions(l *slog.Logger, front string, c *Call) slog.Handler {
@@ -50,7 +56,7 @@ func decisions(l *slog.Logger, front string, c *Call) slog.Handler {
 }
 
 // write writes the line of a decision.
-func (c *Call) write(to slog.Handler) {
+func (c *Call) write(to slog.Handler, from Peer) {
 	level := slog.LevelInfo
 	switch c.answer.Source {
 	case auth.SourceOverload, auth.SourceDeadline, auth.SourcePanic:
@@ -66,5 +72,67 @@ func (c *Call) write(to slog.Handler) {
 	if c.Req.Client != "" {
 		line.AddAttrs(slog.String("client", c.Req.Client))
 	}
+	if c.answer.Verdict != auth.Allow {
+		c.explain(&line, from)
+	}
 	_ = to.Handle(ctx, line)
+}
+
+// explain adds what an administrator needs to find out why a peer did not get a yes.
+func (c *Call) explain(line *slog.Record, from Peer) {
+	if from != nil {
+		line.AddAttrs(slog.String("peer", from.Peer()))
+	}
+	if c.Req.Service != "" {
+		line.AddAttrs(slog.String("service", c.Req.Service))
+	}
+	given := c.Req.User
+	if c.Req.Domain != "" {
+		given += "@" + c.Req.Domain
+	}
+	line.AddAttrs(slog.String("given", given), slog.String("reason", c.Why()))
+}
+
+// Why returns why an answered call is no yes.
+func (c *Call) Why() string {
+	switch a := c.answer; {
+	case a.Verdict == auth.Allow:
+		return ""
+	case a.Reason != "":
+		return a.Reason
+	case a.Source == auth.SourceUnknownDomain && c.ID.Domain != "":
+		return "unknown domain " + c.ID.Domain
+	case a.Source == auth.SourceUnknownDomain:
+		return "unknown domain " + c.Req.Domain
+	case a.Source == auth.SourceBackend && a.Verdict == auth.Deny && c.Req.Op == auth.OpIsUser:
+		return "no such user"
+	case a.Source == auth.SourceBackend && a.Verdict == auth.Deny && c.Req.Op.NeedsSecret():
+		return "the backend refuses the password, or does not know the user"
+	default:
+		return reasons[a.Source]
+	}
+}
+
+// reasons are those of answers that do not have their own, by their source.
+var reasons = [auth.Sources]string{
+	auth.SourceNone:          "not known",
+	auth.SourceToken:         "the token is not valid",
+	auth.SourceHot:           "no such user",
+	auth.SourceCache:         "no such user, as the backend said a moment ago",
+	auth.SourceCoalesced:     "an identical request got this answer",
+	auth.SourceBackend:       "the backend gives no answer",
+	auth.SourceGrace:         "the backend gives no answer, and neither does the cache",
+	auth.SourceRefusedBefore: "the backend has refused this password a moment ago",
+	auth.SourceMalformed:     "not a request of this protocol",
+	auth.SourceOverload:      "too many requests wait",
+	auth.SourceDeadline:      "the time for an answer was over",
+	auth.SourcePanic:         "a fault in postern; the log has more",
+	auth.SourceStopping:      "postern is stopping",
+	auth.SourceConfig:        "the configuration, or a registered domain, cannot be used; the log has more",
+	auth.SourceUnsupported:   "no backend of the domain has this operation",
+	auth.SourceDraining:      "postern is stopping",
+	auth.SourceLimitUser:     "too many wrong passwords for this user",
+	auth.SourceLimitAddress:  "too many wrong passwords from this address",
+	auth.SourceLimitBudget:   "the backend has refused as many passwords as it bears",
+	auth.SourceForbidden:     "changes are not allowed here",
 }

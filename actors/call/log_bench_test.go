@@ -18,6 +18,6 @@ func BenchmarkDecisionLine(b *testing.B) {
 	c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot})
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Note(c)
+		l.Note(c, nil)
 	}
 }

@@ -27,7 +27,9 @@ type conn struct {
 	codec     wire.Codec
 	unordered wire.Unordered // the codec, if answers may overtake each other
 	socket    net.Conn
+	from      peer
 	since     time.Time
+	active    atomic.Int64 // when the last request came, or the connection; Unix nanoseconds
 
 	// ring[n%len] is the n-th request, from its admission until its answer is encoded. Where
 	// answers may overtake each other, a request takes any slot that is free.
@@ -53,7 +55,7 @@ type conn struct {
 	writeDeadline   time.Time
 }
 
-func newConn(w *connWorker, l *listener, socket net.Conn) (*conn, error) {
+func newConn(w *connWorker, l *listener, a arrival) (*conn, error) {
 	p := l.params.Load()
 	codec, err := p.newCodec()
 	if err != nil {
@@ -64,10 +66,11 @@ func newConn(w *connWorker, l *listener, socket net.Conn) (*conn, error) {
 		pipeline = 1
 	}
 	c := &conn{
-		server: w.server, worker: w, listener: l, params: p, codec: codec, socket: socket, since: time.Now(),
+		server: w.server, worker: w, listener: l, params: p, codec: codec, socket: a.socket, from: a.from, since: time.Now(),
 		ring: make([]atomic.Pointer[call.Call], pipeline), room: make(chan struct{}, 1), flushed: make(chan struct{}),
 	}
 	c.unordered, _ = codec.(wire.Unordered)
+	c.active.Store(c.since.UnixNano())
 	return c, nil
 }
 
@@ -149,7 +152,7 @@ func (c *conn) encodeNext() {
 		if call.Req.Op == auth.OpWatch {
 			c.watch(call, answer)
 		} else {
-			c.params.ledger.Note(call)
+			c.params.ledger.Note(call, c)
 		}
 		c.free(slot, call)
 	}
@@ -165,7 +168,7 @@ func (c *conn) encodeReady() {
 			continue
 		}
 		if call.Req.Op != auth.OpNone { // else the answer is the codec's own
-			c.params.ledger.Note(call)
+			c.params.ledger.Note(call, c)
 		}
 		answer, _ := call.Result()
 		if c.unordered.ClosesAfterFlush(&call.Req, answer) {

@@ -53,6 +53,12 @@ func (p *params) newCodec() (wire.Codec, error) {
 	})
 }
 
+// arrival is a connection that was accepted.
+type arrival struct {
+	socket net.Conn
+	from   peer
+}
+
 // listener is one endpoint. It outlives restarts of its actor: the socket stays open.
 type listener struct {
 	server    *Server
@@ -60,7 +66,8 @@ type listener struct {
 	ref       *supervise.Ref
 	params    atomic.Pointer[params] // of new connections
 	limit     *connLimit
-	workers   *supervise.IdleWorkers[net.Conn]
+	workers   *supervise.IdleWorkers[arrival]
+	crowdLog  supervise.LogThrottle
 	accepting atomic.Bool
 	closed    atomic.Bool
 	removed   atomic.Bool // by a reload: its connections end
@@ -73,7 +80,7 @@ func (s *Server) newListener(cfg config.Listener, socket net.Listener) (*listene
 	}
 	l := &listener{
 		server: s, socket: socket, limit: newConnLimit(cfg.MaxConnections),
-		workers: supervise.NewIdleWorkers[net.Conn](idleWorkers),
+		workers: supervise.NewIdleWorkers[arrival](idleWorkers),
 	}
 	l.params.Store(p)
 	return l, nil
@@ -119,30 +126,36 @@ func (l *listener) accept(self *supervise.Ref) {
 			continue
 		}
 		pause = 0
+		a := arrival{socket, peerOf(socket)}
+		if c, crowded := l.limit.came(a.from.uid); crowded && !l.makeRoom(c) {
+			_ = socket.Close()
+			l.limit.went(a.from.uid)
+			continue
+		}
 		l.server.arriving.Add(1)
-		if !l.workers.Offer(socket) {
+		if !l.workers.Offer(a) {
 			l.server.goroutines.Add(1)
-			go l.serve(socket)
+			go l.serve(a)
 		}
 	}
 }
 
 // serve starts a worker, which serves a connection and then others.
-func (l *listener) serve(socket net.Conn) {
+func (l *listener) serve(a arrival) {
 	defer l.server.goroutines.Done()
 	w, err := l.server.newWorker(l.params.Load().Name)
 	if err != nil {
 		l.server.env.Log.Error("connection refused", "front", l.params.Load().Name, "err", err)
-		_ = socket.Close()
+		_ = a.socket.Close()
 		l.server.arriving.Add(-1)
-		l.limit.leave()
+		l.limit.went(a.from.uid)
 		return
 	}
 	defer w.ref.Stop()
-	at := make(chan net.Conn, 1)
-	for ok := true; ok; socket, ok = l.workers.Wait(at) {
-		w.serve(l, socket)
-		l.limit.leave()
+	at := make(chan arrival, 1)
+	for ok := true; ok; a, ok = l.workers.Wait(at) {
+		w.serve(l, a)
+		l.limit.went(a.from.uid)
 		if w.worn() {
 			return
 		}

@@ -36,6 +36,9 @@ type reader struct {
 	timed      bool // the read deadline is that of the request that has begun
 	limited    bool // there is a read deadline
 	spent      bool // the one request was all the input
+	known      bool // a frame has come: the peer speaks the listener's protocol
+	suspect    bool // what has come of the first frame looks like another protocol
+	garbled    int  // lines in a row that make no sense
 	call       *call.Call
 }
 
@@ -68,6 +71,7 @@ func (r *reader) loop() (leftover bool) {
 			continue
 		}
 		if err := r.fill(); err != nil {
+			r.giveUp()
 			return false
 		}
 	}
@@ -79,15 +83,20 @@ func (r *reader) decode() (more, end bool) {
 	if r.call == nil {
 		r.call = new(call.Call)
 	}
+	if !r.known && r.foreign() {
+		return false, true
+	}
 	n, event := r.codec.Decode(r.buf[r.start:r.end], &r.call.Req)
 	r.start += n
 	call := r.call
+	r.known = r.known || event != wire.More
 	switch event {
 	case wire.Ask, wire.Refuse, wire.RefuseBroken, wire.Reply:
 		r.call, r.begun, r.timed = nil, false, false
 		r.spent = r.codec.OneShot() && event != wire.RefuseBroken && r.drained()
+		nonsense := r.nonsense(call, event) // admit gives the call away
 		r.admit(call, event)
-		return false, event == wire.RefuseBroken || r.codec.OneShot()
+		return false, event == wire.RefuseBroken || r.codec.OneShot() || nonsense
 	case wire.Note:
 		r.begun, r.timed = false, false
 		return false, false
@@ -112,6 +121,7 @@ func (r *reader) drained() bool {
 func (r *reader) admit(c *call.Call, event wire.Event) {
 	r.awaitRoom()
 	c.Received = time.Now()
+	r.active.Store(c.Received.UnixNano())
 	timeout := r.params.Deadline
 	if c.Req.Patience > 0 {
 		timeout = min(timeout, c.Req.Patience)
@@ -200,6 +210,9 @@ func (r *reader) arm() {
 		return
 	case r.begun:
 		timeout = r.params.FrameTimeout
+		if r.suspect && (timeout == 0 || timeout > suspectTime) {
+			timeout = suspectTime
+		}
 	case timeout == 0 && !r.limited:
 		return
 	}

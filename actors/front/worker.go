@@ -1,7 +1,6 @@
 package front
 
 import (
-	"net"
 	"strconv"
 	"sync/atomic"
 
@@ -60,11 +59,11 @@ func (s *Server) newWorker(front string) (*connWorker, error) {
 func (w *connWorker) worn() bool { return w.lives.Load() > 1 }
 
 // serve serves a connection to its end.
-func (w *connWorker) serve(l *listener, socket net.Conn) {
-	c, err := newConn(w, l, socket)
+func (w *connWorker) serve(l *listener, a arrival) {
+	c, err := newConn(w, l, a)
 	if err != nil { // not with the protocol of a listener
 		w.server.env.Log.Error("connection refused", "front", l.params.Load().Name, "err", err)
-		_ = socket.Close()
+		_ = a.socket.Close()
 		w.server.arriving.Add(-1)
 		return
 	}

@@ -409,6 +409,9 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 		s.guessed.Add(t.call.Hash, r.Limited)
 	}
 	withheld := r.Source == auth.SourceLimitBudget || r.Source == auth.SourceLimitUser
+	if r.Result.Err != nil {
+		t.why = r.Result.Err.Error()
+	}
 	if t.change != nil {
 		switch {
 		case withheld: // nothing was changed
@@ -419,7 +422,11 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 			s.ask(t)
 			return
 		default:
-			s.concludeOther(t, d, sp, user, t.change.Result(), r.Source, now)
+			result := t.change.Result()
+			if result.Err != nil {
+				t.why = result.Err.Error()
+			}
+			s.concludeOther(t, d, sp, user, result, r.Source, now)
 		}
 		t.end()
 		return
@@ -584,6 +591,9 @@ func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 		delete(s.flights, c.Key)
 	}
 	t.landed(t.refused())
+	if a.Verdict != auth.Allow && a.Reason == "" {
+		a.Reason = t.why
+	}
 	disk := sp.disk()
 	if !lasting || disk == nil || s.failing.Load() {
 		c.Answer(a)

@@ -39,6 +39,7 @@ type task struct {
 	known  bool         // the backend has accepted this secret before
 	epoch  uint64       // of the shard, when the first backend was asked
 	tries  int
+	why    string // what the last backend with a reason said
 
 	withheld  auth.Source // why a backend was not asked though it could have been; SourceNone: there was none
 	noCompare bool        // too many hashes were compared for the account, which is limited

@@ -18,6 +18,11 @@ const (
 // ErrMalformed is wrapped by every error about a request that must not reach a backend.
 var ErrMalformed = errors.New("malformed request")
 
+// FaultOf returns the text of an error about a request without the words that all of them share.
+func FaultOf(err error) string {
+	return strings.TrimPrefix(err.Error(), ErrMalformed.Error()+": ")
+}
+
 // Identity is a user of a domain in canonical form, valid by construction.
 type Identity struct {
 	User   string // as the XMPP or mail server gave it

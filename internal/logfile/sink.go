@@ -56,8 +56,18 @@ type Sink struct {
 func New(cfg Config, out io.Writer) (*slog.Logger, *Sink, error) {
 	s, err := newSink(cfg.File, out)
 	s.Configure(cfg)
-	options := &slog.HandlerOptions{Level: &s.level}
-	return slog.New(handler{s, slog.NewTextHandler(s, options), slog.NewJSONHandler(s, options)}), s, err
+	text := &slog.HandlerOptions{Level: &s.level}
+	json := &slog.HandlerOptions{Level: &s.level, ReplaceAttr: withUnit}
+	return slog.New(handler{s, slog.NewTextHandler(s, text), slog.NewJSONHandler(s, json)}), s, err
+}
+
+// withUnit writes a duration as the text format does, such as "1.2ms". By itself JSON has a number of
+// nanoseconds.
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func newSink(path string, out io.Writer) (*Sink, error) {

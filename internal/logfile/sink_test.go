@@ -222,6 +222,22 @@ func TestLogWritesWarningsAtOnce(t *testing.T) {
 	}
 }
 
+// TestLogDurations: a duration has its unit in both formats.
+func TestLogDurations(t *testing.T) {
+	for format, want := range map[string]string{"text": "took=1.5ms", "json": `"took":"1.5ms"`} {
+		d := &disk{room: -1}
+		log, sink, err := New(Config{Format: format}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("done", "took", 1500*time.Microsecond)
+		sink.Close()
+		if !strings.Contains(d.String(), want) {
+			t.Errorf("%s: %q lacks %s", format, d.String(), want)
+		}
+	}
+}
+
 func TestLogLevelsAndFormats(t *testing.T) {
 	for _, c := range []struct {
 		level, format string

@@ -26,7 +26,10 @@ type decision struct {
 	User    string
 	Verdict string
 	Source  string
-	Took    time.Duration
+	Took    string // with its unit
+	Peer    string
+	Given   string
+	Reason  string
 }
 
 func (d decision) String() string {
@@ -91,8 +94,11 @@ log {
 	}
 	got := decisions(t, harness.ReadText(file))
 	for i, d := range got {
-		if d.Took <= 0 || d.Took > harness.Timeout {
-			t.Errorf("%v took %v", d, d.Took)
+		if took, err := time.ParseDuration(d.Took); err != nil || took <= 0 || took > harness.Timeout {
+			t.Errorf("%v took %q", d, d.Took)
+		}
+		if refused := d.Verdict != "allow"; refused != (d.Reason != "") || refused != (d.Peer != "") {
+			t.Errorf("%v of the peer %q, because %q", d, d.Peer, d.Reason)
 		}
 		if i < len(want) && d.String() != want[i] {
 			t.Errorf("line %d is %q, want %q", i, d, want[i])

@@ -221,6 +221,35 @@ func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, 
 	return nil
 }
 
+// otherFiles is how many files are open besides connections: those of the store, sockets to backends and
+// so on.
+const otherFiles = 512
+
+// fitConnections lowers max_connections of the listeners where the limit of open files is too low for
+// all of them and the pipes: without a free descriptor neither backends nor the store could be reached.
+func (d *Daemon) fitConnections(list []listen.Endpoint) {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return
+	}
+	share := connectionShare(limit.Cur, len(list)+1)
+	for i := range list {
+		if l := &list[i]; l.MaxConnections > share {
+			d.log.Info("max_connections is lowered to this listener's share of the limit of open files (LimitNOFILE)",
+				"listener", l.Name, "max_connections", l.MaxConnections, "lowered_to", share, "limit", limit.Cur)
+			l.MaxConnections = share
+		}
+	}
+}
+
+// connectionShare is how many connections each of n listeners may have under a limit of open files.
+func connectionShare(limit uint64, n int) int {
+	if limit <= 2*otherFiles {
+		return max(int(limit/2)/n, 1)
+	}
+	return int(min((limit-otherFiles)/uint64(n), 1<<20))
+}
+
 // noteChanges logs that a listener refuses changes, if the configuration does not say so itself.
 func (d *Daemon) noteChanges(e listen.Endpoint) {
 	note := e.ChangesNote()
@@ -327,6 +356,7 @@ func (d *Daemon) match(cfg *config.Config) (*config.Config, []listen.Endpoint, [
 		return &out, nil, nil, nil
 	}
 	list, unserved, err := listen.Match(cfg, d.passed)
+	d.fitConnections(list)
 	for _, e := range list {
 		out.Listeners = append(out.Listeners, e.Listener)
 	}
