@@ -85,7 +85,7 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 	if op == auth.OpAuth {
 		service, from, _ := bytes.Cut(text, []byte{' '})
 		client, secret, hasSecret := bytes.Cut(from, []byte{' '})
-		if !hasSecret {
+		if !hasSecret || !plainText(string(service)) || !plainText(string(client)) {
 			return refuse(req, op), true
 		}
 		if r.Service, text = string(service), secret; string(client) != "-" {

@@ -22,6 +22,8 @@ func TestModuleOperations(t *testing.T) {
 		{"login:joe:dom.example:xmpp - secret", "secret", Ask, unknown},
 		{"login:joe:dom.example:xmpp - ", "", Refuse, auth.Request{Op: auth.OpAuth}},
 		{"login:joe:dom.example:xmpp secret", "", Refuse, auth.Request{Op: auth.OpAuth}},
+		{"login:joe:dom.example:xm\npp - secret", "", Refuse, auth.Request{Op: auth.OpAuth}},
+		{"login:joe:dom.example:xmpp 192.0.2.1\x00 secret", "", Refuse, auth.Request{Op: auth.OpAuth}},
 		{"login:joe:dom.example", "", Refuse, auth.Request{Op: auth.OpAuth}},
 		{"login:joe::xmpp - secret", "", Refuse, auth.Request{Op: auth.OpAuth}},
 		{"login:j@e:dom.example:xmpp - secret", "", Refuse, auth.Request{Op: auth.OpAuth}},

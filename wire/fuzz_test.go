@@ -54,7 +54,7 @@ func sameStep(a, b step) bool {
 
 func checkAsked(t *testing.T, p Protocol, req *auth.Request) {
 	t.Helper()
-	if err := auth.CheckUser(req.User); (err == nil) == (req.Op == auth.OpIsDomain) {
+	if err := auth.CheckUser(req.User); (err == nil) == (req.Op == auth.OpIsDomain || req.Op == auth.OpWatch) {
 		t.Fatalf("%v with the user %q: %v", req.Op, req.User, err)
 	}
 	if err := auth.CheckDomain(req.Domain); err != nil && (p != Saslauthd && p != Dovecot || req.Domain != "") {
@@ -82,6 +82,9 @@ func FuzzGeneric(f *testing.F) {
 
 func FuzzEjabberd(f *testing.F) {
 	seed(f, Ejabberd)
+	for _, text := range []string{"watch:1700000000000:dom.example", "account:joe:dom.example", "login:joe:dom.example:xmpp 192.0.2.1 se cret"} {
+		f.Add(frame(text), uint16(5), uint16(0))
+	}
 	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) { checkDecode(t, Ejabberd, input, cut, limit) })
 }
 

@@ -79,6 +79,32 @@ printf '=ERROR REPORT==== 1-Jan ===\ninet_config: file x@y not found\na@d.exampl
 }
 
 // The arguments of each command, those of srg_create as servers before and since 21.07 want them.
+// TestKick: the command that ends a user's sessions has two arguments, and its answer is a number.
+func TestKick(t *testing.T) {
+	kick := Step{Command: Kick, User: "u", Host: "d.example"}
+	said := filepath.Join(t.TempDir(), "said")
+	x := NewEjabberdctl(script(t, "echo \"$@\" > "+said+"; echo 2"), 10*time.Second)
+	defer x.Close()
+	if _, err := x.Do(context.Background(), kick); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(said); err != nil || string(text) != "kick_user u d.example\n" {
+		t.Errorf("called with %q, %v", text, err)
+	}
+	var path, body string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		path, body = r.URL.Path, string(text)
+		_, _ = io.WriteString(w, "2")
+	}))
+	defer server.Close()
+	api := NewEjabberdAPI(server.URL+"/api", auth.Secret{}, 10*time.Second)
+	defer api.Close()
+	if _, err := api.Do(context.Background(), kick); err != nil || path != "/api/kick_user" || body != `{"host":"d.example","user":"u"}` {
+		t.Errorf("posted %s to %s, %v", body, path, err)
+	}
+}
+
 func TestEjabberdAPI(t *testing.T) {
 	var status int
 	var body, seen string

@@ -37,7 +37,7 @@ api_permissions:
     from: [mod_http_api]
     who:
       ip: 127.0.0.1/8
-    what: [srg_create, srg_get_members, srg_user_add, srg_user_del, set_vcard, get_vcard]
+    what: [srg_create, srg_get_members, srg_user_add, srg_user_del, set_vcard, get_vcard, kick_user]
 modules:
   mod_admin_extra: {}
   mod_roster: {}
@@ -174,6 +174,18 @@ func ejabberdctlRoster(t *testing.T, r harness.Release) {
 		t.Errorf("full name %q", got)
 	}
 	e.compare()
+}
+
+// ejabberd knows the command that ends a user's sessions, also of a user without any.
+func TestRealEjabberdKick(t *testing.T) { harness.EachRelease(t, ejabberdKick) }
+
+func ejabberdKick(t *testing.T, r harness.Release) {
+	e := startRosterEjabberd(t, r)
+	x := roster.NewEjabberdAPI(e.api, auth.Secret{}, harness.Timeout)
+	defer x.Close()
+	if _, err := x.Do(context.Background(), roster.Step{Command: roster.Kick, User: "joe", Host: "dom.example"}); err != nil {
+		t.Error(err)
+	}
 }
 
 // compare measures both executors with the same command. The CPU of the server counts too.

@@ -149,6 +149,14 @@ func prosodyAccountInfo(t *testing.T, r harness.Release) {
 		t.Error("a removed account has not changed")
 	}
 
+	// An account that is removed at postern is gone for Prosody, too.
+	harness.OK(t, "secret\n", "user", "add", "max@dom.example", "--config", config)
+	max := xmppClient(t, p.port, "max", "dom.example", "secret")
+	harness.OK(t, "", "user", "remove", "max@dom.example", "--config", config)
+	if text, err := until(max.c, "</stream:stream>"); err != nil || !strings.Contains(text, "Account deleted") {
+		t.Errorf("after a removal: %q, %v", text, err)
+	}
+
 	// While postern is away, and Prosody has started again, its last word counts.
 	_ = s.Cmd.Process.Kill()
 	<-s.Ended
@@ -162,6 +170,12 @@ func prosodyAccountInfo(t *testing.T, r harness.Release) {
 	if at := updated("joe"); at != second {
 		t.Errorf("changed at %v after a restart, want %v", at, second)
 	}
+
+	// What is forgotten while postern is away counts when it is back.
+	harness.OK(t, "", "forget", "joe@dom.example", "--config", config)
+	keepAddress(t, config, s.Address("ejabberd"))
+	harness.Serve(t, "--config", config)
+	harness.WaitFor(t, "a later time", func() bool { return updated("joe") > second })
 }
 
 // A client that reconnects by FAST is let in without its password, but not after that was changed, nor the
