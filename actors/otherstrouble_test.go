@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -93,6 +95,40 @@ func TestExceptionOfOneAccount(t *testing.T) {
 	eventually(t, "an open breaker", func() bool { return strings.Contains(r.log.String(), "open=true") })
 }
 
+// TestLateAnswerOfJSXC: a server that answers late on kept connections gives each user the yes or no of
+// the user before. Nobody gets in by it, and nobody is kept out.
+func TestLateAnswerOfJSXC(t *testing.T) {
+	var mu sync.Mutex
+	held := map[string]string{} // the response to the last request, by connection
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		form, _ := url.ParseQuery(string(body))
+		own := `{"result":"noauth"}`
+		if form.Get("password") == "good" {
+			own = fmt.Sprintf(`{"result":"success","data":{"uid":%q}}`, form.Get("username"))
+		}
+		mu.Lock()
+		late, kept := held[r.RemoteAddr]
+		held[r.RemoteAddr] = own
+		mu.Unlock()
+		if kept {
+			own = late
+		}
+		_, _ = io.WriteString(w, own)
+	}))
+	defer server.Close()
+	b, err := backend.NewJSXC(backend.JSXCOptions{HTTPOptions: backend.HTTPOptions{URL: server.URL}, Secret: auth.NewSecret("api")})
+	r := newRig(t, func(s *setup) { s.wrap = over(t, b, err) })
+	d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)
+	for id, c := range []struct{ user, password, want string }{
+		{"alice", "good", "OK"}, {"bob", "wrong", "FAIL"}, {"carol", "good", "OK"}, {"mallory", "wrong", "FAIL"},
+	} {
+		if got := d.login(id+1, c.user, c.password); got != c.want {
+			t.Errorf("%s is answered %s, want %s", c.user, got, c.want)
+		}
+	}
+}
+
 // TestPageOfAFirewall: a page in front of the API lets users in whose passwords are known, refuses
 // nobody, and is forgotten at the end.
 func TestPageOfAFirewall(t *testing.T) {
@@ -122,7 +158,7 @@ func TestPageOfAFirewall(t *testing.T) {
 					o := backend.HTTPOptions{URL: server.URL}
 					b, err := backend.NewJSON(o)
 					if kind == "jsxc" {
-						b, err = backend.NewJSXC(o, auth.NewSecret("api"))
+						b, err = backend.NewJSXC(backend.JSXCOptions{HTTPOptions: o, Secret: auth.NewSecret("api")})
 					}
 					s.wrap = over(t, b, err)
 				})

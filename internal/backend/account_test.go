@@ -12,7 +12,7 @@ func TestAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, err := NewJSXC(HTTPOptions{URL: "https://cloud.example"}, auth.NewSecret("secret"))
+	app, err := NewJSXC(JSXCOptions{HTTPOptions: HTTPOptions{URL: "https://cloud.example"}, Secret: auth.NewSecret("secret")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,8 @@
 // isUser follows PHP's idea of truth, because old versions send "1" and "0". User names and
 // passwords that PHP takes for empty ("" and "0") are refused without asking: the app would
 // report a missing parameter. data.uid of a login is [Result.Account]: user@domain and user are the
-// user asked about, any other is another account.
+// user asked about, any other is another account: Refused, unless AcceptOtherID is set. Over a kept
+// connection it may be that of a late response, so the server is asked once more over a new one.
 //
 // # Nextcloud
 //

@@ -63,7 +63,9 @@ type kind struct {
 
 func kinds() []kind {
 	return []kind{
-		{"jsxc", func(o HTTPOptions) (Backend, error) { return NewJSXC(o, auth.NewSecret(canary)) },
+		{"jsxc", func(o HTTPOptions) (Backend, error) {
+			return NewJSXC(JSXCOptions{HTTPOptions: o, Secret: auth.NewSecret(canary)})
+		},
 			`{"result":"success","data":{"uid":"joe"}}`, `{"result":"noauth"}`},
 		{"json", NewJSON, `{"success":true}`, `{"success":false,"message":"no"}`},
 	}

@@ -313,7 +313,7 @@ func TestHTTPOptions(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewJSXC(HTTPOptions{URL: "https://h/"}, auth.Secret{}); err == nil {
+	if _, err := NewJSXC(JSXCOptions{HTTPOptions: HTTPOptions{URL: "https://h/"}}); err == nil {
 		t.Error("NewJSXC takes an empty secret")
 	}
 	if _, err := NewJSON(HTTPOptions{URL: "https://h/?x"}); err == nil {

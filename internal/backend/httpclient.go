@@ -150,7 +150,7 @@ func (c *httpClient) close() { c.pool.close() }
 
 // post sends a POST request; see do.
 func (c *httpClient) post(ctx context.Context, target string, header []headerField, body []byte) (response, error) {
-	return c.do(ctx, request{http.MethodPost, target, header, body})
+	return c.do(ctx, request{method: http.MethodPost, target: target, header: header, body: body})
 }
 
 // do sends a request and returns the response, whatever its status. An error means that no
@@ -179,7 +179,7 @@ func (c *httpClient) roundTrip(ctx context.Context, q request, now, deadline tim
 	if err := ctx.Err(); err != nil {
 		return response{}, err
 	}
-	if h := c.pool.get(now); h != nil {
+	if h := c.pool.get(now, q.fresh); h != nil {
 		before := h.wire.sent
 		r, err := c.attempt(ctx, h, q, now, deadline)
 		if err == nil || h.wire.sent != before || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -237,6 +237,9 @@ func (c *httpClient) attempt(ctx context.Context, h *httpConn, q request, now, d
 	} else {
 		h.abort()
 	}
+	if errors.Is(err, errSurplus) {
+		c.pool.distrust(now)
+	}
 	return r, err
 }
 
@@ -255,7 +258,8 @@ func (c *httpClient) exchange(h *httpConn, q request) (r response, reuse bool, e
 	if c.options.Observe != nil {
 		c.options.Observe(Observation{resp.StatusCode, resp.Header, data})
 	}
-	surplus := err == nil && h.br.Buffered() > 0
+	r.kept = h.answered
+	surplus := err == nil && (h.br.Buffered() > 0 || h.answered && h.raw != nil && h.raw.Control(h.peek) == nil && h.surplus())
 	reuse = err == nil && !resp.Close && resp.ProtoMajor == 1 && resp.ProtoMinor >= 1 &&
 		resp.StatusCode >= 200 && !surplus && !gaveUp(resp.StatusCode)
 	if surplus && h.answered {

@@ -250,9 +250,9 @@ func TestRequest(t *testing.T) {
 	}
 	defer c.close()
 	for _, q := range []request{
-		{http.MethodPost, c.target, []headerField{{"X", "y"}}, []byte("body")},
-		{http.MethodPost, c.target, []headerField{{"X", "y"}}, nil},
-		{http.MethodGet, c.target, []headerField{{"X", "y"}}, nil},
+		{http.MethodPost, c.target, []headerField{{"X", "y"}}, []byte("body"), false},
+		{http.MethodPost, c.target, []headerField{{"X", "y"}}, nil, false},
+		{http.MethodGet, c.target, []headerField{{"X", "y"}}, nil, true},
 	} {
 		if _, err := c.do(t.Context(), q); err != nil {
 			t.Fatal(err)
@@ -264,7 +264,7 @@ func TestRequest(t *testing.T) {
 		}
 	}
 	for _, q := range []request{
-		{http.MethodPost, "/\r\nX: " + canary, nil, nil}, {http.MethodPost, "/", []headerField{{"X", "y\nZ: " + canary}}, nil},
+		{http.MethodPost, "/\r\nX: " + canary, nil, nil, false}, {http.MethodPost, "/", []headerField{{"X", "y\nZ: " + canary}}, nil, false},
 	} {
 		if _, err := c.do(t.Context(), q); !errors.Is(err, errBadRequest) {
 			t.Errorf("%q: %v", q.target, err)

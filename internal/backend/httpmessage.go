@@ -23,6 +23,7 @@ type request struct {
 	target string // path and query, escaped
 	header []headerField
 	body   []byte
+	fresh  bool // over a new connection, whose first response cannot be a late one
 }
 
 var errBadRequest = errors.New("the request cannot be built; check url")
@@ -67,6 +68,7 @@ type response struct {
 	maintenance bool   // Nextcloud's header for its maintenance mode
 	truncated   bool   // the body could not be read to its end, and is left out
 	media       string // the header Content-Type
+	kept        bool   // it came over a connection with earlier requests
 	body        []byte
 }
 

@@ -25,9 +25,9 @@ type httpPool struct {
 	surplus time.Time
 }
 
-// get returns a connection that the server still keeps open, or nil.
-func (p *httpPool) get(now time.Time) *httpConn {
-	for {
+// get returns a connection that the server still keeps open, or nil; always nil if fresh is set.
+func (p *httpPool) get(now time.Time, fresh bool) *httpConn {
+	for !fresh {
 		h := p.pop()
 		if h == nil || now.Sub(h.used) < idleTimeout && h.idle() {
 			return h
@@ -37,6 +37,7 @@ func (p *httpPool) get(now time.Time) *httpConn {
 		}
 		h.close()
 	}
+	return nil
 }
 
 // distrust has connections used once for a while.

@@ -53,7 +53,7 @@ func TestHTTPPool(t *testing.T) {
 			t.Errorf("connection %d of 3 that may be kept: closed %v", i, isClosed(l))
 		}
 	}
-	if l := p.get(begun); l != made[2] {
+	if l := p.get(begun, false); l != made[2] {
 		t.Error("the latest is not taken first")
 	}
 	p.put(made[2])
@@ -65,7 +65,7 @@ func TestHTTPPool(t *testing.T) {
 	if len(p.idle) != 2 || !isClosed(made[0]) || isClosed(made[1]) || p.timer == nil {
 		t.Fatalf("a sweep leaves %d, timer %v", len(p.idle), p.timer != nil)
 	}
-	if l := p.get(begun.Add(40*time.Second + idleTimeout)); l != nil || !isClosed(made[1]) || !isClosed(made[2]) || len(p.idle) != 0 {
+	if l := p.get(begun.Add(40*time.Second+idleTimeout), false); l != nil || !isClosed(made[1]) || !isClosed(made[2]) || len(p.idle) != 0 {
 		t.Error("what expired is taken, or not closed")
 	}
 	if p.expire(begun); p.timer != nil {
@@ -73,12 +73,12 @@ func TestHTTPPool(t *testing.T) {
 	}
 
 	p.put(made[4])
-	used := p.get(begun)
+	used := p.get(begun, false)
 	if used != made[4] {
 		t.Fatal("nothing is taken")
 	}
 	p.close()
-	if p.put(used); !isClosed(used) || p.get(begun) != nil {
+	if p.put(used); !isClosed(used) || p.get(begun, false) != nil {
 		t.Error("a connection in use at the end was kept")
 	}
 }

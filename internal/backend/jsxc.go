@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"postern/internal/auth"
 )
@@ -19,24 +20,32 @@ import (
 // signatureHeader carries the signature of a JSXC request.
 const signatureHeader = "X-JSXC-SIGNATURE"
 
+// JSXCOptions configure a backend that asks Nextcloud's JSXC app.
+type JSXCOptions struct {
+	HTTPOptions
+	Secret auth.Secret // the API secret
+	// AcceptOtherID allows logins that lead to an account of another name, as mail addresses do.
+	AcceptOtherID bool
+}
+
 // jsxc asks Nextcloud's JSXC app through its signed form API.
 type jsxc struct {
-	client *httpClient
-	secret auth.Secret
-	signer *signer
+	client  *httpClient
+	options JSXCOptions
+	signer  *signer
 }
 
 // NewJSXC returns a backend that asks the external API of the JSXC app at o.URL, signed with the
 // API secret. It answers auth, isuser and roster. Its errors say what to correct in the options.
-func NewJSXC(o HTTPOptions, secret auth.Secret) (Backend, error) {
-	if secret.Empty() {
+func NewJSXC(o JSXCOptions) (Backend, error) {
+	if o.Secret.Empty() {
 		return nil, errors.New("the API secret is empty; take it from the administration page of the JSXC app")
 	}
-	client, err := newHTTPClient(o)
+	client, err := newHTTPClient(o.HTTPOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &jsxc{client, secret, newSigner(secret)}, nil
+	return &jsxc{client, o, newSigner(o.Secret)}, nil
 }
 
 // Close implements Backend.
@@ -68,15 +77,35 @@ func (j *jsxc) Ask(ctx context.Context, q Query) Result {
 		params = append(params, param{"password", password})
 	}
 	body := encodeForm(params)
-	r, err := j.client.post(ctx, j.client.target, []headerField{
+	request := request{method: http.MethodPost, target: j.client.target, header: []headerField{
 		{"Content-Type", "application/x-www-form-urlencoded"},
 		{"Accept", "application/json"},
 		{signatureHeader, j.signer.sign(body)},
-	}, body)
+	}, body: body}
+	r, err := j.client.do(ctx, request)
 	if err != nil {
 		return unanswered(err)
 	}
-	return classifyJSXC(q, r)
+	answer := classifyJSXC(q, r)
+	if r.kept && j.elsewhere(q, answer) { // it may be late
+		request.fresh = true
+		if r, err = j.client.do(ctx, request); err != nil {
+			return unanswered(err)
+		}
+		late := answer.Account
+		if answer = classifyJSXC(q, r); answer.Account != late {
+			j.client.pool.distrust(time.Now())
+		}
+	}
+	if j.elsewhere(q, answer) {
+		return Result{Class: Refused, Err: errOtherID}
+	}
+	return answer
+}
+
+// elsewhere reports whether a login leads to another account than that asked about, and must not.
+func (j *jsxc) elsewhere(q Query, r Result) bool {
+	return r.Class == Accepted && r.Account != "" && !j.options.AcceptOtherID && auth.FoldUser(r.Account) != auth.FoldUser(q.User)
 }
 
 // param is one field of a form.
@@ -215,6 +244,6 @@ func classifyRoster(data json.RawMessage, document []byte) Result {
 
 // Forged implements Signed.
 func (j *jsxc) Forged(ctx context.Context, q Query) Result {
-	secret := auth.NewSecret("not " + j.secret.Reveal())
-	return (&jsxc{j.client, secret, newSigner(secret)}).Ask(ctx, q)
+	secret := auth.NewSecret("not " + j.options.Secret.Reveal())
+	return (&jsxc{j.client, j.options, newSigner(secret)}).Ask(ctx, q)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"postern/internal/auth"
@@ -123,7 +125,7 @@ func TestJSXCOnTheWire(t *testing.T) {
 		if v.Params[0][0] != "operation" || q.Op == auth.OpAuth && q.Secret.Empty() {
 			continue // another order, and what a broker does not send
 		}
-		b, err := NewJSXC(HTTPOptions{URL: server.URL + "/api.php?x=y", UserAgent: "postern/test"}, auth.NewSecret(v.Secret))
+		b, err := NewJSXC(JSXCOptions{HTTPOptions: HTTPOptions{URL: server.URL + "/api.php?x=y", UserAgent: "postern/test"}, Secret: auth.NewSecret(v.Secret)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +151,11 @@ func TestJSXCResponses(t *testing.T) {
 			if want == "" {
 				continue
 			}
-			r := ask(t, b, op)
+			user := "joe"
+			if v.Name == "auth-success-uid-with-domain" {
+				user = "jo"
+			}
+			r := askAs(t, b, op, user, canary)
 			if got := verdict(t, r); got != want {
 				t.Errorf("%s, %s: %s (%s, %v), want %s", v.Name, op, got, r.Class, r.Err, want)
 			}
@@ -295,4 +301,64 @@ func FuzzJSXCAnswer(f *testing.F) {
 			checked(t, classifyJSON(q, response{status: status, location: location, body: body}))
 		}
 	})
+}
+
+// TestJSXCAccount: data.uid is the account. user@domain and user are the user asked about, letter case
+// aside; any other is refused, unless the options allow it.
+func TestJSXCAccount(t *testing.T) {
+	var uid string
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		canned(200, `{"result":"success","data":{"uid":`+uid+`}}`)(w, r)
+	})
+	for _, accept := range []bool{false, true} {
+		b, err := NewJSXC(JSXCOptions{HTTPOptions: HTTPOptions{URL: server.URL}, Secret: auth.NewSecret(canary), AcceptOtherID: accept})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		for _, c := range []struct {
+			uid, account string
+			other        bool
+		}{
+			{`"joe"`, "joe", false}, {`"Joe"`, "Joe", false}, {`"JOE@Dom.example"`, "JOE", false}, {`null`, "", false}, {`""`, "", false},
+			{`"eve"`, "eve", true}, {`"joe@other.example"`, "joe@other.example", true}, {`7`, "7", true},
+		} {
+			uid = c.uid
+			r := ask(t, b, auth.OpAuth)
+			if c.other && !accept {
+				if r.Class != Refused || !errors.Is(r.Err, errOtherID) || r.Account != "" {
+					t.Errorf("uid %s: %+v, want refused", c.uid, r)
+				}
+			} else if r.Class != Accepted || r.Account != c.account {
+				t.Errorf("uid %s: %+v, want the account %q", c.uid, r, c.account)
+			}
+		}
+	}
+}
+
+// TestLateAccount: a server whose kept connections bring the response to the request before: another
+// account is asked about once more, over a new connection.
+func TestLateAccount(t *testing.T) {
+	for _, k := range []kind{everyHTTP()[0], everyHTTP()[2]} {
+		before := sync.Map{} // the response held back, by connection
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			user, _, _ := r.BasicAuth()
+			if k.name == "jsxc" {
+				form, _ := url.ParseQuery(string(body))
+				user = form.Get("username")
+			}
+			own := strings.ReplaceAll(k.yes, `"joe"`, fmt.Sprintf("%q", user))
+			if late, ok := before.Swap(r.RemoteAddr, own); ok {
+				own = late.(string)
+			}
+			_, _ = io.WriteString(w, own)
+		})
+		b := k.connect(t, HTTPOptions{URL: server.URL})
+		for _, user := range []string{"joe", "ann", "eve", "max"} {
+			if r := askAs(t, b, auth.OpAuth, user, canary); r.Class != Accepted || r.Account != user {
+				t.Errorf("%s: %s is answered %s for %q, %v", k.name, user, r.Class, r.Account, r.Err)
+			}
+		}
+	}
 }

@@ -142,7 +142,7 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 	}
 	answer := Result{Class: Refused, Known: known && n.now().Sub(last.at) < knownFor}
 	for i, name := range tried {
-		id, r := n.try(ctx, name, q.Secret)
+		id, r := n.try(ctx, name, q.Secret, names)
 		switch {
 		case r.Known && !n.options.AcceptOtherID && !among(id, names):
 			answer.Err = errOtherID
@@ -206,10 +206,21 @@ func among(id string, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(id, name) })
 }
 
-// try makes one attempt to log in. It returns the account's id.
-func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret) (id string, r Result) {
+// try makes one attempt to log in. It returns the account's id. An account that is none of names may
+// be that of a late response to an earlier request: the server is asked once more.
+func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret, names []string) (id string, r Result) {
 	begun := n.now()
-	a, err := n.call(ctx, http.MethodGet, "cloud/user", basic(name, secret.Reveal()), nil)
+	login := n.request(http.MethodGet, "cloud/user", basic(name, secret.Reveal()), nil)
+	a, err := n.do(ctx, login)
+	if err == nil && a.response.kept && a.ok() {
+		if late, r := classifyAccount(a); r.Known && !among(late, names) {
+			login.fresh = true
+			a, err = n.do(ctx, login)
+			if id, _ := classifyAccount(a); err == nil && id != late {
+				n.client.pool.distrust(time.Now())
+			}
+		}
+	}
 	if n.now().Sub(begun) > n.options.MaxDelay {
 		n.failures.Add(1) // other logins from this address may have failed
 	}
@@ -282,9 +293,14 @@ func basic(name, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+password))
 }
 
-// call sends a request to the API. path is relative to /ocs/v2.php/ and may have a query.
-// authorization may be empty. An error means that no complete response came.
+// call sends a request to the API; see request and do.
 func (n *nextcloud) call(ctx context.Context, method, path, authorization string, form []param) (ocs, error) {
+	return n.do(ctx, n.request(method, path, authorization, form))
+}
+
+// request makes a request to the API. path is relative to /ocs/v2.php/ and may have a query.
+// authorization may be empty.
+func (n *nextcloud) request(method, path, authorization string, form []param) request {
 	separator := "?"
 	if strings.Contains(path, "?") {
 		separator = "&"
@@ -298,6 +314,11 @@ func (n *nextcloud) call(ctx context.Context, method, path, authorization string
 		q.header = append(q.header, headerField{"Content-Type", "application/x-www-form-urlencoded"})
 		q.body = encodeForm(form)
 	}
+	return q
+}
+
+// do sends a request. An error means that no complete response came.
+func (n *nextcloud) do(ctx context.Context, q request) (ocs, error) {
 	r, err := n.client.do(ctx, q)
 	if err != nil {
 		return ocs{}, err

@@ -43,6 +43,7 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 		out.BcryptCost = s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost)
 		return out
 	case KindJSXC:
+		out.AcceptOtherID = s.flag("accept_other_id", false)
 		out.Secret, _ = s.secret("secret")
 		s.need("secret", "backend jsxc needs the API secret of the server",
 			`add secret = file("path"); the JSXC app shows it in its administration page`)

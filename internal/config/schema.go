@@ -59,7 +59,7 @@ var specs = []spec{
 	},
 	{
 		path: "backend jsxc", labels: []string{"kind", "name"},
-		attrs: httpAttrs, secrets: []string{"secret", "proxy"},
+		attrs: append([]string{"accept_other_id"}, httpAttrs...), secrets: []string{"secret", "proxy"},
 	},
 	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs, secrets: []string{"proxy"}},
 	{

@@ -73,7 +73,7 @@ type Backend struct {
 
 	AdminUser     string        // nextcloud: the service account, empty: none
 	AdminPassword auth.Secret   // nextcloud
-	AcceptOtherID bool          // nextcloud: a login may lead to an account of another name
+	AcceptOtherID bool          // nextcloud, jsxc: a login may lead to an account of another name
 	MaxDelay      time.Duration // nextcloud: throttled by more, it is not asked
 	MaxMembers    int           // nextcloud: users in one shared roster
 

@@ -135,7 +135,7 @@ func connect(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backen
 			HTTPOptions: o, AdminUser: b.AdminUser, AdminPassword: b.AdminPassword, MaxDelay: b.MaxDelay,
 		})
 	case config.KindJSXC:
-		return backend.NewJSXC(o, b.Secret)
+		return backend.NewJSXC(backend.JSXCOptions{HTTPOptions: o, Secret: b.Secret})
 	case config.KindJSON:
 		return backend.NewJSON(o)
 	}

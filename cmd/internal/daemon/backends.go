@@ -22,7 +22,7 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 			AcceptOtherID: b.AcceptOtherID, MaxDelay: b.MaxDelay, MaxMembers: b.MaxMembers,
 		})
 	case "jsxc":
-		return backend.NewJSXC(o, b.Secret)
+		return backend.NewJSXC(backend.JSXCOptions{HTTPOptions: o, Secret: b.Secret, AcceptOtherID: b.AcceptOtherID})
 	case "json":
 		return backend.NewJSON(o)
 	case "users":
