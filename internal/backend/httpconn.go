@@ -118,7 +118,7 @@ func (h *httpConn) surplus() bool {
 }
 
 // surplusWait is how long the rest of a TLS record is waited for.
-const surplusWait = 10 * time.Millisecond
+const surplusWait = 250 * time.Millisecond
 
 // abort closes the connection after a failed exchange. No close_notify: the write could block.
 func (h *httpConn) abort() { _ = h.wire.Close() }
