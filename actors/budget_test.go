@@ -40,6 +40,14 @@ func withBudget(s *setup) {
 	s.cfg.Backends[0].MaxDelay = 1600 * time.Millisecond
 }
 
+// known makes users known: those that are not have a part of the budget only.
+func (r *rig) known(n int) {
+	r.t.Helper()
+	for i := range n {
+		r.asks(1, login(fmt.Sprint("user", i), "good"), allow, fromBackend)
+	}
+}
+
 // TestBudget: when the budget of refusals is used up, only passwords that the cache knows are put to
 // the backend. Others are a temporary failure, not a no.
 func TestBudget(t *testing.T) {
@@ -48,6 +56,7 @@ func TestBudget(t *testing.T) {
 	start := func() *rig { return newRig(t, func(s *setup) { onDisk(s, disk); g.use(s); withBudget(s) }) }
 	r := start()
 	r.asks(1, login("joe", "good"), allow, fromBackend)
+	r.known(3)
 	for i := range 5 { // a user that does not exist is no wrong password
 		r.asks(1, isUser(fmt.Sprint("nobody", i)), deny, fromBackend)
 	}
@@ -73,6 +82,9 @@ func TestBudget(t *testing.T) {
 	}
 	// After a restart only the disk knows joe, and the login is to be verified again.
 	r.hashed("joe", 1)
+	for i := range 3 {
+		r.hashed(fmt.Sprint("user", i), 1)
+	}
 	r.stop()
 	r = start()
 	r.clock.advance(2 * hour)
@@ -89,6 +101,60 @@ func TestBudget(t *testing.T) {
 	r.asks(1, login("joe", "new"), allow, fromBackend)
 	if !strings.Contains(r.log.String(), "any password again") {
 		t.Error("its end is not logged")
+	}
+}
+
+// TestBudgetOfStrangers: invented names do not use up the budget for users that are known, nor, where
+// the backend can look for users, for those that exist; a name that does not exist costs nothing.
+func TestBudgetOfStrangers(t *testing.T) {
+	for _, looks := range []bool{false, true} {
+		var logins atomic.Int64
+		r := newRig(t, func(s *setup) {
+			withBudget(s)
+			s.cfg.Backends[0].RefusalBudget = 8
+			s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
+				exists := !strings.HasPrefix(q.User, "invented")
+				switch {
+				case q.Op == auth.OpAuth:
+					logins.Add(1)
+				case !looks:
+					return backend.Result{Class: backend.Unsure}
+				case !exists:
+					return backend.Result{Class: backend.Refused, Absent: true}
+				}
+				if !exists {
+					return backend.Result{Class: backend.Refused}
+				}
+				return goodPassword(q)
+			}
+		})
+		r.known(4)
+		before := logins.Load()
+		d := r.dovecot(t, r.listen(listenerBlock("dovecot")), 2)
+		for i := range 40 { // one client, over a listener
+			d.say(plainLogin(i+1, fmt.Sprint("invented", i), "guess"))
+			if got := d.line(); !strings.HasPrefix(got, "FAIL") || i > 2 && strings.Contains(got, "temp") == looks {
+				t.Errorf("looks: %t: %q", looks, got)
+			}
+		}
+		want := map[bool]int64{false: 2, true: 1}[looks]
+		if n := logins.Load() - before; n != want {
+			t.Errorf("looks: %t: the client's names cost %d refusals, want %d", looks, n, want)
+		}
+		for i := range 20 {
+			r.ask(login(fmt.Sprint("invented too", i), "guess"))
+		}
+		if want = (map[bool]int64{false: 4, true: 1})[looks]; logins.Load()-before != want {
+			t.Errorf("looks: %t: invented names cost %d refusals, want %d", looks, logins.Load()-before, want)
+		}
+		for i := range 4 { // a mistake of each costs what is left
+			r.want(r.auth(fmt.Sprint("user", i), "mistyped"), deny, fromBackend)
+		}
+		if looks {
+			r.want(r.auth("jane", "good"), allow, fromBackend)
+		} else {
+			r.want(r.auth("jane", "good"), unavailable, byBudget)
+		}
 	}
 }
 
@@ -110,6 +176,7 @@ func TestBudgetChain(t *testing.T) {
 		s.cfg.Domains[0].Backends = append(s.cfg.Domains[0].Backends, ref)
 		s.more = map[string]*fakeBackend{"second": second}
 	})
+	r.known(3)
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}
@@ -117,8 +184,8 @@ func TestBudgetChain(t *testing.T) {
 	r.asks(0, login("jane", "bad"), unavailable, byBudget)
 }
 
-// TestBudgetParallel: as many unknown passwords are at the backend as it may refuse; the others
-// wait for their turn; known passwords do not.
+// TestBudgetParallel: as many unknown passwords are at the backend as it may refuse, of users that are
+// not known half of that; the others wait for their turn; known passwords do not.
 func TestBudgetParallel(t *testing.T) {
 	gate := make(chan struct{})
 	var at, most atomic.Int64
@@ -141,13 +208,13 @@ func TestBudgetParallel(t *testing.T) {
 	for i := range 20 {
 		go func() { answers <- r.auth(fmt.Sprint("user", i), "good") }()
 	}
-	eventually(t, "three questions", func() bool { return at.Load() == 3 })
+	eventually(t, "two questions", func() bool { return at.Load() == 2 })
 	r.want(r.auth("joe", "good"), allow, fromBackend)
 	close(gate)
 	for range 20 {
 		r.want(<-answers, allow, fromBackend)
 	}
-	if n := most.Load(); n != 3 {
+	if n := most.Load(); n != 2 {
 		t.Errorf("%d questions were under way at once", n)
 	}
 }
@@ -171,6 +238,7 @@ func TestBudgetProbe(t *testing.T) {
 		r.quiesce()
 	}
 	bad := func(i int) auth.Request { return login(fmt.Sprint("user", i), "bad") }
+	r.known(21)
 	for i := range 3 {
 		r.asks(1, bad(i), deny, fromBackend)
 	}
@@ -215,6 +283,7 @@ func TestLateProbe(t *testing.T) {
 		withBudget(s)
 		s.wrap = func(f *fakeBackend) backend.Backend { b.fakeBackend = f; return b }
 	})
+	r.known(3)
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}
@@ -229,6 +298,7 @@ func TestLateProbe(t *testing.T) {
 func TestBudgetRestart(t *testing.T) {
 	var fail faultOnce
 	r := newRig(t, func(s *setup) { withBudget(s); s.inject = fail.inject })
+	r.known(3)
 	for i := range 3 {
 		r.asks(1, login(fmt.Sprint("user", i), "bad"), deny, fromBackend)
 	}

@@ -104,6 +104,9 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 	now := unixtime.At(t.shards.env.Clock())
 	switch {
 	case t.login != nil:
+		exists, known := user.IsUser(&t.domain.Rules, now)
+		t.guess.Stranger = user.Disposable()
+		t.guess.Absent = known && exists.Verdict == auth.Deny
 		return t.login.Start(user, &t.domain.Rules, now)
 	case t.call.Req.Op == auth.OpIsUser:
 		if a, ok := isUser(t.call, user, &t.domain.Rules, now); ok {

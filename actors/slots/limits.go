@@ -72,6 +72,13 @@ func (b *limits) prepare(q *Question) {
 	}
 	q.Guess.Account = b.account(q.Query, "")
 	q.Known = q.Known || b.accounts.Knows(q.Guess.Account, q.Guess.Secret)
+	q.Guess.Stranger = q.Guess.Stranger && !b.accounts.Familiar(q.Guess.Account)
+}
+
+// doubtful reports whether it should be found out first whether a question's account exists: names
+// that do not must not use up the budget.
+func (b *limits) doubtful(q *Question) bool {
+	return q.unproven() && q.Guess.Stranger && !q.looked && b.refusals.Strained(b.now())
 }
 
 // allows decides whether a question may be put now. If not, and if it need not wait, why is its answer.
@@ -81,7 +88,7 @@ func (b *limits) allows(q *Question) (d limit.Decision, why Reply) {
 		return limit.PassUncounted, why
 	}
 	now := b.now()
-	if d = b.refusals.Admit(q.Guess.Secret, now); d == limit.Wait {
+	if d = b.refusals.Admit(&q.Guess, now); d == limit.Wait {
 		return d, why
 	}
 	q.counted = d == limit.Pass
@@ -105,7 +112,7 @@ func (b *limits) allows(q *Question) (d limit.Decision, why Reply) {
 // withdraw takes back what allows has counted for a question that is not put.
 func (b *limits) withdraw(q *Question) {
 	if q.counted {
-		b.refusals.Done()
+		b.refusals.Done(&q.Guess)
 	}
 	if q.guessed {
 		b.accounts.Withdraw(&q.Guess, b.now())
@@ -136,7 +143,7 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	}
 	now := b.now()
 	if q.counted {
-		b.refusals.Done()
+		b.refusals.Done(&q.Guess)
 	}
 	if q.guessed {
 		b.accounts.Done(&q.Guess, now)
@@ -148,7 +155,7 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	}
 	if refusals > 0 {
 		b.news++
-		b.refusals.Refused(q.Guess.Account, q.Guess.Secret, refusals, now)
+		b.refusals.Refused(&q.Guess, refusals, now)
 	}
 	if class == backend.Accepted && q.Query.Op == auth.OpAuth {
 		b.refusals.Accepted(q.Guess.Secret)

@@ -29,6 +29,8 @@ import (
 var (
 	errNoSlot  = errors.New("no slot became free in time: the backend is slower than its users ask")
 	errSlowed  = errors.New("the backend slows logins from here by more than max_delay")
+	errPanic   = errors.New("the backend's code panicked")
+	errAbsent  = errors.New("there is no such user; that was asked first, since wrong passwords use up what the backend bears")
 	errBreaker = errors.New("the backend did not answer several times and is left alone for a while")
 )
 
@@ -63,6 +65,7 @@ type Question struct {
 
 	counted  bool // in the budget, as under way
 	guessed  bool // in the limits of the account, likewise
+	looked   bool // whether the account exists was asked
 	answered atomic.Bool
 }
 
@@ -111,6 +114,12 @@ func (q *Question) busy(source auth.Source) {
 // outage answers that the backend was not asked, and why.
 func (q *Question) outage(err error, source auth.Source) {
 	q.reply(Reply{Result: backend.Result{Class: backend.Outage, Err: err}, Source: source})
+}
+
+// absent answers that there is no such account, without a password having been tried.
+func (q *Question) absent() {
+	q.trace("limit", errAbsent.Error())
+	q.reply(Reply{Result: backend.Result{Class: backend.Refused, Absent: true, Err: errAbsent}, Source: auth.SourceBackend})
 }
 
 func (q *Question) trace(stage, note string) {
@@ -205,7 +214,7 @@ func (b *Backend) String() string {
 func (b *Backend) ask(q *Question) {
 	begun := time.Now()
 	source := auth.SourceBackend
-	result := backend.Result{Class: backend.Outage, OneAccount: true, Err: errors.New("the backend's code panicked")}
+	result := backend.Result{Class: backend.Outage, OneAccount: true, Err: errPanic}
 	defer func() {
 		if reason := recover(); reason != nil {
 			b.env.Log.Error("backend panicked", "backend", b.Name, "panic", supervise.PanicText(reason))
@@ -296,6 +305,9 @@ func (s *slots) Receive(ctx actor.Context) {
 		s.onQuestion(m)
 	case *slotDone:
 		s.onDone(m)
+	case *lookedUp:
+		s.onLookedUp(m)
+		s.next()
 	case *throttleProbe:
 		s.onThrottleProbe(m)
 	case *supervise.Op[*limits]:
@@ -322,7 +334,7 @@ func (s *slots) onQuestion(q *Question) {
 	case q.Background && s.running.Load() > s.slots/2:
 		q.busy(auth.SourceOverload)
 	case s.running.Load() < s.slots && s.admits(q):
-	case len(s.waiting) >= s.queue:
+	case len(s.waiting) >= s.queue, q.unproven() && s.crowded(q.Guess.From):
 		q.busy(auth.SourceOverload)
 	default:
 		q.trace(s.Name, "waiting for a slot")
@@ -331,9 +343,24 @@ func (s *slots) onQuestion(q *Question) {
 	}
 }
 
+// crowded reports whether one client's address has half of the queue for itself.
+func (s *slots) crowded(from uint64) bool {
+	n := 0
+	for _, q := range s.waiting {
+		if from != 0 && q.Guess.From == from {
+			n++
+		}
+	}
+	return n >= max(s.queue/2, 1)
+}
+
 // admits asks the backend, or answers in its place. It is false for a question that has to wait
 // because of others that are under way.
 func (s *slots) admits(q *Question) bool {
+	if s.limits.doubtful(q) {
+		s.look(q)
+		return true
+	}
 	switch d, why := s.limits.allows(q); d {
 	case limit.Wait:
 		return false
@@ -356,6 +383,67 @@ func (s *slots) start(q *Question) {
 	s.running.Add(1)
 	b := s.Backend
 	s.env.System.Go(func() { b.ask(q) })
+}
+
+// look asks whether the question's account exists.
+func (s *slots) look(q *Question) {
+	if q.looked = true; q.Guess.Absent {
+		q.absent()
+		return
+	}
+	if !s.state.Allow(q.account(), time.Now()) {
+		q.outage(errBreaker, auth.SourceBackend)
+		return
+	}
+	s.running.Add(1)
+	b := s.Backend
+	s.env.System.Go(func() { b.lookUp(q) })
+}
+
+// lookedUp brings whether the account of a question exists.
+type lookedUp struct {
+	q      *Question
+	result backend.Result
+}
+
+var _ supervise.Request = (*lookedUp)(nil)
+
+// Fail implements supervise.Request.
+func (l *lookedUp) Fail(why supervise.Reason) { l.q.Fail(why) }
+
+func (b *Backend) lookUp(q *Question) {
+	begun := time.Now()
+	l := &lookedUp{q, backend.Result{Class: backend.Outage, OneAccount: true, Err: errPanic}}
+	defer func() {
+		if reason := recover(); reason != nil {
+			b.env.Log.Error("backend panicked", "backend", b.Name, "panic", supervise.PanicText(reason))
+		}
+		b.running.Add(-1)
+		b.report(q, l.result, time.Since(begun))
+		b.Ref.Send(l)
+	}()
+	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
+	defer cancel()
+	exists := q.Query
+	exists.Op, exists.Secret = auth.OpIsUser, auth.Secret{}
+	l.result = b.backend.Ask(ctx, exists)
+}
+
+// onLookedUp refuses an account that does not exist, and otherwise goes on with the question.
+func (s *slots) onLookedUp(l *lookedUp) {
+	q, account := l.q, ""
+	if l.result.OneAccount {
+		account = q.account()
+	}
+	s.reportClass(l.result.Class, account, l.result.Err)
+	switch {
+	case l.result.Class == backend.Refused && l.result.Absent:
+		q.absent()
+		return
+	case l.result.Class == backend.Accepted:
+		q.Guess.Stranger = false
+	}
+	s.onQuestion(q)
 }
 
 func (s *slots) onDone(d *slotDone) {
@@ -391,7 +479,6 @@ func (s *slots) onThrottleProbe(p *throttleProbe) {
 // next gives free slots to the questions that wait.
 func (s *slots) next() {
 	kept := s.waiting[:0]
-	waits := false // for the budget
 	for i, q := range s.waiting {
 		if s.running.Load() >= s.slots {
 			kept = append(kept, s.waiting[i:]...)
@@ -400,11 +487,8 @@ func (s *slots) next() {
 		switch {
 		case q.Abandoned != nil && q.Abandoned():
 			q.reply(Reply{Result: backend.Result{Class: backend.Outage, Err: errNoSlot}, Source: auth.SourceDeadline, Busy: true})
-		case waits && q.unproven(): // whatever the password: not even looked at, there may be many
-			kept = append(kept, q)
 		case !s.admits(q):
 			kept = append(kept, q)
-			waits = true
 		}
 	}
 	clear(s.waiting[len(kept):])

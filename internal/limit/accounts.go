@@ -40,6 +40,10 @@ type Guess struct {
 	From    uint64 // stands for the client's network; 0: not known, or shared by many users
 	Tainted bool   // other passwords from there were refused
 	Rules   *Rules // of the domain that is asked; nil limits nothing
+
+	// Stranger: nothing shows that the account exists. Absent: a backend has said lately that it does
+	// not.
+	Stranger, Absent bool
 }
 
 // Accounts limits the guesses at the accounts of one backend, whichever domains they come by. It is

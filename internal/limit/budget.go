@@ -20,20 +20,32 @@ const maxRepeats = 4096
 
 // repeat is a secret that the backend has refused, perhaps several times.
 type repeat struct {
-	user  uint64
-	times int
-	next  unixtime.Time // earliest time of the next question
+	account uint64
+	times   int
+	next    unixtime.Time // earliest time of the next question
 }
+
+// charge is a refusal, or a question that may come to one.
+type charge struct {
+	account, from uint64 // as in Guess
+	stranger      bool
+	at            unixtime.Time // of a refusal
+}
+
+func chargeOf(g *Guess) charge { return charge{account: g.Account, from: g.From, stranger: g.Stranger} }
 
 // Budget keeps the refusals that one backend gives to postern within a limit. Only secrets that the
 // cache has not seen accepted count: as many of them may be under way as there are refusals left. A
 // refused secret may be asked about again after half a window at the earliest, and after four times
-// as long with each refusal that follows, since a client with the wrong one never stops. A Budget is
-// owned by one goroutine.
+// as long with each refusal that follows, since a client with the wrong one never stops.
+//
+// Nothing uses it up for all: an account has a quarter of it, an address half of it, and accounts
+// that are not known to exist half of it together, of which an address has half. A Budget is owned by
+// one goroutine.
 type Budget struct {
 	rules   BudgetRules
-	refused []unixtime.Time // the newest last
-	pending int
+	refused []charge // the newest last
+	pending []charge
 	repeats *simplelru.LRU[uint64, *repeat]
 	exempt  bool // the backend does not count refusals of postern
 }
@@ -49,29 +61,77 @@ func NewBudget(r BudgetRules) *Budget {
 func (b *Budget) Active() bool { return b.rules.Refusals > 0 && !b.exempt }
 
 func (b *Budget) expire(now unixtime.Time) {
-	b.refused = slices.DeleteFunc(b.refused, func(at unixtime.Time) bool { return !at.Within(b.rules.Window, now) })
+	b.refused = slices.DeleteFunc(b.refused, func(c charge) bool { return !c.at.Within(b.rules.Window, now) })
+}
+
+// share is a part of the budget: most of the charges for which has holds.
+type share struct {
+	most int
+	has  func(*charge) bool
+}
+
+// shares are the parts of the budget that a charge is taken from.
+func (b *Budget) shares(c charge) []share {
+	all := b.rules.Refusals
+	half, quarter := max((all+1)/2, 1), max(all/4, 1)
+	list := []share{
+		{all, func(*charge) bool { return true }},
+		{quarter, func(o *charge) bool { return o.account == c.account }},
+	}
+	if c.stranger {
+		list = append(list, share{half, func(o *charge) bool { return o.stranger }})
+	}
+	if c.from != 0 {
+		most := half
+		if c.stranger {
+			most = quarter
+		}
+		list = append(list, share{most, func(o *charge) bool { return o.from == c.from }})
+	}
+	return list
+}
+
+func count(list []charge, has func(*charge) bool) (n int) {
+	for i := range list {
+		if has(&list[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// Strained reports whether a question about an account that is not known to exist has been refused
+// within the window: then it pays to find out first whether the account exists.
+func (b *Budget) Strained(now unixtime.Time) bool {
+	b.expire(now)
+	return b.Active() && count(b.refused, func(c *charge) bool { return c.stranger }) > 0
 }
 
 // Admit decides about a question with a secret that the cache has not seen accepted. Each Pass
 // must be followed by a Done.
-func (b *Budget) Admit(secret uint64, now unixtime.Time) Decision {
+func (b *Budget) Admit(g *Guess, now unixtime.Time) Decision {
 	if !b.Active() {
 		return PassUncounted
 	}
 	b.expire(now)
-	if r, ok := b.repeats.Get(secret); ok {
+	if r, ok := b.repeats.Get(g.Secret); ok {
 		// A wait longer than the longest means that the clock was set back.
 		if wait := r.next.Sub(now); wait > 0 && wait <= b.longest() {
 			return Blocked
 		}
 	}
-	switch left := b.rules.Refusals - len(b.refused); {
-	case left <= 0:
-		return Blocked
-	case b.pending >= left:
+	c, wait := chargeOf(g), false
+	for _, s := range b.shares(c) {
+		left := s.most - count(b.refused, s.has)
+		if left <= 0 {
+			return Blocked
+		}
+		wait = wait || count(b.pending, s.has) >= left
+	}
+	if wait {
 		return Wait
 	}
-	b.pending++
+	b.pending = append(b.pending, c)
 	return Pass
 }
 
@@ -79,22 +139,28 @@ func (b *Budget) Admit(secret uint64, now unixtime.Time) Decision {
 func (b *Budget) longest() time.Duration { return 16 * b.rules.Window }
 
 // Done ends a question that Admit let Pass.
-func (b *Budget) Done() { b.pending = max(b.pending-1, 0) }
+func (b *Budget) Done(g *Guess) {
+	if i := slices.Index(b.pending, chargeOf(g)); i >= 0 {
+		b.pending = slices.Delete(b.pending, i, i+1)
+	}
+}
 
-// Refused counts refusals of a user's secret. One question may cause several at a backend.
-func (b *Budget) Refused(user, secret uint64, times int, now unixtime.Time) {
+// Refused counts refusals of an account's secret. One question may cause several at a backend.
+func (b *Budget) Refused(g *Guess, times int, now unixtime.Time) {
 	if b.rules.Refusals <= 0 {
 		return
 	}
 	b.expire(now)
+	c := chargeOf(g)
+	c.at = now
 	for range min(times, b.rules.Refusals) {
-		b.refused = append(b.refused, now)
+		b.refused = append(b.refused, c)
 	}
 	b.refused = slices.Delete(b.refused, 0, max(len(b.refused)-b.rules.Refusals, 0))
-	r, ok := b.repeats.Get(secret)
+	r, ok := b.repeats.Get(g.Secret)
 	if !ok {
-		r = &repeat{user: user}
-		b.repeats.Add(secret, r)
+		r = &repeat{account: g.Account}
+		b.repeats.Add(g.Secret, r)
 	}
 	pause := b.rules.Window / 2
 	for range r.times {
@@ -107,10 +173,10 @@ func (b *Budget) Refused(user, secret uint64, times int, now unixtime.Time) {
 // Accepted forgets that a secret was ever refused.
 func (b *Budget) Accepted(secret uint64) { b.repeats.Remove(secret) }
 
-// Forget lifts the pauses of a user's secrets.
-func (b *Budget) Forget(user uint64) {
+// Forget lifts the pauses of an account's secrets.
+func (b *Budget) Forget(account uint64) {
 	for _, secret := range b.repeats.Keys() {
-		if r, ok := b.repeats.Peek(secret); ok && r.user == user {
+		if r, ok := b.repeats.Peek(secret); ok && r.account == account {
 			b.repeats.Remove(secret)
 		}
 	}
