@@ -148,7 +148,7 @@ func TestCanaryInPanics(t *testing.T) {
 	c := &call.Call{Req: login("joe", canary)}
 	question := &slots.Question{Query: backend.Query{User: "joe", Secret: c.Req.Secret}}
 	for _, reason := range []any{canary, errors.New(canary), c, c.Req, question, []byte(canary)} {
-		_ = a.shards.Hashing.Run(context.Background(), func() { panic(reason) })
+		_ = a.shards.Hashing.Run(context.Background(), auth.Identity{}, func() { panic(reason) })
 	}
 	a.look(c, c.Req, &c.Req, question.Query, question)
 	eventually(t, "the panics of the pool", func() bool { return strings.Count(a.log.String(), "password hashing panicked") == 6 })

@@ -33,8 +33,8 @@ func TestHashingPanics(t *testing.T) {
 	r, err := Start(Options{
 		Config: cfg, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 		Backend: func(_ config.Backend, hashing backend.Hashing) (backend.Backend, error) {
-			return backend.NewUsers(backend.UsersOptions{Path: path, Cost: passhash.MinCost}, func(ctx context.Context, run func()) error {
-				return hashing(ctx, func() {
+			return backend.NewUsers(backend.UsersOptions{Path: path, Cost: passhash.MinCost}, func(ctx context.Context, id auth.Identity, run func()) error {
+				return hashing(ctx, id, func() {
 					if panics.Load() {
 						panic("as the test wants it")
 					}

@@ -365,8 +365,9 @@ func TestTwoLimitedAddresses(t *testing.T) {
 // busyHashing has every worker of the hashing pool wait for release.
 func (r *rig) busyHashing() (release func()) {
 	block := make(chan struct{})
-	for range 64 {
-		go func() { _ = r.shards.Hashing.Run(context.Background(), func() { <-block }) }()
+	for i := range 64 {
+		id := auth.Identity{User: fmt.Sprint("busy", i), Domain: "busy.example"}
+		go func() { _ = r.shards.Hashing.Run(context.Background(), id, func() { <-block }) }()
 	}
 	return func() { close(block) }
 }

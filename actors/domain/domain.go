@@ -33,6 +33,7 @@ type Domain struct {
 	JSXC       *token.JSXC
 	TOTP       *token.TOTP
 	Hops       []Hop
+	Local      bool     // all backends compare hashes themselves: a cached one saves nothing, and would show who is known
 	Logins     []string // rules for login names at the backends
 	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
 	ChangeAdmins bool
@@ -165,6 +166,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 			d.Hops = append(d.Hops, Hop{backends[ref], name})
 		}
 	}
+	d.Local = !slices.ContainsFunc(d.Hops, func(h Hop) bool { return !h.Backend.Local })
 	d.Roster = newRoster(cfg.Roster)
 	d.RefCount = supervise.NewRefCount(func() {
 		if d.Roster != nil {

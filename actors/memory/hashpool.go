@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"postern/actors/supervise"
+	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
 )
@@ -15,74 +16,80 @@ import (
 // processors, with one short queue for logins and one for the bookkeeping after them. Half of
 // the workers do logins only: otherwise the hashes after a thousand first logins would take every
 // processor from logins that wait for an answer.
+//
+// The queues are fair: domains take turns, and within a domain its users, of each of which one job
+// runs at a time. Guesses at one user delay a login of another domain by one job. A job is dropped
+// when its turn comes if its result is of no use any more, and all are when the pool closes.
 type HashPool struct {
-	urgent chan hashJob
-	later  chan hashJob
-	stop   chan struct{}
-	wg     sync.WaitGroup
-	log    *slog.Logger
+	size int // of each queue
+	log  *slog.Logger
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	wake    *sync.Cond
+	closed  bool
+	urgent  hashQueue
+	later   hashQueue
+	running map[auth.Identity]bool
+	stop    chan struct{} // closed with the pool
 }
 
-// hashJob is work for the pool. failed is called in place of run when the pool has no room or closes,
-// and after run when that panics.
+// hashJob is work for the pool. failed is called in place of run when the pool has no room, closes, or
+// the job is over, and after run when that panics.
 type hashJob struct {
+	id     auth.Identity // of the user for whom it is done
 	run    func()
 	failed func()
+	over   func() bool // the result is of no use any more; nil: never
 }
 
 // NewHashPool starts the workers; at most queue jobs of each urgency wait.
 func NewHashPool(workers, queue int, log *slog.Logger) *HashPool {
-	p := &HashPool{
-		urgent: make(chan hashJob, queue), later: make(chan hashJob, queue),
-		stop: make(chan struct{}), log: log,
-	}
+	p := &HashPool{size: queue, log: log, running: make(map[auth.Identity]bool), stop: make(chan struct{})}
+	p.wake = sync.NewCond(&p.mu)
 	for i := range workers {
-		p.wg.Add(1)
-		later := p.later
-		if i >= max(1, workers/2) {
-			later = nil
-		}
-		go p.work(later)
+		p.wg.Go(func() { p.work(i < max(1, workers/2)) })
 	}
 	return p
 }
 
-// submit queues a job; it is false, and the job untouched, when the queue is full. It never
-// blocks.
+// submit queues a job; it is false, and the job untouched, when there is no room for it. It never
+// blocks. In a full queue a user with few jobs displaces one of the user with the most.
 func (p *HashPool) submit(job hashJob, urgent bool) bool {
-	queue := p.later
+	p.mu.Lock()
+	queue := &p.later
 	if urgent {
-		queue = p.urgent
+		queue = &p.urgent
 	}
-	select {
-	case <-p.stop:
-		return false
-	default:
+	var displaced *hashJob
+	if !p.closed && queue.size >= p.size {
+		displaced = queue.displace(job.id)
 	}
-	select {
-	case queue <- job:
-	default:
-		return false
+	taken := !p.closed && queue.size < p.size
+	if taken {
+		queue.push(&job)
 	}
-	select {
-	case <-p.stop: // close may have looked into the queue before
-		p.drain()
-	default:
+	p.mu.Unlock()
+	if displaced != nil {
+		displaced.failed()
 	}
-	return true
+	if taken {
+		p.wake.Broadcast()
+	}
+	return taken
 }
 
-// Run does fn on the pool and waits for it; it is the backend.Hashing of the users backend. When ctx
-// ends first the processors were busy. When fn panics, what it would have found out is not known.
-func (p *HashPool) Run(ctx context.Context, fn func()) error {
-	done, ran := make(chan struct{}), false
-	job := hashJob{run: func() {
-		defer close(done)
-		if ctx.Err() == nil {
-			fn()
-			ran = true
-		}
-	}, failed: func() {}}
+// Run does fn for a user on the pool and waits for it; it is the backend.Hashing of the users
+// backend. When ctx ends first the processors were busy. When fn panics, what it would have found
+// out is not known.
+func (p *HashPool) Run(ctx context.Context, id auth.Identity, fn func()) error {
+	done, ran, dropped := make(chan struct{}), false, make(chan struct{}, 1)
+	job := hashJob{
+		id:     id,
+		run:    func() { defer close(done); fn(); ran = true },
+		failed: func() { dropped <- struct{}{} },
+		over:   func() bool { return ctx.Err() != nil },
+	}
 	if !p.submit(job, true) {
 		return passhash.ErrBusy
 	}
@@ -91,6 +98,12 @@ func (p *HashPool) Run(ctx context.Context, fn func()) error {
 	case <-ctx.Done():
 	case <-p.stop:
 		return passhash.ErrBusy
+	case <-dropped:
+		select {
+		case <-done: // it panicked
+		default:
+			return passhash.ErrBusy
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", passhash.ErrBusy, err)
@@ -103,49 +116,68 @@ func (p *HashPool) Run(ctx context.Context, fn func()) error {
 
 var _ backend.Hashing = (*HashPool)(nil).Run
 
-// Close lets the workers end. What is queued is failed.
+// Close fails what is queued, and waits for the jobs that run.
 func (p *HashPool) Close() {
+	p.mu.Lock()
+	p.closed = true
 	close(p.stop)
+	jobs := append(p.urgent.all(), p.later.all()...)
+	p.urgent, p.later = hashQueue{}, hashQueue{}
+	p.mu.Unlock()
+	p.wake.Broadcast()
+	for _, job := range jobs {
+		job.failed()
+	}
 	p.wg.Wait()
-	p.drain()
 }
 
-// drain fails what is queued.
-func (p *HashPool) drain() {
-	for {
-		select {
-		case job := <-p.urgent:
-			job.failed()
-		case job := <-p.later:
-			job.failed()
-		default:
-			return
-		}
+// closing reports whether the pool closes: a job that goes on would delay that.
+func (p *HashPool) closing() bool {
+	select {
+	case <-p.stop:
+		return true
+	default:
+		return false
 	}
 }
 
-// work does urgent jobs, and jobs of later where there are none.
-func (p *HashPool) work(later <-chan hashJob) {
-	defer p.wg.Done()
+// work does urgent jobs, and with later also those of bookkeeping where there are none.
+func (p *HashPool) work(later bool) {
 	for {
-		select { // logins first
-		case job := <-p.urgent:
-			p.do(job)
-			continue
-		default:
-		}
-		select {
-		case <-p.stop:
+		job := p.next(later)
+		switch {
+		case job == nil:
 			return
-		case job := <-p.urgent:
-			p.do(job)
-		case job := <-later:
+		case job.over != nil && job.over():
+			job.failed()
+		default:
 			p.do(job)
 		}
+		p.mu.Lock()
+		delete(p.running, job.id)
+		p.mu.Unlock()
+		p.wake.Broadcast() // a job of the same user may have waited for this one
 	}
 }
 
-func (p *HashPool) do(job hashJob) {
+// next waits for a job and takes it; nil when the pool is closed.
+func (p *HashPool) next(later bool) (job *hashJob) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed {
+		if job = p.urgent.pop(p.running); job == nil && later {
+			job = p.later.pop(p.running)
+		}
+		if job != nil {
+			p.running[job.id] = true
+			return job
+		}
+		p.wake.Wait()
+	}
+	return nil
+}
+
+func (p *HashPool) do(job *hashJob) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			p.log.Error("password hashing panicked", "panic", supervise.PanicText(reason))

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 )
 
@@ -47,6 +48,103 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+var joe = auth.Identity{User: "joe", Domain: "dom.example"}
+
+// TestHashPoolFair: domains take turns, and in a domain its users; jobs for nothing take no time.
+func TestHashPoolFair(t *testing.T) {
+	p, _ := newTestPool(t, 1, 100)
+	h := occupied(p)
+	order := make(chan string, 100)
+	job := func(domain, user string, over bool) {
+		name := user + "@" + domain
+		j := hashJob{id: auth.Identity{User: user, Domain: domain}, run: func() { order <- name }, failed: func() { order <- name + " failed" }}
+		if over {
+			j.over = func() bool { return true }
+		}
+		if !p.submit(j, true) {
+			t.Errorf("%s: no room", name)
+		}
+	}
+	for range 3 {
+		job("a", "victim", false)
+	}
+	job("a", "other", false)
+	job("a", "gone", true)
+	job("b", "first", false)
+	close(h.release)
+	for _, want := range []string{"victim@a", "first@b", "other@a", "gone@a failed", "victim@a", "victim@a"} {
+		if got := <-order; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	p.Close()
+}
+
+// TestHashPoolDisplaces: a full queue has room for a user with few jobs, in place of one of the user
+// with the most in the domain with the most.
+func TestHashPoolDisplaces(t *testing.T) {
+	p, _ := newTestPool(t, 1, 6)
+	h := occupied(p)
+	failed := make(chan string, 10)
+	submit := func(domain, user string) bool {
+		return p.submit(hashJob{id: auth.Identity{User: user, Domain: domain}, run: func() {}, failed: func() { failed <- user + "@" + domain }}, true)
+	}
+	for range 4 {
+		submit("a", "victim")
+	}
+	submit("a", "other")
+	submit("b", "first")
+	if submit("a", "victim") {
+		t.Error("there is room for one more guess")
+	}
+	if !submit("c", "joe") || <-failed != "victim@a" {
+		t.Error("no room for another domain")
+	}
+	if !submit("a", "ann") || <-failed != "victim@a" {
+		t.Error("no room for another user")
+	}
+	close(h.release)
+	p.Close()
+	close(failed)
+}
+
+// TestHashPoolOnePerUser: guesses at one user leave workers to others.
+func TestHashPoolOnePerUser(t *testing.T) {
+	p, _ := newTestPool(t, 4, 100)
+	block, ended := make(chan struct{}), make(chan struct{}, 100)
+	for range 50 {
+		p.submit(hashJob{id: joe, run: func() { <-block; ended <- struct{}{} }, failed: func() { ended <- struct{}{} }}, true)
+	}
+	if err := p.Run(context.Background(), auth.Identity{User: "ann", Domain: "dom.example"}, func() {}); err != nil {
+		t.Error(err)
+	}
+	close(block)
+	for range 50 {
+		<-ended
+	}
+	p.Close()
+}
+
+// TestHashPoolCloses: what is queued is dropped at once, and only jobs that run are waited for.
+func TestHashPoolCloses(t *testing.T) {
+	p, _ := newTestPool(t, 1, 100)
+	h := occupied(p)
+	var failed atomic.Int64
+	for i := range 100 {
+		id := auth.Identity{User: string(rune('a' + i%26)), Domain: "dom.example"}
+		if !p.submit(hashJob{id: id, run: func() { t.Error("ran") }, failed: func() { failed.Add(1) }}, i%2 == 0) {
+			t.Fatal("no room")
+		}
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); p.Close() }()
+	for failed.Load() < 100 {
+		runtime.Gosched()
+	}
+	close(h.release)
+	<-closed
 }
 
 // occupied submits a job that holds a worker until the test lets it go.
@@ -94,17 +192,17 @@ func TestHashPoolOrder(t *testing.T) {
 func TestHashPoolRun(t *testing.T) {
 	p, log := newTestPool(t, 1, 2)
 	ran := false
-	if err := p.Run(context.Background(), func() { ran = true }); err != nil || !ran {
+	if err := p.Run(context.Background(), joe, func() { ran = true }); err != nil || !ran {
 		t.Errorf("ran: %t, %v", ran, err)
 	}
 	h := occupied(p)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if err := p.Run(ctx, func() { t.Error("ran after its time") }); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, passhash.ErrBusy) {
+	if err := p.Run(ctx, joe, func() { t.Error("ran after its time") }); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, passhash.ErrBusy) {
 		t.Errorf("out of time: %v", err)
 	}
 	p.submit(hashJob{run: func() {}, failed: func() {}}, true)
-	if err := p.Run(context.Background(), func() { t.Error("ran beyond the bound") }); !errors.Is(err, passhash.ErrBusy) {
+	if err := p.Run(context.Background(), joe, func() { t.Error("ran beyond the bound") }); !errors.Is(err, passhash.ErrBusy) {
 		t.Errorf("full: %v", err)
 	}
 	close(h.release)
@@ -113,14 +211,14 @@ func TestHashPoolRun(t *testing.T) {
 		runtime.Gosched() // until the worker has made room
 	}
 	<-failed // the worker lives on
-	if err := p.Run(context.Background(), func() { panic("hunter2") }); !errors.Is(err, passhash.ErrBroken) {
+	if err := p.Run(context.Background(), joe, func() { panic("hunter2") }); !errors.Is(err, passhash.ErrBroken) {
 		t.Errorf("after a panic: %v", err)
 	}
-	if err := p.Run(context.Background(), func() {}); err != nil {
+	if err := p.Run(context.Background(), joe, func() {}); err != nil {
 		t.Error(err)
 	}
 	p.Close()
-	if err := p.Run(context.Background(), func() {}); !errors.Is(err, passhash.ErrBusy) {
+	if err := p.Run(context.Background(), joe, func() {}); !errors.Is(err, passhash.ErrBusy) {
 		t.Errorf("after the end: %v", err)
 	}
 	if text := log.String(); !strings.Contains(text, "password hashing panicked") || strings.Contains(text, "hunter2") {

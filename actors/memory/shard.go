@@ -234,7 +234,7 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 	switch c.Req.Op {
 	case auth.OpAuth:
 		t.login = cache.NewLogin(c.Key)
-		if s.limited(c) {
+		if d.Local || s.limited(c) {
 			t.login.AskFirst()
 		}
 		t.limitWith()

@@ -29,8 +29,8 @@ import (
 // router.
 const mailboxLimit = 1 << 16
 
-// hashQueue bounds the password work that waits for a processor, per urgency.
-const hashQueue = 512
+// maxHashJobs bounds the password work that waits for a processor, per urgency.
+const maxHashJobs = 512
 
 // maxGuessed bounds the limited accounts that a shard remembers.
 const maxGuessed = 8192
@@ -62,7 +62,7 @@ type Shards struct {
 // Start starts n shards, and as many workers for password hashes.
 func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 	p := &Shards{
-		Hashing: NewHashPool(n, hashQueue, e.Log), Addresses: newAddresses(),
+		Hashing: NewHashPool(n, maxHashJobs, e.Log), Addresses: newAddresses(),
 		env: e, directory: directory, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(), refs: make([]*supervise.Ref, n),
 	}
 	for i := range p.refs {

@@ -147,6 +147,7 @@ type Backend struct {
 	Name    string // backend.KIND.NAME
 	Service string // login name of the service account; empty: none
 	Ref     *supervise.Ref
+	Local   bool // it compares hashes itself, on this machine
 	slots   int32
 	queue   int
 
@@ -175,7 +176,7 @@ type Backend struct {
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
 		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be, seed: maphash.MakeSeed(),
-		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay, Service: cfg.AdminUser,
+		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay, Service: cfg.AdminUser, Local: cfg.Kind == config.KindUsers,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
 	}

@@ -112,7 +112,7 @@ func doctorEnv() *doctor.Env {
 	env.Connect = func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error) {
 		options := daemon.HTTPOptions(b)
 		shape(&options)
-		return daemon.NewBackend(b, options, func(_ context.Context, run func()) error { run(); return nil })
+		return daemon.NewBackend(b, options, func(_ context.Context, _ auth.Identity, run func()) error { run(); return nil })
 	}
 	return env
 }

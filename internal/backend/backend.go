@@ -87,6 +87,7 @@ type Backend interface {
 	Close() error
 }
 
-// Hashing runs CPU-heavy password work on the machine-wide pool. It returns nil after run has
+// Hashing runs CPU-heavy password work for a user on the machine-wide pool, which is fair between
+// domains and users. It returns nil after run has
 // returned, or an error if ctx ended, the pool is full or run panicked.
-type Hashing func(ctx context.Context, run func()) error
+type Hashing func(ctx context.Context, id auth.Identity, run func()) error

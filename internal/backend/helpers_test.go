@@ -109,4 +109,4 @@ func canned(status int, body string) http.HandlerFunc {
 // direct is a Hashing without a pool that counts its runs.
 type direct struct{ runs int }
 
-func (d *direct) run(_ context.Context, f func()) error { d.runs++; f(); return nil }
+func (d *direct) run(_ context.Context, _ auth.Identity, f func()) error { d.runs++; f(); return nil }

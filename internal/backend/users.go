@@ -70,13 +70,13 @@ func (u *users) Ask(ctx context.Context, q Query) Result {
 	}
 	switch q.Op {
 	case auth.OpAuth:
-		return u.check(ctx, q.Secret, entry, known)
+		return u.check(ctx, id, q.Secret, entry, known)
 	case auth.OpIsUser:
 		return answer(known, known)
 	case auth.OpRemoveUser:
 		return changed(u.file.Remove(ctx, id), known)
 	case auth.OpRemoveUser3:
-		if r := u.check(ctx, q.Secret, entry, known); r.Class != Accepted {
+		if r := u.check(ctx, id, q.Secret, entry, known); r.Class != Accepted {
 			return r
 		}
 		return changed(u.file.Remove(ctx, id), known)
@@ -93,14 +93,21 @@ func answer(yes, known bool) Result {
 }
 
 // check compares a password. It takes the same time for unknown users and for passwords of any
-// length, which would otherwise reveal which users exist and which passwords are long.
-func (u *users) check(ctx context.Context, secret auth.Secret, entry usersEntry, known bool) Result {
+// length, which would otherwise reveal which users exist and which passwords are long: a hash of a
+// cost that the file has is compared for a user without one.
+func (u *users) check(ctx context.Context, id auth.Identity, secret auth.Secret, entry usersEntry, known bool) Result {
 	hash := entry.hash
 	if !known {
-		hash = u.dummy
+		cost, served := u.file.like(id)
+		if hash = u.dummy; cost != "" {
+			hash = hash[:4] + cost + hash[6:]
+		}
+		if !served { // a domain may be invented, and has no turn of its own on the processors
+			id.Domain = ""
+		}
 	}
 	fit, match := passhash.SameLength(hash, secret.Reveal()), false
-	if err := u.hashing(ctx, func() { match = u.match(fit, secret.Reveal()) }); err != nil {
+	if err := u.hashing(ctx, id, func() { match = u.match(fit, secret.Reveal()) }); err != nil {
 		return Result{Class: Outage, Known: known, Err: fmt.Errorf("the password was not compared: %w", err)}
 	}
 	return answer(known && match && fit == hash, known)
@@ -114,7 +121,7 @@ func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool
 	}
 	var hash string
 	var failed error
-	err := u.hashing(ctx, func() { hash, failed = passhash.New(q.Secret.Reveal(), u.cost) })
+	err := u.hashing(ctx, id, func() { hash, failed = passhash.New(q.Secret.Reveal(), u.cost) })
 	if err == nil {
 		err = failed
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,7 +150,7 @@ func TestUsersCostAlike(t *testing.T) {
 // TestUsersBusy: without time to hash there is neither a yes nor a no.
 func TestUsersBusy(t *testing.T) {
 	busy := errors.New("busy")
-	never := func(context.Context, func()) error { return busy }
+	never := func(context.Context, auth.Identity, func()) error { return busy }
 	b, _ := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", never)
 	for _, c := range []struct {
 		op   auth.Operation
@@ -168,7 +169,7 @@ func TestUsersBusy(t *testing.T) {
 
 // TestUsersNoHash: a password without a hash changes no user.
 func TestUsersNoHash(t *testing.T) {
-	b, path := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", func(context.Context, func()) error { return nil })
+	b, path := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\n", func(context.Context, auth.Identity, func()) error { return nil })
 	before, _ := os.ReadFile(path)
 	for op, user := range map[auth.Operation]string{auth.OpSetPass: "joe", auth.OpTryRegister: "ann"} {
 		if r := askAs(t, b, op, user, canary); r.Class != Outage {
@@ -180,11 +181,43 @@ func TestUsersNoHash(t *testing.T) {
 	}
 }
 
+// TestUsersSameCost: for users without a line a hash is compared of a cost that lines have, whatever
+// the configuration says; a name always has the same one, and all costs occur.
+func TestUsersSameCost(t *testing.T) {
+	costly, err := passhash.New(canary, passhash.MinCost+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := newUsers(t, "joe@dom.example:"+hashed(t, canary)+"\nann@dom.example:"+costly+"\n", (&direct{}).run)
+	u := b.(*users)
+	u.dummy = "$2b$12" + u.dummy[6:] // as bcrypt_cost = 12
+	var compared string
+	u.match = func(hash, _ string) bool { compared = hash; return false }
+	cost := func(user string) string {
+		if r := askAs(t, b, auth.OpAuth, user, canary); r.Class != Refused {
+			t.Fatalf("%s: %s, %v", user, r.Class, r.Err)
+		}
+		return passhash.Cost(compared)
+	}
+	costs := map[string]int{}
+	for i := range 200 {
+		name := fmt.Sprint("unknown", i)
+		first := cost(name)
+		costs[first]++
+		if again := cost(name); again != first {
+			t.Errorf("%s: cost %s, then %s", name, first, again)
+		}
+	}
+	if len(costs) != 2 || costs["04"] < 50 || costs["05"] < 50 {
+		t.Errorf("costs of unknown users: %v", costs)
+	}
+}
+
 // TestUsersLateHash: a Hashing that gives up may still run the function later; its
 // outcome must not count. (The race detector watches.)
 func TestUsersLateHash(t *testing.T) {
 	done := make(chan struct{})
-	late := func(_ context.Context, f func()) error {
+	late := func(_ context.Context, _ auth.Identity, f func()) error {
 		go func() { defer close(done); f() }()
 		return context.DeadlineExceeded
 	}

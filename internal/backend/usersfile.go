@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -46,6 +47,7 @@ const settled = 100 * time.Millisecond
 // for concurrent use.
 type UsersFile struct {
 	path    string
+	seed    maphash.Seed
 	mu      sync.Mutex // held while the file is read
 	current atomic.Pointer[usersTable]
 }
@@ -55,7 +57,9 @@ type usersTable struct {
 	info    fs.FileInfo // nil if there is no file
 	recent  bool        // changed so recently that the next change may have the same time stamp
 	users   map[auth.Identity]usersEntry
-	unowned error // the first broken line that does not say which user it is for
+	domains map[string]struct{} // that have users
+	costs   []string            // of the usable hashes, as they are written there
+	unowned error               // the first broken line that does not say which user it is for
 }
 
 // usersEntry is a user's line: a usable hash, or what is wrong with the line.
@@ -67,7 +71,7 @@ type usersEntry struct {
 // OpenUsersFile reads the file at path. Its errors are those of opening and reading; a broken line
 // is an error only for the user it is for.
 func OpenUsersFile(path string) (*UsersFile, error) {
-	f := &UsersFile{path: path}
+	f := &UsersFile{path: path, seed: maphash.MakeSeed()}
 	if _, err := f.table(); err != nil {
 		return nil, err
 	}
@@ -104,6 +108,21 @@ func (f *UsersFile) lookup(id auth.Identity) (entry usersEntry, known bool, err 
 		err = t.unowned
 	}
 	return entry, known, err
+}
+
+// like returns the cost of a hash that is compared for a user without one: over all names the costs
+// are distributed as in the file, and a name keeps its own as long as the file does not change. It
+// is empty if there is no hash. served reports whether others have the user's domain.
+func (f *UsersFile) like(id auth.Identity) (cost string, served bool) {
+	t := f.current.Load()
+	if t == nil {
+		return "", false
+	}
+	if n := uint64(len(t.costs)); n > 0 {
+		cost = t.costs[maphash.Comparable(f.seed, id)%n]
+	}
+	_, served = t.domains[id.Domain]
+	return cost, served
 }
 
 // table returns the current content. It reads the file only if it has changed.
@@ -177,7 +196,7 @@ func readUsersFile(path string) ([]byte, fs.FileInfo, error) {
 
 // parseUsers reads the lines of a file. A broken line does not affect the others.
 func parseUsers(data []byte) *usersTable {
-	t := &usersTable{users: make(map[auth.Identity]usersEntry)}
+	t := &usersTable{users: make(map[auth.Identity]usersEntry), domains: make(map[string]struct{})}
 	number := 0
 	for line := range bytes.Lines(data) {
 		number++
@@ -194,6 +213,10 @@ func parseUsers(data []byte) *usersTable {
 		}
 		if id != (auth.Identity{}) {
 			t.users[id] = usersEntry{hash: hash, err: err}
+			t.domains[id.Domain] = struct{}{}
+			if err == nil {
+				t.costs = append(t.costs, passhash.Cost(hash))
+			}
 		} else if t.unowned == nil {
 			t.unowned = err
 		}

@@ -105,8 +105,8 @@ func NewLogin(key Key) *Login { return &Login{key: key} }
 func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
 
 // AskFirst has the question put before a hash is compared, and a hash only if the answer is Withheld
-// or an outage: guesses at a limited account would cost a comparison each. It is called before
-// Start.
+// or an outage: guesses at a limited account would cost a comparison each, and where the backend
+// compares hashes itself a login of a known user would take two. It is called before Start.
 func (l *Login) AskFirst() { l.askFirst = true }
 
 // Outdate notes that the question was put under another configuration: an acceptance is
@@ -284,6 +284,7 @@ func (l *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time
 // graceOr allows by the secret's verifier if that has grace, and gives the fallback otherwise.
 func (l *Login) graceOr(u *User, r *Rules, now unixtime.Time) Step {
 	if v := u.keyed(l.key); v != nil && v.grace(r, now) && u.refusal(l.key) == nil {
+		v.graced = now
 		return answer(auth.Allow, auth.SourceGrace)
 	}
 	return answered(l.fallback)
@@ -318,7 +319,7 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	}
 	u.Exists = Existence{Known: true, Yes: true, At: now}
 	if v := u.keyed(l.key); v != nil {
-		v.Verified, v.Used, v.Stale, v.Suspect = now, now, false, false
+		v.Verified, v.Used, v.Stale, v.Suspect, v.graced = now, now, false, false, 0
 		if v.Hash == "" && r.Hashed {
 			l.phase, step.Do = phaseHash, Hash
 			return step

@@ -33,6 +33,8 @@ type Verifier struct {
 	// Suspect: since the secret was last accepted, one backend has refused it while another was
 	// unavailable.
 	Suspect bool
+
+	graced unixtime.Time // when it was allowed last because the backend could not answer; in memory only
 }
 
 // fresh reports whether a matching secret may be allowed without asking.
@@ -43,6 +45,13 @@ func (v *Verifier) fresh(r *Rules, now unixtime.Time) bool {
 // grace reports whether a matching secret may be allowed while the backend cannot answer.
 func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
 	return !v.Suspect && v.Verified.Within(r.Outage, now)
+}
+
+// stillGraced reports whether a matching secret may be allowed without asking, since the backend could
+// not answer lately: the next logins need not wait for a backend that hangs. Not so for a secret that
+// must be verified again because another one was accepted since.
+func (v *Verifier) stillGraced(r *Rules, now unixtime.Time) bool {
+	return !v.Stale && v.graced.Within(r.Query, now) && v.grace(r, now)
 }
 
 // suspect keeps a verifier from answering until the backend accepts its secret again, and reports
@@ -152,6 +161,8 @@ func (u *User) Hot(key Key, r *Rules, now unixtime.Time) (step Step, ok bool) {
 		step = answer(auth.Allow, auth.SourceHot)
 		step.Touched = r.Hashed
 		return step, true
+	} else if v != nil && v.stillGraced(r, now) && u.refusal(key) == nil {
+		return answer(auth.Allow, auth.SourceGrace), true
 	}
 	return step, false
 }

@@ -173,8 +173,13 @@ func (b *Budget) Refused(g *Guess, times int, now unixtime.Time) {
 // Accepted forgets that a secret was ever refused.
 func (b *Budget) Accepted(secret uint64) { b.repeats.Remove(secret) }
 
-// Forget lifts the pauses of an account's secrets.
+// Forget lifts the pauses of an account's secrets, and gives it its share again.
 func (b *Budget) Forget(account uint64) {
+	for i := range b.refused {
+		if b.refused[i].account == account {
+			b.refused[i].account = 0
+		}
+	}
 	for _, secret := range b.repeats.Keys() {
 		if r, ok := b.repeats.Peek(secret); ok && r.account == account {
 			b.repeats.Remove(secret)

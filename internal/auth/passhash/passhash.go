@@ -88,6 +88,9 @@ func SameLength(hash, password string) string {
 	return plain
 }
 
+// Cost returns the two digits of a well-formed hash that say its bcrypt cost.
+func Cost(hash string) string { return strings.TrimPrefix(hash, longPrefix)[4:6] }
+
 // Check reports whether hash is well formed and of a cost that may be computed.
 // x/crypto's own check accepts $2x$ (a faulty implementation's mark), a cost of "+4" and
 // any byte after the cost, and ignores what follows the 60th character, so it is not
