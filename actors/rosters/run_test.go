@@ -268,3 +268,20 @@ func TestRosterRefreshOfMany(t *testing.T) {
 		}
 	}
 }
+
+// TestRosterOfAnotherTenant: the server of one domain gives no name and no group to a user of another
+// domain on the same XMPP server, and the log says so.
+func TestRosterOfAnotherTenant(t *testing.T) {
+	r := newRig(t, func(s *setup) {
+		s.asks[0] = func(context.Context, backend.Query) backend.Result {
+			return backend.Result{Class: backend.Accepted, Body: []byte(`{"result":"success","data":{"sharedRoster":{` +
+				`"user0":{"name":"User","groups":["Team"]},"boss@tenant.example":{"name":"Renamed","groups":["Team"]}}}}`)}
+		}
+	})
+	r.login("user0", "dom.example")
+	r.teamOf(1)
+	r.logged("accounts of other domains were left as they are")
+	if n := r.ejabberd.Executed("set_vcard"); n != 1 {
+		t.Errorf("%d users were named", n)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -26,7 +27,7 @@ func answerCloud(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/20") {
 		time.Sleep(20 * time.Millisecond)
 	}
-	answer := `{"result":"success","data":{"uid":"x","isUser":true}}`
+	answer := ""
 	name, _, basic := r.BasicAuth()
 	switch {
 	case basic:
@@ -35,6 +36,9 @@ func answerCloud(w http.ResponseWriter, r *http.Request) {
 		answer = `{"success":true}`
 	case wrong:
 		answer = `{"result":"noauth"}`
+	default:
+		form, _ := url.ParseQuery(string(body))
+		answer = fmt.Sprintf(`{"result":"success","data":{"uid":%q,"isUser":true}}`, form.Get("username"))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, answer)

@@ -3,7 +3,6 @@ package harness
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -25,7 +24,7 @@ func NewCloud(t *testing.T) *Cloud {
 	c := &Cloud{Names: map[string]string{}, groups: map[string][]string{}}
 	c.WebApp = NewWebApp(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("operation") != "sharedroster" {
-			_, _ = io.WriteString(w, `{"result":"success","data":{"uid":"x"}}`)
+			_, _ = fmt.Fprintf(w, `{"result":"success","data":{"uid":%q}}`, r.FormValue("username"))
 			return
 		}
 		_, _ = w.Write(c.roster(r.FormValue("username")))
