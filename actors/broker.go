@@ -147,16 +147,20 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 // isDomain answers whether a domain is served here, which needs no backend.
 func (b dispatcher) isDomain(c *call.Call) auth.Answer {
 	domain, err := auth.FoldDomain(c.Req.Domain)
-	switch {
-	case err != nil:
+	if err != nil {
 		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: auth.FaultOf(err)}
-	case b.table.Serves(domain):
-		c.ID.Domain = domain
-		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}
-	case b.table.RegistryLost():
-		return auth.Answer{Source: auth.SourceConfig}
 	}
-	return auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain}
+	c.ID.Domain = domain
+	has, err := b.table.Receives(domain)
+	switch {
+	case has:
+		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}
+	case err != nil:
+		return auth.Answer{Source: auth.SourceConfig, Reason: err.Error()}
+	case b.table.RegistryLost():
+		return auth.Answer{Source: auth.SourceConfig, Reason: "the registered domains cannot be read"}
+	}
+	return auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain, Reason: "not a domain of this machine"}
 }
 
 // watch answers that changes of a domain will be reported. The connection does that.

@@ -84,7 +84,7 @@ func TestCanaryInDialogues(t *testing.T) {
 	})
 	token, single := a.jsxcToken("joe", time.Hour), a.totpToken("joe")
 	a.secrets = append(a.secrets, token, single)
-	lines := []string{"nonsense " + canary, canary, canary + ":a:b", "auth:joe:dom.example" + canary, "auth::dom.example:" + canary,
+	lines := []string{"nonsense " + canary, canary, "isuser:joe:dom.example", canary + ":a:b", "auth:joe:dom.example" + canary, "isuser:joe:dom.example", "auth::dom.example:" + canary,
 		"auth:joe:dom.example:" + canary + "\x00", "auth:jo\x01e:dom.example:" + canary, "auth:joe:dom.example:" + strings.Repeat(canary, 3000)}
 	for _, user := range []string{"joe", "ann", "down", "broken"} {
 		lines = append(lines, "auth:"+user+":dom.example:"+canary, "auth:"+user+":dom.example:"+canary)

@@ -8,7 +8,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	lua5.2:lua5.2 luacheck:lua-check php:php-cli doveadm:dovecot-core
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
-	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap"
+	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community
@@ -24,6 +24,7 @@ done
 lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
 lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
 [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+[ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
 packed=""
 for pair in $unpacked; do

@@ -158,7 +158,7 @@ func TestDecodeRefusals(t *testing.T) {
 		{"raw tab", TCPTable, []byte("get a\tb@dom\n"), Refuse, auth.OpIsUser},
 	} {
 		got := steps(t, c.proto, Options{}, c.input)
-		if len(got) != 1 || got[0].ev != c.ev || got[0].req != (auth.Request{Op: c.op}) {
+		if len(got) != 1 || got[0].ev != c.ev || got[0].req.Op != c.op || got[0].req.Fault == "" != (c.ev == Quit) || !got[0].req.Secret.Empty() {
 			t.Errorf("%s, %s: %+v, want event %d of %v", c.proto, c.name, got, c.ev, c.op)
 		}
 	}
@@ -182,7 +182,7 @@ func TestOversizeIsSkipped(t *testing.T) {
 				pieces := slices.Collect(slices.Chunk(c.input, size))
 				got := steps(t, c.proto, Options{MaxFrame: limit}, pieces...)
 				want := auth.Request{Op: auth.OpIsUser, User: "joe", Domain: "dom"}
-				if len(got) != 2 || got[0] != (step{Refuse, auth.Request{Op: c.op}}) || got[1] != (step{Ask, want}) {
+				if len(got) != 2 || got[0] != (step{Refuse, auth.Request{Op: c.op, Fault: faultLong}}) || got[1] != (step{Ask, want}) {
 					t.Fatalf("%s, limit %d, pieces of %d: %+v", c.proto, limit, size, got)
 				}
 			}

@@ -16,7 +16,9 @@
 // These requests are refused without asking a backend: an empty user or password; NUL anywhere;
 // a user or domain that is not valid UTF-8, or that has control characters; "@" in a user;
 // a space, "@" or "/" in a domain; names over 1023 bytes and passwords over 8192. Names keep the
-// letter case of the client: package auth folds them. A refusal ends the connection only when
+// letter case of the client: package auth folds them. auth.Request.Fault says why, for the log. A
+// protocol that hands a name back (auth.Request.Named) has the backend's name of the account in a
+// yes, and the canonical domain. A refusal ends the connection only when
 // the framing is lost. The end of the stream within a request is no request.
 //
 // A peer with another protocol (HTTP, TLS, SSH, or one that belongs to another listener) is recognised
@@ -35,6 +37,8 @@
 //	tcp_table    200           500                 400                 100 s
 //	socketmap    OK            NOTFOUND            TEMP                100 s
 //	dovecot      OK            FAIL                closes, or temp     10 s (Postfix)
+//	dovecot_     USER          NOTFOUND            FAIL                5 s (chasquid),
+//	userdb                                                             155 s (Dovecot)
 //
 // Deadlines, frame limits and the peers' time-outs are in package protocol.
 //
@@ -91,7 +95,12 @@
 // and a text of which the first two bytes, OK or NO, count. There is one request per connection.
 // cyrus-sasl's main branch sends a fifth field, the client's address and port, and released
 // versions do not; the codec never waits for it, and takes the address when it came with the
-// rest. What follows a request is dropped, and the server closes after its reply.
+// rest. What else comes before the reply is dropped. Then saslauthd closes. xcauth did not, and its
+// clients ask on, so a request that comes soon after the reply is answered as well.
+//
+// svnserve sends the name or number of a repository as the realm, and memcached the host name:
+// Options.FixedDomain is for them. Only Postfix reports a temporary failure as one; Cyrus IMAP, slapd,
+// sendmail and svnserve have failures of their own.
 //
 // libsasl2 splits user@realm at the last "@"; testsaslauthd does not, so the codec does where
 // the realm is empty. Cyrus limits a field to 256 bytes; tokens are longer, so here it is 8192.
@@ -107,19 +116,21 @@
 // "%"; a 200 without a text is a warning in its log, and 500 without a space is malformed. smtpd
 // asks for the whole address in lower case, with a quoted local part where RFC 5321 wants one,
 // and leaves it to the table to strip an address extension (Options.RecipientDelimiter). With
-// virtual_mailbox_maps 500 bounces the mail, and 400 makes the sender try again.
+// virtual_mailbox_maps 500 bounces the mail, and 400 makes the sender try again. As a table of
+// smtpd_sender_login_maps (Options.Table) the text of a 200 is the account, in the same code. Postfix
+// splits it at commas and blanks, so an account with one is not found.
 //
 // # socketmap
 //
 // Source: socketmap_table(5), Postfix's src/util/dict_sockmap.c. Netstrings both ways: a request
-// is NAME, a space and KEY, uncoded. The names served are mailbox (is there such an address?) and
-// domain (is it served here?). "OK" without a space and a value would be read as not found, which
+// is NAME, a space and KEY, uncoded. The names served are mailbox (is there such an address?), login
+// (the account of an address) and domain (is it one of this machine's?). "OK" without a space and a value would be read as not found, which
 // bounces mail. PERM, for a name that is not served, makes Postfix log a configuration error and
 // answer 451. Anything but a canonical netstring ends the connection.
 //
 // # dovecot
 //
-// Source: doc.dovecot.org, "Dovecot Authentication Protocol", version 1; Postfix's
+// Source: doc.dovecot.org, "Dovecot Authentication Protocol", versions 1.0 to 1.4; Postfix's
 // xsasl_dovecot_server.c, Exim's auths/dovecot.c, Prosody's mod_auth_dovecot. Lines of fields
 // split by TAB, with the mechanisms PLAIN and LOGIN. Postfix keeps a connection per smtpd
 // process, Exim makes one per login.
@@ -130,8 +141,10 @@
 // must be there, and lines end in LF alone. An smtpd that cannot connect at its start exits as
 // well, so this listener is opened before all others.
 //
-// user= is mandatory in OK and repeats the name as the client gave it: Postfix makes it the
-// sasl_username. Neither Postfix nor Exim (minor version 0) knows a flag for a temporary failure:
+// user= is mandatory in OK: Postfix makes it the sasl_username, by which quotas, bans and
+// sender_login_maps go, so it is account@domain whatever spelling came. Prosody (service=xmpp) escapes
+// the "@": without a domain in the request it gets the account alone. FAIL repeats the name that came.
+// Neither Postfix nor Exim (minor version 0) knows a flag for a temporary failure:
 // they take each FAIL for a wrong password (535), and only a closed connection for a temporary
 // failure (454 and 435). Prosody and Dovecot have minor version 1 and above; Prosody reads "temp",
 // Dovecot "code=temp_fail".
@@ -140,7 +153,31 @@
 // and age, and a late CONT gets FAIL. A fault that only a broken client program makes, such as a
 // missing id or an unknown command, ends the connection, as with Dovecot; an unknown mechanism,
 // which ends it there, gets FAIL, since other requests share the connection. A client process id
-// (CPID) is not compared: clients on several machines may have the same.
+// (CPID) is not compared: clients on several machines may have the same. A line over the limit with
+// the id of a login fails that login; of Prosody, which has one login at a time, it ends the
+// connection, as with Dovecot.
+//
+// Dovecot 2.4 (1.3) has protocol= in place of service=, and the flag final-resp-ok, which is about
+// mechanisms with data in a success. From 1.4 on CANCEL is answered CANCELLED. The authorisation name
+// of PLAIN may be the login name with the default domain, or without it.
+//
+// # dovecot_userdb
+//
+// Source: Dovecot's auth-master-connection.c and lib-auth-client, chasquid's internal/dovecot. Lines
+// as in dovecot. The server greets first, since chasquid reads before it writes:
+//
+//	server   VERSION 1 2
+//	server   SPID pid
+//	client   VERSION 1 minor
+//	client   USER id name [service=lmtp|protocol=lmtp] [more]
+//	server   USER id account [uid=N] [gid=N] [home=PATH]
+//	     or  NOTFOUND id
+//	     or  FAIL id [reason=...]
+//
+// FAIL is a temporary failure: Dovecot's LMTP answers 451, chasquid too, and NOTFOUND is 550. Values
+// have a byte 1 before the codes 0, 1, t, r and n of NUL, 1, TAB, CR and LF. A name that no user can
+// have is not found. LIST, which would list the users, is answered DONE id fail as in a Dovecot that
+// cannot, PASS is answered FAIL, and any other command ends the connection.
 //
 // # relay
 //

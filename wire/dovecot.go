@@ -8,14 +8,19 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"postern/internal/auth"
 )
 
-// dovecotMinor is the announced minor version. From 4 on CANCEL must be answered.
-const dovecotMinor = 2
+// Minor versions. No client compares the announced one with its own.
+const (
+	dovecotMinor     = 4 // announced
+	dovecotCancelled = 4 // clients from here on want an answer to CANCEL
+	dovecotProsody   = 1 // of Prosody alone
+)
 
 // dovecot is the protocol between Dovecot's login processes and its authentication server, which
 // Postfix, Exim and Prosody have too: lines of fields split by TAB, with the mechanisms PLAIN and
@@ -23,11 +28,14 @@ const dovecotMinor = 2
 // the escapes.
 type dovecot struct {
 	persistent
-	max   int
-	state dovecotState
-	now   func() time.Time
-	reply []byte // of the last event Reply
-	plain []byte // decoded base64; wiped after each use
+	max           int
+	defaultDomain string // of names without one
+	state         dovecotState
+	now           func() time.Time
+	reply         []byte // of the last event Reply
+	plain         []byte // decoded base64; wiped after each use
+	skipping      bool   // within a line over the limit
+	skipped       uint32 // its id
 
 	mu     sync.Mutex // AppendAnswer and ClosesAfterFlush run concurrently with Decode
 	minor  uint64     // version of the client
@@ -46,11 +54,11 @@ const (
 
 var _ Unordered = (*dovecot)(nil)
 
-func newDovecot(limit int, now func() time.Time) *dovecot {
-	if now == nil {
-		now = time.Now
+func newDovecot(limit int, o Options) *dovecot {
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	return &dovecot{max: limit, now: now, open: make(map[uint32]*dialogue)}
+	return &dovecot{max: limit, defaultDomain: o.DefaultDomain, now: o.Now, open: make(map[uint32]*dialogue)}
 }
 
 // Greeting implements Greeter. SPID must come after MECH: otherwise Postfix and Exim take the
@@ -63,20 +71,49 @@ func (d *dovecot) Greeting() []byte {
 		dovecotMinor, os.Getpid(), cuid, random[4:])
 }
 
-// Decode implements Codec. A line that breaks the protocol ends the connection.
+// Decode implements Codec. A line that breaks the protocol ends the connection. A login in a line
+// over the limit fails alone.
 func (d *dovecot) Decode(buf []byte, req *auth.Request) (int, Event) {
 	end := bytes.IndexByte(buf, '\n')
-	switch {
-	case end > d.max || end < 0 && len(buf) > d.max:
+	if !d.skipping && (end > d.max || end < 0 && len(buf) > d.max) && !d.skips(buf) {
 		return len(buf), Broken
+	}
+	switch {
+	case end < 0 && d.skipping:
+		return len(buf), More
 	case end < 0:
 		return 0, More
+	case d.skipping:
+		d.skipping = false
+		return end + 1, d.say("FAIL\t%d\treason=the request is too long\n", d.skipped)
 	}
 	ev := d.command(bytes.TrimSuffix(buf[:end], []byte("\r")), req)
 	if ev == Broken {
 		return len(buf), Broken
 	}
 	return end + 1, ev
+}
+
+// skips begins to skip a line over the limit if it is a part of a login. Prosody has one login at a
+// time on a connection, so there the connection ends as with Dovecot.
+func (d *dovecot) skips(line []byte) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != wantCommand || d.minor == dovecotProsody {
+		return false
+	}
+	id, begins := leadingID(line, "AUTH")
+	goesOn := false
+	if !begins {
+		id, goesOn = leadingID(line, "CONT")
+	}
+	g := d.open[id]
+	if id == 0 || !begins && !goesOn || g != nil && (g.asked || begins && !g.stale(d.now())) {
+		return false
+	}
+	delete(d.open, id)
+	d.skipping, d.skipped = true, id
+	return true
 }
 
 // command decodes one line.
@@ -105,6 +142,9 @@ func (d *dovecot) command(line []byte, req *auth.Request) Event {
 		return d.cont(uint32(id), rest, req)
 	case string(word) == "CANCEL" && !more:
 		delete(d.open, uint32(id)) // AppendAnswer then drops the answer
+		if d.minor >= dovecotCancelled {
+			return d.say("CANCELLED\t%d\n", uint32(id))
+		}
 		return Note
 	}
 	return Broken
@@ -120,8 +160,8 @@ func (d *dovecot) version(rest []byte) Event {
 	return Note
 }
 
-// auth begins a login. Unknown parameters are skipped. resp, the first data of the mechanism,
-// must be the last one.
+// auth begins a login. Unknown parameters are skipped, final-resp-ok among them: the mechanisms have
+// no data with a success. resp, the first data of the mechanism, must be the last one.
 func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
 	mech, rest, _ := bytes.Cut(rest, []byte("\t"))
 	g := &dialogue{since: d.now()}
@@ -135,8 +175,8 @@ func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
 		param, rest, _ = bytes.Cut(rest, []byte("\t"))
 		name, value, _ := bytes.Cut(param, []byte("="))
 		switch string(name) {
-		case "service":
-			g.service, served = string(value), true
+		case "service", "protocol": // its name since Dovecot 2.4
+			g.service, served = unescaped(value), true
 		case "rip":
 			g.client = clientAddress(string(value))
 		case "resp":
@@ -194,8 +234,9 @@ func (d *dovecot) take(req *auth.Request) bool {
 	return true
 }
 
-// AppendAnswer implements Codec. The name is repeated as the client gave it: in Postfix it
-// becomes the sasl_username.
+// AppendAnswer implements Codec. A yes has the account's name: in Postfix it becomes the
+// sasl_username, by which quotas, bans and sender_login_maps go. Prosody escapes the '@' of a name,
+// so a client of its service that gave no domain is answered without one.
 func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	if req.Op == auth.OpNone {
 		return append(dst, a.Body...)
@@ -209,18 +250,25 @@ func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	}
 	dst = append(dst, word...)
 	dst = strconv.AppendUint(dst, uint64(uint32(req.Tag)), 10)
-	if req.User != "" {
-		dst = append(dst, "\tuser="...)
-		dst = append(dst, req.User...)
-		if req.Domain != "" {
-			dst = append(dst, '@')
-			dst = append(dst, req.Domain...)
-		}
+	if req.Fault == "" {
+		dst = appendField(dst, "user=", nameOf(req, a))
 	}
 	if a.Verdict == auth.Unavailable {
 		dst = append(dst, "\ttemp\tcode=temp_fail"...) // for Prosody, and for Dovecot
 	}
 	return append(dst, '\n')
+}
+
+// nameOf returns the name for the client of a login. Of a refused one it is the name that came.
+func nameOf(req *auth.Request, a auth.Answer) string {
+	if a.Verdict != auth.Allow {
+		a.Account = ""
+	}
+	name := accountOf(req, a)
+	if req.Domain == "" && (a.Verdict != auth.Allow || req.Service == "xmpp") {
+		name = strings.TrimSuffix(name, "@"+a.Domain)
+	}
+	return name
 }
 
 // ClosesAfterFlush implements Unordered. Clients of minor version 0, which are Postfix and Exim,

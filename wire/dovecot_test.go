@@ -64,7 +64,7 @@ type session struct {
 
 func newSession(tb testing.TB, answer func(*auth.Request) auth.Answer) *session {
 	s := &session{tb: tb, now: time.Unix(1700000000, 0), answer: answer}
-	s.codec = newDovecot(16384, func() time.Time { return s.now })
+	s.codec = newDovecot(16384, Options{DefaultDomain: "dom.example", Now: func() time.Time { return s.now }})
 	return s
 }
 
@@ -164,7 +164,7 @@ func TestDovecotVectors(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/pieces of %d", v.Name, size), func(t *testing.T) { v.run(t, size) })
 			}
 		case "greeting":
-			first, second := newDovecot(16384, nil).Greeting(), newDovecot(16384, nil).Greeting()
+			first, second := newDovecot(16384, Options{}).Greeting(), newDovecot(16384, Options{}).Greeting()
 			if !regexp.MustCompile(v.OutputRegex).Match(first) || string(first) == string(second) {
 				t.Errorf("greetings %q, %q, want %s", first, second, v.OutputRegex)
 			}
@@ -204,7 +204,7 @@ func TestDovecotRequest(t *testing.T) {
 		if want := "OK\t4294967295\tuser=" + c.name + "\n"; got != want {
 			t.Errorf("replied %q, want %q", got, want)
 		}
-		want := auth.Request{Op: auth.OpAuth, User: c.user, Domain: c.domain, Service: "smtp", Client: "192.0.2.2",
+		want := auth.Request{Op: auth.OpAuth, Named: true, User: c.user, Domain: c.domain, Service: "smtp", Client: "192.0.2.2",
 			Secret: auth.NewSecret("pa:ss word"), Tag: s.asked[0].Tag}
 		if !same(s.asked[0], want) {
 			t.Errorf("asked %+v, want %+v", s.asked[0], want)
@@ -214,6 +214,82 @@ func TestDovecotRequest(t *testing.T) {
 		s := newSession(t, allow)
 		if got := s.say(hello(1) + authLine(7, "\x00"+name+"\x00secret")); got != "FAIL\t7\n" || len(s.asked) > 0 {
 			t.Errorf("%q: replied %q, asked %d", name, got, len(s.asked))
+		}
+	}
+}
+
+// Dovecot 2.4 calls the service protocol. What is new in its requests changes nothing, but a client
+// of minor version 4 wants an answer to CANCEL.
+func TestDovecot24(t *testing.T) {
+	s := newSession(t, allow)
+	got := s.say(hello(3) + "AUTH\t1\tPLAIN\tprotocol=imap\tfinal-resp-ok\tsecured=tls\tsession=x+\trip=192.0.2.2\tclient_id=\"a\"\tresp=" + b64("\x00joe\x00secret") + "\n")
+	if want := "OK\t1\tuser=joe\n"; got != want || len(s.asked) != 1 || s.asked[0].Service != "imap" || s.asked[0].Client != "192.0.2.2" {
+		t.Errorf("replied %q to %+v, want %q", got, s.asked, want)
+	}
+	for minor, want := range map[int]string{3: "CONT\t1\t\n", 4: "CONT\t1\t\nCANCELLED\t1\nCANCELLED\t9\n"} {
+		s := newSession(t, allow)
+		if got := s.say(hello(minor) + prompted(1) + "CANCEL\t1\nCANCEL\t9\n"); got != want || s.closed {
+			t.Errorf("1.%d: replied %q, closed %v, want %q", minor, got, s.closed, want)
+		}
+	}
+}
+
+// doveadm and some mail programs send an authorisation name: it may be the login name, completed.
+func TestDovecotAuthorisation(t *testing.T) {
+	for message, ok := range map[string]bool{
+		"joe\x00joe\x00secret":                             true,
+		"joe@dom.example\x00joe\x00secret":                 true,
+		"joe\x00joe@dom.example\x00secret":                 true,
+		"joe@DOM.example.\x00joe\x00secret":                true,
+		"joe@dom.example\x00joe@DOM.example\x00secret":     true,
+		"joe@other.example\x00joe\x00secret":               false,
+		"joe\x00joe@other.example\x00secret":               false,
+		"ann@dom.example\x00joe\x00secret":                 false,
+		"Joe@dom.example\x00joe\x00secret":                 false,
+		"joe@\x00joe\x00secret":                            false,
+		"@dom.example\x00joe\x00secret":                    false,
+		"joe@dom.example@dom.example\x00joe\x00secret":     false,
+		strings.Repeat("x", 3000) + "\x00joe\x00secret":    false,
+		"joe@dom.example\x00joe@dom.example\x00sec\x00ret": false,
+	} {
+		s := newSession(t, allow)
+		if got := s.say(hello(2) + authLine(1, message)); strings.HasPrefix(got, "OK\t1\t") != ok || s.closed {
+			t.Errorf("%q: replied %q", message, got)
+		}
+	}
+}
+
+// A login in a line over the limit fails alone: other logins share the connection. Prosody has one
+// at a time.
+func TestDovecotOverlong(t *testing.T) {
+	long := strings.Repeat("A", 20000)
+	for name, c := range map[string]struct {
+		minor  int
+		line   string
+		want   string
+		closed bool
+	}{
+		"login":            {0, "AUTH\t1\tPLAIN\tservice=smtp\tresp=" + long, "FAIL\t1\treason=the request is too long\n", false},
+		"of Dovecot 2.4":   {3, "AUTH\t1\tPLAIN\tprotocol=smtp\tresp=" + long, "FAIL\t1\treason=the request is too long\n", false},
+		"continuation":     {2, "CONT\t7\t" + long, "FAIL\t7\treason=the request is too long\n", false},
+		"of Prosody":       {1, "AUTH\t1\tPLAIN\tservice=xmpp\tresp=" + long, "", true},
+		"no id":            {2, "AUTH\tx\tPLAIN\tservice=smtp\tresp=" + long, "", true},
+		"id of a login":    {2, "AUTH\t7\tPLAIN\tservice=smtp\tresp=" + long, "", true},
+		"unknown command":  {2, "NOTE\t1\t" + long, "", true},
+		"no field at all":  {2, long, "", true},
+		"before the hello": {-1, "AUTH\t1\tPLAIN\tservice=smtp\tresp=" + long, "", true},
+	} {
+		for _, size := range []int{100, 1 << 20} {
+			s := newSession(t, allow)
+			if c.minor >= 0 {
+				s.say(hello(c.minor) + prompted(7))
+			}
+			if got := s.send([]byte(c.line+"\n"), size); got != c.want || s.closed != c.closed || len(s.asked) > 0 {
+				t.Errorf("%s: replied %q, closed %v; want %q", name, got, s.closed, c.want)
+			}
+			if got := s.say(authLine(2, "\x00joe\x00secret")); !c.closed && got != "OK\t2\tuser=joe\n" {
+				t.Errorf("%s: the next login got %q", name, got)
+			}
 		}
 	}
 }

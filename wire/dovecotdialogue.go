@@ -71,24 +71,24 @@ func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) E
 	switch {
 	case !g.login:
 		var ok bool
-		if user, secret, ok = splitPlain(d.plain); !ok {
-			return g.refuse(id, req)
+		if user, secret, ok = d.splitPlain(); !ok {
+			return g.refuse(id, req, auth.Request{}, "not a PLAIN message, or for another user")
 		}
 	case g.user == "":
 		if len(d.plain) == 0 || len(d.plain) > 2*auth.MaxName+1 {
-			return g.refuse(id, req)
+			return g.refuse(id, req, auth.Request{}, "user is empty or over-long")
 		}
 		g.user = string(d.plain)
 		return d.prompt(id, g)
 	}
-	r := auth.Request{Op: auth.OpAuth, User: string(user), Service: g.service, Client: g.client}
+	r := auth.Request{Op: auth.OpAuth, User: string(user), Service: g.service, Client: g.client, Named: true}
 	if at := strings.LastIndexByte(r.User, '@'); at >= 0 {
 		if r.User, r.Domain = r.User[:at], r.User[at+1:]; r.Domain == "" {
-			return g.refuse(id, req)
+			return g.refuse(id, req, r, faultDomain)
 		}
 	}
 	if !plainText(r.Service) {
-		return g.refuse(id, req)
+		return g.refuse(id, req, r, faultService)
 	}
 	g.asked = true
 	ev := fill(req, r, secret)
@@ -96,18 +96,43 @@ func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) E
 	return ev
 }
 
-// splitPlain decodes the message of SASL PLAIN (RFC 4616): authorisation name, login name and
-// password with a NUL between them. Another authorisation name than the login name is refused.
-func splitPlain(message []byte) (user, secret []byte, ok bool) {
-	authz, rest, ok := bytes.Cut(message, []byte{0})
+// splitPlain decodes the message of SASL PLAIN (RFC 4616) in d.plain: authorisation name, login name
+// and password with a NUL between them. An authorisation name that is not the login name's is
+// refused.
+func (d *dovecot) splitPlain() (user, secret []byte, ok bool) {
+	authz, rest, ok := bytes.Cut(d.plain, []byte{0})
 	user, secret, found := bytes.Cut(rest, []byte{0})
-	return user, secret, ok && found && (len(authz) == 0 || bytes.Equal(authz, user))
+	return user, secret, ok && found && (len(authz) == 0 || bytes.Equal(authz, user) || d.sameName(authz, user))
+}
+
+// sameName reports whether two names are one, up to the spelling of the domain and to a domain that
+// is left out. The user is not folded: only its backend knows whether letter case counts.
+func (d *dovecot) sameName(a, b []byte) bool {
+	if max(len(a), len(b)) > 2*auth.MaxName+1 {
+		return false
+	}
+	x, okX := d.identity(string(a))
+	y, okY := d.identity(string(b))
+	return okX && okY && x == y
+}
+
+// identity completes a name.
+func (d *dovecot) identity(name string) (auth.Identity, bool) {
+	r := auth.Request{User: name}
+	if at := strings.LastIndexByte(name, '@'); at >= 0 {
+		if r.User, r.Domain = name[:at], name[at+1:]; r.Domain == "" {
+			return auth.Identity{}, false
+		}
+	}
+	id, err := r.Identity(d.defaultDomain)
+	return id, err == nil
 }
 
 // refuse refuses a login without asking a backend.
-func (g *dialogue) refuse(id uint32, req *auth.Request) Event {
+func (g *dialogue) refuse(id uint32, req *auth.Request, r auth.Request, fault string) Event {
 	g.asked = true
-	ev := refuse(req, auth.OpAuth)
+	r.Op, r.Service, r.Client = auth.OpAuth, g.service, g.client
+	ev := refuseNamed(req, r, fault)
 	req.Tag = g.tag(id)
 	return ev
 }

@@ -79,7 +79,7 @@ func TestDovecotWhileAsked(t *testing.T) {
 		return req, ev
 	}
 	begin := func(minor int) (*dovecot, auth.Request) {
-		d := newDovecot(16384, nil)
+		d := newDovecot(16384, Options{})
 		for line := range strings.Lines(hello(minor)) {
 			ask(d, line)
 		}
@@ -124,7 +124,7 @@ func TestDovecotWhileAsked(t *testing.T) {
 
 // No password is left in what the codec keeps.
 func TestDovecotKeepsNoPassword(t *testing.T) {
-	d := newDovecot(16384, nil)
+	d := newDovecot(16384, Options{})
 	for _, line := range []string{
 		"VERSION\t1\t1\n", "CPID\t1\n", authLine(1, "\x00joe\x00canary-1"), "AUTH\t2\tLOGIN\tservice=smtp\tresp=" + b64("joe") + "\n",
 		"CONT\t2\t" + b64("canary-2") + "\n", authLine(3, "\x00joe\x00canary-3\x00"), authLine(4, "\x00joe\x00canary-4") + "!",

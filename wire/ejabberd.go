@@ -63,7 +63,7 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 	case "watch":
 		since, err := strconv.ParseInt(string(user), 10, 64)
 		if !whole || err != nil || since < 0 || auth.CheckDomain(string(domain)) != nil {
-			return refuse(req, auth.OpWatch), true
+			return refuse(req, auth.OpWatch, faultForm), true
 		}
 		*req = auth.Request{Op: auth.OpWatch, Domain: string(domain)}
 		if since > 0 {
@@ -79,14 +79,14 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 	}
 	domain, text, has := bytes.Cut(domain, []byte{':'})
 	if !whole || len(domain) == 0 || has != (op == auth.OpAuth) {
-		return refuse(req, op), true
+		return refuse(req, op, faultForm), true
 	}
 	r := auth.Request{Op: op, User: string(user), Domain: string(domain), Info: op == auth.OpIsUser}
 	if op == auth.OpAuth {
 		service, from, _ := bytes.Cut(text, []byte{' '})
 		client, secret, hasSecret := bytes.Cut(from, []byte{' '})
 		if !hasSecret || !plainText(string(service)) || !plainText(string(client)) {
-			return refuse(req, op), true
+			return refuse(req, op, faultForm), true
 		}
 		if r.Service, text = string(service), secret; string(client) != "-" {
 			r.Client = string(client)
@@ -102,7 +102,7 @@ func (e *ejabberd) drop(buf []byte, req *auth.Request) (int, Event) {
 	if e.skip > 0 {
 		return n, More
 	}
-	return n, refuse(req, e.op)
+	return n, refuse(req, e.op, faultLong)
 }
 
 // AppendAnswer implements Codec. ejabberd logs any value but 1 and 0 as an error of that one

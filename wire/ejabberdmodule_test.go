@@ -50,6 +50,9 @@ func TestModuleOperations(t *testing.T) {
 				t.Errorf("%q: the secret is %q", c.frame, secret)
 			}
 			req.Secret = auth.Secret{}
+			if c.ev == Refuse && req.Fault != "" { // it may have names for the log
+				req = auth.Request{Op: req.Op}
+			}
 			if req != c.want {
 				t.Errorf("%q: %+v, want %+v", c.frame, req, c.want)
 			}

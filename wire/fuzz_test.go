@@ -39,9 +39,22 @@ func checkDecode(t *testing.T, p Protocol, input []byte, cut, limit uint16) {
 	for _, s := range want {
 		if s.ev == Ask {
 			checkAsked(t, p, &s.req)
-		} else if s.req != (auth.Request{Op: s.req.Op, Tag: s.req.Tag}) {
-			t.Fatalf("event %d carries %+v", s.ev, s.req)
+		} else {
+			checkRefused(t, s)
 		}
+	}
+}
+
+// checkRefused: what is not asked carries no secret, and names of a length that can be logged. Only a
+// refusal carries anything at all.
+func checkRefused(t *testing.T, s step) {
+	t.Helper()
+	refused := s.ev == Refuse || s.ev == RefuseBroken
+	if refused != (s.req.Fault != "") || !s.req.Secret.Empty() || max(len(s.req.User), len(s.req.Domain)) > auth.MaxName {
+		t.Fatalf("event %d carries %+v", s.ev, s.req)
+	}
+	if !refused && s.req != (auth.Request{Tag: s.req.Tag}) {
+		t.Fatalf("event %d carries %+v", s.ev, s.req)
 	}
 }
 
@@ -57,7 +70,7 @@ func checkAsked(t *testing.T, p Protocol, req *auth.Request) {
 	if err := auth.CheckUser(req.User); (err == nil) == (req.Op == auth.OpIsDomain || req.Op == auth.OpWatch) {
 		t.Fatalf("%v with the user %q: %v", req.Op, req.User, err)
 	}
-	if err := auth.CheckDomain(req.Domain); err != nil && (p != Saslauthd && p != Dovecot || req.Domain != "") {
+	if err := auth.CheckDomain(req.Domain); err != nil && (p != Saslauthd && p != Dovecot && p != DovecotUserdb || req.Domain != "") {
 		t.Fatal(err)
 	}
 	if err := auth.CheckSecret(req.Secret.Reveal()); req.Op.NeedsSecret() != (err == nil) {

@@ -18,7 +18,7 @@ func (g *generic) Decode(buf []byte, req *auth.Request) (int, Event) {
 	case linePartial:
 		return n, More
 	case lineTooLong:
-		return n, refuse(req, g.lines.op)
+		return n, refuse(req, g.lines.op, faultLong)
 	}
 	return n, decodeColon(line, true, req)
 }

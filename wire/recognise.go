@@ -77,6 +77,8 @@ func begins(p Protocol, first []byte) bool {
 		return len(first) == 0 || first[0] >= '0' && first[0] <= '9'
 	case Dovecot:
 		return startOf(first, "VERSION\t", "CPID\t")
+	case DovecotUserdb:
+		return startOf(first, "VERSION\t")
 	case Relay:
 		return len(first) < 4 || binary.BigEndian.Uint32(first) <= relayMaxFrame
 	}

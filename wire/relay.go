@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -15,6 +16,7 @@ const (
 	relayTexts     = 6 // of a request
 	relayHeader    = 6 // of a request, after its length
 	relayMaxFrame  = 4 + relayHeader + relayTexts*2 + (relayTexts-1)*auth.MaxName + auth.MaxSecret
+	relayNamed     = 0x80      // in the operation byte
 	relayMaxAnswer = 2 + 2<<20 // with room for a roster, which by default has up to 1 MiB
 )
 
@@ -28,10 +30,11 @@ var ErrRelay = errors.New("the other postern speaks another relay protocol: run 
 // The owner speaks first: four bytes for protocol and version. Until they come, the connection
 // may be one that no process will ever accept.
 //
-// A request is the 4-byte length of the rest; a version byte; an operation byte; 4 bytes, the
+// A request is the 4-byte length of the rest; a version byte; an operation byte, with its highest bit
+// set if the reply is to name the account (auth.Request.Named); 4 bytes, the
 // milliseconds until the relaying end's deadline; then user, domain, secret, service, client and
 // base, each a 2-byte length and bytes. A reply is the 4-byte length of the rest; a verdict
-// byte; a source byte; the body. Numbers are big-endian. Replies come in the order of the
+// byte; a source byte; the body, which is the account's name if that was asked for. Numbers are big-endian. Replies come in the order of the
 // requests.
 type relayCodec struct{ persistent }
 
@@ -65,7 +68,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 		return 0, More
 	}
 	frame := buf[4:n]
-	op := auth.Operation(frame[1])
+	op, isNamed := auth.Operation(frame[1]&^relayNamed), frame[1]&relayNamed != 0
 	if frame[0] != relayVersion || op == auth.OpNone || int(op) >= auth.Operations {
 		return len(buf), Broken
 	}
@@ -84,13 +87,16 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 	}
 	return n, fill(req, auth.Request{
 		Op: op, User: string(text[0]), Domain: string(text[1]), Service: string(text[3]), Client: string(text[4]),
-		Base: string(text[5]), Patience: patience,
+		Base: string(text[5]), Patience: patience, Named: isNamed,
 	}, text[2])
 }
 
 // AppendAnswer implements Codec.
-func (relayCodec) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
+func (relayCodec) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	body := a.Body
+	if req.Named && a.Verdict == auth.Allow {
+		body = []byte(accountOf(req, a))
+	}
 	if len(body) > relayMaxAnswer-2 {
 		body, a.Verdict = nil, auth.Unavailable
 	}
@@ -103,7 +109,11 @@ func (relayCodec) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byt
 // its deadline.
 func AppendRelayRequest(dst []byte, r *auth.Request, patience time.Duration) []byte {
 	start := len(dst)
-	dst = append(dst, 0, 0, 0, 0, relayVersion, byte(r.Op))
+	op := byte(r.Op)
+	if r.Named {
+		op |= relayNamed
+	}
+	dst = append(dst, 0, 0, 0, 0, relayVersion, op)
 	ms := min(max(patience.Milliseconds(), 1), math.MaxUint32)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(ms))
 	for _, text := range [relayTexts]string{r.User, r.Domain, r.Secret.Reveal(), r.Service, r.Client, r.Base} {
@@ -112,6 +122,14 @@ func AppendRelayRequest(dst []byte, r *auth.Request, patience time.Duration) []b
 	}
 	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
 	return dst
+}
+
+// NameRelayAnswer completes the answer to a request: the name of an account comes as its body.
+func NameRelayAnswer(r *auth.Request, a auth.Answer) auth.Answer {
+	if at := bytes.LastIndexByte(a.Body, '@'); r.Named && at > 0 {
+		a.Account, a.Domain, a.Body = string(a.Body[:at]), string(a.Body[at+1:]), nil
+	}
+	return a
 }
 
 // DecodeRelayAnswer reads the first reply of buf. It consumes n bytes: 0 if the reply is not

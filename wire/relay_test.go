@@ -17,6 +17,7 @@ func relayRequests() []auth.Request {
 		{Op: auth.OpIsUser, User: "joe+x", Base: "joe", Domain: "dom.example", Patience: time.Second},
 		{Op: auth.OpIsDomain, Domain: "dom.example", Patience: time.Second},
 		{Op: auth.OpSetPass, User: "joe", Domain: "dom.example", Secret: auth.NewSecret(strings.Repeat("x", auth.MaxSecret)), Patience: time.Second},
+		{Op: auth.OpIsUser, User: "alice+news", Domain: "d", Base: "alice", Named: true, Patience: time.Second},
 		{Op: auth.OpRoster, User: strings.Repeat("u", auth.MaxName), Domain: strings.Repeat("d", auth.MaxName), Patience: time.Hour},
 	}
 }
@@ -122,6 +123,26 @@ func TestRelayAnswers(t *testing.T) {
 	large := relayCodec{}.AppendAnswer(nil, &auth.Request{Op: auth.OpRoster}, auth.Answer{Verdict: auth.Allow, Body: make([]byte, relayMaxAnswer)})
 	if n, a, err := DecodeRelayAnswer(large); err != nil || n != len(large) || a.Verdict != auth.Unavailable {
 		t.Errorf("a body that is too long: %d, %v, %v", n, a.Verdict, err)
+	}
+}
+
+// The name of an account crosses the relay, if it was asked for.
+func TestRelayNamesTheAccount(t *testing.T) {
+	named := auth.Request{Op: auth.OpIsUser, User: "mail", Domain: "DOM.example", Named: true}
+	for _, c := range []struct {
+		req  auth.Request
+		a    auth.Answer
+		want auth.Answer
+	}{
+		{named, auth.Answer{Verdict: auth.Allow, Account: "alice", Domain: "dom.example"}, auth.Answer{Verdict: auth.Allow, Account: "alice", Domain: "dom.example"}},
+		{named, auth.Answer{Verdict: auth.Deny, Account: "alice", Domain: "dom.example"}, auth.Answer{Verdict: auth.Deny}},
+		{auth.Request{Op: auth.OpIsUser, User: "mail", Domain: "d"}, auth.Answer{Verdict: auth.Allow, Account: "alice", Domain: "d"}, auth.Answer{Verdict: auth.Allow}},
+	} {
+		_, got, err := DecodeRelayAnswer(relayCodec{}.AppendAnswer(nil, &c.req, c.a))
+		got = NameRelayAnswer(&c.req, got)
+		if err != nil || got.Verdict != c.want.Verdict || got.Account != c.want.Account || got.Domain != c.want.Domain || len(got.Body) > 0 {
+			t.Errorf("%+v: got %+v, %v", c, got, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	"postern/internal/auth"
@@ -10,11 +11,35 @@ import (
 // longestOperation is the length of "tryregister:", the longest operation with its colon.
 const longestOperation = 12
 
-// refuse sets req to the operation alone, without a secret.
-func refuse(req *auth.Request, op auth.Operation) Event {
-	*req = auth.Request{Op: op}
+// refuse sets req to the operation and the fault.
+func refuse(req *auth.Request, op auth.Operation, fault string) Event {
+	*req = auth.Request{Op: op, Fault: fault}
 	return Refuse
 }
+
+// refuseNamed sets req to r without its secret, for the log. The names are cut to a length that can
+// be logged; they may have any bytes.
+func refuseNamed(req *auth.Request, r auth.Request, fault string) Event {
+	r.User, r.Domain = clip(r.User), clip(r.Domain)
+	if !plainText(r.Service) {
+		r.Service = ""
+	}
+	r.Secret, r.Base, r.Fault = auth.Secret{}, "", fault
+	*req = r
+	return Refuse
+}
+
+// clip shortens a name that is longer than a valid one.
+func clip(name string) string { return name[:min(len(name), auth.MaxName)] }
+
+// Faults of requests, for the log.
+const (
+	faultLong    = "request over max_frame"
+	faultForm    = "not a request of this protocol"
+	faultAddress = "not a mail address"
+	faultDomain  = "empty domain after '@'"
+	faultService = "service name is over-long, not UTF-8 or has control characters"
+)
 
 // leadingOperation reads the operation of a colon-separated request from its first bytes.
 func leadingOperation(start []byte) auth.Operation {
@@ -42,7 +67,7 @@ func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
 	user, domain, whole := bytes.Cut(rest, colon)
 	domain, secret, hasSecret := bytes.Cut(domain, colon)
 	if op == auth.OpNone || op == auth.OpCertAuth || !whole || op.NeedsSecret() != hasSecret || len(domain) == 0 {
-		return refuse(req, op) // also without a domain: the protocol has no default for it
+		return refuse(req, op, faultForm) // also without a domain: the protocol has no default for it
 	}
 	both := string(rest[:len(user)+1+len(domain)]) // one allocation for user and domain
 	return fill(req, auth.Request{Op: op, User: both[:len(user)], Domain: both[len(user)+1:]}, secret)
@@ -51,13 +76,16 @@ func decodeColon(frame []byte, roster bool, req *auth.Request) Event {
 // fill sets req to r and the secret, if the names and the secret are valid. An empty domain
 // stands for the listener's default: codecs of protocols without one refuse it first.
 func fill(req *auth.Request, r auth.Request, secret []byte) Event {
-	if !named(&r) {
-		return refuse(req, r.Op)
+	if err := named(&r); err != nil {
+		if r.Op.NeedsSecret() {
+			r.Domain = "" // a client with other ideas of the fields may have put the password there
+		}
+		return refuseNamed(req, r, auth.FaultOf(err))
 	}
 	if r.Op.NeedsSecret() {
 		text := ownString(secret)
-		if auth.CheckSecret(text) != nil {
-			return refuse(req, r.Op)
+		if err := auth.CheckSecret(text); err != nil {
+			return refuseNamed(req, r, auth.FaultOf(err))
 		}
 		r.Secret = auth.NewSecret(text)
 	}
@@ -65,15 +93,22 @@ func fill(req *auth.Request, r auth.Request, secret []byte) Event {
 	return Ask
 }
 
-// named reports whether r has valid names, and those that its operation needs.
-func named(r *auth.Request) bool {
-	if r.Op == auth.OpIsDomain {
-		return r.User == "" && auth.CheckDomain(r.Domain) == nil
+// named reports why r has not the valid names that its operation needs.
+func named(r *auth.Request) error {
+	if r.Op != auth.OpIsDomain {
+		if err := auth.CheckUser(r.User); err != nil {
+			return err
+		}
+		if r.Base != "" && auth.CheckUser(r.Base) != nil {
+			return auth.CheckUser(r.Base)
+		}
+		if r.Domain == "" {
+			return nil
+		}
+	} else if r.User != "" {
+		return fmt.Errorf("%w: a domain has no user", auth.ErrMalformed)
 	}
-	if r.Base != "" && auth.CheckUser(r.Base) != nil {
-		return false
-	}
-	return auth.CheckUser(r.User) == nil && (r.Domain == "" || auth.CheckDomain(r.Domain) == nil)
+	return auth.CheckDomain(r.Domain)
 }
 
 // ownString copies b to an allocation of its own. Go packs strings of less than 16 bytes

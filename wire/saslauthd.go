@@ -19,10 +19,11 @@ const (
 
 // saslauthd is the protocol between libsasl2 and Cyrus saslauthd: user, password, service and
 // realm, each a 2-byte big-endian length and bytes, answered with a length and a text that
-// begins OK or NO. There is one request per connection.
+// begins OK or NO. There is one request per connection, but see Codec.OneShot.
 type saslauthd struct {
-	max  int
-	done bool // the request has come; what follows is dropped
+	max   int
+	fixed string // see Options.FixedDomain
+	done  bool   // the request has come; what follows is dropped
 }
 
 // Decode implements Codec. A length over the limit is refused without waiting for the bytes.
@@ -40,7 +41,7 @@ func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
 			return 0, More
 		} else if ev == RefuseBroken {
 			s.done = true
-			refuse(req, auth.OpAuth)
+			refuse(req, auth.OpAuth, faultLong)
 			return len(buf), RefuseBroken
 		}
 	}
@@ -50,7 +51,7 @@ func (s *saslauthd) Decode(buf []byte, req *auth.Request) (int, Event) {
 		address, _, _ = bytes.Cut(fifth, []byte{';'})
 		n = end
 	}
-	return n, decodeLogin(req, fields, address)
+	return n, s.decodeLogin(req, fields, address)
 }
 
 // field returns the length-prefixed field at pos and its end, with Ask; or More, or
@@ -72,7 +73,7 @@ func (s *saslauthd) field(buf []byte, pos int) (field []byte, end int, ev Event)
 }
 
 // decodeLogin makes a request of the four fields and the client's address.
-func decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
+func (s *saslauthd) decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
 	user, secret, service, realm := fields[0], fields[1], fields[2], fields[3]
 	var b strings.Builder // one allocation for everything but the password
 	b.Grow(len(user) + len(service) + len(realm) + len(address))
@@ -91,11 +92,14 @@ func decodeLogin(req *auth.Request, fields [4][]byte, address []byte) Event {
 		// libsasl2 splits the name itself, testsaslauthd does not.
 		r.User, r.Domain = r.User[:at], r.User[at+1:]
 		if r.Domain == "" {
-			return refuse(req, auth.OpAuth)
+			return refuseNamed(req, r, faultDomain)
 		}
 	}
 	if !plainText(r.Service) {
-		return refuse(req, auth.OpAuth)
+		return refuseNamed(req, r, faultService)
+	}
+	if s.fixed != "" {
+		r.Domain = s.fixed
 	}
 	return fill(req, r, secret)
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 
 	"postern/internal/auth"
@@ -14,8 +15,8 @@ const (
 )
 
 // socketmap is Postfix's socketmap_table(5) protocol: netstrings of "NAME KEY", answered with
-// netstrings. The name mailbox has addresses as its keys, the name domain the domains that are
-// configured here.
+// netstrings. The names mailbox and login have addresses as their keys, the name domain the domains
+// that are served here.
 type socketmap struct {
 	persistent
 	address addressKey
@@ -32,7 +33,7 @@ func (s *socketmap) Decode(buf []byte, req *auth.Request) (int, Event) {
 		if s.skip -= n; s.skip > 0 {
 			return n, More
 		}
-		return n, refuse(req, auth.OpIsUser)
+		return n, refuse(req, auth.OpIsUser, faultLong)
 	}
 	size, digits, ev := netstringSize(buf)
 	switch ev {
@@ -80,13 +81,15 @@ func netstringSize(buf []byte) (size, digits int, ev Event) {
 func (s *socketmap) decodeQuery(query []byte, req *auth.Request) Event {
 	name, key, found := bytes.Cut(query, []byte(" "))
 	switch {
-	case found && string(name) == "mailbox":
+	case found && (string(name) == Mailbox || string(name) == Login):
 		s.scratch = append(s.scratch[:0], key...)
-		return s.address.decode(s.scratch, req)
-	case found && string(name) == "domain":
+		return s.address.decode(s.scratch, string(name) == Login, req)
+	case found && string(name) == domains:
 		return fill(req, auth.Request{Op: auth.OpIsDomain, Domain: string(key)}, nil)
+	case found:
+		return refuse(req, auth.OpNone, fmt.Sprintf("unknown map %q: the maps are %s, %s and %s", clip(string(name)), Mailbox, Login, domains))
 	}
-	return refuse(req, auth.OpNone)
+	return refuse(req, auth.OpNone, faultForm)
 }
 
 // AppendAnswer implements Codec. Postfix reads an OK without a space and a value as not found.
@@ -94,6 +97,13 @@ func (s *socketmap) decodeQuery(query []byte, req *auth.Request) Event {
 func (s *socketmap) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	text := "20:TEMP try again later,"
 	switch {
+	case a.Verdict == auth.Allow && req.Named:
+		login, ok := loginOf(req, a)
+		if ok {
+			dst = strconv.AppendInt(dst, int64(len("OK ")+len(login)), 10)
+			return append(append(append(dst, ":OK "...), login...), ',')
+		}
+		text = "9:NOTFOUND ,"
 	case a.Verdict == auth.Allow:
 		text = "5:OK OK,"
 	case a.Verdict == auth.Unsupported, a.Verdict == auth.Deny && req.Op == auth.OpNone:

@@ -8,11 +8,12 @@ import (
 )
 
 // tcpTable is Postfix's tcp_table(5) protocol: lines "get KEY", answered with a status and a
-// text. The key is a mail address.
+// text. The key is a mail address, and the table is one of AddressTables.
 type tcpTable struct {
 	persistent
 	lines   lineSplitter
 	address addressKey
+	login   bool   // the table is Login
 	scratch []byte // for the decoded key
 }
 
@@ -23,13 +24,13 @@ func (t *tcpTable) Decode(buf []byte, req *auth.Request) (int, Event) {
 	case st == linePartial:
 		return n, More
 	case st == lineTooLong:
-		return n, refuse(req, auth.OpNone)
+		return n, refuse(req, auth.OpNone, faultLong)
 	case string(line) == "quit": // an extension of xcauth
 		return n, Quit
 	}
 	key, get := bytes.CutPrefix(line, []byte("get "))
 	if !get {
-		return n, refuse(req, auth.OpNone)
+		return n, refuse(req, auth.OpNone, faultForm)
 	}
 	return n, t.decodeKey(key, req)
 }
@@ -39,9 +40,9 @@ func (t *tcpTable) decodeKey(key []byte, req *auth.Request) Event {
 	address, ok := appendUncoded(t.scratch[:0], key)
 	t.scratch = address
 	if !ok {
-		return refuse(req, auth.OpIsUser)
+		return refuse(req, auth.OpIsUser, faultAddress)
 	}
-	return t.address.decode(address, req)
+	return t.address.decode(address, t.login, req)
 }
 
 // appendUncoded appends key with every %XX, of either case, replaced by its byte. It refuses an
@@ -68,11 +69,17 @@ func appendUncoded(dst, key []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// AppendAnswer implements Codec. Postfix decodes %XX in every text, so no text holds a '%', and
-// it logs a warning for a 200 without a text.
-func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []byte {
+// AppendAnswer implements Codec. Postfix decodes %XX in every text, so a '%' of an account is coded,
+// and it logs a warning for a 200 without a text.
+func (t *tcpTable) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
 	text := "400 temporarily unavailable\n"
 	switch {
+	case a.Verdict == auth.Allow && req.Named:
+		login, ok := loginOf(req, a)
+		if ok {
+			return append(appendCoded(append(dst, "200 "...), login), '\n')
+		}
+		text = "500 no login name\n"
 	case a.Verdict == auth.Allow:
 		text = "200 OK\n"
 	case a.Verdict == auth.Deny && a.Source == auth.SourceMalformed:
@@ -83,4 +90,17 @@ func (t *tcpTable) AppendAnswer(dst []byte, _ *auth.Request, a auth.Answer) []by
 		text = "500 not supported\n"
 	}
 	return append(dst, text...)
+}
+
+// appendCoded appends text with '%', white space, control and non-ASCII bytes as %XX.
+func appendCoded(dst []byte, text string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c >= 0x7f || c == '%' {
+			dst = append(dst, '%', digits[c>>4], digits[c&15])
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return dst
 }

@@ -95,7 +95,7 @@ func join(tb testing.TB, whole string, parts []part) []byte {
 func (v *vector) input(tb testing.TB) []byte { return join(tb, v.InputHex, v.InputParts) }
 
 // protocols are those that other programs speak.
-var protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot}
+var protocols = []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot, DovecotUserdb}
 
 // peer plays the server around a codec: it keeps the unread bytes and the output.
 type peer struct {
@@ -156,8 +156,8 @@ func (p *peer) act(ev Event, req *auth.Request) {
 	case Ask:
 		p.output = p.codec.AppendAnswer(p.output, req, p.answer(req))
 	case Refuse, RefuseBroken:
-		if *req != (auth.Request{Op: req.Op}) {
-			p.tb.Errorf("a refused request carries more than its operation: %+v", *req)
+		if req.Fault == "" || !req.Secret.Empty() {
+			p.tb.Errorf("a refused request has no reason, or a secret: %+v", *req)
 		}
 		refusal := auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed}
 		p.output = p.codec.AppendAnswer(p.output, req, refusal)

@@ -20,6 +20,8 @@ const (
 	Socketmap = protocol.Socketmap
 	Dovecot   = protocol.Dovecot
 	Relay     = protocol.Relay
+
+	DovecotUserdb = protocol.DovecotUserdb
 )
 
 // Event is what Decode found at the start of the unread bytes.
@@ -31,8 +33,8 @@ const (
 	More Event = iota
 	// Ask: a request was decoded; it must be answered with AppendAnswer.
 	Ask
-	// Refuse: a complete frame that must not reach a backend. req.Op is set if it could be
-	// read. The answer, in its turn, is a Deny of SourceMalformed.
+	// Refuse: a complete frame that must not reach a backend. req.Fault says why; req.Op and the
+	// names are set if they could be read. The answer, in its turn, is a Deny of SourceMalformed.
 	Refuse
 	// Quit: the peer asked to end. Close without an answer once earlier requests are
 	// answered.
@@ -58,8 +60,8 @@ type Codec interface {
 	// AppendAnswer appends to dst the reply to a request that Decode has filled. It does not
 	// need req.Secret.
 	AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte
-	// OneShot reports whether the connection ends after its first answer: the server then
-	// shuts down writing, drops what follows and closes.
+	// OneShot reports whether a connection has one request. What comes before its answer is
+	// dropped. Then the connection ends, or goes on with another Codec if a request follows.
 	OneShot() bool
 }
 
@@ -108,6 +110,15 @@ type Options struct {
 	// (postconf(5), recipient_delimiter), for tcp_table and socketmap. Empty: addresses have
 	// no extensions.
 	RecipientDelimiter string
+	// Table is what tcp_table serves: Mailbox, which is the default, or Login.
+	Table string
+	// FixedDomain replaces every realm of saslauthd, whatever it is. Empty: a realm is a domain.
+	FixedDomain string
+	// DefaultDomain is the listener's, in canonical form: dovecot compares the names of a PLAIN
+	// message by it, and dovecot_userdb fills a template.
+	DefaultDomain string
+	// Userdb is what dovecot_userdb says of a user.
+	Userdb Userdb
 	// Now is the clock for the age of unfinished logins (dovecot); nil means time.Now.
 	Now func() time.Time
 }
@@ -133,13 +144,15 @@ func New(p Protocol, o Options) (Codec, error) {
 	case Generic:
 		return &generic{lines: lineSplitter{max: limit}}, nil
 	case Saslauthd:
-		return &saslauthd{max: limit}, nil
+		return &saslauthd{max: limit, fixed: o.FixedDomain}, nil
 	case TCPTable:
-		return &tcpTable{lines: lineSplitter{max: limit}, address: address}, nil
+		return &tcpTable{lines: lineSplitter{max: limit}, address: address, login: o.Table == Login}, nil
 	case Socketmap:
 		return &socketmap{max: limit, address: address}, nil
 	case Dovecot:
-		return newDovecot(limit, o.Now), nil
+		return newDovecot(limit, o), nil
+	case DovecotUserdb:
+		return &dovecotUserdb{max: limit, userdb: o.Userdb, defaultDomain: o.DefaultDomain}, nil
 	}
 	return relayCodec{}, nil
 }

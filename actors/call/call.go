@@ -142,6 +142,17 @@ func (c *Call) Done() bool { return c.state.Load() == answered }
 // Result returns the answer of a call that is Done, and the time it took.
 func (c *Call) Result() (auth.Answer, time.Duration) { return c.answer, c.took }
 
+// Reply returns the answer of a call that is Done as it goes to the peer: a yes names the account,
+// which is the name asked if the backend gave none.
+func (c *Call) Reply() auth.Answer {
+	a := c.answer
+	if a.Account == "" && a.Verdict == auth.Allow {
+		a.Account = c.ID.User
+	}
+	a.Domain = c.ID.Domain
+	return a
+}
+
 // Join makes w wait for c's answer. It is false once c has one.
 func (c *Call) Join(w *Call) bool {
 	for {

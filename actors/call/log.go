@@ -83,7 +83,7 @@ func (c *Call) explain(line *slog.Record, from Peer) {
 	if from != nil {
 		line.AddAttrs(slog.String("peer", from.Peer()))
 	}
-	if c.Req.Service != "" {
+	if c.Req.Service != "" && c.Req.Service != c.Req.Secret.Reveal() { // a client may have mixed up the fields
 		line.AddAttrs(slog.String("service", c.Req.Service))
 	}
 	given := c.Req.User

@@ -144,7 +144,7 @@ func (c *conn) encodeNext() {
 		if call == nil || !call.Done() {
 			return
 		}
-		answer, _ := call.Result()
+		answer := call.Reply()
 		if call.Req.Info {
 			answer.Changed, answer.Disabled = c.server.changes.State(call.ID)
 		}
@@ -170,7 +170,7 @@ func (c *conn) encodeReady() {
 		if call.Req.Op != auth.OpNone { // else the answer is the codec's own
 			c.params.ledger.Note(call, c)
 		}
-		answer, _ := call.Result()
+		answer := call.Reply()
 		if c.unordered.ClosesAfterFlush(&call.Req, answer) {
 			c.closeAfterFlush = true
 		} else {

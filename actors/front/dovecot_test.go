@@ -101,17 +101,17 @@ func TestDovecotOvertakes(t *testing.T) {
 			d.say(plainLogin(1, "held", "good"))
 			b.reached(t, 1)
 			d.say(plainLogin(2, "joe", "token"))
-			d.expect("OK\t2\tuser=joe")
+			d.expect("OK\t2\tuser=joe@dom.example")
 			d.say(plainLogin(3, "joe@dom.example", "bad"))
 			d.expect("FAIL\t3\tuser=joe@dom.example")
 			d.say("AUTH\t4\tLOGIN\tservice=smtp\n")
 			d.expect("CONT\t4\tVXNlcm5hbWU6")
 			b.open()
-			d.expect("OK\t1\tuser=held")
+			d.expect("OK\t1\tuser=held@dom.example")
 			d.say("CONT\t4\tam9l\n")
 			d.expect("CONT\t4\tUGFzc3dvcmQ6")
 			d.say("CONT\t4\tZ29vZA==\n")
-			d.expect("OK\t4\tuser=joe")
+			d.expect("OK\t4\tuser=joe@dom.example")
 			if !strings.Contains(r.log.String(), "verdict=allow source=backend domain=dom.example user=held") || !strings.Contains(r.log.String(), "client=192.0.2.7") {
 				t.Errorf("the log lacks it: %s", r.log.String())
 			}
@@ -171,7 +171,7 @@ func dovecotQuestion(id int, pairs bool) (user, password, reply string) {
 		if pairs {
 			user = fmt.Sprint("slow", id)
 		}
-		return user, "good", "OK\t%d\tuser=%s\n"
+		return user, "good", "OK\t%d\tuser=%s@dom.example\n"
 	case 2:
 		if pairs {
 			user = fmt.Sprint("fast", id-1)
@@ -180,7 +180,7 @@ func dovecotQuestion(id int, pairs bool) (user, password, reply string) {
 	case 3:
 		return user + "@elsewhere.example", "good", "FAIL\t%d\tuser=%s\n"
 	}
-	return user, "good", "OK\t%d\tuser=%s\n"
+	return user, "good", "OK\t%d\tuser=%s@dom.example\n"
 }
 
 // TestDovecotHangsUp: a temporary failure closes the connection of a client of minor version 0,
@@ -199,7 +199,7 @@ func TestDovecotHangsUp(t *testing.T) {
 		d.say(plainLogin(1, "held"+network, "good"))
 		b.reached(t, asked+1)
 		d.say(plainLogin(2, "joe", "good") + plainLogin(3, "nobody@else.where", "good"))
-		if got := d.line() + d.line(); !strings.Contains(got, "OK\t2\tuser=joe") || !strings.Contains(got, "FAIL\t3\t") {
+		if got := d.line() + d.line(); !strings.Contains(got, "OK\t2\tuser=joe@dom.example") || !strings.Contains(got, "FAIL\t3\t") {
 			t.Errorf("replied %q", got)
 		}
 		d.say(plainLogin(4, "down", "good") + "AUTH\t5\t")
@@ -208,7 +208,7 @@ func TestDovecotHangsUp(t *testing.T) {
 		d.say(plainLogin(1, "down", "good"))
 		d.expect("FAIL\t1\tuser=down\ttemp\tcode=temp_fail")
 		d.say(plainLogin(1, "joe", "good"))
-		d.expect("OK\t1\tuser=joe")
+		d.expect("OK\t1\tuser=joe@dom.example")
 	}
 	eventually(t, "the log", func() bool {
 		return strings.Count(r.log.String(), "verdict=unavailable source=backend domain=dom.example user=down") == 4
@@ -264,7 +264,7 @@ func TestDovecotDrain(t *testing.T) {
 	postfix.say(plainLogin(1, "joe", "good"))
 	postfix.ended()
 	b.open()
-	busy.expect("OK\t1\tuser=joe")
+	busy.expect("OK\t1\tuser=joe@dom.example")
 	<-done
 	for _, d := range []*dovecotClient{busy, late, idle} {
 		d.ended()
@@ -304,5 +304,5 @@ func TestDovecotIdle(t *testing.T) {
 	}
 	_ = idle.SetReadDeadline(time.Now().Add(60 * time.Second))
 	idle.say(plainLogin(2, "joe", "good"))
-	idle.expect("OK\t2\tuser=joe")
+	idle.expect("OK\t2\tuser=joe@dom.example")
 }

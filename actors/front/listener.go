@@ -48,8 +48,14 @@ func (s *Server) newParams(cfg config.Listener) *params {
 
 // newCodec returns the codec of a connection.
 func (p *params) newCodec() (wire.Codec, error) {
+	table := wire.Mailbox
+	if p.Logins {
+		table = wire.Login
+	}
 	return wire.New(wire.Protocol(p.Protocol), wire.Options{
 		MaxFrame: p.MaxFrame, BinaryAnswers: p.BinaryAnswers, RecipientDelimiter: p.RecipientDelimiter,
+		DefaultDomain: p.DefaultDomain, FixedDomain: p.FixedDomain, Table: table,
+		Userdb: wire.Userdb{UID: p.Userdb.UID, GID: p.Userdb.GID, Home: p.Userdb.Home},
 	})
 }
 

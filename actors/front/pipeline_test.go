@@ -109,7 +109,7 @@ func fields(texts ...string) string {
 	return string(b)
 }
 
-// TestSaslauthd: one answer, then the connection ends, whatever else the peer sent.
+// TestSaslauthd: one answer, then the connection ends, whatever else the peer sent before it.
 func TestSaslauthd(t *testing.T) {
 	const (
 		yes  = "\x00\x0aOK success"
@@ -152,6 +152,56 @@ func TestSaslauthd(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSaslauthdAsksOn: xcauth's clients send a request after the answer to the one before. It is
+// answered, and the connection is one to the metrics.
+func TestSaslauthdAsksOn(t *testing.T) {
+	for _, network := range networks {
+		r := newRig(t)
+		c := r.dial(r.listenOn(network, listenerBlock("saslauthd")))
+		for i, question := range []struct{ input, want string }{
+			{fields("joe", "good", "smtp", "dom.example"), "\x00\x0aOK success"},
+			{fields("joe", "bad", "smtp", "dom.example"), "\x00\x18NO authentication failed"},
+			{fields("joe", "good", "smtp", "dom.example") + fields("joe", "bad", "smtp", "dom.example"), "\x00\x0aOK success"}, // the second is dropped
+			{fields("ann", "good", "smtp", "", "192.0.2.1;25"), "\x00\x0aOK success"},
+			{"\xff\xff", "\x00\x18NO authentication failed"}, // and the framing is lost
+		} {
+			if _, err := io.WriteString(c, question.input); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(question.want))
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != question.want {
+				t.Fatalf("%s, request %d: got %q, %v, want %q", network, i, got, err, question.want)
+			}
+		}
+		if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+			t.Errorf("%s: after the end: %q, %v", network, rest, err)
+		}
+		if open, ever := r.Connections(); ever != 1 {
+			t.Errorf("%s: %d connections were counted, %d are open", network, ever, open)
+		}
+	}
+}
+
+// TestSaslauthdEnds: a connection that may ask on is no reason to wait when everything ends.
+func TestSaslauthdEnds(t *testing.T) {
+	r := newRig(t)
+	c := r.dial(r.listenOn("unix", listenerBlock("saslauthd")))
+	if _, err := io.WriteString(c, fields("joe", "good", "smtp", "dom.example")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 12)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	r.CloseConnections()
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Errorf("%q, %v", rest, err)
+	}
+	if took := time.Since(began); took > oneMore*3/4 {
+		t.Errorf("it took %v to end", took)
 	}
 }
 

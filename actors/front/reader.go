@@ -36,22 +36,52 @@ type reader struct {
 	timed      bool // the read deadline is that of the request that has begun
 	limited    bool // there is a read deadline
 	spent      bool // the one request was all the input
+	lost       bool // the framing is lost
 	known      bool // a frame has come: the peer speaks the listener's protocol
 	suspect    bool // what has come of the first frame looks like another protocol
 	garbled    int  // lines in a row that make no sense
 	call       *call.Call
 }
 
-func newReader(c *conn) *reader { return &reader{conn: c, buf: c.worker.input} }
+// oneMore is how long the connection of a protocol with one request per connection waits for another
+// one. saslauthd closes at once, and libsasl2 does as soon as it has its answer; other clients, such
+// as those of xcauth, ask on.
+const oneMore = time.Second
 
-// read serves the connection until its end; it returns when every answer has left.
-func (r *reader) read() {
+// newReader returns the reader of a connection of which the first bytes are in the worker's buffer.
+func newReader(c *conn, came int) *reader { return &reader{conn: c, buf: c.worker.input, end: came} }
+
+// read serves the connection until its end; it returns when every answer has left. next is how many
+// bytes of another request came after the one answer that the protocol has: the connection is then
+// still open.
+func (r *reader) read() (next int) {
 	r.worker.runner.Attend()
 	leftover := r.loop()
 	clear(r.worker.input) // it may wait for long, and held passwords
 	r.worker.settle(!r.readClosed.Swap(true))
 	<-r.flushed
-	r.close(leftover)
+	if next = r.another(leftover); next == 0 {
+		r.close(leftover)
+	}
+	return next
+}
+
+// another waits for the next request. What came before the answer is none: it may be a field that
+// the protocol does not have.
+func (r *reader) another(leftover bool) (came int) {
+	if !r.codec.OneShot() || r.lost || r.admitted.Load() == 0 || r.peerGone.Load() || r.hungUp.Load() {
+		return 0
+	}
+	wait := oneMore
+	if r.params.IdleTimeout > 0 {
+		wait = min(wait, r.params.IdleTimeout)
+	}
+	_ = r.socket.SetReadDeadline(time.Now().Add(wait))
+	if r.ending() { // its deadline must not be taken back
+		return 0
+	}
+	came, _ = r.socket.Read(r.worker.input)
+	return came
 }
 
 // loop reads and admits until the input ends. It reports whether input may be left over.
@@ -92,7 +122,7 @@ func (r *reader) decode() (more, end bool) {
 	r.known = r.known || event != wire.More
 	switch event {
 	case wire.Ask, wire.Refuse, wire.RefuseBroken, wire.Reply:
-		r.call, r.begun, r.timed = nil, false, false
+		r.call, r.begun, r.timed, r.lost = nil, false, false, event == wire.RefuseBroken
 		r.spent = r.codec.OneShot() && event != wire.RefuseBroken && r.drained()
 		nonsense := r.nonsense(call, event) // admit gives the call away
 		r.admit(call, event)
@@ -101,6 +131,7 @@ func (r *reader) decode() (more, end bool) {
 		r.begun, r.timed = false, false
 		return false, false
 	case wire.Quit, wire.Broken:
+		r.lost = true
 		return false, true
 	}
 	// What the codec dropped of an over-long request counts as well.
@@ -148,7 +179,7 @@ func (r *reader) admit(c *call.Call, event wire.Event) {
 	case event == wire.Reply:
 		c.Answer(auth.Answer{Body: r.unordered.Reply()})
 	default:
-		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: c.Req.Fault})
 	}
 }
 

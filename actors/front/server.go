@@ -168,7 +168,6 @@ func (s *Server) begin() bool {
 }
 
 func (s *Server) join(c *conn) {
-	s.opened.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}

@@ -10,7 +10,8 @@ import (
 
 // subaddress is the question about an address with an extension, such as alice+news: it exists if
 // there is a user of that whole name, or one of the name before the delimiter. Both are asked
-// about at once, and the caches remember each by itself.
+// about at once, and the caches remember each by itself. If the answer is to name the account, it is
+// the user of the whole name where there is one, so the base's yes waits for the other answer.
 type subaddress struct {
 	outer *call.Call // in the ring of its connection, which logs and counts it
 	whole call.Call
@@ -44,18 +45,25 @@ func (r *reader) routeSubaddress(c *call.Call) {
 
 // Answered implements call.Asker.
 func (q *subaddress) Answered(half *call.Call) {
-	answer, _ := half.Result()
 	last := q.left.Add(-1) == 0
-	if answer.Verdict == auth.Allow {
-		q.outer.Answer(answer)
-	} else if last {
-		answer, _ = q.base.Result()
-		if answer.Verdict == auth.Deny {
-			answer, _ = q.whole.Result()
-		}
-		q.outer.Answer(answer)
+	switch {
+	case half.Reply().Verdict == auth.Allow && (half == &q.whole || !half.Req.Named):
+		q.outer.Answer(half.Reply())
+	case last:
+		q.outer.Answer(q.join(q.whole.Reply(), q.base.Reply()))
 	}
 	if last {
 		q.timer.Stop()
 	}
+}
+
+// join returns the answer to the address when both halves have theirs.
+func (q *subaddress) join(whole, base auth.Answer) auth.Answer {
+	switch {
+	case whole.Verdict == auth.Allow, base.Verdict == auth.Deny:
+		return whole
+	case q.outer.Req.Named && whole.Verdict == auth.Unavailable:
+		return whole // the base's yes may name the wrong account
+	}
+	return base
 }

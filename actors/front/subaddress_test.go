@@ -57,6 +57,44 @@ func TestExtension(t *testing.T) {
 	}
 }
 
+// TestExtensionNamesTheAccount: the account of an address with an extension is the user of the whole
+// name, if there is one. Where that is not known, no account is named.
+func TestExtensionNamesTheAccount(t *testing.T) {
+	named := auth.Answer{Verdict: auth.Allow, Account: "Alice"}
+	for name, c := range map[string]struct {
+		whole, base auth.Answer
+		want        string
+	}{
+		"base":                  {refused, accepted, "200 alice@dom.example\n"},
+		"base, named":           {refused, named, "200 Alice@dom.example\n"},
+		"whole":                 {accepted, refused, "200 alice+news@dom.example\n"},
+		"both":                  {accepted, named, "200 alice+news@dom.example\n"},
+		"base, whole away":      {outage, accepted, "400 temporarily unavailable\n"},
+		"whole, base away":      {accepted, outage, "200 alice+news@dom.example\n"},
+		"none":                  {refused, refused, "500 no such user\n"},
+		"base, whole no lookup": {unsupported, accepted, "200 alice@dom.example\n"},
+	} {
+		for _, inline := range []bool{true, false} {
+			r := newRig(t)
+			answer := func(q auth.Request) auth.Answer {
+				if q.User == "alice" {
+					return c.base
+				}
+				return c.whole
+			}
+			r.router.backend = func(_ context.Context, q auth.Request) auth.Answer { return answer(q) }
+			if inline {
+				r.inMemory(answer)
+			}
+			cfg := listenerBlock("tcp_table")
+			cfg.RecipientDelimiter, cfg.Logins = "+", true
+			if got := r.exchange(r.listen(cfg), "get alice+news@DOM.example\n"); got != c.want {
+				t.Errorf("%s, at once %v: %q, want %q", name, inline, got, c.want)
+			}
+		}
+	}
+}
+
 // TestExtensionHangs: whatever hangs, the answer comes once and in time, and a user who is known
 // waits for no backend.
 func TestExtensionHangs(t *testing.T) {

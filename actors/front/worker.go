@@ -58,26 +58,40 @@ func (s *Server) newWorker(front string) (*connWorker, error) {
 // connection suffer for it.
 func (w *connWorker) worn() bool { return w.lives.Load() > 1 }
 
-// serve serves a connection to its end.
+// serve serves a connection to its end. Where a protocol has one request per connection, but the
+// peer sends another one after its answer, that is served as if it came on a connection of its own.
 func (w *connWorker) serve(l *listener, a arrival) {
+	w.server.opened.Add(1)
+	for first, came := true, 0; first || came > 0; first = false {
+		came = w.serveOnce(l, a, first, came)
+	}
+}
+
+// serveOnce serves a connection, of which the first bytes may be in w.input, to its end or to the
+// beginning of the next request: of that it returns how many bytes came.
+func (w *connWorker) serveOnce(l *listener, a arrival, first bool, came int) (next int) {
 	c, err := newConn(w, l, a)
+	if err == nil {
+		w.conn.Store(c)
+		w.server.join(c)
+	}
+	if first {
+		w.server.arriving.Add(-1)
+	}
 	if err != nil { // not with the protocol of a listener
 		w.server.env.Log.Error("connection refused", "front", l.params.Load().Name, "err", err)
 		_ = a.socket.Close()
-		w.server.arriving.Add(-1)
-		return
+		return 0
 	}
-	w.conn.Store(c)
-	w.server.join(c)
-	w.server.arriving.Add(-1)
 	if c.ending() { // CloseConnections or remove came before join
 		c.endReading()
 	}
 	if c.greet() {
-		newReader(c).read()
+		next = newReader(c, came).read()
 	}
 	w.server.leave(c)
 	w.conn.Store(nil)
+	return next
 }
 
 // wake says, from any goroutine, that an answer may be ready.

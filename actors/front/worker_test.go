@@ -240,7 +240,7 @@ func (r *rig) manyRounds(t *testing.T, address, protocol string, rounds int) (an
 	}
 	reply := len(yes.reply(protocol))
 	if protocol == "dovecot" {
-		reply = len("OK\t1000001\tuser=joe\n")
+		reply = len("OK\t1000001\tuser=joe@dom.example\n")
 	}
 	got := make([]byte, 16*reply)
 	for range rounds {

@@ -102,6 +102,34 @@ func (t *Table) Serves(name string) bool {
 	return r != nil || reg != nil
 }
 
+// Receives reports whether a domain is one of those of this machine, so that mail for it is local:
+// it has a block, is registered, has accounts in a users file of "*", or is listed there. That "*"
+// would answer for it is not enough. With an error it cannot be found out now.
+func (t *Table) Receives(name string) (bool, error) {
+	s := t.served.Load()
+	if s.routers[name] != nil && name != "*" || (*t.registered.Load())[name] != nil {
+		return true, nil
+	}
+	fallback := s.routers["*"]
+	if fallback == nil {
+		return false, nil
+	}
+	if cfg := s.cfg.DomainFor("*"); cfg != nil && slices.Contains(cfg.Local, name) {
+		return true, nil
+	}
+	var errs error
+	if d := fallback.domain.Load(); d != nil {
+		for _, hop := range d.Hops {
+			has, err := hop.Backend.HasDomain(name)
+			if has {
+				return true, nil
+			}
+			errs = errors.Join(errs, err)
+		}
+	}
+	return false, errs
+}
+
 // Current implements memory.Directory.
 func (t *Table) Current(name string) *domain.Domain {
 	if r, _ := t.find(name); r != nil {

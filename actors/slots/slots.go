@@ -205,6 +205,15 @@ func (b *Backend) Close(timeout time.Duration) {
 
 const closePoll = 5 * time.Millisecond
 
+// HasDomain reports whether the backend has accounts of a domain; false for a kind that does not
+// know. With an error it cannot be found out now.
+func (b *Backend) HasDomain(domain string) (bool, error) {
+	if d, ok := b.backend.(backend.Domains); ok {
+		return d.HasDomain(domain)
+	}
+	return false, nil
+}
+
 // String describes the backend's slots in one line, for the log of SIGUSR1.
 func (b *Backend) String() string {
 	return fmt.Sprintf("%s slots=%d/%d withheld=%d slowed=%v", b.Name, b.running.Load(), b.slots,

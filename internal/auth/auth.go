@@ -181,6 +181,8 @@ type Request struct {
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it
 	Tag     uint64 // the codec's number of the request, if answers may overtake each other
+	Named   bool   // the peer takes the account's name from the answer
+	Fault   string // why the codec refuses the request; empty: it does not. Never sent to the peer
 	Info    bool   // OpIsUser: the answer is to say what is known of the account besides
 
 	// Since is the time from which on OpWatch reports changes; zero: from now on.
@@ -206,6 +208,8 @@ type Answer struct {
 	// Account is the name that the backend gives the user, who may be known to the peer by another
 	// spelling or by a mail address. Empty: the name asked.
 	Account string
+	// Domain is the account's, in canonical form. Empty: that of the request.
+	Domain string
 	// With Request.Info: whether the account may not log in, and the time before which nothing that a
 	// server has issued for it is valid any more; zero if there was no change.
 	Disabled bool

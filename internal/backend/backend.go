@@ -87,6 +87,13 @@ type Backend interface {
 	Close() error
 }
 
+// Domains is a Backend that knows the domains of its accounts.
+type Domains interface {
+	// HasDomain reports whether there is an account of a domain, in canonical form. With an error
+	// that is not known.
+	HasDomain(domain string) (bool, error)
+}
+
 // Hashing runs CPU-heavy password work for a user on the machine-wide pool, which is fair between
 // domains and users. It returns nil after run has
 // returned, or an error if ctx ended, the pool is full or run panicked.

@@ -47,6 +47,9 @@ func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
 // Close implements Backend.
 func (u *users) Close() error { return nil }
 
+// HasDomain implements Domains.
+func (u *users) HasDomain(domain string) (bool, error) { return u.file.hasDomain(domain) }
+
 // Ask implements Backend. Known is set for every user in the file.
 func (u *users) Ask(ctx context.Context, q Query) Result {
 	switch q.Op {

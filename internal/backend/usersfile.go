@@ -97,6 +97,18 @@ func (f *UsersFile) List() ([]auth.Identity, error) {
 	return out, nil
 }
 
+// hasDomain reports whether there is a user of a domain. With an error that is not known.
+func (f *UsersFile) hasDomain(domain string) (bool, error) {
+	t, err := f.table()
+	if err != nil {
+		return false, err
+	}
+	if _, ok := t.domains[domain]; ok {
+		return true, nil
+	}
+	return false, t.unowned
+}
+
 // lookup returns a user's entry. If there is none and err is set, the user may exist all the same:
 // a broken line may be the user's, or the file cannot be read.
 func (f *UsersFile) lookup(id auth.Identity) (entry usersEntry, known bool, err error) {

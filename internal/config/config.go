@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"postern/internal/protocol"
 )
 
 // DefaultPath is the path of the configuration unless --config names another.
@@ -161,7 +163,7 @@ func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
 		p.complain(hcl.Range{}, "the configuration is too large", "is this the right file?")
 		return nil, p.problems
 	}
-	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
+	file, diags := hclsyntax.ParseConfig(mask(src), filename, hcl.InitialPos)
 	if diags.HasErrors() {
 		p.syntax(diags)
 		return nil, p.sorted()
@@ -226,6 +228,7 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 	for _, child := range s.sections("listen") {
 		cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
 	}
+	p.localDomains(s, cfg)
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
 	if len(s.children("domain")) == 0 && !cfg.Registry.Declared {
@@ -240,6 +243,22 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 		}
 	}
 	return cfg
+}
+
+// localDomains warns if the map domain of socketmap may lack domains: postern 0.1 took every domain
+// for local where there is a block "*".
+func (p *parser) localDomains(s *section, cfg *Config) {
+	for _, child := range s.children("listen") {
+		if len(child.Labels) == 0 || !slices.ContainsFunc(cfg.Listeners, func(l Listener) bool {
+			return l.Name == child.Labels[0] && l.Protocol == string(protocol.Socketmap)
+		}) {
+			continue
+		}
+		if all := cfg.DomainFor("*"); all != nil && all.Name == "*" && all.Local == nil {
+			p.warn(child.DefRange(), `the map "domain" does not have the domains for which only domain "*" answers`,
+				`write local = ["example.org"] into that block, with the domains that this machine receives mail for beside those of the users file, or local = []`)
+		}
+	}
 }
 
 // NeedsStore reports whether the store must be opened, for a cache, a roster or registered

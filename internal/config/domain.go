@@ -40,10 +40,35 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	if s.has("change_admins") && !slices.ContainsFunc(out.Backends, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
 		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends")
 	}
+	out.Local = p.local(s, name)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)
 	out.Roster = p.roster(s, cfg, name)
+	return out
+}
+
+// local decodes local = ["example.org", ...] of the block "*". Unlike other lists it may be empty, to
+// say that there are none.
+func (p *parser) local(s *section, name string) []string {
+	attr := s.body.Attributes["local"]
+	if attr == nil {
+		return nil
+	}
+	if name != "*" {
+		p.complain(s.at("local"), `local is for domain "*" only`, "remove the line: a domain with a block is local")
+	}
+	if tuple, ok := attr.Expr.(*hclsyntax.TupleConsExpr); ok && len(tuple.Exprs) == 0 {
+		return []string{}
+	}
+	out := []string{}
+	s.texts("local", func(v value, at hcl.Range) {
+		domain, err := auth.FoldDomain(v.AsString())
+		if err != nil || strings.Contains(domain, "*") {
+			p.complain(at, "local has a text that is not a domain", `write one as in "example.org"`)
+		}
+		out = append(out, domain)
+	})
 	return out
 }
 

@@ -64,6 +64,27 @@ func runComplaints(t *testing.T, cases []complaint) {
 	}
 }
 
+func TestComplaintsAboutListenersOfOneProtocol(t *testing.T) {
+	of := func(name, lines string) string {
+		return "listen \"" + name + "\" {\n" + okAddr + lines + "\n}\n" + base
+	}
+	runComplaints(t, []complaint{
+		{"fixed domain elsewhere", of("dovecot", "fixed_domain = \"x.example\""), Error, 3, "saslauthd", "default_domain"},
+		{"fixed domain and default", of("saslauthd", "fixed_domain = \"x.example\"\ndefault_domain = \"y.example\""), Error, 3, "without a domain", "remove"},
+		{"fixed domain is none", of("saslauthd", "fixed_domain = \"a b\""), Error, 3, "not a domain", ""},
+		{"fixed domain is all", of("saslauthd", "fixed_domain = \"*\""), Error, 3, "not a domain", ""},
+		{"unknown map", of("tcp_table", "map = \"logins\""), Error, 3, "unknown", "login"},
+		{"map elsewhere", of("socketmap", "map = \"login\""), Error, 3, "tcp_table", "remove"},
+		{"userdb elsewhere", of("dovecot", "userdb { uid = 1 }"), Error, 3, "dovecot_userdb", "remove"},
+		{"uid is a flag", of("dovecot_userdb", "userdb { uid = true }"), Error, 3, "not a user", "number"},
+		{"uid is root's", of("dovecot_userdb", "userdb { uid = 0 }"), Error, 3, "out of range", ""},
+		{"gid is no name", of("dovecot_userdb", "userdb { gid = \"a b\" }"), Error, 3, "not a user or group", ""},
+		{"relative home", of("dovecot_userdb", "userdb { home = \"mail/%{user}\" }"), Error, 3, "absolute", "%{user}"},
+		{"unknown template", of("dovecot_userdb", "userdb { home = \"/mail/%%{name}\" }"), Error, 3, "template", "%{domain}"},
+		{"unknown template, as HCL reads it", of("dovecot_userdb", "userdb { home = \"/mail/%{name}\" }"), Error, 3, "", ""},
+	})
+}
+
 func TestComplaintsAboutShape(t *testing.T) {
 	runComplaints(t, []complaint{
 		{"empty", "", Error, 0, "no domain", "domain \"*\""},

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -25,13 +27,55 @@ func (v value) isText() bool { return v.Type() == cty.String && !v.IsNull() }
 // writeValue is a cure: how values are written.
 const writeValue = `write a text in quotes, a number, true or false, file("path") or env("NAME")`
 
+// Templates of a user's directory are written as Dovecot's are, which HCL would take for its own. So
+// before the file is parsed, their first two bytes become one character of two bytes, which no text
+// may hold: all places in the file stay as they are.
+const (
+	templateOpen = "%{"
+	maskedOpen   = "\u0091"
+)
+
+// templateWords are the words of the templates.
+var templateWords = [...]string{"user}", "domain}"}
+
+// mask hides the templates in the text of a file. After a further "%" they are HCL's way to write
+// the same.
+func mask(src []byte) []byte {
+	for _, word := range templateWords {
+		template := []byte(templateOpen + word)
+		for from := 0; ; {
+			i := bytes.Index(src[from:], template)
+			if i < 0 {
+				break
+			}
+			if i += from; i == 0 || src[i-1] != '%' {
+				src = slices.Concat(src[:i], []byte(maskedOpen), src[i+len(maskedOpen):])
+			}
+			from = i + len(template)
+		}
+	}
+	return src
+}
+
+// unmask restores the templates in a text.
+func unmask(text string) string {
+	for _, word := range templateWords {
+		text = strings.ReplaceAll(text, maskedOpen+word, templateOpen+word)
+	}
+	return text
+}
+
 // eval evaluates an expression: a text with interpolation, a number, true or false, file() or
 // env(). It does without hcl.EvalContext, which would also accept conditions, loops and implicit
 // conversions. If ok is false, it has reported why.
 func (p *parser) eval(e hclsyntax.Expression) (v value, ok bool) {
 	switch e := e.(type) {
 	case *hclsyntax.LiteralValueExpr:
-		return value{Value: e.Val, literal: true}, true
+		v = value{Value: e.Val, literal: true}
+		if v.isText() {
+			v.Value = cty.StringVal(unmask(v.AsString()))
+		}
+		return v, true
 	case *hclsyntax.ParenthesesExpr:
 		return p.eval(e.Expression)
 	case *hclsyntax.TemplateWrapExpr:

@@ -82,6 +82,11 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 	}
 	out.RecipientDelimiter = p.recipientDelimiter(s, spec.Name)
 	p.changes(s, &out)
+	out.FixedDomain = p.fixedDomain(s, spec.Name)
+	if out.Logins = s.word("map", "mailbox", "mailbox", "login") == "login"; s.has("map") && spec.Name != protocol.TCPTable {
+		p.complain(s.at("map"), "map is for the tcp_table protocol only", "remove the line; a socketmap client names its map itself")
+	}
+	out.Userdb = p.userdb(s, spec.Name)
 	p.endpoint(s, cfg, &out)
 	return out
 }
@@ -127,6 +132,63 @@ func (c *Config) Notes() (notes []string) {
 // ChangesLine is what to write into the configuration so that a listener takes changes.
 func (l *Listener) ChangesLine() string {
 	return fmt.Sprintf("add changes = true to listen %q", clip(l.Name))
+}
+
+// fixedDomain decodes the domain that replaces every realm.
+func (p *parser) fixedDomain(s *section, name protocol.Name) string {
+	v, ok := s.text("fixed_domain")
+	if !ok {
+		return ""
+	}
+	at := s.at("fixed_domain")
+	if name != protocol.Saslauthd {
+		p.complain(at, "fixed_domain is for the saslauthd protocol only", "write default_domain, for logins without a domain")
+	}
+	if s.has("default_domain") {
+		p.complain(at, "fixed_domain leaves no login without a domain", "remove default_domain")
+	}
+	domain, err := auth.FoldDomain(v.AsString())
+	if err != nil || domain == "*" {
+		p.complain(at, "fixed_domain is not a domain", `write one as in "example.org"`)
+	}
+	return domain
+}
+
+// userdb decodes the userdb block of a dovecot_userdb listener.
+func (p *parser) userdb(parent *section, name protocol.Name) Userdb {
+	s := p.only(parent, "userdb")
+	if !s.absent && name != protocol.DovecotUserdb {
+		p.complain(s.header, "userdb is for the dovecot_userdb protocol only", "remove the block")
+	}
+	out := Userdb{UID: p.account(s, "uid"), GID: p.account(s, "gid"), Home: s.textOr("home", "")}
+	rest := strings.NewReplacer("%{user}", "", "%{domain}", "").Replace(out.Home)
+	switch {
+	case out.Home == "":
+	case !strings.HasPrefix(out.Home, "/"):
+		p.complain(s.at("home"), "home is not an absolute path", `write it as in "/var/vmail/%{domain}/%{user}"`)
+	case strings.Contains(rest, "%{"):
+		p.complain(s.at("home"), "home has a template that is not known", "known here: %{user}, %{domain}")
+	}
+	return out
+}
+
+// account decodes the number or name of a user or group.
+func (p *parser) account(s *section, name string) string {
+	attr := s.body.Attributes[name]
+	if attr == nil {
+		return ""
+	}
+	v, ok := p.eval(attr.Expr)
+	switch {
+	case !ok:
+	case v.isText() && plainWord(v.AsString()) && v.AsString() != "":
+		return v.AsString()
+	case v.Type() == cty.Number && !v.IsNull():
+		return strconv.Itoa(s.number(name, 0, 1, 1<<31-1))
+	default:
+		p.complain(attr.Expr.Range(), name+" is not a user or group", `write a number, or a name in quotes`)
+	}
+	return ""
 }
 
 // recipientDelimiter decodes the characters that separate an address extension.

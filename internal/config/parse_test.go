@@ -237,3 +237,34 @@ domain "b.example" { backends = [backend.nextcloud.b] }
 		t.Errorf("login is %q", got)
 	}
 }
+
+// The templates of a home are Dovecot's, which HCL would take for its own; HCL's way to write them
+// is understood as well.
+func TestUserdb(t *testing.T) {
+	for text, want := range map[string]Userdb{
+		`userdb {}`: {},
+		`userdb { home = "/m/%{domain}/%{user}" }`:                                {Home: "/m/%{domain}/%{user}"},
+		`userdb { home = "/m/%%{domain}/%%{user}" }`:                              {Home: "/m/%{domain}/%{user}"},
+		`userdb { home = "%{user}%%{user}%{user}" }`:                              {Home: ""},
+		"userdb {\n uid = 5000\n gid = \"vmail\"\n home = \"/m\"\n}":              {"5000", "vmail", "/m"},
+		"userdb {\n uid = \"5000\"\n gid = \"1\"\n home = \"/%{user}%{user}\"\n}": {"5000", "1", "/%{user}%{user}"},
+	} {
+		cfg, problems := Parse("x", []byte(`
+backend "users" "u" {}
+domain "*" { backends = [backend.users.u] }
+listen "dovecot_userdb" {
+  address = "unix:/x"
+  `+text+`
+}`), Env{})
+		switch {
+		case want.Home == "" && strings.Contains(text, "home"):
+			if cfg != nil || !strings.Contains(render(problems), "absolute") {
+				t.Errorf("%s: %s", text, render(problems))
+			}
+		case cfg == nil:
+			t.Errorf("%s: %s", text, render(problems))
+		case cfg.Listeners[0].Userdb != want:
+			t.Errorf("%s: %+v, want %+v", text, cfg.Listeners[0].Userdb, want)
+		}
+	}
+}

@@ -49,9 +49,11 @@ var specs = []spec{
 		attrs: []string{
 			"protocol", "address", "mode", "owner", "group", "default_domain", "deadline",
 			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
-			"max_connections", "binary_answers", "recipient_delimiter", "changes",
+			"max_connections", "binary_answers", "recipient_delimiter", "changes", "map", "fixed_domain",
 		},
+		blocks: []string{"userdb"},
 	},
+	{path: "listen userdb", attrs: []string{"uid", "gid", "home"}},
 	{
 		path: "backend nextcloud", labels: []string{"kind", "name"},
 		attrs:   slices.Concat(httpAttrs, []string{"admin_user", "accept_other_id", "max_delay", "max_members"}),
@@ -68,7 +70,7 @@ var specs = []spec{
 	},
 	{
 		path: "domain", labels: []string{"name"},
-		attrs:  []string{"backends", "auth_domain", "login", "change_admins"},
+		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local"},
 		blocks: []string{"token", "cache", "limit", "roster"},
 	},
 	{path: "domain limit", attrs: limitAttrs},

@@ -44,10 +44,19 @@ type Listener struct {
 	// ejabberd, generic and relay: peers may set passwords, register and remove accounts.
 	// ChangesSaid: the configuration says whether; see ChangesNote.
 	Changes, ChangesSaid bool
+	FixedDomain          string // saslauthd: the domain of every login, whatever realm it has; canonical, may be empty
+	Logins               bool   // tcp_table: it serves the accounts of addresses, not the addresses that exist
+	Userdb               Userdb // dovecot_userdb: what is said of each user
 
 	// tcp_table and socketmap: the characters that separate a user from an address extension,
 	// as in Postfix; empty: addresses have no extensions.
 	RecipientDelimiter string
+}
+
+// Userdb is the userdb block of a dovecot_userdb listener. Empty texts are left out of the answer.
+type Userdb struct {
+	UID, GID string // numbers or names
+	Home     string // an absolute path with %{user} and %{domain}
 }
 
 // BackendRef is a reference to a backend: backend.KIND.NAME.
@@ -99,6 +108,10 @@ type Domain struct {
 	Cache        Cache
 	Limit        Limit
 	Roster       *Roster // nil: no shared rosters
+
+	// Local, of "*", has domains of this machine beside those that are known anyway: mail for them
+	// is local (socketmap, map domain). Canonical.
+	Local []string
 }
 
 // Limit is a limit block: how many passwords may be refused. A number of 0 is no limit.

@@ -16,6 +16,8 @@ const (
 	Socketmap Name = "socketmap" // Postfix, socketmap_table(5)
 	Dovecot   Name = "dovecot"   // Dovecot's authentication clients, Postfix, Exim
 	Relay     Name = "relay"     // between processes of postern
+
+	DovecotUserdb Name = "dovecot_userdb" // what Dovecot's LMTP and chasquid ask of a recipient
 )
 
 // Spec is a row of the table.
@@ -40,6 +42,7 @@ var Table = []Spec{
 	{Name: TCPTable, Alias: "postfix", Deadline: 20 * time.Second, MaxFrame: 65536, PeerTimeout: 100 * time.Second},
 	{Name: Socketmap, Deadline: 20 * time.Second, MaxFrame: 65536, PeerTimeout: 100 * time.Second},
 	{Name: Dovecot, Deadline: 8 * time.Second, MaxFrame: 16384, PeerTimeout: 10 * time.Second},
+	{Name: DovecotUserdb, Deadline: 4 * time.Second, MaxFrame: 8192, PeerTimeout: 5 * time.Second},
 	{Name: Relay, Deadline: 30 * time.Second, MaxFrame: 65536},
 }
 

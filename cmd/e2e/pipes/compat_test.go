@@ -351,3 +351,43 @@ func TestDropInTellsTheBroker(t *testing.T) {
 		}
 	}
 }
+
+// TestDropInAsksOn: xcauth's clients of the saslauthd protocol ask one question after the other.
+func TestDropInAsksOn(t *testing.T) {
+	w := harness.XcauthDown(t, "")
+	t.Cleanup(func() { w.OwnerEnds(t) })
+	p := harness.StartProgram(t, harness.CalledAs(t, "xcauth"), nil, "-c", w.Conf, "-t", "saslauthd")
+	for range 3 {
+		p.Send(harness.Fields("joe", "secret", "smtp", "dom.example"))
+		p.Expect("\x00\x0aOK success")
+		p.Send(harness.Fields("joe", "wrong", "smtp", "dom.example"))
+		p.Expect("\x00\x00")
+	}
+	if rest, code := p.Finish(); rest != "" || code != 0 {
+		t.Errorf("%q, status %d", rest, code)
+	}
+}
+
+// TestDropInSignals: SIGUSR1 writes into xcauth.err, also after SIGHUP when that was rotated, and no
+// signal ends the program.
+func TestDropInSignals(t *testing.T) {
+	w := harness.XcauthDown(t, "")
+	t.Cleanup(func() { w.OwnerEnds(t) })
+	p := harness.StartProgram(t, harness.CalledAs(t, "xcauth"), nil, "-c", w.Conf, "-t", "generic")
+	p.Send("auth:joe:dom.example:secret\n")
+	p.Expect("1\n")
+	file := filepath.Join(w.Dir, "log", "xcauth.err")
+	p.Signal(syscall.SIGUSR1)
+	harness.FileSays(t, file, "MainThread")
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGUSR1)
+	harness.FileSays(t, file, "MainThread")
+	p.Send("auth:joe:dom.example:secret\n")
+	p.Expect("1\n")
+	if rest, code := p.Finish(); rest != "" || code != 0 {
+		t.Errorf("%q, status %d", rest, code)
+	}
+}

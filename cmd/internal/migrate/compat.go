@@ -113,6 +113,7 @@ type compat struct {
 	protocol    string                         // of standard input; empty: not known
 	prepare     func() (*config.Config, error) // writes the configuration
 	ownLog      bool                           // a single test: it does not log to the broker's file
+	dump        string                         // the file to which SIGUSR1 writes, as in xcauth
 	rewritten   bool                           // write has changed the configuration
 	warned      map[string]bool
 }
@@ -211,7 +212,7 @@ func (c *compat) pipe() int {
 	if _, err := c.ready(); err != nil {
 		return c.fallback(err)
 	}
-	if err := pipe.Run(c.Stdio, pipe.Options{Protocol: c.protocol, Flags: c.flags}); err != nil {
+	if err := pipe.Run(c.Stdio, pipe.Options{Protocol: c.protocol, Flags: c.flags, Dump: c.dump}); err != nil {
 		return 1
 	}
 	return 0

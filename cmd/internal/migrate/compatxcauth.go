@@ -57,6 +57,7 @@ func (c *compat) xcauthConfig(o *xcauth.Options) (*config.Config, error) {
 		settings.Debug = true
 	} else {
 		w.LogFile = c.logFile(o.Log, "xcauth.log")
+		c.dump = filepath.Join(o.Log, "xcauth.err")
 	}
 	cfg, err := c.write(dir, w.Config(&settings, data.Domains))
 	if err != nil {

@@ -47,8 +47,8 @@ func Fallback(std Stdio, protocol string, cause error, usable func() error) erro
 		out: std.Out, protocol: protocol, log: fallbackLog(std), usable: usable, restart: restart,
 	}
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGTTOU)
+	signal.Notify(signals, relay.Endings(relay.OnTerminal(std.In, std.Out))...)
+	signal.Ignore(syscall.SIGTTOU)
 	go func() {
 		<-signals
 		f.busy.Lock() // a request that has begun is answered first

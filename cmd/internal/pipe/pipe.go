@@ -34,6 +34,7 @@ type Options struct {
 	Protocol string           // of the peer
 	Socket   string           // relay to this socket, without reading a configuration; empty: to the owner of the data directory
 	Flags    configfile.Flags // without Socket
+	Dump     string           // see relay.Settings
 }
 
 // Run answers standard input until that ends.
@@ -46,6 +47,7 @@ func Run(std Stdio, o Options) error {
 			return err
 		})
 	}
+	s.Dump = o.Dump
 	// Become postern-relay if it is installed beside this program: it needs a sixth of the memory.
 	if self, err := os.Executable(); err == nil {
 		small := filepath.Join(filepath.Dir(self), "postern-relay")
@@ -93,11 +95,15 @@ func Settings(std Stdio, o Options) (relay.Settings, error) {
 }
 
 func settings(front config.Listener, log string) relay.Settings {
-	return relay.Settings{
+	s := relay.Settings{
 		Protocol: front.Protocol, DefaultDomain: front.DefaultDomain, Deadline: front.Deadline,
 		Pipeline: front.Pipeline, MaxFrame: front.MaxFrame, BinaryAnswers: front.BinaryAnswers,
-		Delimiter: front.RecipientDelimiter, Log: log,
+		Delimiter: front.RecipientDelimiter, FixedDomain: front.FixedDomain, Log: log,
 	}
+	if front.Logins { // else the flag is left out: a postern-relay of an older version does not know it
+		s.Table = wire.Login
+	}
+	return s
 }
 
 // brokerCommand returns the command that starts the broker of pipes.
@@ -122,8 +128,8 @@ func CheckProtocol(protocol string) error {
 
 // defaults returns the limits of a protocol when the configuration has no listener for it.
 func defaults(protocol string) (config.Listener, error) {
-	if protocol == string(wire.Dovecot) {
-		return config.Listener{}, errors.New("--protocol dovecot is for sockets only: add listen \"dovecot\" to the configuration of `postern serve`")
+	if protocol == string(wire.Dovecot) || protocol == string(wire.DovecotUserdb) {
+		return config.Listener{}, fmt.Errorf("--protocol %[1]s is for sockets only: add listen %[1]q to the configuration of `postern serve`", protocol)
 	}
 	l, known := config.DefaultListener(protocol)
 	if known && l.Protocol == protocol && protocol != string(wire.Relay) { // nor a name of xcauth's units

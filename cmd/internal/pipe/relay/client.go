@@ -5,31 +5,61 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"postern/wire"
 )
 
+// oneMore is how long a connection with one request waits for another one, as in package front.
+const oneMore = time.Second
+
+// goesOn reports whether a request may follow the one that the protocol has per connection, now that
+// it is answered. A pipe goes on until its end. A socket on standard input, of which a read cannot be
+// ended, does not.
+func (r *relay) goesOn(ctx context.Context, in io.Reader) bool {
+	select {
+	case <-r.answered:
+	case <-ctx.Done():
+		return false
+	}
+	if conn, ok := in.(net.Conn); ok {
+		return conn.SetReadDeadline(time.Now().Add(oneMore)) == nil
+	}
+	return true
+}
+
+// onlyOne reports whether nothing but one request is read from in.
+func onlyOne(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	return ok && isSocket(f)
+}
+
 // read decodes the peer's input until its end, and closes the channel.
 func (r *relay) read(ctx context.Context, in io.Reader) {
 	defer close(r.input)
+	codec := r.codec
 	buf := make([]byte, 0, 4096)
 	var came time.Time
 	for {
 		d := decoded{came: came}
-		n, ev := r.codec.Decode(buf, &d.req)
+		n, ev := codec.Decode(buf, &d.req)
 		buf = buf[:copy(buf, buf[n:])]
 		switch ev {
 		case wire.Ask, wire.Refuse, wire.RefuseBroken:
 			d.refused = ev != wire.Ask
-			d.last = ev == wire.RefuseBroken || r.codec.OneShot()
+			d.last = ev == wire.RefuseBroken || codec.OneShot() && onlyOne(in)
 			select {
 			case r.input <- d:
 			case <-ctx.Done():
 				return
 			}
-			if d.last {
+			if d.last || codec.OneShot() && !r.goesOn(ctx, in) {
 				return
+			}
+			if codec.OneShot() {
+				buf = buf[:0] // what came before the answer is no request
+				codec, _ = wire.New(r.Protocol, r.Wire)
 			}
 			continue
 		case wire.Quit, wire.Broken:

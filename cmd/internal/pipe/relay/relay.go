@@ -56,6 +56,7 @@ type relay struct {
 	out   io.Writer
 
 	input      chan decoded
+	answered   chan struct{} // has one when answers were written
 	events     chan event
 	dial       chan struct{}   // asks the dialer for a connection
 	conn       net.Conn        // nil: no daemon
@@ -93,7 +94,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) error {
 	defer cancel()
 	r := &relay{
 		Options: o, codec: codec, out: out,
-		input: make(chan decoded), events: make(chan event), dial: make(chan struct{}, 1),
+		answered: make(chan struct{}, 1), input: make(chan decoded), events: make(chan event), dial: make(chan struct{}, 1),
 	}
 	inner, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -230,7 +231,7 @@ func (r *relay) answer() error {
 	var b []byte
 	ready := r.queue.pop()
 	for _, it := range ready {
-		b = r.codec.AppendAnswer(b, &it.req, it.answer)
+		b = r.codec.AppendAnswer(b, &it.req, wire.NameRelayAnswer(&it.req, it.answer))
 	}
 	if len(b) == 0 {
 		return nil
@@ -240,6 +241,10 @@ func (r *relay) answer() error {
 	}
 	if _, err := r.out.Write(b); err != nil {
 		return errors.Join(errors.New("the peer does not read its answers"), err)
+	}
+	select {
+	case r.answered <- struct{}{}:
+	default:
 	}
 	return nil
 }
