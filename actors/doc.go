@@ -37,15 +37,15 @@
 //   - supervise: actors, their mailboxes and restarts, the pool of goroutines.
 //   - env: the actor system, log, clock, context and store, as one small value.
 //   - metrics: the counters of answers.
-//   - slots: a backend, the questions that run there or wait for a slot, its circuit breaker and
-//     its budget of refused passwords. One actor per backend.
+//   - slots: a backend, the questions that run there or wait for a slot, its circuit breaker, its
+//     budget of refused passwords, and the limits of its accounts. One actor per backend.
 //   - domain: a domain's rules, backends and token keys, an immutable value. Shared has the counts
 //     and log throttles that a reload keeps.
 //   - call: a request and its answer; the number of requests in flight (Gate).
 //   - tokens: the single-use tokens that were used.
 //   - changes: when accounts were last changed, and the connections that have asked for that.
-//   - memory: the records of users, the questions under way and the limits per user (a shard); the
-//     limits per client address (Addresses); the goroutines that compute bcrypt (HashPool).
+//   - memory: the records of users and the questions under way (a shard); the limits per client
+//     address (Addresses); the goroutines that compute bcrypt (HashPool).
 //   - rosters: the users with shared rosters to be updated, and the session with the XMPP server.
 //     One actor per domain block.
 //   - router: which domain answers for a name (Table); how much each has in flight (Router).

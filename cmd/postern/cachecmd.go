@@ -39,10 +39,12 @@ is not accepted during an outage either.`,
 			if err != nil {
 				return err
 			}
-			return a.printForgotten(args[0], admin.ForgetCached(ctx, cfg, id))
+			n, err := admin.ForgetCached(ctx, cfg, id)
+			return a.printForgotten(args[0], n, err)
 		}),
 		a.command("postern cache", "flush", "Forget all users", "flush", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
-			return a.printForgotten("all users", admin.ForgetCached(ctx, cfg, auth.Identity{}))
+			n, err := admin.ForgetCached(ctx, cfg, auth.Identity{})
+			return a.printForgotten("all users", n, err)
 		}),
 	)
 }

@@ -64,12 +64,16 @@ func (a *app) forget(ctx context.Context, cfg *config.Config, id auth.Identity) 
 	if n.Exists {
 		exists = "removed"
 	}
-	_, err = fmt.Fprintf(a.Out, `forgotten: %s
+	word := "forgotten"
+	if n.Nothing() {
+		word = "nothing to forget"
+	}
+	_, err = fmt.Fprintf(a.Out, `%s: %s
   cache: %d records with %d accepted and %d refused passwords
   existence: %s
   limits: %d refusals
   shared rosters: %d users, and %d groups that name them
   single-use tokens: %d kept for their last seconds; they contain no names
-`, what, n.Users, n.Passwords, n.Refusals, exists, n.Counted, n.Roster.Users, n.Roster.Groups, n.Tokens)
+`, word, what, n.Users, n.Passwords, n.Refusals, exists, n.Counted, n.Roster.Users, n.Roster.Groups, n.Tokens)
 	return err
 }

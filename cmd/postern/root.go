@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/configfile"
+	"postern/cmd/internal/control"
 	"postern/cmd/internal/pipe"
 	"postern/internal/auth"
 	"postern/internal/config"
@@ -126,10 +127,14 @@ func (a *app) printJSON(v any, err error) error {
 	return enc.Encode(v)
 }
 
-// printForgotten prints what a command has removed, unless err says that it has not.
-func (a *app) printForgotten(what string, err error) error {
-	if err == nil {
-		_, err = fmt.Fprintf(a.Out, "forgotten: %s\n", what)
+// printForgotten prints what a command has removed from the cache, unless err says that it has not.
+func (a *app) printForgotten(what string, n control.Forgotten, err error) error {
+	switch {
+	case err != nil:
+	case n.Nothing():
+		_, err = fmt.Fprintf(a.Out, "nothing to forget: the cache has nothing of %s\n", what)
+	default:
+		_, err = fmt.Fprintf(a.Out, "forgotten: %s, records: %d, accepted passwords: %d, refused passwords: %d\n", what, n.Users, n.Passwords, n.Refusals)
 	}
 	return err
 }

@@ -22,7 +22,7 @@ func newAccountWorld(t *testing.T) *accountWorld {
 	return &accountWorld{Accounts: NewAccounts(), t: t, rules: rules(), now: base, right: 1, last: 1000}
 }
 
-// login is a login with an unknown secret at account 7; it is told whether the backend was asked and
+// login is a login with an unknown secret at account 7; the results are whether the backend was asked and
 // accepted the secret.
 func (w *accountWorld) login(from, secret uint64) (d Decision, in bool) {
 	g := &Guess{Account: 7, Secret: secret, From: from, Rules: w.rules}

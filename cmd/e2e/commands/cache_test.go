@@ -62,7 +62,7 @@ func TestCacheForgets(t *testing.T) {
 			t.Fatalf("at first the backend was asked about %v", first)
 		}
 		for _, c := range forgetting {
-			if out := d.Command(strings.Fields(c.args)...); c.again != nil && !strings.HasPrefix(out, "forgotten: ") {
+			if out := d.Command(strings.Fields(c.args)...); c.again != nil && !strings.HasPrefix(out, "forgotten: ") || strings.HasPrefix(c.args, "cache forget") && c.again == nil && !strings.HasPrefix(out, "nothing to forget: ") {
 				t.Errorf("%s printed %q", c.args, out)
 			}
 			if again := logIn(); fmt.Sprint(again) != fmt.Sprint(c.again) {

@@ -16,11 +16,11 @@ func TestForget(t *testing.T) {
 			args, report string
 			again        []string
 		}{
-			{"eve@dom.example", "forgotten: eve@dom.example\n  cache: 0 records with 0 accepted and 0 refused passwords\n  existence: nothing\n", cachedUsers},
+			{"eve@dom.example", "nothing to forget: eve@dom.example\n  cache: 0 records with 0 accepted and 0 refused passwords\n  existence: nothing\n", cachedUsers},
 			{"joe@dom.example", "forgotten: joe@dom.example\n  cache: 1 records with 1 accepted and 0 refused passwords\n  existence: removed\n", cachedUsers[:1]},
 			{"joe@DOM.example.", "forgotten: joe@dom.example\n  cache: 1 records with 1 accepted", cachedUsers[:1]},
 			{"--domain dom.example", "forgotten: of dom.example\n  cache: 2 records with 2 accepted", cachedUsers[:2]},
-			{"--domain nowhere.example", "forgotten: of nowhere.example\n  cache: 0 records", nil},
+			{"--domain nowhere.example", "nothing to forget: of nowhere.example\n  cache: 0 records", nil},
 		} {
 			out := d.Command(append([]string{"forget"}, strings.Fields(c.args)...)...)
 			if !strings.HasPrefix(out, c.report) || !strings.Contains(out, "single-use tokens: 0 kept") {

@@ -44,13 +44,13 @@ func CacheStats(ctx context.Context, cfg *config.Config) (control.CacheStats, er
 }
 
 // ForgetCached removes an account from the cache, a whole domain if id has no user, or everything
-// if it is zero.
-func ForgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) error {
+// if it is zero, and returns what was removed.
+func ForgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) (control.Forgotten, error) {
 	return forgetCached(ctx, cfg, id, false)
 }
 
 // forgetCached is ForgetCached. removed says that the account was removed from its backend.
-func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, removed bool) error {
+func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, removed bool) (n control.Forgotten, err error) {
 	request, change := control.For(id), changes.Op(id, changes.Secret, time.Now())
 	if removed {
 		request.Op, change = control.Removed, changes.Op(id, changes.Removed, time.Now())
@@ -59,18 +59,14 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, rem
 	if id == (auth.Identity{}) {
 		path = "/v1/cache/flush"
 	}
-	return onStore(ctx, cfg, path, request, &struct{}{}, func(p *store.Pebble) error {
+	err = onStore(ctx, cfg, path, request, &n, func(p *store.Pebble) (err error) {
 		if err := p.Apply([]store.Op{change}, true); err != nil {
 			return err
 		}
-		switch {
-		case id == (auth.Identity{}):
-			return p.DeletePrefix([]byte(store.Credentials))
-		case id.User == "":
-			return p.DeletePrefix(cache.RecordPrefix(id.Domain))
-		}
-		return p.Apply([]store.Op{{Key: cache.RecordKey(id)}}, true)
+		n, err = daemon.ForgetRecords(p, id)
+		return err
 	})
+	return n, err
 }
 
 // Forget removes all that is remembered of an account, or of a whole domain if id has no user.

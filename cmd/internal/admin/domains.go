@@ -84,7 +84,7 @@ func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth
 		case len(d.AuthDomains) == 0 && d.Name != id.Domain:
 			continue
 		}
-		if err := forgetCached(ctx, cfg, cached, removed && cached.User != ""); err != nil {
+		if _, err := forgetCached(ctx, cfg, cached, removed && cached.User != ""); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id a
 		if r.Kind != config.KindUsers || name != id.Domain || all.Shadowed(r.Domain) {
 			continue
 		}
-		if err := forgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}, removed); err != nil {
+		if _, err := forgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}, removed); err != nil {
 			return err
 		}
 	}

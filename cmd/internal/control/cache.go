@@ -99,15 +99,14 @@ func (s *Server) cacheShow(ctx context.Context, r Request) (any, error) {
 	return DescribeUser(id, &user), nil
 }
 
+// cacheForget answers with what there was to forget.
 func (s *Server) cacheForget(ctx context.Context, r Request) (any, error) {
 	id, err := r.scope()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case id.User == "":
-		return struct{}{}, s.daemon.Broker().ForgetDomain(ctx, id.Domain)
-	case r.Op == Removed:
+	}
+	if r.Op == Removed && id.User != "" {
 		s.daemon.Broker().NoteRemoved(id)
 	}
-	return struct{}{}, s.daemon.Broker().ForgetUser(ctx, id)
+	return s.daemon.ForgetCached(ctx, id)
 }

@@ -25,6 +25,7 @@ type Daemon interface {
 	Store() *store.Pebble // nil: nothing is kept on disk
 	StoreFailed() string  // why the store does not work; "" if it does, or there is none
 	Forget(context.Context, auth.Identity) (Forgotten, error)
+	ForgetCached(context.Context, auth.Identity) (Forgotten, error)
 	Info() (doctor.Info, error)
 	Reload(context.Context) (ReloadReply, error)
 	Yield() bool // ends the broker of pipes; a daemon stays, and returns false
@@ -37,7 +38,7 @@ type ReloadReply struct {
 	Warnings []string `json:"warnings"`
 }
 
-// Forgotten is the answer to /v1/forget: what was removed, by kind.
+// Forgotten is the answer to /v1/forget, and to those under /v1/cache: what was removed, by kind.
 type Forgotten struct {
 	Users     int  `json:"users"`     // records in the cache
 	Passwords int  `json:"passwords"` // that were accepted
@@ -47,6 +48,12 @@ type Forgotten struct {
 	Counted   int  `json:"counted"`   // refusals that the limits have counted
 
 	Roster roster.Erased `json:"roster"`
+}
+
+// Nothing reports whether there was nothing to remove.
+func (f Forgotten) Nothing() bool {
+	f.Tokens = 0 // they are kept
+	return f == Forgotten{}
 }
 
 // Server serves the control socket.
@@ -73,7 +80,7 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 		"/v1/cache/show":   s.cacheShow,
 		"/v1/cache/stats":  s.cacheStats,
 		"/v1/cache/forget": s.cacheForget,
-		"/v1/cache/flush":  func(ctx context.Context, _ Request) (any, error) { return struct{}{}, d.Broker().Flush(ctx) },
+		"/v1/cache/flush":  func(ctx context.Context, _ Request) (any, error) { return d.ForgetCached(ctx, auth.Identity{}) },
 
 		"/v1/limit/show":   s.limitShow,
 		"/v1/limit/forget": s.limitForget,

@@ -36,6 +36,9 @@ func (f *fake) Forget(_ context.Context, id auth.Identity) (n Forgotten, err err
 	f.forgot = append(f.forgot, id)
 	return n, errFake
 }
+func (f *fake) ForgetCached(ctx context.Context, id auth.Identity) (Forgotten, error) {
+	return f.Forget(ctx, id)
+}
 
 // serveFake serves a fake daemon and returns its control socket.
 func serveFake(t *testing.T, f *fake) string {

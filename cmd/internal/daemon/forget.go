@@ -25,8 +25,18 @@ func ForgetStored(s store.Store, id auth.Identity) (n control.Forgotten, err err
 	if n.Roster = erased; err != nil {
 		return n, err
 	}
+	records, err := ForgetRecords(s, id)
+	n.Users, n.Passwords, n.Refusals, n.Exists = records.Users, records.Passwords, records.Refusals, records.Exists
+	return n, err
+}
+
+// ForgetRecords removes the cache records of an account, of a whole domain if id has no user, or of all
+// if it is zero, and counts them. The store must not be used by a broker, unless the broker has
+// forgotten id.
+func ForgetRecords(s store.Store, id auth.Identity) (n control.Forgotten, err error) {
 	if id.User == "" {
-		return n, errors.Join(countUsers(s, id.Domain, &n), s.DeletePrefix(cache.RecordPrefix(id.Domain)))
+		prefix := prefixOf(id.Domain)
+		return n, errors.Join(countUsers(s, prefix, &n), s.DeletePrefix(prefix))
 	}
 	key := cache.RecordKey(id)
 	record, err := s.Get(key)
@@ -40,9 +50,17 @@ func ForgetStored(s store.Store, id auth.Identity) (n control.Forgotten, err err
 	return n, err
 }
 
-// countUsers counts the records of a domain.
-func countUsers(s store.Store, domain string, n *control.Forgotten) error {
-	return s.Scan(cache.RecordPrefix(domain), func(_, record []byte) bool {
+// prefixOf is the prefix of the cache records of a domain, or of all if it is empty.
+func prefixOf(domain string) []byte {
+	if domain == "" {
+		return []byte(store.Credentials)
+	}
+	return cache.RecordPrefix(domain)
+}
+
+// countUsers counts records.
+func countUsers(s store.Store, prefix []byte, n *control.Forgotten) error {
+	return s.Scan(prefix, func(_, record []byte) bool {
 		countUser(record, n)
 		return true
 	})
@@ -98,23 +116,35 @@ func (d *Daemon) Forget(ctx context.Context, id auth.Identity) (n control.Forgot
 
 // forgetUser forgets an account of a configured domain.
 func (d *Daemon) forgetUser(ctx context.Context, id auth.Identity) (n control.Forgotten, err error) {
-	user, err := d.broker.CachedUser(ctx, id)
+	n, err = d.ForgetCached(ctx, id)
 	if err != nil {
 		return n, err
 	}
-	if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known {
-		add(&n, &user)
-	}
 	limited, err := d.broker.ForgetUserLimit(ctx, id)
 	n.Counted = limited.Refusals
-	return n, errors.Join(err, d.broker.ForgetUser(ctx, id))
+	return n, err
 }
 
-// forgetDomain forgets the accounts of a configured domain. It counts those on disk, or those in
-// memory if there are more.
-func (d *Daemon) forgetDomain(ctx context.Context, name string) (n control.Forgotten, err error) {
+// forgetDomain forgets the accounts of a configured domain.
+func (d *Daemon) forgetDomain(ctx context.Context, name string) (control.Forgotten, error) {
+	return d.ForgetCached(ctx, auth.Identity{Domain: name})
+}
+
+// ForgetCached removes an account from the cache, a whole domain if id has no user, or all accounts if
+// it is zero. Of these it counts those on disk, or those in memory if there are more.
+func (d *Daemon) ForgetCached(ctx context.Context, id auth.Identity) (n control.Forgotten, err error) {
+	if id.User != "" {
+		user, err := d.broker.CachedUser(ctx, id)
+		if err != nil {
+			return n, err
+		}
+		if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known {
+			add(&n, &user)
+		}
+		return n, d.broker.ForgetUser(ctx, id)
+	}
 	if disk := d.store.Load(); disk != nil {
-		if err := countUsers(disk, name, &n); err != nil {
+		if err := countUsers(disk, prefixOf(id.Domain), &n); err != nil {
 			return n, err
 		}
 	}
@@ -122,6 +152,14 @@ func (d *Daemon) forgetDomain(ctx context.Context, name string) (n control.Forgo
 	if err != nil {
 		return n, err
 	}
-	n.Users = max(n.Users, shards[name].Users)
-	return n, d.broker.ForgetDomain(ctx, name)
+	held := shards[id.Domain].Users
+	if id.Domain == "" {
+		for _, s := range shards {
+			held += s.Users
+		}
+		n.Users = max(n.Users, held)
+		return n, d.broker.Flush(ctx)
+	}
+	n.Users = max(n.Users, held)
+	return n, d.broker.ForgetDomain(ctx, id.Domain)
 }
