@@ -67,7 +67,11 @@ func TestRealLpty(t *testing.T) {
 	config, data := harness.Noisy(t, "backend \"json\" \"slow\" { url = \""+app.URL+"\" }\n"+
 		"domain \"slow.example\" { backends = [backend.json.slow] }\nlog { level = \"debug\" }\n")
 	p := startLpty(t, config)
-	p.ask("isuser:joe:dom.example") // the first question comes before the program listens
+	for tries := 0; p.ask("isuser:joe:dom.example") != "1+"; tries++ { // the first comes before the program listens
+		if tries == 20 {
+			t.Fatalf("no answer\n%s", p.errs.String())
+		}
+	}
 	for _, q := range [][2]string{
 		{"auth:joe:dom.example:secret", "1+"}, // LF alone
 		{"auth:joe:dom.example:wrong", "0+"},
