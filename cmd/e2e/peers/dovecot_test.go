@@ -105,7 +105,7 @@ func TestDoveadm(t *testing.T) {
 	run(0, "user=joe@dom.example", "auth", "test", "-a", client, "joe@DOM.example", "secret")
 	run(77, "auth failed", "auth", "test", "-a", client, "joe", "wrong")
 	m.app.Becomes(harness.AppDown)
-	run(75, "", "auth", "test", "-a", shop, "ann", "secret")
+	run(77, "code=temp_fail", "auth", "test", "-a", shop, "ann", "secret") // doveadm has one status for both
 	m.app.Becomes(harness.AppUp)
 	run(0, "home\t/var/vmail/dom.example/joe", "user", "-a", userdb, "joe@dom.example")
 	run(0, "uid\t5000\ngid\t5001", "user", "-a", userdb, "joe@DOM.example")
