@@ -17,6 +17,7 @@ var imports = map[string][]string{
 	// One function each, used in several places.
 	"internal/atomicfile":    nil,
 	"internal/auth/passhash": nil,
+	"internal/childenv":      nil,
 	"internal/filelock":      nil,
 	"internal/logfile":       nil,
 	"internal/protocol":      nil,
@@ -91,7 +92,7 @@ var imports = map[string][]string{
 }
 
 // leaves may be imported by every package except those that they import.
-var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/filelock", "internal/logfile", "internal/unixtime", "internal/version"}
+var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
 var testImports = []string{"internal/backend/nextcloudtest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/token"}

@@ -20,6 +20,8 @@ copy starts the next. Open questions wait for it.
 
 Under inetd standard input may be a connection (nowait), or a socket that listens (wait): then
 all connections are answered, and the process ends when there has been none for a minute.
+Requests that set passwords, register or remove accounts are refused there, since any program
+may have connected; everywhere else they are taken.
 
 It ends with status 0 when standard input ends, after the last answer. A broken configuration
 does not end it: the fault is logged, and every question is answered "cannot tell" (temporary

@@ -337,15 +337,17 @@ func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(kn
 	if err := checkFileName(id); err != nil {
 		return err
 	}
-	path := f.path
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // a rename would replace the link
+	at, err := openPlace(f.path, os.Geteuid() == 0)
+	if err != nil {
+		return err
 	}
+	defer at.close()
+	path := at.file
 	owner, err := ownerOf(path)
 	if err != nil {
 		return err
 	}
-	unlock, err := lockFile(ctx, f.path+".lock", owner)
+	unlock, err := lockFile(ctx, at.lock, owner)
 	if err != nil {
 		return err
 	}

@@ -198,5 +198,5 @@ func (e *Env) Chains(s Subject) []Chain {
 	out = append(out, e.backends(all, s.Known)...)
 	out = append(out, e.proxies(all))
 	out = append(out, e.tokens(s.Config), e.ejabberdAuth(s.Ejabberd))
-	return append(out, e.rosters(s.Config)...)
+	return append(out, e.rosters(s.File, s.Config)...)
 }

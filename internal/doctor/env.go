@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postern/internal/backend"
+	"postern/internal/childenv"
 	"postern/internal/config"
 )
 
@@ -168,6 +169,7 @@ func groupID(name string) (int, error) {
 
 func run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = childenv.New()
 	cmd.WaitDelay = time.Second
 	return cmd.Run()
 }

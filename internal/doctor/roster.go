@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -19,7 +20,7 @@ import (
 )
 
 // rosters returns the chains of shared rosters.
-func (e *Env) rosters(cfg *config.Config) (out []Chain) {
+func (e *Env) rosters(file string, cfg *config.Config) (out []Chain) {
 	for _, d := range cfg.Domains {
 		r := d.Roster
 		if r == nil {
@@ -32,7 +33,7 @@ func (e *Env) rosters(cfg *config.Config) (out []Chain) {
 		case r.Ejabberdctl != "":
 			c.Steps = []Step{
 				{Check: "ejabberdctl", Run: func(context.Context) []Outcome { return e.program(r.Ejabberdctl) }},
-				{Check: "status", Run: func(ctx context.Context) []Outcome { return e.ctlStatus(ctx, r.Ejabberdctl) }},
+				{Check: "status", Run: func(ctx context.Context) []Outcome { return e.ctlStatus(ctx, file, r.Ejabberdctl) }},
 			}
 		default:
 			c.Steps = []Step{{Check: "api", Run: func(ctx context.Context) []Outcome { return e.api(ctx, d.Name, r) }}}
@@ -67,10 +68,35 @@ func (e *Env) program(path string) []Outcome {
 	return fine("%s exists", path)
 }
 
+// changeable returns the part of a path that another user than root can exchange or write, or "".
+func (e *Env) changeable(path string) string {
+	for {
+		f, err := e.Stat(path)
+		sticky := f.Mode.IsDir() && f.Mode&fs.ModeSticky != 0
+		if err != nil || f.UID != 0 || f.Mode.Perm()&0o022 != 0 && !sticky {
+			return path
+		}
+		if path == filepath.Dir(path) {
+			return ""
+		}
+		path = filepath.Dir(path)
+	}
+}
+
 // noNode is ejabberdctl's exit status when it cannot reach the running server.
 const noNode = 3
 
-func (e *Env) ctlStatus(ctx context.Context, path string) []Outcome {
+// ctlStatus runs ejabberdctl. Root does so only if no other user can have chosen the program: neither
+// by the configuration in file, nor by putting another one in its place.
+func (e *Env) ctlStatus(ctx context.Context, file, path string) []Outcome {
+	if e.UID == 0 {
+		for _, p := range []string{file, path} {
+			if other := e.changeable(p); p != "" && other != "" {
+				return skip(fmt.Sprintf("%s is not run as root, because another user could have changed %s", path, other),
+					"run it as the user that postern runs as: sudo -u postern postern doctor")
+			}
+		}
+	}
 	err := e.Run(ctx, path, "status")
 	var exit *exec.ExitError
 	switch {

@@ -28,7 +28,7 @@ func script(t *testing.T, mode os.FileMode, text string) string {
 func rosterOf(t *testing.T, e *Env, r config.Roster) Report {
 	t.Helper()
 	cfg := &config.Config{DataDir: "/", Domains: []config.Domain{{Name: "none.example"}, {Name: "dom.example", Roster: &r}}}
-	report := NewReport("", time.Now(), Run(t.Context(), e.rosters(cfg)))
+	report := NewReport("", time.Now(), Run(t.Context(), e.rosters("", cfg)))
 	holdsNoSecret(t, report)
 	return report
 }

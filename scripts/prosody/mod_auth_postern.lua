@@ -68,7 +68,7 @@ local frame_most, reply_most = 65535, 2048;
 -- Pause between questions of what postern can do, in seconds.
 local refresh_every = 300;
 
-local unavailable = "postern cannot tell at the moment";
+local unavailable = "This is not possible at the moment; please try again later.";
 
 -- The beginning of a frame that reports a change, and its kinds.
 local change_mark, kind_disabled, kind_removed = byte("P"), byte("d"), byte("r");

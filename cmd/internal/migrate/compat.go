@@ -213,6 +213,7 @@ func (c *compat) pipe() int {
 		return c.fallback(err)
 	}
 	if err := pipe.Run(c.Stdio, pipe.Options{Protocol: c.protocol, Flags: c.flags, Dump: c.dump}); err != nil {
+		fmt.Fprintf(c.Err, "%s: %v\n", c.name, err) // only a person's terminal gets one
 		return 1
 	}
 	return 0

@@ -80,7 +80,7 @@ func fallbackLog(std Stdio) *slog.Logger {
 func (f *fallback) report(cause error) {
 	if cause.Error() != f.logged {
 		f.logged = cause.Error()
-		f.log.Error("not usable: every question is answered \"cannot tell\" until this is mended", "err", cause)
+		f.log.Error("not usable: every question is answered with a temporary failure until this is mended", "err", cause)
 	}
 }
 

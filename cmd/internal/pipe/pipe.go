@@ -41,6 +41,15 @@ type Options struct {
 func Run(std Stdio, o Options) error {
 	CloseInheritedFDs(std.In)
 	s, err := Settings(std, o)
+	if misplaced := checkTerminal(std.In, o.Protocol); misplaced != nil {
+		if ByHand(std.In) {
+			return misplaced
+		}
+		if err == nil {
+			relay.OpenLog(s.Log).Error("not usable", "err", misplaced)
+		}
+		return Fallback(std, o.Protocol, misplaced, func() error { return misplaced })
+	}
 	if err != nil {
 		return Fallback(std, o.Protocol, err, func() error {
 			_, err := Settings(std, o)
@@ -124,6 +133,19 @@ func brokerCommand(flags configfile.Flags, cfg *config.Config, dir string) ([]st
 func CheckProtocol(protocol string) error {
 	_, err := defaults(protocol)
 	return err
+}
+
+// checkTerminal returns an error if standard input is a terminal that passes on whole lines only, and
+// the protocol has none: its requests would never arrive, or with other bytes.
+func checkTerminal(in *os.File, name string) error {
+	if name == string(wire.Generic) || name == string(wire.TCPTable) {
+		return nil
+	}
+	if !relay.PassesLines(in) {
+		return nil
+	}
+	return fmt.Errorf("--protocol %s cannot work on a terminal, which passes on lines of text only: "+
+		"let the server start it with pipes, or use --protocol generic", name)
 }
 
 // defaults returns the limits of a protocol when the configuration has no listener for it.

@@ -41,10 +41,15 @@ func (r *relay) read(ctx context.Context, in io.Reader) {
 	codec := r.codec
 	buf := make([]byte, 0, 4096)
 	var came time.Time
+	known := !r.RefuseChanges // else any program may have connected, with any protocol
 	for {
+		if !known && r.foreign(buf) {
+			return
+		}
 		d := decoded{came: came}
 		n, ev := codec.Decode(buf, &d.req)
 		buf = buf[:copy(buf, buf[n:])]
+		known = known || ev != wire.More
 		switch ev {
 		case wire.Ask, wire.Refuse, wire.RefuseBroken:
 			d.refused = ev != wire.Ask
@@ -78,6 +83,16 @@ func (r *relay) read(ctx context.Context, in io.Reader) {
 			return
 		}
 	}
+}
+
+// foreign reports whether the first bytes of the input are another protocol's.
+func (r *relay) foreign(first []byte) bool {
+	f, ok := wire.Recognise(r.Protocol, first)
+	if !ok || !f.Sure {
+		return false
+	}
+	r.Log.Warn("another protocol on standard input; the connection is closed", "protocol", string(r.Protocol), "looks_like", f.Looks)
+	return true
 }
 
 // arrival returns a time before anything arrived of what was just read.

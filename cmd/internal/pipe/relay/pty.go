@@ -42,6 +42,16 @@ func isTerminal(f *os.File) bool {
 	}) == nil
 }
 
+// PassesLines reports whether a file is a terminal that passes on whole lines only.
+func PassesLines(f *os.File) (yes bool) {
+	_ = withFD(f, func(fd int) error {
+		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		yes = err == nil && mode.Lflag&unix.ICANON != 0
+		return err
+	})
+	return yes
+}
+
 // withFD calls do with the descriptor of a file. Unlike Fd it does not make the file block.
 func withFD(f *os.File, do func(fd int) error) (err error) {
 	raw, err := f.SyscallConn()
