@@ -189,6 +189,7 @@ func (b dispatcher) Route(run *supervise.Runner, c *call.Call) {
 // Probe is a question put from within the process, with the record of its way.
 type Probe struct {
 	Answer auth.Answer
+	Reason string // why the answer is no yes
 	Took   time.Duration
 	Steps  []call.TraceStep
 }
@@ -226,7 +227,7 @@ func (b *Broker) Ask(ctx context.Context, req auth.Request, timeout time.Duratio
 	}
 	c.Log(b.env.Log)
 	answer, took := c.Result()
-	return Probe{Answer: answer, Took: took, Steps: c.Trace.Steps()}
+	return Probe{Answer: answer, Reason: c.Why(), Took: took, Steps: c.Trace.Steps()}
 }
 
 // Connections is the number of connections: open now, and since the start.

@@ -23,7 +23,7 @@ func NewLedger(name string, front *metrics.Front, log *slog.Logger) *Ledger {
 	return &Ledger{front: front, log: log, name: name}
 }
 
-// Peer is the other end of the connection that a call came by.
+// Peer describes the other end of the connection that a call came by.
 type Peer interface {
 	// Peer returns an address, or the process and its user.
 	Peer() string

@@ -9,6 +9,10 @@
 // everything that is ready. So a wake-up too many is harmless, and only one too few must not happen;
 // see connWorker.
 //
+// The first bytes of a connection are compared with other protocols (wire.Recognise): one that has
+// come to the wrong port is closed there, without an answer. Requests that change accounts are refused
+// unless the listener's block allows them. When connections run out, one that is idle makes room.
+//
 // While the goroutine has input to decode it runs the actors to which it sends, its own included, so
 // that a request which memory can answer takes no switch of goroutines, and all requests of one read
 // are answered by one write. It never runs the actor of another connection: that may block in a

@@ -147,6 +147,7 @@ type AskReply struct {
 	Verdict string        `json:"verdict"`
 	Exit    int           `json:"exit"` // exit status of a command that asks
 	Source  string        `json:"source"`
+	Reason  string        `json:"reason,omitempty"` // why it is no yes, as in the log
 	Took    time.Duration `json:"took_ns"`
 	Body    string        `json:"body,omitempty"`
 	Steps   []AskStep     `json:"steps"`
@@ -164,7 +165,7 @@ func Ask(ctx context.Context, b *actors.Broker, req auth.Request) AskReply {
 	p := b.Ask(ctx, req, AskTimeout)
 	reply := AskReply{
 		Verdict: p.Answer.Verdict.String(), Exit: p.Answer.Verdict.ExitCode(), Source: p.Answer.Source.String(),
-		Took: p.Took, Body: string(p.Answer.Body),
+		Reason: p.Reason, Took: p.Took, Body: string(p.Answer.Body),
 	}
 	for _, s := range p.Steps {
 		reply.Steps = append(reply.Steps, AskStep(s))
@@ -182,6 +183,9 @@ func (r AskReply) Print(w io.Writer) {
 		word = "cannot tell"
 	}
 	fmt.Fprintf(w, "%s: %s, from %s, in %s\n", word, r.Verdict, r.Source, r.Took.Round(time.Microsecond))
+	if r.Reason != "" {
+		fmt.Fprintf(w, "reason: %s\n", r.Reason)
+	}
 	if r.Body != "" {
 		fmt.Fprintln(w, r.Body)
 	}
