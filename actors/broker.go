@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,7 +127,7 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 		c.Answer(b.watch(c))
 		return false
 	}
-	id, err := c.Req.Identity(defaultDomain)
+	id, err := b.identity(c, defaultDomain)
 	if err == nil {
 		err = c.Req.Check()
 	}
@@ -136,12 +137,23 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: auth.FaultOf(err)})
 		return false
 	}
-	c.ID = id
+	c.ID, c.Name = id.Fold(), id.User
 	if c.Req.Op == auth.OpAuth || c.Req.Op == auth.OpRemoveUser3 { // limits distinguish secrets by it
-		c.Key = b.shards.Key(id, c.Req.Secret)
+		c.Key = b.shards.Key(c.ID, c.Req.Secret)
 	}
-	c.Hash = b.shards.Hash(id)
+	c.Hash = b.shards.Hash(c.ID)
 	return true
+}
+
+// identity is the account that a call asks about.
+func (b dispatcher) identity(c *call.Call, defaultDomain string) (auth.Identity, error) {
+	id, err := c.Req.Identity(defaultDomain)
+	if err == nil && strings.IndexByte(id.User, '\\') >= 0 {
+		if d := b.table.Current(id.Domain); d != nil && d.Unescape {
+			id.User, err = auth.UnescapeUser(id.User)
+		}
+	}
+	return id, err
 }
 
 // isDomain answers whether a domain is served here, which needs no backend.

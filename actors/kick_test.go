@@ -13,8 +13,8 @@ import (
 	"postern/internal/config"
 )
 
-// TestKick: a user's sessions at ejabberd end when the password or the account was changed, if the roster
-// block says so, and one failure keeps no others from ending.
+// TestKick: ejabberd is told to end a user's sessions when the password or the account was changed, if the
+// roster block says so, and one that fails keeps no other from it.
 func TestKick(t *testing.T) {
 	asked := make(chan string, 16)
 	ejabberd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -71,12 +71,7 @@ func TestRegisteredFromFallback(t *testing.T) {
 			}
 			r.unregister("a.example")
 			r.want(r.at("a.example", "eve", fallbackPassword), allow, fromBackend)
-			// Memory is not handed over; what is on disk is still fresh.
-			if storage == config.StorageDisk {
-				r.want(r.at("a.example", "ann", "own"), allow, auth.SourceCache)
-			} else {
-				r.want(r.at("a.example", "ann", "own"), deny, fromBackend)
-			}
+			r.want(r.at("a.example", "ann", "own"), deny, fromBackend) // the removed domain's users are forgotten
 		})
 	}
 }
@@ -101,7 +96,7 @@ func TestRegisteredBehindBlock(t *testing.T) {
 	r.want(r.at("a.example", "joe", "bad"), deny, fromBackend)
 	r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 	r.reload(block)
-	r.want(r.at("a.example", "joe", "good"), allow, hot) // the users of a name stay in memory
+	r.want(r.at("a.example", "joe", "good"), allow, fromBackend) // the block has another backend
 	r.want(r.at("a.example", "joe", "bad"), allow, fromBackend)
 	eventually(t, "the end of the registered domain", func() bool { return e.open() == 0 })
 	r.register(registration("a.example", "better")) // without effect for now

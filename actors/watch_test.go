@@ -112,7 +112,7 @@ func (a *accounts) change(do func()) {
 	do()
 }
 
-// TestWatch: a connection that watches a domain gets each change that ends what was issued for an
+// TestWatch: a connection that watches a domain is told of each change that ends what was issued for an
 // account, and of nothing else, between the answers.
 func TestWatch(t *testing.T) {
 	a := &accounts{password: "first"}

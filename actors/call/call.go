@@ -3,6 +3,7 @@
 package call
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -31,9 +32,12 @@ type Asker interface {
 // envelope or future.
 type Call struct {
 	Req      auth.Request
-	ID       auth.Identity
-	Key      cache.Key // of ID and secret; zero for operations other than auth until it is needed
-	Hash     uint64    // of ID: chooses shard and token worker
+	ID       auth.Identity // folded: all spellings of an account meet in one record
+	Name     string        // the user as asked; ID has its fold
+	Via      string        // the account to which an alias leads; ID is then the account's
+	Returns  bool          // the front returns the account's name to its peer
+	Key      cache.Key     // of ID and secret; zero for operations other than auth until it is needed
+	Hash     uint64        // of ID: chooses shard and token worker
 	Received time.Time
 	Deadline time.Time
 	Trace    *Trace // nil but for `postern test`
@@ -80,11 +84,32 @@ func (c *Call) Leave() {
 	}
 }
 
+// Asked is the identity in the spelling asked.
+func (c *Call) Asked() auth.Identity { return auth.Identity{User: c.Name, Domain: c.ID.Domain} }
+
+// As is the name of the user in records: that of the account, if an alias leads there.
+func (c *Call) As() string {
+	if c.Via != "" {
+		return c.Via
+	}
+	return c.Name
+}
+
+// Leads reports whether a login was let in as an account of another name than the one asked.
+func (c *Call) Leads(account string) bool {
+	return c.Req.Op == auth.OpAuth && account != "" && account != c.Name && auth.FoldUser(account) != auth.FoldUser(c.Name)
+}
+
 // Answer ends the call and reports whether it was the first to do so. It never blocks and
 // may be called from any goroutine.
 func (c *Call) Answer(a auth.Answer) bool {
 	if !c.state.CompareAndSwap(open, answering) {
 		return false
+	}
+	if a.Verdict == auth.Allow && !c.Returns && c.Leads(a.Account) {
+		// The peer would take the user for the one asked: users set their mail addresses themselves.
+		a = auth.Answer{Verdict: auth.Deny, Source: a.Source, Reason: fmt.Sprintf("the backend names another account: %q", a.Account)}
+		c.Trace.Add("answer", a.Reason)
 	}
 	c.answer = a
 	c.took = time.Since(c.Received)
@@ -107,11 +132,11 @@ func (c *Call) Answer(a auth.Answer) bool {
 
 // passOn gives this call's answer to one that waited for it. If this call ran out of time,
 // one that has time left for a backend goes back to the shard, as does one from another address if
-// this one's address is limited. The shard handles it as a new call, so that limits hold for it, too.
+// this one's address is limited, and one with another spelling of the user. The shard handles it as a new call, so that limits hold for it, too.
 func (c *Call) passOn(w *Call) {
 	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
 		time.Until(w.Deadline) > 2*GraceTime(w.Deadline.Sub(w.Received)) ||
-		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client {
+		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client || w.Name != c.Name {
 		w.Shard.Send(w)
 		return
 	}

@@ -104,7 +104,7 @@ func TestDecisionLine(t *testing.T) {
 		log := new(bytes.Buffer)
 		call := &Call{
 			Req: auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("hunter2"), Client: "192.0.2.1"},
-			ID:  auth.Identity{User: "joe", Domain: "dom.example"}, Received: time.Now(),
+			ID:  auth.Identity{User: "joe", Domain: "dom.example"}, Name: "joe", Received: time.Now(),
 		}
 		call.Answer(c.answer)
 		NewLedger("mux", metrics.NewDecisions().Front("mux"), slog.New(slog.NewTextHandler(log, nil))).Note(call, nil)

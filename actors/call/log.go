@@ -68,7 +68,7 @@ func (c *Call) write(to slog.Handler, from Peer) {
 	}
 	// Not by a Logger, which looks up the caller's place in the source for every line.
 	line := slog.NewRecord(c.Received.Add(c.took), level, "decision", 0)
-	line.AddAttrs(slog.String("domain", c.ID.Domain), slog.String("user", c.ID.User), slog.Duration("took", c.took))
+	line.AddAttrs(slog.String("domain", c.ID.Domain), slog.String("user", c.Name), slog.Duration("took", c.took))
 	if c.Req.Client != "" {
 		line.AddAttrs(slog.String("client", c.Req.Client))
 	}

@@ -34,7 +34,9 @@ type Domain struct {
 	TOTP       *token.TOTP
 	Hops       []Hop
 	Local      bool     // all backends compare hashes themselves: a cached one saves nothing, and would show who is known
+	Folds      bool     // every backend takes spellings that differ by letter case for one account
 	Logins     []string // rules for login names at the backends
+	Unescape   bool     // users come with the escapes of XEP-0106
 	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
 	ChangeAdmins bool
 	services     []string // folded names of the service accounts of the backends
@@ -46,6 +48,7 @@ type Domain struct {
 type Hop struct {
 	Backend    *slots.Backend
 	AuthDomain string // empty: the request's own domain
+	By         auth.Authority
 }
 
 // Shared is what all values of one name have in common, as long as the name is in use.
@@ -134,7 +137,7 @@ const maxRefusals = 16
 func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, shared *Shared) (*Domain, error) {
 	d := &Domain{
 		Shared: shared, HashCost: cfg.Cache.BcryptCost, HotEntries: cfg.Cache.HotEntries, Disk: cfg.Cache.Storage == config.StorageDisk,
-		Logins: cfg.Login, Limits: newLimits(cfg.Limit), ChangeAdmins: cfg.ChangeAdmins,
+		Logins: cfg.Login, Unescape: cfg.UnescapeJID, Limits: newLimits(cfg.Limit), ChangeAdmins: cfg.ChangeAdmins,
 		Rules: cache.Rules{
 			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
 			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
@@ -153,20 +156,8 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 			return nil, fmt.Errorf("domain %q: %w", cfg.Name, err)
 		}
 	}
-	names := cfg.AuthDomains
-	if len(names) == 0 {
-		names = []string{""}
-	}
-	for _, ref := range cfg.Backends {
-		backends[ref].Acquire()
-		if name := backends[ref].Service; name != "" {
-			d.services = append(d.services, auth.FoldUser(name))
-		}
-		for _, name := range names {
-			d.Hops = append(d.Hops, Hop{backends[ref], name})
-		}
-	}
-	d.Local = !slices.ContainsFunc(d.Hops, func(h Hop) bool { return !h.Backend.Local })
+	d.addHops(cfg, backends)
+	d.Local = !slices.ContainsFunc(d.Hops, func(h Hop) bool { return h.Backend.Block.Kind != config.KindUsers })
 	d.Roster = newRoster(cfg.Roster)
 	d.RefCount = supervise.NewRefCount(func() {
 		if d.Roster != nil {
@@ -198,6 +189,31 @@ func (d *Domain) Guards(id auth.Identity) bool {
 		names = append(names, q.LoginNames()...)
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(d.services, auth.FoldUser(name)) })
+}
+
+// addHops adds the backends of a block, which the domain then holds, and their authorities.
+func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slots.Backend) {
+	names := cfg.AuthDomains
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var blocks []config.Backend
+	for _, ref := range cfg.Backends {
+		backends[ref].Acquire()
+		blocks = append(blocks, backends[ref].Block)
+		if name := backends[ref].Block.AdminUser; name != "" {
+			d.services = append(d.services, auth.FoldUser(name))
+		}
+		for _, name := range names {
+			d.Hops = append(d.Hops, Hop{Backend: backends[ref], AuthDomain: name})
+		}
+	}
+	d.Rules.Authorities = cfg.Authorities(blocks)
+	d.Folds = true
+	for i := range d.Hops {
+		d.Hops[i].By = d.Rules.Authorities[i]
+		d.Folds = d.Folds && d.Hops[i].By.Folds
+	}
 }
 
 // MayBeToken reports whether a password might be a token.

@@ -107,7 +107,7 @@ func TestBackendsAreHeld(t *testing.T) {
 	cfg := block("a", "b", "a")
 	cfg.AuthDomains = []string{"one.example", "two.example"}
 	d := must(New(cfg, backends, &Shared{}))
-	if n := len(d.Hops); n != 6 || d.Hops[1] != (Hop{backends[ref("a")], "two.example"}) {
+	if n := len(d.Hops); n != 6 || d.Hops[1].Backend != backends[ref("a")] || d.Hops[1].AuthDomain != "two.example" || d.Hops[1].By != d.Rules.Authorities[1] {
 		t.Errorf("%d hops: %+v", n, d.Hops)
 	}
 	other := must(New(block("b"), backends, &Shared{}))

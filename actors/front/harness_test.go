@@ -107,7 +107,7 @@ func (f *fakeRouter) Prepare(c *call.Call, defaultDomain string) bool {
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
 		return false
 	}
-	c.ID, c.Hash = id, uint64(len(id.User))
+	c.ID, c.Name, c.Hash = id.Fold(), id.User, uint64(len(id.User))
 	return true
 }
 

@@ -46,6 +46,10 @@ func (s *Server) newParams(cfg config.Listener) *params {
 	}
 }
 
+// returnsAccount reports whether the protocol's answers name the account, so that a login may lead to
+// another one than the name asked.
+func (p *params) returnsAccount() bool { return wire.Protocol(p.Protocol) == wire.Dovecot }
+
 // newCodec returns the codec of a connection.
 func (p *params) newCodec() (wire.Codec, error) {
 	table := wire.Mailbox

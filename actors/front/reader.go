@@ -158,7 +158,7 @@ func (r *reader) admit(c *call.Call, event wire.Event) {
 		timeout = min(timeout, c.Req.Patience)
 	}
 	c.Deadline = c.Received.Add(timeout)
-	c.Asker, c.Front = r.conn, r.params.Name
+	c.Asker, c.Front, c.Returns = r.conn, r.params.Name, r.params.returnsAccount()
 	// In the ring it may be answered, and then logged, at any time.
 	ready := event == wire.Ask && r.server.router.Prepare(c, r.params.DefaultDomain)
 	c.Counted = r.server.gate.Enter() // from here on it is answered, whatever panics

@@ -69,7 +69,7 @@ func verified(t *testing.T, password string) *records {
 		t.Fatal(err)
 	}
 	now := unixtime.At(time.Now())
-	u := cache.User{Verifiers: []cache.Verifier{{Hash: hash, First: now, Verified: now, Used: now}}}
+	u := cache.User{Verifiers: []cache.Verifier{{By: vouching(), Hash: hash, First: now, Verified: now, Used: now}}}
 	return &records{all: map[string][]byte{
 		string(cache.RecordKey(auth.Identity{User: "joe", Domain: "dom.example"})): u.Encode(),
 	}}

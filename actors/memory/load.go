@@ -67,6 +67,7 @@ func (l *load) decide(user *cache.User) (step cache.Step, ok bool) {
 			l.shards.env.Log.Error("deciding about a cache record panicked", "panic", supervise.PanicText(reason))
 		}
 	}()
+	user.Settle(&l.lead.domain.Rules)
 	return l.lead.firstStep(user), true
 }
 

@@ -125,7 +125,7 @@ func (r *replaceRig) askOf(op auth.Operation, user, secret string, d *domain.Dom
 	id := auth.Identity{User: user, Domain: "dom.example"}
 	now := time.Now()
 	c := &call.Call{
-		Req: auth.Request{Op: op, User: user, Domain: id.Domain, Secret: auth.NewSecret(secret)}, ID: id,
+		Req: auth.Request{Op: op, User: user, Domain: id.Domain, Secret: auth.NewSecret(secret)}, ID: id, Name: user,
 		Hash: r.Hash(id), Received: now, Deadline: now.Add(4 * time.Second), Asker: a, Domain: d,
 	}
 	if op == auth.OpAuth {

@@ -233,7 +233,7 @@ func (r *rig) login(id auth.Identity, password string) *call.Call {
 	secret := auth.NewSecret(password)
 	now := time.Now()
 	c := &call.Call{
-		Req: auth.Request{Op: auth.OpAuth, User: id.User, Domain: id.Domain, Secret: secret}, ID: id,
+		Req: auth.Request{Op: auth.OpAuth, User: id.User, Domain: id.Domain, Secret: secret}, ID: id, Name: id.User,
 		Key: r.Key(id, secret), Hash: r.Hash(id), Received: now, Deadline: now.Add(time.Minute),
 		Trace: call.NewTrace(), Asker: make(asker), Domain: r.Current(id.Domain),
 	}
@@ -255,6 +255,9 @@ func (r *rig) want(c *call.Call, verdict auth.Verdict, source auth.Source) {
 		r.t.Errorf("%v: %v (%v), want %v (%v); its way: %+v", c.ID, a.Verdict, a.Source, verdict, source, c.Trace.Steps())
 	}
 }
+
+// vouching is the authority of every backend of a rig.
+func vouching() auth.AuthorityID { return (&config.Backend{BackendRef: backendRef}).Authority("").ID }
 
 // idle waits until nothing is under way.
 func (r *rig) idle() {

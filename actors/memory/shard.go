@@ -2,6 +2,7 @@ package memory
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -119,10 +120,10 @@ func (s *shard) onCall(c *call.Call) {
 	}
 	sp := s.space(d)
 	c.Shard = s.self
-	if s.answerHot(c, sp) {
+	if !c.Req.Fresh && s.answerHot(c, sp) {
 		return
 	}
-	if c.Req.Op.Changes() { // never joined: each is carried out
+	if c.Req.Op.Changes() || c.Req.Fresh { // never joined: each is carried out
 		s.begin(c, d, sp)
 		return
 	}
@@ -159,7 +160,7 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 	if user != nil {
 		switch c.Req.Op {
 		case auth.OpAuth:
-			if step, ok := user.Hot(c.Key, rules, now); ok {
+			if step, ok := user.Hot(c.Key, c.As(), rules, now); ok {
 				if step.Touched {
 					sp.touched[c.ID] = struct{}{}
 				}
@@ -178,7 +179,7 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 		if user == nil {
 			user = new(cache.User)
 		}
-		c.Trace.Add("cache", user.MissReason(c.Key))
+		c.Trace.Add("cache", user.MissReason(c.Key, c.As()))
 	}
 	return false
 }
@@ -186,11 +187,11 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 // isUser answers isuser from memory.
 func isUser(c *call.Call, user *cache.User, rules *cache.Rules, now unixtime.Time) (auth.Answer, bool) {
 	if !c.Req.Info {
-		return user.IsUser(rules, now)
+		return user.IsUser(c.Name, rules, now)
 	}
 	soon := *rules
 	soon.Exists = min(soon.Exists, infoTTL)
-	return user.IsUser(&soon, now)
+	return user.IsUser(c.Name, &soon, now)
 }
 
 func (s *shard) answer(c *call.Call, sp *space, a auth.Answer) {
@@ -231,19 +232,20 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		}
 	}()
 	o := &outcome{task: t, kind: started}
-	switch c.Req.Op {
-	case auth.OpAuth:
-		t.login = cache.NewLogin(c.Key)
+	switch {
+	case c.Req.Fresh:
+	case c.Req.Op == auth.OpAuth:
+		t.login = cache.NewLogin(c.Key, c.As())
 		if d.Local || s.limited(c) {
 			t.login.AskFirst()
 		}
 		t.limitWith()
-	case auth.OpRemoveUser3: // it compares a password, too
+	case c.Req.Op == auth.OpRemoveUser3: // it compares a password, too
 		t.limitWith()
 	}
 	if c.Req.Op.Changes() {
 		t.change = backend.NewChange(c.Req.Op, len(d.Hops))
-		if d.Guards(c.ID) {
+		if d.Guards(c.Asked()) {
 			t.barred = &auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceForbidden, Reason: "it is the service account of a backend"}
 		}
 	}
@@ -308,6 +310,7 @@ func (s *shard) user(o *outcome, sp *space) *cache.User {
 // install takes a record that was read into memory.
 func (s *shard) install(l *load, sp *space, user *cache.User) {
 	delete(s.loads, l.id)
+	user.Settle(&sp.domain.Rules)
 	sp.place(l.id, user)
 }
 
@@ -392,7 +395,54 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 		t.compare(step.Hashes, !step.Answered)
 	case cache.Hash:
 		t.makeHash(d.HashCost)
+	case cache.Follow:
+		s.follow(t, step.Alias)
 	}
+}
+
+// follow sends the call of a task to the shard of the account to which an alias leads.
+func (s *shard) follow(t *task, account string) {
+	c := t.call
+	if s.flights[c.Key] == c {
+		delete(s.flights, c.Key)
+	}
+	t.landed(false)
+	t.end()
+	c.Via, c.ID.User = account, auth.FoldUser(account)
+	c.Key, c.Hash = s.Key(c.ID, c.Req.Secret), s.Hash(c.ID)
+	c.Trace.Add("cache", fmt.Sprintf("the name leads to the account %q", account))
+	s.self.Forward(s.Ref(c.Hash), c)
+}
+
+// onOther ends a login that a backend has let in as an account of another name than that of the
+// record: the record of the name asked keeps an alias, and what is learned is the account's.
+func (s *shard) onOther(t *task, d *domain.Domain, sp *space, user *cache.User, name cache.Name, by auth.AuthorityID) {
+	c := t.call
+	current := d == t.domain && t.epoch == *s.epoch
+	switch {
+	case c.Via != "":
+		s.dropAlias(c.Asked().Fold())
+	case current && c.Returns && user.SetAlias(name.Account, by, &d.Rules):
+		sp.save(c.ID, user)
+		sp.place(c.ID, user)
+	}
+	a := auth.Answer{Verdict: auth.Allow, Source: auth.SourceBackend, Account: name.Account}
+	s.note(c, sp, a)
+	s.finish(t, sp, a, false)
+	t.end()
+}
+
+// dropAlias forgets an alias that does not lead to its account any more.
+func (s *shard) dropAlias(id auth.Identity) {
+	supervise.Do(s.Ref(s.Hash(id)), func(s *shard) {
+		for _, sp := range s.spaces {
+			if user := sp.get(id); user != nil && user.Alias != (cache.Alias{}) {
+				user.Alias = cache.Alias{}
+				sp.save(id, user)
+				sp.place(id, user)
+			}
+		}
+	})
 }
 
 // ask puts the task's question to its present backend.
@@ -469,6 +519,12 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	if t.chain.Suspect() {
 		t.login.Suspect()
 	}
+	name, by := t.answers(result)
+	if result.Class == backend.Accepted && auth.FoldUser(name.Account) != t.call.ID.User {
+		s.onOther(t, d, sp, user, name, by)
+		return
+	}
+	t.login.Answers(name, by)
 	meaning, source := meaningOf(result.Class, o.reply.Busy), o.reply.Source
 	if t.withheld != auth.SourceNone && result.Class != backend.Accepted && result.Class != backend.Refused {
 		meaning, source = cache.Withheld, t.withheld
@@ -510,7 +566,7 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 	}
 	lasting := false
 	switch op := t.call.Req.Op; {
-	case op == auth.OpIsUser:
+	case op == auth.OpIsUser && !t.call.Req.Fresh:
 		a = s.afterIsUser(t, d, sp, user, r, a, now)
 	case op.Changes():
 		lasting = t.change.Put() && s.afterChange(t, sp, user, r.Class)
@@ -532,17 +588,18 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 		case r.Class == backend.Accepted:
 			s.Changes.Enabled(id, d.Disk)
 		}
-		if user.SetExists(r.Class == backend.Accepted, rules, now) {
+		name, by := t.answers(r)
+		if a.Account = name.Account; user.SetExists(r.Class == backend.Accepted, name, by, rules, now) {
 			sp.save(id, user)
 		}
 		sp.place(id, user)
 	case backend.Outage, backend.Throttled:
-		if grace, ok := user.IsUserGrace(rules, now); ok {
+		if grace, ok := user.IsUserGrace(t.call.Name, rules, now); ok {
 			return grace
 		}
 	case backend.Unsure:
 		// No backend can be asked: a user that logged in within the outage lifetime is there.
-		if known, ok := user.IsUserGrace(rules, now); ok {
+		if known, ok := user.IsUserGrace(t.call.Name, rules, now); ok {
 			known.Source = auth.SourceCache
 			return known
 		}

@@ -49,7 +49,7 @@ type Directory interface {
 type Shards struct {
 	Hashing   *HashPool
 	Addresses *Addresses
-	Changes   *changes.Log // of accounts; set before the first call
+	Changes   *changes.Log // is told of what users must log in again for; set before the first call
 
 	env       env.Env
 	directory Directory
@@ -96,12 +96,12 @@ func (p *Shards) Stop() {
 	}
 }
 
-// Hash chooses the shard of a user, and stands for the user where limits are kept: those of one
-// name in two domains that share a block are two.
+// Hash chooses the shard of a user, whatever the spelling, and stands for the user where limits are
+// kept: those of one name in two domains that share a block are two.
 func (p *Shards) Hash(id auth.Identity) uint64 {
 	var h maphash.Hash
 	h.SetSeed(p.seed)
-	_, _ = h.WriteString(id.User)
+	_, _ = h.WriteString(auth.FoldUser(id.User))
 	_ = h.WriteByte(0)
 	_, _ = h.WriteString(id.Domain)
 	return h.Sum64()
@@ -177,6 +177,22 @@ func (p *Shards) DropBlock(block string) {
 // Settle returns when every shard has seen the configuration in force.
 func (p *Shards) Settle(ctx context.Context) error { return p.each(ctx, func(*shard) {}) }
 
+// Adapt has what is in memory of a block fit the configuration in force, and returns how many
+// verifiers that, and former changes, have cost.
+func (p *Shards) Adapt(ctx context.Context, block string) (dropped int, err error) {
+	var n atomic.Int64
+	err = p.each(ctx, func(s *shard) {
+		sp, d := s.spaces[block], p.directory.Current(block)
+		if sp == nil || d == nil || d.Name != block {
+			return
+		}
+		s.space(d)
+		n.Add(int64(sp.dropped))
+		sp.dropped = 0
+	})
+	return int(n.Load()), err
+}
+
 // voidLoads has the records that are being read for matching users read once more.
 func (s *shard) voidLoads(match func(auth.Identity) bool) {
 	for id := range s.loads {
@@ -229,7 +245,7 @@ func await(ctx context.Context, done <-chan error) error {
 
 // ForgetUser removes a user from the cache, in memory and on disk.
 func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
-	disk := p.env.Disk()
+	disk, id := p.env.Disk(), id.Fold()
 	err := supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) {
 		*s.epoch++
 		same := func(other auth.Identity) bool { return other == id }
@@ -252,6 +268,7 @@ func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
 // CachedUser returns a copy of what is remembered of a user.
 func (p *Shards) CachedUser(ctx context.Context, id auth.Identity) (user cache.User, err error) {
 	found := false
+	id = id.Fold()
 	err = supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) {
 		d := p.directory.Current(id.Domain)
 		if d == nil || s.spaces[d.Name] == nil {

@@ -21,6 +21,7 @@ type space struct {
 	strangers *simplelru.LRU[auth.Identity, *cache.User]
 	touched   map[auth.Identity]struct{} // "last used" is newer than on disk
 	count     Stats
+	dropped   int // verifiers that a change of backends cost, until Adapt reports them
 	begun     begun
 }
 
@@ -57,6 +58,7 @@ func (sp *space) adapt(d *domain.Domain) {
 		for _, list := range sp.lists() {
 			for _, user := range list.Values() {
 				user.ForgetRefusals()
+				sp.dropped += user.Settle(&d.Rules)
 			}
 		}
 	}

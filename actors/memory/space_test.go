@@ -19,7 +19,7 @@ func stranger() *cache.User {
 
 func friend() *cache.User {
 	now := unixtime.At(time.Now())
-	return &cache.User{Verifiers: []cache.Verifier{{Hash: "x", First: now, Verified: now, Used: now}}}
+	return &cache.User{Verifiers: []cache.Verifier{{By: vouching(), Hash: "x", First: now, Verified: now, Used: now}}}
 }
 
 // TestSpaceLists: those who were accepted are kept apart from those of whom only refusals are known,
@@ -147,7 +147,7 @@ func TestSpaceAdapts(t *testing.T) {
 				if c.users == 0 {
 					return
 				}
-				a, held := sp.get(account("user19")).Hot(cache.Key{1}, &next.Rules, unixtime.At(time.Now()))
+				a, held := sp.get(account("user19")).Hot(cache.Key{1}, "user19", &next.Rules, unixtime.At(time.Now()))
 				if held != c.refusals {
 					t.Errorf("a refused password is refused without a question: %t, want %t (%+v)", held, c.refusals, a)
 				}

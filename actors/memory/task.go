@@ -104,11 +104,11 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 	now := unixtime.At(t.shards.env.Clock())
 	switch {
 	case t.login != nil:
-		exists, known := user.IsUser(&t.domain.Rules, now)
+		exists, known := user.IsUser(t.call.Name, &t.domain.Rules, now)
 		t.guess.Stranger = user.Disposable()
 		t.guess.Absent = known && exists.Verdict == auth.Deny
 		return t.login.Start(user, &t.domain.Rules, now)
-	case t.call.Req.Op == auth.OpIsUser:
+	case t.call.Req.Op == auth.OpIsUser && !t.call.Req.Fresh:
 		if a, ok := isUser(t.call, user, &t.domain.Rules, now); ok {
 			return cache.Step{Answer: a, Answered: true}
 		}
@@ -126,7 +126,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	h := t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
 	q := &slots.Question{
-		Query:    queryOf(t.domain, h, c.ID),
+		Query:    queryOf(t.domain, h, c.Asked()),
 		Deadline: c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received))),
 		Known:    t.known, ID: c.ID, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
@@ -145,6 +145,20 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 // queryOf is a question about a user to a backend of a domain, without operation and secret.
 func queryOf(d *domain.Domain, h domain.Hop, id auth.Identity) backend.Query {
 	return backend.Query{User: id.User, Domain: cmp.Or(h.AuthDomain, id.Domain), Logins: d.Logins, ChangeAdmins: d.ChangeAdmins}
+}
+
+// answers says for which name the combined result of the backends is, and which of them gives it.
+func (t *task) answers(r backend.Result) (cache.Name, auth.AuthorityID) {
+	h, as := t.domain.Hops[t.hop], t.call.As()
+	switch {
+	case r.Class != backend.Accepted:
+		return cache.Name{Account: as, Exact: r.Exact || !t.domain.Folds}, auth.AuthorityID{}
+	case r.Account != "":
+		as = r.Account
+	case h.By.Folds:
+		as = auth.FoldUser(as)
+	}
+	return cache.Name{Account: as, Exact: r.Exact || !h.By.Folds}, h.By.ID
 }
 
 // compare looks, on the hash pool, for a stored hash that matches the call's secret.

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -144,12 +145,73 @@ func (t *Table) Start(cfg *config.Config) error {
 	t.registered.Store(&none)
 	p.swap()
 	if disk := t.env.Disk(); disk != nil {
+		t.claim(disk.Store(), cfg)
+	}
+	if disk := t.env.Disk(); disk != nil {
 		now := t.storage()
 		kept := storage{disk: true, blocks: map[string]bool{"*": true}}
 		t.purge(disk, change{all: true}, now, kept)
 	}
 	p.prepareRosters()
 	return nil
+}
+
+// reportDropped logs how many cached passwords a change of a block's backends has made invalid.
+func (t *Table) reportDropped(ctx context.Context, block string, was, now *cache.Rules) {
+	if !cache.Lost(was, now) {
+		return
+	}
+	n, err := t.shards.Adapt(ctx, block)
+	if disk := t.env.Disk(); disk != nil && now.Hashed {
+		n = 0
+		err = errors.Join(err, t.eachRecord(disk, block, func(u *cache.User) { n += u.Settle(now) }))
+	}
+	if n > 0 || err != nil {
+		t.env.Log.Warn("domain has another backend: passwords that only the former one has accepted are not valid any more",
+			"domain", block, "passwords", n, "err", err)
+	}
+}
+
+// eachRecord calls do with the records on disk for which a block answers.
+func (t *Table) eachRecord(disk *store.WriteBehind, block string, do func(*cache.User)) error {
+	prefix := cache.RecordPrefix(block)
+	if block == "*" {
+		prefix = []byte(store.Credentials)
+	}
+	return disk.Store().Scan(prefix, func(key, record []byte) bool {
+		if id, ok := cache.RecordIdentity(key); ok && t.answeredBy(block, id.Domain) {
+			if user, err := cache.Decode(record); err == nil {
+				do(user)
+			}
+		}
+		return true
+	})
+}
+
+// answeredBy reports whether a block answers for a name.
+func (t *Table) answeredBy(block, name string) bool {
+	r, reg := t.find(name)
+	return r != nil && r.Name == block || r == nil && reg != nil && reg.name == block
+}
+
+// claim has the records of an upgraded store belong to the backends that a configuration names.
+func (t *Table) claim(s store.Store, cfg *config.Config) {
+	err := cache.Claim(s, func(name string) (auth.Authority, bool) {
+		d := cfg.DomainFor(name)
+		if r := t.registry.Load(); r != nil && (d == nil || d.Name != name) {
+			if record, err := r.Get(name); err == nil {
+				b, d := cfg.Registered(record.Domain, record.Kind, record.URL, record.Secret, record.AuthDomain)
+				return d.Authorities([]config.Backend{b})[0], true
+			}
+		}
+		if d == nil {
+			return auth.Authority{}, false
+		}
+		return cfg.Whole(d)
+	})
+	if err != nil {
+		t.env.Log.Error("passwords cached by postern 0.1.0 could not be taken over: they are asked about again", "err", err)
+	}
 }
 
 // Plan is a new configuration of the domains and backends, made beside the one in force.
@@ -305,10 +367,14 @@ func (p *Plan) Commit(ctx context.Context, disk *store.WriteBehind) error {
 	}
 	if disk != nil { // what the domains learnt without it is not there
 		t.purge(disk, change{all: true}, t.storage(), c.after)
+		t.claim(disk.Store(), p.cfg)
 		t.env.SetDisk(disk)
 	}
 	err := t.apply(ctx, c)
-	for _, d := range p.values {
+	for r, d := range p.values {
+		if now := r.domain.Load(); now != nil {
+			t.reportDropped(ctx, r.Name, &d.Rules, &now.Rules)
+		}
 		d.Retire()
 	}
 	for ref, b := range was.backends {
@@ -318,7 +384,7 @@ func (p *Plan) Commit(ctx context.Context, disk *store.WriteBehind) error {
 	}
 	p.prepareRosters()
 	if rules {
-		t.alterAll()
+		t.alterAll(ctx)
 	}
 	return err
 }
@@ -341,14 +407,14 @@ func (p *Plan) prepareRosters() {
 }
 
 // alterAll gives the registered domains in use values by the rules in force.
-func (t *Table) alterAll() {
+func (t *Table) alterAll(ctx context.Context) {
 	t.mu.Lock()
 	live := slices.Collect(maps.Keys(t.live))
 	t.mu.Unlock()
 	for _, reg := range live {
 		record, err := t.registry.Load().Get(reg.name)
 		if err == nil {
-			err = t.alter(reg, record)
+			err = t.alter(ctx, reg, record)
 		}
 		if err != nil {
 			t.env.Log.Error("registered domain keeps its former rules", "domain", reg.name, "err", err)

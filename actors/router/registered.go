@@ -12,6 +12,8 @@ import (
 
 	"postern/actors/domain"
 	"postern/actors/slots"
+	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/registry"
 )
@@ -189,7 +191,7 @@ func (t *Table) register(ctx context.Context, put []registry.Record, deleted []s
 	var changed []string
 	for _, record := range put {
 		if reg := was[record.Domain]; reg != nil {
-			errs = append(errs, t.alter(reg, record))
+			errs = append(errs, t.alter(ctx, reg, record))
 			continue
 		}
 		names[record.Domain] = &registered{name: record.Domain}
@@ -210,6 +212,11 @@ func (t *Table) register(ctx context.Context, put []registry.Record, deleted []s
 		}
 		return ended
 	}})
+	for _, name := range deleted {
+		if t.served.Load().routers[name] == nil { // else its block has these users
+			errs = append(errs, t.shards.Forget(ctx, func(id auth.Identity) bool { return id.Domain == name }, cache.RecordPrefix(name)))
+		}
+	}
 	return errors.Join(append(errs, err)...)
 }
 
@@ -226,7 +233,7 @@ func (t *Table) unlink(reg *registered) []*Router {
 }
 
 // alter puts a changed record into effect.
-func (t *Table) alter(reg *registered, record registry.Record) error {
+func (t *Table) alter(ctx context.Context, reg *registered, record registry.Record) error {
 	t.mu.Lock()
 	reg.change++
 	r := reg.router.Load()
@@ -245,6 +252,7 @@ func (t *Table) alter(reg *registered, record registry.Record) error {
 	}
 	t.mu.Unlock()
 	was.Retire()
+	t.reportDropped(ctx, reg.name, &was.Rules, &d.Rules)
 	return nil
 }
 

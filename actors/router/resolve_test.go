@@ -42,7 +42,7 @@ func TestAdmittedBeforeResolved(t *testing.T) {
 	table.live[reg] = r
 
 	done := make(answered)
-	c := &call.Call{ID: auth.Identity{User: "joe", Domain: reg.name}, Received: time.Now(), Asker: done}
+	c := &call.Call{ID: auth.Identity{User: "joe", Domain: reg.name}, Name: "joe", Received: time.Now(), Asker: done}
 	r.calls.Acquire()
 	c.Admit(r.calls)
 	table.resolve(reg, r)

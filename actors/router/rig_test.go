@@ -227,7 +227,7 @@ func (r *rig) newCall(domain, user, password string) *call.Call {
 	secret := auth.NewSecret(password)
 	now := time.Now()
 	return &call.Call{
-		Req: auth.Request{Op: auth.OpAuth, User: user, Domain: domain, Secret: secret}, ID: id,
+		Req: auth.Request{Op: auth.OpAuth, User: user, Domain: domain, Secret: secret}, ID: id, Name: id.User,
 		Key: r.shards.Key(id, secret), Hash: r.shards.Hash(id), Received: now, Deadline: now.Add(time.Minute),
 		Trace: call.NewTrace(), Asker: make(asker),
 	}

@@ -144,12 +144,11 @@ func (q *Question) account() string { return auth.FoldUser(q.Query.User) }
 // actor. It is in use as long as a domain holds its RefCount, and closed at the end.
 type Backend struct {
 	*supervise.RefCount
-	Name    string // backend.KIND.NAME
-	Service string // login name of the service account; empty: none
-	Ref     *supervise.Ref
-	Local   bool // it compares hashes itself, on this machine
-	slots   int32
-	queue   int
+	Name  string // backend.KIND.NAME
+	Block config.Backend
+	Ref   *supervise.Ref
+	slots int32
+	queue int
 
 	env     env.Env
 	backend backend.Backend
@@ -175,8 +174,8 @@ type Backend struct {
 // it: its Close is then due.
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
-		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), env: e, backend: be, seed: maphash.MakeSeed(),
-		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay, Service: cfg.AdminUser, Local: cfg.Kind == config.KindUsers,
+		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: maphash.MakeSeed(),
+		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
 	}

@@ -115,7 +115,7 @@ func (a asker) Answered(*call.Call) { close(a) }
 func (r *rig) want(worker uint64, secret auth.Secret, verdict auth.Verdict, source auth.Source) {
 	r.t.Helper()
 	c := &call.Call{
-		Req: auth.Request{Op: auth.OpAuth, User: joe.User, Domain: joe.Domain, Secret: secret}, ID: joe, Hash: worker,
+		Req: auth.Request{Op: auth.OpAuth, User: joe.User, Domain: joe.Domain, Secret: secret}, ID: joe, Name: joe.User, Hash: worker,
 		Received: time.Now(), Deadline: time.Now().Add(time.Minute), Domain: r.domain, Asker: make(asker),
 	}
 	r.Ref(worker).Send(c)

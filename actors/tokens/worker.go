@@ -75,7 +75,7 @@ func (w *worker) onCall(c *call.Call) {
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: reason})
 	}
 	if d.JSXC != nil && token.LooksJSXC(text) {
-		status := d.JSXC.Verify(c.ID, text, now)
+		status := d.JSXC.Verify(c.Asked(), text, now)
 		c.Trace.Add("token", "jsxc: "+status.String())
 		switch status {
 		case token.Valid:
@@ -87,7 +87,7 @@ func (w *worker) onCall(c *call.Call) {
 		}
 	}
 	if d.TOTP != nil && token.LooksTOTP(text) {
-		status, nonce := d.TOTP.Verify(c.ID, text, now)
+		status, nonce := d.TOTP.Verify(c.Asked(), text, now)
 		c.Trace.Add("token", "totp: "+status.String())
 		switch status {
 		case token.Valid:

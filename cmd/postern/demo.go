@@ -43,7 +43,7 @@ func makeDemo(ctx context.Context, cfg *config.Config) (passwordFile string, err
 }
 
 func addDemo(ctx context.Context, users config.Backend, password string) error {
-	file, err := backend.OpenUsersFile(users.Path)
+	file, err := backend.OpenUsersFile(users.Path, users.FoldCase)
 	if err != nil {
 		return err
 	}

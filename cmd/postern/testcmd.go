@@ -28,8 +28,9 @@ question could not be asked.`,
 		Example: `  postern test auth alice@example.org
   postern test isuser alice@example.org && echo "there is an alice"`,
 	}
-	var direct bool
+	var direct, fresh bool
 	cmd.PersistentFlags().BoolVar(&direct, "direct", false, "do not ask the running daemon, but a broker of this command's own")
+	cmd.PersistentFlags().BoolVar(&fresh, "no-cache", false, "ask the backend, whatever the cache knows")
 	var questions []*cobra.Command
 	for _, t := range []struct {
 		op    auth.Operation
@@ -43,7 +44,7 @@ question could not be asked.`,
 			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
 			Example: "  postern test " + t.op.String() + " alice@example.org",
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return a.test(cmd.Context(), t.op, args[0], direct)
+				return a.test(cmd.Context(), auth.Request{Op: t.op, Fresh: fresh}, args[0], direct)
 			},
 		})
 	}
@@ -55,7 +56,7 @@ func isQuestion(cmd *cobra.Command) bool {
 	return strings.HasPrefix(cmd.CommandPath()+" ", "postern test ")
 }
 
-func (a *app) test(ctx context.Context, op auth.Operation, address string, direct bool) error {
+func (a *app) test(ctx context.Context, req auth.Request, address string, direct bool) error {
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -64,8 +65,8 @@ func (a *app) test(ctx context.Context, op auth.Operation, address string, direc
 	if err != nil {
 		return err
 	}
-	req := auth.Request{Op: op, User: id.User, Domain: id.Domain}
-	if op == auth.OpAuth {
+	req.User, req.Domain = id.User, id.Domain
+	if req.Op == auth.OpAuth {
 		if req.Secret, err = a.readSecret("password of "+id.String(), false); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,9 @@ or read from standard input; they are never on the command line.`,
 	}
 	return group(cmd,
 		command("add USER@DOMAIN", "Add an account", "add alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+			if err := a.checkAccount(ctx, file, args[0]); err != nil {
+				return err
+			}
 			return a.setPassword(ctx, args[0], "added", file, file.Add)
 		}),
 		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
@@ -73,15 +77,35 @@ func openUsersFile(cfg *config.Config, name string) (file usersFile, err error) 
 			return file, fmt.Errorf("data directory: %w", err)
 		}
 		file.path, file.cost, file.cfg = found[0].Path, found[0].BcryptCost, cfg
-		file.UsersFile, err = backend.OpenUsersFile(found[0].Path)
+		file.UsersFile, err = backend.OpenUsersFile(found[0].Path, found[0].FoldCase)
 		return file, err
 	}
 	return file, fmt.Errorf("the configuration has %d users backends: choose one with --backend NAME", len(found))
 }
 
+// checkAccount refuses a new account that no front could send, and warns of one in a domain that is not
+// served.
+func (a *app) checkAccount(ctx context.Context, file usersFile, address string) error {
+	id, err := parseAddress(address)
+	if err != nil {
+		return err
+	}
+	unescape := slices.ContainsFunc(file.cfg.Domains, func(d config.Domain) bool { return d.UnescapeJID })
+	if err := auth.CheckAccount(id.User, unescape); err != nil {
+		return fmt.Errorf("%q could not log in: %w: choose another name", id.User, err)
+	}
+	if !admin.ServesAccount(ctx, file.cfg, file.path, id) {
+		fmt.Fprintf(a.Err, "warning: no domain has the accounts of %s: add a domain block, or register it\n", id.Domain)
+	}
+	return nil
+}
+
 func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string) error) error {
 	id, err := parseAddress(address)
 	if err != nil {
+		return err
+	}
+	if id, err = file.Name(id); err != nil {
 		return err
 	}
 	secret, err := a.readSecret("new password of "+id.String(), true)
@@ -114,6 +138,9 @@ func (a *app) userList(_ context.Context, file usersFile, _ []string) error {
 func (a *app) userRemove(ctx context.Context, file usersFile, args []string) error {
 	id, err := parseAddress(args[0])
 	if err != nil {
+		return err
+	}
+	if id, err = file.Name(id); err != nil {
 		return err
 	}
 	if err := file.Remove(ctx, id); err != nil {

@@ -188,6 +188,8 @@ type Request struct {
 	// Since is the time from which on OpWatch reports changes; zero: from now on.
 	Since time.Time
 
+	// Fresh has the backend asked whatever is remembered, and nothing remembered of its answer.
+	Fresh bool
 	// Patience is how long the peer waits, if the request itself says so. 0 means the listener's
 	// deadline.
 	Patience time.Duration

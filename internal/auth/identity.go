@@ -1,9 +1,11 @@
 package auth
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -68,6 +70,58 @@ func CheckSecret(secret string) error {
 // names with one fold for one account; nothing coarser is folded, since what a backend does not take
 // for one account must stay two.
 func FoldUser(user string) string { return strings.ToLower(user) }
+
+// CheckAccount reports why an account of that name could log in by few fronts or by none: ':' ends the
+// user in the line protocols, and neither JIDs nor mail addresses have white space. With unescape,
+// XMPP can send both (see UnescapeUser).
+func CheckAccount(user string, unescape bool) error {
+	switch {
+	case unescape && strings.TrimSpace(user) == user:
+		return nil
+	case strings.Contains(user, ":"):
+		return fmt.Errorf("%w: ':' in user", ErrMalformed)
+	case strings.ContainsFunc(user, unicode.IsSpace):
+		return fmt.Errorf("%w: white space in user", ErrMalformed)
+	}
+	return nil
+}
+
+// UnescapeUser resolves the escapes of XEP-0106, by which XMPP has characters in a user that a JID
+// cannot have. The error wraps ErrMalformed if the result is no name that a backend may be asked about.
+func UnescapeUser(user string) (string, error) {
+	if strings.HasPrefix(user, `\20`) || strings.HasSuffix(user, `\20`) {
+		return "", fmt.Errorf("%w: \\20 at an end of the user", ErrMalformed)
+	}
+	user = jidEscapes.Replace(user)
+	return user, CheckUser(user)
+}
+
+// jidEscapes has the escapes of XEP-0106.
+var jidEscapes = strings.NewReplacer(`\20`, " ", `\22`, `"`, `\26`, "&", `\27`, "'", `\2f`, "/", `\2F`, "/", `\3a`, ":", `\3A`, ":",
+	`\3c`, "<", `\3C`, "<", `\3e`, ">", `\3E`, ">", `\40`, "@", `\5c`, `\`, `\5C`, `\`)
+
+// Fold is the identity with the folded user: all spellings of an account have the same one.
+func (i Identity) Fold() Identity { return Identity{User: FoldUser(i.User), Domain: i.Domain} }
+
+// Authority is what vouches for accounts: a backend of a kind, at a place, under the name of a domain
+// there. What one has answered says nothing about the accounts of another.
+type Authority struct {
+	ID    AuthorityID
+	Folds bool // it takes spellings that differ by letter case for one account
+}
+
+// AuthorityID identifies an authority over restarts. The zero value is none.
+type AuthorityID [16]byte
+
+// NewAuthorityID returns the identity of what parts describe.
+func NewAuthorityID(parts ...string) (id AuthorityID) {
+	h := sha256.New()
+	for _, part := range parts {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	copy(id[:], h.Sum(nil))
+	return id
+}
 
 func checkName(what, name, forbidden string) error {
 	if name == "" {

@@ -7,6 +7,32 @@ import (
 	"unicode/utf8"
 )
 
+func TestCheckAccount(t *testing.T) {
+	for user, want := range map[string][2]bool{"joe": {true, true}, "a:b": {false, true}, "erin erin": {false, true}, " joe": {false, false}, "a\u3000b": {false, true}} {
+		for i, unescape := range []bool{false, true} {
+			if err := CheckAccount(user, unescape); (err == nil) != want[i] {
+				t.Errorf("%q, unescape %t: %v", user, unescape, err)
+			}
+		}
+	}
+}
+
+func TestUnescapeUser(t *testing.T) {
+	for user, want := range map[string]string{
+		`kevin\20k`: "kevin k", `o\27brien`: "o'brien", `a\5c20b`: `a\20b`, `a\3Ab\3a`: "a:b:", `\22\26\2f\3c\3e`: `"&/<>`,
+		`joe`: "joe", `a\b\`: `a\b\`, `a\00b`: `a\00b`, `\2`: `\2`,
+	} {
+		if got, err := UnescapeUser(user); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", user, got, err, want)
+		}
+	}
+	for _, user := range []string{`joe\40other.example`, `\20joe`, `joe\20`, ``} {
+		if got, err := UnescapeUser(user); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %q, %v", user, got, err)
+		}
+	}
+}
+
 func TestCheckNames(t *testing.T) {
 	for _, c := range []struct {
 		name         string

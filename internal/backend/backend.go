@@ -72,6 +72,9 @@ type Result struct {
 	OneAccount bool
 	// Disabled: the account exists, but may not log in.
 	Disabled bool
+	// Exact: the backend has another account whose name differs by letter case, so that the answer
+	// holds for this spelling only.
+	Exact bool
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have

@@ -14,6 +14,7 @@ type Chain struct {
 	result  Result // the most significant one so far
 	any     bool
 	refused bool // a backend that may know the user has refused the password
+	exact   bool // see Result.Exact, of any
 }
 
 var errRefusedElsewhere = errors.New("one backend refused the password, and another cannot answer now")
@@ -23,6 +24,7 @@ func NewChain(op auth.Operation) Chain { return Chain{op: op} }
 
 // Add takes the next backend's result and reports whether the chain ends with it.
 func (c *Chain) Add(r Result) (decided bool) {
+	c.exact = c.exact || r.Exact
 	switch {
 	case r.Class == Accepted, r.Class == Refused && r.Known:
 		c.result, c.any, c.refused = r, true, false
@@ -44,6 +46,7 @@ func (c *Chain) Result() Result {
 	if c.refused && (c.result.Class == Outage || c.result.Class == Throttled || c.result.Class == Unsure) {
 		return Result{Class: Misconfigured, Err: errRefusedElsewhere}
 	}
+	c.result.Exact = c.exact
 	return c.result
 }
 

@@ -15,6 +15,7 @@ import (
 type UsersOptions struct {
 	Path string // of the file; see UsersFile
 	Cost int    // bcrypt cost of new passwords; 0 means passhash.DefaultCost
+	Fold bool   // see OpenUsersFile
 }
 
 // dummyHash is the tail of a well-formed hash without a known password.
@@ -37,7 +38,7 @@ func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
 	if o.Cost < passhash.MinCost || o.Cost > passhash.MaxCost {
 		return nil, fmt.Errorf("bcrypt_cost %d is out of range: use %d to %d", o.Cost, passhash.MinCost, passhash.MaxCost)
 	}
-	file, err := OpenUsersFile(o.Path)
+	file, err := OpenUsersFile(o.Path, o.Fold)
 	if err != nil {
 		return nil, err
 	}
@@ -64,27 +65,37 @@ func (u *users) Ask(ctx context.Context, q Query) Result {
 	if q.Op.NeedsSecret() && auth.CheckSecret(q.Secret.Reveal()) != nil {
 		return Result{Class: Refused}
 	}
-	entry, known, err := u.file.lookup(id)
+	found, err := u.file.lookup(id)
 	if err != nil {
 		return failure(err)
 	}
-	if known && entry.err != nil {
-		return Result{Class: Misconfigured, Known: true, Err: entry.err}
+	if found.known && found.entry.err != nil {
+		return Result{Class: Misconfigured, Known: true, Err: found.entry.err}
 	}
+	r := u.answer(ctx, q, found)
+	r.Exact = found.twins
+	if r.Class == Accepted {
+		r.Account = found.id.User
+	}
+	return r
+}
+
+// answer answers about what the file has of a name.
+func (u *users) answer(ctx context.Context, q Query, found usersMatch) Result {
 	switch q.Op {
 	case auth.OpAuth:
-		return u.check(ctx, id, q.Secret, entry, known)
+		return u.check(ctx, found.id, q.Secret, found.entry, found.known)
 	case auth.OpIsUser:
-		return answer(known, known)
+		return answer(found.known, found.known)
 	case auth.OpRemoveUser:
-		return changed(u.file.Remove(ctx, id), known)
+		return changed(u.file.Remove(ctx, found.id), found.known)
 	case auth.OpRemoveUser3:
-		if r := u.check(ctx, id, q.Secret, entry, known); r.Class != Accepted {
+		if r := u.check(ctx, found.id, q.Secret, found.entry, found.known); r.Class != Accepted {
 			return r
 		}
-		return changed(u.file.Remove(ctx, id), known)
+		return changed(u.file.Remove(ctx, found.id), found.known)
 	}
-	return u.write(ctx, q, id, known)
+	return u.write(ctx, q, found.id, found.known)
 }
 
 // answer is Accepted or Refused for a user that the file has or does not have.

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,9 +46,13 @@ const settled = 100 * time.Millisecond
 // Changes by other processes are noticed. Changes made here replace the file as a whole while
 // PATH.lock is locked, so that readers see no partial file and writers lose no change. It is safe
 // for concurrent use.
+//
+// A file that folds takes spellings of a name that differ by letter case for one user: a user is
+// found by the exact name first, else by the only one with the same fold, and is added in lower case.
 type UsersFile struct {
 	path    string
 	seed    maphash.Seed
+	fold    bool
 	mu      sync.Mutex // held while the file is read
 	current atomic.Pointer[usersTable]
 }
@@ -57,9 +62,45 @@ type usersTable struct {
 	info    fs.FileInfo // nil if there is no file
 	recent  bool        // changed so recently that the next change may have the same time stamp
 	users   map[auth.Identity]usersEntry
-	domains map[string]struct{} // that have users
-	costs   []string            // of the usable hashes, as they are written there
-	unowned error               // the first broken line that does not say which user it is for
+	domains map[string]struct{}               // that have users
+	costs   []string                          // of the usable hashes, as they are written there
+	cased   map[auth.Identity][]auth.Identity // names with upper case, by their folds
+	unowned error                             // the first broken line that does not say which user it is for
+}
+
+// usersMatch is the user that a name stands for.
+type usersMatch struct {
+	id    auth.Identity // as the file has it; of an unknown user, as it would be added
+	entry usersEntry
+	known bool
+	twins bool // another user's name differs by letter case
+}
+
+// find returns the user that a name stands for, with fold whatever its letter case.
+func (t *usersTable) find(id auth.Identity, fold bool) (m usersMatch) {
+	if !fold {
+		m.id = id
+		m.entry, m.known = t.users[id]
+		return m
+	}
+	alike := t.alike(id.Fold())
+	m.id, m.twins = id, len(alike) > 1
+	if m.entry, m.known = t.users[id]; m.known {
+		return m
+	}
+	if m.id = id.Fold(); len(alike) == 1 {
+		m.id = alike[0]
+		m.entry, m.known = t.users[m.id]
+	}
+	return m
+}
+
+// alike lists the users with a fold.
+func (t *usersTable) alike(folded auth.Identity) []auth.Identity {
+	if _, ok := t.users[folded]; ok {
+		return append([]auth.Identity{folded}, t.cased[folded]...)
+	}
+	return t.cased[folded]
 }
 
 // usersEntry is a user's line: a usable hash, or what is wrong with the line.
@@ -70,12 +111,36 @@ type usersEntry struct {
 
 // OpenUsersFile reads the file at path. Its errors are those of opening and reading; a broken line
 // is an error only for the user it is for.
-func OpenUsersFile(path string) (*UsersFile, error) {
-	f := &UsersFile{path: path, seed: maphash.MakeSeed()}
+func OpenUsersFile(path string, fold bool) (*UsersFile, error) {
+	f := &UsersFile{path: path, fold: fold, seed: maphash.MakeSeed()}
 	if _, err := f.table(); err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Name is the name under which the file has a user, or would have it.
+func (f *UsersFile) Name(id auth.Identity) (auth.Identity, error) {
+	t, err := f.table()
+	if err != nil {
+		return id, err
+	}
+	return t.find(id, f.fold).id, nil
+}
+
+// Twins lists the users whose names differ from another's by letter case only, sorted.
+func (f *UsersFile) Twins() (list []auth.Identity, err error) {
+	t, err := f.table()
+	if err != nil {
+		return nil, err
+	}
+	for folded := range t.cased {
+		if alike := t.alike(folded); len(alike) > 1 {
+			list = append(list, alike...)
+		}
+	}
+	sortIdentities(list)
+	return list, nil
 }
 
 // List returns the users, sorted by domain and name.
@@ -88,12 +153,7 @@ func (f *UsersFile) List() ([]auth.Identity, error) {
 	for id := range t.users {
 		out = append(out, id)
 	}
-	slices.SortFunc(out, func(a, b auth.Identity) int {
-		if c := strings.Compare(a.Domain, b.Domain); c != 0 {
-			return c
-		}
-		return strings.Compare(a.User, b.User)
-	})
+	sortIdentities(out)
 	return out, nil
 }
 
@@ -109,17 +169,23 @@ func (f *UsersFile) hasDomain(domain string) (bool, error) {
 	return false, t.unowned
 }
 
-// lookup returns a user's entry. If there is none and err is set, the user may exist all the same:
-// a broken line may be the user's, or the file cannot be read.
-func (f *UsersFile) lookup(id auth.Identity) (entry usersEntry, known bool, err error) {
+func sortIdentities(list []auth.Identity) {
+	slices.SortFunc(list, func(a, b auth.Identity) int {
+		return cmp.Or(strings.Compare(a.Domain, b.Domain), strings.Compare(a.User, b.User))
+	})
+}
+
+// lookup finds a user. If there is none and err is set, the user may exist all the same: a broken
+// line may be the user's, or the file cannot be read.
+func (f *UsersFile) lookup(id auth.Identity) (m usersMatch, err error) {
 	t, err := f.table()
 	if err != nil {
-		return usersEntry{}, false, err
+		return m, err
 	}
-	if entry, known = t.users[id]; !known {
+	if m = t.find(id, f.fold); !m.known {
 		err = t.unowned
 	}
-	return entry, known, err
+	return m, err
 }
 
 // like returns the cost of a hash that is compared for a user without one: over all names the costs
@@ -208,7 +274,9 @@ func readUsersFile(path string) ([]byte, fs.FileInfo, error) {
 
 // parseUsers reads the lines of a file. A broken line does not affect the others.
 func parseUsers(data []byte) *usersTable {
-	t := &usersTable{users: make(map[auth.Identity]usersEntry), domains: make(map[string]struct{})}
+	t := &usersTable{
+		users: make(map[auth.Identity]usersEntry), cased: make(map[auth.Identity][]auth.Identity), domains: make(map[string]struct{}),
+	}
 	number := 0
 	for line := range bytes.Lines(data) {
 		number++
@@ -223,14 +291,19 @@ func parseUsers(data []byte) *usersTable {
 			// It is not known which password is right, so neither line is used.
 			err = fmt.Errorf("%w: line %d: the user has an earlier line too; remove one", ErrBrokenFile, number)
 		}
-		if id != (auth.Identity{}) {
-			t.users[id] = usersEntry{hash: hash, err: err}
-			t.domains[id.Domain] = struct{}{}
-			if err == nil {
-				t.costs = append(t.costs, passhash.Cost(hash))
+		if id == (auth.Identity{}) {
+			if t.unowned == nil {
+				t.unowned = err
 			}
-		} else if t.unowned == nil {
-			t.unowned = err
+			continue
+		}
+		if _, again := t.users[id]; !again && id != id.Fold() {
+			t.cased[id.Fold()] = append(t.cased[id.Fold()], id)
+		}
+		t.users[id] = usersEntry{hash: hash, err: err}
+		t.domains[id.Domain] = struct{}{}
+		if err == nil {
+			t.costs = append(t.costs, passhash.Cost(hash))
 		}
 	}
 	return t
@@ -299,9 +372,9 @@ func checkFileName(id auth.Identity) error {
 
 // Add adds a user with a hash of package passhash. It returns ErrExists or ErrName.
 func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) error {
-	return f.change(ctx, id, func(known bool) (string, error) {
-		if known {
-			return "", fmt.Errorf("%w: %s", ErrExists, id)
+	return f.change(ctx, id, func(m usersMatch) (string, error) {
+		if m.known || m.twins {
+			return "", fmt.Errorf("%w: %s", ErrExists, m.id)
 		}
 		return hash, nil
 	})
@@ -309,9 +382,9 @@ func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) erro
 
 // Set replaces the hash of a user. It returns ErrUnknownUser.
 func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) error {
-	return f.change(ctx, id, func(known bool) (string, error) {
-		if !known {
-			return "", fmt.Errorf("%w: %s", ErrUnknownUser, id)
+	return f.change(ctx, id, func(m usersMatch) (string, error) {
+		if !m.known {
+			return "", fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
 		}
 		return hash, nil
 	})
@@ -319,9 +392,9 @@ func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) erro
 
 // Remove removes a user. It returns ErrUnknownUser.
 func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
-	return f.change(ctx, id, func(known bool) (string, error) {
-		if !known {
-			return "", fmt.Errorf("%w: %s", ErrUnknownUser, id)
+	return f.change(ctx, id, func(m usersMatch) (string, error) {
+		if !m.known {
+			return "", fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
 		}
 		return "", nil
 	})
@@ -330,10 +403,10 @@ func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 // usersMode is the mode of a new file: only postern may read the hashes.
 const usersMode = 0o600
 
-// change replaces the line of id. decide gets whether the file has the user, and returns the new
-// hash, or "" to remove the user. The file is read under the lock, so that no change by another
+// change replaces the line of the user that id stands for. decide gets what the file has of it,
+// and returns the new hash, or "" to remove the user. The file is read under the lock, so that no change by another
 // process is lost. ctx bounds the wait for the lock.
-func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(known bool) (string, error)) error {
+func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(m usersMatch) (string, error)) error {
 	if err := checkFileName(id); err != nil {
 		return err
 	}
@@ -356,8 +429,10 @@ func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(kn
 	if err != nil {
 		return err
 	}
+	m := parseUsers(data).find(id, f.fold)
+	id = m.id
 	lines, known := withoutUser(data, id)
-	hash, err := decide(known > 0)
+	hash, err := decide(m)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 func openUsers(t testing.TB, path string) *UsersFile {
 	t.Helper()
-	f, err := OpenUsersFile(path)
+	f, err := OpenUsersFile(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +72,8 @@ func TestUsersFileChanges(t *testing.T) {
 			t.Errorf("holds %q", got)
 		}
 	}
-	if entry, known, err := f.lookup(id("joe")); err != nil || !known || entry.hash != two {
-		t.Errorf("joe: %v, %v", known, err)
+	if m, err := f.lookup(id("joe")); err != nil || !m.known || m.entry.hash != two {
+		t.Errorf("joe: %+v, %v", m, err)
 	}
 	if err := f.Remove(ctx, id("joe")); err != nil {
 		t.Error(err)
@@ -105,8 +105,8 @@ func TestUsersFileKeepsLines(t *testing.T) {
 	if got, _ := os.ReadFile(path); string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if _, known, err := f.lookup(id("unknown")); known || !errors.Is(err, ErrBrokenFile) || !strings.Contains(err.Error(), "line 4") {
-		t.Errorf("an unknown user beside a broken line: %v, %v", known, err)
+	if m, err := f.lookup(id("unknown")); m.known || !errors.Is(err, ErrBrokenFile) || !strings.Contains(err.Error(), "line 4") {
+		t.Errorf("an unknown user beside a broken line: %+v, %v", m, err)
 	}
 }
 
@@ -202,6 +202,49 @@ func TestUsersFileIsNotReread(t *testing.T) {
 	}
 	if again, err := f.table(); err != nil || again != first {
 		t.Errorf("read again without a change: %v", err)
+	}
+}
+
+// TestUsersFold: a name finds the user of that spelling first, else the only one that differs by letter
+// case, and is added in lower case.
+func TestUsersFold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	one := hashed(t, "one")
+	if err := os.WriteFile(path, []byte("Dave@Example.NET:"+one+"\nBob@dom.example:"+one+"\nbob@dom.example:"+one+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenUsersFile(path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[auth.Identity]usersMatch{
+		{User: "dave", Domain: "example.net"}: {id: auth.Identity{User: "Dave", Domain: "example.net"}, known: true},
+		{User: "Dave", Domain: "example.net"}: {id: auth.Identity{User: "Dave", Domain: "example.net"}, known: true},
+		{User: "Bob", Domain: "dom.example"}:  {id: id("Bob"), known: true, twins: true},
+		{User: "bob", Domain: "dom.example"}:  {id: id("bob"), known: true, twins: true},
+		{User: "BOB", Domain: "dom.example"}:  {id: id("bob"), twins: true},
+		{User: "Eve", Domain: "dom.example"}:  {id: id("eve")},
+	} {
+		got, err := f.lookup(asked)
+		if got.entry = (usersEntry{}); err != nil || got != want {
+			t.Errorf("%v: %+v, %v; want %+v", asked, got, err, want)
+		}
+	}
+	ctx := t.Context()
+	for _, name := range []string{"DAVE@example.net", "BOB@dom.example", "bob@dom.example"} {
+		user, domain, _ := strings.Cut(name, "@")
+		if err := f.Add(ctx, auth.Identity{User: user, Domain: domain}, one); !errors.Is(err, ErrExists) {
+			t.Errorf("added %s: %v", name, err)
+		}
+	}
+	if err := errors.Join(f.Add(ctx, id("Newbie"), one), f.Remove(ctx, auth.Identity{User: "DAVE", Domain: "example.net"})); err != nil {
+		t.Error(err)
+	}
+	if got := names(t, f); got != "Bob@dom.example bob@dom.example newbie@dom.example" {
+		t.Errorf("holds %s", got)
+	}
+	if list, err := f.Twins(); err != nil || len(list) != 2 || list[0] != id("Bob") || list[1] != id("bob") {
+		t.Errorf("twins: %v, %v", list, err)
 	}
 }
 

@@ -25,7 +25,7 @@ func TestUsersFileWriters(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
-			f, err := OpenUsersFile(path)
+			f, err := OpenUsersFile(path, false)
 			for n := range each {
 				if err == nil {
 					err = f.Add(context.Background(), id(fmt.Sprintf("u%d-%d", w, n)), hash)
@@ -42,8 +42,8 @@ func TestUsersFileWriters(t *testing.T) {
 	if err != nil || len(list) != writers*each {
 		t.Errorf("%d users, %v; want %d", len(list), err, writers*each)
 	}
-	if _, known, err := f.lookup(id("unknown")); known || err != nil {
-		t.Errorf("broken: %v, %v", known, err)
+	if m, err := f.lookup(id("unknown")); m.known || err != nil {
+		t.Errorf("broken: %+v, %v", m, err)
 	}
 }
 

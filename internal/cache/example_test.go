@@ -17,7 +17,7 @@ func Example() {
 	user := new(cache.User)
 
 	login := func(now unixtime.Time, outcome cache.Outcome) {
-		l := cache.NewLogin(key)
+		l := cache.NewLogin(key, "")
 		step := l.Start(user, rules, now)
 		if step.Do == cache.Ask {
 			step = l.BackendAnswered(user, outcome, auth.SourceBackend, rules, now)

@@ -42,6 +42,8 @@ const (
 	Ask
 	// Hash: hash the secret, then call Hashed.
 	Hash
+	// Follow: what is known of the login is in the record of Step.Alias. The login has ended.
+	Follow
 )
 
 // Step is a decision of a Login. Answer and Do may come together: the answer does not wait
@@ -51,6 +53,7 @@ type Step struct {
 	Answered bool
 	Do       Do
 	Hashes   []string
+	Alias    string
 	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
 	Lasting  bool // the answer must not leave before what Save writes is durable
@@ -63,17 +66,25 @@ func answer(v auth.Verdict, s auth.Source) Step {
 
 func answered(a auth.Answer) Step { return Step{Answer: a, Answered: true} }
 
+// allow is a yes that names the account.
+func allow(s auth.Source, account string) Step {
+	return answered(auth.Answer{Verdict: auth.Allow, Source: s, Account: account})
+}
+
 // Login is the way of one login through the cache: a state machine that names the work it needs
 // and receives the results. It holds no secret. It is used by one goroutine at a time, and
 // the User may be another one at each call, reloaded or forgotten in between.
 type Login struct {
 	key       Key
+	as        string // the spelling of the user
 	phase     phase
-	tried     []string     // hashes that are known not to match
-	asked     *User        // the user when the backend was asked
-	askedAt   uint64       // the user's number of refusals then
-	fallback  auth.Answer  // if no verifier has grace
-	otherwise *auth.Answer // for a secret that the cache does not know; see RequireKnown
+	name      Name             // see Answers
+	by        auth.AuthorityID // see Answers
+	tried     []string         // hashes that are known not to match
+	asked     *User            // the user when the backend was asked
+	askedAt   uint64           // the user's number of refusals then
+	fallback  auth.Answer      // if no verifier has grace
+	otherwise *auth.Answer     // for a secret that the cache does not know; see RequireKnown
 
 	askFirst   bool // see AskFirst
 	outdated   bool // see Outdate
@@ -97,8 +108,15 @@ const (
 	phaseEnd
 )
 
-// NewLogin begins a login with the secret key.
-func NewLogin(key Key) *Login { return &Login{key: key} }
+// NewLogin begins a login with the secret key and the spelling as of the user.
+func NewLogin(key Key, as string) *Login {
+	return &Login{key: key, as: as, name: Name{Account: as, Exact: true}}
+}
+
+// Answers says for which name the answer is, and which backend gives it. It is called before
+// BackendAnswered; without it the answer is for the spelling of the login alone, and not kept longer
+// than until Settle.
+func (l *Login) Answers(name Name, by auth.AuthorityID) { l.name, l.by = name, by }
 
 // RequireKnown has the backend asked only if the cache knows the secret. Otherwise the login is
 // answered with a, and nothing is remembered. It is called before Start.
@@ -126,12 +144,16 @@ func (l *Login) Suspect() { l.suspect = true }
 
 // Start decides the first step.
 func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
-	if step, ok := u.Hot(l.key, r, now); ok {
+	if step, ok := u.Hot(l.key, l.as, r, now); ok {
 		l.phase = phaseEnd
 		return step
 	}
-	if !r.Off && !l.askFirst && u.keyed(l.key) == nil && u.refusal(l.key) == nil {
-		if hashes := l.untried(u, func(v *Verifier) bool { return v.fresh(r, now) }); len(hashes) > 0 {
+	if u.Alias != (Alias{}) && !r.Off {
+		l.phase = phaseEnd
+		return Step{Do: Follow, Alias: u.Alias.Account}
+	}
+	if !r.Off && !l.askFirst && u.keyed(l.key, l.as) == nil && u.refusal(l.key) == nil {
+		if hashes := l.untried(u, func(v *Verifier) bool { return v.Covers(l.as) && v.fresh(r, now) }); len(hashes) > 0 {
 			return l.compare(phaseFresh, hashes)
 		}
 	}
@@ -198,7 +220,7 @@ func (l *Login) Hashed(u *User, hash string) Step {
 		return Step{}
 	}
 	l.phase = phaseEnd
-	v := u.keyed(l.key)
+	v := u.keyed(l.key, l.as)
 	if v == nil || hash == "" {
 		return Step{}
 	}
@@ -214,7 +236,7 @@ func (l *Login) compare(p phase, hashes []string) Step {
 
 // ask is the step that asks the backend, if that is allowed.
 func (l *Login) ask(u *User) Step {
-	known := u.keyed(l.key) != nil
+	known := u.keyed(l.key, l.as) != nil
 	if l.otherwise != nil && !known {
 		return l.findKnown(u)
 	}
@@ -225,7 +247,7 @@ func (l *Login) ask(u *User) Step {
 // findKnown looks for the verifier of a secret that may be asked about only if it has one.
 func (l *Login) findKnown(u *User) Step {
 	if past := u.refusal(l.key); past == nil || past.standing == suspected {
-		if hashes := l.untried(u, anyVerifier); len(hashes) > 0 {
+		if hashes := l.untried(u, l.covers); len(hashes) > 0 {
 			return l.compare(phaseKnown, hashes)
 		}
 	}
@@ -255,11 +277,13 @@ func (l *Login) untried(u *User, ok func(*Verifier) bool) (hashes []string) {
 
 func anyVerifier(*Verifier) bool { return true }
 
+func (l *Login) covers(v *Verifier) bool { return v.Covers(l.as) }
+
 // comparedFresh allows by a hash, unless something else was learned of the secret while
 // the hash was computed.
 func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time) Step {
 	changed := l.attachKey(u, match)
-	step, ok := u.Hot(l.key, r, now)
+	step, ok := u.Hot(l.key, l.as, r, now)
 	if !ok {
 		step = l.ask(u)
 		step.Save = changed
@@ -267,7 +291,7 @@ func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time
 	}
 	l.phase = phaseEnd
 	step.Save = changed
-	if step.Answer.Verdict == auth.Allow {
+	if step.Answer.Source == auth.SourceHot { // grace stays what it is
 		step.Answer.Source = auth.SourceCache
 	}
 	return step
@@ -283,9 +307,9 @@ func (l *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time
 
 // graceOr allows by the secret's verifier if that has grace, and gives the fallback otherwise.
 func (l *Login) graceOr(u *User, r *Rules, now unixtime.Time) Step {
-	if v := u.keyed(l.key); v != nil && v.grace(r, now) && u.refusal(l.key) == nil {
+	if v := u.keyed(l.key, l.as); v != nil && v.grace(r, now) && u.refusal(l.key) == nil {
 		v.graced = now
-		return answer(auth.Allow, auth.SourceGrace)
+		return allow(auth.SourceGrace, v.Account)
 	}
 	return answered(l.fallback)
 }
@@ -302,23 +326,26 @@ func (l *Login) attachKey(u *User, match string) (changed bool) {
 		u.revoke(i)
 		return true
 	}
-	if u.keyed(l.key) == nil {
+	if u.keyed(l.key, l.as) == nil {
 		u.Verifiers[i].Key = l.key
 	}
 	return past != nil && u.Verifiers[i].suspect()
 }
 
 func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
-	step := answer(auth.Allow, auth.SourceBackend)
+	step := allow(auth.SourceBackend, l.name.Account)
 	l.phase = phaseEnd
 	if r.Off || l.outdated || l.superseded || l.refusedMeanwhile(u) {
 		return step
 	}
-	if i := slices.IndexFunc(u.Refusals, func(f Refusal) bool { return f.Key == l.key }); i >= 0 {
+	// A refusal of another spelling counts until its comparison has ended.
+	if i := slices.IndexFunc(u.Refusals, func(f Refusal) bool { return f.Key == l.key && (f.Covers(l.as) || f.settled()) }); i >= 0 {
 		u.dropRefusal(i)
 	}
-	u.Exists = Existence{Known: true, Yes: true, At: now}
-	if v := u.keyed(l.key); v != nil {
+	u.Alias = Alias{}
+	u.SetExists(true, l.name, l.by, r, now)
+	if v := u.keyed(l.key, l.as); v != nil {
+		v.Name, v.By = l.name, l.by
 		v.Verified, v.Used, v.Stale, v.Suspect, v.graced = now, now, false, false, 0
 		if v.Hash == "" && r.Hashed {
 			l.phase, step.Do = phaseHash, Hash
@@ -328,8 +355,8 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 		return step
 	}
 	// One of the hashes may be this secret's. Until that is known, it gets a verifier beside them.
-	hashes := l.untried(u, anyVerifier)
-	u.add(Verifier{Key: l.key, First: now, Verified: now, Used: now}, r)
+	hashes := l.untried(u, l.covers)
+	u.add(Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now}, r)
 	if len(hashes) > 0 {
 		l.phase, step.Do, step.Hashes = phaseMerge, Compare, hashes
 		return step
@@ -361,7 +388,7 @@ func (l *Login) newSecret(u *User, step Step, r *Rules) Step {
 // found.
 func (l *Login) merge(u *User, match string, r *Rules) Step {
 	l.phase = phaseEnd
-	v := u.keyed(l.key)
+	v := u.keyed(l.key, l.as)
 	if v == nil { // forgotten or refused meanwhile
 		return Step{}
 	}
@@ -375,7 +402,7 @@ func (l *Login) merge(u *User, match string, r *Rules) Step {
 }
 
 func (l *Login) refused(u *User, r *Rules, now unixtime.Time) Step {
-	step := answer(auth.Deny, auth.SourceBackend)
+	step := answered(auth.Answer{Verdict: auth.Deny, Source: auth.SourceBackend, Reason: reasonRefused})
 	l.phase = phaseEnd
 	if r.Off {
 		return step
@@ -387,7 +414,7 @@ func (l *Login) refused(u *User, r *Rules, now unixtime.Time) Step {
 	if l.superseded {
 		effect = muted
 	}
-	u.refuse(l.key, effect, r, now)
+	u.refuse(l.key, l.name, effect, r, now)
 	// A hash not yet tried may be this secret's too. Until that is known, the refusal is
 	// not forgotten, however short its lifetime, and such hashes are not on disk.
 	if l.compareAfter(u, &step, phaseDrop, anyVerifier) {
@@ -429,7 +456,7 @@ func (l *Login) suspectMatch(u *User, match string, hashes []string, ran bool) (
 	l.eachMatch(u, match, hashes, ran, func(i int) {
 		v := &u.Verifiers[i]
 		changed = v.suspect() || changed
-		if ran && u.keyed(l.key) == nil {
+		if ran && u.keyed(l.key, v.Account) == nil {
 			v.Key = l.key
 		}
 	})
@@ -442,9 +469,13 @@ func (l *Login) suspectMatch(u *User, match string, hashes []string, ran bool) (
 func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
 	// If a refusal of the secret is remembered, its verifier was looked for already.
 	l.search = l.search || u.refusal(l.key) == nil
-	u.refuse(l.key, suspected, r, now)
-	v := u.keyed(l.key)
-	changed := v != nil && v.suspect()
+	u.refuse(l.key, l.name, suspected, r, now)
+	changed := false
+	for i := range u.Verifiers {
+		if v := &u.Verifiers[i]; v.Key == l.key {
+			changed = v.suspect() || changed
+		}
+	}
 	step := l.undecided(u, outcome, source, r, now)
 	if step.Do == Nothing && l.search {
 		l.search = false
@@ -472,7 +503,7 @@ func (l *Login) undecided(u *User, outcome Outcome, source auth.Source, r *Rules
 		return answered(unavailable)
 	}
 	l.fallback = unavailable
-	if !r.Off && outcome == CannotAnswer && u.refusal(l.key) == nil && u.keyed(l.key) == nil {
+	if !r.Off && outcome == CannotAnswer && u.refusal(l.key) == nil && u.keyed(l.key, l.as) == nil {
 		if hashes := l.untried(u, func(v *Verifier) bool { return v.grace(r, now) }); len(hashes) > 0 {
 			return l.compare(phaseGrace, hashes)
 		}

@@ -41,7 +41,7 @@ func TestRequireKnown(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := NewLogin(c.key)
+			f := NewLogin(c.key, "")
 			f.RequireKnown(limited)
 			got, asked := drive(t, f, &c.user, c.key, after(c.at), c.ran, func(bool) Outcome { return c.said })
 			if got.Verdict != c.want.Verdict || got.Source != c.want.Source || asked != c.asked {
@@ -80,7 +80,7 @@ func TestWithheld(t *testing.T) {
 		{"no time to compare", old(Key{}), keyA, false, auth.Unavailable, 1},
 	}
 	for _, c := range cases {
-		got, asked := drive(t, NewLogin(c.key), &c.user, c.key, after(2*time.Hour), c.ran, withheld)
+		got, asked := drive(t, NewLogin(c.key, ""), &c.user, c.key, after(2*time.Hour), c.ran, withheld)
 		if got.Verdict != c.want || asked != c.asked {
 			t.Errorf("%s: %v (%v) after %d questions, want %v after %d", c.name, got.Verdict, got.Source, asked, c.want, c.asked)
 		}
@@ -93,7 +93,7 @@ func TestWithheld(t *testing.T) {
 	}
 	// A login that is withheld twice ends: there is no third question.
 	user := old(Key{})
-	if got, asked := drive(t, NewLogin(keyA), &user, keyA, after(2*time.Hour), true, func(bool) Outcome { return Withheld }); got.Verdict != auth.Unavailable || asked != 2 {
+	if got, asked := drive(t, NewLogin(keyA, ""), &user, keyA, after(2*time.Hour), true, func(bool) Outcome { return Withheld }); got.Verdict != auth.Unavailable || asked != 2 {
 		t.Errorf("withheld twice: %v after %d questions", got.Verdict, asked)
 	}
 }

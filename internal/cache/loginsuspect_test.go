@@ -21,7 +21,7 @@ func reloaded(t *testing.T, u *User) *User {
 // suspect runs a login with the secret A, which one backend refuses while another is unavailable.
 func suspect(t *testing.T, u *User, outcome Outcome, ran bool, r *Rules, now unixtime.Time) auth.Answer {
 	t.Helper()
-	f := NewLogin(keyA)
+	f := NewLogin(keyA, "")
 	f.Suspect()
 	w := work{rules: r, matches: hashA, ran: ran, backend: func(bool) Outcome { return outcome }, source: auth.SourceBackend}
 	a, _ := w.run(t, f, u, now)
@@ -71,7 +71,7 @@ func TestSuspect(t *testing.T) {
 				if a, _ := login(t, u, keyB, hashB, CannotAnswer, rules, after(3*time.Hour)); a.Verdict != other {
 					t.Errorf("another secret is answered %v (%v), want %v", a.Verdict, a.Source, other)
 				}
-				if _, ok := u.IsUserGrace(rules, after(3*time.Hour)); !ok {
+				if _, ok := u.IsUserGrace("", rules, after(3*time.Hour)); !ok {
 					t.Error("isuser has no grace any more")
 				}
 				login(t, u, keyA, hashA, Accepted, rules, after(4*time.Hour))
@@ -96,7 +96,7 @@ func TestSuspectIsLookedFor(t *testing.T) {
 			t.Errorf("%s: on disk is %+v", when, v)
 		}
 	}
-	f := NewLogin(keyA)
+	f := NewLogin(keyA, "")
 	f.Start(u, rules, now)
 	f.Suspect()
 	step := f.BackendAnswered(u, Misconfigured, auth.SourceBackend, rules, now)
@@ -111,11 +111,11 @@ func TestSuspectIsLookedFor(t *testing.T) {
 		t.Error("what was found is not saved")
 	}
 	suspects("after the comparison", true, false)
-	if u.keyed(keyA) == nil {
+	if u.keyed(keyA, "") == nil {
 		t.Error("it would be looked for again")
 	}
 	// The same phone again: nothing is new, so nothing is compared and nothing written.
-	f = NewLogin(keyA)
+	f = NewLogin(keyA, "")
 	f.Start(u, rules, now)
 	f.Suspect()
 	if step = f.BackendAnswered(u, Misconfigured, auth.SourceBackend, rules, now); step.Do != Nothing || step.Save || step.Lasting {
@@ -128,7 +128,7 @@ func TestSuspectIsLookedFor(t *testing.T) {
 func TestSuspectBesideRefusal(t *testing.T) {
 	for _, refusedFirst := range []bool{true, false} {
 		u, rules := &User{Verifiers: []Verifier{{Hash: hashA, Key: keyA, First: base, Verified: base, Used: base}}}, defaults()
-		one, other := NewLogin(keyA), NewLogin(keyA)
+		one, other := NewLogin(keyA, ""), NewLogin(keyA, "")
 		begun := after(2 * time.Hour)
 		one.Start(u, rules, begun)
 		other.Start(u, rules, begun)
@@ -159,13 +159,13 @@ func TestSuspectBesideRefusal(t *testing.T) {
 // refused the secret is not remembered.
 func TestAcceptanceOlderThanSuspicion(t *testing.T) {
 	u, rules := &User{}, defaults()
-	slow := NewLogin(keyA)
+	slow := NewLogin(keyA, "")
 	slow.Start(u, rules, base)
 	suspect(t, u, Misconfigured, true, rules, base)
 	if step := slow.BackendAnswered(u, Accepted, auth.SourceBackend, rules, base); step.Answer.Verdict != auth.Allow || len(u.Verifiers) != 0 {
 		t.Errorf("answered %v, remembered %+v", step.Answer.Verdict, u.Verifiers)
 	}
-	if a, _ := login(t, u, keyA, "", Accepted, rules, base); a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+	if a, _ := login(t, u, keyA, "", Accepted, rules, base); a.Verdict != auth.Allow || u.keyed(keyA, "") == nil {
 		t.Errorf("afterwards: answered %v, remembered %+v", a.Verdict, u.Verifiers)
 	}
 }
@@ -175,7 +175,7 @@ func TestAcceptanceOlderThanSuspicion(t *testing.T) {
 func TestSuspectWhileLimited(t *testing.T) {
 	u, rules := &User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: base, Used: base}}}, defaults()
 	suspect(t, u, Misconfigured, false, rules, after(2*time.Hour))
-	f := NewLogin(keyA)
+	f := NewLogin(keyA, "")
 	f.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
 	a, asked := drive(t, f, u, keyA, after(3*time.Hour), true, func(bool) Outcome { return Accepted })
 	if a.Verdict != auth.Allow || asked != 1 {

@@ -40,7 +40,7 @@ func TestAcceptanceOlderThanRefusal(t *testing.T) {
 	} {
 		u, rules := &User{}, defaults()
 		login(t, u, keyB, "", Refused, rules, base)
-		slow, quick := NewLogin(keyA), NewLogin(keyA)
+		slow, quick := NewLogin(keyA, ""), NewLogin(keyA, "")
 		slow.Start(u, rules, base)
 		quick.Start(u, rules, base)
 		if c.before != nil {
@@ -69,7 +69,7 @@ func TestAcceptanceBesideLostRefusal(t *testing.T) {
 		login(t, u, Key{1, byte(i)}, "", Refused, rules, base)
 	}
 	login(t, u, Key{1, 2}, "", CannotAnswer, rules, base)
-	if a, _ := login(t, u, keyA, "", Accepted, rules, base); a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+	if a, _ := login(t, u, keyA, "", Accepted, rules, base); a.Verdict != auth.Allow || u.keyed(keyA, "") == nil {
 		t.Errorf("answered %v, remembered %+v", a.Verdict, u.Verifiers)
 	}
 }
@@ -81,7 +81,7 @@ func TestAcceptanceYoungerThanRefusal(t *testing.T) {
 		u, rules := &User{}, defaults()
 		rules.Refused = 0
 		login(t, u, keyA, "", Refused, rules, base)
-		if a, _ := login(t, u, keyA, "", Accepted, rules, after(at)); a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+		if a, _ := login(t, u, keyA, "", Accepted, rules, after(at)); a.Verdict != auth.Allow || u.keyed(keyA, "") == nil {
 			t.Errorf("%v after the refusal: answered %v, remembered %+v", at, a.Verdict, u.Verifiers)
 		}
 	}
@@ -92,7 +92,7 @@ func TestAcceptanceYoungerThanRefusal(t *testing.T) {
 func TestAcceptanceOlderThanChange(t *testing.T) {
 	for name, change := range map[string]func(*User){"forget": (*User).Forget, "doubt": (*User).Invalidate} {
 		u, rules := &User{}, defaults()
-		old := NewLogin(keyA)
+		old := NewLogin(keyA, "")
 		old.Start(u, rules, base)
 		change(u)
 		old.Supersede()
@@ -116,7 +116,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 	for _, hashes := range []bool{false, true} {
 		for _, since := range []bool{false, true} {
 			u, rules := &User{}, defaults()
-			old := NewLogin(keyA)
+			old := NewLogin(keyA, "")
 			old.Start(u, rules, base)
 			u.Forget()
 			if hashes {
@@ -124,11 +124,11 @@ func TestRefusalOlderThanChange(t *testing.T) {
 			}
 			u.Verifiers = append(u.Verifiers, Verifier{Key: keyA, First: base, Verified: base, Used: base})
 			if since {
-				u.refuse(keyA, held, rules, base)
+				u.refuse(keyA, Name{}, held, rules, base)
 			}
 			old.Supersede()
 			step := old.BackendAnswered(u, Refused, auth.SourceBackend, rules, base)
-			if step.Answer.Verdict != auth.Deny || u.keyed(keyA) != nil || (step.Do == Compare) != hashes {
+			if step.Answer.Verdict != auth.Deny || u.keyed(keyA, "") != nil || (step.Do == Compare) != hashes {
 				t.Errorf("hashes %v: %+v, remembered %+v", hashes, step, u.Verifiers)
 			}
 			if hashes {
@@ -137,7 +137,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 				}
 				old.Compared(u, "", step.Hashes, true, rules, base)
 			}
-			if _, held := u.Hot(keyA, rules, base); held != since {
+			if _, held := u.Hot(keyA, "", rules, base); held != since {
 				t.Errorf("hashes %v: the refusal is held against the secret: %v, want %v", hashes, held, since)
 			}
 		}
@@ -148,7 +148,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 // that refusal came is not remembered; one from after it is.
 func TestAcceptanceOlderThanMutedRefusal(t *testing.T) {
 	u, rules := &User{}, defaults()
-	old, slow := NewLogin(keyA), NewLogin(keyA)
+	old, slow := NewLogin(keyA, ""), NewLogin(keyA, "")
 	old.Start(u, rules, base)
 	u.Forget()
 	old.Supersede()
@@ -158,11 +158,11 @@ func TestAcceptanceOlderThanMutedRefusal(t *testing.T) {
 	if len(u.Verifiers) != 0 {
 		t.Errorf("remembered %+v", u.Verifiers)
 	}
-	older := NewLogin(keyA)
+	older := NewLogin(keyA, "")
 	older.Start(u, rules, base)
 	older.Supersede()
 	older.BackendAnswered(u, Refused, auth.SourceBackend, rules, base)
-	if a, asked := login(t, u, keyA, "", Accepted, rules, base); !asked || a.Verdict != auth.Allow || u.keyed(keyA) == nil {
+	if a, asked := login(t, u, keyA, "", Accepted, rules, base); !asked || a.Verdict != auth.Allow || u.keyed(keyA, "") == nil {
 		t.Errorf("answered %v, asked %v, remembered %+v", a.Verdict, asked, u.Verifiers)
 	}
 }
@@ -172,7 +172,7 @@ func TestAcceptanceOlderThanMutedRefusal(t *testing.T) {
 func TestRefusalBesideMutedOne(t *testing.T) {
 	for order := range 4 {
 		u, rules := &User{Verifiers: []Verifier{{Hash: hashB, First: base, Verified: base, Used: base}}}, defaults()
-		old, own := NewLogin(keyA), NewLogin(keyA)
+		old, own := NewLogin(keyA, ""), NewLogin(keyA, "")
 		flows := []*Login{old, own}
 		for _, f := range flows {
 			f.Start(u, rules, base)
@@ -192,7 +192,7 @@ func TestRefusalBesideMutedOne(t *testing.T) {
 		for _, f := range flows {
 			f.Compared(u, "", hashes[f], true, rules, base)
 		}
-		if _, held := u.Hot(keyA, rules, base); !held {
+		if _, held := u.Hot(keyA, "", rules, base); !held {
 			t.Errorf("order %d: the refusal is not held against the secret", order)
 		}
 	}

@@ -12,23 +12,68 @@ import (
 
 // model drives logins in random order against a backend with known decisions, and checks
 // the promise of the package at every answer: never yes for a secret that the backend has
-// refused since it last accepted it, never yes past a lifetime, and never yes from memory for what
-// was asked before the account was changed.
+// refused since it last accepted it, never yes past a lifetime, never yes from memory for what
+// was asked before the account was changed, and never for another account or another backend's word.
 type model struct {
 	t     *testing.T
 	rng   *rand.Rand
 	rules Rules
 	now   unixtime.Time
 	user  *User
-	valid map[int]bool // secrets that the backend accepts
+	cases comparison
+	by    byte         // the authority in force
+	valid map[who]bool // what the backends accept
 	mode  Outcome      // Accepted stands for a backend that answers
 	seq   int
-	yes   map[int]event // when the backend last accepted a secret
-	no    map[int]event
+	yes   map[who]event // when the backend last accepted a secret
+	no    map[who]event
 	open  []*pending
 	disk  []Verifier // what was last saved
 	epoch int        // changes of the account
 	allow map[auth.Source]int
+}
+
+// comparison is how a backend compares names.
+type comparison int
+
+const (
+	folding comparison = iota
+	exact
+	twins // folding, but vera and Vera are two accounts
+	comparisons
+)
+
+var spellings = []string{"vera", "Vera", "VERA"}
+
+// who is a secret of an account at an authority.
+type who struct {
+	by      byte
+	account string
+	secret  int
+}
+
+// whose is the account that a login means, now.
+func (m *model) whose(as string, secret int) who {
+	if m.cases == folding {
+		as = auth.FoldUser(as)
+	}
+	return who{m.by, as, secret}
+}
+
+// name is what a backend says about a spelling.
+func (m *model) name(as string) Name {
+	return Name{Account: m.whose(as, 0).account, Exact: m.cases != folding}
+}
+
+// move puts another authority in force, or the same with others beside it.
+func (m *model) move() {
+	m.by = byte(1 + m.rng.IntN(2))
+	m.rules.Authorities = []auth.Authority{{ID: authority(m.by), Folds: m.cases != exact}}
+	if m.rng.IntN(2) == 0 {
+		m.rules.Authorities = append(m.rules.Authorities, auth.Authority{ID: authority(9)})
+	}
+	m.user.ForgetRefusals()
+	m.user.Settle(&m.rules)
 }
 
 type event struct {
@@ -38,7 +83,9 @@ type event struct {
 
 type pending struct {
 	login  *Login
+	as     string
 	secret int
+	who    who // when the backend was asked
 	step   Step
 	epoch  int  // when the backend was asked
 	done   bool // answered
@@ -65,7 +112,7 @@ func (m *model) take(p *pending, step Step) {
 			m.t.Fatal("a login answered twice")
 		}
 		p.done = true
-		m.check(p.secret, step.Answer)
+		m.check(p, step.Answer)
 	}
 	if step.Save && m.rules.Hashed {
 		m.disk = m.user.stored()
@@ -80,7 +127,7 @@ func (m *model) take(p *pending, step Step) {
 		return
 	}
 	if step.Do == Ask {
-		p.epoch = m.epoch
+		p.epoch, p.who = m.epoch, m.whose(p.as, p.secret)
 	}
 	p.step = step
 	m.open = append(m.open, p)
@@ -102,17 +149,25 @@ func (m *model) restart() {
 		v.Key = Key{}
 		m.user.Verifiers = append(m.user.Verifiers, v)
 	}
+	m.user.Settle(&m.rules)
 }
 
-func (m *model) check(secret int, a auth.Answer) {
+func (m *model) check(p *pending, a auth.Answer) {
 	m.t.Helper()
 	m.allow[a.Source]++
 	if a.Source == auth.SourceLimitUser || a.Source == auth.SourceLimitBudget {
-		m.limited(secret, a)
+		m.limited(p, a)
 	}
-	if a.Verdict != auth.Allow || a.Source == auth.SourceBackend {
+	if a.Verdict != auth.Allow {
 		return
 	}
+	if want := m.whose(p.as, 0).account; a.Account != want {
+		m.t.Fatalf("%v: %s logs in as %s", a.Source, p.as, a.Account)
+	}
+	if a.Source == auth.SourceBackend {
+		return
+	}
+	secret := m.whose(p.as, p.secret)
 	yes, ok := m.yes[secret]
 	if !ok {
 		m.t.Fatalf("%v: yes for a secret the backend never accepted", a.Source)
@@ -132,8 +187,9 @@ func (m *model) check(secret int, a auth.Answer) {
 
 // limited checks that no limit keeps a secret from the backend that the cache knows, and that
 // none says "no" without having looked.
-func (m *model) limited(secret int, a auth.Answer) {
+func (m *model) limited(p *pending, a auth.Answer) {
 	m.t.Helper()
+	secret := p.secret
 	switch a.Verdict {
 	case auth.Allow:
 		m.t.Fatalf("%v says yes", a.Source)
@@ -142,7 +198,7 @@ func (m *model) limited(secret int, a auth.Answer) {
 	}
 	past := m.user.refusal(m.key(secret))
 	for _, v := range m.user.Verifiers {
-		if v.Key == m.key(secret) || v.Key == (Key{}) && hashMatches(v.Hash, secret) && (past == nil || past.standing == suspected) {
+		if v.Covers(p.as) && (v.Key == m.key(secret) || v.Key == (Key{}) && hashMatches(v.Hash, secret) && (past == nil || past.standing == suspected)) {
 			m.t.Fatalf("%v says no to a secret that the cache knows", a.Source)
 		}
 	}
@@ -191,7 +247,7 @@ func (m *model) decide(p *pending) {
 	if p.outcome == Withheld && p.step.Known {
 		p.outcome = Accepted
 	}
-	if p.outcome == Accepted && !m.valid[p.secret] {
+	if p.outcome == Accepted && !m.valid[p.who] {
 		p.outcome = Refused
 	}
 	p.suspect = (p.outcome == Misconfigured || p.outcome == Withheld) && m.rng.IntN(2) == 0
@@ -205,7 +261,7 @@ func (m *model) deliver(p *pending) {
 	switch p.outcome {
 	case Accepted:
 		if p.epoch == m.epoch { // else it may have been before the change
-			m.yes[p.secret] = event{max(at.seq, m.yes[p.secret].seq), m.now}
+			m.yes[p.who] = event{max(at.seq, m.yes[p.who].seq), m.now}
 		}
 	case Withheld:
 		source = auth.SourceLimitBudget
@@ -213,38 +269,48 @@ func (m *model) deliver(p *pending) {
 	if p.suspect {
 		p.login.Suspect()
 	}
-	if (p.outcome == Refused || p.suspect) && at.seq > m.no[p.secret].seq {
-		m.no[p.secret] = event{at.seq, m.now}
+	if (p.outcome == Refused || p.suspect) && at.seq > m.no[p.who].seq {
+		m.no[p.who] = event{at.seq, m.now}
 	}
 	if p.epoch != m.epoch {
 		p.login.Supersede()
 	}
+	if p.who.by != m.by {
+		p.login.Outdate()
+	}
+	by := auth.AuthorityID{}
+	if p.outcome == Accepted {
+		by = authority(p.who.by)
+	}
+	p.login.Answers(m.name(p.as), by)
 	m.take(p, p.login.BackendAnswered(m.user, p.outcome, source, &m.rules, m.now))
 }
 
 func TestPromise(t *testing.T) {
 	seen := map[auth.Source]int{}
-	for seed := range uint64(400) {
+	for seed := range uint64(800) {
 		m := &model{
 			t: t, rng: rand.New(rand.NewPCG(seed, 1)), user: new(User), now: unixtime.At(time.Unix(1_800_000_000, 0)),
-			valid: map[int]bool{0: true}, yes: map[int]event{}, no: map[int]event{}, mode: Accepted, allow: seen,
+			cases: comparison(seed / 4 % uint64(comparisons)), valid: map[who]bool{{1, "vera", 0}: true, {2, "vera", 0}: true},
+			yes: map[who]event{}, no: map[who]event{}, mode: Accepted, allow: seen,
 			rules: Rules{
 				Hashed: seed%2 == 0, Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour,
 				Refused: []time.Duration{0, 5 * time.Minute}[seed/2%2], Exists: time.Hour, Absent: time.Minute,
 				Secrets: 1 + int(seed%4), Refusals: 1 + int(seed%7),
 			},
 		}
+		m.move()
 		for range 400 {
 			switch n := m.rng.IntN(100); {
 			case n < 45:
-				s := m.rng.IntN(5)
-				p := &pending{login: NewLogin(m.key(s)), secret: s}
+				s, as := m.rng.IntN(5), spellings[m.rng.IntN(len(spellings))]
+				p := &pending{login: NewLogin(m.key(s), as), as: as, secret: s}
 				if m.rng.IntN(4) == 0 {
 					p.login.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
 				}
 				m.take(p, p.login.Start(m.user, &m.rules, m.now))
 			case n < 50:
-				m.valid[m.rng.IntN(5)] = m.rng.IntN(2) == 0
+				m.valid[m.whose(spellings[m.rng.IntN(len(spellings))], m.rng.IntN(5))] = m.rng.IntN(2) == 0
 			case n < 56:
 				m.mode = []Outcome{Accepted, Accepted, CannotAnswer, Busy, Misconfigured, Withheld}[m.rng.IntN(6)]
 			case n < 62:
@@ -253,6 +319,8 @@ func TestPromise(t *testing.T) {
 				m.restart()
 			case n < 65:
 				m.change()
+			case n < 66:
+				m.move()
 			default:
 				if len(m.open) > 0 {
 					m.work()

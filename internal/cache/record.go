@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 
+	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/store"
 	"postern/internal/unixtime"
 )
 
 // recordVersion is the first byte of every stored record.
-const recordVersion = 1
+const recordVersion = 2
+
+// formerVersion is that of the records of postern 0.1.0, of which Upgrade makes others.
+const formerVersion = 1
 
 // maxRecordVerifiers bounds a stored record, so that a damaged one cannot cause a large allocation.
 const maxRecordVerifiers = 64
@@ -20,49 +24,64 @@ const maxRecordVerifiers = 64
 var ErrRecord = errors.New("unreadable cache record")
 
 const (
-	flagStale   = 1 << 0 // of a verifier
-	flagSuspect = 1 << 1 // of a verifier
-	flagExists  = 1 << 0 // of the record
+	flagStale       = 1 << 0 // of a verifier
+	flagSuspect     = 1 << 1 // of a verifier
+	flagExact       = 1 << 2 // of a verifier
+	flagExists      = 1 << 0 // of the record
+	flagExistsExact = 1 << 1 // of the record
+	flagAlias       = 1 << 2 // of the record
 )
 
-// Encode returns the record of what disk keeps of u: verifiers with a hash and a positive isuser
-// answer. It returns nil if there is neither; see stored.
+// Encode returns the record of what disk keeps of u: verifiers with a hash, a positive isuser answer
+// and an alias. It returns nil if there is none of them; see stored.
 //
-// Layout, version 1: version byte; flags byte; varint time of the isuser answer, if
-// flagged; uvarint number of verifiers; for each a flags byte, a length byte and the hash, and
-// three varints: first verified, last verified and last used, in Unix milliseconds, the
-// latter two as differences to the first.
+// Layout, version 2: version byte; flags byte; if flagged, the isuser answer: varint time, the 16
+// bytes of its authority, its account; if flagged, the alias: authority and account; uvarint number
+// of verifiers; for each a flags byte, a length byte and the hash, three varints: first verified, last
+// verified and last used, in Unix milliseconds, the latter two as differences to the first; authority
+// and account. An account is a text after its length as a uvarint.
 func (u *User) Encode() []byte {
 	verifiers := u.stored()
 	yes := u.Exists.Known && u.Exists.Yes
-	if len(verifiers) == 0 && !yes {
+	if len(verifiers) == 0 && !yes && u.Alias == (Alias{}) {
 		return nil
 	}
-	b := make([]byte, 0, 16+len(verifiers)*96)
-	b = append(b, recordVersion)
+	b := make([]byte, 0, 48+len(verifiers)*128)
+	b = append(b, recordVersion, flag(yes, flagExists)|flag(yes && u.Exists.Exact, flagExistsExact)|flag(u.Alias != (Alias{}), flagAlias))
 	if yes {
-		b = append(b, flagExists)
 		b = binary.AppendVarint(b, int64(u.Exists.At))
-	} else {
-		b = append(b, 0)
+		b = appendSource(b, u.Exists.By, u.Exists.Account)
+	}
+	if u.Alias != (Alias{}) {
+		b = appendSource(b, u.Alias.By, u.Alias.Account)
 	}
 	b = binary.AppendUvarint(b, uint64(len(verifiers)))
 	for i := range verifiers {
 		v := &verifiers[i]
-		var flags byte
-		if v.Stale {
-			flags |= flagStale
-		}
-		if v.Suspect {
-			flags |= flagSuspect
-		}
-		b = append(b, flags, byte(len(v.Hash)))
+		b = append(b, flag(v.Stale, flagStale)|flag(v.Suspect, flagSuspect)|flag(v.Exact, flagExact), byte(len(v.Hash)))
 		b = append(b, v.Hash...)
 		b = binary.AppendVarint(b, int64(v.First))
 		b = binary.AppendVarint(b, int64(v.Verified-v.First))
 		b = binary.AppendVarint(b, int64(v.Used-v.First))
+		b = appendSource(b, v.By, v.Account)
 	}
 	return b
+}
+
+func flag(set bool, bit byte) byte {
+	if set {
+		return bit
+	}
+	return 0
+}
+
+func appendSource(b []byte, by auth.AuthorityID, account string) []byte {
+	return store.AppendText(append(b, by[:]...), account)
+}
+
+func readSource(r *store.ValueReader) (by auth.AuthorityID, account string) {
+	copy(by[:], r.Bytes(uint64(len(by))))
+	return by, r.Text()
 }
 
 // stored lists the verifiers as a record has them. While a refused secret is being compared,
@@ -89,10 +108,23 @@ func Decode(record []byte) (*User, error) {
 	if len(record) > 0 && record[0] != recordVersion {
 		return nil, fmt.Errorf("%w: version %d", ErrRecord, record[0])
 	}
-	r := store.ReadValue(record, recordVersion)
+	return decode(record, recordVersion)
+}
+
+// decode reads a record of either version. The former one has no accounts and no authorities.
+func decode(record []byte, version byte) (*User, error) {
+	r := store.ReadValue(record, version)
 	u := new(User)
-	if r.Byte()&flagExists != 0 {
+	flags := r.Byte()
+	if flags&flagExists != 0 {
 		u.Exists = Existence{Known: true, Yes: true, At: unixtime.Time(r.Varint())}
+		if version == recordVersion {
+			u.Exists.By, u.Exists.Account = readSource(r)
+			u.Exists.Exact = flags&flagExistsExact != 0
+		}
+	}
+	if flags&flagAlias != 0 {
+		u.Alias.By, u.Alias.Account = readSource(r)
 	}
 	n := r.Uvarint()
 	if !r.OK() || n > maxRecordVerifiers {
@@ -101,10 +133,14 @@ func Decode(record []byte) (*User, error) {
 	for range n {
 		flags := r.Byte()
 		v := Verifier{Stale: flags&flagStale != 0, Suspect: flags&flagSuspect != 0}
+		v.Exact = flags&flagExact != 0
 		v.Hash = string(r.Bytes(uint64(r.Byte())))
 		v.First = unixtime.Time(r.Varint())
 		v.Verified = v.First + unixtime.Time(r.Varint())
 		v.Used = v.First + unixtime.Time(r.Varint())
+		if version == recordVersion {
+			v.By, v.Account = readSource(r)
+		}
 		if !r.OK() || passhash.Check(v.Hash) != nil {
 			return nil, fmt.Errorf("%w: bad verifier", ErrRecord)
 		}

@@ -7,13 +7,13 @@ import (
 	"postern/internal/store"
 )
 
-// RecordKey is the store's key of a user's record.
+// RecordKey is the store's key of a user's record, the same for all spellings.
 func RecordKey(id auth.Identity) []byte {
-	return []byte(store.Credentials + id.Domain + "\x00" + id.User)
+	return append(RecordPrefix(id.Domain), auth.FoldUser(id.User)...)
 }
 
 // RecordPrefix is the prefix of the keys of all records of a domain.
-func RecordPrefix(domain string) []byte { return []byte(store.Credentials + domain + "\x00") }
+func RecordPrefix(domain string) []byte { return store.CredentialsOf(domain) }
 
 // RecordIdentity is the inverse of RecordKey. It is false for a key without a user.
 func RecordIdentity(key []byte) (id auth.Identity, ok bool) {

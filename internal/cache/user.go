@@ -20,16 +20,21 @@ type Rules struct {
 	Absent   time.Duration // lifetime of a "no" to isuser
 	Secrets  int           // verifiers per user
 	Refusals int           // remembered refused secrets per user
+
+	// Authorities are the backends of the domain; see User.Settle.
+	Authorities []auth.Authority
 }
 
 // Verifier is a secret that the backend has accepted.
 type Verifier struct {
-	Hash     string        // passhash text; empty while it is not hashed
-	Key      Key           // zero while this process has not seen the secret
-	First    unixtime.Time // first verified by the backend
-	Verified unixtime.Time // last verified by the backend
-	Used     unixtime.Time // last used
-	Stale    bool          // must be verified again at its next use
+	Name
+	By       auth.AuthorityID // the backend
+	Hash     string           // passhash text; empty while it is not hashed
+	Key      Key              // zero while this process has not seen the secret
+	First    unixtime.Time    // first verified by the backend
+	Verified unixtime.Time    // last verified by the backend
+	Used     unixtime.Time    // last used
+	Stale    bool             // must be verified again at its next use
 	// Suspect: since the secret was last accepted, one backend has refused it while another was
 	// unavailable.
 	Suspect bool
@@ -64,6 +69,8 @@ func (v *Verifier) suspect() (changed bool) {
 
 // Existence is the backend's last answer to isuser.
 type Existence struct {
+	Name
+	By    auth.AuthorityID // the backend that said yes
 	Known bool
 	Yes   bool
 	At    unixtime.Time
@@ -71,8 +78,9 @@ type Existence struct {
 
 // Refusal is a secret that the backend has refused.
 type Refusal struct {
-	Key Key
-	At  unixtime.Time
+	Name // for which it is refused again without a question
+	Key  Key
+	At   unixtime.Time
 
 	comparing int // comparisons under way that may find a verifier of this secret
 
@@ -90,12 +98,20 @@ const (
 	suspected                 // as muted; only one backend has refused, and another is unavailable
 )
 
-// User is all that is remembered of one user of one domain. The zero value remembers
-// nothing. It is owned by one goroutine.
+// Alias says that a login with this name leads to an account of another name, as logins by mail
+// address do. What is known of the account is in the record of its own name.
+type Alias struct {
+	Account string
+	By      auth.AuthorityID // the backend that said so
+}
+
+// User is all that is remembered of the accounts of one domain with one folded name: one account,
+// unless the backend does not fold letter case. The zero value remembers nothing. It is owned by one goroutine.
 type User struct {
 	Verifiers []Verifier
 	Refusals  []Refusal
 	Exists    Existence
+	Alias     Alias // no verifier stands beside it
 
 	revoked  bool   // see Revoked
 	refusals uint64 // number of refusals since the user was loaded into memory
@@ -104,7 +120,9 @@ type User struct {
 
 // Disposable reports whether forgetting the user would lose nothing but refusals. Such
 // users must not push others out of memory.
-func (u *User) Disposable() bool { return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) }
+func (u *User) Disposable() bool {
+	return len(u.Verifiers) == 0 && !(u.Exists.Known && u.Exists.Yes) && u.Alias == (Alias{})
+}
 
 // Revoked reports whether a secret that the backend had accepted has been refused since the last call.
 func (u *User) Revoked() bool {
@@ -141,78 +159,103 @@ func (u *User) Clone() User {
 	return c
 }
 
-// Hot answers a login from memory alone, without work or allocation. It is the first step of
+// Reasons of refusals.
+const (
+	reasonRefused       = "the backend refused the password"
+	reasonRefusedBefore = "the backend refused this password a while ago"
+	reasonNoUser        = "the backend has no such user"
+)
+
+// Hot answers a login with the spelling as from memory alone, without work or allocation. It is the first step of
 // every Login, and the only one that most logins need.
-func (u *User) Hot(key Key, r *Rules, now unixtime.Time) (step Step, ok bool) {
+func (u *User) Hot(key Key, as string, r *Rules, now unixtime.Time) (step Step, ok bool) {
 	if r.Off {
 		return step, false
 	}
-	if past := u.refusal(key); past != nil && past.standing == held {
+	if past := u.refusal(key); past != nil && past.standing == held && past.Covers(as) {
 		if past.At.Within(r.Refused, now) {
-			return answer(auth.Deny, auth.SourceRefusedBefore), true
+			return answered(auth.Answer{Verdict: auth.Deny, Source: auth.SourceRefusedBefore, Reason: reasonRefusedBefore}), true
 		}
 		if past.comparing > 0 {
 			return step, false
 		}
 		past.standing = muted
 	}
-	if v := u.keyed(key); v != nil && v.fresh(r, now) {
+	if v := u.keyed(key, as); v != nil && v.fresh(r, now) {
 		v.Used = now
-		step = answer(auth.Allow, auth.SourceHot)
+		step = allow(auth.SourceHot, v.Account)
 		step.Touched = r.Hashed
 		return step, true
 	} else if v != nil && v.stillGraced(r, now) && u.refusal(key) == nil {
-		return answer(auth.Allow, auth.SourceGrace), true
+		return allow(auth.SourceGrace, v.Account), true
 	}
 	return step, false
 }
 
 // MissReason explains to an administrator why Hot had no answer.
-func (u *User) MissReason(key Key) string {
-	if key != (Key{}) && u.keyed(key) != nil {
+func (u *User) MissReason(key Key, as string) string {
+	if key != (Key{}) && u.keyed(key, as) != nil {
 		return "stale: in memory, but to be verified again"
 	}
 	return "not in memory"
 }
 
-// IsUser answers isuser from memory. ok is false when the backend must be asked.
-func (u *User) IsUser(r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
-	if r.Off || !u.Exists.Known {
+// IsUser answers isuser for the spelling as from memory. ok is false when the backend must be asked.
+func (u *User) IsUser(as string, r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
+	if r.Off || !u.Exists.Known || !u.Exists.Covers(as) {
 		return a, false
 	}
 	switch {
 	case u.Exists.Yes && u.Exists.At.Within(r.Exists, now):
-		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot}, true
+		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Account: u.Exists.Account}, true
 	case !u.Exists.Yes && u.Exists.At.Within(r.Absent, now):
-		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceHot}, true
+		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceHot, Reason: reasonNoUser}, true
 	}
 	return a, false
 }
 
 // IsUserGrace answers isuser while the backend cannot: yes for a user that existed within the
 // outage lifetime, since mail must not bounce, and never no.
-func (u *User) IsUserGrace(r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
+func (u *User) IsUserGrace(as string, r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
 	if r.Off {
 		return a, false
 	}
 	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace}
-	if u.Exists.Known {
+	if u.Exists.Known && u.Exists.Covers(as) {
+		yes.Account = u.Exists.Account
 		return yes, u.Exists.Yes && u.Exists.At.Within(r.Outage, now)
 	}
 	// A suspect verifier counts too: whatever the password is, the user existed.
-	return yes, slices.ContainsFunc(u.Verifiers, func(v Verifier) bool { return v.Verified.Within(r.Outage, now) })
+	for i := range u.Verifiers {
+		if v := &u.Verifiers[i]; v.Covers(as) && v.Verified.Within(r.Outage, now) {
+			yes.Account = v.Account
+			return yes, true
+		}
+	}
+	return a, false
 }
 
-// SetExists remembers the backend's answer to isuser and reports whether the record
-// should be written: a "no" is short-lived and stays in memory, unless it takes back a
-// "yes".
-func (u *User) SetExists(yes bool, r *Rules, now unixtime.Time) (changed bool) {
-	if r.Off {
+// SetExists remembers the backend's answer to isuser, a yes by a backend, and reports whether the
+// record should be written: a "no" is short-lived and stays in memory, unless it takes back a "yes".
+// It does not take back that of another spelling.
+func (u *User) SetExists(yes bool, name Name, by auth.AuthorityID, r *Rules, now unixtime.Time) (changed bool) {
+	was := u.Exists
+	if r.Off || !yes && was.Yes && name.Exact && !was.Covers(name.Account) {
 		return false
 	}
-	was := u.Exists
-	u.Exists = Existence{Known: true, Yes: yes, At: now}
+	u.Exists = Existence{Name: name, By: by, Known: true, Yes: yes, At: now}
 	return yes || was.Known && was.Yes
+}
+
+// SetAlias notes that a backend has let a login in as an account of another name, and reports whether
+// that changes the record. A name that has an account of its own keeps it.
+func (u *User) SetAlias(account string, by auth.AuthorityID, r *Rules) (changed bool) {
+	alias := Alias{account, by}
+	if r.Off || len(u.Verifiers) > 0 || u.Alias == alias {
+		return false
+	}
+	u.Alias = alias
+	return true
 }
 
 // Import takes over a verifier of another program, and reports whether that changes the user. It
@@ -234,11 +277,11 @@ func (u *User) Import(v Verifier, secrets int, now unixtime.Time) bool {
 	return true
 }
 
-// keyed returns the verifier of the secret key, or nil.
-func (u *User) keyed(key Key) *Verifier {
+// keyed returns the verifier of the secret key for the spelling as, or nil.
+func (u *User) keyed(key Key, as string) *Verifier {
 	for i := range u.Verifiers {
-		if u.Verifiers[i].Key == key {
-			return &u.Verifiers[i]
+		if v := &u.Verifiers[i]; v.Key == key && v.Covers(as) {
+			return v
 		}
 	}
 	return nil
@@ -260,7 +303,8 @@ func (u *User) revoke(i int) {
 	u.revoked = true
 }
 
-// dropKeyed removes the verifier of the secret key and reports whether there was one.
+// dropKeyed removes the verifiers of the secret key, whatever their accounts: the refusal of one
+// spelling has the others asked about again. It reports whether there was one.
 func (u *User) dropKeyed(key Key) bool {
 	n := len(u.Verifiers)
 	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(v Verifier) bool { return v.Key == key })
@@ -302,12 +346,12 @@ func (u *User) refusal(key Key) *Refusal {
 }
 
 // refuse remembers a refusal. An earlier one with a stronger effect keeps it.
-func (u *User) refuse(key Key, s standing, r *Rules, now unixtime.Time) {
+func (u *User) refuse(key Key, name Name, s standing, r *Rules, now unixtime.Time) {
 	u.refusals++
 	if past := u.refusal(key); past != nil {
 		past.seq = u.refusals
 		if s <= past.standing {
-			past.At, past.standing = now, s
+			past.At, past.standing, past.Name = now, s, name
 		}
 		return
 	}
@@ -316,7 +360,7 @@ func (u *User) refuse(key Key, s standing, r *Rules, now unixtime.Time) {
 			u.dropRefusal(i)
 		}
 	}
-	u.Refusals = append(u.Refusals, Refusal{Key: key, At: now, seq: u.refusals, standing: s})
+	u.Refusals = append(u.Refusals, Refusal{Name: name, Key: key, At: now, seq: u.refusals, standing: s})
 }
 
 // settled reports whether no comparison needs the refusal any more.

@@ -143,14 +143,14 @@ func login(t *testing.T, u *User, key Key, matches string, backend Outcome, r *R
 	t.Helper()
 	w := work{rules: r, matches: matches, ran: true, backend: func(bool) Outcome { return backend },
 		source: auth.SourceBackend, made: "made-" + string('0'+rune(key[0]))}
-	a, n := w.run(t, NewLogin(key), u, now)
+	a, n := w.run(t, NewLogin(key, ""), u, now)
 	return a, n > 0
 }
 
 func TestAcceptedWritesAndKeepsFirst(t *testing.T) {
 	u := &User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: base, Used: base}}}
 	login(t, u, keyA, hashA, Accepted, defaults(), after(48*time.Hour))
-	want := Verifier{Hash: hashA, Key: keyA, First: base, Verified: after(48 * time.Hour), Used: after(48 * time.Hour)}
+	want := Verifier{Name: Name{Exact: true}, Hash: hashA, Key: keyA, First: base, Verified: after(48 * time.Hour), Used: after(48 * time.Hour)}
 	if len(u.Verifiers) != 1 || u.Verifiers[0] != want {
 		t.Errorf("verifiers are %+v, want only %+v", u.Verifiers, want)
 	}
@@ -224,7 +224,7 @@ func TestMakesRoomByForgettingTheLongestUnused(t *testing.T) {
 	}
 	login(t, u, Key{1}, "", Accepted, rules, after(10*time.Minute)) // used again
 	login(t, u, Key{9}, "", Accepted, rules, after(11*time.Minute))
-	if u.keyed(Key{2}) != nil || u.keyed(Key{1}) == nil || len(u.Verifiers) != 4 {
+	if u.keyed(Key{2}, "") != nil || u.keyed(Key{1}, "") == nil || len(u.Verifiers) != 4 {
 		t.Errorf("verifiers: %+v", u.Verifiers)
 	}
 }
@@ -236,7 +236,7 @@ func TestRefusalRemovesStoredVerifier(t *testing.T) {
 			{Hash: hashA, First: base, Verified: base, Used: base, Stale: true},
 			{Hash: hashB, First: base, Verified: base, Used: base, Key: keyB},
 		}}, defaults()
-		f := NewLogin(keyA)
+		f := NewLogin(keyA, "")
 		f.Start(u, rules, after(time.Minute))
 		step := f.BackendAnswered(u, Refused, auth.SourceBackend, rules, after(time.Minute))
 		if step.Do != Compare || len(step.Hashes) != 1 || !step.Answered {
@@ -324,18 +324,18 @@ func TestIsUser(t *testing.T) {
 		{"logged in long ago", loggedIn, 168 * time.Hour, auth.Unavailable, auth.Unavailable},
 	}
 	for _, c := range cases {
-		a, ok := c.user.IsUser(defaults(), after(c.at))
+		a, ok := c.user.IsUser("", defaults(), after(c.at))
 		if ok != (c.want != auth.Unavailable) || a.Verdict != c.want {
 			t.Errorf("%s: %v, %v", c.name, a.Verdict, ok)
 		}
-		g, ok := c.user.IsUserGrace(defaults(), after(c.at))
+		g, ok := c.user.IsUserGrace("", defaults(), after(c.at))
 		if ok != (c.grace == auth.Allow) || ok && g.Verdict != c.grace {
 			t.Errorf("%s, in an outage: %v, %v", c.name, g.Verdict, ok)
 		}
 	}
 	off := defaults()
 	off.Off = true
-	if _, ok := yes.IsUser(off, base); ok {
+	if _, ok := yes.IsUser("", off, base); ok {
 		t.Error("a cache that is off answers isuser")
 	}
 }
@@ -369,7 +369,7 @@ func BenchmarkHot(b *testing.B) {
 	rules := defaults()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok := u.Hot(keyA, rules, base); !ok {
+		if _, ok := u.Hot(keyA, "", rules, base); !ok {
 			b.Fatal("missed")
 		}
 	}
@@ -389,7 +389,7 @@ func TestMissed(t *testing.T) {
 	seen, other := Key{1}, Key{2}
 	u := &User{Verifiers: []Verifier{{Key: seen, Stale: true}, {Hash: "on disk only"}}}
 	for key, want := range map[Key]string{seen: "stale: in memory, but to be verified again", other: "not in memory", {}: "not in memory"} {
-		if got := u.MissReason(key); got != want {
+		if got := u.MissReason(key, ""); got != want {
 			t.Errorf("%v: %s, want %s", key[:1], got, want)
 		}
 	}

@@ -37,6 +37,8 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 	out.Queue = s.number("queue", 64, 0, 65536)
 	out.BreakerFailures = s.number("breaker_failures", 5, 1, 1000)
 	out.BreakerCooldown = s.duration("breaker_cooldown", time.Second, 10*time.Millisecond)
+	out.FoldCase = s.flag("fold_case", out.Kind != KindJSON)
+	out.AuthorityName = s.textOr("authority", "")
 	switch out.Kind {
 	case KindUsers:
 		out.Path = p.resolve(cfg.DataDir, s.textOr("path", "users"))

@@ -41,6 +41,7 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends")
 	}
 	out.Local = p.local(s, name)
+	out.UnescapeJID = s.flag("unescape_jid", false)
 	p.tokens(s, cfg, &out)
 	out.Cache = p.cache(s, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)

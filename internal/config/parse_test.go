@@ -54,10 +54,10 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 				Deadline: 20 * time.Second, MaxFrame: 65536}),
 		},
 		Backends: []Backend{
-			{BackendRef: BackendRef{"jsxc", "cloud"}, URL: "https://cloud.example.org/x", Secret: secret,
+			{BackendRef: BackendRef{"jsxc", "cloud"}, FoldCase: true, URL: "https://cloud.example.org/x", Secret: secret,
 				ConnectTimeout: 5 * time.Second, Timeout: 10 * time.Second, MaxResponse: 1048576,
 				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second, RefusalWindow: 30 * time.Minute},
-			{BackendRef: BackendRef{"users", "local"}, Path: "/var/lib/postern/users", BcryptCost: 12,
+			{BackendRef: BackendRef{"users", "local"}, FoldCase: true, Path: "/var/lib/postern/users", BcryptCost: 12,
 				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second},
 		},
 		Domains: []Domain{{

@@ -20,6 +20,7 @@ type spec struct {
 var httpAttrs = []string{
 	"url", "ca_file", "user_agent", "connect_timeout", "timeout", "max_response",
 	"slots", "queue", "breaker_failures", "breaker_cooldown", "refusal_budget", "refusal_window",
+	"fold_case", "authority",
 }
 
 // limitAttrs are common to the limit blocks of the file and of domains.
@@ -66,11 +67,11 @@ var specs = []spec{
 	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs, secrets: []string{"proxy"}},
 	{
 		path: "backend users", labels: []string{"kind", "name"},
-		attrs: []string{"path", "bcrypt_cost", "slots", "queue"},
+		attrs: []string{"path", "bcrypt_cost", "slots", "queue", "fold_case", "authority"},
 	},
 	{
 		path: "domain", labels: []string{"name"},
-		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local"},
+		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid"},
 		blocks: []string{"token", "cache", "limit", "roster"},
 	},
 	{path: "domain limit", attrs: limitAttrs},

@@ -79,6 +79,8 @@ type Backend struct {
 	MaxResponse    int64         // bytes
 	Path           string        // users: the file, absolute
 	BcryptCost     int           // users: for new passwords
+	FoldCase       bool          // spellings of a user that differ by letter case are one account
+	AuthorityName  string        // see Authority; empty: kind and place
 
 	AdminUser     string        // nextcloud: the service account, empty: none
 	AdminPassword auth.Secret   // nextcloud
@@ -101,6 +103,7 @@ type Domain struct {
 	Backends    []BackendRef
 	AuthDomains []string // names of the domain at its backends, tried in turn; empty: its own
 	Login       []string // rules for login names at nextcloud backends, tried in turn
+	UnescapeJID bool     // users come with the escapes of XEP-0106
 	// ChangeAdmins: passwords of Nextcloud's administrators may be set, too.
 	ChangeAdmins bool
 	JSXC         *JSXCToken

@@ -176,7 +176,8 @@ func (e *Env) users(b config.Backend) []Step {
 			return fail(fmt.Sprintf("the users file does not work: %v", r.Err), "correct the file, or restore it")
 		}
 		return fine("%s is readable", b.Path)
-	}}, {Check: "lines", Run: func(context.Context) []Outcome { return e.usersLines(b.Path) }}}
+	}}, {Check: "lines", Run: func(context.Context) []Outcome { return e.usersLines(b.Path) }},
+		{Check: "names", Run: func(context.Context) []Outcome { return twins(b) }}}
 }
 
 // usersLines checks that each line of a users file can be used.
@@ -194,4 +195,22 @@ func (e *Env) usersLines(path string) []Outcome {
 		text = fmt.Sprintf("%s, and %d more lines like it", text, len(broken)-1)
 	}
 	return fail(path+": "+text+": their users cannot log in", "set a new password: postern user passwd USER@DOMAIN, or correct the lines; each is user@domain:HASH, with a hash of bcrypt")
+}
+
+// twins names the accounts of a users file that differ by letter case only.
+func twins(b config.Backend) []Outcome {
+	f, err := backend.OpenUsersFile(b.Path, b.FoldCase)
+	if err != nil || !b.FoldCase {
+		return nil
+	}
+	list, err := f.Twins()
+	if err != nil || len(list) == 0 {
+		return nil
+	}
+	var names []string
+	for _, id := range list[:min(len(list), 10)] {
+		names = append(names, id.String())
+	}
+	return warn(fmt.Sprintf("%s differ by letter case only, so each is reached by its exact spelling alone: %s",
+		plural(len(list), "account"), strings.Join(names, ", ")), "remove all but one of each: postern user remove NAME")
 }

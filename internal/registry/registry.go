@@ -114,12 +114,16 @@ func (c Change) Apply(r Record) Record {
 	return r
 }
 
-// Delete removes a domain. The error wraps ErrUnknown if it is not registered.
+// Delete removes a domain, and before it what is cached of its users: they must not get in when
+// another owner registers the name. The error wraps ErrUnknown if it is not registered.
 func (r *Registry) Delete(domain string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, err := r.Get(domain); err != nil && !errors.Is(err, ErrRecord) {
 		return err
+	}
+	if err := r.store.DeletePrefix(store.CredentialsOf(domain)); err != nil {
+		return fmt.Errorf("registry: %w", err)
 	}
 	if err := r.store.Apply([]store.Op{{Key: key(domain)}}, true); err != nil {
 		return fmt.Errorf("registry: %w", err)

@@ -38,12 +38,7 @@ type Server interface {
 type commanded struct{ Executor }
 
 // NewServer returns the server behind an executor.
-func NewServer(x Executor) Server {
-	if p, ok := x.(prober); ok {
-		x = newIdentified(p)
-	}
-	return commanded{x}
-}
+func NewServer(x Executor) Server { return commanded{x} }
 
 // Prepare implements Server.
 func (commanded) Prepare(State) error { return nil }

@@ -27,7 +27,6 @@
 // # Servers
 //
 // ejabberd takes commands, by ejabberdctl or over HTTP. It accepts members of other domains
-// without listing them, so those are removed even if they are not listed. From 24.06 on it restricts the
-// identifiers of groups (GroupID); users see the group's name, its label. Prosody's mod_groups
+// without listing them, so those are removed even if they are not listed. Prosody's mod_groups
 // reads a file, which is written as a whole.
 package roster

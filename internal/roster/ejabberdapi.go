@@ -37,10 +37,10 @@ func (a *api) Close() { a.client.CloseIdleConnections() }
 
 // Do implements Executor.
 func (a *api) Do(ctx context.Context, s Step) ([]string, error) {
-	status, body, err := a.postStep(ctx, s)
+	status, body, err := a.post(ctx, s)
 	if err == nil && status == http.StatusBadRequest && s.Command == Create {
 		a.old = !a.old
-		status, body, err = a.postStep(ctx, s)
+		status, body, err = a.post(ctx, s)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Command, err)
@@ -80,25 +80,12 @@ func judge(status int, body []byte) error {
 	return fmt.Errorf("HTTP %d: %s", status, text)
 }
 
-// knows implements prober. Without its arguments, a command is refused.
-func (a *api) knows(ctx context.Context, command string) (bool, error) {
-	status, body, err := a.post(ctx, command, map[string]any{})
-	if err == nil && status >= 500 {
-		err = judge(status, body)
-	}
-	return status != http.StatusNotFound, err
-}
-
-func (a *api) postStep(ctx context.Context, s Step) (status int, body []byte, err error) {
-	return a.post(ctx, s.Command.String(), a.arguments(s))
-}
-
-func (a *api) post(ctx context.Context, command string, arguments map[string]any) (status int, body []byte, err error) {
-	document, err := json.Marshal(arguments)
+func (a *api) post(ctx context.Context, s Step) (status int, body []byte, err error) {
+	document, err := json.Marshal(a.arguments(s))
 	if err != nil {
 		return 0, nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+"/"+command, bytes.NewReader(document))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+"/"+s.Command.String(), bytes.NewReader(document))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -122,13 +109,13 @@ func (a *api) arguments(s Step) map[string]any {
 	case s.Command == SetVCard:
 		return map[string]any{"user": s.User, "host": s.Host, "name": "FN", "content": s.Name}
 	case s.Command == Create && a.old:
-		return map[string]any{"group": s.id(), "host": s.Home, "name": s.Group, "description": s.Group, "display": s.id()}
+		return map[string]any{"group": s.Group, "host": s.Home, "name": s.Group, "description": s.Group, "display": s.Group}
 	case s.Command == Create:
-		return map[string]any{"group": s.id(), "host": s.Home, "label": s.Group, "description": s.Group, "display": []string{s.id()}}
+		return map[string]any{"group": s.Group, "host": s.Home, "label": s.Group, "description": s.Group, "display": []string{s.Group}}
 	case s.Command == GetMembers:
-		return map[string]any{"group": s.id(), "host": s.Home}
+		return map[string]any{"group": s.Group, "host": s.Home}
 	case s.Command == Kick:
 		return map[string]any{"user": s.User, "host": s.Host}
 	}
-	return map[string]any{"user": s.User, "host": s.Host, "group": s.id(), "grouphost": s.Home}
+	return map[string]any{"user": s.User, "host": s.Host, "group": s.Group, "grouphost": s.Home}
 }

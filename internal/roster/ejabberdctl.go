@@ -57,16 +57,6 @@ func (c *ctl) Do(ctx context.Context, s Step) ([]string, error) {
 	return members, nil
 }
 
-// knows implements prober.
-func (c *ctl) knows(ctx context.Context, command string) (bool, error) {
-	out, err := run(ctx, c.timeout, c.path, "help", command)
-	exit, ok := errors.AsType[*exec.ExitError](err)
-	if ok && exit.ExitCode() > 0 && exit.ExitCode() != exitNoNode {
-		return false, nil
-	}
-	return strings.Contains(string(out), "Command Name: "+command), err
-}
-
 // run runs a program to its end and returns its standard output. The error has its exit status and
 // standard error. The programs that it started end with it.
 func run(ctx context.Context, timeout time.Duration, path string, args ...string) ([]byte, error) {

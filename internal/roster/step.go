@@ -19,21 +19,12 @@ var commandNames = [...]string{"set_vcard", "srg_create", "srg_get_members", "sr
 func (c Command) String() string { return commandNames[c] }
 
 // Step is one command with its arguments: name and host of the user or member, the group and its
-// host, the full name. ID is the group's identifier on the server if that is not its name.
+// host, the full name.
 type Step struct {
 	Command     Command
 	User, Host  string
 	Group, Home string
 	Name        string
-	ID          string
-}
-
-// id is the group's identifier on the server.
-func (s Step) id() string {
-	if s.ID != "" {
-		return s.ID
-	}
-	return s.Group
 }
 
 // Args are the command and its arguments as ejabberdctl takes them.
@@ -42,11 +33,11 @@ func (s Step) Args() []string {
 	case SetVCard:
 		return []string{s.Command.String(), s.User, s.Host, "FN", s.Name}
 	case Create:
-		return []string{s.Command.String(), s.id(), s.Home, s.Group, s.Group, s.id()}
+		return []string{s.Command.String(), s.Group, s.Home, s.Group, s.Group, s.Group}
 	case GetMembers:
-		return []string{s.Command.String(), s.id(), s.Home}
+		return []string{s.Command.String(), s.Group, s.Home}
 	case Kick:
 		return []string{s.Command.String(), s.User, s.Host}
 	}
-	return []string{s.Command.String(), s.User, s.Host, s.id(), s.Home}
+	return []string{s.Command.String(), s.User, s.Host, s.Group, s.Home}
 }

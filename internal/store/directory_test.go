@@ -83,7 +83,7 @@ func TestFailureOutdates(t *testing.T) {
 		}
 		return nil
 	}))
-	p, err := openPebble("store", quiet(), fs)
+	p, err := openPebble("store", quiet(), fs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestFailureOutdates(t *testing.T) {
 		t.Errorf("write to a full disk: %v", err)
 	}
 	full.Store(false)
-	q, err := openPebble("store", quiet(), disk.CrashClone(vfs.CrashCloneCfg{}))
+	q, err := openPebble("store", quiet(), disk.CrashClone(vfs.CrashCloneCfg{}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

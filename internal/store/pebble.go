@@ -20,7 +20,13 @@ const syncEvery = 200 * time.Millisecond
 
 // formatVersion is the layout of keys and values as a whole; each value has a version of
 // its own besides.
-const formatVersion = 1
+const formatVersion = 2
+
+// formerFormat is that of postern 0.1.0, with a record for each spelling of a user.
+const formerFormat = 1
+
+// ErrFormer is wrapped by OpenPebble for a store of postern 0.1.0; see UpgradePebble.
+var ErrFormer = errors.New("store of postern 0.1.0")
 
 // ErrLocked is wrapped by OpenPebble when another process owns the store.
 var ErrLocked = errors.New("store is in use by another process")
@@ -61,14 +67,22 @@ func OpenPebble(dir string, log *slog.Logger) (*Pebble, error) {
 		return nil, err
 	}
 	readable := seclude(dir)
-	p, err := openPebble(dir, log, vfs.Default)
+	p, err := openPebble(dir, log, vfs.Default, nil)
 	if err == nil && readable != nil {
 		log.Warn("other users may be able to read the store, with its secrets: chmod 0700 its directory", "err", readable)
 	}
 	return p, err
 }
 
-func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) {
+// UpgradePebble opens a store of postern 0.1.0 and has upgrade rewrite its records. The former store
+// stays beside it, in a directory that the log names. When it fails, or is interrupted, it can be
+// repeated.
+func UpgradePebble(dir string, log *slog.Logger, upgrade func(Store) error) (*Pebble, error) {
+	return openPebble(dir, log, vfs.Default, upgrade)
+}
+
+// openPebble opens a store. Without an upgrade, one of the former format is an error.
+func openPebble(dir string, log *slog.Logger, fs vfs.FS, upgrade func(Store) error) (p *Pebble, err error) {
 	p = &Pebble{log: log, dir: dir, files: fs, broken: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	opts := &pebble.Options{
 		FS:                 fs,
@@ -85,7 +99,7 @@ func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) 
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	opened := make(chan error, 1)
-	go func() { opened <- p.open(opts) }()
+	go func() { opened <- p.open(opts, upgrade) }()
 	select {
 	case err = <-opened:
 	case <-p.broken: // pebble may wait for ever for a goroutine that has ended
@@ -98,7 +112,7 @@ func openPebble(dir string, log *slog.Logger, fs vfs.FS) (p *Pebble, err error) 
 	return p, nil
 }
 
-func (p *Pebble) open(opts *pebble.Options) (err error) {
+func (p *Pebble) open(opts *pebble.Options, upgrade func(Store) error) (err error) {
 	defer p.recovered(&err)
 	if p.db, err = pebble.Open(p.dir, opts); err != nil {
 		if locked(err) {
@@ -109,8 +123,12 @@ func (p *Pebble) open(opts *pebble.Options) (err error) {
 	if err = p.checkFormat(); errors.Is(err, ErrNotFound) {
 		err = p.Apply([]Op{{formatKey, []byte{formatVersion}}}, true)
 	}
-	if err == nil {
+	former := errors.Is(err, ErrFormer) && upgrade != nil
+	if err == nil || former {
 		err = p.dropIncomplete()
+	}
+	if err == nil && former {
+		err = p.upgrade(upgrade)
 	}
 	switch {
 	case err == nil:
@@ -134,8 +152,8 @@ func CheckPebble(dir string) (err error) {
 	case err != nil:
 		return fmt.Errorf("open store %s: %w", dir, err)
 	}
-	if err = p.checkFormat(); errors.Is(err, ErrNotFound) {
-		err = nil // creating the store was interrupted
+	if err = p.checkFormat(); errors.Is(err, ErrNotFound) || errors.Is(err, ErrFormer) {
+		err = nil // creating the store was interrupted, or it is upgraded at the next start
 	}
 	return errors.Join(err, p.db.Close())
 }
@@ -152,6 +170,9 @@ var formatKey = []byte(Meta + "format")
 // checkFormat returns ErrNotFound for a store without a format, which is new.
 func (p *Pebble) checkFormat() error {
 	v, err := p.Get(formatKey)
+	if err == nil && len(v) == 1 && v[0] == formerFormat {
+		return fmt.Errorf("%w: start the daemon once, which upgrades it", ErrFormer)
+	}
 	if err == nil && (len(v) != 1 || v[0] != formatVersion) {
 		return fmt.Errorf("format %v is not known to this version of postern: install a newer one, or move the directory away to start with an empty cache", v)
 	}

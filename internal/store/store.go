@@ -18,6 +18,9 @@ const (
 	Meta        = "meta/"    // format version
 )
 
+// CredentialsOf is the prefix of the keys of a domain's users.
+func CredentialsOf(domain string) []byte { return []byte(Credentials + domain + "\x00") }
+
 // Op is one change. A nil Value deletes the key.
 type Op struct {
 	Key   []byte

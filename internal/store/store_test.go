@@ -105,7 +105,7 @@ func TestPebbleOutlivesTheProcess(t *testing.T) {
 // What was synced is there after a crash that loses everything unsynced.
 func TestPebbleSyncSurvivesCrash(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	p, err := openPebble("store", quiet(), fs)
+	p, err := openPebble("store", quiet(), fs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestPebbleSyncSurvivesCrash(t *testing.T) {
 	}
 	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
 	_ = p.Close()
-	q, err := openPebble("store", quiet(), crashed)
+	q, err := openPebble("store", quiet(), crashed, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestPebbleFailsWithoutEndingTheProcess(t *testing.T) {
 	}))
 	var log bytes.Buffer
 	var mu sync.Mutex
-	p, err := openPebble("store", slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil)), fs)
+	p, err := openPebble("store", slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil)), fs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

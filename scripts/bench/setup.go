@@ -99,7 +99,7 @@ func fill(dataDir, domain string, n, cost int) error {
 		}
 	}
 	now := unixtime.At(time.Now())
-	var ops []store.Op
+	ops := []store.Op{{Key: []byte(cache.Unclaimed), Value: []byte{1}}} // the daemon's backend vouches for them
 	for i := range n {
 		user := cache.User{
 			Verifiers: []cache.Verifier{{Hash: hash, First: now, Verified: now, Used: now}},
@@ -110,7 +110,7 @@ func fill(dataDir, domain string, n, cost int) error {
 		}
 		id := auth.Identity{User: fmt.Sprint("user", i), Domain: domain}
 		ops = append(ops, store.Op{Key: cache.RecordKey(id), Value: user.Encode()})
-		if len(ops) == 1000 || i == n-1 {
+		if len(ops) >= 1000 || i == n-1 {
 			if err := p.Apply(ops, false); err != nil {
 				return errors.Join(err, p.Close())
 			}

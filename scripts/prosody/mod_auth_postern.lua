@@ -94,27 +94,26 @@ local heard = 0;      -- up to this time, in seconds, changes of accounts were r
 -- It is kept while postern is away, and over a restart of Prosody. The name "" stands for all of them.
 local accounts = {};
 local account_store = module:open_store("postern_accounts");
-if not alone then accounts[""] = account_store:get(nil) or {}; end
--- The time of the last change that was reported of an account, and carried out.
-local reported = {};
 
 -- account never remembers that a name is unknown: clients invent names.
 local function account(username)
 	local known = accounts[username];
 	if not known and not alone then
-		known = account_store:get(username);
+		known = account_store:get(username ~= "" and username or nil);
 		accounts[username] = known;
 	end
 	return known or {};
 end
 
--- learn takes the time of an account's last change.
+-- learn takes the time of an account's last change, and reports whether it is news.
 local function learn(username, changed, disabled)
 	local known = account(username);
-	local before = known.changed or 0;
-	if changed <= before and (known.disabled or false) == disabled then return; end
-	accounts[username] = { changed = math.max(changed, before), disabled = disabled };
-	if not alone then account_store:set(username ~= "" and username or nil, accounts[username]); end
+	local moved = changed > (known.changed or 0);
+	if moved or (known.disabled or false) ~= disabled then
+		accounts[username] = { changed = math.max(changed, known.changed or 0), disabled = disabled };
+		if not alone then account_store:set(username ~= "" and username or nil, accounts[username]); end
+	end
+	return moved;
 end
 
 -- seconds reads a time of postern, milliseconds in eight bytes.
@@ -165,9 +164,8 @@ local function on_change(frame)
 	if username ~= "" then username = stringprep.nodeprep(username); end
 	if not username then return; end
 	local kind, changed = byte(frame, 2), seconds(frame, 3);
-	learn(username, changed, kind == kind_disabled);
-	if changed <= (reported[username] or 0) then return; end -- it comes on every connection, and again after a break
-	reported[username] = changed;
+	-- It comes on every connection, and again after a break.
+	if not learn(username, changed, kind == kind_disabled) then return; end
 	module:log("info", "%s@%s was changed: what was issued before is not valid any more", username == "" and "*" or username, host);
 	changes:run({ username = username, kind = kind });
 end
@@ -349,13 +347,8 @@ local function take(link, frame, answered)
 	if not request or not (#frame == 2 or request.account and #frame == 10) then return false; end
 	link.sent[link.first] = nil;
 	link.first = link.first + 1;
-	local value = byte(frame, 1) * 256 + byte(frame, 2);
-	if #frame == 10 then
-		request.changed = seconds(frame, 3);
-	elseif request.account then
-		value = nil; -- of an older version, which does not know the question
-	end
-	answered[#answered + 1] = { request, value };
+	if request.account and #frame == 10 then request.changed = seconds(frame, 3); end
+	answered[#answered + 1] = { request, byte(frame, 1) * 256 + byte(frame, 2) };
 	return true;
 end
 

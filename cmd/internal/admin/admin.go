@@ -21,6 +21,7 @@ import (
 	"postern/cmd/internal/daemon"
 	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -55,7 +56,7 @@ func OnStore(ctx context.Context, cfg *config.Config, do func(*store.Pebble) err
 		return err
 	}
 	defer lock.Close()
-	p, err := store.OpenPebble(datadir.Store(cfg.DataDir), slog.New(slog.DiscardHandler))
+	p, err := cache.Open(datadir.Store(cfg.DataDir), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err == nil {
 		err = errors.Join(do(p), p.Close())
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,35 @@ func ListDomains(ctx context.Context, cfg *config.Config, secrets bool) (list co
 	}
 }
 
+// ServesAccount reports whether any domain, of the configuration or registered, has the accounts of
+// id's domain in a users file.
+func ServesAccount(ctx context.Context, cfg *config.Config, path string, id auth.Identity) bool {
+	for _, d := range cfg.Domains {
+		for _, ref := range d.Backends {
+			uses := slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool { return b.BackendRef == ref && b.Path == path })
+			if uses && (len(d.AuthDomains) == 0 && (d.Name == "*" || d.Name == id.Domain) || isAmong(d.AuthDomains, id.Domain)) {
+				return true
+			}
+		}
+	}
+	own, _ := cfg.Registered("", config.KindUsers, "", auth.Secret{}, "")
+	if own.Path != path || !cfg.NeedsStore() {
+		return false
+	}
+	all, err := ListDomains(ctx, cfg, false)
+	return err != nil || slices.ContainsFunc(all.Records, func(r control.ShownDomain) bool {
+		return r.Kind == config.KindUsers && isAmong([]string{cmp.Or(r.AuthDomain, r.Domain)}, id.Domain)
+	})
+}
+
+// isAmong reports whether one of the names is the domain, in any spelling.
+func isAmong(names []string, domain string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		folded, err := auth.FoldDomain(name) // as the backend does
+		return err == nil && folded == domain
+	})
+}
+
 // ForgetAccount removes from the cache what it has of an account of a users file, under all names
 // by which domains know it: a password that was changed must not stay valid there. removed says that the
 // account is gone.
@@ -72,10 +102,7 @@ func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth
 		}
 		cached := auth.Identity{User: id.User, Domain: d.Name}
 		switch {
-		case len(d.AuthDomains) > 0 && !slices.ContainsFunc(d.AuthDomains, func(name string) bool {
-			folded, err := auth.FoldDomain(name) // as the backend does
-			return err == nil && folded == id.Domain
-		}):
+		case len(d.AuthDomains) > 0 && !isAmong(d.AuthDomains, id.Domain):
 			continue
 		case d.Name == "*" && len(d.AuthDomains) > 0:
 			cached = auth.Identity{} // any domain may be cached under this account: forget all

@@ -47,6 +47,7 @@ type Request struct {
 	Domain   string `json:"domain,omitempty"`
 	Group    string `json:"group,omitempty"`
 	Password string `json:"password,omitempty"`
+	Fresh    bool   `json:"fresh,omitempty"` // ask the backend, whatever the cache knows
 	Address  string `json:"address,omitempty"`
 
 	// Of the registry's calls.
@@ -130,7 +131,7 @@ func Yield(ctx context.Context, socket string) (yields bool, pid int, err error)
 // AskDaemon asks a question of the daemon behind a control socket.
 func AskDaemon(ctx context.Context, socket string, req auth.Request) (reply AskReply, err error) {
 	err = Call(ctx, socket, "/v1/ask", Request{
-		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(),
+		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(), Fresh: req.Fresh,
 	}, &reply)
 	return reply, err
 }

@@ -197,7 +197,7 @@ func (s *Server) ask(ctx context.Context, r Request) (any, error) {
 		return nil, fmt.Errorf("operation %q cannot be asked here", r.Op)
 	}
 	return Ask(ctx, s.daemon.Broker(), auth.Request{
-		Op: op, User: r.User, Domain: r.Domain, Secret: auth.NewSecret(r.Password),
+		Op: op, User: r.User, Domain: r.Domain, Secret: auth.NewSecret(r.Password), Fresh: r.Fresh,
 	}), nil
 }
 

@@ -26,7 +26,7 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 	case "json":
 		return backend.NewJSON(o)
 	case "users":
-		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost}, hashing)
+		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost, Fold: b.FoldCase}, hashing)
 	}
 	return nil, fmt.Errorf("unknown kind of backend %q", b.Kind)
 }

@@ -20,6 +20,7 @@ import (
 	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/metrics"
 	"postern/cmd/internal/systemd"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/logfile"
 	"postern/internal/store"
@@ -50,7 +51,7 @@ func Start(cfg *config.Config) (*Daemon, error) {
 	d := &Daemon{log: slog.New(slog.DiscardHandler)}
 	// A daemon that starts now waits for the lock, until the files made here have their owner.
 	if lock, err := datadir.TryLock(cfg.DataDir); err == nil {
-		d.store.Store(d.openStore(cfg, store.OpenPebble))
+		d.store.Store(d.openStore(cfg, cache.Open))
 		_ = lock.Close()
 	}
 	if err := d.startBroker(cfg); err != nil {
@@ -127,7 +128,7 @@ const (
 	storePoll = 50 * time.Millisecond
 )
 
-// opener is store.OpenPebble, or waits until that succeeds.
+// opener is cache.Open, or waits until that succeeds.
 type opener = func(dir string, log *slog.Logger) (*store.Pebble, error)
 
 // waitForStore returns an opener that waits, if another process has the store, for it to end.
@@ -136,7 +137,7 @@ func waitForStore(ctx context.Context) opener {
 		ctx, cancel := context.WithTimeout(ctx, storeWait)
 		defer cancel()
 		for first := true; ; first = false {
-			p, err := store.OpenPebble(dir, log)
+			p, err := cache.Open(dir, log)
 			if !errors.Is(err, store.ErrLocked) || ctx.Err() != nil {
 				return p, err
 			}

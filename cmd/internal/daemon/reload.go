@@ -16,9 +16,9 @@ import (
 	"postern/cmd/internal/configfile"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/listen"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/logfile"
-	"postern/internal/store"
 )
 
 // reloadTimeout is how long a reload waits for the end of what it removes.
@@ -181,7 +181,7 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 			undo = append(undo, func() { _ = metricsSocket.Close() })
 		}
 	}
-	opened := d.openStore(cfg, store.OpenPebble) // without waiting: logins do not wait for a reload
+	opened := d.openStore(cfg, cache.Open) // without waiting: logins do not wait for a reload
 	if opened != nil {
 		next.Store = opened
 		undo = append(undo, func() { _ = opened.Close() })

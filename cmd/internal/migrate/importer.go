@@ -90,11 +90,17 @@ type importer struct {
 	now   time.Time
 	dry   bool // only count
 
-	registered map[string]*config.Domain // domains of the table that the configuration lacks
+	registered map[string]registered // domains of the table that the configuration lacks
 
 	ops                       []store.Op
 	domains, passwords        counts
 	rosterUsers, rosterGroups counts
+}
+
+// registered is a domain that is registered, or about to be.
+type registered struct {
+	block   config.Domain
+	backend config.Backend
 }
 
 // counts is the outcome of an import, in rows of a table.
@@ -117,7 +123,7 @@ func (m *importer) run(ctx context.Context, std pipe.Stdio, data *xcauth.Data) e
 	if dir := datadir.Store(m.cfg.DataDir); !absent(dir) {
 		p, err := store.OpenPebble(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
-			fmt.Fprintln(std.Err, "the data directory is in use: what is known already is counted as new")
+			fmt.Fprintln(std.Err, "what is known already is counted as new:", err)
 		} else {
 			defer p.Close()
 			m.store = p
@@ -175,7 +181,7 @@ func importedKey(row *xcauth.Account) []byte {
 // importDomains registers the domains of the table that have no block of their own. What is
 // registered already stays as it is: it may have been changed since.
 func (m *importer) importDomains(data *xcauth.Data) error {
-	m.registered = map[string]*config.Domain{}
+	m.registered = map[string]registered{}
 	var fresh []registry.Record
 	for _, d := range data.Domains {
 		m.domains.found++
@@ -189,8 +195,8 @@ func (m *importer) importDomains(data *xcauth.Data) error {
 			data.Skipped = append(data.Skipped, xcauth.Skipped{Table: "domains", Key: d.Name, Why: err.Error()})
 			continue
 		}
-		_, block := m.cfg.Registered(r.Domain, r.Kind, r.URL, r.Secret, r.AuthDomain)
-		m.registered[d.Name] = &block
+		backend, block := m.cfg.Registered(r.Domain, r.Kind, r.URL, r.Secret, r.AuthDomain)
+		m.registered[d.Name] = registered{block, backend}
 		known, err := m.has([]byte(store.Domains + d.Name))
 		if err != nil {
 			return err
@@ -215,10 +221,19 @@ func (m *importer) importDomains(data *xcauth.Data) error {
 // domain returns the block that answers for a domain, of the configuration or as registered; nil
 // if there is none.
 func (m *importer) domain(name string) *config.Domain {
-	if d := m.registered[name]; d != nil {
-		return d
+	if r, ok := m.registered[name]; ok {
+		return &r.block
 	}
 	return m.cfg.DomainFor(name)
+}
+
+// authority returns what vouches for the accounts of a domain.
+func (m *importer) authority(name string) auth.AuthorityID {
+	if r, ok := m.registered[name]; ok {
+		return r.block.Authorities([]config.Backend{r.backend})[0].ID
+	}
+	whole, _ := m.cfg.Whole(m.domain(name))
+	return whole.ID
 }
 
 // importAccounts imports the password cache.
@@ -255,21 +270,25 @@ func (m *importer) importAccount(row *xcauth.Account, pending map[auth.Identity]
 		m.passwords.known++
 		return nil
 	}
-	user := pending[row.ID]
+	id := row.ID.Fold()
+	user := pending[id]
 	if user == nil {
 		var err error
-		if user, err = m.user(row.ID); err != nil {
+		if user, err = m.user(id); err != nil {
 			return err
 		}
 	}
 	m.ops = append(m.ops, store.Op{Key: mark, Value: []byte{1}})
-	v := cache.Verifier{Hash: row.Hash, First: unixtime.At(row.First), Verified: unixtime.At(row.Last), Used: unixtime.At(row.Used)}
+	v := cache.Verifier{
+		Name: cache.Name{Account: row.ID.User, Exact: true}, By: m.authority(id.Domain),
+		Hash: row.Hash, First: unixtime.At(row.First), Verified: unixtime.At(row.Last), Used: unixtime.At(row.Used),
+	}
 	if !user.Import(v, domain.Cache.Secrets, unixtime.At(m.now)) {
 		m.passwords.known++
 		return nil
 	}
 	m.passwords.imported++
-	pending[row.ID] = user
+	pending[id] = user
 	return nil
 }
 
