@@ -77,7 +77,7 @@ func TestBudget(t *testing.T) {
 	if n := stats["dom.example"].LimitBudget; n != 2 {
 		t.Errorf("%d are counted", n)
 	}
-	if n := strings.Count(r.log.String(), "refused as many passwords"); n != 1 {
+	if n := strings.Count(r.log.String(), "refused as many passwords as it bears; only"); n != 1 {
 		t.Errorf("it is logged %d times", n)
 	}
 	// After a restart only the disk knows joe, and the login is to be verified again.

@@ -159,18 +159,21 @@ func newStuckRig(t *testing.T) (*rig, *stuckStore) {
 	return r, disk
 }
 
-// TestStuckDisk: while the disk is stuck with the last writes of a domain, the next router of the
-// name, one that is registered anew, and a block in its place answer all the same, and what they
-// read is what was to be written.
+// TestStuckDisk: while the disk is stuck with the last writes of a domain, the next router of the name
+// answers all the same, and what it reads is what was to be written.
 func TestStuckDisk(t *testing.T) {
-	for name, change := range map[string]func(*rig){
-		"the next router": func(*rig) {},
-		"removed and registered": func(r *rig) {
-			r.unregister("a.example")
-			r.register(registration("a.example", "good"))
-		},
-		"removed, for a block": func(r *rig) {
-			r.unregister("a.example")
+	r, disk := newStuckRig(t)
+	r.clock.advance(55 * time.Minute) // too long since the use that is on disk, not since the last one
+	r.want(r.at("a.example", "joe", "good"), allow, auth.SourceCache)
+	disk.release()
+}
+
+// TestRemovedWhileStuck: a removal waits for a stuck disk, and what the domain had learnt is gone
+// afterwards, also for one that is registered anew, and for a block in its place.
+func TestRemovedWhileStuck(t *testing.T) {
+	for name, again := range map[string]func(*rig){
+		"registered": func(r *rig) { r.register(registration("a.example", "good")) },
+		"a block": func(r *rig) {
 			r.reload(func(c *config.Config) {
 				blockOf("a.example")(c)
 				c.Domains[len(c.Domains)-1].Cache.Storage = config.StorageDisk
@@ -179,10 +182,21 @@ func TestStuckDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, disk := newStuckRig(t)
-			change(r)
-			r.clock.advance(55 * time.Minute) // too long since the use that is on disk, not since the last one
-			r.want(r.at("a.example", "joe", "good"), allow, auth.SourceCache)
+			removed := make(chan struct{})
+			go func() {
+				defer close(removed)
+				r.unregister("a.example")
+			}()
+			eventually(t, "the removal", func() bool { known, _ := r.table.Registered(); return known == 0 })
+			select {
+			case <-removed:
+				t.Error("the removal did not wait for the disk")
+			default:
+			}
 			disk.release()
+			<-removed
+			again(r)
+			r.want(r.at("a.example", "joe", "good"), allow, fromBackend)
 		})
 	}
 }

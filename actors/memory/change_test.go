@@ -87,6 +87,7 @@ func TestRestartBesideChange(t *testing.T) {
 			panic("as the test wants it")
 		}
 	}).Done()
+	r.restarted()
 	close(release)
 	r.want(before, auth.Allow, auth.SourceBackend)
 	r.want(r.ask(auth.OpIsUser, "", d), auth.Deny, auth.SourceBackend)
@@ -105,6 +106,7 @@ func TestPanicAtBegin(t *testing.T) {
 		return time.Now()
 	}
 	r.want(r.ask(auth.OpAuth, "good", d), auth.Unavailable, auth.SourcePanic)
+	r.restarted()
 	r.idle()
 	r.want(r.ask(auth.OpAuth, "good", d), auth.Allow, auth.SourceBackend)
 	r.idle()

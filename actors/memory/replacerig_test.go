@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -137,6 +138,14 @@ func (r *replaceRig) askOf(op auth.Operation, user, secret string, d *domain.Dom
 	c.Admit(r.calls)
 	r.Ref(c.Hash).Send(c)
 	return a
+}
+
+// restarted waits until the first shard takes messages again: it fails them between a panic and its
+// restart.
+func (r *replaceRig) restarted() {
+	r.t.Helper()
+	for errors.Is(supervise.Ask(r.t.Context(), r.refs[0], func(*shard) {}), supervise.ErrPanicked) {
+	}
 }
 
 // want checks an answer, which must come soon.

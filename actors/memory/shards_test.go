@@ -104,7 +104,6 @@ func TestShardsAreBusy(t *testing.T) {
 		"ForgetUser":      func() error { return r.ForgetUser(over, joe) },
 		"CachedUser":      func() error { _, err := r.CachedUser(over, joe); return err },
 		"Stats":           func() error { _, err := r.Stats(over); return err },
-		"UserLimit":       func() error { _, err := r.UserLimit(over, joe); return err },
 		"ForgetUserLimit": func() error { return r.ForgetUserLimit(over, joe) },
 	} {
 		if err := do(); !errors.Is(err, supervise.ErrBusy) {

@@ -24,11 +24,11 @@ func ServersMain(m *testing.M) {
 	dir := os.Getenv(inside)
 	if dir == "" {
 		dir = build()
-		trixieFault = isolate(dir)
+		errTrixie = isolate(dir)
 	} else {
 		_ = os.Unsetenv(inside)
 		Binary = filepath.Join(dir, "postern")
-		trixieFault = furnish(cached(trixie))
+		errTrixie = furnish(cached(trixie))
 	}
 	runIn(dir, m)
 }

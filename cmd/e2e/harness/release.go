@@ -19,8 +19,8 @@ type Release struct {
 // trixie is the code name of Debian 13.
 const trixie = "trixie"
 
-// trixieFault is why Debian 13's servers cannot be started. ServersMain sets it.
-var trixieFault = errors.New("TestMain does not call ServersMain")
+// errTrixie is why Debian 13's servers cannot be started. ServersMain sets it.
+var errTrixie = errors.New("TestMain does not call ServersMain")
 
 // Machine is the release that the machine runs. Its servers are installed by setup.sh.
 func Machine() Release {
@@ -35,8 +35,8 @@ func Machine() Release {
 // Trixie is Debian 13. Tests that need it fail if its servers cannot be started here.
 func Trixie(t *testing.T) Release {
 	t.Helper()
-	if trixieFault != nil {
-		t.Fatalf("Debian 13's servers: %v", trixieFault)
+	if errTrixie != nil {
+		t.Fatalf("Debian 13's servers: %v", errTrixie)
 	}
 	return Release{trixie, cached(trixie)}
 }
