@@ -139,14 +139,14 @@ func (d *dovecotUserdb) user(fields []byte, req *auth.Request) Event {
 
 // AppendAnswer implements Codec. A name that no user can have is not found, as in Dovecot.
 func (d *dovecotUserdb) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []byte {
-	id := uint32(req.Tag)
+	id := uint64(uint32(req.Tag))
 	switch {
 	case req.Tag&tagList != 0:
-		return fmt.Appendf(dst, "DONE\t%d\tfail\n", id)
+		return append(strconv.AppendUint(append(dst, "DONE\t"...), id, 10), "\tfail\n"...)
 	case a.Verdict == auth.Deny && req.Tag&tagFail == 0:
-		return fmt.Appendf(dst, "NOTFOUND\t%d\n", id)
+		return append(strconv.AppendUint(append(dst, "NOTFOUND\t"...), id, 10), '\n')
 	case a.Verdict != auth.Allow:
-		return fmt.Appendf(dst, "FAIL\t%d\n", id)
+		return append(strconv.AppendUint(append(dst, "FAIL\t"...), id, 10), '\n')
 	}
 	if a.Domain == "" && req.Domain == "" {
 		a.Domain = d.defaultDomain

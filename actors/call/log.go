@@ -2,8 +2,12 @@ package call
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
 
 	"postern/actors/metrics"
 	"postern/internal/auth"
@@ -86,11 +90,20 @@ func (c *Call) explain(line *slog.Record, from Peer) {
 	if c.Req.Service != "" && c.Req.Service != c.Req.Secret.Reveal() { // a client may have mixed up the fields
 		line.AddAttrs(slog.String("service", c.Req.Service))
 	}
-	given := c.Req.User
+	given := shown(c.Req.User)
 	if c.Req.Domain != "" {
-		given += "@" + c.Req.Domain
+		given += "@" + shown(c.Req.Domain)
 	}
 	line.AddAttrs(slog.String("given", given), slog.String("reason", c.Why()))
+}
+
+// shown is a name as it is logged. What holds control characters is no name: a peer of another
+// protocol may have sent a password in its place.
+func shown(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Sprintf("(%d bytes that are no name)", len(name))
+	}
+	return name
 }
 
 // Why returns why an answered call is no yes.

@@ -30,8 +30,15 @@ type HashPool struct {
 	closed  bool
 	urgent  hashQueue
 	later   hashQueue
-	running map[auth.Identity]bool
+	running map[running]bool
 	stop    chan struct{} // closed with the pool
+}
+
+// running is the user of a job under way. The bookkeeping after a user's login is no reason for the next
+// login of that user to wait.
+type running struct {
+	id     auth.Identity
+	urgent bool
 }
 
 // hashJob is work for the pool. failed is called in place of run when the pool has no room, closes, or
@@ -41,11 +48,12 @@ type hashJob struct {
 	run    func()
 	failed func()
 	over   func() bool // the result is of no use any more; nil: never
+	urgent bool        // set by submit
 }
 
 // NewHashPool starts the workers; at most queue jobs of each urgency wait.
 func NewHashPool(workers, queue int, log *slog.Logger) *HashPool {
-	p := &HashPool{size: queue, log: log, running: make(map[auth.Identity]bool), stop: make(chan struct{})}
+	p := &HashPool{size: queue, log: log, running: make(map[running]bool), stop: make(chan struct{})}
 	p.wake = sync.NewCond(&p.mu)
 	for i := range workers {
 		p.wg.Go(func() { p.work(i < max(1, workers/2)) })
@@ -56,6 +64,7 @@ func NewHashPool(workers, queue int, log *slog.Logger) *HashPool {
 // submit queues a job; it is false, and the job untouched, when there is no room for it. It never
 // blocks. In a full queue a user with few jobs displaces one of the user with the most.
 func (p *HashPool) submit(job hashJob, urgent bool) bool {
+	job.urgent = urgent
 	p.mu.Lock()
 	queue := &p.later
 	if urgent {
@@ -154,7 +163,7 @@ func (p *HashPool) work(later bool) {
 			p.do(job)
 		}
 		p.mu.Lock()
-		delete(p.running, job.id)
+		delete(p.running, running{job.id, job.urgent})
 		p.mu.Unlock()
 		p.wake.Broadcast() // a job of the same user may have waited for this one
 	}
@@ -165,11 +174,11 @@ func (p *HashPool) next(later bool) (job *hashJob) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed {
-		if job = p.urgent.pop(p.running); job == nil && later {
-			job = p.later.pop(p.running)
+		if job = p.urgent.pop(func(id auth.Identity) bool { return p.running[running{id, true}] }); job == nil && later {
+			job = p.later.pop(func(id auth.Identity) bool { return p.running[running{id, false}] })
 		}
 		if job != nil {
-			p.running[job.id] = true
+			p.running[running{job.id, job.urgent}] = true
 			return job
 		}
 		p.wake.Wait()
@@ -177,6 +186,7 @@ func (p *HashPool) next(later bool) (job *hashJob) {
 	return nil
 }
 
+// do runs a job, and fails it if it panics.
 func (p *HashPool) do(job *hashJob) {
 	defer func() {
 		if reason := recover(); reason != nil {

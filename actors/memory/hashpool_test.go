@@ -255,3 +255,17 @@ func TestHashPoolEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestHashPoolBookkeeping: the hash that is made after a user's login keeps no other login of that user
+// waiting.
+func TestHashPoolBookkeeping(t *testing.T) {
+	p, _ := newTestPool(t, 2, 100)
+	reached, release := make(chan struct{}), make(chan struct{})
+	p.submit(hashJob{id: joe, run: func() { close(reached); <-release }, failed: func() {}}, false)
+	<-reached
+	if err := p.Run(t.Context(), joe, func() {}); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	p.Close()
+}

@@ -68,10 +68,10 @@ func (q *hashQueue) take(domain, user, job int) *hashJob {
 }
 
 // pop takes the next job whose user has none running. It is nil if there is none.
-func (q *hashQueue) pop(running map[auth.Identity]bool) *hashJob {
+func (q *hashQueue) pop(running func(auth.Identity) bool) *hashJob {
 	for i, d := range q.domains {
 		for k, u := range d.users {
-			if running[auth.Identity{User: u.name, Domain: d.name}] {
+			if running(auth.Identity{User: u.name, Domain: d.name}) {
 				continue
 			}
 			q.domains = append(slices.Delete(q.domains, i, i+1), d)

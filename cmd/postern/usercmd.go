@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -93,6 +95,9 @@ func (a *app) checkAccount(ctx context.Context, file usersFile, address string) 
 	unescape := slices.ContainsFunc(file.cfg.Domains, func(d config.Domain) bool { return d.UnescapeJID })
 	if err := auth.CheckAccount(id.User, unescape); err != nil {
 		return fmt.Errorf("%q could not log in: %w: choose another name", id.User, err)
+	}
+	if strings.ContainsFunc(id.User, unicode.IsSpace) && !unescape {
+		fmt.Fprintf(a.Err, "warning: %q has white space: mail servers can send that, XMPP only with unescape_jid in the domain\n", id.User)
 	}
 	if !admin.ServesAccount(ctx, file.cfg, file.path, id) {
 		fmt.Fprintf(a.Err, "warning: no domain has the accounts of %s: add a domain block, or register it\n", id.Domain)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -72,16 +71,14 @@ func CheckSecret(secret string) error {
 func FoldUser(user string) string { return strings.ToLower(user) }
 
 // CheckAccount reports why an account of that name could log in by few fronts or by none: ':' ends the
-// user in the line protocols, and neither JIDs nor mail addresses have white space. With unescape,
-// XMPP can send both (see UnescapeUser).
+// user in the line protocols, and no server sends white space at an end. With unescape, XMPP can send
+// ':' (see UnescapeUser).
 func CheckAccount(user string, unescape bool) error {
 	switch {
-	case unescape && strings.TrimSpace(user) == user:
-		return nil
-	case strings.Contains(user, ":"):
+	case strings.Contains(user, ":") && !unescape:
 		return fmt.Errorf("%w: ':' in user", ErrMalformed)
-	case strings.ContainsFunc(user, unicode.IsSpace):
-		return fmt.Errorf("%w: white space in user", ErrMalformed)
+	case strings.TrimSpace(user) != user:
+		return fmt.Errorf("%w: white space at an end of the user", ErrMalformed)
 	}
 	return nil
 }

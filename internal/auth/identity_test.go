@@ -8,7 +8,7 @@ import (
 )
 
 func TestCheckAccount(t *testing.T) {
-	for user, want := range map[string][2]bool{"joe": {true, true}, "a:b": {false, true}, "erin erin": {false, true}, " joe": {false, false}, "a\u3000b": {false, true}} {
+	for user, want := range map[string][2]bool{"joe": {true, true}, "a:b": {false, true}, "erin erin": {true, true}, " joe": {false, false}, "a\u3000b": {true, true}, "joe\u3000": {false, false}} {
 		for i, unescape := range []bool{false, true} {
 			if err := CheckAccount(user, unescape); (err == nil) != want[i] {
 				t.Errorf("%q, unescape %t: %v", user, unescape, err)

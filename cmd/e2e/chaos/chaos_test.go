@@ -65,7 +65,11 @@ const (
 func chaosConfig(url, more, query, verify string) string {
 	var b strings.Builder
 	for _, front := range []string{"ejabberd", "generic", "tcp_table", "socketmap", "dovecot"} {
-		fmt.Fprintf(&b, "listen %q {\n  address  = \"127.0.0.1:0\"\n  deadline = %q\n}\n", front, chaosDeadline)
+		changes := ""
+		if front == "ejabberd" || front == "generic" {
+			changes = "  changes  = true\n"
+		}
+		fmt.Fprintf(&b, "listen %q {\n  address  = \"127.0.0.1:0\"\n  deadline = %q\n%s}\n", front, chaosDeadline, changes)
 	}
 	fmt.Fprintf(&b, "listen \"saslauthd\" {\n  address  = \"unix:mux\"\n  deadline = %q\n}\n", chaosDeadline)
 	fmt.Fprintf(&b, `

@@ -138,11 +138,16 @@ func TestNextcloudSparesTheServer(t *testing.T) {
 	if got := cloud.Attempts("127.0.0.1"); got != 1 {
 		t.Errorf("an old password, 20 times: %d failed logins at the server, want 1", got)
 	}
+	if got := login("auth:max:alone.example:secret"); got != "1\n" {
+		t.Fatalf("answered %q", got)
+	}
 	for i := range 12 {
-		login(fmt.Sprintf("auth:joe:alone.example:guess %d", i))
+		for _, user := range []string{"joe", "max", "jane", "jack"} {
+			login(fmt.Sprintf("auth:%s:alone.example:guess %d", user, i))
+		}
 	}
 	if got := cloud.Attempts("127.0.0.1"); got != 5 {
-		t.Errorf("a dozen guesses: %d failed logins at the server, want 5", got)
+		t.Errorf("a dozen guesses at four accounts: %d failed logins at the server, want 5", got)
 	}
 	if got := login("auth:joe:alone.example:secret"); got != "1\n" {
 		t.Errorf("the right password: %q", got)

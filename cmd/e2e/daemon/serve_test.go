@@ -44,7 +44,7 @@ func TestEmbeddedDefault(t *testing.T) {
 		"generic":        {"127.0.0.1:23663", "auth:demo:localhost:" + pw + "\nauth:demo:localhost:x\n", "1\n0\n"},
 		"tcp_table":      {"127.0.0.1:23665", "get demo@localhost\nget nobody@localhost\n", "200 OK\n500 "},
 		"saslauthd":      {"127.0.0.1:23666", harness.Fields("demo", pw, "imap", ""), "\x00"},
-		"dovecot":        {"127.0.0.1:23668", "VERSION\t1\t0\nCPID\t1\n", "VERSION\t1\t2\nMECH\tPLAIN"},
+		"dovecot":        {"127.0.0.1:23668", "VERSION\t1\t0\nCPID\t1\n", "VERSION\t1\t4\nMECH\tPLAIN"},
 		"saslauthd-unix": {filepath.Join(dir, "saslauthd.sock"), harness.Fields("demo", pw, "imap", ""), "\x00"},
 	} {
 		got := harness.Exchange(t, c.address, c.input)
@@ -75,7 +75,6 @@ func TestRealClients(t *testing.T) {
 	postmap, testsaslauthd := harness.Program(t, "postmap"), harness.Program(t, "testsaslauthd")
 	s, config := harness.UsersServer(t)
 	harness.OK(t, "secret\n", "user", "add", "josé@dom.example", "--config", config)
-	harness.OK(t, "secret\n", "user", "add", "a b@dom.example", "--config", config)
 	table, socketmap := "tcp:"+s.Address("tcp_table"), "socketmap:inet:"+s.Address("socketmap")+":"
 	// postmap wants a configuration, however empty.
 	conf := t.TempDir()
@@ -83,7 +82,7 @@ func TestRealClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]int{
-		"joe@dom.example": 0, "nobody@dom.example": 1, "josé@dom.example": 0, `"a b"@dom.example`: 0,
+		"joe@dom.example": 0, "nobody@dom.example": 1, "josé@dom.example": 0, `"a b"@dom.example`: 1,
 		"joe@unknown.example": 1, "dom.example": 1,
 	} {
 		for _, table := range []string{table, socketmap + "mailbox"} {

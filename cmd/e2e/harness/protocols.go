@@ -30,7 +30,7 @@ type Dialect struct {
 	IsCannot    string // the answer to yes and no without a working backend
 	Half        string // the beginning of a request; of one that changes something, if there is one
 	Whole       string // that request
-	Once        bool   // one question per pipe
+	Once        bool   // one question at a time
 }
 
 // Dialects has the dialect of each protocol, by its name.

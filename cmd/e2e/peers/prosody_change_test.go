@@ -112,7 +112,7 @@ func (p *prosody) calls(t *testing.T) {
 	p.prosodyctl(t, "", "Result", "shell", `> require "util.timer".add_task(0, function () `+
 		`prosody.answered = select(2, require "core.usermanager".user_exists("joe2", "dom.example")) end)`)
 	harness.FileSays(t, p.log, "isuser was asked where Prosody cannot wait")
-	p.prosodyctl(t, "", "cannot tell", "shell", `> prosody.answered`)
+	p.prosodyctl(t, "", "try again later", "shell", `> prosody.answered`)
 }
 
 // control runs prosodyctl's commands, which load the module into a process of their own.

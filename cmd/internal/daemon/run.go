@@ -225,29 +225,30 @@ func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, 
 // so on.
 const otherFiles = 512
 
-// fitConnections lowers max_connections of the listeners where the limit of open files is too low for
-// all of them and the pipes: without a free descriptor neither backends nor the store could be reached.
+// fitConnections lowers max_connections of the listeners to what the limit of open files leaves:
+// without a free descriptor neither backends nor the store could be reached. It does not depend on the
+// other listeners, or a reload that adds one would change all of them.
 func (d *Daemon) fitConnections(list []listen.Endpoint) {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return
 	}
-	share := connectionShare(limit.Cur, len(list)+1)
+	most := connectionsWithin(limit.Cur)
 	for i := range list {
-		if l := &list[i]; l.MaxConnections > share {
-			d.log.Info("max_connections is lowered to this listener's share of the limit of open files (LimitNOFILE)",
-				"listener", l.Name, "max_connections", l.MaxConnections, "lowered_to", share, "limit", limit.Cur)
-			l.MaxConnections = share
+		if l := &list[i]; l.MaxConnections > most {
+			d.log.Debug("max_connections is lowered to what the limit of open files (LimitNOFILE) leaves",
+				"listener", l.Name, "max_connections", l.MaxConnections, "lowered_to", most, "limit", limit.Cur)
+			l.MaxConnections = most
 		}
 	}
 }
 
-// connectionShare is how many connections each of n listeners may have under a limit of open files.
-func connectionShare(limit uint64, n int) int {
+// connectionsWithin is how many connections a listener may have under a limit of open files.
+func connectionsWithin(limit uint64) int {
 	if limit <= 2*otherFiles {
-		return max(int(limit/2)/n, 1)
+		return max(int(limit/2), 1)
 	}
-	return int(min((limit-otherFiles)/uint64(n), 1<<20))
+	return int(min(limit-otherFiles, 1<<20))
 }
 
 // noteChanges logs that a listener refuses changes, if the configuration does not say so itself.
