@@ -138,11 +138,11 @@ func TestNextcloudSparesTheServer(t *testing.T) {
 	if got := cloud.Attempts("127.0.0.1"); got != 1 {
 		t.Errorf("an old password, 20 times: %d failed logins at the server, want 1", got)
 	}
-	if got := login("auth:max:alone.example:secret"); got != "1\n" {
+	if got := login("auth:ann:alone.example:app-secret"); got != "1\n" {
 		t.Fatalf("answered %q", got)
 	}
 	for i := range 12 {
-		for _, user := range []string{"joe", "max", "jane", "jack"} {
+		for _, user := range []string{"joe", "ann", "jane", "jack"} {
 			login(fmt.Sprintf("auth:%s:alone.example:guess %d", user, i))
 		}
 	}
