@@ -102,7 +102,8 @@ func TestCacheShowAndStats(t *testing.T) {
 			t.Errorf("of an empty cache: %+v", stats)
 		}
 		begun := time.Now().Add(-time.Second)
-		d.Ask("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\nisuser:joe:dom.example\n")
+		d.Ask("isuser:joe:dom.example\n") // on its own: a login that was answered before would prove that he exists
+		d.Ask("auth:joe:dom.example:secret\nauth:joe:dom.example:wrong\n")
 		d.Remembers("joe@dom.example")
 		out := d.Command("cache", "show", "joe@DOM.example")
 		shown := harness.Decode[harness.CacheShown](t, out)
