@@ -328,29 +328,10 @@ func (p *Plan) Commit(ctx context.Context, disk *store.WriteBehind) error {
 	t := p.table
 	was := t.served.Load()
 	before := *t.registered.Load()
-	c := change{after: p.storage(), all: disk != nil}
-	for _, list := range []map[string]*Router{was.routers, p.next.routers} {
-		for name := range list {
-			c.names = append(c.names, name)
-			c.all = c.all || name == "*"
-		}
-	}
-	for name := range was.routers {
-		if p.next.routers[name] == nil {
-			c.gone = append(c.gone, name)
-		}
-	}
 	rules := was.cfg.Registry.Cache != p.cfg.Registry.Cache || !reflect.DeepEqual(was.cfg.Registry.Limit, p.cfg.Registry.Limit)
+	c := p.change(was, disk)
 	if rules {
 		c.names = slices.AppendSeq(c.names, maps.Keys(before))
-	}
-	if disk != nil {
-		c.after.disk = true
-		c.after.registered = make(map[string]*registered)
-		for _, name := range t.readNames(disk.Store()) {
-			c.after.registered[name] = &registered{name: name}
-			c.names = append(c.names, name)
-		}
 	}
 	c.swap = func() []*Router {
 		old := p.swap()
@@ -371,6 +352,43 @@ func (p *Plan) Commit(ctx context.Context, disk *store.WriteBehind) error {
 		t.env.SetDisk(disk)
 	}
 	err := t.apply(ctx, c)
+	p.retire(ctx, was)
+	p.prepareRosters()
+	if rules {
+		t.alterAll(ctx)
+	}
+	return err
+}
+
+// change is what the plan changes, without its swap.
+func (p *Plan) change(was *served, disk *store.WriteBehind) change {
+	c := change{after: p.storage(), all: disk != nil}
+	for _, list := range []map[string]*Router{was.routers, p.next.routers} {
+		for name := range list {
+			c.names = append(c.names, name)
+			c.all = c.all || name == "*"
+		}
+	}
+	for name := range was.routers {
+		if p.next.routers[name] == nil {
+			c.gone = append(c.gone, name)
+		}
+	}
+	if disk != nil {
+		c.after.disk = true
+		c.after.registered = make(map[string]*registered)
+		for _, name := range p.table.readNames(disk.Store()) {
+			c.after.registered[name] = &registered{name: name}
+			c.names = append(c.names, name)
+		}
+	}
+	return c
+}
+
+// retire ends the use of the domain values and backends that the plan has replaced, and logs which
+// cached passwords that makes void.
+func (p *Plan) retire(ctx context.Context, was *served) {
+	t := p.table
 	for r, d := range p.values {
 		if now := r.domain.Load(); now != nil {
 			t.reportDropped(ctx, r.Name, &d.Rules, &now.Rules)
@@ -382,11 +400,6 @@ func (p *Plan) Commit(ctx context.Context, disk *store.WriteBehind) error {
 			b.Retire()
 		}
 	}
-	p.prepareRosters()
-	if rules {
-		t.alterAll(ctx)
-	}
-	return err
 }
 
 // storage is how the table will stand.
