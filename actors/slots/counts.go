@@ -38,7 +38,8 @@ func (c *counts) note(class backend.Class, took time.Duration) {
 
 // Counts is how a backend stands at the moment.
 type Counts struct {
-	Slots    int
+	Slots    int  // that it has at most
+	Limit    int  // that may be in use now, from the block's min_slots to Slots; fewer just after an outage
 	Busy     int  // of its slots
 	Waiting  int  // questions that wait for a slot
 	Open     bool // its breaker: it is not asked
@@ -49,7 +50,7 @@ type Counts struct {
 // Counts returns how the backend stands.
 func (b *Backend) Counts() Counts {
 	return Counts{
-		Slots: int(b.slots), Busy: int(b.running.Load()), Waiting: int(b.counts.waiting.Load()), Open: b.counts.open.Load(),
+		Slots: int(b.slots), Limit: int(b.most.Load()), Busy: int(b.running.Load()), Waiting: int(b.counts.waiting.Load()), Open: b.counts.open.Load(),
 		Withheld: b.withheld.Load(), Slowed: time.Duration(b.delay.Load()),
 	}
 }

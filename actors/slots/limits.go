@@ -226,6 +226,35 @@ func (b *limits) onThrottleProbe(p *throttleProbe) (slow bool) {
 	return !p.state.Exempt && b.maxDelay > 0 && p.state.Delay > b.maxDelay
 }
 
+// slowed is by how much the backend slows down a login from here on purpose: -1 if that is not known.
+func (b *limits) slowed() time.Duration {
+	switch _, says := b.backend.(throttler); {
+	case !says || !b.refusals.Active():
+		return 0
+	case b.news != b.known: // refused something since it was asked
+		return -1
+	}
+	return time.Duration(b.delay.Load())
+}
+
+// width is how many questions with unknown passwords may be under way at once, of so many slots.
+func (b *limits) width(slots int) int {
+	if !b.refusals.Active() {
+		return slots
+	}
+	s := b.refusals.State(b.now())
+	return min(slots, max(s.Limit-s.Refusals, 1))
+}
+
+// strained reports whether half of the budget is used up.
+func (b *limits) strained() bool {
+	if !b.refusals.Active() {
+		return false
+	}
+	s := b.refusals.State(b.now())
+	return 2*s.Refusals >= s.Limit
+}
+
 // Limits is what a backend's limits have come to.
 type Limits struct {
 	Refusals int           `json:"refusals"` // within the window of its budget

@@ -63,10 +63,11 @@ type Question struct {
 	// Trace, if set, records a step for `postern test`.
 	Trace func(stage, note string)
 
-	counted  bool // in the budget, as under way
-	guessed  bool // in the limits of the account, likewise
-	looked   bool // whether the account exists was asked
-	answered atomic.Bool
+	alongside int32 // questions under way when it was put to the backend, itself included
+	counted   bool  // in the budget, as under way
+	guessed   bool  // in the limits of the account, likewise
+	looked    bool  // whether the account exists was asked
+	answered  atomic.Bool
 }
 
 // Reply is what came of a question.
@@ -159,10 +160,12 @@ type Backend struct {
 	maxDelay time.Duration
 
 	running atomic.Int32 // slots in use, also across a restart
+	most    atomic.Int32 // slots that may be in use now
 	probes  atomic.Int32 // questions about itself under way
 	waiting []*Question  // for a slot; only the actor's goroutine touches it
 
 	counts   counts
+	forecast forecast
 	withheld atomic.Int64 // questions that were not put for want of a budget
 	delay    atomic.Int64 // by which it slowed logins from here when last asked
 	outages  supervise.LogThrottle
@@ -179,7 +182,9 @@ func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
 	}
+	b.most.Store(b.slots)
 	b.counts.init(cfg.BackendRef.String())
+	b.forecast.init()
 	b.RefCount = supervise.NewRefCount(func() { ended(b) })
 	var err error
 	b.Ref, err = e.System.Spawn(b.Name, mailboxLimit, func(*supervise.Ref) actor.Actor { return &slots{Backend: b} })
@@ -215,7 +220,7 @@ func (b *Backend) HasDomain(domain string) (bool, error) {
 
 // String describes the backend's slots in one line, for the log of SIGUSR1.
 func (b *Backend) String() string {
-	return fmt.Sprintf("%s slots=%d/%d withheld=%d slowed=%v", b.Name, b.running.Load(), b.slots,
+	return fmt.Sprintf("%s slots=%d/%d of %d withheld=%d slowed=%v", b.Name, b.running.Load(), b.most.Load(), b.slots,
 		b.withheld.Load(), time.Duration(b.delay.Load()))
 }
 
@@ -228,8 +233,9 @@ func (b *Backend) ask(q *Question) {
 		if reason := recover(); reason != nil {
 			b.env.Log.Error("backend panicked", "backend", b.Name, "panic", supervise.PanicText(reason))
 		}
+		took := time.Since(begun)
 		b.running.Add(-1)
-		b.report(q, result, time.Since(begun))
+		b.report(q, result, took)
 		class := result.Class
 		if passhash.NotDone(result.Err) || q.Background {
 			class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
@@ -238,7 +244,7 @@ func (b *Backend) ask(q *Question) {
 		if result.OneAccount {
 			account = q.account()
 		}
-		b.Ref.Send(&slotDone{q: q, class: class, account: account, reply: Reply{Result: result, Source: source}})
+		b.Ref.Send(&slotDone{q: q, class: class, account: account, begun: begun, took: took, reply: Reply{Result: result, Source: source}})
 	}()
 	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
 	defer cancel()
@@ -279,6 +285,8 @@ type slotDone struct {
 	q       *Question
 	class   backend.Class // for the breaker
 	account string        // whose failure it may be alone; empty: the backend's
+	begun   time.Time
+	took    time.Duration
 	reply   Reply
 }
 
@@ -298,6 +306,7 @@ type expire struct{}
 type slots struct {
 	*Backend
 	state  *backend.Breaker
+	pace   *backend.Pace
 	limits *limits
 	armed  bool
 }
@@ -309,6 +318,7 @@ func (s *slots) Receive(ctx actor.Context) {
 		s.abandon() // those that waited before a restart of the actor
 		s.state = backend.NewBreaker(s.breaker)
 		s.counts.open.Store(false)
+		s.pace = backend.NewPace(backend.PaceOptions{Ceiling: int(s.slots), Floor: s.Block.MinSlots})
 		s.limits = newLimits(s.Backend)
 	case *Question:
 		s.onQuestion(m)
@@ -326,8 +336,23 @@ func (s *slots) Receive(ctx actor.Context) {
 	case *actor.Restarting, *actor.Stopping, *actor.Stopped:
 		s.abandon()
 	}
-	s.counts.waiting.Store(int32(len(s.waiting)))
+	s.publish()
 }
+
+// publish shows other goroutines how the backend stands.
+func (s *slots) publish() {
+	s.counts.waiting.Store(int32(len(s.waiting)))
+	s.most.Store(int32(s.pace.Limit()))
+	wait := s.pace.Service()
+	width := s.limits.width(s.pace.Limit())
+	if n := len(s.waiting); n > 0 || int(s.running.Load()) >= width {
+		wait = s.pace.Expect(n, width)
+	}
+	s.forecast.set(wait, s.pace.Service(), s.limits.strained())
+}
+
+// free reports whether another question may be put to the backend.
+func (s *slots) free() bool { return int(s.running.Load()) < s.pace.Limit() }
 
 // abandon fails the questions that wait.
 func (s *slots) abandon() {
@@ -340,9 +365,9 @@ func (s *slots) onQuestion(q *Question) {
 	switch {
 	case !time.Now().Before(q.Deadline): // spent elsewhere: an outage after asking would be held against this backend
 		q.outage(errNoSlot, auth.SourceDeadline)
-	case q.Background && s.running.Load() > s.slots/2:
+	case q.Background && int(s.running.Load()) > s.pace.Limit()/2:
 		q.busy(auth.SourceOverload)
-	case s.running.Load() < s.slots && s.admits(q):
+	case s.free() && s.admits(q):
 	case len(s.waiting) >= s.queue, q.unproven() && s.crowded(q.Guess.From):
 		q.busy(auth.SourceOverload)
 	default:
@@ -389,7 +414,7 @@ func (s *slots) start(q *Question) {
 		q.outage(errBreaker, auth.SourceBackend)
 		return
 	}
-	s.running.Add(1)
+	q.alongside = s.running.Add(1)
 	b := s.Backend
 	s.env.System.Go(func() { b.ask(q) })
 }
@@ -404,7 +429,7 @@ func (s *slots) look(q *Question) {
 		q.outage(errBreaker, auth.SourceBackend)
 		return
 	}
-	s.running.Add(1)
+	q.alongside = s.running.Add(1)
 	b := s.Backend
 	s.env.System.Go(func() { b.lookUp(q) })
 }
@@ -412,6 +437,8 @@ func (s *slots) look(q *Question) {
 // lookedUp brings whether the account of a question exists.
 type lookedUp struct {
 	q      *Question
+	begun  time.Time
+	took   time.Duration
 	result backend.Result
 }
 
@@ -422,13 +449,14 @@ func (l *lookedUp) Fail(why supervise.Reason) { l.q.Fail(why) }
 
 func (b *Backend) lookUp(q *Question) {
 	begun := time.Now()
-	l := &lookedUp{q, backend.Result{Class: backend.Outage, OneAccount: true, Err: errPanic}}
+	l := &lookedUp{q: q, begun: begun, result: backend.Result{Class: backend.Outage, OneAccount: true, Err: errPanic}}
 	defer func() {
 		if reason := recover(); reason != nil {
 			b.env.Log.Error("backend panicked", "backend", b.Name, "panic", supervise.PanicText(reason))
 		}
+		l.took = time.Since(begun)
 		b.running.Add(-1)
-		b.report(q, l.result, time.Since(begun))
+		b.report(q, l.result, l.took)
 		b.Ref.Send(l)
 	}()
 	ctx, cancel := context.WithDeadline(b.env.Context, q.Deadline)
@@ -444,6 +472,7 @@ func (s *slots) onLookedUp(l *lookedUp) {
 	if l.result.OneAccount {
 		account = q.account()
 	}
+	s.time(auth.OpIsUser, l.result.Class, l.result, l.begun, l.took, q.alongside)
 	s.reportClass(l.result.Class, account, l.result.Err)
 	switch {
 	case l.result.Class == backend.Refused && l.result.Absent:
@@ -456,10 +485,21 @@ func (s *slots) onLookedUp(l *lookedUp) {
 }
 
 func (s *slots) onDone(d *slotDone) {
+	s.time(d.q.Query.Op, d.class, d.reply.Result, d.begun, d.took, d.q.alongside)
 	s.reportClass(d.class, d.account, d.reply.Result.Err)
 	d.reply.Limited = s.limits.settle(d.q, d.class, &d.reply.Result)
 	d.q.reply(d.reply)
 	s.next()
+}
+
+// time gives the time of an answer to the pace.
+func (s *slots) time(op auth.Operation, class backend.Class, r backend.Result, begun time.Time, took time.Duration, alongside int32) {
+	t := backend.Timing{Op: op, Class: class, Begun: begun, Took: took, Delay: s.limits.slowed(), Alongside: int(alongside)}
+	if r.Attempts > 0 { // each was refused and slows down the next
+		t.Delay = -1
+	}
+	s.pace.Report(t, time.Now())
+	s.forecast.note(class)
 }
 
 // reportClass gives a class to the breaker, and logs a change of the breaker.
@@ -472,6 +512,7 @@ func (s *slots) reportClass(class backend.Class, account string, cause error) {
 	case open:
 		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", true, "err", cause)
 	default:
+		s.pace.Resume(int(s.running.Load()), time.Now())
 		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", false)
 	}
 	s.counts.open.Store(s.state.Open())
@@ -489,7 +530,7 @@ func (s *slots) onThrottleProbe(p *throttleProbe) {
 func (s *slots) next() {
 	kept := s.waiting[:0]
 	for i, q := range s.waiting {
-		if s.running.Load() >= s.slots {
+		if !s.free() {
 			kept = append(kept, s.waiting[i:]...)
 			break
 		}

@@ -24,6 +24,12 @@ const (
 	KindUsers     = "users"
 )
 
+// Numbers of requests that may wait for a slot.
+const (
+	maxQueue    = 65536 // only memory bounds it
+	formerQueue = 64    // the default until 0.1
+)
+
 // backend decodes a backend block.
 func (p *parser) backend(s *section, cfg *Config) Backend {
 	out := Backend{BackendRef: BackendRef{s.labels[0], s.labels[1]}}
@@ -34,7 +40,15 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 		p.complain(s.label, fmt.Sprintf("two backends are named %s", out.BackendRef), "rename one")
 	}
 	out.Slots = s.number("slots", 32, 1, 4096)
-	out.Queue = s.number("queue", 64, 0, 65536)
+	out.MinSlots = s.number("min_slots", min(4, out.Slots), 1, 4096)
+	if out.MinSlots > out.Slots {
+		p.complain(s.at("min_slots"), fmt.Sprintf("min_slots is more than slots, which are %d", out.Slots), "a slow backend still gets min_slots of its slots: make it the smaller number")
+	}
+	out.Queue = s.number("queue", maxQueue, 0, maxQueue)
+	if out.Queue == formerQueue {
+		p.warn(s.at("queue"), "queue = 64, once the default, refuses a burst that the backend could serve in time",
+			"leave the line out: how long requests wait is bounded by their deadlines")
+	}
 	out.BreakerFailures = s.number("breaker_failures", 5, 1, 1000)
 	out.BreakerCooldown = s.duration("breaker_cooldown", time.Second, 10*time.Millisecond)
 	out.FoldCase = s.flag("fold_case", out.Kind != KindJSON)

@@ -56,9 +56,9 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 		Backends: []Backend{
 			{BackendRef: BackendRef{"jsxc", "cloud"}, FoldCase: true, URL: "https://cloud.example.org/x", Secret: secret,
 				ConnectTimeout: 5 * time.Second, Timeout: 10 * time.Second, MaxResponse: 1048576,
-				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second, RefusalWindow: 30 * time.Minute},
+				Slots: 32, MinSlots: 4, Queue: 65536, BreakerFailures: 5, BreakerCooldown: time.Second, RefusalWindow: 30 * time.Minute},
 			{BackendRef: BackendRef{"users", "local"}, FoldCase: true, Path: "/var/lib/postern/users", BcryptCost: 12,
-				Slots: 32, Queue: 64, BreakerFailures: 5, BreakerCooldown: time.Second},
+				Slots: 32, MinSlots: 4, Queue: 65536, BreakerFailures: 5, BreakerCooldown: time.Second},
 		},
 		Domains: []Domain{{
 			Name: "example.org", Backends: []BackendRef{{"jsxc", "cloud"}, {"users", "local"}}, Login: []string{"{user}"},

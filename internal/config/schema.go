@@ -19,7 +19,7 @@ type spec struct {
 // httpAttrs are common to the backends with an HTTP API.
 var httpAttrs = []string{
 	"url", "ca_file", "user_agent", "connect_timeout", "timeout", "max_response",
-	"slots", "queue", "breaker_failures", "breaker_cooldown", "refusal_budget", "refusal_window",
+	"slots", "min_slots", "queue", "breaker_failures", "breaker_cooldown", "refusal_budget", "refusal_window",
 	"fold_case", "authority",
 }
 
@@ -67,7 +67,7 @@ var specs = []spec{
 	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs, secrets: []string{"proxy"}},
 	{
 		path: "backend users", labels: []string{"kind", "name"},
-		attrs: []string{"path", "bcrypt_cost", "slots", "queue", "fold_case", "authority"},
+		attrs: []string{"path", "bcrypt_cost", "slots", "min_slots", "queue", "fold_case", "authority"},
 	},
 	{
 		path: "domain", labels: []string{"name"},

@@ -89,7 +89,8 @@ type Backend struct {
 	MaxMembers    int           // nextcloud: users in one shared roster
 
 	Slots           int           // requests to the backend at a time
-	Queue           int           // requests that may wait for a slot; others are answered at once
+	MinSlots        int           // as many of them a slow backend still gets
+	Queue           int           // requests that may wait for a slot, at most; time bounds them as well
 	BreakerFailures int           // outages in a row that open the breaker
 	BreakerCooldown time.Duration // first pause of an open breaker; later ones are up to ten times as long
 

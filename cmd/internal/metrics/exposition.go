@@ -103,6 +103,7 @@ func (e exposition) broker(c actors.Counts) {
 func (e exposition) backend(name string, b slots.Counts) {
 	label := []string{"backend", name}
 	e.gauge("backend_slots", "Requests that may be at the backend at once", float64(b.Slots), label...)
+	e.gauge("backend_slots_limit", "Requests that may be at the backend now: less than backend_slots while it is slow, or just back", float64(b.Limit), label...)
 	e.gauge("backend_slots_busy", "Requests that are at the backend", float64(b.Busy), label...)
 	e.gauge("backend_queued", "Requests that wait for a slot", float64(b.Waiting), label...)
 	e.gauge("backend_breaker_open", "1 while the backend gets no requests because it failed", one(b.Open), label...)
