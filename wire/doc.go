@@ -25,12 +25,12 @@
 // by its first bytes: see Recognise. A browser that posts a form to a port gets no answer then, and
 // no line of the form is taken for a request.
 //
-// Every protocol can say yes and no. "Cannot tell now" (auth.Unavailable) is a temporary failure:
-// the answer is not known, because a backend is out of order or too slow. A peer that reads it as
-// "no" bounces mail, or makes a user look for a typing error, so each codec expresses it in the way
-// that its peers understand.
+// Every protocol can say yes and no. A temporary failure (auth.Unavailable) says that the answer is
+// not known right now, because a backend is out of order or too slow. A peer that reads it as "no"
+// bounces mail, or makes a user look for a typing error, so each codec expresses it in the way that
+// its peers understand.
 //
-//	protocol     yes           no                  cannot tell now     peer gives up after
+//	protocol     yes           no                  temporary failure   peer gives up after
 //	ejabberd     0 2 0 1       0 2 0 0             0 2 0 2             30 s, kills the program
 //	generic      1             0                   0                   5 s
 //	saslauthd    OK            NO                  length 0            never

@@ -75,9 +75,11 @@ func (a *app) printDemo(ctx context.Context, cfg *config.Config) error {
 	}
 	fmt.Fprintf(a.Out, "data: %s\n", cfg.DataDir)
 	if _, err := os.Stat(password); err == nil && generic != "" {
-		fmt.Fprintf(a.Out, `Ask it, in another shell (1 is yes, 0 is no):
+		fmt.Fprintf(a.Out, `Log in, in another shell:
+  %s test auth %s@%s --embedded --data-dir %q < %q
+or as a server does (1 is yes, 0 is no):
   bash -c 'exec 3<>%s; echo "auth:%s:%s:$(cat %q)" >&3; head -n1 <&3'
-`, generic, demoUser, demoDomain, password)
+`, os.Args[0], demoUser, demoDomain, cfg.DataDir, password, generic, demoUser, demoDomain, password)
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func newDomain(a *app) *cobra.Command {
 		flags.StringVar(&f.secretFile, "secret-file", "", "`FILE` with the secret of a jsxc backend")
 		flags.StringVar(&f.secretEnv, "secret-env", "", "environment variable `NAME` with the secret")
 	}
+	set.Flags().Lookup("backend").DefValue = "" // it changes only what is given
 	set.Flags().BoolVar(&f.askSecret, "ask-secret", false, "prompt for the secret, or read it from standard input")
 	list.Flags().BoolVar(&f.json, "json", false, "write JSON")
 	list.Flags().StringVar(&f.source, "source", "", "only those of `SOURCE`: configuration or registry")

@@ -32,7 +32,7 @@ func newLimit(a *app) *cobra.Command {
 	return group(
 		&cobra.Command{
 			Use:   "limit",
-			Short: "Show which users and addresses are limited after wrong passwords, or lift a limit",
+			Short: "Show which accounts and addresses are limited after wrong passwords, or lift a limit",
 			Long: `Works through the running daemon's control socket: limits are kept in its memory only.
 An ADDRESS is that of a client, if the server that asks passes it on.`,
 			Example: `  postern limit show

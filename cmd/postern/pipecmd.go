@@ -24,8 +24,8 @@ Requests that set passwords, register or remove accounts are refused there, sinc
 may have connected; everywhere else they are taken.
 
 It ends with status 0 when standard input ends, after the last answer. A broken configuration
-does not end it: the fault is logged, and every question is answered "cannot tell" (temporary
-failure: the answer is not known right now) until the configuration is corrected.`,
+does not end it: the fault is logged, and the answer to every question is a temporary failure (not
+known right now) until the configuration is corrected.`,
 		Example: `  postern pipe --protocol ejabberd --config /etc/postern/config.hcl
   postern pipe --protocol ejabberd --socket /run/postern/relay.sock`,
 		// Faults of the command line are handled like faults of the configuration.

@@ -27,10 +27,10 @@ func newRoot(std pipe.Stdio) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "postern",
 		Short: "One authentication broker behind XMPP and mail servers",
-		Long: `postern answers ejabberd, Prosody, Cyrus SASL clients and Postfix: is this password
-right, does this user exist, who is in this roster? It answers from time-limited tokens,
-from a cache, or from a backend: Nextcloud with JSXC, a web application's JSON API, or its
-own users file.`,
+		Long: `postern answers ejabberd, Prosody, Postfix, Exim, Dovecot and Cyrus SASL clients: is this
+password right, does this user exist, who is in this roster? It answers from time-limited
+tokens, from a cache, or from a backend: Nextcloud, its JSXC app, a web application's JSON API,
+or its own users file.`,
 		Example: `  postern serve --embedded --data-dir ./run
   postern config check /etc/postern/config.hcl
   postern test auth alice@example.org`,
@@ -49,7 +49,7 @@ own users file.`,
 	root.SetErr(std.Err)
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.File, "config", config.DefaultPath, "configuration `FILE`")
-	flags.BoolVar(&a.Embedded, "embedded", false, "use the built-in configuration: every protocol on loopback, passwords from the users file")
+	flags.BoolVar(&a.Embedded, "embedded", false, "use the built-in configuration: listeners on loopback, passwords from the users file")
 	flags.StringVar(&a.DataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newDomain(a), newToken(a), newCache(a),

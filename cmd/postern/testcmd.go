@@ -23,8 +23,8 @@ func newTest(a *app) *cobra.Command {
 --direct always uses the latter. If the two answer differently, the cause is in the daemon; but a
 broker beside a running daemon knows nothing of its cache. The password is prompted for, or read
 from standard input; it is never on the command line. The exit status is 0 for yes, 1 for no
-and 75 for "cannot tell" (temporary failure: the answer is not known right now), also if the
-question could not be asked.`,
+and 75 for a temporary failure (the answer is not known right now), also if the question could
+not be asked.`,
 		Example: `  postern test auth alice@example.org
   postern test isuser alice@example.org && echo "there is an alice"`,
 	}

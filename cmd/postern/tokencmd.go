@@ -28,7 +28,7 @@ totp token once, within the next minute.`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.issue(args[0], kind, ttl) },
 	}
 	issue.Flags().StringVar(&kind, "kind", "", "`KIND` of token: jsxc or totp (default: the one the domain has)")
-	issue.Flags().StringVar(&ttl, "ttl", "", "life of a jsxc token, as 10m or 1h (default: the configuration's)")
+	issue.Flags().StringVar(&ttl, "ttl", "", "`LIFETIME` of a jsxc token, such as 10m or 1h (default: that of the configuration)")
 	return group(cmd, issue, &cobra.Command{
 		Use: "inspect", Short: "Show the contents of a token, without verifying it",
 		Long:    `Reads the token from standard input, or prompts for it: a token must be kept as secret as a password.`,

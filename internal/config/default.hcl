@@ -15,6 +15,7 @@ listen "generic" {
 }
 
 listen "tcp_table" { address = "127.0.0.1:23665" }
+listen "socketmap" { address = "127.0.0.1:23667" }
 
 listen "saslauthd" {
   address        = "127.0.0.1:23666"
@@ -29,6 +30,11 @@ listen "saslauthd-unix" {
 
 listen "dovecot" {
   address        = "127.0.0.1:23668"
+  default_domain = "localhost"
+}
+
+listen "dovecot_userdb" {
+  address        = "unix:userdb.sock"
   default_domain = "localhost"
 }
 

@@ -44,11 +44,11 @@ var questions = []question{
 		"yes: allow, from backend, in "},
 	{"auth joe@DOM.example", "wrong", 1, []string{"cache .*not in memory", "backend.users.local .*refused in "}, "no: deny, from backend, in "},
 	{"auth joe@away.example", "secret\n", 75, []string{"cache .*not in memory", "backend.json.away .*outage in .*refused"},
-		"cannot tell: unavailable, from backend, in "},
+		"temporary failure: unavailable, from backend, in "},
 	{"auth joe@other.example", "secret\n", 1, []string{"domain .*not configured"}, "no: deny, from unknown-domain, in "},
 	{"isuser bob@dom.example", "", 0, []string{"backend.users.local .*accepted"}, "yes: allow, from backend, in "},
 	{"isuser ann@dom.example", "", 1, []string{"backend.users.local .*refused"}, "no: deny, from backend, in "},
-	{"isuser joe@away.example", "", 75, []string{"backend.json.away .*outage"}, "cannot tell: unavailable, from backend, in "},
+	{"isuser joe@away.example", "", 75, []string{"backend.json.away .*outage"}, "temporary failure: unavailable, from backend, in "},
 	{"roster joe@jsxc.example", "", 0, []string{"backend.jsxc.cloud .*accepted"}, "yes: allow, from backend, in "},
 	{"roster joe@dom.example", "", 1, []string{"backend.users.local .*unsupported"}, "no: unsupported, from unsupported, in "},
 }

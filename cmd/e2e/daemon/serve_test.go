@@ -43,8 +43,10 @@ func TestEmbeddedDefault(t *testing.T) {
 		"ejabberd":       {"127.0.0.1:23662", harness.Frame("auth:demo:localhost:" + pw), "\x00\x02\x00\x01"},
 		"generic":        {"127.0.0.1:23663", "auth:demo:localhost:" + pw + "\nauth:demo:localhost:x\n", "1\n0\n"},
 		"tcp_table":      {"127.0.0.1:23665", "get demo@localhost\nget nobody@localhost\n", "200 OK\n500 "},
+		"socketmap":      {"127.0.0.1:23667", "22:mailbox demo@localhost,24:mailbox nobody@localhost,", "5:OK OK,9:NOTFOUND ,"},
 		"saslauthd":      {"127.0.0.1:23666", harness.Fields("demo", pw, "imap", ""), "\x00"},
 		"dovecot":        {"127.0.0.1:23668", "VERSION\t1\t0\nCPID\t1\n", "VERSION\t1\t4\nMECH\tPLAIN"},
+		"dovecot_userdb": {filepath.Join(dir, "userdb.sock"), "VERSION\t1\t0\nUSER\t1\tdemo\tservice=lmtp\n", "VERSION\t1\t"},
 		"saslauthd-unix": {filepath.Join(dir, "saslauthd.sock"), harness.Fields("demo", pw, "imap", ""), "\x00"},
 	} {
 		got := harness.Exchange(t, c.address, c.input)

@@ -180,7 +180,7 @@ func (r AskReply) Print(w io.Writer) {
 	}
 	word := map[int]string{0: "yes", 1: "no"}[r.Exit]
 	if word == "" {
-		word = "cannot tell"
+		word = "temporary failure"
 	}
 	fmt.Fprintf(w, "%s: %s, from %s, in %s\n", word, r.Verdict, r.Source, r.Took.Round(time.Microsecond))
 	if r.Reason != "" {
