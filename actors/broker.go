@@ -35,7 +35,10 @@ type Options struct {
 	Backend func(b config.Backend, hashing backend.Hashing) (backend.Backend, error)
 	// Store may be nil: nothing is kept on disk then.
 	Store store.Store
-	Log   *slog.Logger
+	// Former is what a former process has handed over; nil: nothing. It is taken as a whole or, with a
+	// line in the log, not at all.
+	Former *Memory
+	Log    *slog.Logger
 	// Clock returns the time for tokens, cache and limits; nil means time.Now.
 	Clock func() time.Time
 
@@ -99,7 +102,11 @@ func (b *Broker) start(o Options) (err error) {
 		b.tokens.Restore()
 		b.changes.Restore()
 	}
-	return b.table.Start(o.Config)
+	b.inherit(o.Former)
+	if err := b.table.Start(o.Config); err != nil {
+		return err
+	}
+	return b.shards.Claim(b.env.Context)
 }
 
 // openDisk has a store written to on a goroutine of its own.

@@ -45,7 +45,11 @@ const stopTimeout = 5 * time.Second
 
 // Stop ends everything, answered or not: what is in flight is a temporary failure. The
 // store is the caller's to close. It may be called once, with or without Drain before it.
-func (b *Broker) Stop() {
+func (b *Broker) Stop() { b.stop(func() {}, func() {}) }
+
+// stop is Stop. It calls quiet when no question is put any more, while the backends have their actors,
+// and learned when nothing is learned any more, while the shards have theirs.
+func (b *Broker) stop(quiet, learned func()) {
 	b.gate.Drain()
 	if b.front != nil {
 		b.front.CloseListeners()
@@ -60,10 +64,12 @@ func (b *Broker) Stop() {
 	if b.front != nil {
 		b.front.Stop(stopTimeout)
 	}
+	quiet()
 	if b.shards != nil {
 		b.shards.Hashing.Close()
 	}
 	b.table.Stop()
+	learned()
 	if b.tokens != nil {
 		b.tokens.Stop()
 	}

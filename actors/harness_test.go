@@ -87,6 +87,7 @@ type rig struct {
 	log   *syncBuffer
 	cfg   *config.Config
 	stop  func() // once, at the latest at the test's end
+	end   func() // how stop ends the broker
 }
 
 // setup changes what a rig is made of.
@@ -97,6 +98,7 @@ type setup struct {
 	made          func(config.Backend) *fakeBackend // of registered domains
 	wrap          func(*fakeBackend) backend.Backend
 	store         store.Store
+	former        *Memory
 	clock         *clock
 	inject        func(string, any)
 	level         slog.Level
@@ -144,7 +146,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	r := &rig{t: t, fake: s.fake, clock: s.clock, log: &syncBuffer{}, cfg: s.cfg}
 	var err error
 	r.Broker, err = Start(Options{
-		Config: s.cfg, Store: s.store, Clock: r.clock.now, kernel: kernelOf(s),
+		Config: s.cfg, Store: s.store, Former: s.former, Clock: r.clock.now, kernel: kernelOf(s),
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
 		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) {
 			if fakes[c.Name] == nil && s.made != nil {
@@ -159,8 +161,9 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.end = r.Stop
 	r.stop = sync.OnceFunc(func() {
-		r.Stop()
+		r.end()
 		goleak.VerifyNone(t, append(libraryGoroutines, before)...)
 		for name, f := range fakes {
 			if !f.closed.Load() {

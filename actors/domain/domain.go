@@ -42,6 +42,23 @@ type Domain struct {
 	services     []string // folded names of the service accounts of the backends
 	Limits       Limits
 	Roster       *Roster // nil: shared rosters are not kept
+	Mark         Mark    // when the value was made
+}
+
+// Mark describes of what a domain's memory is, over restarts of the process.
+type Mark struct {
+	Backends auth.AuthorityID // the backends that are asked, and in which way
+	Files    auth.AuthorityID // the state of the files that they answer from
+}
+
+// MarkNow returns the domain's mark at this moment. It looks at files.
+func (d *Domain) MarkNow() Mark {
+	asked, files := slices.Clone(d.Logins), []string(nil)
+	for _, h := range d.Hops {
+		asked = append(asked, string(h.By.ID[:]), fmt.Sprint(h.By.Folds), h.AuthDomain)
+		files = append(files, h.Backend.Stamp())
+	}
+	return Mark{auth.NewAuthorityID(asked...), auth.NewAuthorityID(files...)}
 }
 
 // Hop is one backend of a domain under one of the domain's names there.
@@ -159,6 +176,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 	d.addHops(cfg, backends)
 	d.Local = !slices.ContainsFunc(d.Hops, func(h Hop) bool { return h.Backend.Block.Kind != config.KindUsers })
 	d.Roster = newRoster(cfg.Roster)
+	d.Mark = d.MarkNow()
 	d.RefCount = supervise.NewRefCount(func() {
 		if d.Roster != nil {
 			d.Roster.Server.Close()

@@ -16,7 +16,8 @@ const addressParts = 16
 // questions are about many users and domains, so neither a shard nor a router sees them all. The
 // rules are those of the domain asked, see limit.Table. It is safe for concurrent use.
 type Addresses struct {
-	seed  maphash.Seed
+	seed  maphash.Seed // of the parts
+	names limit.Seed   // of the numbers that stand for networks
 	parts [addressParts]addressPart
 }
 
@@ -27,7 +28,7 @@ type addressPart struct {
 }
 
 func newAddresses() *Addresses {
-	a := &Addresses{seed: maphash.MakeSeed()}
+	a := &Addresses{seed: maphash.MakeSeed(), names: limit.NewSeed()}
 	for i := range a.parts {
 		a.parts[i].table = limit.NewTable[netip.Prefix]()
 	}
@@ -46,7 +47,9 @@ func (a *Addresses) lock(from netip.Prefix) (t *limit.Table[netip.Prefix], unloc
 func (a *Addresses) standing(from netip.Prefix, secret uint64, now unixtime.Time) (id uint64, tainted bool) {
 	t, unlock := a.lock(from)
 	defer unlock()
-	return max(maphash.Comparable(a.seed, from), 1), t.Others(from, secret, now)
+	var buf [20]byte
+	name, _ := from.AppendBinary(buf[:0]) // never fails
+	return a.names.Sum(name), t.Others(from, secret, now)
 }
 
 func (a *Addresses) ask(from netip.Prefix, secret uint64, r *limit.Rules, now, end unixtime.Time) limit.Decision {

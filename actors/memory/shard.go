@@ -35,7 +35,10 @@ type shard struct {
 	*Shards
 	self   *supervise.Ref
 	spaces map[string]*space // by the name of the block that answers: a domain, or "*"
-	loads  map[auth.Identity]*load
+	// former has what a former process has handed over of blocks without a space yet, until formerUntil.
+	former      map[string]*former
+	formerUntil time.Time
+	loads       map[auth.Identity]*load
 
 	// flights are the questions under way: an identical one waits for its answer, so that a
 	// thousand phones that reconnect at once put one question.
@@ -95,6 +98,9 @@ func (s *shard) onFlushTick() {
 			delete(s.spaces, name)
 		}
 	}
+	if len(s.former) > 0 && time.Now().After(s.formerUntil) {
+		s.former = nil
+	}
 	s.arm()
 }
 
@@ -105,6 +111,7 @@ func (s *shard) space(d *domain.Domain) *space {
 	case sp == nil:
 		sp = newSpace(s.Shards, d)
 		s.spaces[d.Name] = sp
+		s.inherit(sp)
 	case sp.domain != d:
 		sp.adapt(d)
 	}

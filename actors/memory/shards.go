@@ -156,6 +156,7 @@ func (p *Shards) Drop(ctx context.Context, block string, match func(auth.Identit
 		if sp := s.spaces[block]; sp != nil {
 			sp.drop(match)
 		}
+		s.dropFormer(block, match)
 		s.voidLoads(match)
 	})
 }
@@ -169,6 +170,7 @@ func (p *Shards) DropBlock(block string) {
 				sp.flush()
 				delete(s.spaces, block)
 			}
+			delete(s.former, block)
 			s.voidLoads(func(id auth.Identity) bool { return block == "*" || id.Domain == block })
 		})
 	}
@@ -193,6 +195,17 @@ func (p *Shards) Adapt(ctx context.Context, block string) (dropped int, err erro
 	return int(n.Load()), err
 }
 
+// dropAll forgets, in memory, the users for which match holds, whatever block answers for them.
+func (s *shard) dropAll(match func(auth.Identity) bool) {
+	for _, sp := range s.spaces {
+		sp.drop(match)
+	}
+	for block := range s.former {
+		s.dropFormer(block, match)
+	}
+	s.voidLoads(match)
+}
+
 // voidLoads has the records that are being read for matching users read once more.
 func (s *shard) voidLoads(match func(auth.Identity) bool) {
 	for id := range s.loads {
@@ -214,10 +227,7 @@ func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, pre
 	}
 	err := p.each(ctx, func(s *shard) {
 		*s.epoch++ // a login now at the backend is not to be remembered
-		for _, sp := range s.spaces {
-			sp.drop(match)
-		}
-		s.voidLoads(match)
+		s.dropAll(match)
 	})
 	if err != nil || disk == nil {
 		show()
@@ -249,10 +259,7 @@ func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
 	err := supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) {
 		*s.epoch++
 		same := func(other auth.Identity) bool { return other == id }
-		for _, sp := range s.spaces {
-			sp.drop(same)
-		}
-		s.voidLoads(same)
+		s.dropAll(same)
 		if disk != nil {
 			disk.Put(cache.RecordKey(id), nil)
 		}

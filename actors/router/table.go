@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -50,6 +51,7 @@ type Table struct {
 	live     map[*registered]*Router
 	routers  map[*Router]struct{}        // all that have an actor, also those about to end
 	backends map[*slots.Backend]struct{} // likewise
+	former   map[string]slots.Saved      // limits that a former process has handed over, by Backend.Identity
 	starts   uint64                      // of routers of registered domains, ever; part of their actors' names
 	stopping bool
 	pending  sync.WaitGroup // goroutines that Stop waits for
@@ -287,10 +289,36 @@ func (t *Table) newBackend(cfg config.Backend) (*slots.Backend, error) {
 		return nil, err
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.backends[b] = struct{}{}
-	t.mu.Unlock()
+	if s, ok := t.former[b.Identity()]; ok {
+		delete(t.former, b.Identity())
+		b.Restore(s)
+	}
 	return b, nil
 }
+
+// SaveLimits returns the limits of all backends for a successor of the process, by Backend.Identity.
+func (t *Table) SaveLimits(ctx context.Context) (map[string]slots.Saved, error) {
+	t.mu.Lock()
+	all := maps.Clone(t.former)
+	t.mu.Unlock()
+	if all == nil {
+		all = make(map[string]slots.Saved)
+	}
+	for _, b := range t.AllBackends() {
+		s, err := b.Save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all[b.Identity()] = s
+	}
+	return all, nil
+}
+
+// InheritLimits gives backends the limits that a former process has handed over, as they are started. It
+// must come before Start.
+func (t *Table) InheritLimits(former map[string]slots.Saved) { t.former = former }
 
 func (t *Table) closeBackend(b *slots.Backend) {
 	b.Close(stopTimeout)

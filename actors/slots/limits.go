@@ -3,7 +3,6 @@ package slots
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"time"
 
 	"postern/actors/supervise"
@@ -62,7 +61,7 @@ func (b *limits) now() unixtime.Time { return unixtime.At(b.env.Clock()) }
 // account stands for the account that a question is about. confirmed is the backend's name of it, if
 // it has given one.
 func (b *Backend) account(q backend.Query, confirmed string) uint64 {
-	return maphash.String(b.seed, backend.Account(b.backend, q, confirmed))
+	return b.seed.Sum([]byte(backend.Account(b.backend, q, confirmed)))
 }
 
 // prepare finds out what a question's limits go by.

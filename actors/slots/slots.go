@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -153,7 +152,7 @@ type Backend struct {
 
 	env     env.Env
 	backend backend.Backend
-	seed    maphash.Seed
+	seed    limit.Seed
 	breaker backend.BreakerOptions
 	rules   limit.BudgetRules
 	// maxDelay is the longest time by which the backend may slow logins from here; 0: any.
@@ -177,7 +176,7 @@ type Backend struct {
 // it: its Close is then due.
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
-		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: maphash.MakeSeed(),
+		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: limit.NewSeed(),
 		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},

@@ -54,6 +54,28 @@ func nonceOf(key, value []byte) (n token.Nonce, ok bool) {
 	return n, true
 }
 
+// Save returns the used tokens for a successor of the process.
+func (w *Workers) Save() (all token.SavedReplay) {
+	for _, m := range w.memory {
+		m.mu.Lock()
+		s := m.used.Save()
+		m.mu.Unlock()
+		all.Nonces = append(all.Nonces, s.Nonces...)
+		all.Closed = max(all.Closed, s.Closed)
+	}
+	return all
+}
+
+// Inherit notes the tokens that were used in a former process. Every worker gets all of them, as with
+// Restore.
+func (w *Workers) Inherit(s token.SavedReplay) {
+	for _, m := range w.memory {
+		m.mu.Lock()
+		m.used.RestoreAll(s)
+		m.mu.Unlock()
+	}
+}
+
 // Restore brings back, after a restart of the process, the single-use tokens that could still be
 // presented. Every worker gets all of them: the user of a nonce is not stored, and they are few.
 // The others are removed after that, so that a disk which cannot be written keeps none from being

@@ -36,6 +36,7 @@ var imports = map[string][]string{
 	"internal/roster":                {"internal/auth", "internal/store"},
 	"internal/registry":              {"internal/auth", "internal/store"},
 	"internal/limit":                 {"internal/auth"},
+	"internal/snapshot":              nil,
 	"internal/xcauth":                {"internal/auth"},
 	"internal/doctor":                {"internal/auth", "internal/config", "internal/backend"},
 
@@ -59,7 +60,7 @@ var imports = map[string][]string{
 	"actors/front":           {"actors/call", "actors/changes", "actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/config", "wire"},
 	"actors/front/fronttest": {"internal/auth", "internal/config"},
 	"actors": {"actors/...", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
-		"internal/registry", "internal/store", "wire"},
+		"internal/registry", "internal/snapshot", "internal/store", "internal/token", "wire"},
 
 	// The daemon around the actors, from the bottom to the top.
 	"cmd/internal/systemd":    nil,

@@ -97,6 +97,12 @@ type Domains interface {
 	HasDomain(domain string) (bool, error)
 }
 
+// Stamper is a Backend that answers from a file of this machine.
+type Stamper interface {
+	// Stamp describes the state of the file: it is another one after each change.
+	Stamp() string
+}
+
 // Hashing runs CPU-heavy password work for a user on the machine-wide pool, which is fair between
 // domains and users. It returns nil after run has
 // returned, or an error if ctx ended, the pool is full or run panicked.

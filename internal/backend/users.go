@@ -51,6 +51,9 @@ func (u *users) Close() error { return nil }
 // HasDomain implements Domains.
 func (u *users) HasDomain(domain string) (bool, error) { return u.file.hasDomain(domain) }
 
+// Stamp implements Stamper.
+func (u *users) Stamp() string { return u.file.stamp() }
+
 // Ask implements Backend. Known is set for every user in the file.
 func (u *users) Ask(ctx context.Context, q Query) Result {
 	switch q.Op {

@@ -235,6 +235,19 @@ func (t *usersTable) fresh(path string) bool {
 	return t.info != nil && os.SameFile(info, t.info) && info.Size() == t.info.Size() && info.ModTime().Equal(t.info.ModTime())
 }
 
+// stamp describes the state of the file, whether it can be read or not.
+func (f *UsersFile) stamp() string {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err.Error()
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+	}
+	return fmt.Sprint(stat.Dev, stat.Ino, stat.Size, stat.Mtim, stat.Ctim)
+}
+
 // readUsers reads the file at path.
 func readUsers(path string) (*usersTable, error) {
 	data, info, err := readUsersFile(path)

@@ -39,9 +39,9 @@
 // On disk a verifier is a bcrypt hash, so a stolen store does not reveal passwords. At the
 // default cost one comparison takes a quarter of a second of CPU, so it must not be paid twice
 // for the same login. In memory, a verifier therefore has a Key besides: a MAC of account and
-// secret under a key that is random per process. Once a hash has matched, or a new secret is
+// secret under a key that is random. Once a hash has matched, or a new secret is
 // accepted, the verifier gets the Key and all later logins compare Keys (User.Hot). Keys are
-// never stored. A hash is compared only if the answer may depend on it: to answer without a
+// never stored: only an orderly restart hands them, and their key, to the next process (SavedUser). A hash is compared only if the answer may depend on it: to answer without a
 // question, to give grace, or to find the verifier that an accepted or refused secret already
 // has. The last two happen after the answer is given.
 //
