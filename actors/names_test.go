@@ -12,12 +12,14 @@ import (
 
 // people is a backend with accounts, by their names as it spells them.
 type people struct {
-	fold bool
-	mu   sync.Mutex
-	all  map[string]string // passwords
-	also map[string]string // accounts of further login names
-	down bool
-	asks []string // spellings of the logins that reached it
+	fold      bool
+	sure      bool // it says whether it has a user whom it refuses
+	registers bool
+	mu        sync.Mutex
+	all       map[string]string // passwords
+	also      map[string]string // accounts of further login names
+	down      bool
+	asks      []string // spellings of the logins that reached it
 }
 
 func (p *people) set(account, password string) {
@@ -58,10 +60,12 @@ func (p *people) Ask(_ context.Context, q backend.Query) backend.Result {
 	}
 	password, known := p.all[account]
 	switch {
-	case q.Op == auth.OpSetPass && known:
+	case q.Op == auth.OpTryRegister && !p.registers:
+		return backend.Result{Class: backend.Unsupported}
+	case q.Op == auth.OpSetPass && known, q.Op == auth.OpTryRegister && !known:
 		p.all[account] = q.Secret.Reveal()
-	case !known, q.Op == auth.OpAuth && password != q.Secret.Reveal():
-		return backend.Result{Class: backend.Refused}
+	case !known, q.Op == auth.OpTryRegister, q.Op == auth.OpAuth && password != q.Secret.Reveal():
+		return backend.Result{Class: backend.Refused, Known: p.sure && known, Absent: p.sure && !known}
 	}
 	return backend.Result{Class: backend.Accepted, Known: true, Account: account}
 }

@@ -53,6 +53,7 @@ type Call struct {
 	admission atomic.Pointer[supervise.RefCount] // of the router, held until the answer
 	state     atomic.Uint32
 	answer    auth.Answer
+	turned    bool // the answer was a yes for another account, which this front does not return
 	took      time.Duration
 
 	// Calls with the same question that wait for this one's answer: a stack that Answer
@@ -110,6 +111,7 @@ func (c *Call) Answer(a auth.Answer) bool {
 		// The peer would take the user for the one asked: users set their mail addresses themselves.
 		a = auth.Answer{Verdict: auth.Deny, Source: a.Source, Reason: fmt.Sprintf("the backend names another account: %q", a.Account)}
 		c.Trace.Add("answer", a.Reason)
+		c.turned = true
 	}
 	c.answer = a
 	c.took = time.Since(c.Received)
@@ -132,11 +134,13 @@ func (c *Call) Answer(a auth.Answer) bool {
 
 // passOn gives this call's answer to one that waited for it. If this call ran out of time,
 // one that has time left for a backend goes back to the shard, as does one from another address if
-// this one's address is limited, and one with another spelling of the user. The shard handles it as a new call, so that limits hold for it, too.
+// this one's address is limited, one with another spelling of the user, and one whose front returns
+// the account for which this one's does not. The shard handles it as a new call, so that limits hold for
+// it, too.
 func (c *Call) passOn(w *Call) {
 	if c.answer.Source == auth.SourceDeadline && w.Deadline.After(c.Deadline) &&
 		time.Until(w.Deadline) > 2*GraceTime(w.Deadline.Sub(w.Received)) ||
-		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client || w.Name != c.Name {
+		c.answer.Source == auth.SourceLimitAddress && w.Req.Client != c.Req.Client || w.Name != c.Name || c.turned && w.Returns {
 		w.Shard.Send(w)
 		return
 	}
@@ -168,11 +172,13 @@ func (c *Call) Done() bool { return c.state.Load() == answered }
 func (c *Call) Result() (auth.Answer, time.Duration) { return c.answer, c.took }
 
 // Reply returns the answer of a call that is Done as it goes to the peer: a yes names the account,
-// which is the name asked if the backend gave none.
+// which is the name asked if there is no other, in the spelling asked where letter case may count.
 func (c *Call) Reply() auth.Answer {
 	a := c.answer
 	if a.Account == "" && a.Verdict == auth.Allow {
-		a.Account = c.ID.User
+		if a.Account = c.ID.User; c.Domain != nil && !c.Domain.Folds && c.Via == "" {
+			a.Account = c.Name
+		}
 	}
 	a.Domain = c.ID.Domain
 	return a

@@ -35,6 +35,7 @@ type Domain struct {
 	Hops       []Hop
 	Local      bool     // all backends compare hashes themselves: a cached one saves nothing, and would show who is known
 	Folds      bool     // every backend takes spellings that differ by letter case for one account
+	Mixed      bool     // some of them do, and some do not
 	Logins     []string // rules for login names at the backends
 	Unescape   bool     // users come with the escapes of XEP-0106
 	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
@@ -66,6 +67,7 @@ type Hop struct {
 	Backend    *slots.Backend
 	AuthDomain string // empty: the request's own domain
 	By         auth.Authority
+	Alike      bool // this backend and those before it take spellings that differ by letter case for one account
 }
 
 // Shared is what all values of one name have in common, as long as the name is in use.
@@ -228,10 +230,13 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 	}
 	d.Rules.Authorities = cfg.Authorities(blocks)
 	d.Folds = true
+	some := false
 	for i := range d.Hops {
-		d.Hops[i].By = d.Rules.Authorities[i]
-		d.Folds = d.Folds && d.Hops[i].By.Folds
+		by := d.Rules.Authorities[i]
+		d.Folds, some = d.Folds && by.Folds, some || by.Folds
+		d.Hops[i].By, d.Hops[i].Alike = by, d.Folds
 	}
+	d.Mixed = some && !d.Folds
 }
 
 // MayBeToken reports whether a password might be a token.

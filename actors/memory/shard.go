@@ -246,14 +246,23 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		if d.Local || s.limited(c) {
 			t.login.AskFirst()
 		}
+		if c.Via != "" {
+			t.login.Stay()
+		}
 		t.limitWith()
 	case c.Req.Op == auth.OpRemoveUser3: // it compares a password, too
 		t.limitWith()
 	}
 	if c.Req.Op.Changes() {
 		t.change = backend.NewChange(c.Req.Op, len(d.Hops))
-		if d.Guards(c.Asked()) {
+		switch {
+		case d.Guards(c.Asked()):
 			t.barred = &auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceForbidden, Reason: "it is the service account of a backend"}
+		case c.Req.Op == auth.OpTryRegister && d.Mixed && auth.FoldUser(c.Name) != c.Name:
+			// A backend that does not fold would be asked about this spelling, and one that does would
+			// add the folded name, which the first may have.
+			t.barred = &auth.Answer{Verdict: auth.Deny, Source: auth.SourceForbidden,
+				Reason: "a name with capital letters cannot be registered where one backend ignores letter case and another does not"}
 		}
 	}
 	if t.barred != nil {
@@ -429,7 +438,7 @@ func (s *shard) onOther(t *task, d *domain.Domain, sp *space, user *cache.User, 
 	switch {
 	case c.Via != "":
 		s.dropAlias(c.Asked().Fold())
-	case current && c.Returns && user.SetAlias(name.Account, by, &d.Rules):
+	case current && c.Returns && !name.Exact && user.SetAlias(name.Account, by, &d.Rules):
 		sp.save(c.ID, user)
 		sp.place(c.ID, user)
 	}

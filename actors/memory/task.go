@@ -158,7 +158,7 @@ func (t *task) answers(r backend.Result) (cache.Name, auth.AuthorityID) {
 	case h.By.Folds:
 		as = auth.FoldUser(as)
 	}
-	return cache.Name{Account: as, Exact: r.Exact || !h.By.Folds}, h.By.ID
+	return cache.Name{Account: as, Exact: r.Exact || !h.Alike}, h.By.ID
 }
 
 // compare looks, on the hash pool, for a stored hash that matches the call's secret.

@@ -87,6 +87,7 @@ type Login struct {
 	otherwise *auth.Answer     // for a secret that the cache does not know; see RequireKnown
 
 	askFirst   bool // see AskFirst
+	stays      bool // see Stay
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
 	suspect    bool // see Suspect
@@ -127,6 +128,10 @@ func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
 // compares hashes itself a login of a known user would take two. It is called before Start.
 func (l *Login) AskFirst() { l.askFirst = true }
 
+// Stay has an alias not followed. A login that has followed one stays where it is: two backends may have
+// each name lead to the other. It is called before Start.
+func (l *Login) Stay() { l.stays = true }
+
 // Outdate notes that the question was put under another configuration: an acceptance is
 // answered, but not remembered, while a refusal counts as ever.
 func (l *Login) Outdate() { l.outdated = true }
@@ -148,7 +153,7 @@ func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
 		l.phase = phaseEnd
 		return step
 	}
-	if u.Alias != (Alias{}) && !r.Off {
+	if u.Alias != (Alias{}) && !r.Off && !l.stays {
 		l.phase = phaseEnd
 		return Step{Do: Follow, Alias: u.Alias.Account}
 	}
@@ -335,7 +340,7 @@ func (l *Login) attachKey(u *User, match string) (changed bool) {
 func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	step := allow(auth.SourceBackend, l.name.Account)
 	l.phase = phaseEnd
-	if r.Off || l.outdated || l.superseded || l.refusedMeanwhile(u) {
+	if r.Off || l.outdated || l.superseded || l.refusedMeanwhile(u) || !l.name.Covers(l.as) {
 		return step
 	}
 	// A refusal of another spelling counts until its comparison has ended.

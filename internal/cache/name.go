@@ -10,22 +10,26 @@ import (
 // record are equal when folded.
 type Name struct {
 	Account string
-	// Exact says that the answer holds for this spelling only: the backend does not fold letter case,
-	// or has another account whose name differs by case.
+	// Exact says that the answer holds for this spelling only: the backend, or one that is asked before
+	// it, does not fold letter case, or has another account whose name differs by case.
 	Exact bool
 }
 
 // Covers reports whether an answer about n holds for a login with the spelling as.
 func (n Name) Covers(as string) bool { return !n.Exact || n.Account == as }
 
-// authority returns the authority of an ID that is in force, or nil.
-func (r *Rules) authority(id auth.AuthorityID) *auth.Authority {
+// authority reports whether the authority of an ID is in force, and whether what it says of one
+// spelling holds for all: those that are asked before it must fold, too, since one of them may have
+// an account of another spelling.
+func (r *Rules) authority(id auth.AuthorityID) (folds, known bool) {
+	folds = true
 	for i := range r.Authorities {
+		folds = folds && r.Authorities[i].Folds
 		if r.Authorities[i].ID == id {
-			return &r.Authorities[i]
+			return folds, true
 		}
 	}
-	return nil
+	return false, false
 }
 
 // Settle makes the user fit the rules in force, and returns how many verifiers that cost: what an
@@ -34,24 +38,24 @@ func (r *Rules) authority(id auth.AuthorityID) *auth.Authority {
 func (u *User) Settle(r *Rules) (dropped int) {
 	kept := u.Verifiers[:0]
 	for _, v := range u.Verifiers {
-		by := r.authority(v.By)
-		if by == nil {
+		folds, known := r.authority(v.By)
+		if !known {
 			continue
 		}
-		v.Exact = v.Exact || !by.Folds
+		v.Exact = v.Exact || !folds
 		kept = append(kept, v)
 	}
 	dropped = len(u.Verifiers) - len(kept)
 	clear(u.Verifiers[len(kept):])
 	u.Verifiers = kept
-	if r.authority(u.Alias.By) == nil {
+	if folds, _ := r.authority(u.Alias.By); !folds { // an alias is one of every spelling
 		u.Alias = Alias{}
 	}
 	if e := &u.Exists; e.Known && e.Yes {
-		if by := r.authority(e.By); by == nil {
+		if folds, known := r.authority(e.By); !known {
 			*e = Existence{}
 		} else {
-			e.Exact = e.Exact || !by.Folds
+			e.Exact = e.Exact || !folds
 		}
 	}
 	return dropped
@@ -59,5 +63,5 @@ func (u *User) Settle(r *Rules) (dropped int) {
 
 // Lost reports whether an authority was asked by former rules and is not any more.
 func Lost(was, now *Rules) bool {
-	return slices.ContainsFunc(was.Authorities, func(a auth.Authority) bool { return now.authority(a.ID) == nil })
+	return slices.ContainsFunc(was.Authorities, func(a auth.Authority) bool { _, known := now.authority(a.ID); return !known })
 }
