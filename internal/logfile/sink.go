@@ -43,6 +43,7 @@ type Sink struct {
 	path      string         // empty: out is used
 	file      io.WriteCloser // nil without path and until path could be opened: out is used
 	buf       []byte
+	start     lineStart
 	torn      bool      // the last write ended within a line
 	lastWrite time.Time // when the last write was
 	checked   time.Time // when the file was last compared with path
@@ -58,7 +59,7 @@ func New(cfg Config, out io.Writer) (*slog.Logger, *Sink, error) {
 	s.Configure(cfg)
 	text := &slog.HandlerOptions{Level: &s.level}
 	json := &slog.HandlerOptions{Level: &s.level, ReplaceAttr: withUnit}
-	return slog.New(handler{s, slog.NewTextHandler(s, text), slog.NewJSONHandler(s, json)}), s, err
+	return slog.New(&handler{sink: s, text: slog.NewTextHandler(s, text), json: slog.NewJSONHandler(s, json)}), s, err
 }
 
 // withUnit writes a duration as the text format does, such as "1.2ms". By itself JSON has a number of
@@ -96,6 +97,24 @@ func (s *Sink) Write(line []byte) (int, error) {
 	}
 	s.buf = append(s.buf, line...)
 	return len(line), nil
+}
+
+// line takes a record that c appends.
+func (s *Sink) line(c *common, r *slog.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.buf)
+	if s.json.Load() {
+		s.buf = c.appendJSONLine(s.buf, &s.start, r)
+	} else {
+		s.buf = c.appendTextLine(s.buf, &s.start, r)
+	}
+	if len(s.buf) > bufferSize && before > 0 {
+		line := s.buf[before:]
+		s.buf = s.buf[:before]
+		s.flush()
+		s.buf = append(s.buf, line...)
+	}
 }
 
 // Flush writes what is in memory.
@@ -191,19 +210,23 @@ func (s *Sink) flushInBackground() {
 // and errors. Both formats are derived by With and WithGroup; one is used for each record.
 type handler struct {
 	sink       *Sink
-	text, json slog.Handler
+	common     common
+	text, json slog.Handler // for what common does not append
 }
 
 // Enabled implements slog.Handler.
-func (h handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.sink.level.Level() }
+func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.sink.level.Level() }
 
 // Handle implements slog.Handler.
-func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	to := h.text
-	if h.sink.json.Load() {
-		to = h.json
+func (h *handler) Handle(ctx context.Context, r slog.Record) (err error) {
+	switch {
+	case h.common.appends(&r):
+		h.sink.line(&h.common, &r)
+	case h.sink.json.Load():
+		err = h.json.Handle(ctx, r)
+	default:
+		err = h.text.Handle(ctx, r)
 	}
-	err := to.Handle(ctx, r)
 	switch {
 	case r.Level >= slog.LevelError:
 		h.sink.Flush()
@@ -214,11 +237,11 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements slog.Handler.
-func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return handler{h.sink, h.text.WithAttrs(attrs), h.json.WithAttrs(attrs)}
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.sink, h.common.with(attrs), h.text.WithAttrs(attrs), h.json.WithAttrs(attrs)}
 }
 
 // WithGroup implements slog.Handler.
-func (h handler) WithGroup(name string) slog.Handler {
-	return handler{h.sink, h.text.WithGroup(name), h.json.WithGroup(name)}
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.sink, common{other: true}, h.text.WithGroup(name), h.json.WithGroup(name)}
 }
