@@ -49,11 +49,28 @@ unit: ## Run all tests, without installing anything first.
 	go test -timeout $(TIMEOUT) -run Allocations ./internal/... ./actors/...
 
 # BENCH adds flags: make bench BENCH='-only token -json out.json'. scripts/bench/README describes
-# them, what is measured, and how to install the peers that postern is compared with.
+# them, what is measured, and how to install the peers that postern is compared with. Machines differ,
+# so only ratios and what must hold are compared with the committed figures.
+RESULTS ?= scripts/bench/results.txt
 .PHONY: bench
-bench: build bin/posternbench ## Measure postern side by side with bare echoes and other servers.
-	./bin/posternbench -postern bin/postern $(BENCH)
+bench: build bin/posternbench ## Measure postern side by side with bare echoes and other servers, then in storms.
+	rm -f bin/bench.txt
+	./bin/posternbench -postern bin/postern -out bin/bench.txt $(BENCH)
 	go test -run '^$$' -bench . -benchtime 0.5s ./...
+	./bin/posternbench storm -postern bin/postern -out bin/bench.txt $(BENCH); status=$$?; $(MAKE) --no-print-directory bench-compare; exit $$status
+
+.PHONY: bench-compare
+bench-compare:
+	go tool -modfile=scripts/bench/tools.mod benchstat -ignore cpu -filter '.unit:(ratio OR at-least OR at-most)' $(RESULTS) bin/bench.txt
+
+.PHONY: storm
+storm: build bin/posternbench ## Have everybody come at once, in every way; fail if somebody does not get in who could.
+	./bin/posternbench storm -postern bin/postern $(BENCH)
+
+.PHONY: profile
+profile: bin/posternbench ## Say which actors and locks the hot path spends its time in.
+	go build -tags profile -o bin/postern-profile ./cmd/postern
+	./bin/posternbench profile -postern bin/postern-profile $(BENCH)
 
 .PHONY: soak
 soak: build bin/posternbench ## Drive a mixed load; fail if memory, goroutines, descriptors or the store grow.

@@ -9,6 +9,7 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 go vet ./...
+go vet -tags profile ./cmd/postern
 go tool staticcheck ./...
 go mod tidy -diff
 go mod verify >/dev/null

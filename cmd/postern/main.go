@@ -15,7 +15,10 @@ import (
 
 func main() {
 	tuneMalloc()
-	os.Exit(runAs(os.Args, pipe.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	stop := profile()
+	status := runAs(os.Args, pipe.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	stop()
+	os.Exit(status)
 }
 
 // runAs runs postern, or the program that it replaces under the name by which it was called.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -75,7 +76,7 @@ func newBench(s settings) (b *bench, err error) {
 // prepare fills the store and the users file of the program under test before it starts.
 func (b *bench) prepare(config string) error {
 	for _, cost := range []int{4, 12} {
-		if err := fill(b.ownFile("data"), fmt.Sprintf("disk%d.bench", cost), diskUsers, cost); err != nil {
+		if err := fill(b.ownFile("data"), fmt.Sprintf("disk%d.bench", cost), "user", diskUsers, cost); err != nil {
 			return err
 		}
 	}
@@ -228,5 +229,5 @@ func measure(s settings) error {
 	}
 	t.judge()
 	t.print()
-	return t.write(s.jsonFile)
+	return errors.Join(t.write(s.jsonFile), t.writeLines(s.out))
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +100,148 @@ func TestSoak(t *testing.T) {
 	line := regexp.MustCompile(`(?m)^\d+s  resident MiB [1-9]\d*\.\d  goroutines [1-9]\d*\.0  descriptors [1-9]\d*\.0  store MiB \d+\.\d$`)
 	if n := len(line.FindAll(said, -1)); n < 2 {
 		t.Errorf("%d lines of figures in:\n%s", n, said)
+	}
+}
+
+// A storm of few people goes through its scenarios, has no wrong answer, and gives its verdicts. What they
+// are depends on what else the machine does.
+func TestStorm(t *testing.T) {
+	s := brief(t, "restart,neighbour,phones")
+	s.scale, s.cost, s.out = 0.005, 4, filepath.Join(t.TempDir(), "out.txt")
+	if err := storm(s); err != nil && !errors.Is(err, errMissed) {
+		t.Fatal(err)
+	}
+	out, err := os.ReadFile(s.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exact := regexp.MustCompile(`(?m)^BenchmarkAim/\S+_wrong_answers_requests_without_one 1 (\S+) at-most$`).FindAllSubmatch(out, -1)
+	if len(exact) < 10 {
+		t.Errorf("%d loads in:\n%s", len(exact), out)
+	}
+	for _, one := range exact {
+		if string(one[1]) != "0.0000" {
+			t.Errorf("%s", one[0])
+		}
+	}
+	for _, what := range []string{"restart_under_load_50_users_come_back_backend_down_temporary_failures", "phones_of_a_processor", "neighbour_hot_logins_p99"} {
+		if !bytes.Contains(out, []byte("BenchmarkAim/"+what)) {
+			t.Errorf("%s is not in:\n%s", what, out)
+		}
+	}
+}
+
+// What a service stores goes to its next start, until it says otherwise.
+func TestKeeper(t *testing.T) {
+	k, err := newKeeper(filepath.Join(t.TempDir(), "notify"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	file := func() *os.File {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		return r
+	}
+	barrier := file()
+	k.message([]string{"FDSTORE=1", "FDNAME=a"}, []*os.File{file(), file()})
+	k.message([]string{"FDSTORE=1", "FDNAME=b"}, []*os.File{file()})
+	k.message([]string{"BARRIER=1"}, []*os.File{barrier})
+	if got := k.names(); !slices.Equal(got, []string{"a", "a", "b"}) {
+		t.Errorf("kept: %v", got)
+	}
+	if err := barrier.Close(); err == nil {
+		t.Error("the barrier was not closed")
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	for _, want := range []string{"3 a:a:b ready\n", "2 a:a ready\n"} {
+		c := &child{log: log, cmd: exec.Command("/bin/sh", "-c",
+			`[ $LISTEN_PID = $$ ] && [ -e /proc/self/fd/$((2 + LISTEN_FDS)) ] && echo "$LISTEN_FDS $LISTEN_FDNAMES ready" >"$0"; exec sleep 60`, log)}
+		k.ready <- struct{}{} // of a start before: not to be taken for one of this
+		if err := startAnd(k, c, log); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(log); string(got) != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		c.stop()
+		k.message([]string{"FDSTOREREMOVE=1", "FDNAME=b"}, nil)
+	}
+}
+
+// startAnd says READY=1 for a service once it has written its log.
+func startAnd(k *keeper, c *child, log string) error {
+	_ = os.Remove(log)
+	go func() {
+		waitUntil(func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
+		k.message([]string{"READY=1"}, nil)
+	}()
+	return k.start(c)
+}
+
+func TestTally(t *testing.T) {
+	due := time.Now()
+	tl := newTally(&front{deadline: time.Second})
+	tl.begun = due
+	tl.wg.Add(9)
+	for _, one := range []struct {
+		s     said
+		wrong bool
+		after time.Duration
+	}{{saidYes, false, 100}, {saidYes, false, 900}, {saidYes, false, 1150}, {saidYes, false, 1300}, {saidNo, true, 1}, {saidLater, false, 2}, {saidNo, false, 1}, {saidYes, true, 1}, {saidCut, false, 1}} {
+		tl.note(&login{due: due, wrong: one.wrong}, one.s, due.Add(one.after*time.Millisecond))
+	}
+	tl.wg.Wait()
+	if tl.yes != 3 || tl.late != 1 || tl.no != 1 || tl.later != 1 || tl.wrong != 2 || tl.cut != 1 {
+		t.Errorf("%+v", tl)
+	}
+	if got := tl.seconds(); !slices.Equal(got, []int{2, 1}) {
+		t.Errorf("yes per second: %v", got)
+	}
+	if n := tl.inversions(); n != 0 {
+		t.Errorf("inversions: %v", n)
+	}
+	tl.taken, tl.after = []time.Duration{10, 10, 10}, []time.Duration{30, 20, 10}
+	if n := tl.inversions(); n != 0 {
+		t.Errorf("inversions of the same order: %v", n)
+	}
+	tl.taken = []time.Duration{30, 19, 8} // due at 0, 1 and 2, in at 30, 20 and 10
+	if n := tl.inversions(); n != 1 {
+		t.Errorf("inversions of the opposite order: %v", n)
+	}
+	blurred := newTally(&front{deadline: time.Second, blurred: true})
+	blurred.wg.Add(1)
+	if blurred.note(&login{due: due}, saidNo, due); blurred.wrong != 0 || blurred.later != 1 {
+		t.Errorf("a no that may be a temporary failure: %+v", blurred)
+	}
+}
+
+// A row has a line for each round, and every line is one that benchstat reads.
+func TestLines(t *testing.T) {
+	var tab table
+	own, other := &path{name: "token jsxc", baseline: "echo"}, &path{name: "echo", baseline: "echo"}
+	two := []sample{{Rate: 10}, {Rate: 20}}
+	tab.add(cell{"closed", 16}, []*path{own, other}, map[*path][]sample{own: two, other: two})
+	tab.atMost("a thing, of 3: p99", 1.5, " ms", 2)
+	file := filepath.Join(t.TempDir(), "out")
+	if err := tab.writeLines(file); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, times := range map[string]int{
+		"BenchmarkPath/token_jsxc/closed/conns=16 1 1.0000 ratio ": 2,
+		"BenchmarkAim/a_thing_of_3_p99 1 1.5000 at-most\n":         1,
+		"cpu: ": 1,
+	} {
+		if n := bytes.Count(out, []byte(want)); n != times {
+			t.Errorf("%q is there %d times in:\n%s", want, n, out)
+		}
 	}
 }
 

@@ -57,6 +57,16 @@ func startSelf(role ...string) (*child, error) {
 // startPostern starts the program under test and waits for the READY=1 that it sends to a service
 // manager. address is that of its listener for the generic protocol.
 func startPostern(binary, config, address string) (*child, error) {
+	k, err := newKeeper(config + ".notify")
+	if err != nil {
+		return nil, err
+	}
+	defer k.close()
+	return startKept(k, binary, config, address)
+}
+
+// startKept is startPostern with what a start before has left in the service manager.
+func startKept(k *keeper, binary, config, address string) (*child, error) {
 	c := &child{cmd: exec.Command(binary, "serve", "--config", config), addr: address, log: config + ".log"}
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -64,27 +74,7 @@ func startPostern(binary, config, address string) (*child, error) {
 	}
 	defer log.Close()
 	c.cmd.Stderr = log
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: config + ".notify", Net: "unixgram"})
-	if err != nil {
-		return nil, err
-	}
-	defer notify.Close()
-	c.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+config+".notify")
-	if err := c.start(); err != nil {
-		return nil, err
-	}
-	_ = notify.SetReadDeadline(time.Now().Add(startTimeout))
-	for buf := make([]byte, 4096); ; {
-		n, err := notify.Read(buf)
-		if err != nil {
-			c.stop()
-			said, _ := os.ReadFile(c.log)
-			return nil, fmt.Errorf("%s did not become ready: %w: %s", binary, err, said)
-		}
-		if bytes.Contains(buf[:n], []byte("READY=1")) {
-			return c, nil
-		}
-	}
+	return c, k.start(c)
 }
 
 // freeAddress returns an unused address on loopback.

@@ -130,7 +130,7 @@ domain "many.bench" {
   cache { hot_entries = 16 }
 }
 `, dir, address)
-	if err := fill(dir, "many.bench", users, 0); err != nil {
+	if err := fill(dir, "many.bench", "user", users, 0); err != nil {
 		return nil, err
 	}
 	config := dir + ".hcl"

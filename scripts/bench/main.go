@@ -2,7 +2,9 @@
 // same protocols and prints one table. It starts the program under test, the echo server, a web
 // server that stands in for the backends, and the peers that are installed, as separate processes
 // on loopback and Unix sockets, and stops them by process ID. With `soak` as its first argument
-// it runs a mixed load and fails if memory, goroutines, descriptors or the store grow.
+// it runs a mixed load and fails if memory, goroutines, descriptors or the store grow; with `storm`
+// everybody comes at once, and it fails if somebody does not get in who could; with `profile` it says
+// which actors and locks the hot path spends its time in.
 package main
 
 import (
@@ -24,11 +26,14 @@ type settings struct {
 	rounds      int
 	conns       []int
 	jsonFile    string
+	out         string
 	only        string
 	level       string
 	users       int
 	idle        int
 	minutes     float64
+	scale       float64
+	cost        int
 }
 
 func main() {
@@ -46,6 +51,10 @@ func main() {
 			return
 		case "soak":
 			args, run = args[1:], soak
+		case "storm":
+			args, run = args[1:], storm
+		case "profile":
+			args, run = args[1:], profile
 		}
 	}
 	if err := run(parseFlags(args)); err != nil {
@@ -64,11 +73,14 @@ func parseFlags(args []string) settings {
 	f.IntVar(&s.rounds, "rounds", 3, "measurements per table cell; the median is printed")
 	f.StringVar(&conns, "conns", "1,16,128,1000", "numbers of connections, separated by commas")
 	f.StringVar(&s.jsonFile, "json", "", "also write the table and the aims as JSON to this file")
+	f.StringVar(&s.out, "out", "", "also append the figures as lines of Go benchmarks to this file, for benchstat")
 	f.StringVar(&s.only, "only", "", "comma-separated substrings: measure only matching paths and their baselines")
 	f.StringVar(&s.level, "log", "info", "log level of the program under test; info logs a line for each decision")
 	f.IntVar(&s.users, "users", 1000000, "users in the large disk cache; 0 skips it")
 	f.IntVar(&s.idle, "idle", 10000, "idle connections; 0 skips them")
 	f.Float64Var(&s.minutes, "minutes", 30, "length of a soak run")
+	f.Float64Var(&s.scale, "scale", 1, "of the users and durations of a storm")
+	f.IntVar(&s.cost, "cost", 12, "bcrypt cost of the password hashes in a storm")
 	_ = f.Parse(args) // exits on errors
 	for _, c := range strings.Split(conns, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(c))

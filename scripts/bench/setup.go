@@ -82,9 +82,10 @@ domain "totp.bench" {
 	return b.String()
 }
 
-// fill writes n users of a domain into the store of a data directory. Each has the hash of
-// "password" at this bcrypt cost; at cost 0, each has a different hash that matches no password.
-func fill(dataDir, domain string, n, cost int) error {
+// fill writes n users of a domain, named by a prefix and a number, into the store of a data directory.
+// Each has the hash of "password" at this bcrypt cost; at cost 0, each has a different hash that
+// matches no password.
+func fill(dataDir, domain, prefix string, n, cost int) error {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return err
 	}
@@ -101,14 +102,15 @@ func fill(dataDir, domain string, n, cost int) error {
 	now := unixtime.At(time.Now())
 	ops := []store.Op{{Key: []byte(cache.Unclaimed), Value: []byte{1}}} // the daemon's backend vouches for them
 	for i := range n {
+		id := auth.Identity{User: fmt.Sprint(prefix, i), Domain: domain}
+		name := cache.Name{Account: id.User}
 		user := cache.User{
-			Verifiers: []cache.Verifier{{Hash: hash, First: now, Verified: now, Used: now}},
-			Exists:    cache.Existence{Known: true, Yes: true, At: now},
+			Verifiers: []cache.Verifier{{Name: name, Hash: hash, First: now, Verified: now, Used: now}},
+			Exists:    cache.Existence{Name: name, Known: true, Yes: true, At: now},
 		}
 		if cost == 0 {
 			user.Verifiers[0].Hash = someHash()
 		}
-		id := auth.Identity{User: fmt.Sprint("user", i), Domain: domain}
 		ops = append(ops, store.Op{Key: cache.RecordKey(id), Value: user.Encode()})
 		if len(ops) >= 1000 || i == n-1 {
 			if err := p.Apply(ops, false); err != nil {

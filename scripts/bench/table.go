@@ -18,6 +18,13 @@ type row struct {
 	sample
 	Baseline string  `json:"Beside"`
 	Ratio    float64 // of the rate to that of the baseline, the median of the rounds
+	rounds   []round
+}
+
+// round is one measurement of a row, and its ratio.
+type round struct {
+	sample
+	ratio float64
 }
 
 // aim is a target, the figure that was measured and whether it is met.
@@ -25,6 +32,7 @@ type aim struct {
 	What   string
 	Figure float64
 	Unit   string
+	Bound  string // "at-least" or "at-most"
 	Aim    string
 	Met    bool
 }
@@ -46,10 +54,11 @@ func (t *table) add(c cell, paths []*path, samples map[*path][]sample) {
 		if len(samples[p]) == 0 {
 			continue
 		}
-		r := row{p.name, c.mode, c.conns, medians(samples[p]), p.baseline, 0}
+		r := row{Path: p.name, Mode: c.mode, Conns: c.conns, sample: medians(samples[p]), Baseline: p.baseline}
 		var ratios []float64
 		for i, other := range byName[p.baseline] {
 			ratios = append(ratios, samples[p][i].Rate/other.Rate)
+			r.rounds = append(r.rounds, round{samples[p][i], ratios[i]})
 		}
 		if len(ratios) > 0 {
 			r.Ratio = median(ratios)
@@ -70,15 +79,40 @@ func (t *table) of(name string, c cell) row {
 
 // machine describes the conditions of the run.
 func machine() string {
-	load, _ := os.ReadFile("/proc/loadavg")
-	one, _, _ := strings.Cut(string(load), " ")
-	return fmt.Sprintf("%s, %s, %s/%s, %d processors, client included, load at the end %s",
-		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), one)
+	load, _, _ := strings.Cut(firstLine("/proc/loadavg"), " ")
+	return fmt.Sprintf("%s; %s, %d processors, client included; Linux %s, %s %s/%s; load %s",
+		time.Now().UTC().Format(time.DateOnly), processor(), runtime.NumCPU(), firstLine("/proc/sys/kernel/osrelease"),
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, load)
+}
+
+// processor is the model of the machine's processors.
+func processor() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
+}
+
+func firstLine(file string) string {
+	text, _ := os.ReadFile(file)
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
 }
 
 // print writes the table, the aims and what is missing to standard output.
 func (t *table) print() {
 	fmt.Println(machine())
+	t.printRows()
+	t.printAims()
+	for _, m := range t.missing {
+		fmt.Println("not measured:", m)
+	}
+}
+
+func (t *table) printRows() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "path\tmode\tconns\treq/s\tratio\tto\tp50\tp99\tserver CPU/req\t")
 	for _, r := range t.rows {
@@ -87,7 +121,10 @@ func (t *table) print() {
 	}
 	_ = w.Flush()
 	fmt.Println()
-	w = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+}
+
+func (t *table) printAims() {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, a := range t.aims {
 		verdict := "missed"
 		if a.Met {
@@ -96,9 +133,6 @@ func (t *table) print() {
 		fmt.Fprintf(w, "%s\t%s\t%.4g%s\t(%s)\n", verdict, a.What, a.Figure, a.Unit, a.Aim)
 	}
 	_ = w.Flush()
-	for _, m := range t.missing {
-		fmt.Println("not measured:", m)
-	}
 }
 
 // write writes the result as JSON, unless file is empty.
@@ -115,15 +149,15 @@ func (t *table) write(file string) error {
 
 // atLeast and atMost add an aim and the figure that was measured.
 func (t *table) atLeast(what string, figure float64, unit string, aimed float64) {
-	t.note(what, figure, unit, "at least", aimed, figure >= aimed)
+	t.note(what, figure, unit, "at-least", aimed, figure >= aimed)
 }
 
 func (t *table) atMost(what string, figure float64, unit string, aimed float64) {
-	t.note(what, figure, unit, "at most", aimed, figure <= aimed)
+	t.note(what, figure, unit, "at-most", aimed, figure <= aimed)
 }
 
 func (t *table) note(what string, figure float64, unit, bound string, aimed float64, met bool) {
-	t.aims = append(t.aims, aim{what, figure, unit, fmt.Sprintf("%s %.4g%s", bound, aimed, unit), met})
+	t.aims = append(t.aims, aim{what, figure, unit, bound, fmt.Sprintf("%s %.4g%s", strings.Replace(bound, "-", " ", 1), aimed, unit), met})
 }
 
 // judge adds the aims of the paths in the table.
