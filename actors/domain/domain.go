@@ -161,7 +161,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 			Off: cfg.Cache.Storage == config.StorageNone, Hashed: cfg.Cache.Storage == config.StorageDisk,
 			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
 			Refused: cfg.Cache.RefusedTTL, Exists: cfg.Cache.ExistsTTL, Absent: cfg.Cache.AbsentTTL,
-			Secrets: cfg.Cache.Secrets, Refusals: maxRefusals,
+			Secrets: cfg.Cache.Secrets, Refusals: maxRefusals, Sealer: cache.NewSealer(cfg.Cache.Key),
 		},
 	}
 	var err error

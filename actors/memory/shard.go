@@ -243,6 +243,7 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 	case c.Req.Fresh:
 	case c.Req.Op == auth.OpAuth:
 		t.login = cache.NewLogin(c.Key, c.As())
+		t.login.Secret(c.ID.Domain, c.Req.Secret)
 		if d.Local || s.limited(c) {
 			t.login.AskFirst()
 		}

@@ -41,7 +41,15 @@
 // for the same login. In memory, a verifier therefore has a Key besides: a MAC of account and
 // secret under a key that is random. Once a hash has matched, or a new secret is
 // accepted, the verifier gets the Key and all later logins compare Keys (User.Hot). Keys are
-// never stored: only an orderly restart hands them, and their key, to the next process (SavedUser). A hash is compared only if the answer may depend on it: to answer without a
+// never stored: only an orderly restart hands them, and their key, to the next process (SavedUser).
+//
+// With a key for the verifiers at rest (Rules.Sealer), what is on disk is an HMAC-SHA-256 of authority, domain,
+// account and secret in place of the hash. It is compared when the record is read, in microseconds.
+// Hashes from before are replaced when a login has matched one. A verifier names its key; under a
+// lost one it is as good as none, and is dropped as soon as a backend has said anything of a secret of the
+// user, so that it cannot come back with its key after a refusal.
+//
+// A hash is compared only if the answer may depend on it: to answer without a
 // question, to give grace, or to find the verifier that an accepted or refused secret already
 // has. The last two happen after the answer is given.
 //

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"crypto/hmac"
 	"slices"
 
 	"postern/internal/auth"
@@ -72,11 +73,13 @@ func allow(s auth.Source, account string) Step {
 }
 
 // Login is the way of one login through the cache: a state machine that names the work it needs
-// and receives the results. It holds no secret. It is used by one goroutine at a time, and
+// and receives the results. It is used by one goroutine at a time, and
 // the User may be another one at each call, reloaded or forgotten in between.
 type Login struct {
 	key       Key
-	as        string // the spelling of the user
+	as        string      // the spelling of the user
+	domain    string      // see Secret
+	secret    auth.Secret // see Secret
 	phase     phase
 	name      Name             // see Answers
 	by        auth.AuthorityID // see Answers
@@ -114,6 +117,10 @@ func NewLogin(key Key, as string) *Login {
 	return &Login{key: key, as: as, name: Name{Account: as, Exact: true}}
 }
 
+// Secret gives the login its secret, for the verifiers at rest of Rules.Sealer. Without it they are as good
+// as under a lost key. It is called before Start.
+func (l *Login) Secret(domain string, secret auth.Secret) { l.domain, l.secret = domain, secret }
+
 // Answers says for which name the answer is, and which backend gives it. It is called before
 // BackendAnswered; without it the answer is for the spelling of the login alone, and not kept longer
 // than until Settle.
@@ -149,10 +156,21 @@ func (l *Login) Suspect() { l.suspect = true }
 
 // Start decides the first step.
 func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
+	found, changed := l.identify(u, r)
 	if step, ok := u.Hot(l.key, l.as, r, now); ok {
 		l.phase = phaseEnd
+		if found && step.Answer.Source == auth.SourceHot {
+			step.Answer.Source = auth.SourceCache
+		}
+		step.Save = changed
 		return step
 	}
+	step := l.start(u, r, now)
+	step.Save = step.Save || changed
+	return step
+}
+
+func (l *Login) start(u *User, r *Rules, now unixtime.Time) Step {
 	if u.Alias != (Alias{}) && !r.Off && !l.stays {
 		l.phase = phaseEnd
 		return Step{Do: Follow, Alias: u.Alias.Account}
@@ -168,6 +186,13 @@ func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
 // Compared continues with the hash that matched, "" for none. ran is false when the
 // comparison could not be made.
 func (l *Login) Compared(u *User, match string, hashes []string, ran bool, r *Rules, now unixtime.Time) Step {
+	_, changed := l.identify(u, r)
+	step := l.compared(u, match, hashes, ran, r, now)
+	step.Save = step.Save || changed
+	return step
+}
+
+func (l *Login) compared(u *User, match string, hashes []string, ran bool, r *Rules, now unixtime.Time) Step {
 	if ran {
 		for _, h := range hashes {
 			if h != match {
@@ -204,18 +229,23 @@ func (l *Login) Compared(u *User, match string, hashes []string, ran bool, r *Ru
 }
 
 // BackendAnswered continues with the backend's answer.
-func (l *Login) BackendAnswered(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
-	switch {
-	case l.phase != phaseAsked:
-		return Step{}
-	case outcome == Accepted:
-		return l.accepted(u, r, now)
-	case outcome == Refused:
-		return l.refused(u, r, now)
-	case l.suspect && !r.Off:
-		return l.suspected(u, outcome, source, r, now)
+func (l *Login) BackendAnswered(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) (step Step) {
+	if l.phase != phaseAsked {
+		return step
 	}
-	return l.undecided(u, outcome, source, r, now)
+	_, changed := l.identify(u, r)
+	switch {
+	case outcome == Accepted:
+		step = l.accepted(u, r, now)
+	case outcome == Refused:
+		step = l.refused(u, r, now)
+	case l.suspect && !r.Off:
+		step = l.suspected(u, outcome, source, r, now)
+	default:
+		step = l.undecided(u, outcome, source, r, now)
+	}
+	step.Save = step.Save || changed
+	return step
 }
 
 // Hashed continues with the hash of a new secret; "" when it could not be made, in which case
@@ -269,11 +299,12 @@ func (l *Login) notCompared(u *User, hashes []string) (changed bool) {
 	return past != nil && past.standing == suspected && l.suspectMatch(u, "", hashes, false)
 }
 
-// untried lists the hashes of verifiers that may be this secret's and satisfy ok.
+// untried lists the hashes of verifiers that may be this secret's and satisfy ok. A sealed one is not
+// among them: identify has compared it, or its key is lost.
 func (l *Login) untried(u *User, ok func(*Verifier) bool) (hashes []string) {
 	for i := range u.Verifiers {
 		v := &u.Verifiers[i]
-		if v.Key == (Key{}) && v.Hash != "" && ok(v) && !slices.Contains(l.tried, v.Hash) {
+		if v.Key == (Key{}) && v.Hash != "" && !sealed(v.Hash) && ok(v) && !slices.Contains(l.tried, v.Hash) {
 			hashes = append(hashes, v.Hash)
 		}
 	}
@@ -287,7 +318,7 @@ func (l *Login) covers(v *Verifier) bool { return v.Covers(l.as) }
 // comparedFresh allows by a hash, unless something else was learned of the secret while
 // the hash was computed.
 func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time) Step {
-	changed := l.attachKey(u, match)
+	changed := l.attachKey(u, u.hashed(match), r)
 	step, ok := u.Hot(l.key, l.as, r, now)
 	if !ok {
 		step = l.ask(u)
@@ -304,7 +335,7 @@ func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time
 
 func (l *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time) Step {
 	l.phase = phaseEnd
-	changed := l.attachKey(u, match)
+	changed := l.attachKey(u, u.hashed(match), r)
 	step := l.graceOr(u, r, now)
 	step.Save = changed
 	return step
@@ -319,10 +350,10 @@ func (l *Login) graceOr(u *User, r *Rules, now unixtime.Time) Step {
 	return answered(l.fallback)
 }
 
-// attachKey notes that the verifier with the hash is the one of this secret, or drops it if the
-// secret was refused while the hash was computed. It reports whether a record has changed.
-func (l *Login) attachKey(u *User, match string) (changed bool) {
-	i := u.hashed(match)
+// attachKey notes that the verifier with the index i, if there is one, is of this secret, or drops it if the
+// secret was refused while the hash was computed. Where a Sealer is in force, it takes the place of
+// the hash. It reports whether a record has changed.
+func (l *Login) attachKey(u *User, i int, r *Rules) (changed bool) {
 	if i < 0 {
 		return false
 	}
@@ -331,10 +362,49 @@ func (l *Login) attachKey(u *User, match string) (changed bool) {
 		u.revoke(i)
 		return true
 	}
-	if u.keyed(l.key, l.as) == nil {
-		u.Verifiers[i].Key = l.key
+	v := &u.Verifiers[i]
+	if u.keyed(l.key, l.as) == nil || sealed(v.Hash) {
+		v.Key = l.key
 	}
-	return past != nil && u.Verifiers[i].suspect()
+	changed = past != nil && v.suspect()
+	return v.Key == l.key && l.seal(v, r) || changed
+}
+
+// identify gives the sealed verifiers of the secret its Key: unlike hashes they take no work to compare.
+// It reports whether there were some, and whether a record has changed.
+func (l *Login) identify(u *User, r *Rules) (found, changed bool) {
+	if r.Off || r.Sealer == nil || l.secret.Empty() {
+		return false, false
+	}
+	for i := len(u.Verifiers) - 1; i >= 0; i-- { // attachKey may drop one
+		v := &u.Verifiers[i]
+		if v.Key != (Key{}) || !r.Sealer.made(v.Hash) || !hmac.Equal([]byte(v.Hash), []byte(r.Sealer.seal(l.domain, v.By, v.Account, l.secret))) {
+			continue
+		}
+		found, changed = true, l.attachKey(u, i, r) || changed
+	}
+	return found, changed
+}
+
+// seal gives a verifier of this secret its text for the disk, and reports whether it has another one now. It
+// does so only where a Sealer is in force.
+func (l *Login) seal(v *Verifier, r *Rules) (changed bool) {
+	if !r.Hashed || r.Sealer == nil || l.secret.Empty() {
+		return false
+	}
+	was := v.Hash
+	v.Hash = r.Sealer.seal(l.domain, v.By, v.Account, l.secret)
+	return v.Hash != was
+}
+
+// shed drops the verifiers under a lost key, and reports whether there were some. Whether one of them is
+// this secret's is not known: it must not come back with the key after what a backend has said.
+func (l *Login) shed(u *User, r *Rules) bool {
+	n := len(u.Verifiers)
+	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(v Verifier) bool {
+		return v.Key == (Key{}) && sealed(v.Hash) && (l.secret.Empty() || !r.Sealer.made(v.Hash))
+	})
+	return len(u.Verifiers) < n
 }
 
 func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
@@ -349,19 +419,17 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	}
 	u.Alias = Alias{}
 	u.SetExists(true, l.name, l.by, r, now)
+	l.shed(u, r)
 	if v := u.keyed(l.key, l.as); v != nil {
 		v.Name, v.By = l.name, l.by
 		v.Verified, v.Used, v.Stale, v.Suspect, v.graced = now, now, false, false, 0
-		if v.Hash == "" && r.Hashed {
-			l.phase, step.Do = phaseHash, Hash
-			return step
-		}
-		step.Save = r.Hashed
-		return step
+		return l.keep(v, step, r)
 	}
 	// One of the hashes may be this secret's. Until that is known, it gets a verifier beside them.
 	hashes := l.untried(u, l.covers)
-	u.add(Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now}, r)
+	v := Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now}
+	step.Save = l.seal(&v, r)
+	u.add(v, r)
 	if len(hashes) > 0 {
 		l.phase, step.Do, step.Hashes = phaseMerge, Compare, hashes
 		return step
@@ -377,16 +445,24 @@ func (l *Login) refusedMeanwhile(u *User) bool {
 	return u != l.asked || u.lost > l.askedAt || past != nil && past.seq > l.askedAt
 }
 
+// keep has the verifier of an accepted secret written, once it has a seal or a hash.
+func (l *Login) keep(v *Verifier, step Step, r *Rules) Step {
+	l.phase = phaseEnd
+	if !r.Hashed {
+		return step
+	}
+	step.Save = true // what else has changed must not wait for the hash
+	if l.seal(v, r); v.Hash == "" || sealed(v.Hash) && !r.Sealer.made(v.Hash) {
+		l.phase, step.Do = phaseHash, Hash
+	}
+	return step
+}
+
 // newSecret finishes with a secret never seen before: the user's others must be verified again, so
 // that a replaced password stops working.
 func (l *Login) newSecret(u *User, step Step, r *Rules) Step {
 	u.staleOthers(l.key)
-	l.phase = phaseEnd
-	if r.Hashed {
-		l.phase, step.Do = phaseHash, Hash
-		step.Save = true // the others' staleness must not wait for the hash
-	}
-	return step
+	return l.keep(u.keyed(l.key, l.as), step, r)
 }
 
 // merge unites the new verifier of an accepted secret with the older one that a comparison has
@@ -402,6 +478,7 @@ func (l *Login) merge(u *User, match string, r *Rules) Step {
 		return l.newSecret(u, Step{}, r)
 	}
 	v.Hash, v.First = match, u.Verifiers[i].First
+	l.seal(v, r)
 	u.drop(i)
 	return Step{Save: true}
 }
@@ -414,7 +491,7 @@ func (l *Login) refused(u *User, r *Rules, now unixtime.Time) Step {
 	}
 	dropped := u.dropKeyed(l.key)
 	u.revoked = u.revoked || dropped
-	step.Save = dropped && r.Hashed
+	step.Save = (l.shed(u, r) || dropped) && r.Hashed
 	effect := held
 	if l.superseded {
 		effect = muted
@@ -475,7 +552,7 @@ func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules
 	// If a refusal of the secret is remembered, its verifier was looked for already.
 	l.search = l.search || u.refusal(l.key) == nil
 	u.refuse(l.key, l.name, suspected, r, now)
-	changed := false
+	changed := l.shed(u, r)
 	for i := range u.Verifiers {
 		if v := &u.Verifiers[i]; v.Key == l.key {
 			changed = v.suspect() || changed

@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,26 @@ type pending struct {
 }
 
 func (m *model) key(secret int) Key { return Key{1, byte(secret)} }
+
+func secretText(secret int) auth.Secret { return auth.NewSecret(fmt.Sprintf("secret-%d", secret)) }
+
+// sealers are none, and those of two keys.
+var sealers = []*Sealer{nil, NewSealer(auth.NewSecret(strings.Repeat("k", SealKeySize))), NewSealer(auth.NewSecret(strings.Repeat("l", SealKeySize)))}
+
+// begin starts a login.
+func (m *model) begin(secret int, as string) {
+	p := &pending{login: NewLogin(m.key(secret), as), as: as, secret: secret}
+	if m.rng.IntN(8) > 0 { // else as if the key were lost
+		p.login.Secret("dom.example", secretText(secret))
+	}
+	if m.rng.IntN(4) == 0 {
+		p.login.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
+	}
+	if m.rng.IntN(4) == 0 {
+		p.login.AskFirst()
+	}
+	m.take(p, p.login.Start(m.user, &m.rules, m.now))
+}
 
 func secretHash(secret, salt int) string { return fmt.Sprintf("hash-%d-%d", secret, salt) }
 
@@ -296,19 +317,14 @@ func TestPromise(t *testing.T) {
 			rules: Rules{
 				Hashed: seed%2 == 0, Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour,
 				Refused: []time.Duration{0, 5 * time.Minute}[seed/2%2], Exists: time.Hour, Absent: time.Minute,
-				Secrets: 1 + int(seed%4), Refusals: 1 + int(seed%7),
+				Secrets: 1 + int(seed%4), Refusals: 1 + int(seed%7), Sealer: sealers[seed/12%3],
 			},
 		}
 		m.move()
 		for range 400 {
 			switch n := m.rng.IntN(100); {
 			case n < 45:
-				s, as := m.rng.IntN(5), spellings[m.rng.IntN(len(spellings))]
-				p := &pending{login: NewLogin(m.key(s), as), as: as, secret: s}
-				if m.rng.IntN(4) == 0 {
-					p.login.RequireKnown(auth.Answer{Verdict: auth.Deny, Source: auth.SourceLimitUser})
-				}
-				m.take(p, p.login.Start(m.user, &m.rules, m.now))
+				m.begin(m.rng.IntN(5), spellings[m.rng.IntN(len(spellings))])
 			case n < 50:
 				m.valid[m.whose(spellings[m.rng.IntN(len(spellings))], m.rng.IntN(5))] = m.rng.IntN(2) == 0
 			case n < 56:
@@ -321,6 +337,8 @@ func TestPromise(t *testing.T) {
 				m.change()
 			case n < 66:
 				m.move()
+			case n < 67:
+				m.rules.Sealer = sealers[m.rng.IntN(len(sealers))]
 			default:
 				if len(m.open) > 0 {
 					m.work()

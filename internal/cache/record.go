@@ -37,7 +37,7 @@ const (
 //
 // Layout, version 2: version byte; flags byte; if flagged, the isuser answer: varint time, the 16
 // bytes of its authority, its account; if flagged, the alias: authority and account; uvarint number
-// of verifiers; for each a flags byte, a length byte and the hash, three varints: first verified, last
+// of verifiers; for each a flags byte, a length byte and the hash (or the text of a Sealer), three varints: first verified, last
 // verified and last used, in Unix milliseconds, the latter two as differences to the first; authority
 // and account. An account is a text after its length as a uvarint.
 func (u *User) Encode() []byte {
@@ -86,15 +86,16 @@ func readSource(r *store.ValueReader) (by auth.AuthorityID, account string) {
 
 // stored lists the verifiers as a record has them. While a refused secret is being compared,
 // hashes that may be its own are left out: a crash loses them rather than the refusal. While a
-// suspected secret is being compared, they are suspect.
+// suspected secret is being compared, they are suspect. Sealed ones were compared at once.
 func (u *User) stored() (list []Verifier) {
 	refused, suspect := u.comparing()
 	list = make([]Verifier, 0, len(u.Verifiers))
 	for _, v := range u.Verifiers {
-		if v.Hash == "" || v.Key == (Key{}) && refused {
+		unknown := v.Key == (Key{}) && !sealed(v.Hash)
+		if v.Hash == "" || unknown && refused {
 			continue
 		}
-		if v.Key == (Key{}) && suspect {
+		if unknown && suspect {
 			v.suspect()
 		}
 		list = append(list, v)
@@ -102,8 +103,8 @@ func (u *User) stored() (list []Verifier) {
 	return list
 }
 
-// Decode reads a record that Encode wrote. A hash that passhash would not check is an
-// error: it would never match. The error wraps ErrRecord.
+// Decode reads a record that Encode wrote. A verifier that is neither sealed nor a hash that passhash
+// would check is an error: it would never match. The error wraps ErrRecord.
 func Decode(record []byte) (*User, error) {
 	if len(record) > 0 && record[0] != recordVersion {
 		return nil, fmt.Errorf("%w: version %d", ErrRecord, record[0])
@@ -141,7 +142,7 @@ func decode(record []byte, version byte) (*User, error) {
 		if version == recordVersion {
 			v.By, v.Account = readSource(r)
 		}
-		if !r.OK() || passhash.Check(v.Hash) != nil {
+		if !r.OK() || !checkSealed(v.Hash) && passhash.Check(v.Hash) != nil {
 			return nil, fmt.Errorf("%w: bad verifier", ErrRecord)
 		}
 		u.Verifiers = append(u.Verifiers, v)

@@ -11,7 +11,7 @@ import (
 // Rules are a domain's lifetimes and bounds.
 type Rules struct {
 	Off      bool          // storage none: nothing is remembered
-	Hashed   bool          // storage disk: verifiers need a password hash to be kept
+	Hashed   bool          // storage disk: verifiers need a password hash, or a seal, to be kept
 	Query    time.Duration // since its last use a verifier answers without a question
 	Verify   time.Duration // the same, since the backend last accepted its secret
 	Outage   time.Duration // since then it answers while the backend cannot
@@ -23,13 +23,15 @@ type Rules struct {
 
 	// Authorities are the backends of the domain; see User.Settle.
 	Authorities []auth.Authority
+	// Sealer makes the verifiers at rest; nil: they are hashes.
+	Sealer *Sealer
 }
 
 // Verifier is a secret that the backend has accepted.
 type Verifier struct {
 	Name
 	By       auth.AuthorityID // the backend
-	Hash     string           // passhash text; empty while it is not hashed
+	Hash     string           // passhash text, or that of a Sealer; empty while there is none
 	Key      Key              // zero while this process has not seen the secret
 	First    unixtime.Time    // first verified by the backend
 	Verified unixtime.Time    // last verified by the backend

@@ -106,6 +106,8 @@ type work struct {
 	backend func(known bool) Outcome
 	source  auth.Source // of an answer that is not the backend's
 	made    string      // the hash that is made
+
+	compared *int // comparisons; may be nil
 }
 
 // run drives a login to its end, doing its work at once.
@@ -127,6 +129,9 @@ func (w *work) run(t *testing.T, f *Login, u *User, now unixtime.Time) (a auth.A
 			asked++
 			step = f.BackendAnswered(u, w.backend(step.Known), w.source, w.rules, now)
 		case Compare:
+			if w.compared != nil {
+				*w.compared++
+			}
 			match := ""
 			if w.ran && slices.Contains(step.Hashes, w.matches) {
 				match = w.matches

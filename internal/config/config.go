@@ -43,6 +43,7 @@ type Env struct {
 	ReadFile  func(name string) ([]byte, error)
 	LookupEnv func(name string) (string, bool)
 	Stat      func(name string) (fs.FileInfo, error)
+	RealPath  func(name string) (string, error) // without symbolic links
 }
 
 // OSEnv is the Env of the running process.
@@ -51,6 +52,7 @@ func OSEnv() Env {
 		ReadFile:  func(name string) ([]byte, error) { return readFile(name, maxInclude, true) },
 		LookupEnv: os.LookupEnv,
 		Stat:      os.Stat,
+		RealPath:  filepath.EvalSymlinks,
 	}
 }
 
@@ -92,6 +94,16 @@ func (e Env) lookup(name string) (string, bool) {
 		return "", false
 	}
 	return e.LookupEnv(name)
+}
+
+// realPath returns a path without symbolic links, as far as that can be found out.
+func (e Env) realPath(name string) string {
+	if e.RealPath != nil {
+		if path, err := e.RealPath(name); err == nil {
+			return path
+		}
+	}
+	return filepath.Clean(name)
 }
 
 // mode returns the permission bits of a file, or 0 if they are unknown.
@@ -184,6 +196,7 @@ type parser struct {
 	problems Problems
 	redactor *redactor       // created when the first line is quoted
 	warned   map[string]bool // see once
+	keySize  int             // while a key is evaluated: a file of this size is taken as it is
 }
 
 func newParser(filename string, src []byte, env Env) *parser {
@@ -221,7 +234,7 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 	for _, child := range backends {
 		cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
 	}
-	cfg.Registry = p.registry(s)
+	cfg.Registry = p.registry(s, cfg)
 	for _, child := range s.sections("domain") {
 		cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
 	}

@@ -43,7 +43,7 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	out.Local = p.local(s, name)
 	out.UnescapeJID = s.flag("unescape_jid", false)
 	p.tokens(s, cfg, &out)
-	out.Cache = p.cache(s, 100000)
+	out.Cache = p.cache(s, cfg, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)
 	out.Roster = p.roster(s, cfg, name)
 	return out
@@ -230,7 +230,7 @@ func (p *parser) totp(s *section) *TOTPToken {
 }
 
 // cache decodes the cache block, or returns the defaults. hot is the default of hot_entries.
-func (p *parser) cache(parent *section, hot int) Cache {
+func (p *parser) cache(parent *section, cfg *Config, hot int) Cache {
 	s := p.only(parent, "cache")
 	out := Cache{
 		Storage: Storage(s.word("storage", string(StorageDisk),
@@ -244,6 +244,10 @@ func (p *parser) cache(parent *section, hot int) Cache {
 		BcryptCost: s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost),
 		Secrets:    s.number("secrets", 4, 1, 16),
 		HotEntries: s.number("hot_entries", hot, 1, 100_000_000),
+		Key:        p.cacheKey(s, cfg.DataDir),
+	}
+	if out.Storage != StorageDisk && s.has("key") {
+		p.warn(s.at("key"), "the line has no effect, since nothing is kept on disk", `remove it, or write storage = "disk"`)
 	}
 	if out.QueryTTL > out.VerifyTTL {
 		p.warn(s.header, "query_ttl is longer than verify_ttl, so it has no effect", "make query_ttl the shorter one")

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -177,6 +178,9 @@ func (p *parser) fromFile(e *hclsyntax.FunctionCallExpr, arg value) (value, bool
 		}
 		p.complain(e.Range(), fmt.Sprintf("cannot read %s: %v", named(arg, "file"), cause(err)), cure)
 		return value{}, false
+	}
+	if p.keySize > 0 && len(data) == p.keySize { // of a key, the bytes themselves
+		return p.outside(e, hex.EncodeToString(data), []string{path})
 	}
 	return p.outside(e, trimNewline(string(data)), []string{path})
 }

@@ -18,12 +18,23 @@ import (
 // canary stands for every secret in these tests; no output may hold it.
 const canary = "cAnArY4secretsNobodyMayRead"
 
+// rawCacheKey is a key of a cache that is no text, and cacheKeyHex the same in digits.
+const (
+	rawCacheKey = "\xff\x00\n3456789012345678901234567890\n"
+	cacheKeyHex = "ff000a33343536373839303132333435363738393031323334353637383930" + "0a"
+)
+
 // testEnv is a machine with the files and variables of the example.
 func testEnv(t testing.TB) Env {
 	return fakeEnv(fstest.MapFS{
 		"etc/postern/nextcloud.password":     {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/cloud.secret":           {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/ssl/certs/ca-certificates.crt":  {Data: testCA(t), Mode: 0o644},
+		"etc/postern/cache.key":              {Data: []byte(cacheKeyHex + "\n"), Mode: 0o640},
+		"etc/postern/raw.key":                {Data: []byte(rawCacheKey), Mode: 0o640},
+		"etc/postern/open.key":               {Data: []byte(rawCacheKey), Mode: 0o644},
+		"etc/postern/linked.key":             {Data: []byte(rawCacheKey), Mode: 0o640},
+		"var/lib/postern/cache.key":          {Data: []byte(rawCacheKey), Mode: 0o600},
 		"etc/postern/open.secret":            {Data: []byte(canary + "\r\n"), Mode: 0o644},
 		"etc/postern/empty":                  {Mode: 0o640},
 		"etc/postern/two-lines":              {Data: []byte(canary + "\n" + canary + "\n"), Mode: 0o640},
@@ -35,6 +46,7 @@ func testEnv(t testing.TB) Env {
 		"etc/postern/sub/directory/relative": {Data: []byte(canary), Mode: 0o600},
 	}, map[string]string{
 		"OTP_SEED": "GEZDGNBVGY3TQOJQ", "TOKEN_SECRET": canary, "SECRET_PATH": "/" + canary,
+		"CACHE_KEY": cacheKeyHex, "SHORT_KEY": cacheKeyHex[2:], "BASE64_KEY": "/wAKMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MAo=",
 		"NOT_A_DURATION": canary, "EMPTY": "",
 	})
 }
@@ -50,6 +62,12 @@ func fakeEnv(files fstest.MapFS, vars map[string]string) Env {
 		},
 		LookupEnv: func(name string) (string, bool) { v, ok := vars[name]; return v, ok },
 		Stat:      func(name string) (fs.FileInfo, error) { return files.Stat(rel(name)) },
+		RealPath: func(name string) (string, error) {
+			if strings.HasSuffix(name, "linked.key") {
+				return "/var/lib/postern/cache.key", nil
+			}
+			return name, nil
+		},
 	}
 }
 

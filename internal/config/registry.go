@@ -11,13 +11,13 @@ import (
 const registeredUsers = 1000
 
 // registry decodes the registry block, or returns the defaults, and the limit block of the file.
-func (p *parser) registry(root *section) Registry {
+func (p *parser) registry(root *section, cfg *Config) Registry {
 	s := p.only(root, "registry")
 	return Registry{
 		Declared: !s.absent,
 		Idle:     s.duration("idle", 15*time.Minute, time.Second),
 		MaxLive:  s.number("max_live", 10000, 1, 1_000_000),
-		Cache:    p.cache(s, registeredUsers),
+		Cache:    p.cache(s, cfg, registeredUsers),
 		Limit:    p.limit(p.only(root, "limit"), defaultLimit()),
 	}
 }

@@ -83,9 +83,9 @@ var specs = []spec{
 		path: "domain token totp", labels: []string{"kind"},
 		attrs: []string{"nonce_digits"}, secrets: []string{"seed", "secrets"},
 	},
-	{path: "domain cache", attrs: cacheAttrs},
+	{path: "domain cache", attrs: cacheAttrs, secrets: []string{"key"}},
 	{path: "registry", attrs: []string{"idle", "max_live"}, blocks: []string{"cache"}},
-	{path: "registry cache", attrs: cacheAttrs},
+	{path: "registry cache", attrs: cacheAttrs, secrets: []string{"key"}},
 	{
 		path: "domain roster ejabberd", labels: []string{"kind"},
 		attrs: append([]string{"ejabberdctl", "api", "cut_sessions"}, rosterAttrs...), secrets: []string{"token"},

@@ -170,8 +170,9 @@ type Cache struct {
 	ExistsTTL  time.Duration // of positive isuser answers
 	AbsentTTL  time.Duration // of negative isuser answers
 	BcryptCost int
-	Secrets    int // passwords per user
-	HotEntries int // users in memory
+	Key        auth.Secret // of CacheKeySize bytes, for verifiers on disk; empty: they are bcrypt hashes
+	Secrets    int         // passwords per user
+	HotEntries int         // users in memory
 }
 
 // Log is the log block.
