@@ -42,5 +42,6 @@ backend "users" "local" { path = "users" }
 
 domain "*" {
   backends = [backend.users.local]
+  local    = [] # beside those of the users file
   cache { storage = "disk" }
 }
