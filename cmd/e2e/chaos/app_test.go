@@ -167,6 +167,12 @@ func writeReply(c net.Conn, status, length int, body string) bool {
 	return err == nil
 }
 
+// delayed answers rightly after a time.
+func (a *chaosApp) delayed(d time.Duration) appMode {
+	right := httpReply(200)
+	return func(c net.Conn, body string) bool { return a.pause(d) && right(c, body) }
+}
+
 // lastReply answers, and ends the connection with the peer's consent.
 func lastReply(c net.Conn, body string) bool {
 	_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)

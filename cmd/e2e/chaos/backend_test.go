@@ -32,7 +32,7 @@ func TestChaosBackend(t *testing.T) {
 	before := usageOf(t, s.Cmd.Process.Pid)
 	right := httpReply(200)
 	modes := app.modes()
-	names := []string{"refused", "flapping"}
+	names := []string{"refused", "flapping", "slowing"}
 	for name := range modes {
 		names = append(names, name)
 	}
@@ -50,6 +50,13 @@ func TestChaosBackend(t *testing.T) {
 						time.Sleep(200 * time.Millisecond) // the fault itself, not a wait for something
 					}
 				}, func() {})
+			case "slowing": // until nothing is in time, and back
+				c.fault(name, func() {}, func() {
+					for _, d := range []time.Duration{20, 100, 500, 2000, 500, 100, 20} {
+						app.becomes(app.delayed(d * time.Millisecond))
+						c.answered(4)
+					}
+				}, func() { app.becomes(right) })
 			default:
 				c.fault(name, func() { app.becomes(modes[name]) }, hold, func() { app.becomes(right); app.hangUp() })
 			}

@@ -57,6 +57,7 @@ const (
 	chaosLongDeadline = 20 * time.Second     // of every listener where no backend fails: only exact answers are right
 	chaosLate         = 30 * time.Second     // an answer after it is late, however busy the machine is
 	chaosVerify       = 2 * time.Second      // verify_ttl
+	chaosUsers        = 6                    // of each client in each domain
 	chaosPace         = 4 * time.Millisecond // between the bursts of a client
 )
 
@@ -115,6 +116,7 @@ type chaos struct {
 	seed        uint64
 	credentials *credentials
 	verify      time.Duration // in calm, for how long an outdated password may be taken from the cache
+	each        int           // users of each client in each domain
 
 	// phase is even in calm, when every answer must be exact, and odd while a fault is on, when
 	// "cannot tell" is right, too.
@@ -129,7 +131,13 @@ type chaos struct {
 // newChaos starts a client for each front; an address is looked up anew for each connection.
 func newChaos(t *testing.T, users *credentials, verify time.Duration, fronts []*chaosFront) *chaos {
 	t.Helper()
-	c := &chaos{t: t, seed: chaosSeed(t), credentials: users, verify: verify}
+	return newCrowd(t, users, verify, fronts, chaosUsers)
+}
+
+// newCrowd is newChaos with a number of users of each client in each domain.
+func newCrowd(t *testing.T, users *credentials, verify time.Duration, fronts []*chaosFront, each int) *chaos {
+	t.Helper()
+	c := &chaos{t: t, seed: chaosSeed(t), credentials: users, verify: verify, each: each}
 	for i, f := range fronts {
 		k := &chaosClient{chaos: c, front: f, number: i, random: rand.New(rand.NewPCG(c.seed, uint64(i)))}
 		c.clients = append(c.clients, k)

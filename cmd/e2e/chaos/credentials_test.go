@@ -75,7 +75,7 @@ type chaosUser struct {
 // people are users of each domain for a client.
 func (k *chaosClient) people() (list []*chaosUser) {
 	for _, domain := range []string{"app.example", "bare.example"} {
-		for i := range 6 {
+		for i := range k.each {
 			list = append(list, &chaosUser{user: fmt.Sprintf("u%d-%d", k.number, i), domain: domain})
 		}
 	}

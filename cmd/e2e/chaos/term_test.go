@@ -130,7 +130,7 @@ func TestChaosTerm(t *testing.T) {
 	})
 	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), chaosConfig("http://"+app.address, "", "500ms", "1h"))}
 	harness.OK(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", d.config)
-	c := &chaos{t: t, seed: chaosSeed(t), credentials: app.credentials}
+	c := &chaos{t: t, seed: chaosSeed(t), credentials: app.credentials, each: chaosUsers}
 	var all int64
 	times := chaosTimes(t, 5, 50)
 	for n := range times {
