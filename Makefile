@@ -61,7 +61,7 @@ bench: build bin/posternbench ## Measure postern side by side with bare echoes a
 
 .PHONY: bench-compare
 bench-compare:
-	go tool -modfile=scripts/bench/tools.mod benchstat -ignore cpu -filter '.unit:(ratio OR at-least OR at-most)' $(RESULTS) bin/bench.txt
+	go tool -modfile=scripts/bench/tools.mod benchstat -ignore cpu,machine -filter '.unit:(ratio OR at-least OR at-most)' $(RESULTS) bin/bench.txt
 
 .PHONY: storm
 storm: build bin/posternbench ## Have everybody come at once, in every way; fail if somebody does not get in who could.

@@ -22,7 +22,7 @@ func (t *table) writeLines(file string) error {
 	}
 	var b strings.Builder
 	b.WriteString(units)
-	fmt.Fprintf(&b, "goos: %s\ngoarch: %s\ncpu: %s\npkg: postern/scripts/bench\n", runtime.GOOS, runtime.GOARCH, processor())
+	fmt.Fprintf(&b, "goos: %s\ngoarch: %s\ncpu: %s\nmachine: %s\npkg: postern/scripts/bench\n", runtime.GOOS, runtime.GOARCH, processor(), machine())
 	for _, r := range t.rows {
 		for _, one := range r.rounds {
 			fmt.Fprintf(&b, "BenchmarkPath/%s/%s/conns=%d 1 %.4f ratio %.0f req/s %d cpu-ns/req\n", word(r.Path), r.Mode, r.Conns, one.ratio, one.Rate, one.CPU.Nanoseconds())
