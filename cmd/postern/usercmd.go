@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/admin"
+	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
@@ -77,6 +78,10 @@ func openUsersFile(cfg *config.Config, name string) (file usersFile, err error) 
 	case len(found) == 1:
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return file, fmt.Errorf("data directory: %w", err)
+		}
+		// Before the file is made, which gets the owner of the directory.
+		if err := datadir.GiveToOwner(cfg.DataDir); err != nil {
+			return file, err
 		}
 		file.path, file.cost, file.cfg = found[0].Path, found[0].BcryptCost, cfg
 		file.UsersFile, err = backend.OpenUsersFile(found[0].Path, found[0].FoldCase)
