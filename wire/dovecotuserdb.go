@@ -11,7 +11,7 @@ import (
 )
 
 // Userdb is what dovecot_userdb says of every user that exists. Home may have the templates %{user}
-// and %{domain}. An empty text leaves its field out.
+// and %{domain}; UID and GID are numbers. An empty text leaves its field out.
 type Userdb struct {
 	UID, GID, Home string
 }

@@ -13,7 +13,9 @@ const savedHash = "$2b$04$Ov3rTheH1llsAndFarAway.uF1dd1erzGr33nAndTheDrumzOfW4r"
 // TestSaved: a user comes back as it was, and with the order of its refusals.
 func TestSaved(t *testing.T) {
 	k := NewKeyer()
-	key := func(secret string) Key { return k.Key(auth.OpAuth, auth.Identity{User: "joe", Domain: "dom"}, auth.NewSecret(secret)) }
+	key := func(secret string) Key {
+		return k.Key(auth.OpAuth, auth.Identity{User: "joe", Domain: "dom"}, auth.NewSecret(secret))
+	}
 	if got := KeyerOf(k.Secret()).Key(auth.OpAuth, auth.Identity{User: "joe", Domain: "dom"}, auth.NewSecret("a")); got != key("a") {
 		t.Error("the successor has other keys")
 	}

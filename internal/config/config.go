@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -44,6 +45,8 @@ type Env struct {
 	LookupEnv func(name string) (string, bool)
 	Stat      func(name string) (fs.FileInfo, error)
 	RealPath  func(name string) (string, error) // without symbolic links
+	// LookupUser and LookupGroup return the number of a user or group.
+	LookupUser, LookupGroup func(name string) (string, error)
 }
 
 // OSEnv is the Env of the running process.
@@ -53,6 +56,20 @@ func OSEnv() Env {
 		LookupEnv: os.LookupEnv,
 		Stat:      os.Stat,
 		RealPath:  filepath.EvalSymlinks,
+		LookupUser: func(name string) (string, error) {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return "", err
+			}
+			return u.Uid, nil
+		},
+		LookupGroup: func(name string) (string, error) {
+			g, err := user.LookupGroup(name)
+			if err != nil {
+				return "", err
+			}
+			return g.Gid, nil
+		},
 	}
 }
 

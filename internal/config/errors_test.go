@@ -79,6 +79,8 @@ func TestComplaintsAboutListenersOfOneProtocol(t *testing.T) {
 		{"uid is a flag", of("dovecot_userdb", "userdb { uid = true }"), Error, 3, "not a user", "number"},
 		{"uid is root's", of("dovecot_userdb", "userdb { uid = 0 }"), Error, 3, "out of range", ""},
 		{"gid is no name", of("dovecot_userdb", "userdb { gid = \"a b\" }"), Error, 3, "not a user or group", ""},
+		{"uid is root's, as a text", of("dovecot_userdb", "userdb { uid = \"0\" }"), Error, 3, "root's", "for mail"},
+		{"uid of nobody", of("dovecot_userdb", "userdb { uid = \"vmial\" }"), Error, 3, "no vmial on this machine", "number"},
 		{"relative home", of("dovecot_userdb", "userdb { home = \"mail/%{user}\" }"), Error, 3, "absolute", "%{user}"},
 		{"unknown template", of("dovecot_userdb", "userdb { home = \"/mail/%%{name}\" }"), Error, 3, "template", "%{domain}"},
 		{"unknown template, as HCL reads it", of("dovecot_userdb", "userdb { home = \"/mail/%{name}\" }"), Error, 3, "", ""},

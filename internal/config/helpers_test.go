@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"io/fs"
 	"math/big"
+	"os/user"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +68,18 @@ func fakeEnv(files fstest.MapFS, vars map[string]string) Env {
 				return "/var/lib/postern/cache.key", nil
 			}
 			return name, nil
+		},
+		LookupUser: func(name string) (string, error) {
+			if name != "vmail" {
+				return "", user.UnknownUserError(name)
+			}
+			return "1000", nil
+		},
+		LookupGroup: func(name string) (string, error) {
+			if name != "vmail" {
+				return "", user.UnknownGroupError(name)
+			}
+			return "2000", nil
 		},
 	}
 }

@@ -160,7 +160,7 @@ func (p *parser) userdb(parent *section, name protocol.Name) Userdb {
 	if !s.absent && name != protocol.DovecotUserdb {
 		p.complain(s.header, "userdb is for the dovecot_userdb protocol only", "remove the block")
 	}
-	out := Userdb{UID: p.account(s, "uid"), GID: p.account(s, "gid"), Home: s.textOr("home", "")}
+	out := Userdb{UID: p.account(s, "uid", p.env.LookupUser), GID: p.account(s, "gid", p.env.LookupGroup), Home: s.textOr("home", "")}
 	rest := strings.NewReplacer("%{user}", "", "%{domain}", "").Replace(out.Home)
 	switch {
 	case out.Home == "":
@@ -172,8 +172,9 @@ func (p *parser) userdb(parent *section, name protocol.Name) Userdb {
 	return out
 }
 
-// account decodes the number or name of a user or group.
-func (p *parser) account(s *section, name string) string {
+// account decodes the number or name of a user or group, and returns the number: Dovecot takes no
+// names in answers.
+func (p *parser) account(s *section, name string, lookup func(string) (string, error)) string {
 	attr := s.body.Attributes[name]
 	if attr == nil {
 		return ""
@@ -182,7 +183,16 @@ func (p *parser) account(s *section, name string) string {
 	switch {
 	case !ok:
 	case v.isText() && plainWord(v.AsString()) && v.AsString() != "":
-		return v.AsString()
+		number := v.AsString()
+		if _, err := strconv.ParseUint(number, 10, 31); err != nil && lookup != nil {
+			if number, err = lookup(number); err != nil {
+				p.complain(attr.Expr.Range(), name+": there is no "+v.AsString()+" on this machine", "correct the name, or write its number")
+			}
+		}
+		if number == "0" {
+			p.complain(attr.Expr.Range(), name+" is root's", "write a user or group for mail")
+		}
+		return number
 	case v.Type() == cty.Number && !v.IsNull():
 		return strconv.Itoa(s.number(name, 0, 1, 1<<31-1))
 	default:

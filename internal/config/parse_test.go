@@ -246,7 +246,7 @@ func TestUserdb(t *testing.T) {
 		`userdb { home = "/m/%{domain}/%{user}" }`:                                {Home: "/m/%{domain}/%{user}"},
 		`userdb { home = "/m/%%{domain}/%%{user}" }`:                              {Home: "/m/%{domain}/%{user}"},
 		`userdb { home = "%{user}%%{user}%{user}" }`:                              {Home: ""},
-		"userdb {\n uid = 5000\n gid = \"vmail\"\n home = \"/m\"\n}":              {"5000", "vmail", "/m"},
+		"userdb {\n uid = 5000\n gid = \"vmail\"\n home = \"/m\"\n}":              {"5000", "2000", "/m"},
 		"userdb {\n uid = \"5000\"\n gid = \"1\"\n home = \"/%{user}%{user}\"\n}": {"5000", "1", "/%{user}%{user}"},
 	} {
 		cfg, problems := Parse("x", []byte(`
@@ -255,7 +255,7 @@ domain "*" { backends = [backend.users.u] }
 listen "dovecot_userdb" {
   address = "unix:/x"
   `+text+`
-}`), Env{})
+}`), testEnv(t))
 		switch {
 		case want.Home == "" && strings.Contains(text, "home"):
 			if cfg != nil || !strings.Contains(render(problems), "absolute") {

@@ -55,7 +55,7 @@ type Listener struct {
 
 // Userdb is the userdb block of a dovecot_userdb listener. Empty texts are left out of the answer.
 type Userdb struct {
-	UID, GID string // numbers or names
+	UID, GID string // numbers
 	Home     string // an absolute path with %{user} and %{domain}
 }
 

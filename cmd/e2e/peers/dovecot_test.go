@@ -63,7 +63,7 @@ listen "dovecot_userdb" {
   default_domain = "dom.example"
   userdb {
     uid  = 5000
-    gid  = "5001"
+    gid  = "mail"
     home = "/var/vmail/%%{domain}/%%{user}"
   }
 }
@@ -115,7 +115,7 @@ func doveadm(t *testing.T, release harness.Release) {
 	run(outage, "code=temp_fail", "auth", "test", "-a", shop, "ann", "secret")
 	m.app.Becomes(harness.AppUp)
 	run(0, "home\t/var/vmail/dom.example/joe", "user", "-a", userdb, "joe@dom.example")
-	run(0, "uid\t5000\ngid\t5001", "user", "-a", userdb, "joe@DOM.example")
+	run(0, "uid\t5000\ngid\t8\n", "user", "-a", userdb, "joe@DOM.example")
 	run(67, "", "user", "-a", userdb, "nobody@dom.example")
 	run(75, "", "user", "-a", userdb, "*")
 }
