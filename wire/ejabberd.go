@@ -88,9 +88,7 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 		if !hasSecret || !plainText(string(service)) || !plainText(string(client)) {
 			return refuse(req, op, faultForm), true
 		}
-		if r.Service, text = string(service), secret; string(client) != "-" {
-			r.Client = string(client)
-		}
+		r.Service, r.Client, text = string(service), clientAddress(string(client)), secret
 	}
 	return fill(req, r, text), true
 }

@@ -20,6 +20,7 @@ func TestModuleOperations(t *testing.T) {
 	}{
 		{"login:joe:dom.example:xmpp 2001:db8::1 a: b:c ", "a: b:c ", Ask, login},
 		{"login:joe:dom.example:xmpp - secret", "secret", Ask, unknown},
+		{"login:joe:dom.example:xmpp other text", "text", Ask, unknown},
 		{"login:joe:dom.example:xmpp - ", "", Refuse, auth.Request{Op: auth.OpAuth}},
 		{"login:joe:dom.example:xmpp secret", "", Refuse, auth.Request{Op: auth.OpAuth}},
 		{"login:joe:dom.example:xm\npp - secret", "", Refuse, auth.Request{Op: auth.OpAuth}},

@@ -57,6 +57,7 @@ var foreign = []struct {
 	{"a login of saslauthd's clients", Saslauthd, looksSaslauthd},
 	{"a lookup of a tcp_table", TCPTable, prefixed("get ")},
 	{"a lookup of a socketmap", Socketmap, looksNetstring},
+	{"a lookup in Dovecot's userdb", DovecotUserdb, looksUserdb},
 	{"a client of Dovecot's auth service", Dovecot, prefixed("VERSION\t", "CPID\t")},
 }
 
@@ -78,7 +79,7 @@ func begins(p Protocol, first []byte) bool {
 	case Dovecot:
 		return startOf(first, "VERSION\t", "CPID\t")
 	case DovecotUserdb:
-		return startOf(first, "VERSION\t")
+		return startOf(first, "VERSION\t", userdbWords[0], userdbWords[1], userdbWords[2])
 	case Relay:
 		return len(first) < 4 || binary.BigEndian.Uint32(first) <= relayMaxFrame
 	}
@@ -92,6 +93,9 @@ var operationWords = [...]string{
 
 // moduleWords are those of Prosody's mod_auth_postern besides.
 var moduleWords = [...]string{"login:", "account:", "watch:"}
+
+// userdbWords begin the requests of dovecot_userdb, after a line that other protocols of Dovecot have too.
+var userdbWords = [...]string{"USER\t", "PASS\t", "LIST\t"}
 
 // startOf reports whether text begins with one of some words, or may once it is longer.
 func startOf(text []byte, words ...string) bool {
@@ -118,8 +122,32 @@ func prefixed(texts ...string) func([]byte) bool {
 	}
 }
 
-// looksHTTP recognises a method and the blank after it.
+// maxRequestLine bounds the first line of HTTP that is looked at.
+const maxRequestLine = 4096
+
+// looksUserdb recognises a request of dovecot_userdb, with or without the line of the version.
+func looksUserdb(b []byte) bool {
+	return prefixed(userdbWords[:]...)(afterVersion(b))
+}
+
+// afterVersion returns what comes after the line with which Dovecot's protocols begin, if it is whole.
+func afterVersion(b []byte) []byte {
+	if bytes.HasPrefix(b, []byte("VERSION\t")) {
+		if _, rest, whole := bytes.Cut(b, []byte{'\n'}); whole {
+			return rest
+		}
+	}
+	return b
+}
+
+// looksHTTP recognises a usual method and the blank after it, and any other one in a whole first line.
 func looksHTTP(b []byte) bool {
+	if line, _, whole := bytes.Cut(b[:min(len(b), maxRequestLine)], []byte{'\n'}); whole {
+		method, _, _ := bytes.Cut(line, []byte{' '})
+		if bytes.Contains(line, []byte(" HTTP/")) && bytes.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == nil {
+			return true
+		}
+	}
 	const longest = len("PROPFIND")
 	method, _, ok := bytes.Cut(b[:min(len(b), longest+1)], []byte{' '})
 	if !ok {

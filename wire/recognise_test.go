@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"testing"
 
 	"postern/internal/auth"
@@ -14,6 +15,8 @@ var frames = map[Protocol]string{
 	TCPTable:  "get joe@dom.example\n",
 	Socketmap: "23:mailbox joe@dom.example,",
 	Dovecot:   "VERSION\t1\t2\nCPID\t77\n",
+
+	DovecotUserdb: "USER\t1\tjoe\tservice=lmtp\n",
 }
 
 // strangers are the beginnings of protocols that postern does not have.
@@ -22,6 +25,7 @@ var strangers = map[string]string{
 	"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\nsetpass:admin:dom.example:x\n": "an HTTP request",
 	"OPTIONS * HTTP/1.1\r\n\r\n":                                                                     "an HTTP request",
 	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":                                                               "an HTTP request",
+	"X-QUERY /a HTTP/1.1\r\nHost: localhost\r\n\r\n":                                                 "an HTTP request",
 	"CONNECT localhost:25 HTTP/1.1\r\n\r\n":                                                          "an HTTP request",
 	"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03":                                                   "a TLS handshake",
 	"SSH-2.0-OpenSSH_9.2p1\r\n":                                                                      "an SSH client",
@@ -33,9 +37,12 @@ var strangers = map[string]string{
 
 // TestRecognise sends the first frame of every protocol to every other one.
 func TestRecognise(t *testing.T) {
-	owns := []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot, Relay}
+	owns := []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot, DovecotUserdb, Relay}
 	for _, own := range owns {
 		for from, frame := range frames {
+			if own == DovecotUserdb { // it has the first line, too
+				frame = strings.TrimPrefix(frame, "VERSION\t1\t2\n")
+			}
 			f, ok := Recognise(own, []byte(frame))
 			sure := !(own == Saslauthd && from == Ejabberd) // its text may be the beginning of a user's name
 			if ok != (from != own) || ok && (f.Wants != from || f.Sure != sure) {
@@ -68,6 +75,7 @@ func TestRecogniseOwn(t *testing.T) {
 		}
 	}
 	checkOwn(t, Dovecot, []byte(frames[Dovecot]))
+	checkOwn(t, DovecotUserdb, []byte("VERSION\t1\t2\n"+frames[DovecotUserdb]))
 	for _, text := range []string{"login:joe:dom.example:xmpp - secret", "account:joe:dom.example", "watch:0:dom.example"} {
 		checkOwn(t, Ejabberd, frame(text))
 	}
@@ -121,7 +129,7 @@ func FuzzRecognise(f *testing.F) {
 	}
 	f.Add([]byte(frames[Dovecot]))
 	f.Fuzz(func(t *testing.T, input []byte) {
-		for _, p := range []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot} {
+		for _, p := range []Protocol{Ejabberd, Generic, Saslauthd, TCPTable, Socketmap, Dovecot, DovecotUserdb} {
 			checkOwn(t, p, input)
 			was, ok := Recognise(p, input)
 			if more, still := Recognise(p, append(input[:len(input):len(input)], "more"...)); ok && was.Sure && (!still || !more.Sure) && p != Saslauthd {

@@ -85,6 +85,9 @@ func fill(req *auth.Request, r auth.Request, secret []byte) Event {
 	if r.Op.NeedsSecret() {
 		text := ownString(secret)
 		if err := auth.CheckSecret(text); err != nil {
+			if r.Service == text { // a client may have mixed up the fields
+				r.Service = ""
+			}
 			return refuseNamed(req, r, auth.FaultOf(err))
 		}
 		r.Secret = auth.NewSecret(text)

@@ -38,6 +38,7 @@ func TestForeign(t *testing.T) {
 		"saslauthd to tcp_table":   {"tcp_table", fields("joe", "good", "imap", "dom.example"), "a login of saslauthd's", "saslauthd at "},
 		"socketmap to generic":     {"generic", "23:mailbox joe@dom.example,", "a lookup of a socketmap", "socketmap at "},
 		"tcp_table to socketmap":   {"socketmap", "get joe@dom.example\n", "a lookup of a tcp_table", "tcp_table at "},
+		"any method of HTTP":       {"generic", strings.Replace(post, "POST", "M-QUERY", 1), "an HTTP request", "no listener"},
 		"dovecot's client to them": {"tcp_table", "VERSION\t1\t2\nCPID\t1\n", "a client of Dovecot's", "dovecot at "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,6 +59,32 @@ func TestForeign(t *testing.T) {
 				t.Errorf("%d requests were asked, and the log has %s", n, line)
 			}
 		})
+	}
+}
+
+// TestForeignDovecot: both of Dovecot's protocols begin with the same line, so what comes after it counts.
+func TestForeignDovecot(t *testing.T) {
+	for listener, c := range map[string][2]string{
+		"dovecot":        {"USER\t1\tjoe\tservice=lmtp\n", `looks_like="a lookup in Dovecot's userdb" belongs_to="a listener with`},
+		"dovecot_userdb": {"CPID\t1\n", `looks_like="a client of Dovecot's auth service"`},
+	} {
+		for _, together := range []bool{true, false} {
+			r := newRig(t)
+			peer := r.dial(r.listen(listenerBlock(listener)))
+			parts := []string{"VERSION\t1\t2\n", c[0]}
+			if together {
+				parts = []string{parts[0] + parts[1]}
+			}
+			for _, part := range parts {
+				if _, err := io.WriteString(peer, part); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out, err := io.ReadAll(peer); err != nil || strings.Contains(string(out), "NOTFOUND") {
+				t.Errorf("%s: answered %q, %v", listener, out, err)
+			}
+			eventually(t, "the line", func() bool { return strings.Contains(r.log.String(), c[1]) })
+		}
 	}
 }
 

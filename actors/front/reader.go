@@ -119,7 +119,7 @@ func (r *reader) decode() (more, end bool) {
 	n, event := r.codec.Decode(r.buf[r.start:r.end], &r.call.Req)
 	r.start += n
 	call := r.call
-	r.known = r.known || event != wire.More
+	r.known = r.known || event != wire.More && event != wire.Note // several protocols begin with a note
 	switch event {
 	case wire.Ask, wire.Refuse, wire.RefuseBroken, wire.Reply:
 		r.call, r.begun, r.timed, r.lost = nil, false, false, event == wire.RefuseBroken
