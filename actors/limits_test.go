@@ -149,7 +149,7 @@ func TestOneAccountLimit(t *testing.T) {
 		withLimits(s)
 		s.cfg.Domains[0].Name, s.cfg.Domains[0].AuthDomains = "*", []string{"dom.example"}
 	})
-	names := []string{"joe", "Joe", "JOE", "jOe"}
+	names := []string{"joe", "Joe", "JOE ", "ｊo\u00adE"}
 	for i, name := range names {
 		r.asks(1, at(fmt.Sprintf("invented%d.example", i), name, "guess"), deny, fromBackend)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -67,8 +68,19 @@ func CheckSecret(secret string) error {
 
 // FoldUser is the lower case of a name, rune by rune. Backends that ignore letter case take two
 // names with one fold for one account; nothing coarser is folded, since what a backend does not take
-// for one account must stay two.
-func FoldUser(user string) string { return strings.ToLower(user) }
+// for one account must stay two. So the Turkish İ stays, which by itself would become i, but for
+// databases, PHP and XMPP servers has a dot of its own.
+func FoldUser(user string) string {
+	if !strings.Contains(user, "İ") {
+		return strings.ToLower(user)
+	}
+	return strings.Map(func(r rune) rune {
+		if r == 'İ' {
+			return r
+		}
+		return unicode.ToLower(r)
+	}, user)
+}
 
 // CheckAccount reports why an account of that name could log in by few fronts or by none: ':' ends the
 // user in the line protocols, and no server sends white space at an end. With unescape, XMPP can send
@@ -96,6 +108,31 @@ func UnescapeUser(user string) (string, error) {
 // jidEscapes has the escapes of XEP-0106.
 var jidEscapes = strings.NewReplacer(`\20`, " ", `\22`, `"`, `\26`, "&", `\27`, "'", `\2f`, "/", `\2F`, "/", `\3a`, ":", `\3A`, ":",
 	`\3c`, "<", `\3C`, "<", `\3e`, ">", `\3E`, ">", `\40`, "@", `\5c`, `\`, `\5C`, `\`)
+
+// EscapeUser writes a user as XMPP servers do where a JID cannot have its characters: UnescapeUser
+// brings it back.
+func EscapeUser(user string) string {
+	if !strings.ContainsAny(user, notInJID+`\`) {
+		return user
+	}
+	var b strings.Builder
+	for i := range len(user) {
+		escape := strings.IndexByte(notInJID, user[i]) >= 0
+		if user[i] == '\\' { // only where it could be read as an escape
+			code := user[i:min(i+3, len(user))]
+			escape = jidEscapes.Replace(code) != code
+		}
+		if escape {
+			_, _ = fmt.Fprintf(&b, `\%02x`, user[i])
+		} else {
+			b.WriteByte(user[i])
+		}
+	}
+	return b.String()
+}
+
+// notInJID are the ASCII characters that the user of a JID cannot have (RFC 7622 section 3.3.1).
+const notInJID = ` "&'/:<>@`
 
 // Fold is the identity with the folded user: all spellings of an account have the same one.
 func (i Identity) Fold() Identity { return Identity{User: FoldUser(i.User), Domain: i.Domain} }

@@ -33,6 +33,21 @@ func TestUnescapeUser(t *testing.T) {
 	}
 }
 
+// TestEscapeUser: what EscapeUser writes has no character that a JID cannot have, and is read back.
+func TestEscapeUser(t *testing.T) {
+	for user, want := range map[string]string{
+		"kevin k": `kevin\20k`, "o'brien": `o\27brien`, `a\20b`: `a\5c20b`, `a\2Fb`: `a\5c2Fb`, `a\b\`: `a\b\`, "a:b:": `a\3ab\3a`,
+		`"&/<>`: `\22\26\2f\3c\3e`, "joe": "joe", "josé 😀": `josé\20😀`, `a\5c`: `a\5c5c`, `\\20`: `\\5c20`,
+	} {
+		if got := EscapeUser(user); got != want {
+			t.Errorf("%s: %s, want %s", user, got, want)
+		}
+		if back, err := UnescapeUser(want); err != nil || back != user {
+			t.Errorf("%s is read as %s, %v", want, back, err)
+		}
+	}
+}
+
 func TestCheckNames(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -194,6 +209,7 @@ func TestFoldUser(t *testing.T) {
 	for in, want := range map[string]string{
 		"Vera": "vera", "vera": "vera", "ÄRGER": "ärger", "straße": "straße", "STRASSE": "strasse",
 		"ΣΊΣΥΦΟΣ": "σίσυφοσ", "ｖera": "ｖera", "a.b": "a.b", "": "",
+		"İVAN": "İvan", "\u212aATE": "kate", "joſe": "joſe",
 	} {
 		if got := FoldUser(in); got != want {
 			t.Errorf("FoldUser(%q) = %q, want %q", in, got, want)

@@ -3,8 +3,9 @@ package backend
 import (
 	"cmp"
 	"strings"
+	"unicode"
 
-	"postern/internal/auth"
+	"golang.org/x/text/unicode/norm"
 )
 
 // accountNamer is a backend that does not name its accounts by user and domain.
@@ -14,13 +15,24 @@ type accountNamer interface {
 
 // Account is what distinguishes the account that a question is about from the others of a backend,
 // for limits: names with one Account may lead to one account. confirmed is the backend's own name of
-// the account (Result.Account), if it has given one. Letter case is left out, since most backends
-// ignore it, and a limit that two accounts share does no harm.
+// the account (Result.Account), if it has given one. It is coarse, since a limit that two accounts
+// share does no harm.
 func Account(b Backend, q Query, confirmed string) string {
 	if n, ok := b.(accountNamer); ok {
-		return auth.FoldUser(n.accountOf(q, confirmed))
+		return coarse(n.accountOf(q, confirmed))
 	}
-	return auth.FoldUser(cmp.Or(strings.TrimSuffix(confirmed, "@"+q.Domain), q.User) + "@" + q.Domain)
+	return coarse(cmp.Or(strings.TrimSuffix(confirmed, "@"+q.Domain), q.User) + "@" + q.Domain)
+}
+
+// coarse leaves out of a name what some directory or database ignores when it compares names: letter
+// case, blanks, accents, characters without a width of their own, and full-width forms.
+func coarse(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Mn, unicode.Cf, unicode.White_Space) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, norm.NFKD.String(name))
 }
 
 // accountOf implements accountNamer: the domain is a part of an account's name only if the rules for

@@ -34,6 +34,8 @@ func TestAccount(t *testing.T) {
 		{cloud, Query{User: "alice.smith", Domain: "a.example"}, "Alice", "alice"},
 		{app, Query{User: "Alice", Domain: "invented.example"}, "", "alice"},
 		{app, Query{User: "alice.smith", Domain: "a.example"}, "Alice", "alice"},
+		{app, Query{User: " a\u00adli ce\u200b\u3000", Domain: "a.example"}, "", "alice"}, // for some directories they are one name
+		{app, Query{User: "ａＬｉｃé", Domain: "a.example"}, "", "alice"},
 		{web, Query{User: "Alice", Domain: "a.example"}, "", "alice@a.example"},
 		{web, Query{User: "alice", Domain: "b.example"}, "alice@b.example", "alice@b.example"},
 		{web, Query{User: "alice", Domain: "b.example"}, "Alice", "alice@b.example"},

@@ -190,10 +190,10 @@ func (q *Query) accountOf(id string) string {
 	for _, rule := range rules {
 		before, after, _ := strings.Cut(rule, "{user}")
 		before, after = ExpandLogin(before, q.User, q.Domain), ExpandLogin(after, q.User, q.Domain)
-		if len(id) < len(before)+len(after) || !strings.EqualFold(id, ExpandLogin(rule, q.User, q.Domain)) {
+		if len(id) < len(before)+len(after) || auth.FoldUser(id) != auth.FoldUser(ExpandLogin(rule, q.User, q.Domain)) {
 			continue
 		}
-		if user := id[len(before) : len(id)-len(after)]; strings.EqualFold(user, q.User) {
+		if user := id[len(before) : len(id)-len(after)]; auth.FoldUser(user) == auth.FoldUser(q.User) {
 			return user
 		}
 		return q.User
@@ -203,7 +203,7 @@ func (q *Query) accountOf(id string) string {
 
 // among reports whether id is one of the login names. Nextcloud ignores their case.
 func among(id string, names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(id, name) })
+	return slices.ContainsFunc(names, func(name string) bool { return auth.FoldUser(id) == auth.FoldUser(name) })
 }
 
 // try makes one attempt to log in. It returns the account's id. An account that is none of names may
@@ -590,6 +590,7 @@ func (n *nextcloud) account(ctx context.Context, q Query, names []string) (id st
 
 // Reasons against setting a password.
 var (
+	errOtherChange    = errors.New("logins by this name lead to an account of another name, whose password is not set")
 	errServiceAccount = errors.New("it is the service account, whose password is not set on request")
 	errAdministrator  = errors.New("it is an administrator of the server, whose password is not set unless change_admins = true")
 	errGroups         = errors.New("the service account may not see the user's groups, so the user may be an administrator")
@@ -644,6 +645,9 @@ func (n *nextcloud) setPassword(ctx context.Context, q Query, names []string) Re
 	id, r := n.account(ctx, q, names)
 	if r.Class != Accepted {
 		return r
+	}
+	if !among(id, names) { // where the last login led to
+		return Result{Class: Refused, Err: errOtherChange}
 	}
 	if r, ok := n.changeable(ctx, id, q.ChangeAdmins); !ok {
 		return r

@@ -118,6 +118,19 @@ func TestNextcloudLogin(t *testing.T) {
 	}
 }
 
+// TestNextcloudNames: an account is the one asked about if only letter case differs, and nothing more.
+func TestNextcloudNames(t *testing.T) {
+	for name, want := range map[string]bool{"jose": true, "JOSE": true, "joſe": false, "jose ": false, "josé": false} {
+		if got := among("Jose", []string{name}); got != want {
+			t.Errorf("Jose for %q: %t", name, got)
+		}
+	}
+	q := Query{User: "joſe", Domain: "dom.example"}
+	if got := q.accountOf("Jose"); got != "Jose" {
+		t.Errorf("the account of %q is %q", q.User, got)
+	}
+}
+
 // TestNextcloudOnTheWire: what a login looks like to the server.
 func TestNextcloudOnTheWire(t *testing.T) {
 	s, n := cloud(t, NextcloudOptions{})

@@ -64,3 +64,20 @@ func TestNextcloudGuards(t *testing.T) {
 		})
 	}
 }
+
+// TestNextcloudOtherPassword: the password of a user is not set at the account of another name to which
+// the login name, a mail address, leads.
+func TestNextcloudOtherPassword(t *testing.T) {
+	o := asAdmin("boss")
+	o.AcceptOtherID = true
+	s, n := cloud(t, o)
+	if r := put(t, n, auth.OpAuth, "ann.other", canary, both[1:]...); r.Class != Accepted || r.Account != "Ann" {
+		t.Fatalf("the login: %+v", r)
+	}
+	if r := put(t, n, auth.OpSetPass, "ann.other", "next", both[1:]...); r.Class != Refused || !says(r, "another name") {
+		t.Errorf("setpass: %+v", r)
+	}
+	if r := put(t, n, auth.OpAuth, "ann", canary); r.Class != Accepted {
+		t.Errorf("the account's password was changed: %+v, %q", r, s.Requests())
+	}
+}
