@@ -155,12 +155,29 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 // identity is the account that a call asks about.
 func (b dispatcher) identity(c *call.Call, defaultDomain string) (auth.Identity, error) {
 	id, err := c.Req.Identity(defaultDomain)
-	if err == nil && strings.IndexByte(id.User, '\\') >= 0 {
+	if err != nil {
+		return id, err
+	}
+	return b.account(id)
+}
+
+// account is the identity of an account for one as the XMPP server has it.
+func (b *Broker) account(id auth.Identity) (auth.Identity, error) {
+	var err error
+	if strings.IndexByte(id.User, '\\') >= 0 {
 		if d := b.table.Current(id.Domain); d != nil && d.Unescape {
 			id.User, err = auth.UnescapeUser(id.User)
 		}
 	}
 	return id, err
+}
+
+// XMPPUser implements front.Router.
+func (b dispatcher) XMPPUser(id auth.Identity) string {
+	if d := b.table.Current(id.Domain); d != nil {
+		return d.XMPPUser(id.User)
+	}
+	return id.User
 }
 
 // isDomain answers whether a domain is served here, which needs no backend.

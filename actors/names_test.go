@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/internal/auth"
 	"postern/internal/backend"
@@ -185,6 +186,10 @@ func TestAlias(t *testing.T) {
 	if n := p.logins() - asked; n != 0 {
 		t.Errorf("asked %d times about what the account's record has", n)
 	}
+	p.fail(true) // who has logged in is there, by whichever name
+	say("1", "isuser:mallory:"+d, "isuser:MALLORY:"+d)
+	say("0", "isuser:trent:"+d)
+	p.fail(false)
 	p.set("alice", "two")
 	login("alice", "two", "OK")
 	login("mallory", "one", "FAIL")
@@ -204,6 +209,33 @@ func TestUnescapeJID(t *testing.T) {
 		p.set(name, "good")
 		say("1", `auth:kevin\20k:dom.example:good`, `isuser:Kevin\20K:dom.example`)
 		say("0", `auth:kevin\40k:dom.example:good`)
+	}
+}
+
+// TestEscapedReports: changes, tokens and what an administrator names have the user as the XMPP server has it.
+func TestEscapedReports(t *testing.T) {
+	const d, user = "dom.example", `kevin\20k`
+	r, p, say := newPeopleRig(t, true, func(s *setup) {
+		withTokens(s)
+		s.cfg.Domains[0].UnescapeJID = true
+	})
+	p.set("kevin k", "old")
+	say("1", "auth:"+user+":"+d+":old")
+	module := r.moduleConn(r.listen(listenerBlock("ejabberd")))
+	module.ask("watch:0:"+d, "[1 1]")
+	say("1", "setpass:"+user+":"+d+":new")
+	module.want(user + " c new")
+	say("1", "auth:"+user+":"+d+":new", "auth:"+user+":"+d+":"+r.jsxcToken(user, time.Hour), "auth:"+user+":"+d+":"+r.totpToken(user), "auth:"+user+":"+d+":"+r.totpToken("kevin k"))
+	ctx, id := context.Background(), auth.Identity{User: user, Domain: d}
+	if u, err := r.CachedUser(ctx, id); err != nil || len(u.Verifiers) != 1 {
+		t.Errorf("remembered: %+v, %v", u, err)
+	}
+	if err := r.ForgetUser(ctx, id); err != nil {
+		t.Error(err)
+	}
+	module.want(user + " c new")
+	if u, err := r.CachedUser(ctx, id); err != nil || len(u.Verifiers) != 0 {
+		t.Errorf("remembered after that: %+v, %v", u, err)
 	}
 }
 

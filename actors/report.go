@@ -88,9 +88,18 @@ func (b *Broker) known(name string) error {
 	return nil
 }
 
+// served returns the account for an identity as the XMPP server has it, and an error as known does.
+func (b *Broker) served(id auth.Identity) (auth.Identity, error) {
+	if err := b.known(id.Domain); err != nil {
+		return id, err
+	}
+	return b.account(id)
+}
+
 // CachedUser returns a copy of what the cache holds of a user.
 func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (cache.User, error) {
-	if err := b.known(id.Domain); err != nil {
+	id, err := b.served(id)
+	if err != nil {
 		return cache.User{}, err
 	}
 	return b.shards.CachedUser(ctx, id)
@@ -98,7 +107,8 @@ func (b *Broker) CachedUser(ctx context.Context, id auth.Identity) (cache.User, 
 
 // ForgetUser removes a user from the cache, in memory and on disk.
 func (b *Broker) ForgetUser(ctx context.Context, id auth.Identity) error {
-	if err := b.known(id.Domain); err != nil {
+	id, err := b.served(id)
+	if err != nil {
 		return err
 	}
 	defer b.changes.Note(id, changes.Secret, true)
@@ -190,7 +200,8 @@ func (b *Broker) Limits(ctx context.Context) (Limits, error) {
 
 // UserLimit returns what the limits know of a user.
 func (b *Broker) UserLimit(ctx context.Context, id auth.Identity) (Limited, error) {
-	if err := b.known(id.Domain); err != nil {
+	id, err := b.served(id)
+	if err != nil {
 		return Limited{}, err
 	}
 	state, err := b.shards.UserLimit(ctx, id)
@@ -221,6 +232,9 @@ func network(address string) (netip.Prefix, error) {
 // ForgetUserLimit has a user's passwords asked about again, and returns what was refused.
 func (b *Broker) ForgetUserLimit(ctx context.Context, id auth.Identity) (Limited, error) {
 	found, err := b.UserLimit(ctx, id)
+	if err == nil {
+		id, err = b.served(id)
+	}
 	if err != nil {
 		return found, err
 	}

@@ -254,10 +254,19 @@ func (d *Domain) SameAuthority(other *Domain) bool {
 	return slices.Equal(d.Hops, other.Hops) && slices.Equal(d.Logins, other.Logins)
 }
 
+// XMPPUser returns a user as the XMPP server of the domain has it.
+func (d *Domain) XMPPUser(user string) string {
+	if d.Unescape {
+		return auth.EscapeUser(user)
+	}
+	return user
+}
+
 // NoteLogin has the user's shared roster brought up to date, if the domain has shared rosters. It
 // never blocks.
 func (d *Domain) NoteLogin(id auth.Identity) {
 	if d.Roster != nil && d.Rosters != nil {
+		id.User = d.XMPPUser(id.User)
 		d.Rosters.Send(&LoginNote{IDs: []auth.Identity{roster.Login(id)}})
 	}
 }

@@ -111,6 +111,9 @@ func (f *fakeRouter) Prepare(c *call.Call, defaultDomain string) bool {
 	return true
 }
 
+// XMPPUser implements Router.
+func (*fakeRouter) XMPPUser(id auth.Identity) string { return id.User }
+
 // Route implements Router.
 func (f *fakeRouter) Route(run *supervise.Runner, c *call.Call) {
 	switch {

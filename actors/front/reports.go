@@ -38,7 +38,7 @@ func (c *conn) unwatch() {
 // Changed implements changes.Watcher.
 func (c *conn) Changed(change changes.Change) {
 	c.reporting.Lock()
-	c.reports = c.codec.(wire.Reporter).AppendChange(c.reports, byte(change.Kind), change.At, change.ID.User)
+	c.reports = c.codec.(wire.Reporter).AppendChange(c.reports, byte(change.Kind), change.At, c.server.router.XMPPUser(change.ID))
 	over := len(c.reports) > maxReports
 	c.reporting.Unlock()
 	if over {

@@ -49,6 +49,8 @@ type Router interface {
 	// Route sends a call that was prepared to the actor that deals with it. run is that of the
 	// calling goroutine.
 	Route(run *supervise.Runner, c *call.Call)
+	// XMPPUser returns the user of an identity as the XMPP server of its domain has it.
+	XMPPUser(id auth.Identity) string
 }
 
 // newConnGrace is how old a connection without a request may be when the drain begins and still be

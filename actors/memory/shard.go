@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -589,6 +590,10 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 		lasting = t.change.Put() && s.afterChange(t, sp, user, r.Class)
 	}
 	s.note(t.call, sp, a)
+	if s.isAlias(t, user, r.Class, a) {
+		s.landed(t)
+		return
+	}
 	s.finish(t, sp, a, lasting)
 }
 
@@ -624,6 +629,30 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 	return a
 }
 
+// isAlias has an isuser question that no backend has answered be answered by what is known of the
+// account to which the name leads, and else with a. It is false if the name leads nowhere.
+func (s *shard) isAlias(t *task, user *cache.User, class backend.Class, a auth.Answer) bool {
+	account, c, rules := user.Alias.Account, t.call, &t.domain.Rules
+	if account == "" || c.Req.Op != auth.OpIsUser || c.Req.Fresh || a.Verdict != auth.Unavailable {
+		return false
+	}
+	shards, id := s.Shards, auth.Identity{User: auth.FoldUser(account), Domain: c.ID.Domain}
+	s.env.System.Go(func() {
+		ctx, cancel := context.WithDeadline(s.env.Context, c.Deadline)
+		defer cancel()
+		known, err := shards.CachedUser(ctx, id)
+		known.Settle(rules)
+		if grace, ok := known.IsUserGrace(account, rules, unixtime.At(shards.env.Clock())); err == nil && ok {
+			a = grace
+			if class == backend.Unsure {
+				a.Source = auth.SourceCache
+			}
+		}
+		c.Answer(a)
+	})
+	return true
+}
+
 // afterChange keeps cache and limits true to a user that was changed at its backend, before
 // anything that is asked after the change's answer: a password that was wrong may be right now.
 // lasting reports that a crash must not bring back what was remembered, once the peer was answered.
@@ -656,15 +685,20 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 	return true
 }
 
+// landed notes that nothing more is asked for a task.
+func (s *shard) landed(t *task) {
+	if c := t.call; s.flights[c.Key] == c {
+		delete(s.flights, c.Key)
+	}
+	t.landed(t.refused())
+}
+
 // finish answers a task's call. A lasting answer leaves when what was saved is on disk. A disk that
 // fails keeps no answer waiting; one that only stalls makes the answer a temporary failure when too
 // many others wait for it.
 func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	c := t.call
-	if s.flights[c.Key] == c {
-		delete(s.flights, c.Key)
-	}
-	t.landed(t.refused())
+	s.landed(t)
 	if a.Verdict != auth.Allow && a.Reason == "" {
 		a.Reason = t.why
 	}

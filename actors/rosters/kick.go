@@ -62,7 +62,7 @@ func (k *Kicker) kick(ctx context.Context, c changes.Change) {
 	if d.Roster == nil || d.Roster.Kicker == nil {
 		return
 	}
-	if _, err := d.Roster.Kicker.Do(ctx, roster.Step{Command: roster.Kick, User: c.ID.User, Host: c.ID.Domain}); err != nil {
+	if _, err := d.Roster.Kicker.Do(ctx, roster.Step{Command: roster.Kick, User: d.XMPPUser(c.ID.User), Host: c.ID.Domain}); err != nil {
 		k.env.Log.Error("sessions could not be ended", "user", c.ID.User, "domain", c.ID.Domain, "err", err)
 	}
 }

@@ -112,7 +112,7 @@ func (s *session) fetch(ctx context.Context, state roster.State, batch []auth.Id
 			continue
 		}
 		if hash != last.Hash { // members of the same groups often get the same answer
-			answer, err := roster.Parse(document, id.Domain, aliases...)
+			answer, err := s.parse(document, id.Domain, aliases)
 			if err != nil {
 				if suppressed, ok := s.roster.answerLog.Due(time.Now()); ok {
 					s.roster.env.Log.Warn("shared roster of the backend makes no sense", "domain", id.Domain, "user", id.User, "err", err, "alike", suppressed)
@@ -127,13 +127,27 @@ func (s *session) fetch(ctx context.Context, state roster.State, batch []auth.Id
 	return f, nil
 }
 
+// parse reads an answer. Its accounts have the names of the XMPP server.
+func (s *session) parse(document []byte, domain string, aliases []string) (roster.Answer, error) {
+	if s.domain.Unescape {
+		return roster.ParseEscaping(document, domain, aliases...)
+	}
+	return roster.Parse(document, domain, aliases...)
+}
+
 // fetchDocument asks the domain's backends in turn for a user's roster. It returns the document and
 // the domain's names at the backend that gave it. If a backend cannot answer, the ones after it are
 // not asked: the user may be its own, and the groups of another one would replace the user's.
 func (s *session) fetchDocument(ctx context.Context, id auth.Identity) (document []byte, aliases []string, err error) {
 	chain := backend.NewChain(auth.OpRoster)
+	user := id.User
+	if s.domain.Unescape {
+		if user, err = auth.UnescapeUser(user); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errNoGroups, err)
+		}
+	}
 	for _, h := range s.domain.Hops {
-		q := backend.Query{Op: auth.OpRoster, User: id.User, Domain: h.AuthDomain}
+		q := backend.Query{Op: auth.OpRoster, User: user, Domain: h.AuthDomain}
 		aliases = nil
 		if q.Domain == "" {
 			q.Domain = id.Domain

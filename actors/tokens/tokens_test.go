@@ -62,7 +62,7 @@ func newRig(t *testing.T, disk store.Store) *rig {
 	}
 	secret := auth.NewSecret("0123456789abcdef0123456789abcdef")
 	seed := base32.StdEncoding.EncodeToString([]byte("01234567890123456789"))
-	r.domain = &domain.Domain{Shared: &domain.Shared{Name: "dom.example"}, Disk: disk != nil}
+	r.domain = &domain.Domain{Shared: &domain.Shared{Name: "dom.example"}} // which keeps no users on disk
 	if r.domain.TOTP, err = token.NewTOTP(auth.NewSecret(seed), []auth.Secret{secret}, token.DefaultNonceDigits); err != nil {
 		t.Fatal(err)
 	}

@@ -69,13 +69,30 @@ func (w *worker) Receive(ctx actor.Context) {
 	}
 }
 
+// signed are the identities that an issuer may have signed: with the user as the backend has it, or as
+// the XMPP server does.
+func signed(c *call.Call) (ids [2]auth.Identity, n int) {
+	id := c.Asked()
+	ids[0], ids[1] = id, auth.Identity{User: c.Domain.XMPPUser(id.User), Domain: id.Domain}
+	if ids[0] == ids[1] {
+		return ids, 1
+	}
+	return ids, 2
+}
+
 func (w *worker) onCall(c *call.Call) {
 	text, now, d := c.Req.Secret.Reveal(), w.env.Clock(), c.Domain
 	refuse := func(reason string) {
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: reason})
 	}
+	ids, n := signed(c)
 	if d.JSXC != nil && token.LooksJSXC(text) {
-		status := d.JSXC.Verify(c.Asked(), text, now)
+		status := token.NotToken
+		for _, id := range ids[:n] {
+			if status = d.JSXC.Verify(id, text, now); status != token.Invalid {
+				break
+			}
+		}
 		c.Trace.Add("token", "jsxc: "+status.String())
 		switch status {
 		case token.Valid:
@@ -87,7 +104,13 @@ func (w *worker) onCall(c *call.Call) {
 		}
 	}
 	if d.TOTP != nil && token.LooksTOTP(text) {
-		status, nonce := d.TOTP.Verify(c.Asked(), text, now)
+		var status token.Status
+		var nonce token.Nonce
+		for _, id := range ids[:n] {
+			if status, nonce = d.TOTP.Verify(id, text, now); status != token.Invalid {
+				break
+			}
+		}
 		c.Trace.Add("token", "totp: "+status.String())
 		switch status {
 		case token.Valid:
@@ -132,7 +155,7 @@ func (w *worker) useOnce(c *call.Call, nonce token.Nonce) {
 	case !fresh:
 		c.Trace.Add("token", "totp: already used")
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "single-use token that was used before"})
-	case c.Domain.Disk && disk != nil:
+	case disk != nil: // also where no password is kept: what is stored contains no name
 		log := w.env.Log
 		disk.Put(nonceRecord(nonce))
 		disk.Flush(func(err error) {

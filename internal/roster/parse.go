@@ -50,6 +50,24 @@ func HashOf(document []byte, f *Filter) Hash {
 // domain belong to domain, and so do those of aliases, the domain's names at the backend. Errors
 // wrap ErrNoRoster: a malformed document must not count as a smaller roster.
 func Parse(document []byte, domain string, aliases ...string) (Answer, error) {
+	return parse(document, domain, aliases, plain)
+}
+
+// plain leaves a user as it is.
+func plain(user string) string { return user }
+
+// ParseEscaping is Parse for an XMPP server that has what a JID cannot have in the escapes of XEP-0106.
+func ParseEscaping(document []byte, domain string, aliases ...string) (Answer, error) {
+	return parse(document, domain, aliases, func(user string) string {
+		escaped := auth.EscapeUser(user)
+		if _, err := auth.UnescapeUser(escaped); err != nil { // it could not log in
+			return ""
+		}
+		return escaped
+	})
+}
+
+func parse(document []byte, domain string, aliases []string, escape func(user string) string) (Answer, error) {
 	var reply struct {
 		Result string `json:"result"`
 		Data   struct {
@@ -68,7 +86,7 @@ func Parse(document []byte, domain string, aliases ...string) (Answer, error) {
 		if err != nil {
 			return err
 		}
-		id, ok := address(uid, domain, aliases)
+		id, ok := address(uid, domain, aliases, escape)
 		if !ok {
 			a.Skipped++
 			return nil
@@ -143,11 +161,12 @@ func parseAccount(raw json.RawMessage) (a Account, err error) {
 const notInLocal = "\"&'/:<>@ "
 
 // address returns the JID of an account. It is false if no XMPP user can have that name.
-func address(uid, domain string, aliases []string) (auth.Identity, bool) {
+func address(uid, domain string, aliases []string, escape func(user string) string) (auth.Identity, bool) {
 	user, host := uid, domain
 	if i := strings.LastIndexByte(uid, '@'); i >= 0 {
 		user, host = uid[:i], uid[i+1:]
 	}
+	user = escape(user)
 	id, err := auth.NewIdentity(strings.ToLower(user), host)
 	if err != nil || strings.ContainsAny(user, notInLocal) {
 		return auth.Identity{}, false

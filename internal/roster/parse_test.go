@@ -52,6 +52,21 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestParseEscaping: where the XMPP server has escapes, so have the accounts, and what cannot log in is left out.
+func TestParseEscaping(t *testing.T) {
+	a, err := ParseEscaping([]byte(roster(`{"Kevin K":{},"o'brien@d.example":{},"joe":{},"a@b@d.example":{}," x":{},"y ":{}}`)), "d.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, account := range a.Accounts {
+		got = append(got, account.ID.String())
+	}
+	if text := strings.Join(got, " "); text != `kevin\20k@d.example o\27brien@d.example joe@d.example` {
+		t.Errorf("got %s", text)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{roster("{}"), roster("[]"), roster(`{"a@b":{"name":"A","groups":["G","H\u200b"]}}`),
 		roster(`[{"groups":{"1":"x"}}]`), `{"result":"noauth"}`, roster(`{"a":{"groups":[null]}}`)} {
@@ -63,7 +78,7 @@ func FuzzParse(f *testing.F) {
 			t.Error("accounts beside an error")
 		}
 		for _, account := range a.Accounts {
-			if id, ok := address(account.ID.String(), "d.example", nil); !ok || id != account.ID {
+			if id, ok := address(account.ID.String(), "d.example", nil, plain); !ok || id != account.ID {
 				t.Errorf("address %q does not stay as it is: %v", account.ID, id)
 			}
 			for _, raw := range account.Groups {

@@ -138,7 +138,7 @@ func (d *Daemon) ForgetCached(ctx context.Context, id auth.Identity) (n control.
 		if err != nil {
 			return n, err
 		}
-		if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known {
+		if len(user.Verifiers)+len(user.Refusals) > 0 || user.Exists.Known || user.Alias != (cache.Alias{}) {
 			add(&n, &user)
 		}
 		return n, d.broker.ForgetUser(ctx, id)
