@@ -93,6 +93,12 @@ func TestRegisteredAgain(t *testing.T) {
 	}
 	r.want(r.at(name, "joe", "good"), deny, fromBackend)
 	r.want(r.at(name, "joe", "new"), allow, fromBackend)
+	r.kept(name, "joe")
+	r.endIdle(name)
+	r.register(registration(name, "newest")) // also if the domain is not in use
+	if n := strings.Count(r.log.String(), "passwords=1"); n != 2 {
+		t.Errorf("the log says %d times what the domain has lost: %s", n, r.log.String())
+	}
 }
 
 // TestStoreOfBefore: what a store of 0.1.0 knows is valid for the backend at the first start. Where several

@@ -163,9 +163,20 @@ func (t *Table) reportDropped(ctx context.Context, block string, was, now *cache
 	}
 	n, err := t.shards.Adapt(ctx, block)
 	if disk := t.env.Disk(); disk != nil && now.Hashed {
-		n = 0
-		err = errors.Join(err, t.eachRecord(disk, block, func(u *cache.User) { n += u.Settle(now) }))
+		t.countDropped(disk, block, now, err)
+		return
 	}
+	t.logDropped(block, n, err)
+}
+
+// countDropped logs how many passwords on disk are not valid by the rules in force.
+func (t *Table) countDropped(disk *store.WriteBehind, block string, now *cache.Rules, err error) {
+	n := 0
+	err = errors.Join(err, t.eachRecord(disk, block, func(u *cache.User) { n += u.Settle(now) }))
+	t.logDropped(block, n, err)
+}
+
+func (t *Table) logDropped(block string, n int, err error) {
 	if n > 0 || err != nil {
 		t.env.Log.Warn("domain has another backend: passwords that only the former one has accepted are not valid any more",
 			"domain", block, "passwords", n, "err", err)
@@ -328,7 +339,7 @@ func (p *Plan) Commit(ctx context.Context, disk *store.WriteBehind) error {
 	t := p.table
 	was := t.served.Load()
 	before := *t.registered.Load()
-	rules := was.cfg.Registry.Cache != p.cfg.Registry.Cache || !reflect.DeepEqual(was.cfg.Registry.Limit, p.cfg.Registry.Limit)
+	rules := !reflect.DeepEqual(rulesOf(was.cfg.Registry), rulesOf(p.cfg.Registry))
 	c := p.change(was, disk)
 	if rules {
 		c.names = slices.AppendSeq(c.names, maps.Keys(before))
@@ -400,6 +411,12 @@ func (p *Plan) retire(ctx context.Context, was *served) {
 			b.Retire()
 		}
 	}
+}
+
+// rulesOf is what the value of each registered domain is made of.
+func rulesOf(r config.Registry) config.Registry {
+	r.Declared, r.Idle, r.MaxLive = false, 0, 0
+	return r
 }
 
 // storage is how the table will stand.

@@ -239,6 +239,7 @@ func (t *Table) alter(ctx context.Context, reg *registered, record registry.Reco
 	r := reg.router.Load()
 	t.mu.Unlock()
 	if r == nil || r.domain.Load() == nil { // what is being read is read once more
+		t.reportIdle(record)
 		return nil
 	}
 	d, err := t.registeredDomain(record, t.Config(), r.Shared)
@@ -254,6 +255,16 @@ func (t *Table) alter(ctx context.Context, reg *registered, record registry.Reco
 	was.Retire()
 	t.reportDropped(ctx, reg.name, &was.Rules, &d.Rules)
 	return nil
+}
+
+// reportIdle logs how many cached passwords are invalid under a record, of a domain that is not in use.
+func (t *Table) reportIdle(r registry.Record) {
+	disk, cfg := t.env.Disk(), t.Config()
+	if disk == nil || cfg.Registry.Cache.Storage != config.StorageDisk {
+		return
+	}
+	b, d := cfg.Registered(r.Domain, r.Kind, r.URL, r.Secret, r.AuthDomain)
+	t.countDropped(disk, r.Domain, &cache.Rules{Authorities: d.Authorities([]config.Backend{b})}, nil)
 }
 
 // Bounds of ending idle routers.

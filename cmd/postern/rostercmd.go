@@ -87,6 +87,10 @@ func (a *app) rosterForgetGroup(ctx context.Context, cfg *config.Config, args []
 	if err != nil {
 		return err
 	}
+	if commands <= 1 { // the question for its members
+		_, err = fmt.Fprintf(a.Out, "nothing to remove: %s@%s has no members at the XMPP server\n", name, domain)
+		return err
+	}
 	_, err = fmt.Fprintf(a.Out, "forgotten: %s@%s, in %d commands\n", name, domain, commands)
 	return err
 }

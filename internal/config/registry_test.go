@@ -32,6 +32,9 @@ func TestRegistered(t *testing.T) {
 			if kind == KindJSXC {
 				secret = auth.NewSecret(canary)
 			}
+			if cfg.Registry.Proxy = auth.NewSecret("environment"); url != "" {
+				cfg.Backends[0].Proxy = cfg.Registry.Proxy
+			}
 			b, d := cfg.Registered("a.example", kind, url, secret, authDomain)
 			ref := BackendRef{kind, "a.example"}
 			cfg.Backends[0].BackendRef, cfg.Domains[0].Backends[0] = ref, ref
@@ -48,20 +51,21 @@ func TestRegistered(t *testing.T) {
 // TestRegistryAlone: with a registry no domain need stand in the file.
 func TestRegistryAlone(t *testing.T) {
 	cfg, problems := parse(t, "listen \"mail\" {\n protocol = \"tcp_table\"\n address = \"127.0.0.1:0\"\n"+
-		"default_domain = \"a.example\"\n}\nregistry {\n idle = \"90s\"\n max_live = 5\n}\n")
+		"default_domain = \"a.example\"\n}\nregistry {\n idle = \"90s\"\n max_live = 5\n proxy = \"http://proxy.example:3128\"\n}\n")
 	if len(problems) > 0 {
 		t.Errorf("warned: %s", render(problems))
 	}
-	if r := cfg.Registry; !r.Declared || r.Idle != 90*time.Second || r.MaxLive != 5 || r.Cache.Storage != StorageDisk {
+	if r := cfg.Registry; !r.Declared || r.Idle != 90*time.Second || r.MaxLive != 5 || r.Proxy.Reveal() != "http://proxy.example:3128" || r.Cache.Storage != StorageDisk {
 		t.Errorf("%+v", r)
 	}
 	for src, want := range map[string]string{
-		"registry {}\nregistry {}\n":           "there are two registry blocks",
-		"registry {\n idle = \"10ms\"\n}\n":    "idle",
-		"registry {\n max_live = 0\n}\n":       "max_live",
-		"registry {\n cahce { }\n}\n":          "did you mean cache",
-		"registry \"x\" {}\n":                  "label",
-		"registry {\n cache {\n x = 1\n}\n}\n": "unknown attribute x",
+		"registry {}\nregistry {}\n":            "there are two registry blocks",
+		"registry {\n idle = \"10ms\"\n}\n":     "idle",
+		"registry {\n max_live = 0\n}\n":        "max_live",
+		"registry {\n proxy = \"ftp://x\"\n}\n": "proxy is not the URL",
+		"registry {\n cahce { }\n}\n":           "did you mean cache",
+		"registry \"x\" {}\n":                   "label",
+		"registry {\n cache {\n x = 1\n}\n}\n":  "unknown attribute x",
 	} {
 		if _, problems := Parse("/etc/postern/test.hcl", []byte(src), testEnv(t)); !problems.Failed() || !strings.Contains(render(problems), want) {
 			t.Errorf("%q: %s", src, render(problems))

@@ -84,7 +84,7 @@ var specs = []spec{
 		attrs: []string{"nonce_digits"}, secrets: []string{"seed", "secrets"},
 	},
 	{path: "domain cache", attrs: cacheAttrs, secrets: []string{"key"}},
-	{path: "registry", attrs: []string{"idle", "max_live"}, blocks: []string{"cache"}},
+	{path: "registry", attrs: []string{"idle", "max_live"}, secrets: []string{"proxy"}, blocks: []string{"cache"}},
 	{path: "registry cache", attrs: cacheAttrs, secrets: []string{"key"}},
 	{
 		path: "domain roster ejabberd", labels: []string{"kind"},

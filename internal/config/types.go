@@ -133,6 +133,7 @@ type Registry struct {
 	Declared bool          // the configuration has the block, so the store must be opened
 	Idle     time.Duration // without a request for so long a domain is unloaded; 0 means never
 	MaxLive  int           // loaded domains, before idle ones are unloaded earlier; 0 means any number
+	Proxy    auth.Secret   // of each domain's backend, as in a backend block
 	Cache    Cache         // of each domain
 	Limit    Limit         // of each domain: the limit block of the file
 }

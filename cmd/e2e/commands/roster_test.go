@@ -83,7 +83,9 @@ func TestRosterCommands(t *testing.T) {
 		t.Errorf("after a refresh: %+v", shown)
 	}
 	_ = os.Remove(notes)
-	harness.OK(t, "", "roster", "forget-group", "Team A@dom.example", "--config", config)
+	if out := harness.OK(t, "", "roster", "forget-group", "Team A@dom.example", "--config", config); !strings.Contains(out, "no members") {
+		t.Errorf("forget-group of a group without members: %s", out)
+	}
 	if shown := harness.ShownRoster(t, config, "user0@dom.example"); len(shown.Groups) > 0 || len(shown.Own) > 0 {
 		t.Errorf("after forget-group: %+v", shown)
 	}
