@@ -163,7 +163,7 @@ func (d *dovecotUserdb) AppendAnswer(dst []byte, req *auth.Request, a auth.Answe
 }
 
 // home fills the template. A user such as ".." would be at home in another user's directory, or
-// above all of them: ok is false.
+// above all of them, and Dovecot may fill in what follows a '%' once more: ok is false.
 func (d *dovecotUserdb) home(account string) (home string, ok bool) {
 	if !strings.Contains(d.userdb.Home, "%{") {
 		return d.userdb.Home, true
@@ -171,7 +171,7 @@ func (d *dovecotUserdb) home(account string) (home string, ok bool) {
 	at := strings.LastIndexByte(account, '@')
 	user, domain := account[:max(at, 0)], account[at+1:]
 	for _, name := range [...]string{user, domain} {
-		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/%\x00") {
 			return "", false
 		}
 	}

@@ -24,7 +24,7 @@ func existing(r *auth.Request) auth.Answer {
 		return auth.Answer{Verdict: auth.Unsupported}
 	case strings.EqualFold(r.User, "joe"):
 		return auth.Answer{Verdict: auth.Allow, Account: "joe", Domain: strings.ToLower(domain)}
-	case r.User == "a b", r.User == "..", r.User == "a/b":
+	case r.User == "a b", r.User == "..", r.User == "a/b", r.User == "%{home}":
 		return auth.Answer{Verdict: auth.Allow, Account: r.User, Domain: domain}
 	}
 	return auth.Answer{Verdict: auth.Deny, Domain: domain}
@@ -56,6 +56,7 @@ func TestDovecotUserdb(t *testing.T) {
 		"cannot be asked":    {"USER\t3\tnever\tservice=lmtp", "FAIL\t3\n", false},
 		"no directory":       {"USER\t3\t..@dom.example\tservice=lmtp", "FAIL\t3\treason=the name cannot be part of a path\n", false},
 		"others' directory":  {"USER\t3\ta/b@dom.example\tservice=lmtp", "FAIL\t3\treason=the name cannot be part of a path\n", false},
+		"a variable":         {"USER\t3\t%{home}@dom.example\tservice=lmtp", "FAIL\t3\treason=the name cannot be part of a path\n", false},
 		"over-long line":     {"USER\t3\tjoe\tservice=" + long, "FAIL\t3\n", false},
 		"over-long no id":    {"USER\tx\tjoe\tservice=" + long, "", true},
 		"over-long and else": {long, "", true},
