@@ -211,13 +211,15 @@ type parser struct {
 	src      []byte
 	env      Env
 	problems Problems
-	redactor *redactor       // created when the first line is quoted
-	warned   map[string]bool // see once
-	keySize  int             // while a key is evaluated: a file of this size is taken as it is
+	redactor *redactor          // created when the first line is quoted
+	warned   map[string]bool    // see once
+	blocks   map[BackendRef]int // places in Config.Backends, once all are known
+	domains  map[string]bool    // names of the domain blocks
+	keySize  int                // while a key is evaluated: a file of this size is taken as it is
 }
 
 func newParser(filename string, src []byte, env Env) *parser {
-	p := &parser{file: filename, dir: filepath.Dir(filename), src: src, env: env, warned: make(map[string]bool)}
+	p := &parser{file: filename, dir: filepath.Dir(filename), src: src, env: env, warned: make(map[string]bool), domains: make(map[string]bool)}
 	if abs, err := filepath.Abs(p.dir); err == nil {
 		p.dir = abs
 	}
@@ -251,6 +253,10 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 	for _, child := range backends {
 		cfg.Backends = append(cfg.Backends, p.backend(child, cfg))
 	}
+	p.blocks = make(map[BackendRef]int, len(cfg.Backends))
+	for i := range cfg.Backends {
+		p.blocks[cfg.Backends[i].BackendRef] = i
+	}
 	cfg.Registry = p.registry(s, cfg)
 	for _, child := range s.sections("domain") {
 		cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
@@ -265,9 +271,14 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
 			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
 	}
+	used := make(map[BackendRef]bool, len(cfg.Backends))
+	for i := range cfg.Domains {
+		for _, ref := range cfg.Domains[i].Backends {
+			used[ref] = true
+		}
+	}
 	for _, child := range backends {
-		ref := BackendRef{child.labels[0], child.labels[1]}
-		if !slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return slices.Contains(d.Backends, ref) }) {
+		if ref := (BackendRef{child.labels[0], child.labels[1]}); !used[ref] {
 			p.warn(child.header, fmt.Sprintf("no domain uses backend.%s", ref),
 				"name it in the backends of a domain, or remove the block")
 		}

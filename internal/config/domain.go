@@ -24,10 +24,11 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 		}
 		name = folded
 	}
-	if name != "" && slices.ContainsFunc(cfg.Domains, func(d Domain) bool { return d.Name == name }) {
+	if name != "" && p.domains[name] {
 		p.complain(s.label, fmt.Sprintf("domain %q is configured twice", clip(name)),
 			"join the blocks; upper and lower case and xn-- spellings are one domain")
 	}
+	p.domains[name] = true
 	out := Domain{Name: name, Backends: p.references(s, cfg)}
 	s.texts("auth_domain", func(v value, at hcl.Range) {
 		if err := auth.CheckDomain(v.AsString()); err != nil {
@@ -126,8 +127,9 @@ func (p *parser) references(s *section, cfg *Config) []BackendRef {
 		if !ok {
 			continue
 		}
+		_, known := p.blocks[ref]
 		switch {
-		case cfg.backend(ref) == nil:
+		case !known:
 			p.complain(member.Range(), fmt.Sprintf("there is no backend.%s", ref), cfg.knownBackends(ref))
 		case slices.Contains(refs, ref):
 			p.complain(member.Range(), fmt.Sprintf("backend.%s is listed twice", ref), "remove one")
@@ -178,17 +180,17 @@ func (p *parser) tokens(s *section, cfg *Config, out *Domain) {
 			out.JSXC = p.jsxc(child, cfg, out.Backends)
 		}
 	}
-	if secrets := cfg.jsxcSecrets(out.Backends); !seen["jsxc"] && len(secrets) > 0 {
+	if secrets := p.jsxcSecrets(cfg, out.Backends); !seen["jsxc"] && len(secrets) > 0 {
 		out.JSXC = &JSXCToken{Secrets: secrets, TTL: time.Hour}
 	}
 }
 
 // jsxcSecrets lists the secrets of the jsxc backends among refs: their servers sign tokens with
 // them.
-func (c *Config) jsxcSecrets(refs []BackendRef) []auth.Secret {
+func (p *parser) jsxcSecrets(cfg *Config, refs []BackendRef) []auth.Secret {
 	var out []auth.Secret
 	for _, ref := range refs {
-		if b := c.backend(ref); b != nil && b.Kind == KindJSXC && !b.Secret.Empty() {
+		if b := &cfg.Backends[p.blocks[ref]]; b.Kind == KindJSXC && !b.Secret.Empty() {
 			out = append(out, b.Secret)
 		}
 	}
@@ -200,7 +202,7 @@ func (p *parser) jsxc(s *section, cfg *Config, refs []BackendRef) *JSXCToken {
 	enabled := s.flag("enabled", true)
 	out := &JSXCToken{Secrets: s.secrets("secrets"), TTL: s.duration("ttl", time.Hour, time.Second)}
 	if !s.has("secrets") {
-		if out.Secrets = cfg.jsxcSecrets(refs); enabled && len(out.Secrets) == 0 {
+		if out.Secrets = p.jsxcSecrets(cfg, refs); enabled && len(out.Secrets) == 0 {
 			p.complain(s.header, "the token has no secret, and the domain no jsxc backend to take it from",
 				`add secrets = [file("path")]`)
 		}
