@@ -279,6 +279,11 @@ func (p *Plan) prepare(changes config.Changes) error {
 		if !touched {
 			continue
 		}
+		if c.Roster != nil {
+			if err := p.table.startRosters(r); err != nil {
+				return err
+			}
+		}
 		d, err := domain.New(c, p.next.backends, r.Shared)
 		if err != nil {
 			return err
@@ -432,7 +437,9 @@ func (p *Plan) storage() storage {
 
 func (p *Plan) prepareRosters() {
 	for _, r := range p.next.routers {
-		r.roster.Prepare()
+		if r.hasRoster() {
+			r.roster.Prepare()
+		}
 	}
 }
 

@@ -38,13 +38,14 @@ type Router struct {
 	used   atomic.Int64                  // registered only: when a call came last, in Unix nanoseconds
 	fault  atomic.Pointer[resolved]      // registered only: why there will be no value
 	static bool                          // of the configuration file
-	roster *rosters.Roster               // static only
+	roster *rosters.Roster               // nil before the first value with shared rosters
 }
 
 // Domain returns the value in force; nil if it is not known yet.
 func (r *Router) Domain() *domain.Domain { return r.domain.Load() }
 
-// hasRoster reports whether the domain has shared rosters. A router that has ended has no value.
+// hasRoster reports whether the domain has shared rosters, and so r.roster. A router that has ended
+// has no value.
 func (r *Router) hasRoster() bool {
 	d := r.domain.Load()
 	return d != nil && d.Roster != nil

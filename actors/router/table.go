@@ -243,23 +243,33 @@ func (t *Table) newRouter(name, path string, static bool) (*Router, error) {
 	if t.stopping {
 		return nil, ErrStopping
 	}
-	if static {
-		var err error
-		if r.roster, err = rosters.Start(t.env, t.env.System.FreeName(path+"/roster"), name, r.Domain); err != nil {
-			return nil, fmt.Errorf("domain %q: %w", name, err)
-		}
-		r.Rosters = r.roster.Ref
-	}
 	ref, err := t.env.System.Spawn(path, mailboxLimit, func(self *supervise.Ref) actor.Actor { return &router{Router: r, self: self} })
 	if err != nil {
-		if r.roster != nil {
-			r.roster.Ref.Stop()
-		}
 		return nil, fmt.Errorf("domain %q: %w", name, err)
 	}
 	r.ref = ref
 	t.routers[r] = struct{}{}
 	return r, nil
+}
+
+// startRosters starts the actor of a block's shared rosters, unless there is one. It comes before
+// the first value with shared rosters: a reader of the value may then read r.roster and
+// r.Rosters.
+func (t *Table) startRosters(r *Router) error {
+	if r.roster != nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopping {
+		return ErrStopping
+	}
+	made, err := rosters.Start(t.env, t.env.System.FreeName(r.ref.Name()+"/roster"), r.Name, r.Domain)
+	if err != nil {
+		return fmt.Errorf("domain %q: %w", r.Name, err)
+	}
+	r.roster, r.Rosters = made, made.Ref
+	return nil
 }
 
 // end stops the actors of a router without calls. It does not block.
@@ -371,7 +381,7 @@ func (t *Table) RosterOf(name string) (*rosters.Roster, error) {
 	switch {
 	case r == nil && reg == nil:
 		return nil, fmt.Errorf("%s: %w", name, ErrUnknownDomain)
-	case r == nil || r.roster == nil || !r.hasRoster():
+	case r == nil || !r.hasRoster():
 		return nil, fmt.Errorf("%s: %w", name, rosters.ErrNone)
 	}
 	return r.roster, nil
