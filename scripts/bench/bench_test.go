@@ -223,7 +223,7 @@ func TestTally(t *testing.T) {
 func TestLines(t *testing.T) {
 	var tab table
 	own, other := &path{name: "token jsxc", baseline: "echo"}, &path{name: "echo", baseline: "echo"}
-	two := []sample{{Rate: 10}, {Rate: 20}}
+	two := []sample{{Rate: 10, CPU: 5}, {Rate: 20, CPU: 6}}
 	tab.add(cell{"closed", 16}, []*path{own, other}, map[*path][]sample{own: two, other: two})
 	tab.atMost("a thing, of 3: p99", 1.5, " ms", 2)
 	file := filepath.Join(t.TempDir(), "out")
@@ -235,8 +235,10 @@ func TestLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, times := range map[string]int{
-		"BenchmarkPath/token_jsxc/closed/conns=16 1 1.0000 ratio ": 2,
-		"BenchmarkAim/a_thing_of_3_p99 1 1.5000 at-most\n":         1,
+		"BenchmarkPath/token_jsxc/closed/conns=16 1 10 req/s 5 cpu-ns/req 1.0000 ratio\n": 1,
+		"BenchmarkPath/token_jsxc/closed/conns=16 1 20 req/s 6 cpu-ns/req 1.0000 ratio\n": 1,
+		"BenchmarkPath/echo/closed/conns=16 1 10 req/s 5 cpu-ns/req\n":                    1,
+		"BenchmarkAim/a_thing_of_3_p99 1 1.5000 at-most\n":                                1,
 		"cpu: ": 1,
 	} {
 		if n := bytes.Count(out, []byte(want)); n != times {

@@ -25,7 +25,11 @@ func (t *table) writeLines(file string) error {
 	fmt.Fprintf(&b, "goos: %s\ngoarch: %s\ncpu: %s\nmachine: %s\npkg: postern/scripts/bench\n", runtime.GOOS, runtime.GOARCH, processor(), machine())
 	for _, r := range t.rows {
 		for _, one := range r.rounds {
-			fmt.Fprintf(&b, "BenchmarkPath/%s/%s/conns=%d 1 %.4f ratio %.0f req/s %d cpu-ns/req\n", word(r.Path), r.Mode, r.Conns, one.ratio, one.Rate, one.CPU.Nanoseconds())
+			fmt.Fprintf(&b, "BenchmarkPath/%s/%s/conns=%d 1 %.0f req/s %d cpu-ns/req", word(r.Path), r.Mode, r.Conns, one.Rate, one.CPU.Nanoseconds())
+			if r.Path != r.Baseline {
+				fmt.Fprintf(&b, " %.4f ratio", one.ratio)
+			}
+			b.WriteByte('\n')
 		}
 	}
 	for _, a := range t.aims {

@@ -92,7 +92,7 @@ func (b *bench) readProfiles(t *table, dir string, procs int, rate float64, wait
 	used := total.Seconds() / (waited.Seconds() / (2 * profileConns)) // processors
 	for _, n := range nodes {
 		actor := actorOf.FindStringSubmatch(n.name)
-		if actor == nil {
+		if actor == nil || actor[1] == "supervise" { // which wraps all
 			continue
 		}
 		share := n.cum.Seconds() / total.Seconds()

@@ -95,9 +95,9 @@ type scene struct {
 	addresses map[string]string
 }
 
-// newScene starts the backends and writes the configuration. fill, if any, fills the data directory before
-// the server starts.
-func (r *storms) newScene(delay time.Duration, cost int, fill func(dataDir string) error) (s *scene, err error) {
+// newScene starts the backends and writes the configuration, with the attributes of the cache blocks. fill,
+// if any, fills the data directory before the server starts.
+func (r *storms) newScene(delay time.Duration, cache string, fill func(dataDir string) error) (s *scene, err error) {
 	r.count++
 	s = &scene{storms: r, config: filepath.Join(r.dir, fmt.Sprint("scene", r.count)), addresses: make(map[string]string)}
 	defer func() {
@@ -114,7 +114,7 @@ func (r *storms) newScene(delay time.Duration, cost int, fill func(dataDir strin
 	if s.keeper, err = newKeeper(s.config + ".notify"); err != nil {
 		return nil, err
 	}
-	if err := s.write(cost); err != nil {
+	if err := s.write(cache); err != nil {
 		return nil, err
 	}
 	if fill != nil {
@@ -125,9 +125,12 @@ func (r *storms) newScene(delay time.Duration, cost int, fill func(dataDir strin
 	return s, s.start()
 }
 
+// hashing is a cache with hashes of a bcrypt cost.
+func hashing(cost int) string { return fmt.Sprintf("bcrypt_cost = %d\n", cost) }
+
 // write writes the configuration: as an admin would, with the defaults where a storm does not need
 // another value.
-func (s *scene) write(cost int) error {
+func (s *scene) write(cache string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "data_dir = %q\nlog { level = %q }\n", s.config+".data", s.level)
 	for _, name := range []string{"generic", "ejabberd"} {
@@ -144,7 +147,7 @@ func (s *scene) write(cost int) error {
 		fmt.Fprintf(&b, "backend \"json\" %q {\n  url = \"http://%s\"\n  slots = %d\n}\n", name, a.address, stormSlots)
 	}
 	for domain, backend := range map[string]string{stormDomain: "app", sameDomain: "app", calmDomain: "calm"} {
-		fmt.Fprintf(&b, "domain %q {\n  backends = [backend.json.%s]\n  cache { bcrypt_cost = %d }\n}\n", domain, backend, cost)
+		fmt.Fprintf(&b, "domain %q {\n  backends = [backend.json.%s]\n  cache {\n%s}\n}\n", domain, backend, cache)
 	}
 	return os.WriteFile(s.config, []byte(b.String()), 0o600)
 }

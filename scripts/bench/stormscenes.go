@@ -21,7 +21,7 @@ func (r *storms) burst() error {
 }
 
 func (r *storms) burstOf(name string, users int) error {
-	s, err := r.newScene(burstDelay, r.cost, nil)
+	s, err := r.newScene(burstDelay, hashing(r.cost), nil)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 // overcrowd offers three times the capacity, by users that are all different.
 func (r *storms) overcrowd() error {
-	s, err := r.newScene(burstDelay, r.cost, nil)
+	s, err := r.newScene(burstDelay, hashing(r.cost)+"hot_entries = 1000\n", nil) // else the cache grows with each yes
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (r *storms) restart() error {
 	users := r.size(10000)
 	cold := max(1, users/20)
 	cost := r.hotCost(users)
-	s, err := r.newScene(normalDelay, cost, func(dir string) error { return fill(dir, stormDomain, "cold", cold, r.cost) })
+	s, err := r.newScene(normalDelay, hashing(cost), func(dir string) error { return fill(dir, stormDomain, "cold", cold, r.cost) })
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *scene) again() error {
 // reboot starts a server that has users on disk and nothing in memory; all come at once.
 func (r *storms) reboot() error {
 	for _, users := range []int{r.size(200), r.size(10000)} {
-		s, err := r.newScene(normalDelay, r.cost, func(dir string) error { return fill(dir, stormDomain, "user", users, r.cost) })
+		s, err := r.newScene(normalDelay, hashing(r.cost), func(dir string) error { return fill(dir, stormDomain, "user", users, r.cost) })
 		if err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (r *storms) rebootAlone() error {
 	if err != nil {
 		return err
 	}
-	s, err := r.newScene(normalDelay, r.cost, func(dir string) error { return fill(dir, stormDomain, "user", users, r.cost) })
+	s, err := r.newScene(normalDelay, hashing(r.cost), func(dir string) error { return fill(dir, stormDomain, "user", users, r.cost) })
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (t *tally) inversions() float64 {
 // comeback takes the backend away while users wait for it, who try again and again, and has it come back.
 func (r *storms) comeback() error {
 	users := r.size(5000)
-	s, err := r.newScene(normalDelay, r.cost, nil)
+	s, err := r.newScene(normalDelay, hashing(r.cost), nil)
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (r *storms) comeback() error {
 // neighbour measures logins of domains beside one in a storm: first ones, with a backend of their own
 // and with the same one, and known ones.
 func (r *storms) neighbour() error {
-	s, err := r.newScene(normalDelay, r.cost, func(dir string) error { return fill(dir, stormDomain, "known", r.size(1000), r.cost) })
+	s, err := r.newScene(normalDelay, hashing(r.cost), func(dir string) error { return fill(dir, stormDomain, "known", r.size(1000), r.cost) })
 	if err != nil {
 		return err
 	}
@@ -356,7 +356,7 @@ func (s *scene) rage(length time.Duration) error {
 
 // phones has many phones that send an old password every second.
 func (r *storms) phones() error {
-	s, err := r.newScene(normalDelay, r.cost, nil)
+	s, err := r.newScene(normalDelay, hashing(r.cost), nil)
 	if err != nil {
 		return err
 	}
