@@ -108,8 +108,10 @@
 //
 // Every queue is bounded. A connection with as many requests in flight as its ring takes is not
 // read, so TCP slows its peer down. Everywhere else the excess is answered at once: "temporary
-// failure", which means that the answer is not known now. A question that waits for a backend's
-// slot is ended before its deadline, early enough for the cache to answer in place of the backend.
+// failure", which means that the answer is not known now. A question waits for a backend's slot if
+// it can be answered within its deadline, as estimated by what waits before it, the mean time of the
+// backend and its slots; else it is refused at once. One whose time has become too short is ended when
+// its turn comes, or at its deadline, early enough for the cache to answer in place of the backend.
 //
 // Drain accepts the connections that the kernel holds, closes the listeners, gives new connections
 // a moment to ask, refuses further requests as temporary failures, and waits until the answers in

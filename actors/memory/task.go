@@ -128,7 +128,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	q := &slots.Question{
 		Query:    queryOf(t.domain, h, c.Asked()),
 		Deadline: c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received))),
-		Known:    t.known, ID: c.ID, Guess: t.guess,
+		Known:    t.known, ID: c.ID, Block: t.domain.Name, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
 		Abandoned: c.Done,
 	}

@@ -108,6 +108,15 @@ func (b *limits) allows(q *Question) (d limit.Decision, why Reply) {
 	return d, why
 }
 
+// waitsFor is the part of the budget for which a question waits that may not be put now; the zero Bound
+// if it waits for a slot only.
+func (b *limits) waitsFor(q *Question) limit.Bound {
+	if !q.unproven() || !b.refusals.Active() {
+		return limit.Bound{}
+	}
+	return b.refusals.WaitsFor(&q.Guess)
+}
+
 // withdraw takes back what allows has counted for a question that is not put.
 func (b *limits) withdraw(q *Question) {
 	if q.counted {
@@ -220,6 +229,7 @@ func (b *limits) onThrottleProbe(p *throttleProbe) (slow bool) {
 		delay = max(delay, time.Millisecond)
 	}
 	b.refusals.Observed(p.state.Exempt, delay)
+	b.waiting.wakeAll()
 	b.delay.Store(int64(p.state.Delay))
 	b.log(b.now())
 	return !p.state.Exempt && b.maxDelay > 0 && p.state.Delay > b.maxDelay

@@ -1,7 +1,9 @@
 // Package slots bounds what a backend is asked at once. Each backend has one actor: it admits as
-// many questions as there are slots, lets a few wait, asks none while the circuit breaker is open,
-// and limits how many wrong passwords reach the backend, for an account and in all: the questions of
-// all domains pass here. The questions themselves run on goroutines of the actor system's pool, so the actor never waits.
+// many questions as there are slots, fewer while the backend is slow (backend.Pace), asks none while the
+// circuit breaker is open (backend.Breaker), and limits how many wrong passwords reach the backend, for
+// an account and in all (internal/limit): the questions of all domains pass here. Others wait, domains
+// in turn, if they can be answered within their deadlines; the rest is refused at once. The questions
+// themselves run on goroutines of the actor system's pool, so the actor never waits.
 package slots
 
 import (
@@ -36,9 +38,9 @@ var (
 // expireEvery is how often a backend's queue is searched for questions past their deadline.
 const expireEvery = 25 * time.Millisecond
 
-// mailboxLimit bounds the mailbox of a backend's actor. The queue for a slot is shorter and comes
-// after it.
-const mailboxLimit = 4096
+// mailboxLimit bounds the mailbox of a backend's actor: a burst passes it on its way to the queue for
+// a slot.
+const mailboxLimit = 65536
 
 // Question is put to a backend. It is answered exactly once, by a call of Reply.
 type Question struct {
@@ -52,6 +54,8 @@ type Question struct {
 	Background bool
 	// ID is the user as asked, for the log.
 	ID auth.Identity
+	// Block is the name of the domain block; the blocks take turns at the slots.
+	Block string
 	// Guess is what the limits of the account go by. The actor sets its Account.
 	Guess limit.Guess
 
@@ -66,6 +70,7 @@ type Question struct {
 	counted   bool  // in the budget, as under way
 	guessed   bool  // in the limits of the account, likewise
 	looked    bool  // whether the account exists was asked
+	place           // where it waits
 	answered  atomic.Bool
 }
 
@@ -161,7 +166,7 @@ type Backend struct {
 	running atomic.Int32 // slots in use, also across a restart
 	most    atomic.Int32 // slots that may be in use now
 	probes  atomic.Int32 // questions about itself under way
-	waiting []*Question  // for a slot; only the actor's goroutine touches it
+	waiting *queue       // for a slot; only the actor's goroutine touches it
 
 	counts   counts
 	forecast forecast
@@ -176,7 +181,7 @@ type Backend struct {
 // it: its Close is then due.
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
-		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: limit.NewSeed(),
+		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: limit.NewSeed(), waiting: newQueue(),
 		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},
@@ -307,6 +312,7 @@ type slots struct {
 	state  *backend.Breaker
 	pace   *backend.Pace
 	limits *limits
+	late   int // for how many expireEvery some of those that wait would come much too late
 	armed  bool
 }
 
@@ -340,11 +346,10 @@ func (s *slots) Receive(ctx actor.Context) {
 
 // publish shows other goroutines how the backend stands.
 func (s *slots) publish() {
-	s.counts.waiting.Store(int32(len(s.waiting)))
+	s.counts.waiting.Store(int32(s.waiting.size()))
 	s.most.Store(int32(s.pace.Limit()))
-	wait := s.pace.Service()
-	width := s.limits.width(s.pace.Limit())
-	if n := len(s.waiting); n > 0 || int(s.running.Load()) >= width {
+	wait, width := s.pace.Service(), s.limits.width(s.pace.Limit())
+	if n := s.waiting.size(); n > 0 || int(s.running.Load()) >= width {
 		wait = s.pace.Expect(n, width)
 	}
 	s.forecast.set(wait, s.pace.Service(), s.limits.strained())
@@ -355,36 +360,85 @@ func (s *slots) free() bool { return int(s.running.Load()) < s.pace.Limit() }
 
 // abandon fails the questions that wait.
 func (s *slots) abandon() {
-	supervise.FailAll(s.waiting, supervise.Panicked)
-	s.waiting = nil
+	all := s.waiting.ends
+	*s.waiting = *newQueue()
+	supervise.FailAll(all, supervise.Panicked)
 }
 
 func (s *slots) onQuestion(q *Question) {
 	s.limits.prepare(q)
+	now := time.Now()
 	switch {
-	case !time.Now().Before(q.Deadline): // spent elsewhere: an outage after asking would be held against this backend
+	case !now.Before(q.Deadline): // spent elsewhere: an outage after asking would be held against this backend
 		q.outage(errNoSlot, auth.SourceDeadline)
 	case q.Background && int(s.running.Load()) > s.pace.Limit()/2:
 		q.busy(auth.SourceOverload)
-	case s.free() && s.admits(q):
-	case len(s.waiting) >= s.queue, q.unproven() && s.crowded(q.Guess.From):
+	case s.free() && s.waiting.ready.size == 0 && s.admits(q):
+	case !s.fits(q, now):
 		q.busy(auth.SourceOverload)
 	default:
 		q.trace(s.Name, "waiting for a slot")
-		s.waiting = append(s.waiting, q)
-		s.arm()
+		s.wait(q)
 	}
 }
 
-// crowded reports whether one client's address has half of the queue for itself.
-func (s *slots) crowded(from uint64) bool {
-	n := 0
-	for _, q := range s.waiting {
-		if from != 0 && q.Guess.From == from {
-			n++
+// wait has a question wait, for what keeps it from being put.
+func (s *slots) wait(q *Question) {
+	bound := limit.Bound{}
+	if s.free() {
+		bound = s.limits.waitsFor(q)
+	}
+	if bound != (limit.Bound{}) {
+		s.waiting.park(q, bound)
+	} else {
+		s.waiting.add(q)
+	}
+	s.arm()
+}
+
+// fits reports whether a question can wait: the time until its answer is within its deadline, with some
+// to spare, and there is room, for which another one may have to go.
+func (s *slots) fits(q *Question, now time.Time) bool {
+	left, width := q.Deadline.Sub(now), s.pace.Limit()
+	left -= left / spare
+	ready := &s.waiting.ready
+	before := ready.before(q.Block, ready.of(q.Block))
+	if s.pace.Expect(before, width) > left {
+		return false
+	}
+	if q.unproven() {
+		if narrow := s.limits.width(width); narrow < width {
+			width = narrow
+			if parked := s.waiting.parked[limit.Whole]; parked != nil {
+				before += parked.before(q.Block, parked.of(q.Block))
+			}
+			if s.pace.Expect(before, width) > left {
+				return false
+			}
+		}
+		if s.crowded(q.Guess.From, width, left) {
+			return false
 		}
 	}
-	return n >= max(s.queue/2, 1)
+	if s.waiting.size() < s.queue {
+		return true
+	}
+	other := s.waiting.displaced(q.Block)
+	if other != nil {
+		s.drop(other)
+		other.busy(auth.SourceOverload)
+	}
+	return other != nil
+}
+
+// spare is the part of a question's time that must be left over when it begins to wait. Without it the
+// answers of an overloaded backend would come just before the deadlines, or just after them.
+const spare = 16
+
+// crowded reports whether one client's address has half of the queue for itself, by number or by time.
+func (s *slots) crowded(from uint64, width int, left time.Duration) bool {
+	n := s.waiting.from[from]
+	return from != 0 && n > 0 && (n >= max(s.queue/2, 1) || s.pace.Turn(n, width) > left/2)
 }
 
 // admits asks the backend, or answers in its place. It is false for a question that has to wait
@@ -488,6 +542,11 @@ func (s *slots) onDone(d *slotDone) {
 	s.reportClass(d.class, d.account, d.reply.Result.Err)
 	d.reply.Limited = s.limits.settle(d.q, d.class, &d.reply.Result)
 	d.q.reply(d.reply)
+	if d.q.counted {
+		for _, bound := range s.limits.refusals.Bounds(&d.q.Guess) {
+			s.waiting.wake(bound)
+		}
+	}
 	s.next()
 }
 
@@ -527,45 +586,98 @@ func (s *slots) onThrottleProbe(p *throttleProbe) {
 
 // next gives free slots to the questions that wait.
 func (s *slots) next() {
-	kept := s.waiting[:0]
-	for i, q := range s.waiting {
-		if !s.free() {
-			kept = append(kept, s.waiting[i:]...)
-			break
+	for s.free() {
+		q := s.waiting.pop()
+		if q == nil {
+			return
 		}
+		bound := q.bound
 		switch {
 		case q.Abandoned != nil && q.Abandoned():
 			q.reply(Reply{Result: backend.Result{Class: backend.Outage, Err: errNoSlot}, Source: auth.SourceDeadline, Busy: true})
+		case time.Until(q.Deadline) < s.pace.Service(): // its answer would come too late
+			q.outage(errNoSlot, auth.SourceDeadline)
 		case !s.admits(q):
-			kept = append(kept, q)
+			if s.waiting.park(q, s.limits.waitsFor(q)); q.bound == bound {
+				continue
+			}
+		case q.counted:
+			continue
 		}
-	}
-	clear(s.waiting[len(kept):])
-	if s.waiting = kept; len(kept) == 0 {
-		s.waiting = nil
+		if bound != (limit.Bound{}) { // it has not taken the room that it was given
+			s.waiting.wake(bound)
+		}
 	}
 }
 
-// onExpire ends what has waited until its deadline, early enough for the cache to serve in grace.
+// onExpire ends what has waited until its deadline, early enough for the cache to serve in grace, and
+// what can no longer be answered in time since the backend has become slower.
 func (s *slots) onExpire() {
 	s.armed = false
 	now := time.Now()
-	kept := s.waiting[:0]
-	for _, q := range s.waiting {
-		if now.Before(q.Deadline) {
-			kept = append(kept, q)
-			continue
-		}
+	for s.waiting.size() > 0 && !now.Before(s.waiting.ends[0].Deadline) {
+		q := s.waiting.ends[0]
+		s.drop(q)
 		q.outage(errNoSlot, auth.SourceDeadline)
 	}
-	clear(s.waiting[len(kept):])
-	s.waiting = kept
+	s.shed(now)
+	if s.free() {
+		s.waiting.wakeSome() // refusals may have become old
+	}
 	s.next()
 	s.arm()
 }
 
+// drop takes a question out of the queue without putting it: the room in the budget that it has waited for
+// is for another one.
+func (s *slots) drop(q *Question) {
+	given := q.in == &s.waiting.ready && q.bound != (limit.Bound{})
+	s.waiting.remove(q)
+	if given {
+		s.waiting.wake(q.bound)
+	}
+}
+
+// shed refuses the last questions of each block as long as they would come much too late, even if a
+// slot became free now, if that has been so for a while: a backend that stops for a moment is no reason.
+func (s *slots) shed(now time.Time) {
+	ready, width := &s.waiting.ready, s.pace.Limit()
+	if len(ready.lines) > shedLines {
+		return
+	}
+	late := false
+	for _, l := range ready.lines {
+		for n := l.questions.Len(); n > 0; n-- {
+			q := l.questions.Back().Value.(*Question)
+			if s.pace.Expect(ready.before(l.block, n-1)-1, width) <= q.Deadline.Sub(now)*shedAt/100 {
+				break
+			}
+			if late = true; s.late < shedAfter {
+				break
+			}
+			s.drop(q)
+			q.busy(auth.SourceOverload)
+		}
+	}
+	if !late {
+		s.late = 0
+	} else if s.late < shedAfter {
+		s.late++
+	}
+}
+
+const (
+	// shedAt is how much of its time a question must be expected to need before it is refused after
+	// all, in percent: the estimate varies.
+	shedAt = 125
+	// shedAfter is for how many expireEvery that must be so.
+	shedAfter = 40
+	// shedLines bounds the work: with more blocks, questions wait until their turn or their deadline.
+	shedLines = 256
+)
+
 func (s *slots) arm() {
-	if s.armed || len(s.waiting) == 0 {
+	if s.armed || s.waiting.size() == 0 {
 		return
 	}
 	s.armed = true

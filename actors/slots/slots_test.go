@@ -175,7 +175,7 @@ func TestDeadlineWhileWaiting(t *testing.T) {
 	r.stands(1, 0)
 	r.want(r.put(func(q *Question) { q.Deadline = time.Now().Add(-time.Second) }), backend.Outage, auth.SourceDeadline, false)
 	patient := r.put(nil)
-	r.want(r.put(func(q *Question) { q.Deadline = time.Now().Add(40 * time.Millisecond) }), backend.Outage, auth.SourceDeadline, false)
+	r.want(r.put(func(q *Question) { q.Deadline = time.Now().Add(200 * time.Millisecond) }), backend.Outage, auth.SourceDeadline, false)
 	r.stands(1, 1)
 	close(r.release)
 	r.want(held, backend.Accepted, auth.SourceBackend, false)

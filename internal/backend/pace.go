@@ -97,13 +97,16 @@ func (p *Pace) Service() time.Duration {
 
 // Expect estimates the time until the answer to a question that waits for a slot, with so many others
 // before it, if at most width of them may be under way at once.
-func (p *Pace) Expect(before, width int) time.Duration {
+func (p *Pace) Expect(before, width int) time.Duration { return p.Turn(before, width) + p.Service() }
+
+// Turn estimates how long such a question waits.
+func (p *Pace) Turn(before, width int) time.Duration {
 	limit, rounds := p.limit, 0.
 	for ; p.ramping && limit < p.ceiling; rounds++ {
 		limit *= 2
 	}
 	limit = max(min(math.Floor(limit), p.ceiling, float64(width)), 1)
-	return time.Duration(float64(p.Service()) * (1 + rounds + float64(before+1)/limit))
+	return time.Duration(float64(p.Service()) * (rounds + float64(before+1)/limit))
 }
 
 // Resume begins anew after an outage, with one question beside those that are still under way.

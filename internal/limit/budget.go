@@ -64,10 +64,28 @@ func (b *Budget) expire(now unixtime.Time) {
 	b.refused = slices.DeleteFunc(b.refused, func(c charge) bool { return !c.at.Within(b.rules.Window, now) })
 }
 
+// Bound names a part of a Budget that may be used up: the whole, or a share. The zero Bound is none.
+type Bound struct {
+	of uint8
+	id uint64 // of the account or address
+}
+
+// What a Bound is the share of.
+const (
+	ofAll uint8 = iota + 1
+	ofAccount
+	ofStrangers
+	ofAddress
+)
+
+// Whole is the bound of all questions.
+var Whole = Bound{of: ofAll}
+
 // share is a part of the budget: most of the charges for which has holds.
 type share struct {
-	most int
-	has  func(*charge) bool
+	bound Bound
+	most  int
+	has   func(*charge) bool
 }
 
 // shares are the parts of the budget that a charge is taken from.
@@ -75,18 +93,18 @@ func (b *Budget) shares(c charge) []share {
 	all := b.rules.Refusals
 	half, quarter := max((all+1)/2, 1), max(all/4, 1)
 	list := []share{
-		{all, func(*charge) bool { return true }},
-		{quarter, func(o *charge) bool { return o.account == c.account }},
+		{Whole, all, func(*charge) bool { return true }},
+		{Bound{ofAccount, c.account}, quarter, func(o *charge) bool { return o.account == c.account }},
 	}
 	if c.stranger {
-		list = append(list, share{half, func(o *charge) bool { return o.stranger }})
+		list = append(list, share{Bound{of: ofStrangers}, half, func(o *charge) bool { return o.stranger }})
 	}
 	if c.from != 0 {
 		most := half
 		if c.stranger {
 			most = quarter
 		}
-		list = append(list, share{most, func(o *charge) bool { return o.from == c.from }})
+		list = append(list, share{Bound{ofAddress, c.from}, most, func(o *charge) bool { return o.from == c.from }})
 	}
 	return list
 }
@@ -133,6 +151,25 @@ func (b *Budget) Admit(g *Guess, now unixtime.Time) Decision {
 	}
 	b.pending = append(b.pending, c)
 	return Pass
+}
+
+// WaitsFor is what a question waits for after Admit has returned Wait: the narrowest of the bounds that are
+// used up.
+func (b *Budget) WaitsFor(g *Guess) (bound Bound) {
+	for _, s := range b.shares(chargeOf(g)) {
+		if count(b.pending, s.has) >= s.most-count(b.refused, s.has) {
+			bound = s.bound
+		}
+	}
+	return bound
+}
+
+// Bounds are those in which Done makes room for another question.
+func (b *Budget) Bounds(g *Guess) (bounds []Bound) {
+	for _, s := range b.shares(chargeOf(g)) {
+		bounds = append(bounds, s.bound)
+	}
+	return bounds
 }
 
 // longest is the longest pause between two questions about a refused secret.

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -213,5 +214,44 @@ func TestBudgetMemory(t *testing.T) {
 	}
 	if len(b.refused) != 8 || b.repeats.Len() != maxRepeats {
 		t.Errorf("%d refusals, %d secrets", len(b.refused), b.repeats.Len())
+	}
+}
+
+// TestWaitsFor: a question waits for the narrowest part of the budget that is used up, and the end of
+// another one in that part makes room for it.
+func TestWaitsFor(t *testing.T) {
+	stranger := func(account, from uint64) *Guess {
+		return &Guess{Account: account, Secret: account, From: from, Stranger: true}
+	}
+	for name, c := range map[string]struct {
+		underWay []*Guess
+		next     *Guess
+		want     Bound
+	}{
+		"all":       {[]*Guess{of(1), of(2), of(3), of(4), of(5), of(6), of(7), of(8)}, of(9), Whole},
+		"account":   {[]*Guess{of(1), of(1)}, of(1), Bound{ofAccount, 1}},
+		"address":   {[]*Guess{{Account: 1, From: 7}, {Account: 2, From: 7}, {Account: 3, From: 7}, {Account: 4, From: 7}}, &Guess{Account: 5, From: 7}, Bound{ofAddress, 7}},
+		"strangers": {[]*Guess{stranger(1, 0), stranger(2, 0), stranger(3, 0), stranger(4, 0)}, stranger(5, 0), Bound{of: ofStrangers}},
+		"narrowest": {[]*Guess{of(1), of(1), of(3), of(4), of(5), of(6), of(7), of(8)}, of(1), Bound{ofAccount, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := NewBudget(eight)
+			for _, g := range c.underWay {
+				if d := b.Admit(g, base); d != Pass {
+					t.Fatalf("%+v: %v", g, d)
+				}
+			}
+			if d := b.Admit(c.next, base); d != Wait || b.WaitsFor(c.next) != c.want {
+				t.Fatalf("%v for %v, want %v", d, b.WaitsFor(c.next), c.want)
+			}
+			first := c.underWay[0]
+			if !slices.Contains(b.Bounds(first), c.want) {
+				t.Errorf("the end of one makes room in %v", b.Bounds(first))
+			}
+			b.Done(first)
+			if d := b.Admit(c.next, base); d != Pass {
+				t.Errorf("after the end of one: %v", d)
+			}
+		})
 	}
 }
