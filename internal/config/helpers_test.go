@@ -28,7 +28,7 @@ const (
 // testEnv is a machine with the files and variables of the example.
 func testEnv(t testing.TB) Env {
 	return fakeEnv(fstest.MapFS{
-		"etc/postern/nextcloud.password":     {Data: []byte(canary + "\n"), Mode: 0o640},
+		"etc/postern/nextcloud.secret":       {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/cloud.secret":           {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/ssl/certs/ca-certificates.crt":  {Data: testCA(t), Mode: 0o644},
 		"etc/postern/cache.key":              {Data: []byte(cacheKeyHex + "\n"), Mode: 0o640},

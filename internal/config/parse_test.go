@@ -211,7 +211,7 @@ func TestNextcloud(t *testing.T) {
 backend "nextcloud" "a" {
   url             = "https://cloud.example.org/sub/"
   admin_user      = "postern"
-  admin_password  = file("nextcloud.password")
+  admin_password  = file("nextcloud.secret")
   accept_other_id = true
   max_delay       = "5s"
   max_members     = 7
