@@ -13,13 +13,13 @@
 // every colon, space and control byte. Nothing is trimmed; a line protocol drops one CR before
 // the LF, and a CR elsewhere is data.
 //
-// These requests are refused without asking a backend: an empty user or password; NUL anywhere;
-// a user or domain that is not valid UTF-8, or that has control characters; "@" in a user;
-// a space, "@" or "/" in a domain; names over 1023 bytes and passwords over 8192. Names keep the
-// letter case of the client: package auth folds them. auth.Request.Fault says why, for the log. A
-// protocol that hands a name back (auth.Request.Named) has the backend's name of the account in a
-// yes, and the canonical domain. A refusal ends the connection only when
-// the framing is lost. The end of the stream within a request is no request.
+// These requests are refused without asking a backend: an empty user or password; NUL anywhere; a
+// user or domain that is not valid UTF-8, or that has control characters; "@" in a user; a space,
+// "@" or "/" in a domain; names over 1023 bytes and passwords over 8192. Names keep the letter case
+// of the client: package auth folds them. auth.Request.Fault says why, for the log. A protocol that
+// hands a name back (auth.Request.Named) has the backend's name of the account in a yes, and the
+// canonical domain. A refusal ends the connection only when the framing is lost. The end of the
+// stream within a request is no request.
 //
 // A peer with another protocol (HTTP, TLS, SSH, or one that belongs to another listener) is recognised
 // by its first bytes: see Recognise. A browser that posts a form to a port gets no answer then, and
@@ -122,11 +122,12 @@
 //
 // # socketmap
 //
-// Source: socketmap_table(5), Postfix's src/util/dict_sockmap.c. Netstrings both ways: a request
-// is NAME, a space and KEY, uncoded. The names served are mailbox (is there such an address?), login
-// (the account of an address) and domain (is it one of this machine's?). "OK" without a space and a value would be read as not found, which
-// bounces mail. PERM, for a name that is not served, makes Postfix log a configuration error and
-// answer 451. Anything but a canonical netstring ends the connection.
+// Source: socketmap_table(5), Postfix's src/util/dict_sockmap.c. Netstrings both ways: a request is
+// NAME, a space and KEY, uncoded. The names served are mailbox (is there such an address?), login
+// (the account of an address) and domain (is it one of this machine's?). "OK" without a space and a
+// value would be read as not found, which bounces mail. PERM, for a name that is not served, makes
+// Postfix log a configuration error and answer 451. Anything but a canonical netstring ends the
+// connection.
 //
 // # dovecot
 //

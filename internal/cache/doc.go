@@ -8,6 +8,19 @@
 // it, and never past a lifetime. The tests check this with a moving clock over random orders of
 // logins, answers, outages, restarts and changes of the account. Everything below serves it.
 //
+// # Names and authorities
+//
+// A User is the record of one folded name in one domain: one account, unless a backend does not
+// fold letter case. What a backend has answered is kept with the account as the backend spells it,
+// and holds for other spellings only if they are the same account there (Name.Covers). Where a
+// login leads to an account of another name, as by a mail address, the record of the name asked has
+// an Alias alone, and all else is in the record of the account.
+//
+// Each acceptance also keeps the authority that gave it: the kind, url and auth_domain of the
+// backend, or the name that the configuration gives it. One that is not asked any more has no say:
+// User.Settle drops what came from it. The order of the backends, or another one behind them,
+// changes nothing.
+//
 // # Verifiers
 //
 // Of each user the cache keeps a few verifiers (four by default), since one person has several
@@ -36,22 +49,22 @@
 //
 // # Two tiers
 //
-// On disk a verifier is a bcrypt hash, so a stolen store does not reveal passwords. At the
-// default cost one comparison takes a quarter of a second of CPU, so it must not be paid twice
-// for the same login. In memory, a verifier therefore has a Key besides: a MAC of account and
-// secret under a key that is random. Once a hash has matched, or a new secret is
-// accepted, the verifier gets the Key and all later logins compare Keys (User.Hot). Keys are
-// never stored: only an orderly restart hands them, and their key, to the next process (SavedUser).
+// On disk a verifier is a bcrypt hash, so a stolen store does not reveal passwords. At the default
+// cost one comparison takes a quarter of a second of CPU, so it must not be paid twice for the same
+// login. In memory, a verifier therefore has a Key besides: a MAC of account and secret under a key
+// that is random. Once a hash has matched, or a new secret is accepted, the verifier gets the Key
+// and all later logins compare Keys (User.Hot). Keys are never stored: only an orderly restart
+// hands them, and their key, to the next process (SavedUser).
 //
-// With a key for the verifiers at rest (Rules.Sealer), what is on disk is an HMAC-SHA-256 of authority, domain,
-// account and secret in place of the hash. It is compared when the record is read, in microseconds.
-// Hashes from before are replaced when a login has matched one. A verifier names its key; under a
-// lost one it is as good as none, and is dropped as soon as a backend has said anything of a secret of the
-// user, so that it cannot come back with its key after a refusal.
+// With a key for the verifiers at rest (Rules.Sealer), what is on disk is an HMAC-SHA-256 of
+// authority, domain, account and secret in place of the hash. It is compared when the record is
+// read, in microseconds. Hashes from before are replaced when a login has matched one. A verifier
+// names its key; under a lost one it is as good as none, and is dropped as soon as a backend has
+// said anything of a secret of the user, so that it cannot come back with its key after a refusal.
 //
-// A hash is compared only if the answer may depend on it: to answer without a
-// question, to give grace, or to find the verifier that an accepted or refused secret already
-// has. The last two happen after the answer is given.
+// A hash is compared only if the answer may depend on it: to answer without a question, to give
+// grace, or to find the verifier that an accepted or refused secret already has. The last two
+// happen after the answer is given.
 //
 // # Order of events
 //

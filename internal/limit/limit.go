@@ -1,11 +1,12 @@
 // Package limit decides which questions about passwords are not put to a backend. It is pure: the
 // clock is passed in.
 //
-// A Table limits client addresses, and Accounts limits accounts. After too many refused passwords within a window, no
-// question is asked for a pause, which doubles with each refusal that follows and shrinks again
-// in quiet times. The same password counts once, so a phone that retries an old one does not lock
-// its user out, while a guesser needs a new one for each try. Questions under way count as if
-// they were refused, so guesses that come all at once do not get past the limit.
+// A Table limits client addresses, and Accounts the accounts of a backend. After too many refused
+// passwords within a window, no question is asked for a pause, which doubles with each refusal that
+// follows and shrinks again in quiet times. The same password counts once, so a phone that retries
+// an old one does not lock its user out, while a guesser needs a new one for each try. Questions
+// under way count as if they were refused, so guesses that come all at once do not get past the
+// limit.
 //
 // One count serves all domains: a client has as many guesses on the whole machine as it has at one
 // domain. Each question is judged by the rules of the domain that it is for, and refusals are kept
