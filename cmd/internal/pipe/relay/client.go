@@ -160,7 +160,7 @@ func (r *relay) connect(ctx context.Context, number int) net.Conn {
 	if number > 1 {
 		spawnFrom = spawnFrom.Add(settle)
 	}
-	for pause := dialPause; ; pause = min(2*pause, dialPauseMost) {
+	for pause := dialPause; ; pause = min(pause+pause/4, dialPauseMost) {
 		conn, err := r.dialAny()
 		switch {
 		case err == nil:
