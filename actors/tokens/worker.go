@@ -157,8 +157,8 @@ func (w *worker) useOnce(c *call.Call, nonce token.Nonce) {
 		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "single-use token that was used before"})
 	case disk != nil: // also where no password is kept: what is stored contains no name
 		log := w.env.Log
-		disk.Put(nonceRecord(nonce))
-		disk.Flush(func(err error) {
+		key, value := nonceRecord(nonce)
+		disk.PutDurably(key, value, func(err error) {
 			if errors.Is(err, store.ErrBusy) {
 				c.Unavailable(auth.SourceOverload)
 				return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 )
 
 // ErrBusy means that too many callers wait for their changes to become durable.
@@ -13,6 +14,8 @@ var ErrBusy = errors.New("too many changes wait for the store")
 const (
 	maxFlushes = 1024 // callers of Flush that may wait
 	maxBatch   = 1024 // changes in one commit
+
+	maxGather = time.Millisecond // a commit waits at most so long for the callers of the one before
 )
 
 // WriteBehind writes to a store on a goroutine of its own, in batches, so that its callers never
@@ -33,6 +36,12 @@ type WriteBehind struct {
 	hidden   []string // prefixes of records that are not read, see Hide
 	closed   bool
 	done     chan struct{}
+
+	// A caller often comes again as soon as it has its answer. If the first of them were written alone,
+	// the others would wait for two commits.
+	expected  int           // callers of Flush for which the next commit waits
+	pause     time.Duration // and for how long
+	gathering bool          // it waits
 }
 
 // removal is a pending deletion of all keys with a prefix.
@@ -58,12 +67,30 @@ func (w *WriteBehind) Store() Store { return w.store }
 func (w *WriteBehind) Put(key, value []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.put(key, value)
+	w.wake()
+}
+
+// PutDurably is Put and then Flush. The two would take two commits if the writer is idle.
+func (w *WriteBehind) PutDurably(key, value []byte, done func(error)) {
+	w.mu.Lock()
+	w.put(key, value)
+	w.flush(done)
+}
+
+func (w *WriteBehind) put(key, value []byte) {
 	k := string(key)
 	if _, again := w.waiting[k]; !again {
 		w.order = append(w.order, k)
 	}
 	w.waiting[k] = value
-	w.cond.Signal()
+}
+
+// wake has the writer look for work, unless it waits for more callers.
+func (w *WriteBehind) wake() {
+	if !w.gathering || !w.missing() {
+		w.cond.Signal()
+	}
 }
 
 // Get returns a copy of the value that was put last. The error is ErrNotFound for a key that is
@@ -98,15 +125,21 @@ func (w *WriteBehind) peek(key string) (value []byte, known bool) {
 // ErrBusy. done runs on the writer's goroutine and must not block.
 func (w *WriteBehind) Flush(done func(error)) {
 	w.mu.Lock()
+	w.flush(done)
+}
+
+// flush is Flush. The caller has locked mu, and flush unlocks it.
+func (w *WriteBehind) flush(done func(error)) {
 	var err error
 	switch {
 	case w.closed:
 		err = ErrClosed
 	case len(w.flushes) >= maxFlushes:
 		err = ErrBusy
+		w.wake()
 	default:
 		w.flushes = append(w.flushes, done)
-		w.cond.Signal()
+		w.wake()
 	}
 	w.mu.Unlock()
 	if err != nil {
@@ -175,7 +208,9 @@ func (w *WriteBehind) run() {
 		for _, r := range batch.removals {
 			r.done <- w.store.DeletePrefix(r.prefix)
 		}
+		begun := time.Now()
 		err := w.commit(batch)
+		w.expect(len(batch.flushes), time.Since(begun))
 		for _, done := range batch.flushes {
 			done(err)
 		}
@@ -201,6 +236,7 @@ func (w *WriteBehind) next() (b batch, ok bool) {
 		}
 		w.cond.Wait()
 	}
+	w.gather()
 	b.removals, w.removals = w.removals, nil
 	n := min(len(w.order), maxBatch)
 	w.writing = make(map[string][]byte, n)
@@ -215,6 +251,37 @@ func (w *WriteBehind) next() (b batch, ok bool) {
 		b.flushes, w.flushes = w.flushes, nil // else a later batch has what they wait for
 	}
 	return b, true
+}
+
+// expect has the next commit wait for as many callers as this one had, before they are called.
+func (w *WriteBehind) expect(callers int, took time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expected, w.pause = callers, min(took/2, maxGather)
+}
+
+// missing reports whether some of the expected callers have come and others not yet.
+func (w *WriteBehind) missing() bool {
+	return 0 < len(w.flushes) && len(w.flushes) < w.expected && len(w.removals) == 0 && !w.closed
+}
+
+// gather waits for the expected callers, unless the pause is over first. The caller holds mu.
+func (w *WriteBehind) gather() {
+	if w.missing() {
+		late := time.AfterFunc(w.pause, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.expected = 0
+			w.cond.Signal()
+		})
+		w.gathering = true
+		for w.missing() {
+			w.cond.Wait()
+		}
+		w.gathering = false
+		late.Stop()
+	}
+	w.expected = 0
 }
 
 // commit writes a batch, durably if a caller waits for that.

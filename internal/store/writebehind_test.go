@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // gate is a store with commits that wait until the test releases them.
@@ -87,6 +89,66 @@ func TestGroupCommitsTogether(t *testing.T) {
 	}
 	if err := <-w.DeletePrefix([]byte("cred/")); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestGroupCommitGathers: a commit waits a moment for the callers of the one before, which come
+// again when they have their answers, and is one for a change and its caller.
+func TestGroupCommitGathers(t *testing.T) {
+	leaks(t)
+	disk := open(t, t.TempDir())
+	defer disk.Close()
+	g := newGate(disk)
+	w := NewWriteBehind(g, func(error) {})
+	defer w.Close()
+	nonces := 0
+	durably := func(n int) (waits []<-chan error) {
+		for range n {
+			nonces++
+			done := make(chan error, 1)
+			w.PutDurably([]byte(fmt.Sprint("nonce/", nonces)), []byte("1"), func(err error) { done <- err })
+			waits = append(waits, done)
+		}
+		return waits
+	}
+	all := func(waits []<-chan error) {
+		t.Helper()
+		for _, wait := range waits {
+			if err := <-wait; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	waits := durably(1)
+	<-g.enter
+	waits = append(waits, durably(3)...)
+	g.leave <- struct{}{}
+	g.pass()
+	all(waits)
+	w.mu.Lock()
+	if w.expected != 3 {
+		t.Errorf("%d are expected, want the 3 of the last commit", w.expected)
+	}
+	w.pause = time.Hour
+	w.mu.Unlock()
+	waits = durably(1)
+	for gathering := false; !gathering; {
+		w.mu.Lock()
+		gathering = w.gathering
+		w.mu.Unlock()
+		runtime.Gosched()
+	}
+	waits = append(waits, durably(2)...)
+	g.pass()
+	all(waits)
+	w.mu.Lock()
+	w.pause = time.Microsecond
+	w.mu.Unlock()
+	waits = durably(1) // the others do not come
+	g.pass()
+	all(waits)
+	if g.commits.Load() != 4 || g.synced.Load() != 4 || g.ops.Load() != 1+3+3+1 {
+		t.Errorf("%d commits, %d synced, %d changes; want 4, 4 and 8", g.commits.Load(), g.synced.Load(), g.ops.Load())
 	}
 }
 
