@@ -240,6 +240,23 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 		}
 	}()
 	o := &outcome{task: t, kind: started}
+	s.prepare(t, d)
+	if t.barred != nil {
+		s.note(c, sp, *t.barred)
+		s.finish(t, sp, *t.barred, false)
+		t.end()
+		begun = true
+		return
+	}
+	if user := s.user(o, sp); user != nil {
+		s.handle(o, d, sp, user)
+	}
+	begun = true
+}
+
+// prepare gives a task its login or its change, with what limits or bars it.
+func (s *shard) prepare(t *task, d *domain.Domain) {
+	c := t.call
 	switch {
 	case c.Req.Fresh:
 	case c.Req.Op == auth.OpAuth:
@@ -267,17 +284,6 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 				Reason: "a name with capital letters cannot be registered where one backend ignores letter case and another does not"}
 		}
 	}
-	if t.barred != nil {
-		s.note(c, sp, *t.barred)
-		s.finish(t, sp, *t.barred, false)
-		t.end()
-		begun = true
-		return
-	}
-	if user := s.user(o, sp); user != nil {
-		s.handle(o, d, sp, user)
-	}
-	begun = true
 }
 
 // limited reports whether the account of a login is limited, as far as the backends' replies have said:
