@@ -19,6 +19,10 @@
 // The backend's reply is remembered in the shard before the connection writes the answer. After a
 // yes the domain's roster actor is notified; no login waits for it.
 //
+// A shard owns a record by the folded name. If a backend's answer is about an account of another
+// name, as in a login by a mail address, the shard of the name asked keeps an alias, and sends the
+// call on to the shard of the account.
+//
 // TestHops counts the messages until the answer has left, the one that makes the connection write
 // and the one that frees a backend's slot among them:
 //
@@ -78,7 +82,8 @@
 // router, which gets another value. A request that is caught in between is routed once more: a
 // router that ends admits none, and a shard sends back a request with a domain value that is not in
 // force any more. An outcome is judged by the value in force when it arrives; an acceptance by
-// former backends is not remembered, a refusal is.
+// former backends is not remembered, a refusal is. What the cache has of a backend is valid for its
+// authority only (cache.User.Settle), so that another backend does not inherit passwords.
 //
 // What does change is which domain answers for a name, since "*" answers for all others, and
 // whether its users are kept on disk. So the shards drop the users that the fallback has for the
@@ -117,6 +122,9 @@
 // a moment to ask, refuses further requests as temporary failures, and waits until the answers in
 // flight have left or the time is over. Stop fails what is left, then stops readers, routers, token
 // workers and shards in this order, so that what a shard has to write reaches the disk.
+//
+// StopForSuccessor is a stop after which the next process goes on with what this one remembers
+// (Memory), unless the store has been changed in between.
 //
 // # Goroutines
 //
