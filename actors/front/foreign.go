@@ -62,7 +62,11 @@ func (s *Server) listenersOf(p wire.Protocol) string {
 			if names != "" {
 				names += ", "
 			}
-			names += cfg.Name + " at " + l.socket.Addr().String()
+			at := l.socket.Addr().String()
+			if cfg.Network == "unix" { // its file was made under another name
+				at = cfg.Address
+			}
+			names += cfg.Name + " at " + at
 		}
 	}
 	if names == "" {

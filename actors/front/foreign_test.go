@@ -62,6 +62,20 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestForeignUnixListener: a Unix socket has the name of the configuration, and not that under which it was
+// made.
+func TestForeignUnixListener(t *testing.T) {
+	r := newRig(t)
+	other := listenerBlock("saslauthd")
+	other.Network, other.Address = "unix", "/run/saslauthd/mux"
+	r.listenOn("unix", other)
+	peer := r.dial(r.listen(listenerBlock("generic")))
+	if _, err := io.WriteString(peer, fields("joe", "good", "imap", "dom.example")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the line", func() bool { return strings.Contains(r.log.String(), "saslauthd at /run/saslauthd/mux\"") })
+}
+
 // TestForeignDovecot: both of Dovecot's protocols begin with the same line, so what comes after it counts.
 func TestForeignDovecot(t *testing.T) {
 	for listener, c := range map[string][2]string{
