@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -148,7 +149,13 @@ func TestKeeper(t *testing.T) {
 	}
 	barrier := file()
 	k.message([]string{"FDSTORE=1", "FDNAME=a"}, []*os.File{file(), file()})
-	k.message([]string{"FDSTORE=1", "FDNAME=b"}, []*os.File{file()})
+	b := file()
+	again, err := syscall.Dup(int(b.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.message([]string{"FDSTORE=1", "FDNAME=b"}, []*os.File{b})
+	k.message([]string{"FDSTORE=1", "FDNAME=b"}, []*os.File{os.NewFile(uintptr(again), "again")})
 	k.message([]string{"BARRIER=1"}, []*os.File{barrier})
 	if got := k.names(); !slices.Equal(got, []string{"a", "a", "b"}) {
 		t.Errorf("kept: %v", got)

@@ -84,13 +84,9 @@ func (k *keeper) message(lines []string, files []*os.File) {
 		k.remove(func(e kept) bool { return e.name == name })
 	}
 	for _, f := range files {
-		if !slices.Contains(lines, "FDSTORE=1") {
+		if !slices.Contains(lines, "FDSTORE=1") || !k.keep(kept{name, f}) {
 			_ = f.Close()
-			continue
 		}
-		k.mu.Lock()
-		k.kept = append(k.kept, kept{name, f})
-		k.mu.Unlock()
 	}
 	if slices.Contains(lines, "READY=1") {
 		select {
@@ -98,6 +94,21 @@ func (k *keeper) message(lines []string, files []*os.File) {
 		default:
 		}
 	}
+}
+
+// keep is false if the file is there already.
+func (k *keeper) keep(e kept) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	mine, err := e.file.Stat()
+	if err != nil || slices.ContainsFunc(k.kept, func(other kept) bool {
+		its, err := other.file.Stat()
+		return err == nil && os.SameFile(mine, its)
+	}) {
+		return false
+	}
+	k.kept = append(k.kept, e)
+	return true
 }
 
 func (k *keeper) remove(gone func(kept) bool) {

@@ -50,11 +50,14 @@ func TestChaosBackend(t *testing.T) {
 						time.Sleep(200 * time.Millisecond) // the fault itself, not a wait for something
 					}
 				}, func() {})
-			case "slowing": // until nothing is in time, and back
+			case "slowing": // until it has one slot, and nothing is in time, and back
 				c.fault(name, func() {}, func() {
-					for _, d := range []time.Duration{20, 100, 500, 2000, 500, 100, 20} {
+					for i, d := range []time.Duration{20, 100, 500, 2000, 500, 100, 20} {
 						app.becomes(app.delayed(d * time.Millisecond))
 						c.answered(4)
+						if i == 2 {
+							s.Eventually("slots at the floor", func() bool { return s.Metrics().Value(`backend_slots_limit{backend="json.app"}`) == "1" })
+						}
 					}
 				}, func() { app.becomes(right) })
 			default:

@@ -77,6 +77,7 @@ func chaosConfig(url, more, query, verify string) string {
 backend "json" "app" {
   url              = %q
   slots            = 8
+  min_slots        = 1
   breaker_cooldown = "50ms"
   %s
 }
@@ -101,7 +102,7 @@ domain "still.example" {
   cache { storage = "memory" }
 }
 limit { enabled = false } # wrong passwords are half of the questions
-`, url, more, query, verify)
+`+harness.MetricsBlock, url, more, query, verify)
 	return b.String()
 }
 

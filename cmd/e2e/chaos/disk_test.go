@@ -54,7 +54,7 @@ func newDiskFault(t *testing.T, dir string) *diskFault {
 	t.Helper()
 	app := newChaosApp(t, newCredentials(), "127.0.0.81", nil)
 	text := strings.Replace(chaosConfig("http://"+app.address, "", "1h", "1h"), "unix:mux", "unix:"+filepath.Join(t.TempDir(), "mux"), 1)
-	f := &diskFault{t: t, app: app, config: harness.ConfigFile(t, dir, withLongDeadlines(harness.MetricsBlock+text))}
+	f := &diskFault{t: t, app: app, config: harness.ConfigFile(t, dir, withLongDeadlines(text))}
 	f.s = serveChaos(t, f.config)
 	return f
 }
