@@ -123,8 +123,10 @@
 // flight have left or the time is over. Stop fails what is left, then stops readers, routers, token
 // workers and shards in this order, so that what a shard has to write reaches the disk.
 //
-// StopForSuccessor is a stop after which the next process goes on with what this one remembers
-// (Memory), unless the store has been changed in between.
+// At an orderly restart StopForSuccessor takes a copy of what is remembered on that way: the limits when
+// no question is put any more, tokens and users when nothing is learned any more. The next broker starts
+// with it (Options.Former). What is known of a block's users comes into use with the block, and is judged
+// by the block that there is then.
 //
 // # Goroutines
 //

@@ -246,6 +246,42 @@ func TestSuccessorRegistered(t *testing.T) {
 	r.stop()
 }
 
+// TestSuccessorElsewhere: while another block answers for a domain, what its own had remembered gets old:
+// a password that was refused meanwhile must stay refused when the block is back.
+func TestSuccessorElsewhere(t *testing.T) {
+	domains := func(names ...string) func(*setup) {
+		return func(s *setup) {
+			block := s.cfg.Domains[0]
+			s.cfg.Domains = nil
+			for _, name := range names {
+				block.Name = name
+				s.cfg.Domains = append(s.cfg.Domains, block)
+			}
+		}
+	}
+	for name, start := range map[string][]string{"at the start": {"*"}, "by a reload": {"other.example"}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.want(r.auth("joe", "good"), allow, fromBackend)
+			r = succeed(r, nil, domains(start...))
+			become := func(names ...string) {
+				t.Helper()
+				s := setup{cfg: rigConfig()}
+				domains(names...)(&s)
+				if _, err := r.Reload(context.Background(), Reload{Config: s.cfg}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			become("*")
+			r.fake.ask = func(_ context.Context, q backend.Query) backend.Result { return backend.Result{Class: backend.Refused} }
+			r.want(r.auth("joe", "good"), deny, fromBackend)
+			become("dom.example")
+			r.fake.ask = outage
+			r.want(r.auth("joe", "good"), unavailable, fromBackend)
+		})
+	}
+}
+
 // TestSuccessorDamaged: a memory that makes no sense is refused as a whole, with one line in the log.
 func TestSuccessorDamaged(t *testing.T) {
 	r := newRig(t, withTokens)

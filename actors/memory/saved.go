@@ -3,10 +3,12 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
 	"postern/actors/domain"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/limit"
@@ -124,15 +126,30 @@ func (p *Shards) Restore(s *Saved) (users int, err error) {
 	})
 }
 
-// Claim brings the users that were handed over into use, of the blocks that are in force.
+// Claim brings the users that were handed over into use, of the blocks that are in force. Where another
+// block answers for the name now, they are dropped: what that learns of them, they would not know.
 func (p *Shards) Claim(ctx context.Context) error {
 	return p.each(ctx, func(s *shard) {
 		for name := range s.former {
-			if d := p.directory.Current(name); d != nil && d.Name == name {
+			switch d := p.directory.Current(name); {
+			case d == nil: // a registered domain that is not in use yet
+			case d.Name == name:
 				s.space(d)
+			default:
+				delete(s.former, name)
 			}
 		}
 	})
+}
+
+// Abandon drops what was handed over and is not in use yet, of the blocks that match: another block may
+// answer for their users meanwhile.
+func (p *Shards) Abandon(match func(block string) bool) {
+	for _, ref := range p.refs {
+		supervise.Do(ref, func(s *shard) {
+			maps.DeleteFunc(s.former, func(block string, _ *former) bool { return match(block) })
+		})
+	}
 }
 
 // inherit brings the users of a block that were handed over into its new space. What an authority has

@@ -38,6 +38,7 @@ func (t *Table) apply(ctx context.Context, c change) error {
 	t.mu.Lock()
 	old := c.swap()
 	t.mu.Unlock()
+	t.shards.Abandon(func(block string) bool { return c.all || slices.Contains(c.names, block) })
 	for _, name := range c.gone {
 		t.shards.DropBlock(name)
 	}

@@ -64,15 +64,16 @@ var imports = map[string][]string{
 
 	// The daemon around the actors, from the bottom to the top.
 	"cmd/internal/systemd":    nil,
+	"cmd/internal/handover":   {"internal/snapshot"},
 	"cmd/internal/datadir":    nil,
 	"cmd/internal/configfile": {"internal/config"},
 	"cmd/internal/listen":     {"cmd/internal/systemd", "internal/config", "wire"},
 	"cmd/internal/metrics":    {"actors", "actors/memory", "actors/slots"},
-	"cmd/internal/control": {"actors", "actors/memory", "actors/router", "actors/slots", "internal/auth", "internal/cache", "internal/config", "internal/doctor", "internal/registry",
+	"cmd/internal/control": {"cmd/internal/handover", "actors", "actors/memory", "actors/router", "actors/slots", "internal/auth", "internal/cache", "internal/config", "internal/doctor", "internal/registry",
 		"internal/roster", "internal/store"},
-	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/listen",
+	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/handover", "cmd/internal/listen",
 		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/auth", "internal/backend", "internal/cache",
-		"internal/config", "internal/doctor", "internal/roster", "internal/store", "wire"},
+		"internal/config", "internal/doctor", "internal/roster", "internal/snapshot", "internal/store", "wire"},
 	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "actors/changes", "internal/auth",
 		"internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},
 	"cmd/internal/pipe/relay": {"cmd/internal/systemd", "internal/auth", "wire"}, // small: no store, no actors, no configuration

@@ -20,9 +20,16 @@ flight.
 Under systemd it reports when it is ready, reloads and stops, and feeds the watchdog as long as
 its actors work. It serves the sockets that systemd passes: those that a listener names with
 address = "systemd:NAME", those at a listener's own address, and those whose FileDescriptorName
-is the name of a listener or a protocol.`,
+is the name of a listener or a protocol.
+
+When it is restarted, the next process goes on with the listening sockets and with what was in
+memory: no client is refused, and no password has to be asked about again. systemd keeps both
+meanwhile. Without a service manager, --takeover starts the next process beside the running one,
+which answers what is in flight, hands over to it and ends. Both must belong to one user, or one
+of them to root.`,
 		Example: `  postern serve --config /etc/postern/config.hcl
-  postern serve --embedded --data-dir ./run`,
+  postern serve --embedded --data-dir ./run
+  postern serve --takeover`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Flags, o.Log = a.Flags, a.Err
@@ -32,6 +39,7 @@ is the name of a listener or a protocol.`,
 			return daemon.Run(cmd.Context(), o)
 		},
 	}
+	cmd.Flags().BoolVar(&o.TakeOver, "takeover", false, "take over from the daemon that runs, with its sockets and its memory; without one, just start")
 	// `postern pipe` starts the broker of its copies with these.
 	cmd.Flags().BoolVar(&o.ForPipes, "for-relays", false, "")
 	cmd.Flags().StringVar(&o.PipeDir, "relay-dir", "", "")

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
@@ -84,15 +85,20 @@ func readSource(r *store.ValueReader) (by auth.AuthorityID, account string) {
 	return by, r.Text()
 }
 
-// stored lists the verifiers as a record has them. While a refused secret is being compared,
+// stored lists the verifiers as a record has them.
+func (u *User) stored() []Verifier {
+	return slices.DeleteFunc(u.certain(), func(v Verifier) bool { return v.Hash == "" })
+}
+
+// certain lists the verifiers as they are if nothing follows. While a refused secret is being compared,
 // hashes that may be its own are left out: a crash loses them rather than the refusal. While a
 // suspected secret is being compared, they are suspect. Sealed ones were compared at once.
-func (u *User) stored() (list []Verifier) {
+func (u *User) certain() (list []Verifier) {
 	refused, suspect := u.comparing()
 	list = make([]Verifier, 0, len(u.Verifiers))
 	for _, v := range u.Verifiers {
 		unknown := v.Key == (Key{}) && !sealed(v.Hash)
-		if v.Hash == "" || unknown && refused {
+		if unknown && refused {
 			continue
 		}
 		if unknown && suspect {

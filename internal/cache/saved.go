@@ -30,18 +30,11 @@ type SavedRefusal struct {
 	Standing uint8
 }
 
-// Save returns u as its successor is to have it. What a comparison under way would remove is left out,
-// as it is on disk: see Encode. Refusals keep their order.
+// Save returns u as its successor is to have it. What a comparison under way may remove is left out.
+// Refusals keep their order.
 func (u *User) Save() SavedUser {
 	s := SavedUser{Exists: u.Exists, Alias: u.Alias}
-	refused, suspect := u.comparing()
-	for _, v := range u.Verifiers {
-		if v.Key == (Key{}) && refused {
-			continue
-		}
-		if v.Key == (Key{}) && suspect {
-			v.suspect()
-		}
+	for _, v := range u.certain() {
 		s.Verifiers = append(s.Verifiers, SavedVerifier{v, v.graced})
 	}
 	for _, f := range u.Refusals {
@@ -55,20 +48,28 @@ func (s *SavedUser) User() (*User, error) {
 	if len(s.Verifiers) > maxRecordVerifiers {
 		return nil, fmt.Errorf("%w: too many verifiers", ErrRecord)
 	}
-	u := &User{Exists: s.Exists, Alias: s.Alias}
-	for _, v := range s.Verifiers {
-		if v.Hash != "" && passhash.Check(v.Hash) != nil || v.Hash == "" && v.Key == (Key{}) {
+	for i := range s.Verifiers {
+		if v := &s.Verifiers[i]; v.Hash != "" && !checkSealed(v.Hash) && passhash.Check(v.Hash) != nil || v.Hash == "" && v.Key == (Key{}) {
 			return nil, fmt.Errorf("%w: bad verifier", ErrRecord)
 		}
-		v.graced = v.Graced
-		u.Verifiers = append(u.Verifiers, v.Verifier)
 	}
 	for _, f := range s.Refusals {
 		if f.Key == (Key{}) || f.Standing > uint8(suspected) {
 			return nil, fmt.Errorf("%w: bad refusal", ErrRecord)
 		}
+	}
+	return s.user(), nil
+}
+
+func (s *SavedUser) user() *User {
+	u := &User{Exists: s.Exists, Alias: s.Alias}
+	for _, v := range s.Verifiers {
+		v.graced = v.Graced
+		u.Verifiers = append(u.Verifiers, v.Verifier)
+	}
+	for _, f := range s.Refusals {
 		u.refusals++
 		u.Refusals = append(u.Refusals, Refusal{Name: f.Name, Key: f.Key, At: f.At, seq: u.refusals, standing: standing(f.Standing)})
 	}
-	return u, nil
+	return u
 }

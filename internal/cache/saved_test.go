@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"postern/internal/auth"
@@ -24,6 +25,7 @@ func TestSaved(t *testing.T) {
 		Verifiers: []Verifier{
 			{Name: Name{"joe", false}, Hash: savedHash, Key: key("a"), First: 1, Verified: 2, Used: 3, graced: 4},
 			{Name: Name{"Joe", true}, Key: key("b"), Stale: true, Suspect: true},
+			{Name: Name{"joe", false}, Key: key("c"), Hash: NewSealer(auth.NewSecret(strings.Repeat("k", SealKeySize))).seal("dom", authority(1), "joe", auth.NewSecret("c"))},
 		},
 		Exists: Existence{Name: Name{"joe", false}, Known: true, At: 5},
 	}

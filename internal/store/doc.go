@@ -10,6 +10,10 @@
 // meta/format has the version of the layout as a whole: a store of a newer version is not opened
 // rather than misread. ValueReader reads the fields of a value.
 //
+// The key meta/serial stands for the content as a whole: it changes with the first change after the
+// store was opened (see Pebble.Renew). So a process can see whether another has changed the store
+// meanwhile.
+//
 // # Durability
 //
 // Apply writes either at once (sync) or within 200 ms. Registry, roster state and nonces are

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,6 +51,9 @@ type Pebble struct {
 	failed atomic.Pointer[string]
 	broken chan struct{} // closed when it has failed
 	dirty  atomic.Bool
+
+	renewed  atomic.Bool // it has another serial than when it was opened
+	renewing sync.Mutex
 
 	mu     sync.RWMutex // held for writing while the store closes
 	closed bool
@@ -165,7 +169,56 @@ func locked(err error) bool {
 		strings.Contains(text, "resource temporarily unavailable")
 }
 
-var formatKey = []byte(Meta + "format")
+var (
+	formatKey = []byte(Meta + "format")
+	serialKey = []byte(Meta + "serial")
+)
+
+// Serial stands for the content of a store, as one process has left it. The zero Serial is none.
+type Serial [16]byte
+
+// Renew gives the store another serial, durably, and returns both. What was made for the former serial is
+// not valid any more. The first change after OpenPebble does the same, so that whatever opens the store and
+// changes it need not think of it.
+func (p *Pebble) Renew() (was, now Serial, err error) {
+	v, err := p.Get(serialKey)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return was, now, err
+	}
+	copy(was[:], v)
+	err = p.do("write store", func() error {
+		p.renewing.Lock()
+		defer p.renewing.Unlock()
+		now, err = p.renew(pebble.Sync)
+		return err
+	})
+	return was, now, err
+}
+
+// renew writes another serial. p.renewing is held.
+func (p *Pebble) renew(o *pebble.WriteOptions) (now Serial, err error) {
+	_, _ = rand.Read(now[:]) // never fails, see crypto/rand
+	if err := p.db.Set(serialKey, now[:], o); err != nil {
+		p.markIncomplete()
+		return Serial{}, err
+	}
+	p.renewed.Store(true)
+	return now, nil
+}
+
+// changing has the first change of the store preceded by another serial.
+func (p *Pebble) changing() error {
+	if p.renewed.Load() {
+		return nil
+	}
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	if p.renewed.Load() {
+		return nil
+	}
+	_, err := p.renew(pebble.NoSync) // it is in the log before the change
+	return err
+}
 
 // checkFormat returns ErrNotFound for a store without a format, which is new.
 func (p *Pebble) checkFormat() error {
@@ -241,6 +294,9 @@ func (p *Pebble) Apply(ops []Op, sync bool) error {
 		if len(ops) == 0 && sync {
 			return p.db.LogData(nil, pebble.Sync)
 		}
+		if err := p.changing(); err != nil {
+			return err
+		}
 		b := p.db.NewBatch()
 		for _, op := range ops {
 			var err error
@@ -267,6 +323,9 @@ func (p *Pebble) Apply(ops []Op, sync bool) error {
 // DeletePrefix implements Store.
 func (p *Pebble) DeletePrefix(prefix []byte) error {
 	return p.do("delete from store", func() error {
+		if err := p.changing(); err != nil {
+			return err
+		}
 		return p.db.DeleteRange(prefix, prefixEnd(prefix), pebble.Sync)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +30,8 @@ func (h *holder) notified() *notifications {
 	return &notifications{h.t, conn}
 }
 
-// next returns the next message that is not of the watchdog, and how many of those came before.
+// next returns the next message that is neither of the watchdog nor about the store of descriptors, and
+// how many of the former came before.
 func (n *notifications) next() (message string, pets int) {
 	n.t.Helper()
 	buf := make([]byte, 4096)
@@ -39,10 +41,13 @@ func (n *notifications) next() (message string, pets int) {
 		if err != nil {
 			n.t.Fatalf("after %d times WATCHDOG: %v", pets, err)
 		}
-		if message = string(buf[:k]); message != "WATCHDOG=1" {
+		switch message = string(buf[:k]); {
+		case strings.HasPrefix(message, "FDSTORE"):
+		case message != "WATCHDOG=1":
 			return message, pets
+		default:
+			pets++
 		}
-		pets++
 	}
 }
 
@@ -79,6 +84,7 @@ func TestNotifications(t *testing.T) {
 	n.expect(`READY=1\n` + status)
 	p.Signal(syscall.SIGTERM)
 	n.expect(`STOPPING=1\nSTATUS=answering what is in flight`)
+	n.expect(`BARRIER=1`)
 	if code := p.Exit(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}

@@ -29,6 +29,9 @@ type Daemon interface {
 	Info() (doctor.Info, error)
 	Reload(context.Context) (ReloadReply, error)
 	Yield() bool // ends the broker of pipes; a daemon stays, and returns false
+	// HandOver ends the daemon, which then sends what it has to the other end. It closes the connection,
+	// unless there is an error.
+	HandOver(*net.UnixConn) error
 }
 
 // ReloadReply is the answer to /v1/reload.
@@ -92,6 +95,7 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 	} {
 		mux.HandleFunc("POST "+path, handle(maxBody, do))
 	}
+	mux.HandleFunc("POST /v1/takeover", s.takeover)
 	s.handleDomains(mux)
 	s.server = &http.Server{
 		Handler: mux, ReadTimeout: Timeout, WriteTimeout: Timeout,

@@ -31,7 +31,8 @@ func (f *fake) Info() (doctor.Info, error) { return doctor.Info{Version: "1.2"},
 func (f *fake) Reload(context.Context) (ReloadReply, error) {
 	return ReloadReply{Note: "reloaded"}, nil
 }
-func (f *fake) Yield() bool { return f.yields }
+func (f *fake) Yield() bool                  { return f.yields }
+func (f *fake) HandOver(*net.UnixConn) error { return errors.New("not here") }
 func (f *fake) Forget(_ context.Context, id auth.Identity) (n Forgotten, err error) {
 	f.forgot = append(f.forgot, id)
 	return n, errFake

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -33,16 +34,27 @@ type Daemon struct {
 	store     atomic.Pointer[store.Pebble] // nil if it could not be opened, or no domain needs it
 	storeFail atomic.Pointer[string]       // why the store could not be opened; nil if it could
 
+	// The serials of the store, as a former process left it and as this one did; zero without a store that
+	// can be written.
+	former, serial store.Serial
+
 	// What follows is not used by Start, and by Run from one goroutine or under reloads.mu.
 
-	cfg      *config.Config // in force, with the listeners that are served
-	sink     *logfile.Sink
-	reloads  *reloads
-	metrics  *metrics.Server
-	yield    func()            // ends a broker of pipes; nil for a daemon
-	notify   *systemd.Notifier // nil for a broker of pipes
-	passed   []*systemd.Socket // by systemd
-	unserved atomic.Int64      // number of these that are not served
+	cfg     *config.Config // in force, with the listeners that are served
+	sink    *logfile.Sink
+	reloads *reloads
+	metrics *metrics.Server
+	yield   func()                  // ends a broker of pipes; nil for a daemon
+	notify  *systemd.Notifier       // nil for a broker of pipes
+	passed  []*systemd.Socket       // by systemd
+	kept    []*os.File              // from a former process, until they are taken
+	own     map[string]net.Listener // that this process has opened, by the name of the listener
+	keeps   map[string]net.Listener // those that the service manager keeps, by the name there
+
+	successors chan *net.UnixConn // a process that takes over
+	successor  *net.UnixConn      // it, once this one ends for it; nil: there is none
+	lockFile   *os.File           // the lock of the data directory
+	unserved   atomic.Int64       // number of these that are not served
 }
 
 // Start starts a broker without listeners, for the questions of a command. The broker works without
@@ -54,7 +66,7 @@ func Start(cfg *config.Config) (*Daemon, error) {
 		d.store.Store(d.openStore(cfg, cache.Open))
 		_ = lock.Close()
 	}
-	if err := d.startBroker(cfg); err != nil {
+	if err := d.startBroker(cfg, nil); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -91,6 +103,7 @@ func (d *Daemon) Yield() bool {
 // cache then lives in memory only. A store that a command is using is waited for, until ctx ends
 // at most.
 func (d *Daemon) start(ctx context.Context, cfg *config.Config) error {
+	memory := d.takeMemory()
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		d.withoutStore("data directory cannot be made; nothing will be kept on disk", err)
 	} else {
@@ -101,16 +114,17 @@ func (d *Daemon) start(ctx context.Context, cfg *config.Config) error {
 			d.log.Error("store", "err", err)
 		}
 	}
-	return d.startBroker(cfg)
+	return d.startBroker(cfg, d.recall(memory))
 }
 
-// startBroker starts the broker, with the store if that is open.
-func (d *Daemon) startBroker(cfg *config.Config) error {
+// startBroker starts the broker, with the store if that is open, and with what a former process
+// remembered, or nil.
+func (d *Daemon) startBroker(cfg *config.Config, former *actors.Memory) error {
 	d.cfg = cfg
 	if name, backends := unusedProxy(cfg); name != "" {
 		d.log.Warn(name+` is set in the environment, but not used: if this network needs it, add proxy = "environment" to the backends`, "backends", backends)
 	}
-	options := actors.Options{Config: cfg, Backend: newBackend, Log: d.log}
+	options := actors.Options{Config: cfg, Backend: newBackend, Log: d.log, Former: former}
 	if p := d.store.Load(); p != nil {
 		options.Store = p
 	}
@@ -165,6 +179,10 @@ func (d *Daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
 	}
 	d.storeFail.Store(nil)
 	d.giveToOwner(cfg)
+	// Even a question may change what is remembered: what was made for the former serial ends here.
+	if d.former, d.serial, err = p.Renew(); err != nil {
+		d.log.Error("store cannot be written", "err", err)
+	}
 	return p
 }
 
@@ -183,9 +201,14 @@ func (d *Daemon) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.DrainTimeout)
 	defer cancel()
 	begun := time.Now()
+	var sockets []*os.File
+	if d.successor != nil {
+		sockets = d.ownSockets()
+	}
 	clean := d.broker.Drain(ctx)
-	d.broker.Stop()
+	memory := d.stopBroker()
 	d.closeStore()
+	d.leave(memory, sockets)
 	d.log.Info("stopped", "clean", clean, "took", time.Since(begun).Round(time.Millisecond))
 }
 

@@ -186,6 +186,7 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 		next.Store = opened
 		undo = append(undo, func() { _ = opened.Close() })
 	}
+	undo = append(undo, d.unkeep(changes.Listeners.Removed))
 	if changes, err = d.broker.Reload(ctx, next); err != nil {
 		return changes, err
 	}
@@ -193,6 +194,7 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 		d.store.Store(opened)
 	}
 	d.putInForce(cfg, changes, next.Sockets, logFile)
+	d.noteOwn(list, next.Sockets, changes.Listeners.Removed)
 	if changes.Metrics {
 		d.metrics.Close()
 		d.serveMetrics(metricsSocket)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type Options struct {
 	Flags     configfile.Flags
 	Log       io.Writer                                   // the log, if the configuration names no file
 	Listening func(context.Context, *config.Config) error // called when all listeners are open; may be nil
+	TakeOver  bool                                        // from the daemon that owns the data directory, if there is one
 
 	// Of the broker of pipes.
 
@@ -78,12 +80,16 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(hups)
 	signal.Ignore(syscall.SIGPIPE) // a write to a closed connection is an error, not the end of the process
 
-	d := &Daemon{log: log, sink: sink}
+	d := &Daemon{log: log, sink: sink, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1)}
+	if !o.ForPipes {
+		d.takeSockets()
+	}
 	lock, err := d.lock(ctx, cfg, &o)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	d.lockFile = lock
 	socket, err := openControl(o.PipeDir)
 	if err != nil {
 		return err
@@ -94,7 +100,9 @@ func Run(ctx context.Context, o Options) error {
 		defer d.yield()
 	} else {
 		d.notify = systemd.NewNotifier(log)
-		d.takeSockets()
+		if slices.ContainsFunc(d.kept, func(f *os.File) bool { return f.Name() == systemd.KeptLock }) {
+			d.report(d.notify.Drop(systemd.KeptLock)) // if this process crashes, pipes need a broker
+		}
 	}
 	return d.serve(ctx, cfg, o, socket, signals, hups)
 }
@@ -105,7 +113,13 @@ func (d *Daemon) lock(ctx context.Context, cfg *config.Config, o *Options) (*os.
 	if o.PipeDir == "" {
 		o.PipeDir = cfg.DataDir
 	}
+	if !o.ForPipes {
+		o.LockFD = d.takeLock(o.PipeDir)
+	}
 	lock, err := datadir.Lock(ctx, o.PipeDir, o.LockFD, control.Yield)
+	if o.TakeOver && errors.Is(err, datadir.ErrOwned) {
+		return d.takeOver(ctx, o.PipeDir)
+	}
 	if !errors.Is(err, syscall.EROFS) { // as a file system becomes after disk errors: logins must go on
 		return lock, err
 	}
@@ -150,6 +164,7 @@ func (d *Daemon) serve(ctx context.Context, cfg *config.Config, o Options, socke
 	if err != nil {
 		return err
 	}
+	d.takeKept(list)
 	sockets, err := listen.OpenAll(list)
 	if err != nil {
 		return err
@@ -197,13 +212,16 @@ func (d *Daemon) serve(ctx context.Context, cfg *config.Config, o Options, socke
 
 // listen has the broker accept on all sockets, and logs that the daemon is ready.
 func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, sockets []net.Listener) error {
+	opened := make(map[string]net.Listener)
 	for i, e := range list {
 		if err := d.broker.Listen(e.Listener, sockets[i]); err != nil {
 			return err
 		}
+		opened[e.Name] = sockets[i]
 		d.log.Info("listening", "listener", e.Name, "protocol", e.Protocol, "activated", e.Passed != nil, "address", listen.ShownAddress(e.Listener, sockets[i]))
 		d.noteChanges(e)
 	}
+	d.noteOwn(list, opened, nil)
 	if err := d.listenForPipes(o.PipeDir); err != nil {
 		return err
 	}
@@ -319,6 +337,8 @@ func (d *Daemon) wait(ctx context.Context, signals <-chan os.Signal) {
 				continue
 			}
 			d.log.Info("stopping", "signal", s.String())
+		case d.successor = <-d.successors:
+			d.log.Info("stopping", "reason", "another process takes over")
 		case <-ctx.Done():
 			d.log.Info("stopping", "reason", "no pipe is left, or a daemon takes over")
 		}
@@ -329,8 +349,8 @@ func (d *Daemon) wait(ctx context.Context, signals <-chan os.Signal) {
 
 // takeSockets takes over the sockets that systemd passed to this process.
 func (d *Daemon) takeSockets() {
-	var problems []error
-	d.passed, problems = systemd.Sockets()
+	passed, kept, problems := systemd.Sockets()
+	d.passed, d.kept = passed, kept
 	for _, err := range problems {
 		d.log.Error("not served", "err", err)
 	}

@@ -13,16 +13,21 @@ import (
 	"postern/wire"
 )
 
-// Endpoint is a listener with the socket that systemd passed for it.
+// Endpoint is a listener with the socket that systemd passed for it, or that a former process of
+// postern has left for it.
 type Endpoint struct {
 	config.Listener
-	Passed *systemd.Socket // nil: postern opens its own
+	Passed *systemd.Socket // by systemd; nil: postern opens its own
+	Kept   *os.File        // from a former process; nil: there is none
 }
 
 // Open returns the socket that the endpoint accepts on.
 func (e Endpoint) Open() (net.Listener, error) {
 	if e.Passed != nil {
 		return e.Passed.Listen()
+	}
+	if e.Kept != nil {
+		return e.openKept()
 	}
 	return Open(e.Listener)
 }
@@ -110,7 +115,7 @@ func (m *matcher) add(l config.Listener, sockets []*systemd.Socket) {
 		}
 		l.Network, l.Address = s.Network, s.Address
 		l.Mode, l.Owner, l.Group = 0, "", "" // systemd has set them
-		m.list = append(m.list, Endpoint{l, s})
+		m.list = append(m.list, Endpoint{Listener: l, Passed: s})
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -95,17 +96,22 @@ func cure(err error) string {
 	return "check the address"
 }
 
-// unixListener removes its socket file when it is closed, if the file is still its own.
+// unixListener removes its socket file when it is closed, if the file is still its own and no other
+// process has the socket.
 type unixListener struct {
 	*net.UnixListener
 	path string
 	own  fs.FileInfo
+	kept atomic.Bool // another process has the socket
 	once sync.Once
 }
 
 // Close implements net.Listener.
 func (l *unixListener) Close() error {
 	l.once.Do(func() {
+		if l.kept.Load() {
+			return
+		}
 		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.own) {
 			_ = os.Remove(l.path)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -91,16 +90,7 @@ func (n *Notifier) Watch(ctx context.Context, alive func(context.Context) error)
 
 // send sends one message of several assignments. It may be called from any goroutine.
 func (n *Notifier) send(lines ...string) {
-	if n == nil || n.socket == "" {
-		return
-	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: n.socket})
-	if err == nil {
-		defer conn.Close()
-		_ = conn.SetWriteDeadline(time.Now().Add(notifyTimeout))
-		_, err = conn.Write([]byte(strings.Join(lines, "\n")))
-	}
-	if err != nil {
+	if err := n.sendWith(nil, lines...); err != nil {
 		n.log.Warn("cannot notify the service manager", "what", lines[0], "err", err)
 	}
 }

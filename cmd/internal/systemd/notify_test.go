@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // manager opens NOTIFY_SOCKET as a service manager does.
@@ -134,5 +136,63 @@ func TestNoWatchdog(t *testing.T) {
 		t.Setenv("WATCHDOG_USEC", c.usec)
 		t.Setenv("WATCHDOG_PID", c.pid)
 		NewNotifier(slog.New(slog.DiscardHandler)).Watch(context.Background(), nil)
+	}
+}
+
+// TestKeep: descriptors go to the service manager with their names, and a barrier ends when the manager
+// has read all that was sent before.
+func TestKeep(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	n := NewNotifier(slog.New(slog.DiscardHandler))
+	l := listen(t, "tcp", "127.0.0.1:0").(*net.TCPListener)
+	done := make(chan error, 1)
+	go func() {
+		done <- errors.Join(n.Keep("postern-listener-1", l), n.Drop("postern-memory"), n.Barrier())
+	}()
+	buf, oob := make([]byte, 4096), make([]byte, 4096)
+	for _, want := range []struct {
+		text string
+		fds  int
+	}{{"FDSTORE=1\nFDNAME=postern-listener-1", 1}, {"FDSTOREREMOVE=1\nFDNAME=postern-memory", 0}, {"BARRIER=1", 1}} {
+		k, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fds []int
+		list, _ := unix.ParseSocketControlMessage(oob[:oobn])
+		for i := range list {
+			fds, _ = unix.ParseUnixRights(&list[i])
+		}
+		if string(buf[:k]) != want.text || len(fds) != want.fds {
+			t.Errorf("sent %q with %d descriptors", buf[:k], len(fds))
+		}
+		select {
+		case err := <-done:
+			t.Fatalf("the barrier has ended before: %v", err)
+		default:
+		}
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIsKept(t *testing.T) {
+	for name, want := range map[string]bool{
+		"postern-memory": true, "postern-listener-0123": true,
+		"ejabberd": false, "postern-ejabberd.socket": false, "postern-listener-a.socket": false, "unknown": false, "": false,
+	} {
+		if IsKept(name) != want {
+			t.Errorf("%q: not %t", name, want)
+		}
 	}
 }

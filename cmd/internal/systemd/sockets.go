@@ -44,28 +44,34 @@ func (s *Socket) Listen() (net.Listener, error) {
 	return l, nil
 }
 
-// Sockets returns the sockets that were passed to this process, and an error for each descriptor
-// that was passed but cannot be served. It may be called once: it unsets the LISTEN_ variables and
-// marks the descriptors close-on-exec, so that child processes inherit neither.
-func Sockets() (sockets []*Socket, problems []error) { return socketsFrom(firstFD) }
+// Sockets returns the sockets that were passed to this process, the descriptors that a former process of
+// the service had kept (see Notifier.Keep), with their names, and an error for each descriptor that was
+// passed but cannot be served. It may be called once: it unsets the LISTEN_ variables and marks the
+// descriptors close-on-exec, so that child processes inherit neither.
+func Sockets() (sockets []*Socket, kept []*os.File, problems []error) { return socketsFrom(firstFD) }
 
 // socketsFrom is Sockets for descriptors that are numbered from first.
-func socketsFrom(first int) (sockets []*Socket, problems []error) {
+func socketsFrom(first int) (sockets []*Socket, kept []*os.File, problems []error) {
 	pid, count := takeEnv("LISTEN_PID"), takeEnv("LISTEN_FDS")
 	names, named := os.LookupEnv("LISTEN_FDNAMES")
 	_ = os.Unsetenv("LISTEN_FDNAMES")
 	if count == "" || pid != strconv.Itoa(os.Getpid()) {
-		return nil, nil // passed to a parent process, or not at all
+		return nil, nil, nil // passed to a parent process, or not at all
 	}
 	n, err := strconv.Atoi(count)
 	if err != nil || n < 0 || n > maxFDs {
-		return nil, []error{fmt.Errorf("LISTEN_FDS=%q is not a valid number of sockets", count)}
+		return nil, nil, []error{fmt.Errorf("LISTEN_FDS=%q is not a valid number of sockets", count)}
 	}
 	list := strings.Split(names, ":")
 	for i := range n {
 		name := namelessFD
 		if named && i < len(list) {
 			name = list[i]
+		}
+		if IsKept(name) {
+			unix.CloseOnExec(first + i)
+			kept = append(kept, os.NewFile(uintptr(first+i), name))
+			continue
 		}
 		s, err := newSocket(first+i, name)
 		if err != nil {
@@ -74,7 +80,7 @@ func socketsFrom(first int) (sockets []*Socket, problems []error) {
 		}
 		sockets = append(sockets, s)
 	}
-	return sockets, problems
+	return sockets, kept, problems
 }
 
 // takeEnv returns an environment variable and unsets it.

@@ -73,9 +73,12 @@ func TestSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	pass(t, os.Getpid(), "ejabberd:connection:saslauthd:packets:null",
-		file(t, tcp), file(t, client.(*net.UnixConn)), file(t, mux), file(t, packets), null)
-	sockets, problems := socketsFrom(base)
+	pass(t, os.Getpid(), "ejabberd:connection:saslauthd:packets:null:postern-memory",
+		file(t, tcp), file(t, client.(*net.UnixConn)), file(t, mux), file(t, packets), null, null)
+	sockets, kept, problems := socketsFrom(base)
+	if len(kept) != 1 || kept[0].Name() != KeptMemory {
+		t.Errorf("kept: %v", kept)
+	}
 	if len(sockets) != 2 || sockets[0].Name != "ejabberd" || sockets[0].Network != "tcp" || sockets[0].Address != tcp.Addr().String() ||
 		sockets[1].Name != "saslauthd" || sockets[1].Network != "unix" || sockets[1].Address != path {
 		t.Fatalf("%v", sockets)
@@ -148,7 +151,7 @@ func TestNoSockets(t *testing.T) {
 			t.Setenv("LISTEN_PID", c.pid)
 			t.Setenv("LISTEN_FDS", c.count)
 			t.Setenv("LISTEN_FDNAMES", c.names)
-			sockets, problems := socketsFrom(base)
+			sockets, _, problems := socketsFrom(base)
 			if len(sockets) != c.sockets || (c.problem == "") != (len(problems) == 0) ||
 				c.problem != "" && !strings.Contains(problems[0].Error(), c.problem) {
 				t.Errorf("%v, %v", sockets, problems)
@@ -163,7 +166,7 @@ func TestNoSockets(t *testing.T) {
 	}
 	pass(t, os.Getpid(), "", tcp)
 	_ = os.Unsetenv("LISTEN_FDNAMES") // as of systemd before 227
-	if sockets, _ := socketsFrom(base); len(sockets) != 1 || sockets[0].Name != "unknown" {
+	if sockets, _, _ := socketsFrom(base); len(sockets) != 1 || sockets[0].Name != "unknown" {
 		t.Errorf("without names: %v", sockets)
 	}
 }
