@@ -278,6 +278,8 @@ func TestComplaintsAboutDomains(t *testing.T) {
 		{"roster file twice", domain(okRefs+`roster "prosody" { groups_file = "g" }`) +
 			"domain \"y.example\" {\nbackends = [backend.users.local]\nroster \"prosody\" { groups_file = \"/var/lib/postern/g\" }\n}\n", Error, 8, "writes the same groups_file", "of its own"},
 		{"roster type", domain(okRefs + "roster \"ejabberd\" {\napi = 5\n}"), Error, 5, "api must be a string", "quotes"},
+		{"min_slots", nextcloud(okURL + "slots = 2\nmin_slots = 3"), Error, 4, "min_slots is more than slots", "smaller number"},
+		{"former queue", nextcloud(okURL + "queue = 64"), Warning, 3, "refuses a burst", "leave the line out"},
 		{"level", base + "log {\nlevel = \"warning\"\n}\n", Error, 4, `level "warning" is unknown`, "debug, info, warn"},
 	})
 }
