@@ -503,3 +503,28 @@ func TestTakeoverOfService(t *testing.T) {
 	}
 	remembered(t, tcp)
 }
+
+// A pipe whose daemon is restarted starts no broker of its own meanwhile, which would make the memory
+// invalid: its question waits for the daemon.
+func TestRestartWithPipe(t *testing.T) {
+	app := harness.NewWebApp(t, harness.AppUp)
+	config, tcp, _ := handoverConfig(t, app)
+	m := newManager(t, config)
+	p := m.next()
+	remembered(t, tcp)
+	pipe := harness.Start(t, "pipe", "--protocol", "ejabberd", "--config", config)
+	d := harness.Dialects()["ejabberd"]
+	pipe.Send(d.No)
+	pipe.Expect(d.IsNo)
+	app.Becomes(harness.AppDown)
+	for range 2 {
+		m.stop(p)
+		pipe.Send(d.No + d.Yes)
+		p = m.next()
+		pipe.Expect(d.IsNo + d.IsYes)
+		p.Logged("is taken over")
+	}
+	if strings.Contains(p.Log.String(), "not taken over") {
+		t.Errorf("%s", p.Log.String())
+	}
+}
