@@ -126,7 +126,7 @@ func TestFaultsOfOthers(t *testing.T) {
 		t.Run(actor, func(t *testing.T) {
 			f := new(faults)
 			gate := newBarrier()
-			r := newRig(t, func(s *setup) { withTokens(s); s.inject, s.fake.ask = f.inject, gate.ask })
+			r := newRosterRig(t, newEjabberd(t), func(s *setup) { withTokens(s); s.inject, s.fake.ask = f.inject, gate.ask })
 			r.listen(listenerBlock("generic"))
 			r.settled(f)
 			asked := r.start("joe", "good")
@@ -155,7 +155,7 @@ func TestFaultsWhileStarting(t *testing.T) {
 		t.Run(actor, func(t *testing.T) {
 			f := new(faults)
 			f.arm(actor, "Started", 2)
-			r := newRig(t, func(s *setup) { withTokens(s); s.inject = f.inject })
+			r := newRosterRig(t, newEjabberd(t), func(s *setup) { withTokens(s); s.inject = f.inject })
 			address := r.listen(listenerBlock("ejabberd"))
 			eventually(t, "a login", func() bool {
 				return r.exchange(address, question{op: "auth", user: "joe", domain: "dom.example", secret: "good"}.frame("ejabberd")) == "\x00\x02\x00\x01"
@@ -172,7 +172,7 @@ func TestFaultsWhileStopping(t *testing.T) {
 	for _, kind := range []string{"Stopping", "Stopped"} {
 		t.Run(kind, func(t *testing.T) {
 			f := new(faults)
-			r := newRig(t, func(s *setup) { withTokens(s); s.inject = f.inject })
+			r := newRosterRig(t, newEjabberd(t), func(s *setup) { withTokens(s); s.inject = f.inject })
 			open := r.dial(r.listen(listenerBlock("generic")))
 			roundTrip(t, open, "generic", yes)
 			f.arm("", kind, 1000)
