@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,14 +47,16 @@ func TestAliveNamesHangingActor(t *testing.T) {
 	for _, actor := range []string{"domain:dom.example", "cache", "backend."} {
 		t.Run(actor, func(t *testing.T) {
 			hung, release := make(chan struct{}, 64), make(chan struct{})
+			var started atomic.Bool // the start asks the shards, too
 			r := newRig(t, func(s *setup) {
 				s.inject = func(name string, message any) {
-					if _, ok := message.(supervise.Request); ok && strings.HasPrefix(name, actor) {
+					if _, ok := message.(supervise.Request); ok && started.Load() && strings.HasPrefix(name, actor) {
 						hung <- struct{}{} // has room
 						<-release
 					}
 				}
 			})
+			started.Store(true)
 			answer := r.start("joe", "good")
 			eventually(t, "the hang", func() bool { return len(hung) > 0 })
 			for range 2 {
