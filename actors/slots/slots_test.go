@@ -349,27 +349,29 @@ func TestExpect(t *testing.T) {
 	r := newRig(t, true, config.Backend{Slots: 2, MinSlots: 2, Queue: 100, BreakerFailures: 2, BreakerCooldown: time.Hour})
 	expect := func(want bool) time.Duration {
 		t.Helper()
-		r.stands(r.Counts().Busy, r.Counts().Waiting)
+		r.settled()
 		wait, ok := r.Expect()
 		if ok != want {
 			t.Errorf("expected %v, %t; want %t", wait, ok, want)
 		}
 		return wait
 	}
-	idle := expect(true)
+	expect(true)
 	first, second := r.put(nil), r.put(nil)
 	r.stands(2, 0)
 	expect(false) // nothing shows that it answers, and min_slots are finding out
 	r.release <- struct{}{}
 	r.stands(1, 0)
 	expect(true)
+	r.took(time.Second)
+	r.settled()
 	var all []<-chan Reply
 	for range 50 {
 		all = append(all, r.put(nil))
 	}
 	r.stands(2, 49)
-	if wait := expect(true); wait < 20*idle {
-		t.Errorf("behind 49 others %v, when idle %v", wait, idle)
+	if wait := expect(true); wait < 20*time.Second {
+		t.Errorf("behind 49 others %v, when one takes a second", wait)
 	}
 	close(r.release)
 	for _, reply := range append(all, first, second) {
@@ -403,7 +405,7 @@ func TestExpectSparesTheBudget(t *testing.T) {
 			q.Query.Op, q.Query.User = auth.OpAuth, string(rune('a'+i))
 			q.Guess.Secret = i + 1
 		})
-		r.stands(0, 0)
+		r.settled()
 	}
 	if wait, ok := r.Expect(); ok {
 		t.Errorf("with half of the budget left: %v, %t", wait, ok)

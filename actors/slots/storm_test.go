@@ -46,11 +46,11 @@ func login(user string, secret uint64) func(*Question) {
 // refused at once.
 func TestBurst(t *testing.T) {
 	r := newRig(t, true, config.Backend{Slots: 32, MinSlots: 4, Queue: 65536})
-	r.took(500 * time.Millisecond)
-	const fits = 32 + 1768 // 30 s, a sixteenth less, of 32 answers in half a second
+	r.took(5 * time.Second)
+	const fits = 32 + 1768 // 300 s, a sixteenth less, of 32 answers in five seconds
 	var all []<-chan Reply
 	for range 4000 {
-		all = append(all, r.put(func(q *Question) { q.Deadline = time.Now().Add(30 * time.Second) }))
+		all = append(all, r.put(func(q *Question) { q.Deadline = time.Now().Add(300 * time.Second) }))
 	}
 	busy := 0
 	for _, reply := range all[fits:] {
@@ -86,10 +86,10 @@ func TestBurstAtTheStart(t *testing.T) {
 	r := newRig(t, true, config.Backend{Slots: 32, MinSlots: 4, Queue: 65536})
 	var all []<-chan Reply
 	for range 5000 {
-		all = append(all, r.put(func(q *Question) { q.Deadline = time.Now().Add(20 * time.Second) }))
+		all = append(all, r.put(func(q *Question) { q.Deadline = time.Now().Add(200 * time.Second) }))
 	}
 	r.stands(32, 4968)
-	r.took(500 * time.Millisecond) // so 20 s have room for 1,280
+	r.took(5 * time.Second) // so 200 s have room for 1,280
 	busy := 0
 	for _, reply := range slices.Backward(all) {
 		if a := <-reply; !a.Busy {
