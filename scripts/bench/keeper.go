@@ -141,17 +141,11 @@ func (k *keeper) start(c *child) error {
 	c.cmd = exec.Command("/bin/sh", command...)
 	c.cmd.Stderr = stderr
 	c.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+k.path)
-	if names := k.names(); len(names) > 0 {
-		c.cmd.Env = append(c.cmd.Env, fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-		for _, e := range k.kept {
-			c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, e.file)
-		}
-	}
 	select {
 	case <-k.ready: // of a start before
 	default:
 	}
-	if err := c.start(); err != nil {
+	if err := k.pass(c); err != nil {
 		return err
 	}
 	select {
@@ -162,4 +156,19 @@ func (k *keeper) start(c *child) error {
 	c.stop()
 	said, _ := os.ReadFile(c.log)
 	return errors.Join(fmt.Errorf("%v did not become ready: %s", c.cmd.Args[2:], said))
+}
+
+// pass starts the process with what is kept. The service may remove some of it as soon as it runs.
+func (k *keeper) pass(c *child) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var names []string
+	for _, e := range k.kept {
+		names = append(names, e.name)
+		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, e.file)
+	}
+	if len(names) > 0 {
+		c.cmd.Env = append(c.cmd.Env, fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	}
+	return c.start()
 }

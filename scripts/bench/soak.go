@@ -68,7 +68,7 @@ func soak(s settings) error {
 	length := time.Duration(s.minutes * float64(time.Minute))
 	step := min(max(length/soakSamples, soakPause), time.Minute)
 	fmt.Printf("%s; %.0f requests per second for %v\n", machine(), total, length)
-	for begun := time.Now(); time.Since(begun) < length; {
+	for begun, n := time.Now(), 0; n < 2 || time.Since(begun) < length; n++ { // one sample shows no growth
 		_, err := together(paths, func(i int, p *path) (sample, error) { return openLoop(p, soakConns, rates[i], step) })
 		if err != nil {
 			return err
