@@ -255,15 +255,6 @@ func (b *limits) width(slots int) int {
 	return min(slots, max(s.Limit-s.Refusals, 1))
 }
 
-// strained reports whether half of the budget is used up.
-func (b *limits) strained() bool {
-	if !b.refusals.Active() {
-		return false
-	}
-	s := b.refusals.State(b.now())
-	return 2*s.Refusals >= s.Limit
-}
-
 // Limits is what a backend's limits have come to.
 type Limits struct {
 	Refusals int           `json:"refusals"` // within the window of its budget

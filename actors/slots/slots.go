@@ -169,7 +169,6 @@ type Backend struct {
 	waiting *queue       // for a slot; only the actor's goroutine touches it
 
 	counts   counts
-	forecast forecast
 	withheld atomic.Int64 // questions that were not put for want of a budget
 	delay    atomic.Int64 // by which it slowed logins from here when last asked
 	outages  supervise.LogThrottle
@@ -188,7 +187,6 @@ func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)
 	}
 	b.most.Store(b.slots)
 	b.counts.init(cfg.BackendRef.String())
-	b.forecast.init()
 	b.RefCount = supervise.NewRefCount(func() { ended(b) })
 	var err error
 	b.Ref, err = e.System.Spawn(b.Name, mailboxLimit, func(*supervise.Ref) actor.Actor { return &slots{Backend: b} })
@@ -348,11 +346,6 @@ func (s *slots) Receive(ctx actor.Context) {
 func (s *slots) publish() {
 	s.counts.waiting.Store(int32(s.waiting.size()))
 	s.most.Store(int32(s.pace.Limit()))
-	wait, width := s.pace.Service(), s.limits.width(s.pace.Limit())
-	if n := s.waiting.size(); n > 0 || int(s.running.Load()) >= width {
-		wait = s.pace.Expect(n, width)
-	}
-	s.forecast.set(wait, s.pace.Service(), s.limits.strained())
 }
 
 // free reports whether another question may be put to the backend.
@@ -557,7 +550,6 @@ func (s *slots) time(op auth.Operation, class backend.Class, r backend.Result, b
 		t.Delay = -1
 	}
 	s.pace.Report(t, time.Now())
-	s.forecast.note(class)
 }
 
 // reportClass gives a class to the breaker, and logs a change of the breaker.
