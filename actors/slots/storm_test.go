@@ -35,6 +35,24 @@ func (r *rig) settled() int {
 	return r.Counts().Waiting
 }
 
+// order has the users noted about whom the backend is asked; what it returns lists them so far, in order.
+func (r *rig) order() (asked func() []string) {
+	var mu sync.Mutex
+	var order []string
+	held := r.fake.ask
+	r.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
+		mu.Lock()
+		order = append(order, q.User)
+		mu.Unlock()
+		return held(ctx, q)
+	}
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(order)
+	}
+}
+
 // login makes a question a login with an unknown password.
 func login(user string, secret uint64) func(*Question) {
 	return func(q *Question) {
@@ -115,15 +133,7 @@ func TestBurstAtTheStart(t *testing.T) {
 // wait, and fits where theirs do not.
 func TestBlocksTakeTurns(t *testing.T) {
 	r := newRig(t, true, config.Backend{Slots: 1, MinSlots: 1, Queue: 65536})
-	var mu sync.Mutex
-	var order []string
-	held := r.fake.ask
-	r.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
-		mu.Lock()
-		order = append(order, q.User)
-		mu.Unlock()
-		return held(ctx, q)
-	}
+	asked := r.order()
 	r.took(time.Second)
 	of := func(block, user string) <-chan Reply {
 		return r.put(func(q *Question) { q.Block, q.Query.User = block, user })
@@ -143,6 +153,7 @@ func TestBlocksTakeTurns(t *testing.T) {
 	for _, reply := range all[:499] {
 		<-reply
 	}
+	order := asked()
 	if i := slices.Index(order, "quiet"); i > 2 {
 		t.Errorf("it was asked as number %d", i)
 	}
@@ -304,15 +315,7 @@ func TestCrowdByTime(t *testing.T) {
 // fairly between domains; known ones are not held up by that.
 func TestWaitsForTheBudget(t *testing.T) {
 	r := newRig(t, true, config.Backend{Slots: 20, MinSlots: 4, Queue: 65536, RefusalBudget: 8, RefusalWindow: time.Hour})
-	var mu sync.Mutex
-	var order []string
-	held := r.fake.ask
-	r.fake.ask = func(ctx context.Context, q backend.Query) backend.Result {
-		mu.Lock()
-		order = append(order, q.User)
-		mu.Unlock()
-		return held(ctx, q)
-	}
+	asked := r.order()
 	var all []<-chan Reply
 	for i := range uint64(100) {
 		all = append(all, r.put(login(fmt.Sprint("u", i), i+1)))
@@ -333,7 +336,7 @@ func TestWaitsForTheBudget(t *testing.T) {
 		r.want(reply, backend.Accepted, auth.SourceBackend, false)
 	}
 	r.stands(0, 0)
-	if i := slices.Index(order, "quiet"); i > 20 {
+	if i := slices.Index(asked(), "quiet"); i > 20 {
 		t.Errorf("the quiet domain's was number %d", i)
 	}
 }

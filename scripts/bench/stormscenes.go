@@ -21,15 +21,11 @@ func (r *storms) burst() error {
 }
 
 func (r *storms) burstOf(name string, users int) error {
-	s, err := r.newScene(burstDelay, hashing(r.cost), nil)
+	s, capacity, err := r.newMeasured(burstDelay, hashing(r.cost))
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	capacity, err := s.app.capacity(r.long(time.Second))
-	if err != nil {
-		return err
-	}
 	f := s.front(name)
 	what := fmt.Sprintf("burst of %d, %s", users, name)
 	before := s.postern.resident()
@@ -62,15 +58,11 @@ func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 // overcrowd offers three times the capacity, by users that are all different.
 func (r *storms) overcrowd() error {
-	s, err := r.newScene(burstDelay, hashing(r.cost)+"hot_entries = 1000\n", nil) // else the cache grows with each yes
+	s, capacity, err := r.newMeasured(burstDelay, hashing(r.cost)+"hot_entries = 1000\n") // else the cache grows with each yes
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	capacity, err := s.app.capacity(r.long(time.Second))
-	if err != nil {
-		return err
-	}
 	f := s.front("dovecot") // whose answers need no order: a refusal does not wait for those before
 	const theory = stormSlots * float64(time.Second) / float64(burstDelay)
 	what, length := "three times the capacity, dovecot", r.long(30*time.Second)
@@ -246,15 +238,11 @@ func (t *tally) inversions() float64 {
 // comeback takes the backend away while users wait for it, who try again and again, and has it come back.
 func (r *storms) comeback() error {
 	users := r.size(5000)
-	s, err := r.newScene(normalDelay, hashing(r.cost), nil)
+	s, capacity, err := r.newMeasured(normalDelay, hashing(r.cost))
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	capacity, err := s.app.capacity(r.long(time.Second))
-	if err != nil {
-		return err
-	}
 	s.app.down()
 	what := fmt.Sprintf("the backend comes back to %d users", users)
 	away := r.long(20 * time.Second)

@@ -177,33 +177,40 @@ func TestRestartLosesNobody(t *testing.T) {
 	h := &holder{t: t, config: activatedUsers(t, "")}
 	mux := h.hold("saslauthd", "unix", filepath.Join(t.TempDir(), "mux"))
 	address := h.hold("ejabberd", "tcp", "127.0.0.1:0")
-	d := harness.Dialects()
-	var over atomic.Bool
-	var asked atomic.Int64
-	var clients sync.WaitGroup
-	for i := range 8 {
-		at, dialect := mux, d["saslauthd"]
-		if i%2 == 0 {
-			at, dialect = address, d["ejabberd"]
-		}
-		clients.Add(1)
-		go func() {
-			defer clients.Done()
-			for !over.Load() && !t.Failed() {
-				attempt(t, at, dialect)
-				asked.Add(1)
-			}
-		}()
-	}
+	asked, stop := attempts(t, 8, address, mux)
 	for range 4 {
 		p := h.start()
 		before := asked.Load()
 		harness.WaitFor(t, "clients are answered", func() bool { return asked.Load() > before+100 || t.Failed() })
 		h.stop(p)
 	}
-	over.Store(true)
-	h.start() // for the connections that still wait
-	clients.Wait()
+	stop(func() { h.start() }) // for the connections that still wait
+}
+
+// attempts has clients ask all the time, half of them by the ejabberd protocol at address and half by
+// saslauthd's at mux. stop waits until they have ended; what it is given happens when they are to end.
+func attempts(t *testing.T, clients int, address, mux string) (asked *atomic.Int64, stop func(last func())) {
+	d := harness.Dialects()
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	asked = new(atomic.Int64)
+	for i := range clients {
+		at, dialect := mux, d["saslauthd"]
+		if i%2 == 0 {
+			at, dialect = address, d["ejabberd"]
+		}
+		wg.Go(func() {
+			for !over.Load() && !t.Failed() {
+				attempt(t, at, dialect)
+				asked.Add(1)
+			}
+		})
+	}
+	return asked, func(last func()) {
+		over.Store(true)
+		last()
+		wg.Wait()
+	}
 }
 
 // attempt connects, asks once, and must be answered yes.

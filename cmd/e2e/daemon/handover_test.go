@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -449,24 +448,8 @@ func TestTakeover(t *testing.T) {
 	if r := harness.Command(t, "", "serve", "--config", config); r.Code != 1 || !strings.Contains(r.Err, "owns the data directory") {
 		t.Errorf("a second daemon: exit status %d, %s", r.Code, r.Err)
 	}
-	d := harness.Dialects()
-	var over atomic.Bool
-	var asked atomic.Int64
-	var clients sync.WaitGroup
-	for i := range 4 {
-		at, dialect := file, d["saslauthd"]
-		if i%2 == 0 {
-			at, dialect = tcp, d["ejabberd"]
-		}
-		clients.Add(1)
-		go func() {
-			defer clients.Done()
-			for !over.Load() && !t.Failed() {
-				attempt(t, at, dialect)
-				asked.Add(1)
-			}
-		}()
-	}
+	ejabberd := harness.Dialects()["ejabberd"]
+	asked, stop := attempts(t, 4, tcp, file)
 	for range 3 {
 		before := asked.Load()
 		harness.WaitFor(t, "clients are answered", func() bool { return asked.Load() > before+50 || t.Failed() })
@@ -479,13 +462,12 @@ func TestTakeover(t *testing.T) {
 		if code := s.Cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("the former daemon: exit status %d", code)
 		}
-		if got := harness.Exchange(t, tcp, d["ejabberd"].No); got != d["ejabberd"].IsNo {
+		if got := harness.Exchange(t, tcp, ejabberd.No); got != ejabberd.IsNo {
 			t.Errorf("answered %q", got)
 		}
 		s = next
 	}
-	over.Store(true)
-	clients.Wait()
+	stop(func() {})
 	if code := s.Stop(syscall.SIGTERM); code != 0 || !harness.Missing(file) {
 		t.Errorf("exit status %d; the socket file is still there: %t", code, !harness.Missing(file))
 	}
