@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -78,12 +79,23 @@ func AppUp(w http.ResponseWriter, r *http.Request) {
 // AppDown is the application of AppUp while it does not work.
 var AppDown = Always(http.StatusServiceUnavailable, "")
 
-// DeadURL is the address of a server that is not there.
+// DeadURL is the address of a server that is not there. Until the test ends no other gets its port, which
+// is bound, but not listened on: connections to it are refused.
 func DeadURL(t *testing.T) string {
 	t.Helper()
-	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close()
-	return s.URL
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint("http://127.0.0.1:", at.(*syscall.SockaddrInet4).Port)
 }
 
 // JSXCServer is Nextcloud's JSXC API for joe, password secret, that takes a signature by
