@@ -19,7 +19,7 @@ import (
 )
 
 // TestHashingIsFair: guesses at a user with a hash on disk, more than the processors can compare, do
-// not delay first logins at another domain, whose hashes are compared, too.
+// not delay first logins at another domain with hashes of its own.
 func TestHashingIsFair(t *testing.T) {
 	disk := openStore(t)
 	two := func(s *setup) {

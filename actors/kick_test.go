@@ -13,7 +13,7 @@ import (
 	"postern/internal/config"
 )
 
-// TestKick: ejabberd is told to end a user's sessions when the password or the account was changed, if the
+// TestKick: ejabberd has to end a user's sessions when the password or the account was changed, if the
 // roster block says so, and one that fails keeps no other from it.
 func TestKick(t *testing.T) {
 	asked := make(chan string, 16)

@@ -39,7 +39,7 @@ func handedOver(r *rig) *Memory {
 	return m
 }
 
-// succeed ends a broker and starts its successor, whose backend answers with ask.
+// succeed ends a broker and starts its successor with a backend that answers with ask.
 func succeed(r *rig, ask func(context.Context, backend.Query) backend.Result, change func(*setup)) *rig {
 	r.t.Helper()
 	m := handedOver(r)

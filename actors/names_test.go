@@ -14,7 +14,7 @@ import (
 // people is a backend with accounts, by their names as it spells them.
 type people struct {
 	fold      bool
-	sure      bool // it says whether it has a user whom it refuses
+	sure      bool // it says whether it has a user that it refuses
 	registers bool
 	mu        sync.Mutex
 	all       map[string]string // passwords
@@ -186,7 +186,7 @@ func TestAlias(t *testing.T) {
 	if n := p.logins() - asked; n != 0 {
 		t.Errorf("asked %d times about what the account's record has", n)
 	}
-	p.fail(true) // who has logged in is there, by whichever name
+	p.fail(true) // a user that has logged in is there, by any name
 	say("1", "isuser:mallory:"+d, "isuser:MALLORY:"+d)
 	say("0", "isuser:trent:"+d)
 	p.fail(false)

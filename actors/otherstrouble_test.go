@@ -96,7 +96,7 @@ func TestExceptionOfOneAccount(t *testing.T) {
 }
 
 // TestLateAnswerOfJSXC: a server that answers late on kept connections gives each user the yes or no of
-// the user before. Nobody gets in by it, and nobody is kept out.
+// the user before. No user gets in by it or is kept out.
 func TestLateAnswerOfJSXC(t *testing.T) {
 	var mu sync.Mutex
 	held := map[string]string{} // the response to the last request, by connection

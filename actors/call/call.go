@@ -134,7 +134,7 @@ func (c *Call) Answer(a auth.Answer) bool {
 
 // passOn gives this call's answer to one that waited for it. If this call ran out of time,
 // one that has time left for a backend goes back to the shard, as does one from another address if
-// this one's address is limited, one with another spelling of the user, and one whose front returns
+// this one's address is limited, one with another spelling of the user, and one with a front that returns
 // the account for which this one's does not. The shard handles it as a new call, so that limits hold for
 // it, too.
 func (c *Call) passOn(w *Call) {

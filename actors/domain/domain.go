@@ -33,7 +33,7 @@ type Domain struct {
 	JSXC       *token.JSXC
 	TOTP       *token.TOTP
 	Hops       []Hop
-	Local      bool     // all backends compare hashes themselves: a cached one saves nothing, and would show who is known
+	Local      bool     // all backends compare hashes themselves: a cached one saves nothing, and would show which users are known
 	Folds      bool     // every backend takes spellings that differ by letter case for one account
 	Mixed      bool     // some of them do, and some do not
 	Logins     []string // rules for login names at the backends

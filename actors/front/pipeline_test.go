@@ -17,7 +17,7 @@ var lineProtocols = []string{"generic", "ejabberd", "tcp_table", "socketmap"}
 // networks are those of listeners.
 var networks = []string{"tcp", "unix"}
 
-// TestPipelining sends 100 requests of every kind in one write, some of whose answers become
+// TestPipelining sends 100 requests of every kind in one write; some of their answers become
 // ready later than those behind them. A pipeline of 1 or 2 runs out of room all the time.
 func TestPipelining(t *testing.T) {
 	for _, protocol := range lineProtocols {

@@ -44,7 +44,7 @@ type running struct {
 // hashJob is work for the pool. failed is called in place of run when the pool has no room, closes, or
 // the job is over, and after run when that panics.
 type hashJob struct {
-	id     auth.Identity // of the user for whom it is done
+	id     auth.Identity // of the user that it is done for
 	run    func()
 	failed func()
 	over   func() bool // the result is of no use any more; nil: never

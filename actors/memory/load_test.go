@@ -8,7 +8,7 @@ import (
 	"postern/internal/config"
 )
 
-// known is a rig whose memory has nothing of joe, of whom there is a record on disk.
+// known is a rig whose memory has nothing of joe, and the disk a record of him.
 func known(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t, config.StorageDisk)

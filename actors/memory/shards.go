@@ -49,7 +49,7 @@ type Directory interface {
 type Shards struct {
 	Hashing   *HashPool
 	Addresses *Addresses
-	Changes   *changes.Log // is told of what users must log in again for; set before the first call
+	Changes   *changes.Log // gets what users must log in again for; set before the first call
 
 	env       env.Env
 	directory Directory

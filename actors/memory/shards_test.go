@@ -71,7 +71,7 @@ func TestForgetting(t *testing.T) {
 }
 
 // TestCachedUserIsACopy: what is shown of a user is not the shard's own, and nothing is shown of a
-// user of whom nothing is known.
+// user that nothing is known of.
 func TestCachedUserIsACopy(t *testing.T) {
 	r := newRig(t, config.StorageMemory)
 	r.learn(account("joe"))

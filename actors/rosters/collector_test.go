@@ -301,7 +301,7 @@ func TestRosterDefers(t *testing.T) {
 	}
 }
 
-// A long interval holds up nobody else.
+// A long interval holds up no other user.
 func TestRosterDeferredHoldsNobodyUp(t *testing.T) {
 	var asked atomic.Int64
 	r := newRig(t, func(s *setup) {

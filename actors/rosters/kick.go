@@ -9,7 +9,7 @@ import (
 	"postern/internal/roster"
 )
 
-// maxKicks bounds the users whose sessions are still to be ended.
+// maxKicks bounds the users with sessions that are still to be ended.
 const maxKicks = 1024
 
 // Kicker ends the sessions of users at ejabberd after changes of their accounts, one after the other, for

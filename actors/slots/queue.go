@@ -177,7 +177,7 @@ func (f *fair) push(q *Question, first bool) {
 	f.size++
 }
 
-// next returns the first question of the block whose turn it is, and passes the turn on; nil if there
+// next returns the first question of the block that comes next, and passes the turn on; nil if there
 // is none.
 func (f *fair) next() *Question {
 	turn := f.turns.Front()
@@ -232,8 +232,8 @@ func (f *fair) longest(other *line) *line {
 	return other
 }
 
-// deadlines is a heap of questions, as container/heap has it: the first is the one whose time ends
-// first.
+// deadlines is a heap of questions, as container/heap has it: the first is the one with the
+// earliest deadline.
 type deadlines []*Question
 
 func (d deadlines) Len() int           { return len(d) }

@@ -286,7 +286,7 @@ func (b *Backend) report(q *Question, result backend.Result, took time.Duration)
 type slotDone struct {
 	q       *Question
 	class   backend.Class // for the breaker
-	account string        // whose failure it may be alone; empty: the backend's
+	account string        // the failure may be of it alone; empty: of the backend
 	begun   time.Time
 	took    time.Duration
 	reply   Reply

@@ -35,7 +35,7 @@ func (r *rig) settled() int {
 	return r.Counts().Waiting
 }
 
-// order has the users noted about whom the backend is asked; what it returns lists them so far, in order.
+// order has the users noted that the backend is asked about; what it returns lists them so far, in order.
 func (r *rig) order() (asked func() []string) {
 	var mu sync.Mutex
 	var order []string
@@ -191,7 +191,7 @@ func TestFullQueueIsFair(t *testing.T) {
 	}
 }
 
-// TestDropAtTheHead: a question whose time is shorter than an answer takes is not asked when its turn
+// TestDropAtTheHead: a question with less time than an answer takes is not asked when its turn
 // comes.
 func TestDropAtTheHead(t *testing.T) {
 	r := newRig(t, true, config.Backend{Slots: 1, Queue: 100})

@@ -112,7 +112,7 @@ func kindOf(message any) string {
 
 var quietLog = slog.New(slog.DiscardHandler)
 
-// rig is a system with one actor, whose second and further restarts wait for the test.
+// rig is a system with one actor; its second and further restarts wait for the test.
 type rig struct {
 	*System
 	t   testing.TB

@@ -207,7 +207,7 @@ type Answer struct {
 	Source  Source
 	Body    []byte // roster: the backend's document, as received; watch: the WatchFlags
 
-	// Account is the name that the backend gives the user, who may be known to the peer by another
+	// Account is the name that the backend gives the user, which may be known to the peer by another
 	// spelling or by a mail address. Empty: the name asked.
 	Account string
 	// Domain is the account's, in canonical form. Empty: that of the request.

@@ -72,7 +72,7 @@ type Result struct {
 	OneAccount bool
 	// Disabled: the account exists, but may not log in.
 	Disabled bool
-	// Exact: the backend has another account whose name differs by letter case, so that the answer
+	// Exact: the backend has another account with a name that differs by letter case, so that the answer
 	// holds for this spelling only.
 	Exact bool
 	// Body is the document of a roster query, as received.

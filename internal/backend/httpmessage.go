@@ -23,7 +23,7 @@ type request struct {
 	target string // path and query, escaped
 	header []headerField
 	body   []byte
-	fresh  bool // over a new connection, whose first response cannot be a late one
+	fresh  bool // over a new connection: its first response cannot be a late one
 }
 
 var errBadRequest = errors.New("the request cannot be built; check url")

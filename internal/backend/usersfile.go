@@ -128,7 +128,7 @@ func (f *UsersFile) Name(id auth.Identity) (auth.Identity, error) {
 	return t.find(id, f.fold).id, nil
 }
 
-// Twins lists the users whose names differ from another's by letter case only, sorted.
+// Twins lists the users with names that differ from another's by letter case only, sorted.
 func (f *UsersFile) Twins() (list []auth.Identity, err error) {
 	t, err := f.table()
 	if err != nil {

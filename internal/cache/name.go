@@ -11,7 +11,7 @@ import (
 type Name struct {
 	Account string
 	// Exact says that the answer holds for this spelling only: the backend, or one that is asked before
-	// it, does not fold letter case, or has another account whose name differs by case.
+	// it, does not fold letter case, or has another account with a name that differs by case.
 	Exact bool
 }
 

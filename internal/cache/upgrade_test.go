@@ -119,7 +119,7 @@ func TestUpgrade(t *testing.T) {
 	_ = former.Close()
 }
 
-// failing is a store whose n-th write fails.
+// failing is a store that fails at the n-th write.
 type failing struct {
 	store.Store
 	left int

@@ -27,7 +27,7 @@ type Roster struct {
 	Reload      []string    // prosody: the command to run after a change of the file
 
 	Include, Exclude []string // patterns of group names
-	Foreign          []string // other domains whose accounts are changed, canonical; "*": all
+	Foreign          []string // other domains with accounts that are changed, canonical; "*": all
 	MaxMembers       int      // larger groups are ignored; 0: no limit
 
 	Window      time.Duration // logins within it are handled together
@@ -69,7 +69,7 @@ func (p *parser) patterns(s *section, name string) (out []string) {
 	return out
 }
 
-// foreign decodes the other domains whose accounts a roster may change.
+// foreign decodes the other domains with accounts that a roster may change.
 func (p *parser) foreign(s *section) (out []string) {
 	s.texts("foreign", func(v value, at hcl.Range) {
 		name := v.AsString()

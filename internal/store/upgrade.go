@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// copyKey has the directory with the copy of a store whose upgrade has begun.
+// copyKey has the directory with the copy of a store of which the upgrade has begun.
 var copyKey = []byte(Meta + "copy")
 
 // upgrade keeps a copy of the store, has its records rewritten and gives it the present format. An

@@ -63,7 +63,7 @@ func (r *storms) overcrowd() error {
 		return err
 	}
 	defer s.close()
-	f := s.front("dovecot") // whose answers need no order: a refusal does not wait for those before
+	f := s.front("dovecot") // its answers need no order: a refusal does not wait for those before
 	const theory = stormSlots * float64(time.Second) / float64(burstDelay)
 	what, length := "three times the capacity, dovecot", r.long(30*time.Second)
 	var memory []float64
@@ -235,7 +235,7 @@ func (t *tally) inversions() float64 {
 	return float64(odd) / float64(max(1, all))
 }
 
-// comeback takes the backend away while users wait for it, who try again and again, and has it come back.
+// comeback takes the backend away while users wait for it and try again and again, and has it come back.
 func (r *storms) comeback() error {
 	users := r.size(5000)
 	s, capacity, err := r.newMeasured(normalDelay, hashing(r.cost))
@@ -266,7 +266,7 @@ func (r *storms) comeback() error {
 	if !asked {
 		return fmt.Errorf("the backend was not asked after it had come back")
 	}
-	// A user who has just been refused comes back after the pause.
+	// A user that was just refused comes back after the pause.
 	last := begun.Add(slices.Max(append(t.after, 0))).Sub(first)
 	fmt.Printf("  %44s first question %.1f s after the return; most at once per 100 ms: %v\n", "",
 		first.Sub(begun.Add(away)).Seconds(), strings.Trim(fmt.Sprint(s.app.ramp(100*time.Millisecond, 20)), "[]"))
@@ -330,7 +330,7 @@ func (r *storms) neighbour() error {
 	return nil
 }
 
-// rage is the storm of neighbour: three times the capacity, among it users whose hashes are on disk
+// rage is the storm of neighbour: three times the capacity, among it users with hashes on disk
 // with wrong passwords.
 func (s *scene) rage(length time.Duration) error {
 	const theory = stormSlots * float64(time.Second) / float64(normalDelay)

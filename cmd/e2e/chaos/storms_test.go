@@ -96,12 +96,12 @@ func (g *guesser) stop() {
 }
 
 // The queue of password hashes is full of guesses at one account: others get in or are told to try
-// again, and nobody is let in or refused wrongly.
+// again, and no user is let in or refused wrongly.
 func TestChaosGuesses(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.91", nil)
 	text := chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())
-	// Hashes must not be a fault on a busy machine while nobody guesses.
+	// Hashes must not be a fault on a busy machine before and after the guesses.
 	text = strings.ReplaceAll(text, fmt.Sprintf("%q", chaosDeadline), fmt.Sprintf("%q", 4*chaosDeadline))
 	c, s := chaosServer(t, app, text)
 	harness.OK(t, "secret\n", "user", "add", "victim@still.example", "--config", s.Cmd.Args[len(s.Cmd.Args)-1])

@@ -486,7 +486,7 @@ func TestTakeoverOfService(t *testing.T) {
 	remembered(t, tcp)
 }
 
-// A pipe whose daemon is restarted starts no broker of its own meanwhile, which would make the memory
+// When its daemon is restarted, a pipe starts no broker of its own meanwhile, which would make the memory
 // invalid: its question waits for the daemon.
 func TestRestartWithPipe(t *testing.T) {
 	app := harness.NewWebApp(t, harness.AppUp)

@@ -17,7 +17,7 @@ import (
 const (
 	KeptMemory   = "postern-memory"
 	KeptLock     = "postern-lock"      // of the data directory
-	KeptListener = "postern-listener-" // and what tells listeners apart
+	KeptListener = "postern-listener-" // and what distinguishes listeners
 )
 
 // barrierTimeout bounds the wait for the service manager to have taken what was sent before.
