@@ -89,7 +89,7 @@ func TestExpiredToken(t *testing.T) {
 
 // TestForeignTokenIsAPassword: a password in the form of a token is accepted by backend, cache and
 // grace.
-func TestExpiredTokenIsAPassword(t *testing.T) {
+func TestForeignTokenIsAPassword(t *testing.T) {
 	g := newScriptedBackend("")
 	r := newRig(t, func(s *setup) { withTokens(s); g.use(s) })
 	alike := map[string]string{
