@@ -99,7 +99,7 @@ func (s *Server) newListener(cfg config.Listener, socket net.Listener) (*listene
 // start starts the actor.
 func (l *listener) start() (err error) {
 	system := l.server.env.System
-	name := system.FreeName("listener:" + l.params.Load().Name) // one that was removed may be on its way out
+	name := system.ReserveName("listener:" + l.params.Load().Name) // one that was removed may be on its way out
 	l.ref, err = system.Spawn(name, mailboxLimit, func(self *supervise.Ref) actor.Actor { return &listenerActor{l, self} })
 	return err
 }

@@ -270,7 +270,7 @@ func (p *Plan) prepare(changes config.Changes) error {
 		touched := changed[c.Name] || slices.ContainsFunc(c.Backends, func(r config.BackendRef) bool { return another[r] })
 		if r == nil {
 			var err error
-			if r, err = p.table.newRouter(c.Name, p.table.env.System.FreeName("domain:"+c.Name), true); err != nil {
+			if r, err = p.table.newRouter(c.Name, p.table.env.System.ReserveName("domain:"+c.Name), true); err != nil {
 				return err
 			}
 			p.fresh = append(p.fresh, r)

@@ -309,7 +309,7 @@ func TestRegistryRaces(t *testing.T) {
 				}
 				a := r.answer(r.login("a.example", fmt.Sprintf("user%d.%d", i, n), "good"))
 				if a.Verdict != auth.Allow && a.Source != auth.SourceUnknownDomain {
-					t.Errorf("answered %v (%v)", a.Verdict, a.Source)
+					t.Errorf("answered %v (%v): %s", a.Verdict, a.Source, r.log)
 				}
 			}
 		})

@@ -264,7 +264,7 @@ func (t *Table) startRosters(r *Router) error {
 	if t.stopping {
 		return ErrStopping
 	}
-	made, err := rosters.Start(t.env, t.env.System.FreeName(r.ref.Name()+"/roster"), r.Name, r.Domain)
+	made, err := rosters.Start(t.env, t.env.System.ReserveName(r.ref.Name()+"/roster"), r.Name, r.Domain)
 	if err != nil {
 		return fmt.Errorf("domain %q: %w", r.Name, err)
 	}

@@ -180,7 +180,7 @@ type Backend struct {
 // it: its Close is then due.
 func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)) (*Backend, error) {
 	b := &Backend{
-		Name: e.System.FreeName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: limit.NewSeed(), waiting: newQueue(),
+		Name: e.System.ReserveName("backend." + cfg.BackendRef.String()), Block: cfg, env: e, backend: be, seed: limit.NewSeed(), waiting: newQueue(),
 		slots: int32(cfg.Slots), queue: cfg.Queue, maxDelay: cfg.MaxDelay,
 		breaker: backend.BreakerOptions{Failures: cfg.BreakerFailures, Cooldown: cfg.BreakerCooldown, Jitter: rand.Float64},
 		rules:   limit.BudgetRules{Refusals: cfg.RefusalBudget, Window: cfg.RefusalWindow},

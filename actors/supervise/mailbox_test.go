@@ -293,7 +293,21 @@ func TestSpawnNames(t *testing.T) {
 	if _, err := r.Spawn("carrier", 10, produce); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("a name in use: %v", err)
 	}
-	if name := r.FreeName("carrier"); name != "carrier#2" {
+	for _, want := range []string{"carrier#2", "carrier#3"} {
+		if name := r.ReserveName("carrier"); name != want {
+			t.Errorf("the free name is %q, want %q", name, want)
+		}
+	}
+	second, err := r.Spawn("carrier#2", 10, produce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name := r.ReserveName("carrier"); name != "carrier#4" {
+		t.Errorf("beside a running and a reserved one, the free name is %q", name)
+	}
+	second.Stop()
+	r.ends(second)
+	if name := r.ReserveName("carrier"); name != "carrier#2" {
 		t.Errorf("the free name is %q", name)
 	}
 	h := send(r, newHold())
@@ -310,7 +324,7 @@ func TestSpawnNames(t *testing.T) {
 	if lines := r.Tree(); len(lines) != 0 {
 		t.Errorf("the tree is %q", lines)
 	}
-	if name := r.FreeName("carrier"); name != "carrier" {
+	if name := r.ReserveName("carrier"); name != "carrier" {
 		t.Errorf("the free name is %q", name)
 	}
 	hidden, err := r.Spawn("carrier", 10, produce, Unlisted())

@@ -36,8 +36,9 @@ type System struct {
 	inject   func(string, any)
 	closed   sync.Once
 
-	mu     sync.Mutex
-	listed map[string]*Ref // actors that have not ended, but for those that are Unlisted
+	mu       sync.Mutex
+	listed   map[string]*Ref // actors that have not ended, but for those that are Unlisted
+	reserved map[string]bool // names of actors that are about to be started
 
 	restarts atomic.Int64
 }
@@ -55,6 +56,7 @@ func NewSystem(o Options) *System {
 		strategy: newStrategy(o),
 		inject:   o.Inject,
 		listed:   make(map[string]*Ref),
+		reserved: make(map[string]bool),
 	}
 	s.lib.EventStream.Subscribe(func(event any) {
 		// A request to a PID without an actor is answered, too.
@@ -115,6 +117,7 @@ func (s *System) Spawn(name string, limit int, produce func(self *Ref) actor.Act
 func (s *System) list(r *Ref) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.reserved, r.name)
 	if s.listed[r.name] != nil {
 		return false
 	}
@@ -139,14 +142,16 @@ func (s *System) Refs() []*Ref {
 	return slices.Collect(maps.Values(s.listed))
 }
 
-// FreeName returns name, or name#2 and so on if an actor of that name is listed still.
-func (s *System) FreeName(name string) string {
+// ReserveName returns name, or name#2 and so on if an actor of that name is listed still. It is kept
+// for the next Spawn of that name, so that two callers never get the same one.
+func (s *System) ReserveName(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	free := name
-	for n := 2; s.listed[free] != nil; n++ {
+	for n := 2; s.listed[free] != nil || s.reserved[free]; n++ {
 		free = fmt.Sprintf("%s#%d", name, n)
 	}
+	s.reserved[free] = true
 	return free
 }
 
