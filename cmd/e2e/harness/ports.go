@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 )
 
@@ -13,20 +14,51 @@ func FreeAddress(t *testing.T) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
 }
 
-// FreePort finds a port for a server that cannot be given port 0. It is below those that Linux gives
-// to outgoing connections and to other tests' listeners, so that it is still free when the server
-// has started.
+// Ports for servers that cannot be given port 0 are below those that Linux gives to outgoing
+// connections and to listeners on port 0. They are taken in blocks: the process that listens on the
+// first port of a block has the others, so that tests of different packages, which run at the same
+// time, never get the same one before a server has started there.
+const (
+	firstPort  = 15000
+	portBlock  = 100
+	portBlocks = 170
+)
+
+var ports struct {
+	sync.Mutex
+	owner net.Listener // on the first port of this process's block
+	first int
+	next  int // offset in the block
+}
+
+// FreePort finds a port for a server that cannot be given port 0. It gives no port twice before
+// all others of the process have been given.
 func FreePort(t *testing.T) int {
 	t.Helper()
-	var err error
-	for range 100 {
-		port := 15000 + rand.IntN(17000)
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+	ports.Lock()
+	defer ports.Unlock()
+	start := rand.IntN(portBlocks)
+	for i := 0; i < portBlocks && ports.owner == nil; i++ {
+		first := firstPort + (start+i)%portBlocks*portBlock
+		if l, err := listenOn(first); err == nil {
+			ports.owner, ports.first = l, first
+		}
+	}
+	if ports.owner == nil {
+		t.Fatal("no block of ports is free")
+	}
+	for range portBlock - 1 {
+		ports.next = ports.next%(portBlock-1) + 1
+		port := ports.first + ports.next
+		if l, err := listenOn(port); err == nil {
 			_ = l.Close()
 			return port
 		}
 	}
-	t.Fatalf("no port is free: %v", err)
+	t.Fatal("no port is free")
 	return 0
+}
+
+func listenOn(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }
