@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/pipe"
+	"postern/internal/manual"
 )
 
 // own lists the commands of postern itself, without those that cobra adds.
@@ -52,21 +53,77 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// The commands that README and the example configuration mention exist.
+// The commands that the README, the manual and the example configuration mention exist.
 func TestDocumentsNameRealCommands(t *testing.T) {
-	for file, least := range map[string]int{"README.md": 15, "config.hcl.example": 3} {
+	check := func(name, text string, least int) {
+		lines := commandLines(text)
+		if len(lines) < least {
+			t.Errorf("%s: found only %q", name, lines)
+		}
+		for _, line := range lines {
+			if why := unusable(line); why != "" {
+				t.Errorf("%s: %q: %s", name, line, why)
+			}
+		}
+	}
+	for file, least := range map[string]int{"README.md": 3, "config.hcl.example": 3} {
 		text, err := os.ReadFile(filepath.Join("..", "..", file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := commandLines(string(text))
-		if len(lines) < least {
-			t.Errorf("%s: found only %q", file, lines)
+		check(file, string(text), least)
+	}
+	for topic, least := range map[string]int{"prosody": 4, "mail": 4, "daily": 12, "trouble": 6, "domains": 5, "xcauth": 5} {
+		if n := len(commandLines(plainPage(t, topic))); n < least {
+			t.Errorf("%s: found only %d commands", topic, n)
 		}
-		for _, line := range lines {
-			if why := unusable(line); why != "" {
-				t.Errorf("%s: %q: %s", file, line, why)
-			}
+	}
+	for _, topic := range manual.Topics() {
+		check(topic, plainPage(t, topic), 0)
+	}
+}
+
+func plainPage(t *testing.T, topic string) string {
+	t.Helper()
+	page, err := manual.Find(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page.Plain()
+}
+
+// `postern help` lists commands and topics, and prints each.
+func TestHelpTopics(t *testing.T) {
+	run := func(args ...string) (string, error) {
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		root := newRoot(pipe.Stdio{In: os.Stdin, Out: out, Err: out})
+		root.SetArgs(append([]string{"help"}, args...))
+		err = root.Execute()
+		text, _ := os.ReadFile(out.Name())
+		return string(text), err
+	}
+	list, err := run()
+	if err != nil || !strings.Contains(list, "\n  prosody        Nextcloud and Prosody\n") || !strings.Contains(list, "\n  serve ") {
+		t.Errorf("%v: %s", err, list)
+	}
+	for _, topic := range manual.Topics() {
+		if text, err := run(topic); err != nil || text != plainPage(t, topic) {
+			t.Errorf("%s: %v: %s", topic, err, text)
+		}
+		if cmd, _, err := testRoot().Find([]string{topic}); err == nil && cmd.HasParent() {
+			t.Errorf("%s is a topic and a command", topic)
+		}
+	}
+	if text, err := run("cache", "forget"); err != nil || !strings.Contains(text, "postern cache forget USER@DOMAIN") {
+		t.Errorf("%v: %s", err, text)
+	}
+	for _, args := range [][]string{{"prosodi"}, {"cache", "forge"}, {"prosody", "x"}} {
+		if text, err := run(args...); err == nil {
+			t.Errorf("%q: %s", args, text)
 		}
 	}
 }
@@ -78,7 +135,7 @@ func commandLines(text string) (found []string) {
 	for _, m := range code.FindAllStringSubmatch(text, -1) {
 		found = append(found, strings.Join(strings.Fields(m[1]), " "))
 	}
-	call := regexp.MustCompile(`(?:^ {2,}|\| |/usr/bin/|sudo )(postern (?:--)?[a-z][^|"&<>` + "`" + `]*)`)
+	call := regexp.MustCompile(`(?:^ {2,}|\| |/usr/bin/|sudo |-u postern )(postern (?:--)?[a-z][^|"&<>` + "`" + `]*)`)
 	for line := range strings.Lines(text) {
 		for _, m := range call.FindAllStringSubmatch(code.ReplaceAllString(line, ""), -1) {
 			found = append(found, strings.TrimSpace(m[1]))
@@ -98,6 +155,9 @@ func unusable(line string) string {
 		return err.Error()
 	}
 	args := cmd.Flags().Args()
+	if cmd.Name() == "help" && len(args) == 1 && args[0] != "TOPIC" && !slices.Contains(manual.Topics(), args[0]) {
+		return "there is no page " + args[0]
+	}
 	if cmd.HasSubCommands() && len(args) > 0 {
 		return "there is no command " + args[0]
 	}

@@ -14,6 +14,8 @@ import (
 // down only. "x/..." stands for x and all packages below it, in both columns; a row of a package
 // itself takes precedence over such a row. Packages in leaves may be imported by all others.
 var imports = map[string][]string{
+	"postern": nil, // files of the root
+
 	// One function each, used in several places.
 	"internal/atomicfile":    nil,
 	"internal/auth/passhash": nil,
@@ -39,6 +41,7 @@ var imports = map[string][]string{
 	"internal/snapshot":              nil,
 	"internal/xcauth":                {"internal/auth"},
 	"internal/doctor":                {"internal/auth", "internal/config", "internal/backend"},
+	"internal/manual":                {"internal/config"},
 
 	// The actors, which decide when, from the bottom to the top.
 	"actors/supervise": nil, // knows nothing of the project
@@ -85,12 +88,12 @@ var imports = map[string][]string{
 
 	// The programs.
 	"cmd/postern": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir",
-		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "internal/auth", "internal/backend", "internal/config", "internal/doctor",
+		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual",
 		"internal/registry", "internal/roster", "internal/store", "internal/token", "internal/xcauth"},
 	"cmd/postern-relay": {"cmd/internal/pipe/relay"},
 	"scripts/bench":     {"internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
-		"internal/roster", "internal/store"},
+		"internal/manual", "internal/roster", "internal/store"},
 }
 
 // leaves may be imported by every package except those that they import.

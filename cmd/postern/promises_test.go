@@ -8,16 +8,14 @@ import (
 	"testing"
 )
 
-// Each promise of the README links the tests that show it, which exist.
+// Each promise of the manual links the tests that show it, which exist.
 func TestPromisesAreLinked(t *testing.T) {
-	root := filepath.Join("..", "..")
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	pages := filepath.Join("..", "..", "internal", "manual", "pages")
+	text, err := os.ReadFile(filepath.Join(pages, "promises.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ := strings.Cut(string(readme), "\n## Promises\n")
-	text, _, _ = strings.Cut(text, "\n## ")
-	promises := regexp.MustCompile(`(?m)^\d+\. `).Split(text, -1)[1:]
+	promises := regexp.MustCompile(`(?m)^\d+\. `).Split(string(text), -1)[1:]
 	if len(promises) != 9 {
 		t.Errorf("%d promises, want 9", len(promises))
 	}
@@ -28,7 +26,7 @@ func TestPromisesAreLinked(t *testing.T) {
 			t.Errorf("promise %d has no test: %s", i+1, promise)
 		}
 		for _, l := range links {
-			if source, _ := os.ReadFile(filepath.Join(root, l[2])); !strings.Contains(string(source), "\nfunc "+l[1]+"(t *testing.T)") {
+			if source, _ := os.ReadFile(filepath.Join(pages, l[2])); !strings.Contains(string(source), "\nfunc "+l[1]+"(t *testing.T)") {
 				t.Errorf("promise %d: there is no %s in %s", i+1, l[1], l[2])
 			}
 		}

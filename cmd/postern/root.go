@@ -55,6 +55,8 @@ or its own users file.`,
 		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newDomain(a), newToken(a), newCache(a),
 		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a),
 	)
+	root.SetHelpCommand(newHelp(a))
+	root.InitDefaultHelpCmd()
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
 	})
