@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,18 +10,26 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"postern"
 	"postern/internal/protocol"
 )
 
-const examplePath = "../../config.hcl.example"
+func readExample(*testing.T) []byte { return []byte(postern.FullExample()) }
 
-func readExample(t *testing.T) []byte {
-	t.Helper()
-	src, err := os.ReadFile(examplePath)
-	if err != nil {
-		t.Fatal(err)
+// As shipped, the example is a configuration for a machine of which nothing is known: without files,
+// servers and domains.
+func TestExampleAsShipped(t *testing.T) {
+	src := []byte(postern.Example)
+	cfg, problems := Parse("/etc/postern/config.hcl", src, Env{})
+	if cfg == nil || len(problems) > 0 {
+		t.Fatalf("%s", render(problems))
 	}
-	return src
+	if len(cfg.Listeners)+len(cfg.Backends)+len(cfg.Domains) > 0 || cfg.Metrics != "" || cfg.Log.File != "" {
+		t.Errorf("the example decides something: %+v", cfg)
+	}
+	if attrs, _ := sites(t, src); len(attrs) < 20 {
+		t.Errorf("only %d settings need no decision", len(attrs))
+	}
 }
 
 func parseExample(t *testing.T, src []byte) (*Config, Problems) {

@@ -1,11 +1,11 @@
 package config
 
 import (
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"postern"
 	"postern/internal/protocol"
 )
 
@@ -13,11 +13,7 @@ import (
 // and must not show the secret. Without errors there must be a Config that keeps its
 // promises.
 func FuzzParse(f *testing.F) {
-	example, err := os.ReadFile(examplePath)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(string(example), "")
+	f.Add(postern.FullExample(), "")
 	f.Add("", base)
 	f.Add(usersBlock, starBlock+"log {\nfile = <<E\n")
 	f.Add("x = \"", "\"\n}")

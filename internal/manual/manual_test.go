@@ -222,7 +222,7 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, text := comments(postern.Example), strings.Join(strings.Fields(page.Plain()), " ")
+	texts, text := comments(postern.FullExample()), strings.Join(strings.Fields(page.Plain()), " ")
 	for _, block := range config.Reference() {
 		if block.Path != "" && purposes[block.Path] == "" {
 			t.Errorf("block %q has no purpose", block.Path)

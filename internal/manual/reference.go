@@ -38,7 +38,7 @@ var purposes = map[string]string{
 // reference describes every block and attribute: what the schema says of it, and the comment of the
 // example configuration.
 func reference() []Block {
-	texts := comments(postern.Example)
+	texts := comments(postern.FullExample())
 	var out []Block
 	for _, block := range config.Reference() {
 		title := "The file itself"
