@@ -102,6 +102,7 @@ func (p *parser) http(s *section, out *Backend) {
 	if out.CAFile = p.resolve(p.dir, s.textOr("ca_file", "")); out.CAFile == "" {
 		return
 	}
+	p.files = append(p.files, out.CAFile)
 	data, err := p.env.readFile(out.CAFile)
 	out.CASum = sha256.Sum256(data)
 	if err != nil {

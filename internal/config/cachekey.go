@@ -16,7 +16,7 @@ const CacheKeySize = 32
 
 // cacheKey decodes the key of a cache block.
 func (p *parser) cacheKey(s *section, dataDir string) auth.Secret {
-	const cure = `write key = file("path") or env("NAME"), and make the file with: openssl rand -hex 32`
+	const cure = `write key = file("path") or credential("NAME"), and make the file with: openssl rand -hex 32`
 	p.keySize = CacheKeySize
 	v, ok := s.get("key", cty.String, cure)
 	p.keySize = 0

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"postern/internal/protocol"
+	"postern/internal/unit"
 )
 
 // DefaultPath is the path of the configuration unless --config names another.
@@ -47,6 +49,9 @@ type Env struct {
 	RealPath  func(name string) (string, error) // without symbolic links
 	// LookupUser and LookupGroup return the number of a user or group.
 	LookupUser, LookupGroup func(name string) (string, error)
+	// Service returns the daemon's unit, for credentials; the error is fs.ErrNotExist if there is none.
+	Service func() (unit.Service, error)
+	Root    bool // the process runs as root
 }
 
 // OSEnv is the Env of the running process.
@@ -70,6 +75,10 @@ func OSEnv() Env {
 			}
 			return g.Gid, nil
 		},
+		Service: sync.OnceValues(func() (unit.Service, error) {
+			return unit.Load(os.DirFS("/"), unit.Dirs(os.LookupEnv), unit.Name)
+		}),
+		Root: os.Geteuid() == 0,
 	}
 }
 
@@ -198,6 +207,8 @@ func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
 		return nil, p.sorted()
 	}
 	cfg := p.root(file.Body.(*hclsyntax.Body))
+	slices.Sort(p.files)
+	cfg.Files = slices.Compact(p.files)
 	if p.sorted().Failed() {
 		return nil, p.problems
 	}
@@ -216,6 +227,7 @@ type parser struct {
 	blocks   map[BackendRef]int // places in Config.Backends, once all are known
 	domains  map[string]bool    // names of the domain blocks
 	keySize  int                // while a key is evaluated: a file of this size is taken as it is
+	files    []string           // that file() and ca_file have read
 }
 
 func newParser(filename string, src []byte, env Env) *parser {

@@ -7,8 +7,8 @@
 // default, so that the documentation cannot lag behind.
 //
 // The language is a small part of HCL: texts, numbers, true and false, lists, references to
-// backends, and the functions file("path") and env("NAME"). Conditions, loops and arithmetic
-// are refused. Two formats are not HCL's own: durations are texts with units, such as "1h30m"
+// backends, and the functions file("path"), env("NAME") and credential("NAME"), which is a
+// credential of the daemon's unit. Conditions, loops and arithmetic are refused. Two formats are not HCL's own: durations are texts with units, such as "1h30m"
 // (see ParseDuration), and domain names are folded by package auth.
 //
 // # Diagnostics
@@ -18,7 +18,7 @@
 // marker under the place. Decoding goes on after a fault, so that one run finds all of them.
 //
 // Diagnostics are printed, logged and pasted into public bug reports, so none holds a secret.
-// What env() and file() return is never quoted. A line of the file is quoted as far as package
+// What a function returns is never quoted. A line of the file is quoted as far as package
 // config recognises it as harmless (see redactor), since a line is quoted above all when a
 // missing quotation mark has given everything after it another meaning. Tests break a
 // configuration at each of its bytes and search the output for its secrets.

@@ -18,15 +18,15 @@ import (
 type value struct {
 	cty.Value
 	literal  bool     // some of its text is in the configuration itself
-	external bool     // some of it comes from env() or file(), so no message may quote it
-	files    []string // the files that file() read for it
+	external bool     // some of it comes from a function, so no message may quote it
+	files    []string // the files that functions read for it
 }
 
 // isText reports whether the value is a string.
 func (v value) isText() bool { return v.Type() == cty.String && !v.IsNull() }
 
 // writeValue is a cure: how values are written.
-const writeValue = `write a text in quotes, a number, true or false, file("path") or env("NAME")`
+const writeValue = `write a text in quotes, a number, true or false, file("path"), env("NAME") or credential("NAME")`
 
 // Templates of a user's directory are written as Dovecot's are, which HCL would take for its own. So
 // before the file is parsed, their first two bytes become one character of two bytes, which no text
@@ -66,8 +66,7 @@ func unmask(text string) string {
 	return text
 }
 
-// eval evaluates an expression: a text with interpolation, a number, true or false, file() or
-// env(). It does without hcl.EvalContext, which would also accept conditions, loops and implicit
+// eval evaluates an expression: a text with interpolation, a number, true or false, or a call. It does without hcl.EvalContext, which would also accept conditions, loops and implicit
 // conversions. If ok is false, it has reported why.
 func (p *parser) eval(e hclsyntax.Expression) (v value, ok bool) {
 	switch e := e.(type) {
@@ -119,14 +118,25 @@ func (p *parser) template(e *hclsyntax.TemplateExpr) (v value, ok bool) {
 	return v, true
 }
 
-// call evaluates file("path") and env("NAME").
+// functions are the functions of the language.
+const functions = `file("path"), env("NAME") or credential("NAME")`
+
+// call evaluates a call of a function.
 func (p *parser) call(e *hclsyntax.FunctionCallExpr) (v value, ok bool) {
-	if e.Name != "file" && e.Name != "env" {
-		p.complain(e.NameRange, "unknown function", `there are two: file("path") and env("NAME")`)
+	var from func(*hclsyntax.FunctionCallExpr, value) (value, bool)
+	switch e.Name {
+	case "file":
+		from = p.fromFile
+	case "env":
+		from = p.fromEnv
+	case "credential":
+		from = p.fromCredential
+	default:
+		p.complain(e.NameRange, "unknown function", "write "+functions)
 		return value{}, false
 	}
 	if len(e.Args) != 1 || e.ExpandFinal {
-		p.complain(e.Range(), e.Name+" takes one argument", `write file("path") or env("NAME")`)
+		p.complain(e.Range(), e.Name+" takes one argument", "write "+functions)
 		return value{}, false
 	}
 	arg, ok := p.eval(e.Args[0])
@@ -134,14 +144,10 @@ func (p *parser) call(e *hclsyntax.FunctionCallExpr) (v value, ok bool) {
 		return value{}, false
 	}
 	if !arg.isText() || arg.AsString() == "" || strings.ContainsFunc(arg.AsString(), isControl) {
-		p.complain(e.Args[0].Range(), e.Name+" takes a text of one line",
-			`write file("path") or env("NAME")`)
+		p.complain(e.Args[0].Range(), e.Name+" takes a text of one line", "write "+functions)
 		return value{}, false
 	}
-	if e.Name == "env" {
-		return p.fromEnv(e, arg)
-	}
-	return p.fromFile(e, arg)
+	return from(e, arg)
 }
 
 // named returns the name that is an argument, for a message. It hides a name that comes from
@@ -157,7 +163,7 @@ func (p *parser) fromEnv(e *hclsyntax.FunctionCallExpr, arg value) (value, bool)
 	text, ok := p.env.lookup(arg.AsString())
 	if !ok {
 		p.complain(e.Range(), named(arg, "environment variable")+" is not set",
-			"set it where the program is started (systemd: Environment=, EnvironmentFile= or LoadCredential=), or use file()")
+			"set it where the program is started (systemd: Environment= or EnvironmentFile=), or use file() or credential()")
 		return value{}, false
 	}
 	return p.outside(e, text, nil)
@@ -179,6 +185,12 @@ func (p *parser) fromFile(e *hclsyntax.FunctionCallExpr, arg value) (value, bool
 		p.complain(e.Range(), fmt.Sprintf("cannot read %s: %v", named(arg, "file"), cause(err)), cure)
 		return value{}, false
 	}
+	p.files = append(p.files, path)
+	return p.content(e, data, path)
+}
+
+// content returns a value for the content of a file.
+func (p *parser) content(e *hclsyntax.FunctionCallExpr, data []byte, path string) (value, bool) {
 	if p.keySize > 0 && len(data) == p.keySize { // of a key, the bytes themselves
 		return p.outside(e, hex.EncodeToString(data), []string{path})
 	}

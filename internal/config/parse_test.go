@@ -72,7 +72,8 @@ domain "EXAMPLE.org." { backends = [backend.jsxc.cloud, backend.users.local] }
 			Cache: Cache{Storage: StorageDisk, QueryTTL: time.Hour, VerifyTTL: 24 * time.Hour,
 				OutageTTL: 168 * time.Hour, RefusedTTL: 5 * time.Minute, ExistsTTL: time.Hour,
 				AbsentTTL: time.Minute, BcryptCost: 12, Secrets: 4, HotEntries: 1000}, Limit: defaultLimit()},
-		Log: Log{Level: "info", Format: "text"},
+		Log:   Log{Level: "info", Format: "text"},
+		Files: []string{"/etc/postern/cloud.secret"},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)

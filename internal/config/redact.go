@@ -32,7 +32,7 @@ func newRedactor() *redactor {
 	return &redactor{
 		assignment: regexp.MustCompile(`([A-Za-z_][\w-]*)(?:"?\s*=|"\s*:)|^\s*([A-Za-z_][\w-]*)\s*:`),
 		harmless: regexp.MustCompile(
-			`^(?:[\s\[\](){},]|backend(?:\.[\w-]+)+|(?:file|env)\(\s*"[^"]*"\s*\))*$`),
+			`^(?:[\s\[\](){},]|backend(?:\.[\w-]+)+|(?:file|env|credential)\(\s*"[^"]*"\s*\))*$`),
 		opening:   regexp.MustCompile(`^\s*[A-Za-z_][\w-]*\s*[=:]$`),
 		firstWord: regexp.MustCompile(`^\s*([A-Za-z_][\w-]*)`),
 	}

@@ -178,7 +178,7 @@ func (s *section) oneLine(name string, v value, at hcl.Range) bool {
 // shown returns a value for a message, which must not quote external ones.
 func shown(v value) string {
 	if v.external {
-		return "from env() or file()"
+		return "from outside the file"
 	}
 	return fmt.Sprintf("%q", clip(v.AsString()))
 }
@@ -251,7 +251,7 @@ func (s *section) duration(name string, absent, low time.Duration) time.Duration
 
 // secret returns a secret, and warns if other users of the machine can read it.
 func (s *section) secret(name string) (auth.Secret, bool) {
-	v, ok := s.get(name, cty.String, `write file("path") or env("NAME")`)
+	v, ok := s.get(name, cty.String, "write "+functions)
 	if !ok {
 		return auth.Secret{}, false
 	}
@@ -318,7 +318,7 @@ func (s *section) each(name string, use func(v value, at hcl.Range)) {
 		switch {
 		case !ok:
 		case !v.isText():
-			s.p.complain(member.Range(), name+" takes texts", "write each in quotes, or as file() or env()")
+			s.p.complain(member.Range(), name+" takes texts", "write each in quotes, or as "+functions)
 		default:
 			use(v, member.Range())
 		}

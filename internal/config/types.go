@@ -18,6 +18,7 @@ type Config struct {
 	Registry     Registry
 	Metrics      string // host:port at which they are served by HTTP; empty: nowhere
 	Log          Log
+	Files        []string // that file() and ca_file have read: absolute, sorted; the daemon's user reads them again
 }
 
 // Listener is one endpoint.

@@ -1,0 +1,53 @@
+package daemon
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/cmd/e2e/harness"
+)
+
+// A service reads its credentials from systemd, which puts new ones there at a start only: a reload that
+// meets a changed one says so, and one that lacks a new one is refused.
+func TestCredentials(t *testing.T) {
+	dir := t.TempDir()
+	unit, source := filepath.Join(dir, "postern.service"), filepath.Join(dir, "source")
+	const lines = "[Service]\nExecStart=/usr/bin/postern serve\n"
+	harness.WriteFile(t, unit, lines+"LoadCredential=api:"+source+"\n")
+	harness.WriteFile(t, source, "api-secret\n")
+	harness.Mkdir(t, filepath.Join(dir, "given"))
+	harness.WriteFile(t, filepath.Join(dir, "given", "api"), "api-secret\n")
+	app := harness.JSXCServer(t)
+	text := harness.OneList + "backend \"jsxc\" \"app\" {\n  url = \"" + app.URL + "\"\n  secret = credential(\"NAME\")\n}\n" +
+		"domain \"dom.example\" { backends = [backend.jsxc.app] }\n"
+	data := t.TempDir()
+	config := harness.ConfigFile(t, data, strings.Replace(text, "NAME", "api", 1))
+	cmd := exec.Command(harness.Binary, "serve", "--config", config)
+	cmd.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+filepath.Join(dir, "given"), "SYSTEMD_UNIT_PATH="+dir)
+	s := harness.ServeCommand(t, cmd)
+	if got := harness.Exchange(t, s.Address("generic"), harness.JoeLine); got != "1\n" {
+		t.Fatalf("a login is answered %q", got)
+	}
+	reload := func(code int, want string) {
+		t.Helper()
+		r := harness.Command(t, "", "reload", "--config", config)
+		if r.Code != code || (want == "") != !strings.Contains(r.Out+r.Err, "restart") || !strings.Contains(r.Out+r.Err, want) || strings.Contains(r.Out+r.Err, "api-secret") {
+			t.Errorf("exit status %d, %s%s; want %d and %q", r.Code, r.Out, r.Err, code, want)
+		}
+	}
+	reload(0, "")
+	harness.WriteFile(t, source, "another\n")
+	reload(0, "the credential api needs a restart: "+source+" has changed")
+	if !strings.Contains(s.Log.String(), "the credential api needs a restart") {
+		t.Error("the log does not say it")
+	}
+	harness.WriteFile(t, unit, lines+"LoadCredential=api:"+source+"\nLoadCredential=later:"+source+"\n")
+	harness.WriteFile(t, config, strings.Replace(harness.ReadText(config), "credential(\"api\")", "credential(\"later\")", 1))
+	reload(1, "the credential later came into the unit after the service was started; it needs a restart")
+	if got := harness.Exchange(t, s.Address("generic"), harness.JoeLine); got != "1\n" {
+		t.Errorf("after that a login is answered %q", got)
+	}
+}
