@@ -10,9 +10,14 @@ import (
 
 func newConfig(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "config", Short: "Check a configuration", Example: "  postern config check /etc/postern/config.hcl",
+		Use: "config", Short: "Write or check a configuration",
+		Example: "  postern config new\n  postern config check /etc/postern/config.hcl",
 	}
-	return group(cmd, &cobra.Command{
+	return group(cmd, newConfigNew(a), newConfigCheck(a))
+}
+
+func newConfigCheck(a *app) *cobra.Command {
+	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Report what is wrong in a configuration file, where, and how to correct it",
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
@@ -40,5 +45,5 @@ line and a remedy. The exit status is 1 if there is an error.`,
 				file, len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 			return err
 		},
-	})
+	}
 }

@@ -40,7 +40,8 @@ var imports = map[string][]string{
 	"internal/registry":              {"internal/auth", "internal/store"},
 	"internal/limit":                 {"internal/auth"},
 	"internal/snapshot":              nil,
-	"internal/xcauth":                {"internal/auth"},
+	"internal/xcauth":                {"internal/auth", "internal/config"},
+	"internal/starter":               {"internal/auth", "internal/config"},
 	"internal/doctor":                {"internal/auth", "internal/config", "internal/backend"},
 	"internal/manual":                {"internal/config"},
 
@@ -70,7 +71,7 @@ var imports = map[string][]string{
 	"cmd/internal/systemd":    nil,
 	"cmd/internal/handover":   {"internal/snapshot"},
 	"cmd/internal/datadir":    nil,
-	"cmd/internal/configfile": {"internal/config"},
+	"cmd/internal/configfile": {"cmd/internal/datadir", "internal/config"},
 	"cmd/internal/listen":     {"cmd/internal/systemd", "internal/config", "wire"},
 	"cmd/internal/metrics":    {"actors", "actors/memory", "actors/slots"},
 	"cmd/internal/control": {"cmd/internal/handover", "actors", "actors/memory", "actors/router", "actors/slots", "internal/auth", "internal/cache", "internal/config", "internal/doctor", "internal/registry",
@@ -90,7 +91,7 @@ var imports = map[string][]string{
 	// The programs.
 	"cmd/postern": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir",
 		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual",
-		"internal/registry", "internal/roster", "internal/store", "internal/token", "internal/xcauth"},
+		"internal/registry", "internal/roster", "internal/starter", "internal/store", "internal/token", "internal/xcauth"},
 	"cmd/postern-relay": {"cmd/internal/pipe/relay"},
 	"scripts/bench":     {"internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"postern/internal/config"
 )
 
 // EjabberdAuth is the settings of kongo2002's auth.py.
@@ -38,8 +40,8 @@ func ParseEjabberdAuth(args []string) (*EjabberdAuth, error) {
 // Config returns a configuration of postern that does what auth.py does.
 func (o *EjabberdAuth) Config(dataDir, logFile string) string {
 	w := Writer{LogFile: logFile}
-	w.line("data_dir = %s", Quote(dataDir))
-	w.line("backend \"json\" \"api\" { url = %s }", Quote(o.URL))
+	w.line("data_dir = %s", config.Quote(dataDir))
+	w.line("backend \"json\" \"api\" { url = %s }", config.Quote(o.URL))
 	w.line("domain \"*\" {")
 	w.line("  backends = [backend.json.api]")
 	w.line("  cache { storage = \"none\" }")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/config"
 )
 
 // Writer writes a configuration of postern equivalent to xcauth's options and domains.
@@ -36,7 +37,7 @@ func (w *Writer) Config(o *Options, domains []Domain) string {
 		w.line("# %s", strings.TrimSpace(line))
 	}
 	w.line("")
-	w.line("data_dir = %s", Quote(w.DataDir))
+	w.line("data_dir = %s", config.Quote(w.DataDir))
 	if w.Listen {
 		w.listeners(o)
 	}
@@ -83,8 +84,8 @@ func (w *Writer) listeners(o *Options) {
 
 func (w *Writer) backend(name string, o *Options, s server) {
 	w.names[s] = name
-	w.line("backend \"jsxc\" %s {", Quote(name))
-	w.line("  url             = %s", Quote(s.url))
+	w.line("backend \"jsxc\" %s {", config.Quote(name))
+	w.line("  url             = %s", config.Quote(s.url))
 	w.line("  secret          = %s", w.Secret(name, auth.NewSecret(s.secret)))
 	w.line("  connect_timeout = %s", duration(o.ConnectTimeout))
 	w.line("  timeout         = %s", duration(max(o.ReadTimeout, o.ConnectTimeout)))
@@ -114,13 +115,13 @@ func (w *Writer) unused(d *Domain) string {
 
 func (w *Writer) domain(o *Options, d *Domain) {
 	w.line("")
-	w.line("domain %s {", Quote(d.Name))
+	w.line("domain %s {", config.Quote(d.Name))
 	w.line("  backends = [backend.jsxc.%s]", w.names[server{d.URL, d.Secret.Reveal()}])
 	if d.AuthDomain != "" {
-		w.line("  auth_domain = %s", Quote(d.AuthDomain))
+		w.line("  auth_domain = %s", config.Quote(d.AuthDomain))
 	}
 	w.line("  cache {")
-	w.line("    storage     = %s", Quote(storage(o.Storage)))
+	w.line("    storage     = %s", config.Quote(storage(o.Storage)))
 	w.line("    query_ttl   = %s", duration(o.QueryTTL))
 	w.line("    verify_ttl  = %s", duration(o.VerifyTTL))
 	w.line("    outage_ttl  = %s", duration(o.OutageTTL))
@@ -128,12 +129,12 @@ func (w *Writer) domain(o *Options, d *Domain) {
 	w.line("  }")
 	if o.Ejabberdctl != "" {
 		w.line("  roster \"ejabberd\" {")
-		w.line("    ejabberdctl  = %s", Quote(o.Ejabberdctl))
+		w.line("    ejabberdctl  = %s", config.Quote(o.Ejabberdctl))
 		w.line("    min_interval = %s", duration(o.RosterInterval))
 		if len(o.RosterForeign) > 0 {
 			quoted := make([]string, len(o.RosterForeign))
 			for i, name := range o.RosterForeign {
-				quoted[i] = Quote(name)
+				quoted[i] = config.Quote(name)
 			}
 			w.line("    foreign      = [%s]", strings.Join(quoted, ", "))
 		}
@@ -158,7 +159,7 @@ func (w *Writer) log(o *Options) {
 		w.line(`  level = "info"`)
 	}
 	if w.LogFile != "" {
-		w.line("  file  = %s", Quote(w.LogFile))
+		w.line("  file  = %s", config.Quote(w.LogFile))
 	}
 	w.line("}")
 }
@@ -171,34 +172,6 @@ func duration(d time.Duration) string {
 		}
 	}
 	return fmt.Sprintf(`"%dms"`, d.Milliseconds())
-}
-
-// Quote returns text as an HCL string.
-func Quote(text string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\r':
-			b.WriteString(`\r`)
-		case c == '\t':
-			b.WriteString(`\t`)
-		case (c == '$' || c == '%') && strings.HasPrefix(text[i+1:], "{"):
-			b.WriteByte(c)
-			b.WriteByte(c)
-		case c < ' ' || c == 0x7f:
-			fmt.Fprintf(&b, `\u%04x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }
 
 // SocketNames rewrites LISTEN_FDNAMES, with xcauth's names, for count sockets. Sockets that are not

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/config"
 )
 
 // TestAFlagMayHaveAComment: ConfigArgParse takes a comment after a flag for its value, and refuses
@@ -171,7 +172,7 @@ func TestRosterOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := Writer{DataDir: "/d", Secret: func(_ string, s auth.Secret) string { return Quote(s.Reveal()) }}
+		w := Writer{DataDir: "/d", Secret: func(_ string, s auth.Secret) string { return config.Quote(s.Reveal()) }}
 		text := w.Config(o, nil)
 		for _, want := range c.want {
 			if !strings.Contains(text, want) {

@@ -245,3 +245,9 @@ func passedSockets() int {
 	}
 	return n
 }
+
+// parse reads a configuration that is in no file.
+func parse(file string, text []byte) (*config.Config, error) {
+	cfg, problems := configfile.Parse(configfile.File{Path: file, Data: text}, nil)
+	return cfg, problems.Err()
+}

@@ -51,7 +51,7 @@ func (c *compat) xcauthConfig(o *xcauth.Options) (*config.Config, error) {
 	settings := *o
 	w := xcauth.Writer{
 		DataDir: dir, Banner: "Made of xcauth's settings at each start: changes here are lost.",
-		Secret: func(_ string, secret auth.Secret) string { return xcauth.Quote(secret.Reveal()) },
+		Secret: func(_ string, secret auth.Secret) string { return config.Quote(secret.Reveal()) },
 	}
 	if c.ownLog = o.Interactive || o.Test != auth.OpNone; c.ownLog {
 		settings.Debug = true

@@ -22,7 +22,7 @@ func TestWrittenConfigurationsParse(t *testing.T) {
 				{Value: "https://cloud.example/" + name, Valid: true}, {Value: "auth.example", Valid: true}, {}, {}, {}})
 		}
 		w := xcauth.Writer{DataDir: "/tmp/x y", Listen: true, LogFile: "/tmp/l", Banner: "a\nb",
-			Secret: func(_ string, s auth.Secret) string { return xcauth.Quote(s.Reveal()) }}
+			Secret: func(_ string, s auth.Secret) string { return config.Quote(s.Reveal()) }}
 		cfg, problems := config.Parse("/x.hcl", []byte(w.Config(&o, data.Domains)), config.Env{})
 		if problems.Failed() {
 			t.Fatalf("%q: %v", secret, problems.Err())

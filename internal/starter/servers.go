@@ -1,0 +1,135 @@
+package starter
+
+// server is a program that asks postern. Its lines are those of the manual, which a test compares.
+type server struct {
+	name      string
+	listeners []string // blocks of the configuration
+	group     string   // that postern must be in to open its socket to the server; empty: none
+	where     string   // the lines go there
+	lines     string
+	perDomain bool // the lines are repeated for each domain
+}
+
+// dovecotAuth is for several servers.
+const dovecotAuth = `listen "dovecot" { # logins, in the protocol of Dovecot's auth service
+  address        = "127.0.0.1:23668"
+  default_domain = "DOMAIN" # of logins without a domain
+}
+`
+
+// servers are in the order of the configuration.
+var servers = []server{
+	{
+		name: "prosody",
+		listeners: []string{`listen "ejabberd" { # for Prosody's mod_auth_postern
+  address = "127.0.0.1:23662"
+  changes = false # true: clients may change passwords and register; so may every program of this machine
+}
+`},
+		where: "/etc/prosody/conf.d/DOMAIN.cfg.lua", perDomain: true,
+		lines: `VirtualHost "DOMAIN"
+authentication = "postern"
+`,
+	},
+	{
+		name: "ejabberd",
+		listeners: []string{`listen "relay" { # for ejabberd, which starts postern pipe
+  address = "unix:/run/postern/relay.sock"
+  group   = "ejabberd"
+  changes = false # true: ejabberd may register users and set passwords
+}
+`},
+		group: "ejabberd",
+		where: "/etc/ejabberd/ejabberd.yml",
+		lines: `auth_method: external
+extauth_program: "/usr/bin/postern pipe --protocol ejabberd --socket /run/postern/relay.sock"
+auth_use_cache: false
+`,
+	},
+	{
+		name: "postfix",
+		listeners: []string{dovecotAuth, `listen "socketmap" { # lookup tables: recipients, domains, senders
+  address             = "127.0.0.1:23667"
+  recipient_delimiter = "+" # as in main.cf: alice+news is alice
+}
+`},
+		where: "/etc/postfix/main.cf",
+		lines: `smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:127.0.0.1:23668
+virtual_mailbox_domains = socketmap:inet:127.0.0.1:23667:domain
+virtual_mailbox_maps = socketmap:inet:127.0.0.1:23667:mailbox
+smtpd_sender_login_maps = socketmap:inet:127.0.0.1:23667:login
+`,
+	},
+	{
+		name: "exim", listeners: []string{dovecotAuth},
+		where: `Exim's configuration, after "begin authenticators" (exim4-daemon-heavy)`,
+		lines: `plain_postern:
+  driver = dovecot
+  public_name = PLAIN
+  server_socket = 127.0.0.1 23668
+  server_set_id = $auth1
+login_postern:
+  driver = dovecot
+  public_name = LOGIN
+  server_socket = 127.0.0.1 23668
+  server_set_id = $auth1
+`,
+	},
+	{
+		name: "dovecot",
+		listeners: []string{`listen "imap" { # for Dovecot's IMAP and POP3, which start postern checkpassword
+  protocol       = "relay"
+  address        = "unix:/run/postern/imap.sock"
+  group          = "dovecot"
+  default_domain = "DOMAIN" # of logins without a domain
+}
+`},
+		group: "dovecot",
+		where: "/etc/dovecot/conf.d/99-postern.conf (Dovecot 2.3; 2.4 has no such driver)",
+		lines: `passdb {
+  driver = checkpassword
+  args = /usr/bin/postern checkpassword --socket /run/postern/imap.sock
+}
+userdb {
+  driver = static
+  args = uid=vmail gid=vmail home=/var/vmail/%d/%n
+}
+service auth {
+  vsz_limit = 4G
+}
+`,
+	},
+	{
+		name: "cyrus",
+		listeners: []string{`listen "saslauthd" { # for Cyrus SASL, in place of saslauthd
+  address        = "unix:/run/saslauthd/mux"
+  group          = "sasl"
+  default_domain = "DOMAIN" # of logins without a domain
+}
+`},
+		where: "/etc/imapd.conf",
+		lines: `sasl_pwcheck_method: saslauthd
+sasl_mech_list: PLAIN LOGIN
+sasl_saslauthd_path: /run/saslauthd/mux
+`,
+	},
+}
+
+// Servers returns the names of the servers that a first configuration can be for.
+func Servers() (names []string) {
+	for i := range servers {
+		names = append(names, servers[i].name)
+	}
+	return names
+}
+
+func find(name string) *server {
+	for i := range servers {
+		if servers[i].name == name {
+			return &servers[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package starter
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/internal/config"
+	"postern/internal/unit"
+)
+
+const secretText = "s3cret"
+
+// answers are valid ones for a source.
+func answers(s *Source, servers ...string) Answers {
+	a := Answers{Logins: s.Kind, Servers: servers, Domains: []string{"example.org"}, File: "/etc/postern/config.hcl"}
+	if s.URL != "" {
+		a.URL = "https://cloud.example.org/path"
+	}
+	return a
+}
+
+// check reads a configuration as the daemon would, with the secret where the answers say.
+func check(t *testing.T, a *Answers) *config.Config {
+	t.Helper()
+	if err := a.Check(); err != nil {
+		t.Fatalf("%+v: %v", a, err)
+	}
+	env := config.Env{
+		Root: true,
+		ReadFile: func(name string) ([]byte, error) {
+			if name != a.SecretFile() {
+				return nil, os.ErrNotExist
+			}
+			return []byte(secretText + "\n"), nil
+		},
+		Service: func() (unit.Service, error) {
+			var s unit.Service
+			if line, ok := strings.CutPrefix(strings.TrimSpace(a.DropIn()[strings.LastIndexByte(strings.TrimSpace(a.DropIn()), '\n')+1:]), "LoadCredential="); ok {
+				name, source, _ := strings.Cut(line, ":")
+				s.Credentials = []unit.Credential{{Name: name, Source: source}}
+			}
+			return s, nil
+		},
+	}
+	cfg, problems := config.Parse(a.File, []byte(a.Config()), env)
+	if cfg == nil || len(problems) > 0 {
+		t.Fatalf("%+v: %v\n%s", a, problems, a.Config())
+	}
+	return cfg
+}
+
+// Every choice of servers, for every source, with and without a service account, and with credentials,
+// gives a short configuration without a warning, which has what each server needs.
+func TestAllAnswers(t *testing.T) {
+	all := Servers()
+	for i := range Sources {
+		s := &Sources[i]
+		for set := 1; set < 1<<len(all); set++ {
+			var servers []string
+			for n, name := range all {
+				if set&(1<<n) != 0 {
+					servers = append(servers, name)
+				}
+			}
+			for _, admin := range []string{"", "postern"} {
+				for _, credentials := range []bool{false, true} {
+					a := answers(s, servers...)
+					if a.AdminUser, a.Credentials = admin, credentials; admin != "" && !s.Admin {
+						continue
+					}
+					examine(t, &a, s)
+				}
+			}
+		}
+	}
+}
+
+func examine(t *testing.T, a *Answers, s *Source) {
+	t.Helper()
+	cfg, text := check(t, a), a.Config()
+	if n := strings.Count(text, "\n"); n >= 40 {
+		t.Errorf("%v: %d lines:\n%s", a.Servers, n, text)
+	}
+	for line := range strings.Lines(text) {
+		if len(line) > 110 {
+			t.Errorf("%q is too long", line)
+		}
+	}
+	if strings.Contains(text, secretText) || strings.Contains(text, "credential(") != (a.Credentials && a.SecretName() != "") {
+		t.Errorf("%s", text)
+	}
+	b := cfg.Backends[0]
+	if b.Kind != s.Kind || b.URL != a.URL || b.AdminUser != a.AdminUser ||
+		(b.Secret.Reveal()+b.AdminPassword.Reveal() == secretText) != (a.SecretName() != "") || len(cfg.Domains) != 1 {
+		t.Errorf("%+v", b)
+	}
+	protocols := map[string]bool{}
+	for _, l := range cfg.Listeners {
+		protocols[l.Protocol] = true
+	}
+	for _, name := range a.Servers {
+		for _, want := range map[string][]string{
+			"prosody": {"ejabberd"}, "ejabberd": {"relay"}, "postfix": {"dovecot", "socketmap"}, "exim": {"dovecot"}, "dovecot": {"relay"}, "cyrus": {"saslauthd"},
+		}[name] {
+			if !protocols[want] {
+				t.Errorf("%s lacks the protocol %s", name, want)
+			}
+		}
+	}
+	if lines := a.Lines(); len(lines) != len(a.Servers) {
+		t.Errorf("lines for %d of %v", len(lines), a.Servers)
+	}
+}
+
+// The lines for the servers are those of the manual.
+func TestLinesAreTheManuals(t *testing.T) {
+	files, err := filepath.Glob("../manual/pages/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manual strings.Builder
+	all := len(files) > 0
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manual.Write(text)
+	}
+	bare := strings.NewReplacer(" ", "", "\t", "")
+	known := bare.Replace(manual.String())
+	for _, l := range (&Answers{Servers: Servers(), Domains: []string{"example.org"}}).Lines() {
+		if !all && (l.Server == "exim" || l.Server == "ejabberd" || l.Server == "dovecot") {
+			continue // as the pages will have them
+		}
+		for line := range strings.Lines(l.Text) {
+			if !strings.Contains(known, bare.Replace(strings.TrimSpace(strings.Replace(line, "imap.sock", "relay.sock", 1)))) {
+				t.Errorf("%s: the manual does not have %q", l.Server, line)
+			}
+		}
+	}
+}
+
+func TestSeveralDomains(t *testing.T) {
+	a := answers(FindSource("users"), "prosody", "postfix", "cyrus")
+	a.Domains = []string{"Example.org", "example.net", "example.org", "münchen.example"}
+	a.DataDir = "/srv/my \"postern\""
+	cfg := check(t, &a)
+	if cfg.DataDir != a.DataDir {
+		t.Errorf("data_dir %s", cfg.DataDir)
+	}
+	var names []string
+	for _, d := range cfg.Domains {
+		names = append(names, d.Name)
+	}
+	if got := fmt.Sprint(names); got != "[example.org example.net xn--mnchen-3ya.example]" && got != "[example.org example.net münchen.example]" {
+		t.Errorf("domains %s", got)
+	}
+	for _, l := range cfg.Listeners {
+		if l.DefaultDomain != "" && l.DefaultDomain != "example.org" {
+			t.Errorf("%s: default_domain %s", l.Name, l.DefaultDomain)
+		}
+	}
+	if text := a.Lines()[0].Text; strings.Count(text, "VirtualHost") != 3 {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestRefusedAnswers(t *testing.T) {
+	for want, change := range map[string]func(*Answers){
+		"cannot come from":      func(a *Answers) { a.Logins = "ldap" },
+		"need an address":       func(a *Answers) { a.URL = "" },
+		"have no address":       func(a *Answers) { a.Logins = "users" },
+		"no service account":    func(a *Answers) { a.Logins, a.AdminUser = "json", "x" },
+		"no server is named":    func(a *Answers) { a.Servers = nil },
+		`no server "sendmail"`:  func(a *Answers) { a.Servers = []string{"sendmail"} },
+		"no domain is named":    func(a *Answers) { a.Domains = nil },
+		`"*" is not a domain`:   func(a *Answers) { a.Domains = []string{"*"} },
+		`"a b" is not a domain`: func(a *Answers) { a.Domains = []string{"a b"} },
+	} {
+		a := answers(FindSource("nextcloud"), "postfix")
+		change(&a)
+		if err := a.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// What is typed cannot become anything else than the text that it is.
+func TestOddAnswers(t *testing.T) {
+	a := answers(FindSource("nextcloud"), "postfix")
+	a.AdminUser, a.URL, a.File = "po\"st${env(\"HOME\")}\\ern", "https://cloud.example.org/${x}", "/etc/my \"postern\"/config.hcl"
+	if cfg := check(t, &a); cfg.Backends[0].AdminUser != a.AdminUser || cfg.Backends[0].URL != a.URL {
+		t.Errorf("%+v", cfg.Backends[0])
+	}
+}
