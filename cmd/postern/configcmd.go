@@ -1,11 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"postern/internal/config"
+	"postern/internal/doctor"
+	"postern/internal/unit"
 )
 
 func newConfig(a *app) *cobra.Command {
@@ -21,7 +26,8 @@ func newConfigCheck(a *app) *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Report what is wrong in a configuration file, where, and how to correct it",
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
-line and a remedy. The exit status is 1 if there is an error.`,
+line and a remedy. As root it also checks that the user of the installed service can read what
+the configuration names. The exit status is 1 if there is an error.`,
 		Example: "  postern config check /etc/postern/config.hcl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -30,6 +36,9 @@ line and a remedy. The exit status is 1 if there is an error.`,
 				file = args[0]
 			}
 			cfg, problems := config.Load(file)
+			if cfg != nil {
+				problems = append(problems, machineProblems(file, cfg)...)
+			}
 			if err := problems.Write(a.Out); err != nil {
 				return err
 			}
@@ -46,4 +55,36 @@ line and a remedy. The exit status is 1 if there is an error.`,
 			return err
 		},
 	}
+}
+
+// machineProblems returns what is wrong with a valid configuration on this machine.
+func machineProblems(file string, cfg *config.Config) (problems config.Problems) {
+	env := doctor.OSEnv()
+	add := func(severity config.Severity, found []doctor.Outcome) {
+		for _, o := range found {
+			if o.Status != doctor.OK {
+				problems = append(problems, config.Problem{Severity: severity, File: file, Message: o.Text, Cure: o.Cure})
+			}
+		}
+	}
+	if len(cfg.Listeners) == 0 {
+		add(config.Warning, env.WayIn())
+	}
+	path, err := filepath.Abs(file)
+	if err != nil || env.UID != 0 {
+		return problems
+	}
+	service := doctorService()
+	severity := config.Warning
+	if path == cmp.Or(service.Unit.Option("--config"), config.DefaultPath) { // the service would not start
+		severity = config.Error
+	}
+	add(severity, env.ServiceUser(service, path, cfg))
+	return problems
+}
+
+// doctorService reads the unit of the daemon.
+func doctorService() doctor.Service {
+	u, err := unit.Load(os.DirFS("/"), unit.Dirs(os.LookupEnv), unit.Name)
+	return doctor.Service{Unit: u, Err: err}
 }

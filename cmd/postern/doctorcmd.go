@@ -66,7 +66,7 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		return err
 	}
 	env := doctorEnv()
-	s := doctor.Subject{Version: version.Version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd}
+	s := doctor.Subject{Version: version.Version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd, Service: doctorService()}
 	if cfg != nil {
 		s.StoreDir, s.Daemon = datadir.Store(cfg.DataDir), askInfo(ctx, cfg)
 		s.Registered, s.RegisteredErr = registered(ctx, cfg, s.Daemon)

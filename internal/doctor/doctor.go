@@ -179,6 +179,7 @@ type Subject struct {
 	Daemon   *Daemon
 	Known    KnownUser
 	Ejabberd string // its configuration; empty for the usual places
+	Service  Service
 
 	Registered    []Registered // domains with their backends
 	RegisteredErr error        // why they are not known
@@ -187,7 +188,7 @@ type Subject struct {
 // Chains returns all checks in the order of a report. Without a valid configuration, these are only
 // the checks of the configuration.
 func (e *Env) Chains(s Subject) []Chain {
-	out := []Chain{e.configuration(s.File, s.Config, s.Problems)}
+	out := []Chain{e.configuration(s)}
 	if s.Config == nil {
 		return out
 	}

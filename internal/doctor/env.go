@@ -21,6 +21,7 @@ import (
 	"postern/internal/backend"
 	"postern/internal/childenv"
 	"postern/internal/config"
+	"postern/internal/unit"
 )
 
 // Env is the machine that is examined. Tests replace its functions.
@@ -34,7 +35,9 @@ type Env struct {
 	MaxFiles func(pid int) (uint64, error)    // limit of a process's open files; pid 0 means this process
 	UserName func(uid int) string             // or its number
 	Groups   func(uid int) []int
+	UserID   func(name string) (int, error)                 // of a name or a number
 	GroupID  func(name string) (int, error)                 // of a name or a number
+	Sockets  func() []string                                // names of postern's socket units that are enabled
 	OpenDisk func(dir string) error                         // opens a store without changing it
 	Run      func(context.Context, string, ...string) error // runs a program to its end
 
@@ -61,7 +64,8 @@ const maxFile = 4 << 20
 func OSEnv() *Env {
 	return &Env{
 		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,
-		UserName: userName, Groups: groups, GroupID: groupID, Run: run,
+		UserName: userName, Groups: groups, UserID: userID, GroupID: groupID, Run: run,
+		Sockets:    func() []string { return unit.EnabledSockets(os.DirFS("/"), unit.Dirs(os.LookupEnv)) },
 		LookupHost: net.DefaultResolver.LookupHost, Dial: new(net.Dialer).DialContext, Listen: net.Listen,
 		UnusedProxy: backend.UnusedProxy,
 	}
@@ -154,6 +158,17 @@ func groups(uid int) (out []int) {
 		}
 	}
 	return out
+}
+
+func userID(name string) (int, error) {
+	if uid, err := strconv.Atoi(name); err == nil {
+		return uid, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(u.Uid)
 }
 
 func groupID(name string) (int, error) {

@@ -11,9 +11,9 @@ import (
 	"postern/internal/config"
 )
 
-// configuration returns the chain of the configuration, with what its parser complained of. file
-// is empty for the built-in one.
-func (e *Env) configuration(file string, cfg *config.Config, problems config.Problems) Chain {
+// configuration returns the chain of the configuration, with what its parser complained of.
+func (e *Env) configuration(s Subject) Chain {
+	file, cfg, problems := s.File, s.Config, s.Problems
 	return Chain{"configuration", []Step{{Check: "text", Run: func(context.Context) []Outcome {
 		var out []Outcome
 		for _, p := range problems {
@@ -44,7 +44,7 @@ func (e *Env) configuration(file string, cfg *config.Config, problems config.Pro
 			out = append(out, fine("%s", note)...)
 		}
 		return out
-	}}, {Check: "mode", Alone: true, Run: func(context.Context) []Outcome { return e.configMode(file, cfg) }}}}
+	}}, {Check: "mode", Alone: true, Run: func(context.Context) []Outcome { return e.configMode(file, cfg) }}, e.serviceUser(s.Service, file, cfg)}}
 }
 
 // configMode checks that not every user can change the configuration, and that the owner of the

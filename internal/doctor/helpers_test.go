@@ -107,6 +107,13 @@ func newMachine() *machine {
 		MaxFiles: func(int) (uint64, error) { return 65536, nil },
 		UserName: func(uid int) string { return map[int]string{0: "root", posternUID: "postern"}[uid] },
 		Groups:   func(int) []int { return nil },
+		UserID: func(name string) (int, error) {
+			if name != "postern" {
+				return 0, errors.New("no such user")
+			}
+			return posternUID, nil
+		},
+		Sockets: func() []string { return nil },
 		GroupID: func(name string) (int, error) {
 			if name != "sasl" {
 				return 0, errors.New("no such group")

@@ -49,6 +49,14 @@ func (e *Env) noListener(d *Daemon) []Outcome {
 	case d.Info != nil && d.Info.ForPipes:
 		return fine("none; `postern pipe` is in use")
 	}
+	return e.WayIn()
+}
+
+// WayIn is the outcome for a configuration without a listen block where no daemon is asked.
+func (e *Env) WayIn() []Outcome {
+	if names := e.Sockets(); len(names) > 0 {
+		return fine("none in the configuration; %s is enabled", strings.Join(names, ", "))
+	}
 	for _, place := range ejabberdFiles {
 		if data, err := e.ReadFile(place); err == nil && strings.Contains(string(data), "postern pipe") {
 			return fine("none; ejabberd starts `postern pipe`")

@@ -51,3 +51,30 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("after that a login is answered %q", got)
 	}
 }
+
+// A daemon that no server can ask says so at its start and at a reload, and `config check` before that.
+func TestNoWayIn(t *testing.T) {
+	config, _ := harness.PipeUsers(t, "")
+	const says = "no server can ask"
+	if out := harness.OK(t, "", "config", "check", config); !strings.Contains(out, "warning: there is no listener, so "+says) {
+		t.Errorf("%s", out)
+	}
+	s := harness.Serve(t, "--config", config)
+	if n := strings.Count(s.Log.String(), says); n != 1 {
+		t.Errorf("said %d times at the start", n)
+	}
+	text := harness.ReadText(config)
+	harness.WriteFile(t, config, text+harness.OneList)
+	harness.OK(t, "", "reload", "--config", config)
+	if n := strings.Count(s.Log.String(), says); n != 1 {
+		t.Errorf("said %d times with a listener", n)
+	}
+	if out := harness.OK(t, "", "config", "check", config); strings.Contains(out, says) {
+		t.Errorf("%s", out)
+	}
+	harness.WriteFile(t, config, text)
+	harness.OK(t, "", "reload", "--config", config)
+	if n := strings.Count(s.Log.String(), says); n != 2 {
+		t.Errorf("said %d times without one again", n)
+	}
+}

@@ -1,7 +1,9 @@
 package peers
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,4 +30,45 @@ func TestConfigNewForProsody(t *testing.T) {
 	p := startProsody(t, harness.Machine(), lines)
 	p.eventually("secret")
 	p.wantLogin("joe", "wrong", "not-authorized")
+}
+
+// As root `config check` says what the user of the service cannot read, and its commands mend it.
+func TestConfigCheckAsServiceUser(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SYSTEMD_UNIT_PATH", dir)
+	file := filepath.Join(dir, "config.hcl")
+	harness.WriteFile(t, filepath.Join(dir, "postern.service"), "[Service]\nExecStart=/usr/bin/postern serve --config "+file+"\nUser=nobody\nGroup=nogroup\n")
+	harness.Mkdir(t, filepath.Join(dir, "data"))
+	harness.OK(t, "secret\n", "config", "new", file, "--logins", "jsxc", "--url", "https://cloud.example/api", "--server", "cyrus", "--domain", "dom.example", "--data-dir", filepath.Join(dir, "data"))
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := ""
+	for range 10 {
+		r := harness.Command(t, "", "config", "check", file)
+		if before += r.Out; r.Code == 0 {
+			break
+		}
+		for line := range strings.Lines(r.Out) {
+			if command, ok := strings.CutPrefix(line, "        "); ok {
+				if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+					t.Fatalf("%s: %v\n%s", command, err, out)
+				}
+			}
+		}
+	}
+	for _, want := range []string{
+		"error: nobody, the user of postern.service, cannot enter ", "cannot read " + file, "cannot read " + filepath.Join(dir, "jsxc.secret"),
+		"cannot write " + filepath.Join(dir, "data"), ": ok: 1 listeners",
+	} {
+		if !strings.Contains(before, want) {
+			t.Errorf("no %q in\n%s", want, before)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "jsxc.secret")); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", fmt.Sprint(info), err)
+	}
+	if out := exec.Command("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat", file, filepath.Join(dir, "jsxc.secret")); out.Run() != nil {
+		t.Error("the user cannot read the files")
+	}
 }

@@ -366,6 +366,9 @@ func (d *Daemon) served(cfg *config.Config) (*config.Config, []listen.Endpoint, 
 	}
 	if err == nil && d.yield == nil {
 		d.unserved.Store(int64(len(unserved)))
+		if len(list) == 0 {
+			d.log.Warn("there is no listener and no socket from systemd, so no server can ask, except by `postern pipe`: add a listen block, or enable a socket unit")
+		}
 	}
 	return out, list, err
 }
