@@ -110,6 +110,12 @@ install: ## Install what was built, the systemd units and the examples (PREFIX, 
 	install -m 0644 scripts/prosody/*.lua $(DESTDIR)$(PREFIX)/share/postern/prosody/
 	install -m 0644 README.md config.hcl.example $(DESTDIR)/usr/share/doc/postern/
 
+# Short recipes are part of the tests. As root: the tests start systemd, and apt installs the servers.
+.PHONY: manual-test
+manual-test: ## Follow every page of the manual in fresh installations of Debian 12 and 13 (RUN=PATTERN: a part).
+	./scripts/setup.sh all
+	POSTERN_MANUAL=full go test -count 1 -timeout 2h -v -run '^TestPages$$$(if $(RUN),/$(value RUN))' ./cmd/e2e/manual
+
 .PHONY: clean
 clean: ## Remove bin/ and run/.
 	rm -rf bin run

@@ -28,7 +28,7 @@ func ServersMain(m *testing.M) {
 	} else {
 		_ = os.Unsetenv(inside)
 		Binary = filepath.Join(dir, "postern")
-		errTrixie = furnish(cached(trixie))
+		errTrixie = furnish(Cached(trixie))
 	}
 	runIn(dir, m)
 }
@@ -65,7 +65,7 @@ func isolate(dir string) error {
 // furnish starts the loopback network and mounts what the servers in the folder root need: the
 // machine's devices, the tests' folders and the repository. All else there is read-only.
 func furnish(root string) error {
-	if err := loopbackUp(); err != nil {
+	if err := LoopbackUp(); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(root, "complete")); err != nil {
@@ -100,8 +100,8 @@ func furnish(root string) error {
 	return nil
 }
 
-// loopbackUp starts the loopback interface of a new network namespace.
-func loopbackUp() error {
+// LoopbackUp starts the loopback interface of a new network namespace.
+func LoopbackUp() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

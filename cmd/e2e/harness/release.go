@@ -38,7 +38,7 @@ func Trixie(t *testing.T) Release {
 	if errTrixie != nil {
 		t.Fatalf("Debian 13's servers: %v", errTrixie)
 	}
-	return Release{trixie, cached(trixie)}
+	return Release{trixie, Cached(trixie)}
 }
 
 // EachRelease runs a test with the servers of the machine and with Debian 13's, side by side.
@@ -54,8 +54,8 @@ func EachRelease(t *testing.T, test func(t *testing.T, r Release)) {
 	})
 }
 
-// cached is the path of a file that setup.sh made in the cache folder.
-func cached(path string) string {
+// Cached is the path of a file that setup.sh made in the cache folder.
+func Cached(path string) string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return path
@@ -83,7 +83,7 @@ func (r Release) Program(t *testing.T, name string) string {
 // begins with the package's folder.
 func (r Release) Unpacked(t *testing.T, path string) string {
 	t.Helper()
-	file := cached(path)
+	file := Cached(path)
 	if r.root != "" {
 		file = "/opt/" + path
 	}

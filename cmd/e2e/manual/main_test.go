@@ -1,0 +1,172 @@
+// Package manual carries out the pages of postern's manual: every command and every file in them, in
+// order, on a Debian of its own with systemd, and then logs in by a real client. What cannot be
+// installed here, such as Nextcloud, is imitated under the recipe's name.
+//
+// `make manual-test` follows every page in fresh installations of Debian 12 and 13, into which apt
+// installs the servers. `make test` follows two recipes in a copy of the machine's own root, which has
+// the servers already.
+package manual
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/cmd/e2e/harness"
+	"postern/internal/manual"
+)
+
+// full reports whether every page is followed. The tests then need a network, and root.
+func full() bool { return os.Getenv("POSTERN_MANUAL") == "full" }
+
+func TestMain(m *testing.M) {
+	if full() {
+		harness.Main(m)
+		return
+	}
+	harness.ServersMain(m)
+}
+
+// trixie is the folder of Debian 13 with the clients.
+func trixie(t *testing.T) string {
+	t.Helper()
+	root := harness.Cached("trixie")
+	if _, err := os.Stat(filepath.Join(root, "complete")); err != nil {
+		t.Fatalf("%v: run scripts/setup.sh", err)
+	}
+	return root
+}
+
+// Each page can be followed to its end.
+func TestPages(t *testing.T) {
+	if full() {
+		deb := buildDeb(t)
+		for _, release := range []string{"bookworm", "trixie"} {
+			for _, topic := range manual.Topics() {
+				t.Run(release+"/"+topic, func(t *testing.T) { followFresh(t, release, topic, deb) })
+			}
+		}
+		return
+	}
+	for _, topic := range []string{"prosody", "mail"} {
+		t.Run(topic, func(t *testing.T) {
+			t.Parallel()
+			m := boot(t, "/")
+			installed(m)
+			r := follow(t, m, topic)
+			if r.logins == 0 || r.ran < 4 {
+				t.Errorf("%d blocks of commands and %d logins", r.ran, r.logins)
+			}
+		})
+	}
+}
+
+// follow carries out a page on a machine.
+func follow(t *testing.T, m *machine, topic string) *reader {
+	t.Helper()
+	page, err := manual.Find(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthority(t)
+	a.trust(m)
+	m.write("/usr/local/bin/sudo", sudo, 0o755)
+	r := &reader{machine: m, page: page, authority: a}
+	r.follow()
+	return r
+}
+
+// sudo is what the pages need of it.
+const sudo = `#!/bin/sh
+case "$1" in
+-u) user="$2"; shift 2; exec runuser -u "$user" -- "$@" ;;
+*) exec "$@" ;;
+esac
+`
+
+// apt takes the place of apt on a machine that has all that may be installed.
+const apt = `#!/bin/sh
+set -eu
+[ "$1" = install ] || exit 1
+shift
+for package; do
+	case "$package" in
+	./*) ;;
+	*) dpkg --status "$package" >/dev/null ;;
+	esac
+done
+`
+
+// installed puts postern on a machine as its package does, and has apt install nothing.
+func installed(m *machine) {
+	m.t.Helper()
+	program, err := harness.Released()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	scripts := "../../../scripts"
+	for pattern, dir := range map[string]string{
+		program:                        "/usr/bin",
+		program + "-relay":             "/usr/lib/postern",
+		scripts + "/systemd/*.service": "/usr/lib/systemd/system",
+		scripts + "/systemd/*.socket":  "/usr/lib/systemd/system",
+		scripts + "/prosody/*.lua":     "/usr/lib/prosody/modules",
+	} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			m.t.Fatalf("%s: %v", pattern, err)
+		}
+		for _, file := range files {
+			mode := os.FileMode(0o644)
+			if !strings.HasPrefix(pattern, scripts) {
+				mode = 0o755
+			}
+			m.copy(file, filepath.Join(dir, filepath.Base(file)), mode)
+		}
+	}
+	m.copy(scripts+"/systemd/postern.sysusers", "/usr/lib/sysusers.d/postern.conf", 0o644)
+	m.copy(scripts+"/systemd/postern.tmpfiles", "/usr/lib/tmpfiles.d/postern.conf", 0o644)
+	m.write("/usr/local/bin/apt", apt, 0o755)
+	m.must("mkdir -p /etc/postern; systemd-sysusers postern.conf; systemd-tmpfiles --create postern.conf; systemctl daemon-reload")
+}
+
+// buildDeb builds the package.
+func buildDeb(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	out, err := exec.Command("make", "-C", "../../..", "deb", "ARCH=amd64", "OUT="+dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "postern_*.deb"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	return files[0]
+}
+
+// followFresh carries out a page in a fresh Debian.
+func followFresh(t *testing.T, release, topic, deb string) {
+	page, err := manual.Find(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range page.Blocks {
+		if only, found := strings.CutPrefix(b.Text, "test: release "); b.Kind == manual.Comment && found && only != release {
+			t.Logf("%s is for %s", topic, only)
+			return
+		}
+	}
+	root := harness.Cached("fresh-" + release)
+	if _, err := os.Stat(filepath.Join(root, "complete")); err != nil {
+		t.Fatalf("%v: run scripts/setup.sh all", err)
+	}
+	m := boot(t, root)
+	proxy(m)
+	m.copy(deb, "/root/"+filepath.Base(deb), 0o644)
+	m.write("/etc/apt/apt.conf.d/99yes", "APT::Get::Assume-Yes \"true\";\n", 0o644)
+	m.must("apt-get update -q")
+	follow(t, m, topic)
+}
