@@ -11,6 +11,7 @@ import (
 
 	"postern/cmd/internal/migrate"
 	"postern/cmd/internal/pipe"
+	"postern/internal/logfile"
 )
 
 func main() {
@@ -45,6 +46,6 @@ func run(args []string, std pipe.Stdio) int {
 	if exit, ok := errors.AsType[exitStatus](err); ok {
 		return int(exit)
 	}
-	fmt.Fprintln(std.Err, "postern: "+err.Error())
+	logfile.PrintError(std.Err, "postern: "+err.Error())
 	return failedExit(cmd)
 }

@@ -74,15 +74,17 @@ func (c *common) appends(r *slog.Record) bool {
 	return yes
 }
 
-// appendTextLine appends a record as slog.TextHandler does.
+// appendTextLine appends a record as slog.TextHandler does, without its time if start is nil.
 func (c *common) appendTextLine(to []byte, start *lineStart, r *slog.Record) []byte {
-	start.of(r.Time)
-	to = append(to, "time="...)
-	to = append(to, start.text...)
-	milli := r.Time.Nanosecond() / int(time.Millisecond)
-	to = append(to, '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10))
-	to = append(to, start.offset...)
-	to = append(to, " level="...)
+	if start != nil {
+		start.of(r.Time)
+		to = append(to, "time="...)
+		to = append(to, start.text...)
+		milli := r.Time.Nanosecond() / int(time.Millisecond)
+		to = append(to, '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10))
+		to = append(append(to, start.offset...), ' ')
+	}
+	to = append(to, "level="...)
 	to = append(to, r.Level.String()...)
 	to = append(to, " msg="...)
 	to = appendTextString(to, r.Message)
@@ -94,21 +96,14 @@ func (c *common) appendTextLine(to []byte, start *lineStart, r *slog.Record) []b
 	return append(to, '\n')
 }
 
-// appendJSONLine appends a record as slog.JSONHandler does, with withUnit.
+// appendJSONLine appends a record as slog.JSONHandler does, with withUnit, and without its time if start is
+// nil.
 func (c *common) appendJSONLine(to []byte, start *lineStart, r *slog.Record) []byte {
-	start.of(r.Time)
-	to = append(to, `{"time":"`...)
-	to = append(to, start.text...)
-	if nano := r.Time.Nanosecond(); nano > 0 {
-		digits := append(to, '.')
-		for unit := int(100 * time.Millisecond); nano > 0; unit /= 10 { // without zeros at the end
-			digits = append(digits, byte('0'+nano/unit))
-			nano %= unit
-		}
-		to = digits
+	to = append(to, '{')
+	if start != nil {
+		to = append(start.appendJSON(to, r.Time), ',')
 	}
-	to = append(to, start.offset...)
-	to = append(to, `","level":"`...)
+	to = append(to, `"level":"`...)
 	to = append(to, r.Level.String()...)
 	to = append(to, `","msg":`...)
 	to = appendJSONString(to, r.Message)
@@ -118,6 +113,22 @@ func (c *common) appendJSONLine(to []byte, start *lineStart, r *slog.Record) []b
 		return true
 	})
 	return append(to, '}', '\n')
+}
+
+// appendJSON appends a time as slog.JSONHandler does.
+func (s *lineStart) appendJSON(to []byte, t time.Time) []byte {
+	s.of(t)
+	to = append(to, `"time":"`...)
+	to = append(to, s.text...)
+	if nano := t.Nanosecond(); nano > 0 {
+		digits := append(to, '.')
+		for unit := int(100 * time.Millisecond); nano > 0; unit /= 10 { // without zeros at the end
+			digits = append(digits, byte('0'+nano/unit))
+			nano %= unit
+		}
+		to = digits
+	}
+	return append(append(to, s.offset...), '"')
 }
 
 func appendText(to []byte, a slog.Attr) []byte {

@@ -1,6 +1,8 @@
 // Package logfile is the program's log: slog records, as text or JSON, to a file or to standard
 // error.
 //
+// Lines for systemd's journal begin with their priority and have no time, which the journal adds.
+//
 // A busy broker logs each decision, so lines are gathered in memory and written together, at
 // most 100 ms later. Errors are written at once, with all that came before them. The log never
 // fails and never blocks on a FIFO without a reader: what a full disk cannot take is lost, and
@@ -35,9 +37,11 @@ type Config struct {
 
 // Sink gathers log lines and writes them to the log's file. It is safe for concurrent use.
 type Sink struct {
-	out   io.Writer // used without a file; the Sink neither opens nor closes it
-	level slog.LevelVar
-	json  atomic.Bool // the format is JSON
+	out     io.Writer // used without a file; the Sink neither opens nor closes it
+	std     bool      // out is the journal
+	level   slog.LevelVar
+	json    atomic.Bool // the format is JSON
+	journal atomic.Bool // lines go to the journal
 
 	mu        sync.Mutex
 	path      string         // empty: out is used
@@ -72,7 +76,8 @@ func withUnit(_ []string, a slog.Attr) slog.Attr {
 }
 
 func newSink(path string, out io.Writer) (*Sink, error) {
-	s := &Sink{path: path, out: out, stop: make(chan struct{}), done: make(chan struct{})}
+	s := &Sink{path: path, out: out, std: toJournal(out), stop: make(chan struct{}), done: make(chan struct{})}
+	s.journal.Store(s.std)
 	err := s.Reopen()
 	go s.flushInBackground()
 	return s, err
@@ -95,6 +100,9 @@ func (s *Sink) Write(line []byte) (int, error) {
 	if len(s.buf)+len(line) > bufferSize {
 		s.flush() // whole lines only: several processes may share the file
 	}
+	if s.journal.Load() {
+		s.buf = append(s.buf, priorityOf(line)...)
+	}
 	s.buf = append(s.buf, line...)
 	return len(line), nil
 }
@@ -103,11 +111,14 @@ func (s *Sink) Write(line []byte) (int, error) {
 func (s *Sink) line(c *common, r *slog.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.buf)
+	before, start := len(s.buf), &s.start
+	if s.journal.Load() {
+		s.buf, start = append(s.buf, priority(r.Level)...), nil
+	}
 	if s.json.Load() {
-		s.buf = c.appendJSONLine(s.buf, &s.start, r)
+		s.buf = c.appendJSONLine(s.buf, start, r)
 	} else {
-		s.buf = c.appendTextLine(s.buf, &s.start, r)
+		s.buf = c.appendTextLine(s.buf, start, r)
 	}
 	if len(s.buf) > bufferSize && before > 0 {
 		line := s.buf[before:]
@@ -180,6 +191,7 @@ func (s *Sink) SetFile(path string, file io.WriteCloser) {
 	}
 	s.checked = time.Now()
 	s.path, s.file, s.torn = path, file, s.torn && s.file == nil && file == nil
+	s.journal.Store(s.std && file == nil)
 }
 
 // Close writes what is in memory and closes the file.
@@ -219,8 +231,12 @@ func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.
 
 // Handle implements slog.Handler.
 func (h *handler) Handle(ctx context.Context, r slog.Record) (err error) {
+	appends := h.common.appends(&r)
+	if !appends && h.sink.journal.Load() {
+		r.Time = time.Time{} // slog then leaves it out
+	}
 	switch {
-	case h.common.appends(&r):
+	case appends:
 		h.sink.line(&h.common, &r)
 	case h.sink.json.Load():
 		err = h.json.Handle(ctx, r)

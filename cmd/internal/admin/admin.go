@@ -23,6 +23,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/logfile"
 	"postern/internal/store"
 )
 
@@ -56,7 +57,7 @@ func OnStore(ctx context.Context, cfg *config.Config, do func(*store.Pebble) err
 		return err
 	}
 	defer lock.Close()
-	p, err := cache.Open(datadir.Store(cfg.DataDir), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	p, err := cache.Open(datadir.Store(cfg.DataDir), slog.New(logfile.NewHandler(os.Stderr, slog.LevelWarn)))
 	if err == nil {
 		err = errors.Join(do(p), p.Close())
 	}

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"os"
 	"syscall"
+
+	"postern/internal/logfile"
 )
 
 // Places for OpenLog that are not files.
@@ -17,7 +19,7 @@ const (
 func OpenLog(place string) *slog.Logger {
 	switch place {
 	case Stderr:
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+		return slog.New(logfile.NewHandler(os.Stderr, slog.LevelInfo))
 	case Nowhere:
 		return slog.New(slog.DiscardHandler)
 	}
