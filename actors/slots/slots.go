@@ -32,7 +32,7 @@ var (
 	errSlowed  = errors.New("the backend slows logins from here by more than max_delay")
 	errPanic   = errors.New("the backend's code panicked")
 	errAbsent  = errors.New("there is no such user; that was asked first, since wrong passwords use up what the backend bears")
-	errBreaker = errors.New("the backend did not answer several times and is left alone for a while")
+	errBreaker = errors.New("the backend did not answer several times and is left alone")
 )
 
 // expireEvery is how often a backend's queue is searched for questions past their deadline.
@@ -171,7 +171,7 @@ type Backend struct {
 	counts   counts
 	withheld atomic.Int64 // questions that were not put for want of a budget
 	delay    atomic.Int64 // by which it slowed logins from here when last asked
-	outages  supervise.LogThrottle
+	outages  causes
 	faults   supervise.LogThrottle
 	guesses  supervise.LogThrottle
 }
@@ -275,7 +275,7 @@ func (b *Backend) report(q *Question, result backend.Result, took time.Duration)
 			b.env.Log.Error("backend is misconfigured", "backend", b.Name, "domain", q.Query.Domain, "err", result.Err, "alike", held)
 		}
 	case backend.Outage, backend.Throttled:
-		if held, ok := b.outages.Due(time.Now()); ok {
+		if held, ok := b.outages.due(result.Err, time.Now()); ok {
 			b.env.Log.Warn("backend cannot answer", "backend", b.Name, "class", result.Class.String(), "took", took, "err", result.Err, "alike", held)
 		}
 	}
@@ -308,6 +308,7 @@ type expire struct{}
 type slots struct {
 	*Backend
 	state  *backend.Breaker
+	cause  error // of the last failure; nil: there was none since the breaker was closed
 	pace   *backend.Pace
 	limits *limits
 	late   int // for how many expireEvery some of those that wait would come much too late
@@ -319,7 +320,7 @@ func (s *slots) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.abandon() // those that waited before a restart of the actor
-		s.state = backend.NewBreaker(s.breaker)
+		s.state, s.cause = backend.NewBreaker(s.breaker), nil
 		s.counts.open.Store(false)
 		s.pace = backend.NewPace(backend.PaceOptions{Ceiling: int(s.slots), Floor: s.Block.MinSlots})
 		s.limits = newLimits(s.Backend)
@@ -457,7 +458,7 @@ func (s *slots) admits(q *Question) bool {
 func (s *slots) start(q *Question) {
 	if !s.state.Allow(q.account(), time.Now()) {
 		s.limits.withdraw(q)
-		q.outage(errBreaker, auth.SourceBackend)
+		s.leftAlone(q)
 		return
 	}
 	q.alongside = s.running.Add(1)
@@ -472,7 +473,7 @@ func (s *slots) look(q *Question) {
 		return
 	}
 	if !s.state.Allow(q.account(), time.Now()) {
-		q.outage(errBreaker, auth.SourceBackend)
+		s.leftAlone(q)
 		return
 	}
 	q.alongside = s.running.Add(1)
@@ -554,16 +555,21 @@ func (s *slots) time(op auth.Operation, class backend.Class, r backend.Result, b
 
 // reportClass gives a class to the breaker, and logs a change of the breaker.
 func (s *slots) reportClass(class backend.Class, account string, cause error) {
-	was := s.state.Open()
-	s.state.Report(class, account, time.Now())
+	was, since, now := s.state.Open(), s.state.Since(), time.Now()
+	s.state.Report(class, account, now)
+	if class == backend.Outage || class == backend.Throttled {
+		s.cause = cause
+	}
 	switch open := s.state.Open(); {
 	case open == was:
 		return
 	case open:
-		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", true, "err", cause)
+		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", true, "class", class.String(), "err", cause)
 	default:
-		s.pace.Resume(int(s.running.Load()), time.Now())
-		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", false)
+		s.pace.Resume(int(s.running.Load()), now)
+		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", false, "after", now.Sub(since).Round(time.Millisecond), "last_err", s.cause)
+		s.cause = nil
+		s.outages.clear()
 	}
 	s.counts.open.Store(s.state.Open())
 }

@@ -32,6 +32,7 @@ type Breaker struct {
 	options  BreakerOptions
 	failures map[string]int // halves of a failure in a row while closed, by account; "" is all accounts
 	open     bool
+	since    time.Time     // it is open
 	probing  bool          // a probe is in progress
 	prober   string        // its account
 	suspect  string        // the account of the last probe, if that failed and the cause may lie in it
@@ -48,6 +49,9 @@ func NewBreaker(o BreakerOptions) *Breaker {
 
 // Open reports whether only probes pass.
 func (b *Breaker) Open() bool { return b.open }
+
+// Since returns since when it is open; zero if it is not.
+func (b *Breaker) Since() time.Time { return b.since }
 
 // Allow reports whether a question about an account may be sent now. Each true must be followed by
 // a Report; a probe without one is given up after the longest pause.
@@ -80,7 +84,7 @@ func (b *Breaker) Report(class Class, account string, now time.Time) {
 		}
 	default:
 		clear(b.failures)
-		b.open, b.probing, b.suspect, b.pause = false, false, "", 0
+		b.open, b.since, b.probing, b.suspect, b.pause = false, time.Time{}, false, "", 0
 	}
 }
 
@@ -109,6 +113,9 @@ func (b *Breaker) fail(weight int, account string, now time.Time) {
 
 // trip opens the breaker for a pause.
 func (b *Breaker) trip(pause time.Duration, now time.Time) {
+	if !b.open {
+		b.since = now
+	}
 	clear(b.failures)
 	b.open, b.probing, b.suspect, b.pause = true, false, "", pause
 	b.wait(now)
