@@ -60,6 +60,9 @@ func (b *Broker) Reload(ctx context.Context, r Reload) (changes config.Changes, 
 	}
 	b.cfg = r.Config
 	b.front.Change(changes.Listeners, r.Sockets)
+	for _, be := range b.table.AllBackends() { // also those that did not change: their servers may have
+		be.Retry()
+	}
 	return changes, nil
 }
 

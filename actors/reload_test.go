@@ -6,10 +6,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/backend"
 	"postern/internal/config"
 )
 
@@ -150,5 +152,30 @@ func TestReloadForgetsRefusals(t *testing.T) {
 			r.reload(change)
 			r.want(r.auth("joe", "new"), allow, fromBackend)
 		})
+	}
+}
+
+// retrying is a backend that has given something up.
+type retrying struct {
+	*fakeBackend
+	retries atomic.Int64
+}
+
+// Retry implements backend.Retrier.
+func (b *retrying) Retry() { b.retries.Add(1) }
+
+// TestReloadRetries: a reload that changes nothing has backends try again what they have given up: their
+// servers may have changed.
+func TestReloadRetries(t *testing.T) {
+	var b *retrying
+	r := newRig(t, func(s *setup) {
+		s.wrap = func(f *fakeBackend) backend.Backend {
+			b = &retrying{fakeBackend: f}
+			return b
+		}
+	})
+	r.reload(func(*config.Config) {})
+	if n := b.retries.Load(); n != 1 {
+		t.Errorf("tried again %d times", n)
 	}
 }

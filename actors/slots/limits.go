@@ -222,7 +222,7 @@ func (b *limits) onThrottleProbe(p *throttleProbe) (slow bool) {
 		return false
 	}
 	if was := b.refusals.State(b.now()).Exempt; was != p.state.Exempt {
-		b.env.Log.Info("backend says whether it counts wrong passwords from here", "backend", b.Name, "exempt", p.state.Exempt)
+		b.env.Log.Info("backend says whether it counts wrong passwords from here", "backend", b.Name, "exempt", p.state.Exempt, "address", p.state.From.String())
 	}
 	delay := p.state.Delay
 	if p.news != b.news {

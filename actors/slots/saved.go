@@ -41,6 +41,13 @@ func (b *Backend) Restore(s Saved) {
 	})
 }
 
+// Retry has the backend try again what it has left undone after a failure, see backend.Retrier.
+func (b *Backend) Retry() {
+	if r, ok := b.backend.(backend.Retrier); ok {
+		r.Retry()
+	}
+}
+
 // Stamp returns the state of the file that the backend answers from, see backend.Stamper; "" for others.
 func (b *Backend) Stamp() string {
 	if s, ok := b.backend.(backend.Stamper); ok {

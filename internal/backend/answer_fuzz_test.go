@@ -19,6 +19,7 @@ type textConn struct {
 func (c textConn) Read(b []byte) (int, error)  { return c.text.Read(b) }
 func (c textConn) Write(b []byte) (int, error) { return len(b), nil }
 func (c textConn) SetDeadline(time.Time) error { return nil }
+func (c textConn) LocalAddr() net.Addr         { return nil }
 
 // FuzzAnswer reads any bytes as a response. An accepted response is what package net/http reads,
 // within bounds, and the connection is reused only if nothing is left to read.

@@ -97,6 +97,12 @@ type Domains interface {
 	HasDomain(domain string) (bool, error)
 }
 
+// Retrier is a Backend that leaves something undone for a while after it has failed.
+type Retrier interface {
+	// Retry has it tried again at the next question: an administrator has acted.
+	Retry()
+}
+
 // Stamper is a Backend that answers from a file of this machine.
 type Stamper interface {
 	// Stamp describes the state of the file: it is another one after each change.

@@ -93,7 +93,7 @@
 // failure the backend asks for the current delay (cloud/capabilities, which is public) and returns
 // Throttled above MaxDelay instead of sending more; the login name under which a user last
 // succeeded is remembered, because each wrong guess is a failure; and a refused service account
-// is not tried again for an hour.
+// is not tried again for an hour, or until a reload.
 //
 // Whether a user exists is asked as the service account. A 404 proves absence only if that
 // account may look users up, since accounts without rights get a 404 for every name. Its rights

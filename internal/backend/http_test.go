@@ -26,7 +26,7 @@ func TestStatuses(t *testing.T) {
 		says   string
 	}{
 		{301, Outage, "redirect"}, {302, Outage, "redirect"}, {304, Outage, "redirect"}, {307, Outage, "redirect"}, {308, Outage, "redirect"},
-		{404, Misconfigured, "no such API"}, {429, Throttled, "exempt its address"}, {500, Outage, "HTTP 500"},
+		{404, Misconfigured, "no such API"}, {429, Throttled, "exempt the address that postern has there (127.0.0.1, "}, {500, Outage, "HTTP 500"},
 	}
 	for _, status := range []int{201, 204, 206, 400, 401, 403, 405, 406, 408, 410, 412, 418, 425, 451, 501, 502, 503, 504, 511, 599} {
 		cases = append(cases, struct {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"time"
@@ -43,6 +44,7 @@ type Observation struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	From   netip.Addr // of this machine, see ThrottleState
 }
 
 // httpClient sends requests to one server. It follows no redirect, and uses no proxy but that of its
@@ -255,8 +257,11 @@ func (c *httpClient) exchange(h *httpConn, q request) (r response, reuse bool, e
 	}
 	r = response{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data,
 		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1", media: resp.Header.Get("Content-Type")}
+	if c.tunnel == nil && c.origin == "" {
+		r.from = addressOf(h.wire.LocalAddr())
+	}
 	if c.options.Observe != nil {
-		c.options.Observe(Observation{resp.StatusCode, resp.Header, data})
+		c.options.Observe(Observation{resp.StatusCode, resp.Header, data, r.from})
 	}
 	r.kept = h.answered
 	surplus := err == nil && (h.br.Buffered() > 0 || h.answered && h.raw != nil && h.raw.Control(h.peek) == nil && h.surplus())
@@ -270,6 +275,22 @@ func (c *httpClient) exchange(h *httpConn, q request) (r response, reuse bool, e
 		r.body, r.truncated, err = nil, true, nil // the status alone decides
 	}
 	return r, reuse, err
+}
+
+// addressOf returns the IP address of this end of a connection, if it has one.
+func addressOf(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// exempting says which address the server is to exempt from its limits.
+func exempting(from netip.Addr) string {
+	if !from.IsValid() {
+		return "exempt the address that postern has there"
+	}
+	return fmt.Sprintf("exempt the address that postern has there (%s, unless the network translates it)", from)
 }
 
 // gaveUp reports whether a gateway did not wait for the response of the server behind it. When that

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -69,6 +70,7 @@ type response struct {
 	truncated   bool   // the body could not be read to its end, and is left out
 	media       string // the header Content-Type
 	kept        bool   // it came over a connection with earlier requests
+	from        netip.Addr
 	body        []byte
 }
 

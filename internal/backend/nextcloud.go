@@ -365,7 +365,9 @@ func (n *nextcloud) Throttle(ctx context.Context) (s ThrottleState, err error) {
 	if v := parseVersion(a); v > 0 {
 		n.version.Store(v)
 	}
-	return parseThrottle(a)
+	s, err = parseThrottle(a)
+	s.From = a.response.from
+	return s, err
 }
 
 // parseVersion reads the server's major version in its capabilities; 0 if it is not there.
@@ -409,8 +411,8 @@ func (n *nextcloud) delayed(ctx context.Context) (r Result, yes bool) {
 	case err != nil:
 		return r, false // the login itself will fail
 	case s.Delay > n.options.MaxDelay:
-		return Result{Class: Throttled, Err: fmt.Errorf("after failed logins the server delays every login from postern's address by %v; "+
-			"exempt the address there (brute-force settings), or reset the failures with occ security:bruteforce:reset", s.Delay)}, true
+		return Result{Class: Throttled, Err: fmt.Errorf("after failed logins the server delays every login from postern's address by %v: "+
+			"%s in its brute-force settings, or reset the failures with occ security:bruteforce:reset", s.Delay, exempting(s.From))}, true
 	}
 	n.checked.Store(failures)
 	return r, false
@@ -478,9 +480,15 @@ func (s *service) get() (proven, refused time.Time) {
 	return s.proven, s.refused
 }
 
+// Retry implements Retrier: the service account is tried again.
+func (n *nextcloud) Retry() {
+	proven, _ := n.service.get()
+	n.service.set(proven, time.Time{})
+}
+
 // errService means that the service account cannot log in.
 var errService = errors.New("the server refuses the service account: check admin_user and admin_password " +
-	"(an app password made under that login name); it is not tried again for an hour, or until a restart")
+	"(an app password made under that login name); it is not tried again for an hour, or until a restart or reload")
 
 // errRights means that users may exist that the service account does not find.
 var errRights = errors.New("the service account may not look up users: make admin_user an administrator, or a group administrator of their groups")

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -121,7 +122,27 @@ func TestNextcloudServiceRefused(t *testing.T) {
 	if r := put(t, n, auth.OpAuth, "joe", canary); r.Class != Accepted {
 		t.Errorf("a login: %v, %v", r.Class, r.Err)
 	}
+	n.Retry()
+	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Misconfigured || s.Attempts("127.0.0.1") != 2 {
+		t.Errorf("after a reload: %v, %v, %d failed logins", r.Class, r.Err, s.Attempts("127.0.0.1"))
+	}
 	s.Change(func(state *nextcloudtest.State) { state.Users[0].Password = "wrong" }) // the cure
+	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Misconfigured {
+		t.Errorf("at once: %v, %v", r.Class, r.Err)
+	}
+	n.Retry()
+	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Accepted {
+		t.Errorf("after the next reload: %v, %v", r.Class, r.Err)
+	}
+}
+
+// TestNextcloudServiceExpires: a refused service account is tried again after an hour.
+func TestNextcloudServiceExpires(t *testing.T) {
+	o := asAdmin("boss")
+	o.AdminPassword = auth.NewSecret("wrong")
+	s, n := cloud(t, o)
+	put(t, n, auth.OpIsUser, "joe", "")
+	s.Change(func(state *nextcloudtest.State) { state.Users[0].Password = "wrong" })
 	s.Advance(refusalTTL)
 	if r := put(t, n, auth.OpIsUser, "joe", ""); r.Class != Accepted {
 		t.Errorf("an hour later: %v, %v", r.Class, r.Err)
@@ -202,7 +223,7 @@ func TestNextcloudProber(t *testing.T) {
 	}
 	put(t, n, auth.OpAuth, "joe", "wrong")
 	put(t, n, auth.OpAuth, "joe", "wrong")
-	if state, err := p.Throttle(t.Context()); err != nil || state != (ThrottleState{Delay: 400 * time.Millisecond, ExemptKnown: true}) {
+	if state, err := p.Throttle(t.Context()); err != nil || state != (ThrottleState{Delay: 400 * time.Millisecond, ExemptKnown: true, From: netip.MustParseAddr("127.0.0.1")}) {
 		t.Errorf("%+v, %v", state, err)
 	}
 	s.Change(func(state *nextcloudtest.State) { state.Before29, state.Maintenance = true, true })

@@ -76,7 +76,7 @@ func (a *ocs) fault(secret string) (r Result, ok bool) {
 	case status >= 300 && status < 400:
 		return redirect(a.response, secret), false
 	case status == http.StatusTooManyRequests, a.exception() && a.before29:
-		return Result{Class: Throttled, Err: fmt.Errorf("HTTP %d: %w", status, errTooManyFailures)}, false
+		return Result{Class: Throttled, Err: fmt.Errorf("HTTP %d: %s: %s in its brute-force settings", status, tooManyFailures, exempting(a.response.from))}, false
 	case a.exception():
 		return outage("HTTP 500 (code 996): the server fails for this account; its log has the exception"), false
 	}
@@ -85,9 +85,8 @@ func (a *ocs) fault(secret string) (r Result, ok bool) {
 
 var errMaintenance = errors.New("the server is in maintenance mode")
 
-// errTooManyFailures is the reason for 429, and for 500 with code 996 before version 29.
-var errTooManyFailures = errors.New("the server accepts no logins from postern's address for up to 30 minutes, after too many failed ones; " +
-	"exempt the address there (brute-force settings)")
+// tooManyFailures is the reason for 429, and for 500 with code 996 before version 29.
+const tooManyFailures = "the server accepts no logins from postern's address for up to 30 minutes, after too many failed ones"
 
 // invalid classifies an answer that is not the API's own.
 func (a *ocs) invalid() Result {

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 )
 
@@ -37,6 +38,10 @@ type ThrottleState struct {
 	Delay       time.Duration // of every login, right or wrong
 	Exempt      bool          // failed logins from there are not counted
 	ExemptKnown bool          // the server says whether the address is exempt
+
+	// From is the address of this machine towards the server, which has another one for it if the
+	// network translates addresses; not valid through a proxy.
+	From netip.Addr
 }
 
 // ErrNoThrottle means that the server does not publish its brute-force protection, or has none.

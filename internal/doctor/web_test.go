@@ -110,7 +110,7 @@ func TestWeb(t *testing.T) {
 		"elsewhere":           {app, header("Location", "http://www.example/"+canary, 302), "", want{check: "http", status: Failure, text: `"www.example"`, cure: "final address"}},
 		"no API":              {app, answer(404, ""), "", want{check: "http", status: Failure, text: "no such API", cure: "url"}},
 		"keeps out":           {app, answer(403, html), "", want{check: "http", status: Failure, text: "refuses postern", cure: "exempt"}},
-		"limits":              {app, answer(429, ""), "", want{check: "http", status: Failure, text: "limits postern", cure: "exempt"}},
+		"limits":              {app, answer(429, ""), "", want{check: "http", status: Failure, text: "limits postern", cure: "exempt postern's address there, 127.0.0.1 "}},
 		"bad request":         {app, answer(400, ""), "", want{check: "http", status: Failure, text: "rejects the request", cure: "url"}},
 		"no JSON":             {app, answer(200, "ok"), "", want{check: "http", status: Failure, text: "not JSON", cure: "another program"}},
 		"hangs up":            {app, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", want{check: "http", status: Failure, text: "closed the connection", cure: "log"}},
@@ -186,7 +186,7 @@ func TestNextcloud(t *testing.T) {
 	}{
 		"good":           {local, nil, "boss:secret", "", want{check: "http", status: OK, text: "Nextcloud 31.0.4.1"}, 0},
 		"exempt":         {local, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "exempt"}, 0},
-		"not exempt":     {nil, nil, "boss:secret", "", want{check: "throttle", status: Warning, text: "one address", cure: "whitelist"}, 0},
+		"not exempt":     {nil, nil, "boss:secret", "", want{check: "throttle", status: Warning, text: "one address", cure: "exempt postern's address there, 127.0.0.1 (unless the network translates it): administration settings, Security, Brute-force IP whitelist"}, 0},
 		"slow":           {nil, failed(2), "boss:secret", "", want{check: "throttle", status: Warning, text: "by 400ms", cure: "whitelist"}, 0},
 		"very slow":      {nil, failed(8), "boss:secret", "", want{check: "throttle", status: Failure, text: "postern sends no more", cure: "occ security:bruteforce:reset"}, 0},
 		"does not tell":  {func(s *nextcloudtest.State) { s.Before29 = true }, nil, "boss:secret", "", want{check: "throttle", status: OK, text: "not delayed"}, 0},
