@@ -12,7 +12,7 @@ import (
 
 // Plan is what a run would do.
 type Plan struct {
-	Steps   []roster.Step
+	roster.Preview
 	Users   int             // with an answer from the backends
 	Unasked []auth.Identity // without one
 }
@@ -42,7 +42,9 @@ func (r *Roster) Plan(ctx context.Context, domain, user string) (plan Plan, err 
 	if err != nil {
 		return plan, err
 	}
-	return Plan{Steps: roster.Preview(ctx, p, s.config.Server), Users: len(batch) - len(unasked), Unasked: unasked}, nil
+	plan = Plan{Users: len(batch) - len(unasked), Unasked: unasked}
+	plan.Preview, err = s.config.Server.Preview(ctx, p)
+	return plan, err
 }
 
 // Refresh forgets what the XMPP server was told about a user, or, if user is empty, about all users of

@@ -206,7 +206,7 @@ func TestRosterOperations(t *testing.T) {
 	ctx := t.Context()
 	r := newRig(t, nil)
 	plan, err := r.Plan(ctx, "dom.example", "user0")
-	if err != nil || len(plan.Steps) != 5 || plan.Users != 1 {
+	if err != nil || len(plan.Lines) != 5 || plan.Users != 1 {
 		t.Errorf("plan: %+v, %v", plan, err)
 	}
 	if r.ejabberd.Executed("srg_create") != 0 {

@@ -29,9 +29,15 @@ type Server interface {
 	// carried out. If the error wraps ErrRefused, all other steps were carried out; after any
 	// other error a new plan must be made.
 	Apply(ctx context.Context, p *Plan) (steps int, err error)
-	// Members lists a group as the server has it.
-	Members(ctx context.Context, group, domain string) ([]string, error)
+	// Preview lists what Apply would change, in the words of the server, and changes nothing.
+	Preview(ctx context.Context, p *Plan) (Preview, error)
 	Close()
+}
+
+// Preview is what a plan would change.
+type Preview struct {
+	Lines []string // commands, or the lines of a file that change
+	File  string   // that would be written; empty: the lines are commands
 }
 
 // commanded is a server that takes each step as a command.
@@ -43,9 +49,21 @@ func NewServer(x Executor) Server { return commanded{x} }
 // Prepare implements Server.
 func (commanded) Prepare(State) error { return nil }
 
-// Members implements Server.
-func (c commanded) Members(ctx context.Context, group, domain string) ([]string, error) {
-	return c.Do(ctx, Step{Command: GetMembers, Group: group, Home: domain})
+// Preview implements Server. Only the members of unknown groups are asked for, and taken to be none where
+// the server does not answer.
+func (c commanded) Preview(ctx context.Context, p *Plan) (v Preview, err error) {
+	for {
+		step, _, ok := p.Next()
+		if !ok {
+			return v, nil
+		}
+		v.Lines = append(v.Lines, step.String())
+		var members []string
+		if step.Command == GetMembers {
+			members, _ = c.Do(ctx, step)
+		}
+		p.Done(members)
+	}
 }
 
 // Apply implements Server.

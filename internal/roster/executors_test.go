@@ -191,6 +191,15 @@ func TestGroupsFile(t *testing.T) {
 	want("", 0)
 	doc := document("u1=Ann\n[x]: +Team=[1],+; u2=B]: +Team=[1]; [u3]=C: +Team=[1]; u5: Solo")
 	doc = strings.Replace(doc, `"sharedRoster":{`, `"sharedRoster":{"u=4":{"groups":["+Team=[1]"]},`, 1)
+	previews := func(doc, lines string) {
+		t.Helper()
+		v, err := server.Preview(t.Context(), planFor(t, state, "u1", doc))
+		if got := strings.Join(v.Lines, "\n"); err != nil || got != lines || v.File != path {
+			t.Errorf("the preview of %s is\n%s\n%v, want\n%s", v.File, got, err, lines)
+		}
+	}
+	previews(doc, "+[Solo]\n+u5@d.example\n+[Team=[1]]\n+u1@d.example=Ann[x\n+u2@d.example=B")
+	want("", 0)
 	if err := logsIn(server, state, &Filter{}, "u1", doc); err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +213,8 @@ func TestGroupsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := document("u1=Ann: Solo; u5: Solo")
+	previews(doc, "")
+	previews(last, " [Solo]\n+u1@d.example=Ann\n [Team=[1]]\n-u1@d.example=Ann[x")
 	if err := logsIn(server, state, &Filter{}, "u1", last); err == nil {
 		t.Error("Prosody could not be reloaded, but there is no error")
 	}

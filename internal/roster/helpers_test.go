@@ -141,6 +141,23 @@ func logsIn(server Server, s State, f *Filter, user string, document string) err
 	return err
 }
 
+// planFor is the plan for a login.
+func planFor(t *testing.T, s State, user string, document string) *Plan {
+	t.Helper()
+	a, err := Parse([]byte(document), s.Domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Hash = HashOf([]byte(document), &Filter{})
+	w := NewDesired(s, &Filter{})
+	w.Add(Login(auth.Identity{User: user, Domain: s.Domain}), a)
+	p, err := NewPlan(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // document writes a roster: "alice=Alice Doe: G, H; bob: G".
 func document(accounts string) string {
 	var parts []string

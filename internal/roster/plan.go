@@ -2,7 +2,6 @@ package roster
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"strings"
 
@@ -89,23 +88,6 @@ func NewRemoval(s State, group string) (*Plan, error) {
 		}
 	}
 	return p.loaded()
-}
-
-// Preview lists the steps of a plan without carrying them out. Only the members of unknown groups
-// are asked for, and taken to be none where the server does not answer.
-func Preview(ctx context.Context, p *Plan, server Server) (steps []Step) {
-	for {
-		step, _, ok := p.Next()
-		if !ok {
-			return steps
-		}
-		steps = append(steps, step)
-		var members []string
-		if step.Command == GetMembers {
-			members, _ = server.Members(ctx, step.Group, step.Home)
-		}
-		p.Done(members)
-	}
 }
 
 // Next returns the next step and what must be durable before it is carried out; false when

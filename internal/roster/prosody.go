@@ -36,9 +36,6 @@ func NewGroupsFile(path string, reload []string, timeout time.Duration) Server {
 // Close implements Server.
 func (*groupsFile) Close() {}
 
-// Members implements Server. Only postern writes the file, so it adds nothing to the known state.
-func (*groupsFile) Members(context.Context, string, string) ([]string, error) { return nil, nil }
-
 // Prepare implements Server: mod_groups does not load without its file.
 func (f *groupsFile) Prepare(s State) error {
 	if _, err := os.Stat(f.path); !errors.Is(err, fs.ErrNotExist) {
@@ -54,16 +51,7 @@ func (f *groupsFile) Prepare(s State) error {
 // Apply implements Server. The new state is written last, after Prosody has read the file: if
 // something fails before, all is done again.
 func (f *groupsFile) Apply(ctx context.Context, p *Plan) (steps int, err error) {
-	var ops []store.Op
-	for {
-		_, before, ok := p.Next()
-		if !ok {
-			break
-		}
-		steps++
-		ops = append(append(ops, before...), p.Done(nil)...)
-	}
-	ops = append(ops, p.Finish()...)
+	steps, ops := carriedOut(p)
 	if steps > 0 {
 		text, err := f.render(p.state, ops)
 		if err != nil {
@@ -79,6 +67,89 @@ func (f *groupsFile) Apply(ctx context.Context, p *Plan) (steps int, err error) 
 		}
 	}
 	return steps, write(p.state.Store, ops, true)
+}
+
+// carriedOut returns the number of a plan's steps and what it writes to the store. Only postern writes the
+// file, so the members of a group there are the known ones.
+func carriedOut(p *Plan) (steps int, ops []store.Op) {
+	for {
+		_, before, ok := p.Next()
+		if !ok {
+			return steps, append(ops, p.Finish()...)
+		}
+		steps++
+		ops = append(append(ops, before...), p.Done(nil)...)
+	}
+}
+
+// Preview implements Server: the groups that change, each with its lines that are removed and added.
+func (f *groupsFile) Preview(_ context.Context, p *Plan) (v Preview, err error) {
+	v.File = f.path
+	steps, ops := carriedOut(p)
+	if steps == 0 {
+		return v, nil
+	}
+	text, err := f.render(p.state, ops)
+	if err != nil {
+		return v, err
+	}
+	old, err := os.ReadFile(f.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v, fmt.Errorf("groups file: %w", err)
+	}
+	was, will := sections(old), sections(text)
+	for _, title := range slices.Sorted(maps.Keys(both(was, will))) {
+		removed, added := missing(was[title], will[title]), missing(will[title], was[title])
+		if len(removed)+len(added) == 0 {
+			continue
+		}
+		mark := " "
+		switch {
+		case was[title] == nil:
+			mark = "+"
+		case will[title] == nil:
+			mark = "-"
+		}
+		v.Lines = append(v.Lines, mark+title)
+		for _, line := range removed {
+			v.Lines = append(v.Lines, "-"+line)
+		}
+		for _, line := range added {
+			v.Lines = append(v.Lines, "+"+line)
+		}
+	}
+	return v, nil
+}
+
+// sections are the lines of a groups file, by the heading before them.
+func sections(text []byte) map[string][]string {
+	found, title := map[string][]string{}, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "[") {
+			title = line
+			continue
+		}
+		found[title] = append(found[title], line)
+	}
+	return found
+}
+
+// both has the keys of two maps.
+func both(a, b map[string][]string) map[string][]string {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+// missing are the lines of a list that another one does not have.
+func missing(list, other []string) (lines []string) {
+	for _, line := range list {
+		if !slices.Contains(other, line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // render returns the file for the state after ops. It is sorted, so that an unchanged state gives an

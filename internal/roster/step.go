@@ -1,5 +1,10 @@
 package roster
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Command is a command to an XMPP server.
 type Command uint8
 
@@ -25,6 +30,17 @@ type Step struct {
 	User, Host  string
 	Group, Home string
 	Name        string
+}
+
+// String returns the step as a line for a shell.
+func (s Step) String() string {
+	words := s.Args()
+	for i, word := range words {
+		if word == "" || strings.ContainsAny(word, " \t\"'\\$") {
+			words[i] = fmt.Sprintf("%q", word)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // Args are the command and its arguments as ejabberdctl takes them.

@@ -3,10 +3,8 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"postern/actors"
@@ -32,7 +30,8 @@ var errNoStore = errors.New("the daemon has no store, so nothing is known of sha
 
 // RosterPlan is the answer to /v1/roster/plan.
 type RosterPlan struct {
-	Steps   []string `json:"steps"`
+	Steps   []string `json:"steps"`          // commands, or the lines of File that change
+	File    string   `json:"file,omitempty"` // that Prosody reads
 	Users   int      `json:"users"`
 	Unasked []string `json:"unasked,omitempty"`
 }
@@ -41,15 +40,7 @@ type RosterPlan struct {
 // user stands for all of the domain.
 func PlanRoster(ctx context.Context, b *actors.Broker, domain, user string) (reply RosterPlan, err error) {
 	plan, err := b.PlanRoster(ctx, domain, user)
-	for _, s := range plan.Steps {
-		words := s.Args()
-		for i, word := range words {
-			if i > 0 && (word == "" || strings.ContainsAny(word, " \t\"'\\$")) {
-				words[i] = fmt.Sprintf("%q", word)
-			}
-		}
-		reply.Steps = append(reply.Steps, strings.Join(words, " "))
-	}
+	reply.Steps, reply.File = plan.Lines, plan.File
 	for _, id := range plan.Unasked {
 		reply.Unasked = append(reply.Unasked, id.String())
 	}
@@ -114,7 +105,8 @@ func (s *Server) rosterShow(_ context.Context, r Request) (any, error) {
 // RosterCount is the answer to a roster call that changes something: the number of users that are
 // synchronised again, or of commands to the XMPP server.
 type RosterCount struct {
-	Count int `json:"count"`
+	Count int  `json:"count"`
+	Later bool `json:"later,omitempty"` // there is no daemon, so the users' next logins do it
 }
 
 func (s *Server) rosterRefresh(ctx context.Context, r Request) (any, error) {
@@ -125,10 +117,10 @@ func (s *Server) rosterRefresh(ctx context.Context, r Request) (any, error) {
 	} else {
 		n, err = s.daemon.Broker().RefreshRoster(ctx, r.Domain, r.User)
 	}
-	return RosterCount{n}, err
+	return RosterCount{Count: n}, err
 }
 
 func (s *Server) rosterForgetGroup(ctx context.Context, r Request) (any, error) {
 	n, err := s.daemon.Broker().ForgetGroup(ctx, r.Group, r.Domain)
-	return RosterCount{n}, err
+	return RosterCount{Count: n}, err
 }
