@@ -32,13 +32,15 @@ const (
 // others.
 type params struct {
 	config.Listener
-	ledger *call.Ledger
-	closed auth.Answer // to a change, if the listener takes none
+	ledger    *call.Ledger
+	closed    auth.Answer // to a change, if the listener takes none from this peer
+	admission *admission
 }
 
 func (s *Server) newParams(cfg config.Listener) *params {
 	return &params{
 		Listener: cfg, ledger: call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log),
+		admission: s.newAdmission(cfg),
 		closed: auth.Answer{
 			Verdict: auth.Unsupported, Source: auth.SourceForbidden,
 			Reason: "this listener takes no changes of accounts: " + cfg.ChangesLine() + " if its peers may make them",
@@ -78,6 +80,7 @@ type listener struct {
 	limit     *connLimit
 	workers   *supervise.IdleWorkers[arrival]
 	crowdLog  supervise.LogThrottle
+	strangers supervise.LogThrottle
 	accepting atomic.Bool
 	closed    atomic.Bool
 	removed   atomic.Bool // by a reload: its connections end
@@ -137,6 +140,11 @@ func (l *listener) accept(self *supervise.Ref) {
 		}
 		pause = 0
 		a := arrival{socket, peerOf(socket)}
+		if !l.admits(a.from) {
+			_ = socket.Close()
+			l.limit.leave()
+			continue
+		}
 		if c, crowded := l.limit.came(a.from.uid); crowded && !l.makeRoom(c) {
 			_ = socket.Close()
 			l.limit.went(a.from.uid)

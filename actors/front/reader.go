@@ -169,7 +169,7 @@ func (r *reader) admit(c *call.Call, event wire.Event) {
 		r.readClosed.Store(true) // the answer's wake-up is the last one needed
 	}
 	switch {
-	case ready && c.Req.Op.Changes() && !r.params.Changes:
+	case ready && c.Req.Op.Changes() && !r.params.admission.changes(r.from.uid):
 		c.Answer(r.params.closed)
 	case ready && c.Req.Base != "":
 		r.routeSubaddress(c)

@@ -10,8 +10,9 @@
 // see connWorker.
 //
 // The first bytes of a connection are compared with other protocols (wire.Recognise): one that has
-// come to the wrong port is closed there, without an answer. Requests that change accounts are refused
-// unless the listener's block allows them. When connections run out, one that is idle makes room.
+// come to the wrong port is closed there, without an answer, and so is a process on a Unix socket whose
+// user the listener does not name (see admission). Requests that change accounts are refused unless the
+// listener's block allows them. When connections run out, one that is idle makes room.
 //
 // While the goroutine has input to decode it runs the actors to which it sends, its own included, so
 // that a request which memory can answer takes no switch of goroutines, and all requests of one read
@@ -68,6 +69,7 @@ type Server struct {
 	gate      *call.Gate
 	decisions *metrics.Decisions
 	changes   *changes.Log // what connections watch; nil: nothing
+	uid       func(user string) (int, error)
 
 	opened     atomic.Uint64  // connections since the start
 	started    atomic.Uint64  // workers since the start
@@ -84,7 +86,7 @@ type Server struct {
 // NewServer returns a server without listeners. gate counts the calls of all connections, and
 // decisions their answers; changes are what connections may watch.
 func NewServer(e env.Env, r Router, gate *call.Gate, decisions *metrics.Decisions, changes *changes.Log) *Server {
-	return &Server{env: e, router: r, gate: gate, decisions: decisions, changes: changes, conns: make(map[*conn]struct{})}
+	return &Server{env: e, router: r, gate: gate, decisions: decisions, changes: changes, uid: uidOf, conns: make(map[*conn]struct{})}
 }
 
 // Listen starts to accept on a socket that the caller has opened. If the error is nil, the server

@@ -79,7 +79,7 @@ var imports = map[string][]string{
 	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/handover", "cmd/internal/listen",
 		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/auth", "internal/backend", "internal/cache",
 		"internal/config", "internal/doctor", "internal/roster", "internal/snapshot", "internal/store", "wire"},
-	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "actors/changes", "internal/auth",
+	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "actors/changes", "actors/router", "internal/auth",
 		"internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},
 	"cmd/internal/pipe/relay": {"cmd/internal/systemd", "internal/auth", "wire"}, // small: no store, no actors, no configuration
 	"cmd/internal/pipe": {"cmd/internal/configfile", "cmd/internal/daemon", "cmd/internal/datadir", "cmd/internal/pipe/relay",
@@ -90,7 +90,7 @@ var imports = map[string][]string{
 
 	// The programs.
 	"cmd/postern": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir",
-		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual",
+		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "actors/memory", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual",
 		"internal/registry", "internal/roster", "internal/starter", "internal/store", "internal/token", "internal/xcauth"},
 	"cmd/postern-relay": {"cmd/internal/pipe/relay"},
 	"scripts/bench":     {"internal/auth", "internal/cache", "internal/store", "internal/token"},
@@ -107,6 +107,7 @@ var testImports = []string{"internal/backend/nextcloudtest", "actors/front/front
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{
 	"actors/domain": {"actors/env"},
+	"cmd/postern":   {"actors/slots", "internal/protocol"},
 }
 
 // row returns the key of a package in the import table.

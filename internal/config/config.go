@@ -161,7 +161,7 @@ func load(path string, regular bool) (*Config, Problems) {
 		cure = "write one after config.hcl.example, or name another with --config"
 	}
 	return nil, Problems{{
-		Severity: Error, File: path, Cure: cure,
+		Severity: Error, File: path, Cure: cure, Denied: errors.Is(err, fs.ErrPermission),
 		Message: fmt.Sprintf("cannot read the configuration: %v", cause(err)),
 	}}
 }

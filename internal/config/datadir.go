@@ -5,6 +5,14 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
+// DataDirOrDefault is DataDir, or the default of data_dir for a file that cannot be read.
+func DataDirOrDefault(path string) string {
+	if dir, ok := DataDir(path); ok {
+		return dir
+	}
+	return defaultDataDir
+}
+
 // DataDir returns the data directory of the configuration at path, where the sockets of a running
 // daemon are. Other parts of the file may have errors. It returns false if the file cannot be
 // read or its data_dir is invalid.

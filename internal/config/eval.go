@@ -183,6 +183,7 @@ func (p *parser) fromFile(e *hclsyntax.FunctionCallExpr, arg value) (value, bool
 			cure = "put the text in a regular file: it is read again at every reload"
 		}
 		p.complain(e.Range(), fmt.Sprintf("cannot read %s: %v", named(arg, "file"), cause(err)), cure)
+		p.problems[len(p.problems)-1].Denied = errors.Is(err, fs.ErrPermission)
 		return value{}, false
 	}
 	p.files = append(p.files, path)

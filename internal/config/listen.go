@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
 	"postern/internal/auth"
@@ -81,19 +83,58 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 		}
 	}
 	out.RecipientDelimiter = p.recipientDelimiter(s, spec.Name)
-	p.changes(s, &out)
 	out.FixedDomain = p.fixedDomain(s, spec.Name)
 	if out.Logins = s.word("map", "mailbox", "mailbox", "login") == "login"; s.has("map") && spec.Name != protocol.TCPTable {
 		p.complain(s.at("map"), "map is for the tcp_table protocol only", "remove the line; a socketmap client names its map itself")
 	}
 	out.Userdb = p.userdb(s, spec.Name)
-	p.endpoint(s, cfg, &out)
+	if spec.Name == protocol.Relay && !s.has("address") {
+		p.relaySocket(s, &out)
+	} else {
+		out.Users = p.users(s)
+		p.endpoint(s, cfg, &out)
+	}
+	p.changes(s, &out)
 	return out
 }
 
-// changes decodes whether the peers of a listener may change accounts.
+// RelayPath is where `postern pipe` looks for the listener of a daemon that another user runs. It is in what
+// systemd gives the shipped unit (RuntimeDirectory=).
+const RelayPath = "/run/postern/relay.sock"
+
+// relayUsers are the users of a relay listener that names neither them nor its socket.
+var relayUsers = []string{"ejabberd", "prosody"}
+
+// users decodes which users' processes may connect.
+func (p *parser) users(s *section) (users []string) {
+	s.texts("users", func(v value, at hcl.Range) {
+		switch name := v.AsString(); {
+		case !plainWord(name) || name == "":
+			p.complain(at, "users has a text that is no name of a user", `write them as in ["ejabberd", "prosody"]`)
+		case slices.Contains(users, name):
+			p.warn(at, "this user is named twice", "remove one")
+		default:
+			users = append(users, name)
+		}
+	})
+	return users
+}
+
+// changes decodes whether the peers of a listener, or the processes of some users, may change accounts.
 func (p *parser) changes(s *section, out *Listener) {
-	out.Changes = s.flag("changes", false)
+	if attr := s.body.Attributes["changes"]; attr != nil {
+		if _, list := attr.Expr.(*hclsyntax.TupleConsExpr); list {
+			s.texts("changes", func(v value, at hcl.Range) {
+				if !slices.Contains(out.Users, v.AsString()) {
+					p.complain(at, "changes names a user that users does not", `write changes = true, or name users of this listener`)
+				}
+				out.ChangeUsers = append(out.ChangeUsers, v.AsString())
+			})
+			out.Changes = true
+		} else {
+			out.Changes = s.flag("changes", false)
+		}
+	}
 	if s.has("changes") && !out.changeable() {
 		p.complain(s.at("changes"), "protocol "+out.Protocol+" has no requests that change accounts", "remove the line")
 	}
@@ -261,6 +302,16 @@ func (p *parser) protocolOf(s *section) protocol.Spec {
 	return protocol.Table[0]
 }
 
+// relaySocket is endpoint for a relay listener without an address: the socket that `postern pipe` finds by
+// itself.
+func (p *parser) relaySocket(s *section, out *Listener) {
+	out.Network, out.Address = "unix", RelayPath
+	if out.Users = p.users(s); !s.has("users") && !s.has("mode") && !s.has("owner") && !s.has("group") {
+		out.Users = relayUsers
+	}
+	p.permissions(s, out)
+}
+
 // endpoint decodes the address of a listener and the permissions of a Unix socket.
 func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 	s.need("address", "the listener has no address", "add address = ...: "+writeAddress)
@@ -289,7 +340,11 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 	if out.Network == "systemd" {
 		cure = "remove the line, and write SocketMode=, SocketUser= or SocketGroup= in the socket unit"
 	}
-	for _, name := range []string{"mode", "owner", "group"} {
+	names := []string{"mode", "owner", "group", "users"}
+	if out.Network == "systemd" {
+		names = names[:3]
+	}
+	for _, name := range names {
 		if s.has(name) {
 			p.complain(s.at(name), name+" is for Unix sockets only", cure)
 		}
@@ -303,6 +358,9 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 // permissions decodes the attributes of a Unix socket.
 func (p *parser) permissions(s *section, out *Listener) {
 	out.Mode = 0o660
+	if len(out.Users) > 0 && !s.has("group") {
+		out.Mode = 0o666 // the users decide
+	}
 	out.Owner, out.Group = s.textOr("owner", ""), s.textOr("group", "")
 	v, ok := s.get("mode", cty.String, `write it in octal and in quotes, as in "0660": a number would be decimal`)
 	if !ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"unicode/utf8"
 
@@ -38,6 +39,7 @@ type Problem struct {
 	Cure     string // what to do about it
 	Source   string // the line, redacted
 	Marker   string // a line to print under Source that points at the place; may be empty
+	Denied   bool   // this user may not read a file; another one may
 }
 
 // String returns the problem on one line, for a log.
@@ -73,11 +75,24 @@ func (ps Problems) Count(s Severity) int {
 	return n
 }
 
-// Err returns the problems that are errors as one error, a line for each, or nil.
+// denied is the error of a Problem that is Denied.
+type denied string
+
+// Error implements error.
+func (d denied) Error() string { return string(d) }
+
+// Is makes it an fs.ErrPermission.
+func (denied) Is(target error) bool { return target == fs.ErrPermission }
+
+// Err returns the problems that are errors as one error, a line for each, or nil. It is an
+// fs.ErrPermission if another user may be able to read the configuration.
 func (ps Problems) Err() error {
 	var all []error
 	for _, p := range ps {
-		if p.Severity == Error {
+		switch {
+		case p.Severity == Error && p.Denied:
+			all = append(all, denied(p.String()))
+		case p.Severity == Error:
 			all = append(all, errors.New(p.String()))
 		}
 	}

@@ -48,7 +48,7 @@ var specs = []spec{
 	{
 		path: "listen", labels: []string{"name"},
 		attrs: []string{
-			"protocol", "address", "mode", "owner", "group", "default_domain", "deadline",
+			"protocol", "address", "mode", "owner", "group", "users", "default_domain", "deadline",
 			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
 			"max_connections", "binary_answers", "recipient_delimiter", "changes", "map", "fixed_domain",
 		},

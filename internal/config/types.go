@@ -31,6 +31,9 @@ type Listener struct {
 	// Unix sockets only. Owner and Group are names or numbers; empty means those of the process.
 	Mode         os.FileMode
 	Owner, Group string
+	// Users are the only users whose processes may connect, besides root and the daemon's own; nil
+	// means any. One that the machine does not have is no error.
+	Users []string
 
 	DefaultDomain  string        // for logins without a domain; canonical, may be empty
 	Deadline       time.Duration // every request is answered within it
@@ -42,9 +45,11 @@ type Listener struct {
 	MaxConnections int           // others wait in the kernel's queue
 	BinaryAnswers  bool          // ejabberd: never answer 2, for MongooseIM
 
-	// ejabberd, generic and relay: peers may set passwords, register and remove accounts.
-	// ChangesSaid: the configuration says whether; see ChangesNote.
+	// ejabberd, generic and relay: peers may set passwords, register and remove accounts: all of them
+	// or, if there are ChangeUsers, the processes of these users. ChangesSaid: the configuration says
+	// whether; see ChangesNote.
 	Changes, ChangesSaid bool
+	ChangeUsers          []string
 	FixedDomain          string // saslauthd: the domain of every login, whatever realm it has; canonical, may be empty
 	Logins               bool   // tcp_table: it serves the accounts of addresses, not the addresses that exist
 	Userdb               Userdb // dovecot_userdb: what is said of each user

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"postern/cmd/internal/datadir"
 	"postern/internal/config"
 )
 
@@ -17,6 +18,33 @@ type Flags struct {
 	File     string // --config
 	Embedded bool   // --embedded: the built-in configuration
 	DataDir  string // --data-dir of the built-in configuration; empty: the default
+}
+
+// demoDirs are where `make run` and `postern serve --embedded` have their data.
+var demoDirs = [...]string{"run", "postern-data"}
+
+// RunningDemo returns the data directory of the built-in configuration's daemon that this user runs in the
+// working directory; "" if there is none, or a configuration file at the default place.
+func RunningDemo() string {
+	if _, err := os.Stat(config.DefaultPath); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	for _, dir := range demoDirs {
+		// Not that of another user, who would get the password.
+		if datadir.Closed(dir, os.Geteuid()) && datadir.Owned(dir) {
+			return dir
+		}
+	}
+	return ""
+}
+
+// Beside returns flags that name the configuration of a running demo, if there is one and these flags name
+// none.
+func (f Flags) Beside() Flags {
+	if dir := RunningDemo(); dir != "" && f == (Flags{File: config.DefaultPath}) {
+		return Flags{File: f.File, Embedded: true, DataDir: dir}
+	}
+	return f
 }
 
 // Load reads the configuration. Each warning is passed to warn, which may be nil.

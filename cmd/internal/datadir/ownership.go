@@ -107,3 +107,35 @@ func give(dir string, uid, gid int, only ...string) error {
 		return nil
 	})
 }
+
+// Owner returns the uid of the user that a data directory belongs to; ok is false if that is not known.
+func Owner(dir string) (uid int, ok bool) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(stat.Uid), true
+}
+
+// Closed reports whether a directory, and no link to one, belongs to a user, and other users cannot change
+// what is in it.
+func Closed(dir string, uid int) bool {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	owner, ok := Owner(dir)
+	return ok && owner == uid
+}
+
+// UserName returns the name of a user, or the number if there is none.
+func UserName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(uid)
+}

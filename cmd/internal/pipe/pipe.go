@@ -11,8 +11,10 @@ package pipe
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -74,23 +76,24 @@ func Settings(std Stdio, o Options) (relay.Settings, error) {
 		return relay.Settings{}, err
 	}
 	if o.Socket != "" {
-		log := relay.Stderr
-		if SameFile(std.Out, std.Err) {
-			log = relay.Nowhere
-		}
-		s := settings(front, log)
-		s.Socket = o.Socket
-		return s, nil
+		return besideDaemon(std, front, o.Socket), nil
 	}
 	cfg, err := o.Flags.Load(nil)
+	if err == nil {
+		for _, l := range slices.Backward(cfg.Listeners) {
+			if l.Protocol == o.Protocol {
+				front = l // the first one
+			}
+		}
+	}
+	if anothersDaemon(o.Flags) { // its configuration need not be readable
+		return besideDaemon(std, front, config.RelayPath), nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; if another user's daemon is to answer, add `listen \"relay\" {}` to its configuration, with this user in users", err)
+	}
 	if err != nil {
 		return relay.Settings{}, err
-	}
-	for _, l := range cfg.Listeners {
-		if l.Protocol == o.Protocol {
-			front = l
-			break
-		}
 	}
 	dir, err := datadir.Rendezvous(cfg.DataDir)
 	if err != nil {
@@ -101,6 +104,33 @@ func Settings(std Stdio, o Options) (relay.Settings, error) {
 	s.Elsewhere = filepath.Join(datadir.Runtime(cfg.DataDir), datadir.RelaySocket)
 	s.Broker, err = brokerCommand(o.Flags, cfg, dir)
 	return s, err
+}
+
+// besideDaemon returns the settings of a relay to a daemon's listener. It never starts a broker.
+func besideDaemon(std Stdio, front config.Listener, socket string) relay.Settings {
+	log := relay.Stderr
+	if SameFile(std.Out, std.Err) {
+		log = relay.Nowhere
+	}
+	s := settings(front, log)
+	s.Socket = socket
+	return s
+}
+
+// anothersDaemon reports whether the daemon of the machine, which another user runs, has a listener for pipes.
+// Then the data directory is that user's, and this process makes nothing of its own in its place.
+func anothersDaemon(flags configfile.Flags) bool {
+	file, err := filepath.Abs(flags.File)
+	if err != nil || flags.Embedded || file != config.DefaultPath || os.Geteuid() == 0 {
+		return false
+	}
+	if dir, ok := config.DataDir(file); ok {
+		if owner, known := datadir.Owner(dir); known && owner == os.Geteuid() {
+			return false
+		}
+	}
+	info, err := os.Stat(config.RelayPath)
+	return err == nil && info.Mode()&fs.ModeSocket != 0
 }
 
 func settings(front config.Listener, log string) relay.Settings {

@@ -156,10 +156,12 @@ func (r *relay) dialer(ctx context.Context) {
 // connect tries until it has a connection, which gets the number. It returns nil at the end of
 // ctx.
 func (r *relay) connect(ctx context.Context, number int) net.Conn {
-	spawnFrom := time.Now()
+	begun := time.Now()
+	spawnFrom := begun
 	if number > 1 {
 		spawnFrom = spawnFrom.Add(settle)
 	}
+	waits := false // and has said so
 	for pause := dialPause; ; pause = min(pause+pause/4, dialPauseMost) {
 		conn, err := r.dialAny()
 		switch {
@@ -173,6 +175,11 @@ func (r *relay) connect(ctx context.Context, number int) net.Conn {
 			pause = relayPause
 		case ctx.Err() != nil: // Run has returned: start no broker
 			return nil
+		case waits && errors.Is(err, errClosed):
+			pause = closedPause
+		case r.Spawner == nil && !waits && time.Since(begun) >= settle:
+			waits = true
+			r.Log.Warn("the daemon does not answer; waiting for it", "socket", r.Socket, "err", err)
 		case r.Spawner != nil && !time.Now().Before(spawnFrom):
 			failures := r.Spawner.attempts
 			r.Spawner.ensure(r.Log)
@@ -216,12 +223,17 @@ func dial(socket string) (net.Conn, error) {
 func awaitGreeting(conn net.Conn) error {
 	_ = conn.SetReadDeadline(time.Now().Add(dialTimeout))
 	greeting := make([]byte, wire.RelayGreeting)
-	if _, err := io.ReadFull(conn, greeting); err != nil {
+	if _, err := io.ReadFull(conn, greeting); errors.Is(err, io.EOF) {
+		return errClosed
+	} else if err != nil {
 		return err
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	return wire.CheckRelayGreeting(greeting)
 }
+
+// errClosed means that the daemon has closed a connection at once.
+var errClosed = errors.New("it closes the connection: its listen block may have to name this user in users, and its log says so")
 
 // notify passes an event to the loop; it returns false after the end of Run.
 func (r *relay) notify(ctx context.Context, e event) bool {

@@ -43,6 +43,7 @@ const (
 	dialPauseMost = 100 * time.Millisecond
 	settle        = 250 * time.Millisecond // time for a lost daemon to come back by itself
 	relayPause    = 5 * time.Second        // after a daemon of another version
+	closedPause   = time.Second            // after one that does not admit this user
 	dialTimeout   = time.Second
 	writeTimeout  = time.Second
 	wayBack       = 100 * time.Millisecond // of a deadline, kept for the way back to the peer
