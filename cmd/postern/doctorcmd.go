@@ -61,12 +61,16 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 	if err != nil {
 		return err
 	}
+	a.Flags = a.Beside()
 	cfg, problems, file, err := a.examine()
 	if err != nil {
 		return err
 	}
 	env := doctorEnv()
 	s := doctor.Subject{Version: version.Version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd, Service: doctorService()}
+	if cfg == nil {
+		s.DataDir = config.DataDirOrDefault(file)
+	}
 	if cfg != nil {
 		s.StoreDir, s.Daemon = datadir.Store(cfg.DataDir), askInfo(ctx, cfg)
 		s.Registered, s.RegisteredErr = registered(ctx, cfg, s.Daemon)

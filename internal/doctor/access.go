@@ -21,9 +21,6 @@ type account struct {
 	gids []int
 }
 
-// ownerOf returns the owner of a file. postern runs as the owner of the data directory.
-func (e *Env) ownerOf(f File) account { return account{f.UID, append(e.Groups(f.UID), f.GID)} }
-
 // may reports whether a file's mode and ownership grant an account the permission bits.
 func (f File) may(w account, bits fs.FileMode) bool {
 	mode := f.Mode.Perm()

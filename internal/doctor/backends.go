@@ -94,15 +94,22 @@ const maxRegistered = 20
 // withRegistered returns the configuration with the backends of registered domains, one for each
 // server, and what was found of them.
 func (s *Subject) withRegistered() (*config.Config, Chain) {
-	type server struct{ kind, url, secret string }
+	type server struct{ kind, url, secret, path string }
 	all := *s.Config
 	seen := map[server]bool{}
+	for _, b := range s.Config.Backends { // their users files are examined already
+		if b.Path != "" {
+			seen[server{kind: b.Kind, path: b.Path}] = true
+		}
+	}
+	files := len(seen)
 	for _, r := range s.Registered {
-		at := server{r.Backend.Kind, r.Backend.URL, r.Backend.Secret.Reveal()}
-		if r.Backend.URL == "" || seen[at] {
+		at := server{r.Backend.Kind, r.Backend.URL, r.Backend.Secret.Reveal(), r.Backend.Path}
+		known := s.Known.Domain != "" && s.Known.Domain == r.Domain.Name // whose user is asked about
+		if seen[at] && !known || r.Backend.URL+r.Backend.Path == "" {
 			continue
 		}
-		if seen[at] = true; len(seen) <= maxRegistered {
+		if seen[at] = true; len(seen)-files <= maxRegistered || known {
 			all.Backends = append(all.Backends[:len(all.Backends):len(all.Backends)], r.Backend)
 			all.Domains = append(all.Domains[:len(all.Domains):len(all.Domains)], r.Domain)
 		}
@@ -111,12 +118,14 @@ func (s *Subject) withRegistered() (*config.Config, Chain) {
 		switch {
 		case s.RegisteredErr != nil:
 			return skip(fmt.Sprintf("the registered domains are not known: %v", s.RegisteredErr), "run doctor while the daemon runs")
+		case s.Config.Registry.Declared && (s.Daemon == nil || s.Daemon.Info == nil):
+			return skip("the registered domains are not known without the daemon", "run doctor while the daemon runs")
 		case len(s.Registered) == 0:
 			return nil
-		case len(seen) > maxRegistered:
-			return fine("%s on %d servers, of which %d are examined", plural(len(s.Registered), "registered domain"), len(seen), maxRegistered)
+		case len(seen)-files > maxRegistered:
+			return fine("%s on %d servers, of which %d are examined", plural(len(s.Registered), "registered domain"), len(seen)-files, maxRegistered)
 		}
-		return fine("%s on %s", plural(len(s.Registered), "registered domain"), plural(len(seen), "server"))
+		return fine("%s on %s", plural(len(s.Registered), "registered domain"), plural(len(seen)-files, "server"))
 	}}}}
 }
 

@@ -48,6 +48,9 @@ func (e *Env) daemon(cfg *config.Config, d *Daemon, version, file string) Chain 
 }
 
 func (e *Env) running(cfg *config.Config, d *Daemon) []Outcome {
+	if _, yes := e.misowned(cfg.DataDir); yes && d.Info == nil {
+		return skip("not asked, because the data directory is not that of its user", "")
+	}
 	waiting := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Network != "systemd" })
 	switch {
 	case errors.Is(d.Err, ErrOldDaemon):

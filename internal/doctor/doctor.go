@@ -176,6 +176,7 @@ type Subject struct {
 	Config   *config.Config
 	Problems config.Problems // of its parser; Config is nil if one is an error
 	StoreDir string
+	DataDir  string // if Config is nil: as far as the file says
 	Daemon   *Daemon
 	Known    KnownUser
 	Ejabberd string // its configuration; empty for the usual places
@@ -188,9 +189,15 @@ type Subject struct {
 // Chains returns all checks in the order of a report. Without a valid configuration, these are only
 // the checks of the configuration.
 func (e *Env) Chains(s Subject) []Chain {
+	of := *e
+	of.unit = s.Service
+	e = &of
 	out := []Chain{e.configuration(s)}
 	if s.Config == nil {
-		return out
+		return append(out, Chain{"files", []Step{{Check: "owner", Run: func(context.Context) []Outcome {
+			found, _ := e.misowned(s.DataDir)
+			return found
+		}}}}, e.ejabberdAuth(s.Ejabberd, nil))
 	}
 	out = append(out, e.files(s.Config, s.Daemon), e.storage(s.Config, s.StoreDir, s.Daemon), e.daemon(s.Config, s.Daemon, s.Version, s.File))
 	out = append(out, e.listeners(s.Config, s.Daemon)...)
@@ -198,6 +205,6 @@ func (e *Env) Chains(s Subject) []Chain {
 	out = append(out, registry)
 	out = append(out, e.backends(all, s.Known)...)
 	out = append(out, e.proxies(all))
-	out = append(out, e.tokens(s.Config), e.ejabberdAuth(s.Ejabberd))
+	out = append(out, e.tokens(s.Config, s.Registered), e.ejabberdAuth(s.Ejabberd, s.Config))
 	return append(out, e.rosters(s.File, s.Config)...)
 }

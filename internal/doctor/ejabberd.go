@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"postern/internal/config"
 )
 
 // ejabberdFiles are the places where packages install ejabberd's configuration.
@@ -14,9 +16,87 @@ var ejabberdFiles = [...]string{"/etc/ejabberd/ejabberd.yml", "/opt/ejabberd/con
 
 // ejabberdAuth returns the chain of an ejabberd on this machine. Without one, or without external
 // authentication in it, there is no finding. file is its configuration; empty means the usual
-// places.
-func (e *Env) ejabberdAuth(file string) Chain {
-	return Chain{"ejabberd", []Step{{Check: "auth", Run: func(context.Context) []Outcome { return e.ejabberd(file) }}}}
+// places. cfg may be nil.
+func (e *Env) ejabberdAuth(file string, cfg *config.Config) Chain {
+	return Chain{"ejabberd", []Step{
+		{Check: "auth", Run: func(context.Context) []Outcome { return e.ejabberd(file) }},
+		{Check: "pipe", Alone: true, Run: func(ctx context.Context) []Outcome { return e.beside(ctx, file, cfg) }},
+	}}
+}
+
+// beside checks that an ejabberd which starts `postern pipe` reaches the daemon, if the service is enabled.
+func (e *Env) beside(ctx context.Context, file string, cfg *config.Config) []Outcome {
+	const name = "ejabberd" // the user of Debian's package and of the vendor's
+	uid, err := e.UserID(name)
+	if _, ok := e.service(); !ok || err != nil || !e.startsPipe(file) {
+		return nil
+	}
+	const cure = `add listen "relay" {} to the configuration, or ejabberd to users there, then postern reload`
+	if cfg == nil {
+		return e.tryRelay(ctx, uid, cure)
+	}
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		if l.Protocol != "relay" || l.Address != config.RelayPath {
+			continue
+		}
+		switch member := e.inGroup(uid, l.Group); {
+		case l.Users != nil && !slices.Contains(l.Users, name), l.Mode&0o002 == 0 && !(l.Mode&0o020 != 0 && member):
+			return fail("listener \""+l.Name+"\" does not admit the user ejabberd, whose `postern pipe` asks there", cure)
+		case !l.Changes:
+			return fine("ejabberd's `postern pipe` asks the daemon; it may not register accounts or set passwords")
+		}
+		return fine("ejabberd's `postern pipe` asks the daemon")
+	}
+	return fail("ejabberd starts `postern pipe` beside the daemon, which has no listener at "+config.RelayPath, cure)
+}
+
+// startsPipe reports whether ejabberd starts `postern pipe` without the name of a socket or of another
+// configuration.
+func (e *Env) startsPipe(file string) bool {
+	places := []string{file}
+	if file == "" {
+		places = ejabberdFiles[:]
+	}
+	for _, place := range places {
+		text, err := e.ReadFile(place)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			line, _, _ = strings.Cut(line, " #")
+			if strings.Contains(line, "extauth_program") && strings.Contains(line, "postern pipe") && !strings.Contains(line, "--socket") &&
+				!strings.Contains(strings.ReplaceAll(line, "--config "+config.DefaultPath, ""), "--config") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// inGroup reports whether a user is in a group.
+func (e *Env) inGroup(uid int, group string) bool {
+	gid, err := e.GroupID(group)
+	return err == nil && slices.Contains(e.Groups(uid), gid)
+}
+
+// tryRelay connects to the daemon as ejabberd does, if doctor runs as its user.
+func (e *Env) tryRelay(ctx context.Context, uid int, cure string) []Outcome {
+	if e.UID != uid {
+		return nil
+	}
+	c, err := e.Dial(ctx, "unix", config.RelayPath)
+	if err != nil {
+		return fail(config.RelayPath+": "+why(err), "start the daemon: sudo systemctl start postern; if it runs, "+cure)
+	}
+	defer c.Close()
+	if end, ok := ctx.Deadline(); ok {
+		_ = c.SetReadDeadline(end)
+	}
+	if n, err := c.Read(make([]byte, 1)); n == 0 || err != nil {
+		return fail("the daemon closes the connections of ejabberd's user at "+config.RelayPath, cure)
+	}
+	return fine("ejabberd's `postern pipe` asks the daemon")
 }
 
 func (e *Env) ejabberd(file string) []Outcome {

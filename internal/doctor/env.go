@@ -38,8 +38,10 @@ type Env struct {
 	UserID   func(name string) (int, error)                 // of a name or a number
 	GroupID  func(name string) (int, error)                 // of a name or a number
 	Sockets  func() []string                                // names of postern's socket units that are enabled
+	Glob     func(pattern string) []string                  // paths that match, broken links among them
 	OpenDisk func(dir string) error                         // opens a store without changing it
 	Run      func(context.Context, string, ...string) error // runs a program to its end
+	unit     Service                                        // of the Subject
 
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
@@ -64,7 +66,7 @@ const maxFile = 4 << 20
 func OSEnv() *Env {
 	return &Env{
 		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,
-		UserName: userName, Groups: groups, UserID: userID, GroupID: groupID, Run: run,
+		UserName: userName, Groups: groups, UserID: userID, GroupID: groupID, Glob: glob, Run: run,
 		Sockets:    func() []string { return unit.EnabledSockets(os.DirFS("/"), unit.Dirs(os.LookupEnv)) },
 		LookupHost: net.DefaultResolver.LookupHost, Dial: new(net.Dialer).DialContext, Listen: net.Listen,
 		UnusedProxy: backend.UnusedProxy,
@@ -180,6 +182,11 @@ func groupID(name string) (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(g.Gid)
+}
+
+func glob(pattern string) []string {
+	found, _ := filepath.Glob(pattern) // the patterns are valid
+	return found
 }
 
 func run(ctx context.Context, name string, args ...string) error {

@@ -29,6 +29,9 @@ func (e *Env) configuration(s Subject) Chain {
 			if cure == "" {
 				cure = "correct the line"
 			}
+			if s, ok := e.service(); p.Denied && ok && s.uid != e.UID { // who need not read it
+				status, cure = Skipped, "run doctor as the user that postern runs as: sudo -u "+s.name+" postern doctor"
+			}
 			out = append(out, Outcome{status, place + ": " + p.Message, cure})
 		}
 		if cfg == nil {
@@ -67,15 +70,15 @@ func (e *Env) configMode(file string, cfg *config.Config) []Outcome {
 	if err != nil {
 		return nil
 	}
-	owner := e.ownerOf(data)
+	owner := e.runsAs(data)
+	name := e.UserName(owner.uid)
 	if dir := e.closed(file, owner); dir != "" {
-		return fail(fmt.Sprintf("%s, the owner of data_dir, cannot enter %s to read the configuration", e.UserName(data.UID), dir), "chmod o+x "+dir)
+		return fail(fmt.Sprintf("%s, which postern runs as, cannot enter %s to read the configuration", name, dir), "chmod o+x "+dir)
 	}
 	if !f.may(owner, mayRead) {
-		return fail(fmt.Sprintf("%s, the owner of data_dir, cannot read %s", e.UserName(data.UID), file),
-			fmt.Sprintf("chgrp it to a group of %s and chmod 0640 it", e.UserName(data.UID)))
+		return fail(fmt.Sprintf("%s, which postern runs as, cannot read %s", name, file), fmt.Sprintf("chgrp it to a group of %s and chmod 0640 it", name))
 	}
-	return fine("readable for %s", e.UserName(data.UID))
+	return fine("readable for %s", name)
 }
 
 // files returns the chain of the data directory, the files in it, and the log.
@@ -111,6 +114,9 @@ func (e *Env) owner(dir string) []Outcome {
 	f, err := e.Stat(dir)
 	if err != nil {
 		return nil
+	}
+	if bad, yes := e.misowned(dir); yes {
+		return bad
 	}
 	name := e.UserName(f.UID)
 	if f.UID != e.UID {
@@ -153,13 +159,13 @@ func (e *Env) logFile(cfg *config.Config) []Outcome {
 	if err != nil {
 		return nil
 	}
-	owner := e.ownerOf(data)
+	owner := e.runsAs(data)
 	what, bits := d, fs.FileMode(mayWrite|mayEnter)
 	if f, err := e.Stat(file); err == nil {
 		what, bits = f, mayWrite
 	}
 	if !what.may(owner, bits) {
-		return fail(fmt.Sprintf("%s cannot write %s", e.UserName(data.UID), file), fmt.Sprintf("chown %s %s", e.UserName(data.UID), dir))
+		return fail(fmt.Sprintf("%s cannot write %s", e.UserName(owner.uid), file), fmt.Sprintf("chown %s %s", e.UserName(owner.uid), dir))
 	}
 	return fine("%s", file)
 }
@@ -240,7 +246,7 @@ func (e *Env) store(dir string, d *Daemon) []Outcome {
 		case d.Info.StoreFailed != "":
 			return fail("the daemon's store has failed, and it works from memory: "+d.Info.StoreFailed, "repair the disk, then restart postern")
 		case !d.Info.Store:
-			return fail("the daemon could not open its store, and works from memory", "its log says why; correct that, then restart postern")
+			return fail("the daemon could not open its store, and works from memory", "its log says why; correct that, then postern reload")
 		}
 		return fine("in use by the daemon")
 	}

@@ -23,9 +23,10 @@ const canary = "cAnArY4secretsNobodyMayRead"
 
 // The users of the machine.
 const (
-	rootUID    = 0
-	posternUID = 900
-	saslGID    = 45
+	rootUID     = 0
+	posternUID  = 900
+	ejabberdUID = 901
+	saslGID     = 45
 )
 
 const goodConfig = `
@@ -61,6 +62,7 @@ disable_sasl_mechanisms: ["X-OAUTH2"]
 // machine is a simulated machine without faults, for tests to break.
 type machine struct {
 	*Env
+	denied  map[string]bool // files that this user may not read
 	files   map[string]File
 	texts   map[string]string
 	subject Subject
@@ -105,20 +107,32 @@ func newMachine() *machine {
 		Probe:    func(string) error { return nil },
 		Free:     func(string) (uint64, error) { return 10 << 30, nil },
 		MaxFiles: func(int) (uint64, error) { return 65536, nil },
-		UserName: func(uid int) string { return map[int]string{0: "root", posternUID: "postern"}[uid] },
-		Groups:   func(int) []int { return nil },
-		UserID: func(name string) (int, error) {
-			if name != "postern" {
-				return 0, errors.New("no such user")
-			}
-			return posternUID, nil
+		UserName: func(uid int) string {
+			return map[int]string{0: "root", posternUID: "postern", ejabberdUID: "ejabberd"}[uid]
 		},
+		Groups:  func(int) []int { return nil },
 		Sockets: func() []string { return nil },
 		GroupID: func(name string) (int, error) {
 			if name != "sasl" {
 				return 0, errors.New("no such group")
 			}
 			return saslGID, nil
+		},
+		UserID: func(name string) (int, error) {
+			for uid, known := range map[int]string{0: "root", posternUID: "postern", ejabberdUID: "ejabberd"} {
+				if known == name {
+					return uid, nil
+				}
+			}
+			return 0, errors.New("no such user")
+		},
+		Glob: func(pattern string) (found []string) {
+			for path := range m.files {
+				if ok, _ := filepath.Match(pattern, path); ok {
+					found = append(found, path)
+				}
+			}
+			return found
 		},
 		OpenDisk: func(string) error { return nil },
 		Run:      func(context.Context, string, ...string) error { return nil },
@@ -172,6 +186,9 @@ func (m *machine) stat(path string) (File, error) {
 
 func (m *machine) read(path string) ([]byte, error) {
 	text, there := m.texts[path]
+	if m.denied[path] {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
+	}
 	if !there {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	}
@@ -196,6 +213,12 @@ func (m *machine) replace(path, from, to string) {
 // report examines the machine as it is now.
 func (m *machine) report(t *testing.T) Report {
 	t.Helper()
+	if m.denied[m.subject.File] {
+		m.subject.Problems = config.Problems{{File: m.subject.File, Message: "cannot read the configuration: permission denied", Denied: true}}
+		r := NewReport(m.subject.Version, m.Now(), Run(t.Context(), m.Chains(m.subject)))
+		holdsNoSecret(t, r)
+		return r
+	}
 	m.subject.Config, m.subject.Problems = config.Parse(m.subject.File, []byte(m.texts[m.subject.File]), config.Env{
 		ReadFile: m.read,
 		Stat: func(path string) (fs.FileInfo, error) {

@@ -87,6 +87,8 @@ func (e *Env) socketGroup(l *config.Listener) []Outcome {
 		}
 	}
 	switch {
+	case l.Users != nil:
+		return fine("mode %04o, for processes of %s", l.Mode, strings.Join(l.Users, ", "))
 	case l.Mode&0o006 != 0:
 		return warn(fmt.Sprintf("every user of this machine may connect (mode %04o), and so try passwords", l.Mode), `set mode = "0660", and group to that of the server that connects`)
 	case l.Mode&0o060 == 0o060 && l.Group == "":

@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
+	"postern/internal/auth"
 	"postern/internal/config"
+	"postern/internal/unit"
 )
 
 // On a machine without faults all checks succeed and none is skipped.
@@ -55,7 +58,7 @@ func TestFindings(t *testing.T) {
 		"configuration for all to write": {func(m *machine) { m.files[conf] = file(0o646, 0, posternUID) }, 0,
 			want{"configuration", "mode", Failure, "can change", "chmod o-w"}},
 		"configuration the daemon cannot read": {func(m *machine) { m.files[conf] = file(0o600, 0, 0) }, 0,
-			want{"configuration", "mode", Failure, "postern, the owner of data_dir, cannot read " + conf, "chgrp"}},
+			want{"configuration", "mode", Failure, "postern, which postern runs as, cannot read " + conf, "chgrp"}},
 		"configuration behind a closed door": {func(m *machine) { m.files["/etc/postern"] = dir(0o700, 0, 0) }, 0,
 			want{"configuration", "mode", Failure, "cannot enter /etc/postern", "chmod o+x /etc/postern"}},
 		"no data directory": {func(m *machine) { delete(m.files, dataDir); alone(m) }, 1,
@@ -185,6 +188,13 @@ func TestFindings(t *testing.T) {
 				})
 			}
 		}, 0, want{"backend.json.a.example", "dns", Failure, "no host app.example", "DNS record"}},
+		"a registered domain's secret": {func(m *machine) {
+			for name, secret := range map[string]string{"a.example": "short", "b.example": "0123456789abcdef"} {
+				m.subject.Registered = append(m.subject.Registered, Registered{Domain: config.Domain{
+					Name: name, JSXC: &config.JSXCToken{Secrets: []auth.Secret{auth.NewSecret(secret)}},
+				}})
+			}
+		}, 0, want{"tokens", "registered", Warning, "1 registered domain with an API secret of fewer than 16 bytes", "postern domain set"}},
 		"short secret": {func(m *machine) { m.texts["/etc/postern/secret"] = "hunter2" }, 1,
 			want{"tokens", "jsxc", Warning, "only 7 bytes", "openssl rand"}},
 		"short seed": {func(m *machine) { m.texts["/etc/postern/seed"] = "GEZDGNBVGY3TQOJQ" }, 0,
@@ -344,4 +354,121 @@ func FuzzEjabberd(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The domain of the user that --as names is examined though its server is one of another domain, and without
+// the daemon registered domains are not known.
+func TestRegisteredUser(t *testing.T) {
+	m := newMachine()
+	for _, name := range []string{"a.example", "b.example", "c.example"} {
+		m.subject.Registered = append(m.subject.Registered, Registered{
+			Backend: config.Backend{BackendRef: config.BackendRef{Kind: "json", Name: name}, URL: "https://app.example/"}, Domain: config.Domain{Name: name},
+		})
+	}
+	m.subject.Known = KnownUser{User: "ann", Domain: "b.example"}
+	r := m.report(t)
+	want{"backend.json.b.example", "dns", Failure, "no host", ""}.expect(t, r)
+	want{"registry", "domains", OK, "3 registered domains on 1 server", ""}.expect(t, r)
+	m = newMachine()
+	m.texts[conf] += "registry {}\n"
+	alone(m)
+	want{"registry", "domains", Skipped, "not known without the daemon", "while the daemon runs"}.expect(t, m.report(t))
+}
+
+// enabled is a machine whose service is enabled, and runs as postern.
+func enabled(m *machine) {
+	m.files["/etc/systemd/system/multi-user.target.wants/postern.service"] = file(0o777, 0, 0)
+	m.subject.Service.Unit = unit.Service{File: "/usr/lib/systemd/system/postern.service", User: "postern"}
+}
+
+// The data directory was given to ejabberd, but the service runs as postern: each user sees the one cure, and
+// nothing that sends to another user or gives more to ejabberd.
+func TestDirectoryOfAnother(t *testing.T) {
+	for name, uid := range map[string]int{"root": rootUID, "postern": posternUID, "ejabberd": ejabberdUID} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			enabled(m)
+			m.UID = uid
+			m.files[dataDir] = dir(0o700, ejabberdUID, ejabberdUID)
+			m.subject.Daemon = &Daemon{}
+			m.subject.DataDir = dataDir
+			if uid == posternUID {
+				m.subject.Daemon = &Daemon{Err: os.ErrPermission} // the pipes' broker
+			}
+			if uid == ejabberdUID {
+				m.denied = map[string]bool{conf: true}
+			}
+			r := m.report(t)
+			want{"files", "owner", Failure, "/var/lib/postern belongs to ejabberd, but postern.service runs as postern", "sudo chown -R postern: /var/lib/postern && sudo systemctl restart postern"}.expect(t, r)
+			for _, f := range r.Findings {
+				if strings.Contains(f.Text+f.Cure, "sudo -u ejabberd") || strings.Contains(f.Cure, "group of ejabberd") || strings.Contains(f.Cure, "chown ejabberd") {
+					t.Errorf("%s %s sends elsewhere: %s: %s", f.Hop, f.Check, f.Text, f.Cure)
+				}
+			}
+		})
+	}
+	m := newMachine() // without the service the owner is right
+	m.files[dataDir] = dir(0o711, ejabberdUID, ejabberdUID)
+	m.UID = ejabberdUID
+	want{"files", "owner", OK, "belongs to ejabberd, the user that doctor runs as", ""}.expect(t, m.report(t))
+	m = newMachine() // whose user a drop-in changes
+	enabled(m)
+	m.files[dataDir] = dir(0o711, ejabberdUID, ejabberdUID)
+	m.subject.Service.Unit.User = "ejabberd"
+	want{"files", "owner", Warning, "belongs to ejabberd, but doctor runs as postern", "sudo -u ejabberd postern doctor"}.expect(t, m.report(t))
+}
+
+// An ejabberd beside the daemon needs a listener that admits its user.
+func TestEjabberdBeside(t *testing.T) {
+	for name, c := range map[string]struct {
+		config string
+		want   want
+	}{
+		"none":              {"", want{"ejabberd", "pipe", Failure, "has no listener at /run/postern/relay.sock", `listen "relay" {}`}},
+		"alone":             {"listen \"relay\" {}\n", want{"ejabberd", "pipe", OK, "may not register", ""}},
+		"changes":           {"listen \"relay\" { changes = true }\n", want{"ejabberd", "pipe", OK, "asks the daemon", ""}},
+		"for another":       {"listen \"relay\" { users = [\"dovecot\"] }\n", want{"ejabberd", "pipe", Failure, "does not admit the user ejabberd", "users"}},
+		"for another group": {"listen \"relay\" { group = \"sasl\" }\n", want{"ejabberd", "pipe", Failure, "does not admit the user ejabberd", "users"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			enabled(m)
+			m.texts[conf] += c.config
+			m.subject.Daemon.Info.Listeners = append(m.subject.Daemon.Info.Listeners, "relay")
+			c.want.expect(t, m.report(t))
+		})
+	}
+	for name, c := range map[string]struct {
+		says string
+		err  error
+		want want
+	}{
+		"not running": {"", syscall.ENOENT, want{"ejabberd", "pipe", Failure, "/run/postern/relay.sock", "systemctl start postern"}},
+		"closed":      {"", nil, want{"ejabberd", "pipe", Failure, "closes the connections of ejabberd's user", "users there"}},
+		"served":      {"pr/2", nil, want{"ejabberd", "pipe", OK, "asks the daemon", ""}},
+	} {
+		t.Run("as ejabberd: "+name, func(t *testing.T) {
+			m := newMachine()
+			enabled(m)
+			m.UID, m.denied, m.subject.DataDir = ejabberdUID, map[string]bool{conf: true}, dataDir
+			m.subject.Daemon = &Daemon{Err: os.ErrPermission}
+			m.Dial = func(context.Context, string, string) (net.Conn, error) {
+				if c.err != nil {
+					return nil, c.err
+				}
+				ours, theirs := net.Pipe()
+				go func() {
+					_, _ = theirs.Write([]byte(c.says))
+					_ = theirs.Close()
+				}()
+				return ours, nil
+			}
+			r := m.report(t)
+			c.want.expect(t, r)
+			want{"configuration", "text", Skipped, "permission denied", "sudo -u postern postern doctor"}.expect(t, r)
+			if n := bad(r); n != map[bool]int{true: 1}[c.says == ""] {
+				t.Errorf("%d findings that are not well", n)
+			}
+		})
+	}
 }

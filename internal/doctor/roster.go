@@ -51,8 +51,9 @@ func (e *Env) groupsFile(file, dataDir string) []Outcome {
 		return fail("the directory of "+file+": "+cause(err).Error(), "create it for the user that postern runs as, and let Prosody read it")
 	}
 	data, err := e.Stat(dataDir)
-	if err == nil && !d.may(e.ownerOf(data), mayWrite|mayEnter) {
-		return fail(e.UserName(data.UID)+" cannot write in "+dir, "chown "+e.UserName(data.UID)+" "+dir+", or put groups_file elsewhere")
+	if owner := e.runsAs(data); err == nil && !d.may(owner, mayWrite|mayEnter) {
+		name := e.UserName(owner.uid)
+		return fail(name+" cannot write in "+dir, "chown "+name+" "+dir+", or put groups_file elsewhere")
 	}
 	return fine("%s can be replaced", file)
 }
