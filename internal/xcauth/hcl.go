@@ -75,11 +75,18 @@ func (w *Writer) listeners(o *Options) {
 	w.line(`listen "generic" { address = "127.0.0.1:23663" }`)
 	w.line(`listen "tcp_table" { address = "127.0.0.1:23665" }`)
 	w.line(`listen "saslauthd" { address = "127.0.0.1:23666" }`)
-	if o.Type != "" {
-		w.line("")
-		w.line("# xcauth was started with type = %s: a server that starts it by itself starts now", o.Type)
-		w.line("#     postern pipe --protocol %s --config THIS_FILE", Protocol(o.Type))
+	protocol := Protocol(o.Type)
+	if protocol == "" {
+		protocol = "ejabberd"
 	}
+	w.line("")
+	w.line("# A server that started xcauth by itself, such as ejabberd in extauth_program, starts now")
+	w.line("#     /usr/bin/postern pipe --protocol %s", protocol)
+	w.line("# which finds the daemon here. Only these users may connect, and make changes as with xcauth.")
+	w.line(`listen "relay" {`)
+	w.line(`  users   = ["ejabberd", "prosody"]`)
+	w.line(`  changes = true`)
+	w.line(`}`)
 }
 
 func (w *Writer) backend(name string, o *Options, s server) {

@@ -20,6 +20,7 @@ func importedConfig(t *testing.T, file string) string {
 	for _, port := range []string{"23662", "23663", "23665", "23666"} {
 		text = strings.ReplaceAll(text, "127.0.0.1:"+port, "127.0.0.1:0")
 	}
+	text = strings.Replace(text, "listen \"relay\" {\n", "listen \"relay\" {\n  address = \"unix:others.sock\"\n", 1)
 	other := filepath.Join(filepath.Dir(file), "test.hcl")
 	if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -130,8 +131,48 @@ INSERT INTO authcache VALUES ('rubbish', 'x', NULL, NULL, NULL);`, harness.DeadU
 	if !strings.Contains(forgot, "1 records with 1 accepted") || !strings.Contains(forgot, "shared rosters: 1 users, and 1 groups") {
 		t.Errorf("forget: %s", forgot)
 	}
-	if forgot := harness.OK(t, "", "forget", "joe@dom.example", "--config", cfg); !strings.Contains(forgot, "0 records with 0") || !strings.Contains(forgot, "shared rosters: 0 users, and 0 groups") {
+	if forgot := harness.OK(t, "", "forget", "joe@dom.example", "--config", cfg); !strings.HasPrefix(forgot, "nothing to forget") {
 		t.Errorf("forget again: %s", forgot)
+	}
+}
+
+// TestRefusedImport: an import that is refused leaves the machine as it was: neither a file nor a data directory
+// is made, whatever refuses it.
+func TestRefusedImport(t *testing.T) {
+	w := harness.NewXcauth(t, harness.DeadURL(t), "s", "")
+	w.SQL(t, "INSERT INTO domains VALUES ('other.example', 'own', '"+harness.DeadURL(t)+"', NULL, NULL, NULL, NULL);")
+	_, served := harness.UsersServer(t)
+	owned := ""
+	for line := range strings.Lines(harness.ReadText(served)) {
+		if dir, ok := strings.CutPrefix(strings.TrimSpace(line), "data_dir = "); ok {
+			owned = strings.Trim(dir, `"`)
+		}
+	}
+	for name, c := range map[string]struct {
+		data, there, want string
+	}{
+		"a daemon runs":                   {owned, "", "stop it first"},
+		"another configuration":           {"", "config.hcl", "different content"},
+		"another secret":                  {"", "default.secret", "different content"},
+		"the secret of the second server": {"", "s_127_0_0_1.secret", "different content"},
+		"no data directory":               {"/proc/none", "", "data directory"},
+	} {
+		out, data := filepath.Join(t.TempDir(), "etc"), c.data
+		if data == "" {
+			data = filepath.Join(t.TempDir(), "data")
+		}
+		if c.there != "" {
+			harness.Mkdir(t, out)
+			harness.WriteFile(t, filepath.Join(out, c.there), "other")
+		}
+		r := harness.Command(t, "", "import", "xcauth", "--conf", w.Conf, "--out", filepath.Join(out, "config.hcl"), "--data-dir", data)
+		if r.Code != 1 || !strings.Contains(r.Err, c.want) || r.Out != "" {
+			t.Errorf("%s: exit status %d, %q, %q", name, r.Code, r.Out, r.Err)
+		}
+		left, _ := os.ReadDir(out)
+		if len(left) > 1 || len(left) == 1 && left[0].Name() != c.there || c.data == "" && !harness.Missing(data) {
+			t.Errorf("%s: it has written %v, or the data directory", name, left)
+		}
 	}
 }
 

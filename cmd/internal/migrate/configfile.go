@@ -11,31 +11,33 @@ import (
 	"postern/internal/xcauth"
 )
 
-// writeConfig writes the configuration and its secrets, and returns the configuration. Files that
-// exist already are not touched if they have the same content, and are an error otherwise.
-func writeConfig(out io.Writer, o ImportOptions, settings *xcauth.Options, data *xcauth.Data) (*config.Config, error) {
+// newConfig makes the configuration and its secrets, which are not written yet. Files that exist already
+// are not touched if they have the same content, and are an error otherwise.
+func newConfig(o ImportOptions, settings *xcauth.Options, data *xcauth.Data) (*config.Config, []configfile.File, error) {
 	if err := settings.Complete(); err != nil {
-		return nil, fmt.Errorf("xcauth's configuration does not name its server: %w: name it with --conf", err)
+		return nil, nil, fmt.Errorf("xcauth's configuration does not name its server: %w: name it with --conf", err)
 	}
 	if err := xcauth.CheckURL(settings.URL); err != nil {
-		return nil, fmt.Errorf("xcauth's configuration: %w", err)
+		return nil, nil, fmt.Errorf("xcauth's configuration: %w", err)
 	}
 	file, err := filepath.Abs(o.Out)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	text, files := configText(file, o.Flags.DataDir, settings, data)
 	conf := configfile.File{Path: file, Data: []byte(text)}
 	cfg, problems := configfile.Parse(conf, files)
 	if problems.Failed() {
-		return nil, fmt.Errorf("xcauth's settings make no valid configuration: %w", problems.Err())
+		return nil, nil, fmt.Errorf("xcauth's settings make no valid configuration: %w", problems.Err())
 	}
-	w := configfile.Writing{Out: out, Dry: o.DryRun, Cure: "move it away, or import into it with --config"}
-	if err := w.Write(append(files, conf)...); err != nil {
-		return nil, err
-	}
-	fmt.Fprintf(out, "domains: %d found, %d in the configuration\n", len(data.Domains), len(data.Domains))
-	return cfg, nil
+	files = append(files, conf)
+	return cfg, files, write(io.Discard, true, files)
+}
+
+// write writes the files of a configuration, or none, and a line about each to out.
+func write(out io.Writer, dry bool, files []configfile.File) error {
+	w := configfile.Writing{Out: out, Dry: dry, Cure: "move it away, or import into it with --config"}
+	return w.Write(files...)
 }
 
 // configText makes the text of a configuration file, and the files of its secrets beside it.

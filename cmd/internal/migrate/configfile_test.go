@@ -27,7 +27,7 @@ func TestWrittenConfigurationsParse(t *testing.T) {
 		if problems.Failed() {
 			t.Fatalf("%q: %v", secret, problems.Err())
 		}
-		if len(cfg.Backends) != 5 || len(cfg.Domains) != 5 || len(cfg.Listeners) != 4 || cfg.DataDir != "/tmp/x y" {
+		if len(cfg.Backends) != 5 || len(cfg.Domains) != 5 || len(cfg.Listeners) != 5 || cfg.DataDir != "/tmp/x y" {
 			t.Errorf("%q: %d backends, %d domains", secret, len(cfg.Backends), len(cfg.Domains))
 		}
 		if got := cfg.Backends[0].Secret.Reveal(); got != secret {

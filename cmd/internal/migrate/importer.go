@@ -7,6 +7,7 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -54,16 +55,15 @@ func Import(ctx context.Context, std pipe.Stdio, o ImportOptions) error {
 	if err := readSources(ctx, std, o, settings, data); err != nil {
 		return err
 	}
-	var cfg *config.Config
+	m := importer{now: time.Now(), dry: o.DryRun}
 	if o.Out != "" {
-		cfg, err = writeConfig(std.Out, o, settings, data)
+		m.cfg, m.files, err = newConfig(o, settings, data)
 	} else {
-		cfg, err = o.Flags.Load(nil)
+		m.cfg, err = o.Flags.Load(nil)
 	}
 	if err != nil {
 		return err
 	}
-	m := importer{cfg: cfg, now: time.Now(), dry: o.DryRun}
 	if err := m.run(ctx, std, data); err != nil {
 		return err
 	}
@@ -86,6 +86,8 @@ const batch = 1000
 // importer brings what xcauth knew into a store.
 type importer struct {
 	cfg   *config.Config
+	files []configfile.File // of cfg, to be written; none: it is in use already
+	wrote bytes.Buffer      // a line for each of them
 	store store.Store // nil: nothing is in it yet
 	now   time.Time
 	dry   bool // only count
@@ -112,13 +114,20 @@ type counts struct {
 	foreign  int // of a domain without a block that uses them
 }
 
-// run brings the rows into the store of the configuration.
+// run brings the rows into the store of the configuration. It writes the configuration only once nothing
+// can refuse the import any more.
 func (m *importer) run(ctx context.Context, std pipe.Stdio, data *xcauth.Data) error {
 	if !m.dry {
 		return admin.OnStore(ctx, m.cfg, func(p *store.Pebble) error {
 			m.store = p
+			if err := write(&m.wrote, false, m.files); err != nil {
+				return err
+			}
 			return m.all(data)
 		})
+	}
+	if err := write(&m.wrote, true, m.files); err != nil {
+		return err
 	}
 	if dir := datadir.Store(m.cfg.DataDir); !absent(dir) {
 		p, err := store.OpenPebble(dir, slog.New(slog.DiscardHandler))
@@ -149,7 +158,10 @@ func (m *importer) report(std pipe.Stdio, data *xcauth.Data) {
 	if m.dry {
 		done = "to import"
 	}
-	if n := m.domains; n.found > n.foreign { // writeConfig has reported those that it wrote
+	_, _ = m.wrote.WriteTo(std.Out)
+	if len(m.files) > 0 {
+		fmt.Fprintf(std.Out, "domains: %d found, %d in the configuration\n", len(data.Domains), len(data.Domains))
+	} else if n := m.domains; n.found > n.foreign {
 		fmt.Fprintf(std.Out, "domains: %d found, %d %s, %d registered already, %d in the configuration\n", n.found, n.imported, done, n.known, n.foreign)
 	}
 	for _, table := range []struct {
