@@ -3,9 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
@@ -27,6 +31,9 @@ The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
   postern reload --config /etc/postern/config.hcl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.followMain(cmd); err != nil {
+				return err
+			}
 			dir, err := a.runningDir()
 			if err != nil {
 				return err
@@ -44,10 +51,39 @@ The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
 	}
 }
 
+// followMain takes over which configuration the main process of a service was started with, if this is an
+// ExecReload= without flags: a drop-in that changes ExecStart= need not change that as well.
+func (a *app) followMain(cmd *cobra.Command) error {
+	pid, err := strconv.Atoi(os.Getenv("MAINPID"))
+	if err != nil || cmd.Flags().Changed("config") || cmd.Flags().Changed("embedded") {
+		return nil
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return nil // then it has the default
+	}
+	words := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	serve, rest, err := newRoot(a.Stdio).Find(words[1:])
+	if err != nil || serve.Name() != "serve" || serve.ParseFlags(rest) != nil {
+		return nil
+	}
+	work, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	serve.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		if (f.Name == "config" || f.Name == "data-dir") && !filepath.IsAbs(value) {
+			value = filepath.Join(work, value)
+		}
+		if inherited := cmd.Flags().Lookup(f.Name); inherited != nil && err == nil {
+			err = inherited.Value.Set(value)
+		}
+	})
+	return err
+}
+
 // runningDir returns the data directory of the daemon, even if its configuration is not valid any
 // more.
 func (a *app) runningDir() (string, error) {
-	if !a.Embedded && a.DataDir == "" {
+	if flags := a.Beside(); !flags.Embedded && flags.DataDir == "" {
 		if dir, ok := config.DataDir(a.File); ok {
 			return dir, nil
 		}

@@ -165,7 +165,7 @@ func TestChaosDiskFull(t *testing.T) {
 	if f.store() == "" {
 		t.Error("cache stats does not show that there is no store")
 	}
-	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")
+	f.diagnosed("store", "open", "works from memory", "correct that, then postern reload")
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -101,5 +104,70 @@ func TestNotReady(t *testing.T) {
 	buf := make([]byte, 100)
 	if k, err := n.conn.Read(buf); err == nil {
 		t.Errorf("notified %q", buf[:k])
+	}
+}
+
+// TestFailedReloadIsSeen: after a reload that fails, the status says so until one succeeds. `postern
+// reload` finds the configuration by the main process of the service.
+func TestFailedReloadIsSeen(t *testing.T) {
+	h := &holder{t: t, config: activatedUsers(t, harness.OneList)}
+	n := h.notified()
+	p := h.start()
+	n.expect(`READY=1\nSTATUS=serving 1 domain on 1 listener`)
+	good := harness.ReadText(h.config)
+	reload := func(text string) (status int, said string) {
+		t.Helper()
+		harness.WriteFile(t, h.config, text)
+		cmd := exec.Command(harness.Binary, "reload")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("MAINPID=%d", p.Cmd.Process.Pid))
+		out, _ := cmd.CombinedOutput()
+		n.expect(`RELOADING=1\nMONOTONIC_USEC=[0-9]+\nSTATUS=reloading`)
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	const failed = `STATUS=RELOAD FAILED, the configuration of 2[-0-9]+ [:0-9]+ is in force: `
+	if status, said := reload(good + "retries = 3\n"); status != 1 || !strings.Contains(said, "retries") {
+		t.Errorf("exit status %d, %q", status, said)
+	}
+	n.expect(`READY=1\n` + failed + `[^\n]*retries[^\n]*`)
+	harness.WriteFile(t, h.config, strings.Replace(good, "data_dir = \"", "data_dir = \"/other", 1))
+	p.Signal(syscall.SIGHUP) // `postern reload` would look in the other directory
+	n.expect(`RELOADING=1\nMONOTONIC_USEC=[0-9]+\nSTATUS=reloading`)
+	n.expect(`READY=1\n` + failed + `[^\n]*data_dir is another[^\n]*`)
+	if status, said := reload(good); status != 0 {
+		t.Errorf("exit status %d, %q", status, said)
+	}
+	n.expect(`READY=1\nSTATUS=serving 1 domain on 1 listener`)
+}
+
+// TestJournal: what a service writes to systemd's journal has priorities, and no second time.
+func TestJournal(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	serve := func(config string) *harness.Process {
+		p := &harness.Process{T: t}
+		p.Cmd = exec.Command(harness.Binary, "serve", "--config", config)
+		p.Cmd.Stderr, p.Cmd.Env = file, append(os.Environ(), fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino))
+		p.Run()
+		return p
+	}
+	if code := serve("/none/config.hcl").Exit(); code != 1 || !strings.HasPrefix(harness.ReadText(file.Name()), "<3>postern: there is no configuration") {
+		t.Errorf("exit status %d, %q", code, harness.ReadText(file.Name()))
+	}
+	p := serve(activatedUsers(t, harness.OneList))
+	harness.WaitFor(t, "it is ready", func() bool { return strings.Contains(harness.ReadText(file.Name()), "\n<6>level=INFO msg=ready ") })
+	p.Signal(syscall.SIGTERM)
+	_ = p.Exit()
+	for line := range strings.Lines(harness.ReadText(file.Name())) {
+		if !regexp.MustCompile(`^<[3467]>`).MatchString(line) || strings.Contains(line, "time=") {
+			t.Errorf("%q", line)
+		}
 	}
 }

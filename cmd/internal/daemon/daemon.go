@@ -174,7 +174,7 @@ func (d *Daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
 	}
 	p, err := open(datadir.Store(cfg.DataDir), d.log)
 	if err != nil {
-		d.withoutStore("cache works from memory only, and registered domains are not known, until postern is restarted", err)
+		d.withoutStore("cache works from memory only, and registered domains are not known, until a reload or restart opens the store", err)
 		return nil
 	}
 	d.storeFail.Store(nil)

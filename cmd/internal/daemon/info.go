@@ -21,7 +21,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	defer cancel()
 	counts, err := d.broker.Counts(ctx)
 	state := d.reloads.state.Load()
-	s := metrics.Snapshot{Counts: counts, Counters: d.broker.Collect, Stalled: err != nil, Loaded: state.loaded, ReloadFailed: state.failed}
+	s := metrics.Snapshot{Counts: counts, Counters: d.broker.Collect, Stalled: err != nil, Loaded: state.loaded, ReloadFailed: state.failed != nil}
 	p := d.store.Load()
 	s.Store.Wanted = p != nil || d.storeFail.Load() != nil
 	s.Store.Up = d.StoreFailed() == ""

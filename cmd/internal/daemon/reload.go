@@ -41,7 +41,7 @@ type reloads struct {
 // reloadState is how the last reload went.
 type reloadState struct {
 	loaded time.Time // when the configuration in force was read
-	failed bool      // a later one was refused
+	failed error     // why a later one was refused; nil: none was
 }
 
 // newReloads returns with mu held: reloads wait until allow is called.
@@ -103,7 +103,7 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 	begun, was := time.Now(), r.state.Load()
 	defer func() {
 		if err != nil {
-			r.state.Store(&reloadState{was.loaded, true})
+			r.state.Store(&reloadState{was.loaded, err})
 		}
 	}()
 	cfg, err := r.flags.Reload(func(w config.Problem) { reply.Warnings = append(reply.Warnings, w.String()) })

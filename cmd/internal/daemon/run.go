@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -399,8 +400,24 @@ func (d *Daemon) serveMetrics(socket net.Listener) {
 	d.metrics = metrics.Serve(socket, d.cfg.Metrics, d.log, d.snapshot)
 }
 
+// maxWhy is how much of a failed reload's error the status has, in bytes.
+const maxWhy = 400
+
 // status is the line for `systemctl status`.
 func (d *Daemon) status() string {
+	state := d.reloads.state.Load()
+	if state.failed == nil {
+		return d.serving()
+	}
+	why := strings.ReplaceAll(state.failed.Error(), "\n", "; ")
+	if len(why) > maxWhy {
+		why = strings.ToValidUTF8(why[:maxWhy], "") + " ..."
+	}
+	return fmt.Sprintf("RELOAD FAILED, the configuration of %s is in force: %s", state.loaded.Format(time.DateTime), why)
+}
+
+// serving says what is served.
+func (d *Daemon) serving() string {
 	text := fmt.Sprintf("serving %s on %s", plural(len(d.cfg.Domains), "domain"), plural(len(d.cfg.Listeners), "listener"))
 	if n := d.unserved.Load(); n > 0 {
 		text += fmt.Sprintf("; %s of unknown name not served", plural(int(n), "socket"))
