@@ -5,15 +5,39 @@
 package main
 
 import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
 	"os"
 
 	"postern/cmd/internal/pipe/relay"
+	"postern/internal/version"
 )
 
-func main() {
-	settings, err := relay.Parse(os.Args[1:])
-	if err != nil { // from a postern of another version: go on with what was understood
+const usage = `postern-relay %s is the small part of ` + "`postern pipe`" + `: it passes the requests of one
+server, such as ejabberd, on to the postern daemon, and the answers back. It is small.
+
+` + "`postern pipe`" + ` becomes this program if it is in the same directory. Do not start it by hand: write
+"/usr/bin/postern pipe --protocol ejabberd" into the configuration of the server, and see
+` + "`postern pipe --help`" + `.
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run returns the exit status.
+func run(args []string, out, failed io.Writer) int {
+	settings, err := relay.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(out, usage, version.Version)
+		return 0
+	case len(args) == 0: // by hand
+		fmt.Fprintf(failed, usage, version.Version)
+		return 2
+	case err != nil: // from a postern of another version: go on with what was understood
 		relay.OpenLog(settings.Log).Error("postern and postern-relay are of different versions: install both", "err", err)
 	}
 	relay.Main(settings)
+	return 0
 }

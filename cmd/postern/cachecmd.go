@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +12,7 @@ import (
 )
 
 func newCache(a *app) *cobra.Command {
+	show, stats := &output{app: a, programs: true}, &output{app: a, programs: true}
 	return group(
 		&cobra.Command{
 			Use:   "cache",
@@ -24,17 +26,19 @@ is not accepted during an outage either.`,
 			Example: `  postern cache show alice@example.org
   postern cache forget example.org`,
 		},
-		a.command("postern cache", "show USER@DOMAIN", "Show what is remembered of a user", "show alice@example.org", cobra.ExactArgs(1), func(ctx context.Context, cfg *config.Config, args []string) error {
+		show.with(a.command("postern cache", "show USER@DOMAIN", "Show what is remembered of a user", "show alice@example.org\nshow alice@example.org --json", cobra.ExactArgs(1), func(ctx context.Context, cfg *config.Config, args []string) error {
 			id, err := parseAddress(args[0])
 			if err != nil {
 				return err
 			}
-			return a.printJSON(admin.CachedUser(ctx, cfg, id))
-		}),
-		a.command("postern cache", "stats", "Count what is remembered, and what the cache did", "stats", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
-			return a.printJSON(admin.CacheStats(ctx, cfg))
-		}),
-		a.command("postern cache", "forget USER@DOMAIN|DOMAIN", "Forget a user, or all users of a domain", "forget alice@example.org", cobra.ExactArgs(1), func(ctx context.Context, cfg *config.Config, args []string) error {
+			user, err := admin.CachedUser(ctx, cfg, id)
+			return show.print(user, err, func(w io.Writer) error { return writeCachedUser(w, user) })
+		})),
+		stats.with(a.command("postern cache", "stats", "Count what is remembered, and what the cache did", "stats\nstats --json", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
+			counts, err := admin.CacheStats(ctx, cfg)
+			return stats.print(counts, err, func(w io.Writer) error { return writeCacheStats(w, counts) })
+		})),
+		a.command("postern cache", "forget USER@DOMAIN|DOMAIN", "Forget a user, or all users of a domain", "forget alice@example.org\nforget example.org", cobra.ExactArgs(1), func(ctx context.Context, cfg *config.Config, args []string) error {
 			id, err := parseScope(args[0])
 			if err != nil {
 				return err
@@ -42,9 +46,9 @@ is not accepted during an outage either.`,
 			n, err := admin.ForgetCached(ctx, cfg, id)
 			return a.printForgotten(args[0], n, err)
 		}),
-		a.command("postern cache", "flush", "Forget all users", "flush", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
+		a.command("postern cache", "flush", "Forget all users", "flush\nflush --config /etc/postern/config.hcl", cobra.ExactArgs(0), func(ctx context.Context, cfg *config.Config, _ []string) error {
 			n, err := admin.ForgetCached(ctx, cfg, auth.Identity{})
-			return a.printForgotten("all users", n, err)
+			return a.printForgotten(everybody, n, err)
 		}),
 	)
 }

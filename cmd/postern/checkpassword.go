@@ -22,8 +22,9 @@ right now, or no daemon is running), and 2 if it was not started as above.
 
 Dovecot 2.3 and older can ask postern so for IMAP and POP3. Dovecot's user must reach the daemon:
 add a listen "relay" with a group that it is in, and name its socket.`,
-		Example: `  postern checkpassword --socket /run/postern/relay.sock /bin/true 3< name-and-password`,
-		Args:    cobra.ArbitraryArgs,
+		Example: `  postern checkpassword --socket /run/postern/relay.sock /bin/true 3< name-and-password
+  postern checkpassword /usr/lib/dovecot/checkpassword-reply`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			o.Flags = a.Flags
 			status, err := pipe.CheckMisused, fmt.Errorf("there is no program to become")

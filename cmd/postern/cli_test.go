@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"postern/cmd/internal/pipe"
 	"postern/internal/manual"
@@ -51,6 +53,47 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the example of `%s` is of something else: %q", c.CommandPath(), c.Example)
 		}
 	}
+}
+
+// TestHelpPages: each page says in a line what the command does, has two examples at least, its own flags but
+// not those of all commands, and no long line.
+func TestHelpPages(t *testing.T) {
+	root := testRoot()
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range append(every(root), root) {
+		c.InitDefaultHelpFlag()
+		page := helpPage(c)
+		if first, _, _ := strings.Cut(page, "\n"); first != c.Short || first == "" || strings.HasSuffix(first, ".") {
+			t.Errorf("`%s` begins with %q", c.CommandPath(), first)
+		}
+		for line := range strings.Lines(page) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > pageWidth {
+				t.Errorf("`%s`: a line of %d characters: %q", c.CommandPath(), n, line)
+			}
+		}
+		if global := strings.Contains(page, "  --embedded "); global == c.HasParent() {
+			t.Errorf("`%s`: the flags of all commands are on its page: %t", c.CommandPath(), global)
+		}
+		ownFlags(c).VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden && !strings.Contains(page, "--"+f.Name) {
+				t.Errorf("`%s`: its page has no --%s", c.CommandPath(), f.Name)
+			}
+		})
+	}
+	for _, c := range append(own(root), root) {
+		if n := len(strings.Split(strings.TrimSpace(c.Example), "\n")); n < 2 {
+			t.Errorf("`%s` has %d examples", c.CommandPath(), n)
+		}
+	}
+}
+
+// every lists all commands that have a page.
+func every(root *cobra.Command) (all []*cobra.Command) {
+	for _, c := range root.Commands() {
+		all = append(append(all, c), every(c)...)
+	}
+	return all
 }
 
 // The commands that the README, the manual and the example configuration mention exist.

@@ -28,7 +28,7 @@ func newConfigCheck(a *app) *cobra.Command {
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
 line and a remedy. As root it also checks that the user of the installed service can read what
 the configuration names. The exit status is 1 if there is an error.`,
-		Example: "  postern config check /etc/postern/config.hcl",
+		Example: "  postern config check\n  postern config check /etc/postern/config.hcl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := a.File

@@ -39,7 +39,7 @@ of the servers. Nothing that exists is overwritten without --force. The secret i
 read from standard input or --secret-file; it is never on the command line.`,
 		Example: `  postern config new
   postern config new --logins users --server prosody --server postfix --domain example.org
-  postern config new ./config.hcl --logins json --url http://localhost:8000/auth --server exim --domain example.org`,
+  postern config new --logins users --server exim --domain example.org`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := a.File

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 
+	"postern/cmd/internal/configfile"
+	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
@@ -70,16 +72,36 @@ func (a *app) printDemo(ctx context.Context, cfg *config.Config) error {
 			generic = filepath.Join("/dev/tcp", host, port)
 		}
 	}
+	fmt.Fprintf(w, "  relay\t%s (`postern pipe`)\n", filepath.Join(cfg.DataDir, datadir.RelaySocket))
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Out, "data: %s\n", cfg.DataDir)
-	if _, err := os.Stat(password); err == nil && generic != "" {
-		fmt.Fprintf(a.Out, `Log in, in another shell:
-  %s test auth %s@%s --embedded --data-dir %q < %q
-or as a server does (1 is yes, 0 is no):
-  bash -c 'exec 3<>%s; echo "auth:%s:%s:$(cat %q)" >&3; head -n1 <&3'
-`, os.Args[0], demoUser, demoDomain, cfg.DataDir, password, generic, demoUser, demoDomain, password)
+	dir := fromHere(cfg.DataDir)
+	fmt.Fprintf(a.Out, "data: %s\n", dir)
+	if _, err := os.Stat(password); err != nil || generic == "" {
+		return nil
 	}
+	flags := fmt.Sprintf(" --embedded --data-dir %q", dir)
+	if configfile.RunningDemo() == dir {
+		flags = ""
+	}
+	fmt.Fprintf(a.Out, `Log in, in another shell in this directory:
+  %s test auth %s@%s%s < %q
+or as a server does (1 is yes, 0 is no):
+  bash -c 'exec 3<>%s; echo "auth:%[2]s:%[3]s:$(cat %[5]q)" >&3; head -n1 <&3'
+`, os.Args[0], demoUser, demoDomain, flags, fromHere(password), generic)
 	return nil
+}
+
+// fromHere returns a path as seen from the working directory, if it is below.
+func fromHere(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(here, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return path
+	}
+	return rel
 }

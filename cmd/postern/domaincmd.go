@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -23,8 +23,8 @@ type domainFlags struct {
 	secretFile, secretEnv             string
 	askSecret                         bool
 
-	showSecrets, json bool
-	format, source    string
+	showSecrets    bool
+	format, source string
 }
 
 func newDomain(a *app) *cobra.Command {
@@ -33,16 +33,17 @@ func newDomain(a *app) *cobra.Command {
 		return a.command("postern domain", use, short, example, cobra.ExactArgs(args),
 			func(ctx context.Context, cfg *config.Config, args []string) error { return do(ctx, cfg, args, f) })
 	}
-	add := command("add DOMAIN", "Register a domain", "add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret", 1, a.domainAdd)
-	set := command("set DOMAIN", "Change what the flags name of a registered domain", "set example.org --contact admin@example.org", 1, nil)
+	add := command("add DOMAIN", "Register a domain", "add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret\nadd example.net --backend users", 1, a.domainAdd)
+	set := command("set DOMAIN", "Change what the flags name of a registered domain", "set example.org --contact admin@example.org\nset example.org --ask-secret", 1, nil)
 	set.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.withConfig(func(ctx context.Context, cfg *config.Config, args []string) error {
 			return a.domainSet(ctx, cfg, args, f, cmd.Flags().Changed)
 		})(cmd, args)
 	}
-	list := command("list", "List all domains, and where each comes from", "list", 0, a.domainList)
-	show := command("show DOMAIN", "Show a registered domain", "show example.org", 1, a.domainShow)
-	export := command("export", "Write the registered domains as a list", "export --format json", 0, a.domainExport)
+	listed, shown := &output{app: a}, &output{app: a, programs: true}
+	list := listed.with(command("list", "List all domains, and where each comes from", "list\nlist --source registry --json", 0, listed.domains))
+	show := shown.with(command("show DOMAIN", "Show a registered domain", "show example.org\nshow example.org --show-secrets --json", 1, shown.domain))
+	export := command("export", "Write the registered domains as a list", "export\nexport --format json --show-secrets", 0, a.domainExport)
 	for _, cmd := range []*cobra.Command{add, set} {
 		flags := cmd.Flags()
 		flags.StringVar(&f.backend, "backend", registry.KindJSXC, "`KIND` of the backend: jsxc, json, nextcloud or users")
@@ -54,7 +55,6 @@ func newDomain(a *app) *cobra.Command {
 	}
 	set.Flags().Lookup("backend").DefValue = "" // it changes only what is given
 	set.Flags().BoolVar(&f.askSecret, "ask-secret", false, "prompt for the secret, or read it from standard input")
-	list.Flags().BoolVar(&f.json, "json", false, "write JSON")
 	list.Flags().StringVar(&f.source, "source", "", "only those of `SOURCE`: configuration or registry")
 	for _, cmd := range []*cobra.Command{show, export} {
 		cmd.Flags().BoolVar(&f.showSecrets, "show-secrets", false, "with the secrets")
@@ -69,8 +69,8 @@ running daemon's control socket, and directly on the data directory when no daem
 come from a file, a variable or a prompt; they are never on the command line.`,
 		Example: `  postern domain add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret
   postern domain list`,
-	}, add, set, command("remove DOMAIN", "Remove a registered domain", "remove example.org", 1, a.domainRemove), list, show,
-		command("import FILE", "Register the domains of a list, TSV or JSON, all or none; - is standard input", "import domains.tsv", 1, a.domainImport), export)
+	}, add, set, command("remove DOMAIN", "Remove a registered domain", "remove example.org\nremove example.net", 1, a.domainRemove), list, show,
+		command("import FILE", "Register the domains of a list, TSV or JSON, all or none; - is standard input", "import domains.tsv\nimport - < domains.json", 1, a.domainImport), export)
 }
 
 func parseDomain(text string) (string, error) {
@@ -141,7 +141,7 @@ func (a *app) changeDomain(ctx context.Context, cfg *config.Config, done, domain
 func (a *app) callDomain(ctx context.Context, cfg *config.Config, domain, path string, req control.Request) (control.DomainReply, error) {
 	req.Domain = domain
 	reply, err := admin.Domains(ctx, cfg, path, req)
-	if err != nil && strings.Contains(err.Error(), registry.ErrUnknown.Error()) { // perhaps as a text, from the daemon
+	if err != nil && admin.IsError(err, registry.ErrUnknown) {
 		err = fmt.Errorf("%w: `postern domain list` lists the registered ones", err)
 	}
 	return reply, err
@@ -193,17 +193,17 @@ func (a *app) domainRemove(ctx context.Context, cfg *config.Config, args []strin
 	return a.changeDomain(ctx, cfg, "removed", domain, "/v1/domain/remove", control.Request{})
 }
 
-func (a *app) domainShow(ctx context.Context, cfg *config.Config, args []string, f domainFlags) error {
+func (o *output) domain(ctx context.Context, cfg *config.Config, args []string, f domainFlags) error {
 	domain, err := parseDomain(args[0])
 	if err != nil {
 		return err
 	}
-	reply, err := a.callDomain(ctx, cfg, domain, "/v1/domain/show", control.Request{Secrets: f.showSecrets})
+	reply, err := o.app.callDomain(ctx, cfg, domain, "/v1/domain/show", control.Request{Secrets: f.showSecrets})
 	if err != nil {
 		return err
 	}
-	a.noteShadowed(reply, domain)
-	return a.printJSON(reply.Records[0], nil)
+	o.app.noteShadowed(reply, domain)
+	return o.print(reply.Records[0], nil, func(w io.Writer) error { return writeDomain(w, reply.Records[0]) })
 }
 
 // listedDomain is a line of the list of all domains.
@@ -219,7 +219,7 @@ type listedDomain struct {
 	Latest     string `json:"latest,omitempty"`
 }
 
-func (a *app) domainList(ctx context.Context, cfg *config.Config, _ []string, f domainFlags) error {
+func (o *output) domains(ctx context.Context, cfg *config.Config, _ []string, f domainFlags) error {
 	if f.source != "" && f.source != "configuration" && f.source != "registry" {
 		return fmt.Errorf("unknown source %q: write configuration or registry", f.source)
 	}
@@ -241,21 +241,22 @@ func (a *app) domainList(ctx context.Context, cfg *config.Config, _ []string, f 
 			})
 		}
 	}
-	if f.json {
-		return a.printJSON(list, nil)
-	}
-	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DOMAIN\tSOURCE\tBACKEND\tURL\tCONTACT")
-	for _, d := range list {
-		if d.Shadowed {
-			d.Source += " (the configuration wins)"
+	return o.print(list, nil, func(out io.Writer) error { return writeDomains(out, list) })
+}
+
+func writeDomains(out io.Writer, list []listedDomain) error {
+	return table(out, func(w io.Writer) {
+		fmt.Fprintln(w, "DOMAIN\tSOURCE\tBACKEND\tURL\tCONTACT")
+		for _, d := range list {
+			if d.Shadowed {
+				d.Source += " (the configuration wins)"
+			}
+			if d.Backend == "" {
+				d.Backend = "(unreadable: register it again)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Domain, d.Source, d.Backend, d.URL, d.Contact)
 		}
-		if d.Backend == "" {
-			d.Backend = "(unreadable: register it again)"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Domain, d.Source, d.Backend, d.URL, d.Contact)
-	}
-	return w.Flush()
+	})
 }
 
 func (a *app) domainImport(ctx context.Context, cfg *config.Config, args []string, _ domainFlags) error {

@@ -14,7 +14,7 @@ import (
 func newForget(a *app) *cobra.Command {
 	var whole bool
 	cmd := &cobra.Command{
-		Use:   "forget USER@DOMAIN | --domain DOMAIN",
+		Use:   "forget USER@DOMAIN|DOMAIN",
 		Short: "Remove all that is remembered of a user, or of a domain",
 		Long: `Removes what postern itself remembers of a user: accepted and refused passwords, whether
 the user exists, roster state and limits, and prints what was removed. It works through the
@@ -25,7 +25,7 @@ Accounts are not removed: neither those at a backend, nor those in a users file 
 seconds, because otherwise they could be used again; they do not name their user. The limits of
 a whole domain's users, which are in memory only, are left to expire. Log files are not changed.`,
 		Example: `  postern forget alice@example.org
-  postern forget --domain example.org`,
+  postern forget example.org`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseForget(args[0], whole)
@@ -37,43 +37,46 @@ a whole domain's users, which are in memory only, are left to expire. Log files 
 			})(cmd, nil)
 		},
 	}
-	cmd.Flags().BoolVar(&whole, "domain", false, "the argument is a domain: forget all of its users")
+	cmd.Flags().BoolVar(&whole, "domain", false, "")
+	_ = cmd.Flags().MarkHidden("domain") // of scripts: a domain is recognised without it
 	return cmd
 }
 
-func parseForget(text string, whole bool) (id auth.Identity, err error) {
-	if !whole {
-		return parseAddress(text)
-	}
-	if id.Domain, err = auth.FoldDomain(text); err != nil {
-		err = fmt.Errorf("%q is not a domain: %w", text, err)
+func parseForget(text string, whole bool) (auth.Identity, error) {
+	id, err := parseScope(text)
+	if err == nil && whole && id.User != "" {
+		err = fmt.Errorf("%q is not a domain: leave out --domain, or the user", text)
 	}
 	return id, err
 }
+
+// tokensKept is the line about used single-use tokens.
+const tokensKept = "  single-use tokens: %d kept for their last seconds; they contain no names\n"
 
 func (a *app) forget(ctx context.Context, cfg *config.Config, id auth.Identity) error {
 	n, err := admin.Forget(ctx, cfg, id)
 	if err != nil {
 		return err
 	}
-	what := "of " + id.Domain
+	what := id.Domain
 	if id.User != "" {
 		what = id.String()
+	}
+	if n.Nothing() {
+		if _, err = fmt.Fprintf(a.Out, "nothing to forget: postern knows nothing of %s\n", what); err == nil && n.Tokens > 0 {
+			_, err = fmt.Fprintf(a.Out, tokensKept, n.Tokens)
+		}
+		return err
 	}
 	exists := "nothing"
 	if n.Exists {
 		exists = "removed"
 	}
-	word := "forgotten"
-	if n.Nothing() {
-		word = "nothing to forget"
-	}
-	_, err = fmt.Fprintf(a.Out, `%s: %s
+	_, err = fmt.Fprintf(a.Out, `forgotten: %s
   cache: %d records with %d accepted and %d refused passwords
   existence: %s
   limits: %d refusals
   shared rosters: %d users, and %d groups that name them
-  single-use tokens: %d kept for their last seconds; they contain no names
-`, word, what, n.Users, n.Passwords, n.Refusals, exists, n.Counted, n.Roster.Users, n.Roster.Groups, n.Tokens)
+`+tokensKept, what, n.Users, n.Passwords, n.Refusals, exists, n.Counted, n.Roster.Users, n.Roster.Groups, n.Tokens)
 	return err
 }

@@ -27,7 +27,7 @@ A second run changes nothing: rows are imported once, and what postern has learn
 precedence. Rows that cannot be used are listed and left out.`,
 		Example: `  postern import xcauth --out /etc/postern/config.hcl --dry-run
   postern import xcauth --conf /etc/xcauth.conf --out /etc/postern/config.hcl
-  postern import xcauth --dump domains.dump --dump cache.dump --dump rosters.dump --out /etc/postern/config.hcl`,
+  postern import xcauth --dump domains --dump cache --dump rosters --out /etc/postern/config.hcl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Out != "" && cmd.Flags().Changed("config") {
@@ -45,6 +45,6 @@ precedence. Rows that cannot be used are listed and left out.`,
 	return group(&cobra.Command{
 		Use:     "import",
 		Short:   "Import from another program",
-		Example: "  postern import xcauth --out /etc/postern/config.hcl",
+		Example: "  postern import xcauth --out /etc/postern/config.hcl --dry-run\n  postern import xcauth --out /etc/postern/config.hcl",
 	}, cmd)
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 
@@ -17,10 +17,11 @@ import (
 )
 
 func newLimit(a *app) *cobra.Command {
+	shown := &output{app: a, programs: true}
 	// Without a daemon there is nothing to show or forget.
 	command := func(use, short string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
 		word, _, _ := strings.Cut(use, " ")
-		return a.command("postern limit", use, short, word+" alice@example.org\n  postern limit "+word+" 192.0.2.7", args,
+		return a.command("postern limit", use, short, word+" alice@example.org\n"+word+" 192.0.2.7", args,
 			func(ctx context.Context, cfg *config.Config, args []string) error {
 				err := do(ctx, cfg, args)
 				if errors.Is(err, control.ErrNoDaemon) {
@@ -32,13 +33,13 @@ func newLimit(a *app) *cobra.Command {
 	return group(
 		&cobra.Command{
 			Use:   "limit",
-			Short: "Show which accounts and addresses are limited after wrong passwords, or lift a limit",
+			Short: "Show which accounts and addresses are limited, or lift a limit",
 			Long: `Works through the running daemon's control socket: limits are kept in its memory only.
 An ADDRESS is that of a client, if the server that asks passes it on.`,
 			Example: `  postern limit show
   postern limit forget alice@example.org`,
 		},
-		command("show [USER@DOMAIN|ADDRESS]", "Show all limits in force, or those of a user or address", cobra.MaximumNArgs(1), a.limitShow),
+		shown.with(command("show [USER@DOMAIN|ADDRESS]", "Show all limits in force, or those of a user or address", cobra.MaximumNArgs(1), shown.limits)),
 		command("forget USER@DOMAIN|ADDRESS", "Check passwords of a user or address with the backend again", cobra.ExactArgs(1), a.limitForget),
 	)
 }
@@ -55,16 +56,20 @@ func limitRequest(name string) (control.Request, error) {
 	return control.For(id), nil
 }
 
-func (a *app) limitShow(ctx context.Context, cfg *config.Config, args []string) (err error) {
-	var req control.Request
-	if len(args) > 0 {
-		if req, err = limitRequest(args[0]); err != nil {
-			return err
-		}
+// limits shows all limits in force, or those of a user or address.
+func (o *output) limits(ctx context.Context, cfg *config.Config, args []string) error {
+	if len(args) == 0 {
+		var all actors.Limits
+		err := control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/show", control.Request{}, &all)
+		return o.print(all, err, func(w io.Writer) error { return writeLimits(w, all) })
 	}
-	var reply json.RawMessage
-	err = control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/show", req, &reply)
-	return a.printJSON(reply, err)
+	req, err := limitRequest(args[0])
+	if err != nil {
+		return err
+	}
+	var one actors.Limited
+	err = control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/show", req, &one)
+	return o.print(one, err, func(w io.Writer) error { return writeLimited(w, one) })
 }
 
 func (a *app) limitForget(ctx context.Context, cfg *config.Config, args []string) error {

@@ -3,13 +3,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/configfile"
 	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/pipe"
 	"postern/internal/auth"
 	"postern/internal/config"
@@ -44,12 +48,15 @@ or its own users file.`,
 			return unknownCommand(cmd, args[0])
 		},
 	}
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpPage(cmd)) })
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.File, "config", config.DefaultPath, "configuration `FILE`")
-	flags.BoolVar(&a.Embedded, "embedded", false, "use the built-in configuration: listeners on loopback, passwords from the users file")
+	flags.BoolVar(&a.Embedded, "embedded", false, "use the built-in configuration, with passwords from the users file")
 	flags.StringVar(&a.DataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newDomain(a), newToken(a), newCache(a),
@@ -60,12 +67,16 @@ or its own users file.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
 	})
-	addUsage(root)
+	a.addCures(root)
 	return root
 }
 
-// addUsage adds to errors about arguments how the command is used.
-func addUsage(cmd *cobra.Command) {
+// addCures adds to errors about arguments how the command is used, and to those about permissions which user
+// may do it.
+func (a *app) addCures(cmd *cobra.Command) {
+	if do := cmd.RunE; do != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.permitted(do(cmd, args)) }
+	}
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
@@ -75,8 +86,27 @@ func addUsage(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		addUsage(sub)
+		a.addCures(sub)
 	}
+}
+
+// permitted adds to an error for want of a permission which user has it.
+func (a *app) permitted(err error) error { return a.permittedAs(os.Geteuid(), err) }
+
+func (a *app) permittedAs(euid int, err error) error {
+	if !errors.Is(err, fs.ErrPermission) || euid == 0 {
+		return err
+	}
+	owner := "postern"
+	if dir, ok := config.DataDir(a.File); ok && !a.Embedded {
+		if uid, known := datadir.Owner(dir); known {
+			owner = datadir.UserName(uid)
+		}
+	}
+	if owner == "root" || owner == datadir.UserName(euid) {
+		return fmt.Errorf("%w: run it as root", err)
+	}
+	return fmt.Errorf("%w: run it as root or as %[2]s: sudo -u %[2]s postern ...", err, owner)
 }
 
 // group makes cmd a command that does nothing without a command of its own. Any other word is an
@@ -100,9 +130,17 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return fmt.Errorf("unknown command %q: see `%s --help`", word, cmd.CommandPath())
 }
 
-// command makes a command that needs the configuration; path is that of its parent.
-func (a *app) command(path, use, short, example string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: args, Example: "  " + path + " " + example, RunE: a.withConfig(do)}
+// command makes a command that needs the configuration; path is that of its parent. Each line of the
+// examples goes on after it.
+func (a *app) command(path, use, short, examples string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
+	lines := "  " + path + " " + strings.ReplaceAll(examples, "\n", "\n  "+path+" ")
+	return &cobra.Command{Use: use, Short: short, Args: args, Example: lines, RunE: a.withConfig(do)}
+}
+
+// Load reads the configuration that the flags name or, if they name none and there is none, that of the demo
+// which runs here.
+func (a *app) Load(warn func(config.Problem)) (*config.Config, error) {
+	return a.Beside().Load(warn)
 }
 
 // configFunc carries out a command with the configuration and the command's arguments.
@@ -129,10 +167,15 @@ func (a *app) printJSON(v any, err error) error {
 	return enc.Encode(v)
 }
 
+// everybody is what `postern cache flush` forgets.
+const everybody = "all users"
+
 // printForgotten prints what a command has removed from the cache, unless err says that it has not.
 func (a *app) printForgotten(what string, n control.Forgotten, err error) error {
 	switch {
 	case err != nil:
+	case n.Nothing() && what == everybody:
+		_, err = fmt.Fprintln(a.Out, "nothing to forget: the cache is empty")
 	case n.Nothing():
 		_, err = fmt.Fprintf(a.Out, "nothing to forget: the cache has nothing of %s\n", what)
 	default:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 )
 
 func newRoster(a *app) *cobra.Command {
+	planned, shown := &output{app: a}, &output{app: a, programs: true}
 	return group(
 		&cobra.Command{
 			Use:   "roster",
@@ -23,38 +25,29 @@ when no daemon runs.`,
 			Example: `  postern roster plan alice@example.org
   postern roster refresh example.org`,
 		},
-		a.command("postern roster", "plan DOMAIN|USER@DOMAIN", "Show which commands the XMPP server would get, without sending them", "plan example.org", cobra.ExactArgs(1), a.rosterPlan),
-		a.command("postern roster", "show USER@DOMAIN", "Show what the XMPP server was sent about a user", "show alice@example.org", cobra.ExactArgs(1), a.rosterShow),
-		a.command("postern roster", "refresh [USER@DOMAIN|DOMAIN]", "Forget what is known, and rebuild it", "refresh example.org", cobra.MaximumNArgs(1), a.rosterRefresh),
-		a.command("postern roster", "forget-group GROUP@DOMAIN", "Take all members out of a group, and forget it", "forget-group Team@example.org", cobra.ExactArgs(1), a.rosterForgetGroup),
+		planned.with(a.command("postern roster", "plan DOMAIN|USER@DOMAIN", "Show what would change in the XMPP server, without changing it", "plan example.org\nplan alice@example.org", cobra.ExactArgs(1), planned.rosterPlan)),
+		shown.with(a.command("postern roster", "show USER@DOMAIN", "Show what the XMPP server was sent about a user", "show alice@example.org\nshow alice@example.org --json", cobra.ExactArgs(1), shown.roster)),
+		a.command("postern roster", "refresh [USER@DOMAIN|DOMAIN]", "Forget what is known, and rebuild it", "refresh\nrefresh example.org", cobra.MaximumNArgs(1), a.rosterRefresh),
+		a.command("postern roster", "forget-group GROUP@DOMAIN", "Take all members out of a group, and forget it", "forget-group Team@example.org\nforget-group Friends@example.org", cobra.ExactArgs(1), a.rosterForgetGroup),
 	)
 }
 
-func (a *app) rosterPlan(ctx context.Context, cfg *config.Config, args []string) error {
+func (o *output) rosterPlan(ctx context.Context, cfg *config.Config, args []string) error {
 	id, err := parseScope(args[0])
 	if err != nil {
 		return err
 	}
 	plan, err := admin.PlanRoster(ctx, cfg, id)
-	if err != nil {
-		return err
-	}
-	for _, step := range plan.Steps {
-		fmt.Fprintln(a.Out, step)
-	}
-	fmt.Fprintf(a.Out, "# %d commands for %d users\n", len(plan.Steps), plan.Users)
-	if len(plan.Unasked) > 0 {
-		fmt.Fprintf(a.Out, "# no answer from the backend about: %s\n", strings.Join(plan.Unasked, ", "))
-	}
-	return nil
+	return o.print(plan, err, func(w io.Writer) error { return writePlan(w, plan) })
 }
 
-func (a *app) rosterShow(ctx context.Context, cfg *config.Config, args []string) error {
+func (o *output) roster(ctx context.Context, cfg *config.Config, args []string) error {
 	id, err := parseAddress(args[0])
 	if err != nil {
 		return err
 	}
-	return a.printJSON(admin.ShowRoster(ctx, cfg, id))
+	user, err := admin.ShowRoster(ctx, cfg, id)
+	return o.print(user, err, func(w io.Writer) error { return writeRoster(w, user) })
 }
 
 func (a *app) rosterRefresh(ctx context.Context, cfg *config.Config, args []string) (err error) {
@@ -64,15 +57,16 @@ func (a *app) rosterRefresh(ctx context.Context, cfg *config.Config, args []stri
 			return err
 		}
 	}
-	users, err := admin.RefreshRosters(ctx, cfg, id)
-	if err != nil {
-		return err
+	done, err := admin.RefreshRosters(ctx, cfg, id)
+	switch {
+	case err != nil:
+	case done.Count == 0:
+		_, err = fmt.Fprintln(a.Out, "nothing to forget: the XMPP server was sent nothing about these users; their logins will do that")
+	case done.Later:
+		_, err = fmt.Fprintf(a.Out, "forgotten for %d users; no daemon is running, so their logins will rebuild it\n", done.Count)
+	default:
+		_, err = fmt.Fprintf(a.Out, "forgotten; being rebuilt for %d users\n", done.Count)
 	}
-	if users < 0 {
-		_, err = fmt.Fprintln(a.Out, "forgotten: no daemon is running, so logins will rebuild it")
-		return err
-	}
-	_, err = fmt.Fprintf(a.Out, "forgotten; being rebuilt for %d users\n", users)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,8 @@ not be asked.`,
 	var direct, fresh bool
 	cmd.PersistentFlags().BoolVar(&direct, "direct", false, "do not ask the running daemon, but a broker of this command's own")
 	cmd.PersistentFlags().BoolVar(&fresh, "no-cache", false, "ask the backend, whatever the cache knows")
+	answer := &output{app: a}
+	cmd.PersistentFlags().BoolVar(&answer.json, "json", false, "print JSON")
 	var questions []*cobra.Command
 	for _, t := range []struct {
 		op    auth.Operation
@@ -42,9 +45,9 @@ not be asked.`,
 	} {
 		questions = append(questions, &cobra.Command{
 			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
-			Example: "  postern test " + t.op.String() + " alice@example.org",
+			Example: "  postern test " + t.op.String() + " alice@example.org\n  postern test " + t.op.String() + " --direct alice@example.org",
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return a.test(cmd.Context(), auth.Request{Op: t.op, Fresh: fresh}, args[0], direct)
+				return answer.test(cmd.Context(), auth.Request{Op: t.op, Fresh: fresh}, args[0], direct)
 			},
 		})
 	}
@@ -56,7 +59,8 @@ func isQuestion(cmd *cobra.Command) bool {
 	return strings.HasPrefix(cmd.CommandPath()+" ", "postern test ")
 }
 
-func (a *app) test(ctx context.Context, req auth.Request, address string, direct bool) error {
+func (o *output) test(ctx context.Context, req auth.Request, address string, direct bool) error {
+	a := o.app
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -75,11 +79,14 @@ func (a *app) test(ctx context.Context, req auth.Request, address string, direct
 	if err != nil {
 		return err
 	}
-	reply.Print(a.Out)
-	if reply.Exit != 0 {
-		return exitStatus(reply.Exit)
+	err = o.print(reply, nil, func(w io.Writer) error {
+		reply.Print(w)
+		return nil
+	})
+	if err == nil && reply.Exit != 0 {
+		err = exitStatus(reply.Exit)
 	}
-	return nil
+	return err
 }
 
 // put asks the daemon, or a broker of its own.

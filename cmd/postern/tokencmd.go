@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"postern/cmd/internal/admin"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/token"
@@ -15,30 +17,30 @@ import (
 func newToken(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "token", Short: "Issue and inspect time-limited tokens",
-		Example: "  postern token issue alice@example.org | postern token inspect",
+		Example: "  postern token issue alice@example.org\n  postern token issue alice@example.org | postern token inspect",
 	}
 	var kind, ttl string
 	issue := &cobra.Command{
 		Use: "issue USER@DOMAIN", Short: "Make a token with which a user can log in without the password",
-		Long: `Uses the secret of the domain's token block. A jsxc token may be used until it expires; a
-totp token once, within the next minute.`,
+		Long: `Uses the secret of the domain's token block, or the API secret of a registered domain. A jsxc
+token may be used until it expires; a totp token once, within the next minute.`,
 		Example: `  postern token issue alice@example.org
   postern token issue --kind jsxc --ttl 10m alice@example.org`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.issue(args[0], kind, ttl) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.issue(cmd.Context(), args[0], kind, ttl) },
 	}
 	issue.Flags().StringVar(&kind, "kind", "", "`KIND` of token: jsxc or totp (default: the one the domain has)")
 	issue.Flags().StringVar(&ttl, "ttl", "", "`LIFETIME` of a jsxc token, such as 10m or 1h (default: that of the configuration)")
 	return group(cmd, issue, &cobra.Command{
 		Use: "inspect", Short: "Show the contents of a token, without verifying it",
-		Long:    `Reads the token from standard input, or prompts for it: a token must be kept as secret as a password.`,
-		Example: "  postern token issue alice@example.org | postern token inspect",
+		Long:    `Reads the token from standard input, or prompts for it: it must be kept as secret as a password.`,
+		Example: "  postern token issue alice@example.org | postern token inspect\n  postern token inspect < token",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.inspect() },
 	})
 }
 
-func (a *app) issue(address, kind, ttl string) error {
+func (a *app) issue(ctx context.Context, address, kind, ttl string) error {
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -47,9 +49,12 @@ func (a *app) issue(address, kind, ttl string) error {
 	if err != nil {
 		return err
 	}
-	d := cfg.DomainFor(id.Domain)
+	d, registered, err := admin.DomainFor(ctx, cfg, id.Domain)
+	if err != nil {
+		return err
+	}
 	if d == nil {
-		return fmt.Errorf("domain %q is not configured, and there is no fallback domain \"*\"", id.Domain)
+		return fmt.Errorf("domain %q is neither configured nor registered, and there is no fallback domain \"*\"", id.Domain)
 	}
 	if kind == "" && d.JSXC == nil && d.TOTP != nil {
 		kind = "totp"
@@ -64,6 +69,8 @@ func (a *app) issue(address, kind, ttl string) error {
 		text, err = issueJSXC(d.JSXC, id, ttl)
 	case kind == "totp" && d.TOTP != nil:
 		text, err = issueTOTP(d.TOTP, id)
+	case registered:
+		return fmt.Errorf("the registered domain %q has no secret for this token: those with a jsxc backend have tokens of kind jsxc", d.Name)
 	default:
 		return fmt.Errorf("domain %q has no secret for this token: add a block `token %q` to it in the configuration", d.Name, max(kind, "jsxc"))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 
 func newUser(a *app) *cobra.Command {
 	var name string
+	listed := &output{app: a}
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Manage the accounts of the users file",
@@ -40,17 +42,17 @@ or read from standard input; they are never on the command line.`,
 		})
 	}
 	return group(cmd,
-		command("add USER@DOMAIN", "Add an account", "add alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+		command("add USER@DOMAIN", "Add an account", "add alice@example.org\nadd alice@example.org < password", 1, func(ctx context.Context, file usersFile, args []string) error {
 			if err := a.checkAccount(ctx, file, args[0]); err != nil {
 				return err
 			}
 			return a.setPassword(ctx, args[0], "added", file, file.Add)
 		}),
-		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org", 1, func(ctx context.Context, file usersFile, args []string) error {
+		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org\npasswd alice@example.org < new-password", 1, func(ctx context.Context, file usersFile, args []string) error {
 			return a.setPassword(ctx, args[0], "changed", file, file.Set)
 		}),
-		command("list", "List the accounts", "list", 0, a.userList),
-		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org", 1, a.userRemove),
+		listed.with(command("list", "List the accounts", "list\nlist --json", 0, listed.users)),
+		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org\nremove bob@example.org --backend local", 1, a.userRemove),
 	)
 }
 
@@ -132,17 +134,20 @@ func (a *app) setPassword(ctx context.Context, address, done string, file usersF
 	return a.userDone(ctx, file, done, id)
 }
 
-func (a *app) userList(_ context.Context, file usersFile, _ []string) error {
+func (o *output) users(_ context.Context, file usersFile, _ []string) error {
 	list, err := file.List()
-	if err != nil {
-		return err
+	names := make([]string, len(list))
+	for i, id := range list {
+		names[i] = id.String()
 	}
-	for _, id := range list {
-		if _, err := fmt.Fprintln(a.Out, id); err != nil {
-			return err
+	return o.print(names, err, func(w io.Writer) error {
+		for _, name := range names {
+			if _, err := fmt.Fprintln(w, name); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (a *app) userRemove(ctx context.Context, file usersFile, args []string) error {

@@ -16,14 +16,15 @@ func TestForget(t *testing.T) {
 			args, report string
 			again        []string
 		}{
-			{"eve@dom.example", "nothing to forget: eve@dom.example\n  cache: 0 records with 0 accepted and 0 refused passwords\n  existence: nothing\n", cachedUsers},
+			{"eve@dom.example", "nothing to forget: postern knows nothing of eve@dom.example\n", cachedUsers},
 			{"joe@dom.example", "forgotten: joe@dom.example\n  cache: 1 records with 1 accepted and 0 refused passwords\n  existence: removed\n", cachedUsers[:1]},
 			{"joe@DOM.example.", "forgotten: joe@dom.example\n  cache: 1 records with 1 accepted", cachedUsers[:1]},
-			{"--domain dom.example", "forgotten: of dom.example\n  cache: 2 records with 2 accepted", cachedUsers[:2]},
-			{"--domain nowhere.example", "nothing to forget: of nowhere.example\n  cache: 0 records", nil},
+			{"dom.example", "forgotten: dom.example\n  cache: 2 records with 2 accepted", cachedUsers[:2]},
+			{"--domain dom.example", "forgotten: dom.example\n  cache: 2 records with 2 accepted", cachedUsers[:2]},
+			{"nowhere.example", "nothing to forget: postern knows nothing of nowhere.example\n", nil},
 		} {
 			out := d.Command(append([]string{"forget"}, strings.Fields(c.args)...)...)
-			if !strings.HasPrefix(out, c.report) || !strings.Contains(out, "single-use tokens: 0 kept") {
+			if !strings.HasPrefix(out, c.report) || strings.HasPrefix(out, "forgotten") != strings.Contains(out, "single-use tokens: 0 kept") {
 				t.Errorf("%s: %s", c.args, out)
 			}
 			var again []string
@@ -63,7 +64,7 @@ domain "dom.example" {
 	if got := harness.Exchange(t, s.Address("generic"), login); got != "1\n" {
 		t.Fatalf("first use: %q", got)
 	}
-	for _, target := range []string{"joe@dom.example", "--domain=true dom.example"} {
+	for _, target := range []string{"joe@dom.example", "--domain=true dom.example", "dom.example"} {
 		out := harness.OK(t, "", append([]string{"forget", "--config", file}, strings.Fields(target)...)...)
 		if !strings.Contains(out, "single-use tokens: 1 kept") {
 			t.Error(out)
@@ -77,7 +78,7 @@ domain "dom.example" {
 func TestForgetErrors(t *testing.T) {
 	file := harness.ConfigFile(t, t.TempDir(), "backend \"users\" \"local\" {}\ndomain \"*\" { backends = [backend.users.local] }\n")
 	for _, c := range []struct{ args, want string }{
-		{"joe", "has no domain"},
+		{"j\x01e", "is not a domain"},
 		{"", "accepts 1 arg"},
 		{"--domain joe@dom.example", "is not a domain"},
 		{"a\x01@dom.example", "is not an address"},
@@ -87,7 +88,7 @@ func TestForgetErrors(t *testing.T) {
 			t.Errorf("%q: %+v", c.args, r)
 		}
 	}
-	if out := harness.OK(t, "", "forget", "joe@dom.example", "--config", file); !strings.Contains(out, "cache: 0 records") {
+	if out := harness.OK(t, "", "forget", "joe@dom.example", "--config", file); !strings.Contains(out, "nothing to forget") {
 		t.Error(out)
 	}
 }
@@ -100,7 +101,7 @@ func TestForgetLiftsLimits(t *testing.T) {
 	if got := harness.Exchange(t, s.Address("generic"), "auth:joe:dom.example:one\nauth:joe:dom.example:two\n"); got != "0\n0\n" {
 		t.Fatalf("%q", got)
 	}
-	for _, want := range []string{"limits: 2 refusals", "limits: 0 refusals"} {
+	for _, want := range []string{"limits: 2 refusals", "nothing to forget"} {
 		if out := harness.OK(t, "", "forget", "joe@dom.example", "--config", file); !strings.Contains(out, want) {
 			t.Errorf("the report lacks %q:\n%s", want, out)
 		}

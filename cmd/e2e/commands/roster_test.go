@@ -76,8 +76,11 @@ func TestRosterCommands(t *testing.T) {
 	}
 	s.Stop(syscall.SIGTERM)
 
-	if out := harness.OK(t, "", "roster", "refresh", "--config", config); !strings.Contains(out, "no daemon") {
-		t.Errorf("refresh without a daemon: %s", out)
+	for scope, want := range map[string]string{"": "forgotten for 1 users; no daemon", "dom.example": "forgotten for 1 users; no daemon", "user0@dom.example": "forgotten for 1 users; no daemon",
+		"user1@dom.example": "nothing to forget", "user9@dom.example": "nothing to forget"} {
+		if out := harness.OK(t, "", append([]string{"roster", "refresh", "--config", config}, strings.Fields(scope)...)...); !strings.HasPrefix(out, want) {
+			t.Errorf("refresh %s without a daemon: %s", scope, out)
+		}
 	}
 	if shown := harness.ShownRoster(t, config, "user0@dom.example"); shown.Complete || shown.FullName != nil || len(shown.Doubtful) != 1 || len(shown.Own) != 1 {
 		t.Errorf("after a refresh: %+v", shown)

@@ -102,7 +102,7 @@ func TestTokenErrors(t *testing.T) {
 		{"token issue joe@any.example --kind jsxc", "", "add a block `token \"jsxc\"`"},
 		{"token issue joe@dom.example", "", "add a block"},
 		{"token issue joe@dom.example --config " + narrow, "", "add a block"},
-		{"token issue joe@any.example --config " + narrow, "", "not configured"},
+		{"token issue joe@any.example --config " + narrow, "", "neither configured nor registered"},
 		{"token issue joe@jsxc.example --ttl soon", "", "--ttl"},
 		{"token issue joe@jsxc.example --ttl 0s", "", "1s or more"},
 		{"token issue joe@both.example --kind totp --ttl 1h", "", "--ttl is for jsxc"},

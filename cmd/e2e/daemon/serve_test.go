@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,10 +19,13 @@ import (
 )
 
 // The run command of the README: every listener of the built-in configuration answers, and
-// the line that is printed to be pasted says yes.
+// the lines that are printed to be pasted say yes.
 func TestEmbeddedDefault(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "run")
-	s := harness.Serve(t, "--embedded", "--data-dir", dir)
+	work := t.TempDir()
+	dir := filepath.Join(work, "run")
+	serve := exec.Command(harness.Binary, "serve", "--embedded", "--data-dir", "run")
+	serve.Dir = work
+	s := harness.ServeCommand(t, serve)
 	password, err := os.ReadFile(filepath.Join(dir, "demo.password"))
 	if err != nil {
 		t.Fatal(err)
@@ -54,12 +58,24 @@ func TestEmbeddedDefault(t *testing.T) {
 			t.Errorf("%s answered %q, want %q", name, got, c.want)
 		}
 	}
-	_, line, found := strings.Cut(s.Out.String(), "0 is no):\n")
-	if !found {
-		t.Fatalf("no line to paste in %q", s.Out.String())
+	for _, protocol := range []string{"ejabberd", "generic", "tcp_table", "socketmap", "saslauthd", "dovecot", "dovecot_userdb", "relay"} {
+		if !strings.Contains(s.Out.String(), "\n  "+protocol+" ") {
+			t.Errorf("%s is not listed in %q", protocol, s.Out.String())
+		}
 	}
-	if r := harness.RunCommand(t, "", "sh", "-c", line); r.Out != "1\n" {
-		t.Errorf("the line to paste printed %q%q", r.Out, r.Err)
+	paste := regexp.MustCompile(`(?s)in this directory:\n(  \S+ test auth demo@localhost[^\n]*)\nor as a server.*0 is no\):\n(.*)$`).FindStringSubmatch(s.Out.String())
+	if paste == nil {
+		t.Fatalf("no lines to paste in %q", s.Out.String())
+	}
+	if _, err := os.Stat("/etc/postern/config.hcl"); err != nil && strings.Contains(paste[1], "--") {
+		t.Errorf("flags in %q, though this machine has no configuration", paste[1])
+	}
+	for i, want := range []string{"yes: allow, from ", "1\n"} {
+		cmd := exec.Command("sh", "-c", paste[i+1])
+		cmd.Dir = work
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s printed %q, %v", paste[i+1], out, err)
+		}
 	}
 	if code := s.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit status %d", code)

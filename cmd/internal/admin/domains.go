@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"postern/actors/router"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
@@ -38,6 +40,33 @@ func Domains(ctx context.Context, cfg *config.Config, path string, r control.Req
 		return control.OnRegistry(registry.New(p), path, r, &reply)
 	})
 	return reply, err
+}
+
+// DomainFor returns the block that answers for a domain: its own, that of a registered domain, or the one named
+// "*"; nil if there is none. registered says which it is.
+func DomainFor(ctx context.Context, cfg *config.Config, name string) (block *config.Domain, registered bool, err error) {
+	block = cfg.DomainFor(name)
+	if block != nil && block.Name == name {
+		return block, false, nil
+	}
+	reply, err := Domains(ctx, cfg, "/v1/domain/show", control.Request{Domain: name, Secrets: true})
+	switch {
+	case err == nil:
+		record, err := reply.Records[0].Record()
+		if err != nil {
+			return nil, true, err
+		}
+		_, d := cfg.Registered(record.Domain, record.Kind, record.URL, record.Secret, record.AuthDomain)
+		return &d, true, nil
+	case IsError(err, registry.ErrUnknown), IsError(err, router.ErrNoRegistry), !cfg.NeedsStore():
+		return block, false, nil
+	}
+	return nil, false, fmt.Errorf("whether %s is registered is not known: %w", name, err)
+}
+
+// IsError reports whether an error is, or was in the daemon, another one: it comes as a text from there.
+func IsError(err, target error) bool {
+	return errors.Is(err, target) || strings.Contains(err.Error(), target.Error())
 }
 
 // ListDomains lists the registered domains and those of the configuration.

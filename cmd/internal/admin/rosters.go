@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"postern/actors"
 	"postern/cmd/internal/control"
@@ -38,17 +39,19 @@ func ShowRoster(ctx context.Context, cfg *config.Config, id auth.Identity) (cont
 }
 
 // RefreshRosters forgets what the XMPP server was sent about an account, about a whole domain if
-// id has no user, or about all domains if id is zero. A daemon synchronises again: users is their
-// number. Without a daemon it is -1, and later logins do so.
-func RefreshRosters(ctx context.Context, cfg *config.Config, id auth.Identity) (users int, err error) {
-	reply := control.RosterCount{Count: -1}
-	err = onStore(ctx, cfg, "/v1/roster/refresh", control.For(id), &reply, func(p *store.Pebble) error {
-		return forgetRosters(p, cfg, id)
+// id has no user, or about all domains if id is zero. A daemon synchronises their users again; without
+// one, what was known of them is forgotten, and later logins synchronise them.
+func RefreshRosters(ctx context.Context, cfg *config.Config, id auth.Identity) (reply control.RosterCount, err error) {
+	err = onStore(ctx, cfg, "/v1/roster/refresh", control.For(id), &reply, func(p *store.Pebble) (err error) {
+		reply.Later = true
+		reply.Count, err = forgetRosters(p, cfg, id)
+		return err
 	})
-	return reply.Count, err
+	return reply, err
 }
 
-func forgetRosters(p *store.Pebble, cfg *config.Config, id auth.Identity) error {
+// forgetRosters returns the number of users that were known.
+func forgetRosters(p *store.Pebble, cfg *config.Config, id auth.Identity) (users int, err error) {
 	domains := []string{id.Domain}
 	if id.Domain == "" {
 		domains = nil
@@ -62,15 +65,25 @@ func forgetRosters(p *store.Pebble, cfg *config.Config, id auth.Identity) error 
 		only = &login
 	}
 	for _, domain := range domains {
-		ops, err := roster.State{Store: p, Domain: domain}.Forget(only)
+		state := roster.State{Store: p, Domain: domain}
+		known, err := state.Logins()
+		if err != nil {
+			return users, err
+		}
+		ops, err := state.Forget(only)
 		if err == nil {
 			err = p.Apply(ops, true)
 		}
 		if err != nil {
-			return err
+			return users, err
+		}
+		if only == nil {
+			users += len(known)
+		} else if slices.Contains(known, *only) {
+			users++
 		}
 	}
-	return nil
+	return users, nil
 }
 
 // ForgetGroup removes all members from a group of the XMPP server and forgets it. It returns the

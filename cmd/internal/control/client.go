@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"syscall"
 	"time"
@@ -97,6 +98,9 @@ func Call(ctx context.Context, socket, path string, req Request, reply any) erro
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) ||
 			errors.Is(err, syscall.EINVAL) { // the path is too long for a socket
 			return ErrNoDaemon
+		}
+		if outer, ok := errors.AsType[*url.Error](err); ok { // which names an address that is none
+			err = outer.Err
 		}
 		return fmt.Errorf("ask the running daemon: %w", err)
 	}
