@@ -21,7 +21,7 @@ The exit status is 1 for a wrong password, 111 for a temporary failure (the answ
 right now, or no daemon is running), and 2 if it was not started as above.
 
 Dovecot 2.3 and older can ask postern so for IMAP and POP3. Dovecot's user must reach the daemon:
-add a listen "relay" with a group that it is in, and name its socket.`,
+name it in users of a listen "relay".`,
 		Example: `  postern checkpassword --socket /run/postern/relay.sock /bin/true 3< name-and-password
   postern checkpassword /usr/lib/dovecot/checkpassword-reply`,
 		Args: cobra.ArbitraryArgs,

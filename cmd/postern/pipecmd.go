@@ -14,9 +14,10 @@ func newPipe(a *app) *cobra.Command {
 		Use:   "pipe --protocol NAME",
 		Short: "Answer one peer on standard input and output",
 		Long: `For servers that start the broker themselves, such as ejabberd's extauth_program. Every copy
-relays to the daemon that owns the data directory, and is small. Where no daemon runs, the
-first copy starts a broker for all of them, which ends after the last; if it is killed, another
-copy starts the next. Open questions wait for it.
+relays to the daemon that owns the data directory, and is small. If another user runs that, the
+daemon needs a listen "relay" that names the user of the copies; they find its socket. Where no
+daemon runs, the first copy starts a broker for all of them, which ends after the last; if it is
+killed, another copy starts the next. Open questions wait for it.
 
 Under inetd standard input may be a connection (nowait), or a socket that listens (wait): then
 all connections are answered, and the process ends when there has been none for a minute.

@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"io"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -117,5 +119,82 @@ func TestTokenErrors(t *testing.T) {
 		if r := harness.Command(t, c.stdin, args...); r.Code != 1 || r.Out != "" || !strings.Contains(r.Err, c.err) {
 			t.Errorf("%s: exit status %d, %q, %q; want 1 and %q", c.args, r.Code, r.Out, r.Err, c.err)
 		}
+	}
+}
+
+// TestRegisteredDomainIsFirstClass: what works for a domain of the file works for a registered one: tokens,
+// limits, and doctor.
+func TestRegisteredDomainIsFirstClass(t *testing.T) {
+	app := harness.JSXCServerWithKey(t, canaryDomain)
+	config := harness.ConfigFile(t, t.TempDir(), harness.OneList+harness.RegistryOnly+harness.UsersBackend)
+	harness.OK(t, "", "domain", "add", "reg.example", "--url", app.URL, "--secret-file", secretFile(t), "--config", config)
+	issue := func() string {
+		return strings.TrimSpace(harness.OK(t, "", "token", "issue", "joe@reg.example", "--config", config))
+	}
+	tokens := []string{issue()} // without a daemon
+	s := harness.Serve(t, "--config", config)
+	for _, token := range append(tokens, issue()) {
+		if got := harness.Exchange(t, s.Address("generic"), "auth:ann:reg.example:"+token+"\nauth:joe:reg.example:"+token+"\n"); got != "0\n1\n" {
+			t.Errorf("with the token of joe ann and joe were answered %q", got)
+		}
+	}
+	for args, want := range map[string]string{
+		"token issue joe@reg.example --kind totp": "registered domain", "token issue joe@none.example": "neither configured nor registered",
+	} {
+		if r := harness.Command(t, "", append(strings.Fields(args), "--config", config)...); r.Code != 1 || !strings.Contains(r.Err, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+	if got := harness.Exchange(t, s.Address("generic"), "auth:joe:reg.example:one\nauth:joe:reg.example:two\n"); got != "0\n0\n" {
+		t.Errorf("wrong passwords: %q", got)
+	}
+	if shown := harness.OK(t, "", "limit", "show", "joe@reg.example", "--config", config); !strings.Contains(shown, `"refusals": 2`) {
+		t.Errorf("limit show: %s", shown)
+	}
+	if out := harness.OK(t, "", "limit", "forget", "joe@reg.example", "--config", config); !strings.Contains(out, "refused passwords: 2") {
+		t.Errorf("limit forget: %s", out)
+	}
+	report := harness.Command(t, "", "doctor", "--json", "--as", "joe@reg.example", "--ejabberd", "../../../LICENSE", "--config", config).Out
+	for _, want := range []string{"the server knows joe@reg.example", "1 registered domain on 1 server", "registered domains: 1 secret of sufficient length"} {
+		if !strings.Contains(report, want) {
+			t.Errorf("doctor does not say %q:\n%s", want, report)
+		}
+	}
+}
+
+// TestTerminalShowsText: on a terminal, and with --json=false, what is shown is text; with --json it is JSON
+// everywhere.
+func TestTerminalShowsText(t *testing.T) {
+	config, _ := harness.PipeUsers(t, "registry {}\n"+harness.OneList)
+	s := harness.Serve(t, "--config", config)
+	harness.Exchange(t, s.Address("generic"), harness.JoeLine)
+	for args, text := range map[string]string{
+		"cache show joe@dom.example": "accepted passwords: 1\n", "cache stats": "DOMAIN ", "limit show": "client addresses: 0 limited", "limit show joe@dom.example": "joe@dom.example: not limited",
+		"user list": "joe@dom.example\n", "domain list": "DOMAIN ", "version": "postern devel",
+	} {
+		with := func(more string) string {
+			return harness.OK(t, "", strings.Fields(args+" --config "+config+" "+more)...)
+		}
+		if out := with("--json=false"); !strings.Contains(out, text) || strings.HasPrefix(out, "{") {
+			t.Errorf("%s --json=false: %s", args, out)
+		}
+		if out := with("--json"); !strings.HasPrefix(out, "{\n") && !strings.HasPrefix(out, "[\n") {
+			t.Errorf("%s --json: %s", args, out)
+		}
+		master, slave := harness.Terminal(t)
+		cmd := exec.Command(harness.Binary, strings.Fields(args+" --config "+config)...)
+		cmd.Stdout = slave
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%s: %v", args, err)
+		}
+		_ = slave.Close()
+		var shown strings.Builder
+		_, _ = io.Copy(&shown, master) // until the other end hangs up
+		if !strings.Contains(strings.ReplaceAll(shown.String(), "\r\n", "\n"), text) {
+			t.Errorf("%s on a terminal: %q", args, shown.String())
+		}
+	}
+	if r := harness.Command(t, "secret\n", "test", "auth", "joe@dom.example", "--json", "--config", config); r.Code != 0 || !strings.Contains(r.Out, `"verdict": "allow"`) {
+		t.Errorf("test --json: %+v", r)
 	}
 }

@@ -98,6 +98,10 @@ func TestSocketUnits(t *testing.T) {
 		}
 	}
 	u := settings(t, filepath.Join(unitDir, "postern.service"))
+	// listen "relay" {} is in the directory that the unit gives the service, which all may enter.
+	if "/run/"+strings.Join(u["RuntimeDirectory"], " ") != filepath.Dir(config.RelayPath) || u["RuntimeDirectoryMode"] != nil {
+		t.Errorf("the directory of %s: %v", config.RelayPath, u["RuntimeDirectory"])
+	}
 	if !slices.Equal(u["Type"], []string{"notify"}) || u["WatchdogSec"] == nil || !slices.Equal(u["Before"], []string{"postfix.service postfix@-.service exim4.service"}) || !slices.Equal(u["ExecStart"], []string{"/usr/bin/postern serve"}) ||
 		!slices.Equal(u["ExecReload"], []string{"/usr/bin/postern reload"}) {
 		t.Errorf("%v", u)

@@ -12,10 +12,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"postern/cmd/internal/admin"
@@ -180,6 +182,25 @@ func (m *importer) report(std pipe.Stdio, data *xcauth.Data) {
 	}
 	if m.dry {
 		fmt.Fprintln(std.Out, "nothing was changed")
+	} else if len(m.files) > 0 {
+		m.nextSteps(std.Out)
+	}
+}
+
+// ejabberdFile is where packages install ejabberd's configuration.
+const ejabberdFile = "/etc/ejabberd/ejabberd.yml"
+
+// nextSteps prints what is left to do.
+func (m *importer) nextSteps(out io.Writer) {
+	fmt.Fprintln(out, "next: sudo systemctl enable --now postern.service")
+	if text, err := os.ReadFile(ejabberdFile); err == nil && strings.Contains(string(text), "xcauth") {
+		fmt.Fprintf(out, "next: in %s write extauth_program: \"/usr/bin/postern pipe --protocol ejabberd\", then: sudo ejabberdctl reload_config\n", ejabberdFile)
+	}
+	for _, d := range m.cfg.Domains {
+		if d.Roster != nil && d.Roster.Ejabberdctl != "" {
+			fmt.Fprintln(out, "note: the service may not run ejabberdctl: write api = \"http://127.0.0.1:5281/api\" in the roster blocks in its place")
+			return
+		}
 	}
 }
 
