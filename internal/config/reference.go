@@ -44,7 +44,7 @@ var details = map[string]detail{
 
 	"protocol":            {aText, "(the label)", ""},
 	"listen address":      {aText, "", ""},
-	"mode":                {aText, `"0660"`, ""},
+	"mode":                {aText, `"0660"`, ""}, // "0666" with users
 	"owner":               {aText, "(the user of postern)", ""},
 	"group":               {aText, "(the group of postern)", ""},
 	"default_domain":      {aText, "(none)", ""},
@@ -57,7 +57,8 @@ var details = map[string]detail{
 	"max_connections":     {aNumber, "16384", ""},
 	"binary_answers":      {aFlag, "false", ""},
 	"recipient_delimiter": {aText, "(none)", ""},
-	"changes":             {aFlag, "false", "0.2.0"},
+	"users":               {aTextList, "(any, as mode and group say)", "0.2.0"},
+	"changes":             {"true, false or list of users", "false", "0.2.0"},
 	"map":                 {aText, `"mailbox"`, "0.2.0"},
 	"fixed_domain":        {aText, "(none)", "0.2.0"},
 	"uid":                 {"text or number", "(none)", "0.2.0"},
