@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -50,11 +52,39 @@ func build() (dir string) {
 	return dir
 }
 
-// runIn runs the tests of a package, removes the folder that build made, and exits.
+// runIn runs the tests of a package, removes the folder that build made, and exits. A process of
+// the program that the tests have left is a failure.
 func runIn(dir string, m *testing.M) {
 	code := m.Run()
+	end := time.Now().Add(Timeout)
+	left := leftIn(dir)
+	for ; len(left) > 0 && time.Now().Before(end) && code == 0; left = leftIn(dir) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	for pid, args := range left {
+		fmt.Fprintf(os.Stderr, "the tests have left process %d: %s\n", pid, args)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		code = max(code, 1)
+	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// leftIn lists the processes that run a program of a folder, with their arguments.
+func leftIn(dir string) map[int]string {
+	left := make(map[int]string)
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range links {
+		if target, err := os.Readlink(link); err != nil || !strings.HasPrefix(target, dir+"/") {
+			continue
+		}
+		process := filepath.Dir(link)
+		if pid, err := strconv.Atoi(filepath.Base(process)); err == nil {
+			args, _ := os.ReadFile(filepath.Join(process, "cmdline"))
+			left[pid] = string(bytes.ReplaceAll(args, []byte{0}, []byte{' '}))
+		}
+	}
+	return left
 }
 
 // Program looks for a program that setup.sh installs on the machine.
@@ -95,6 +125,7 @@ func runToEnd(t *testing.T, stdin string, cmd *exec.Cmd) Result {
 	t.Helper()
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	cmd.WaitDelay = Timeout // then Wait fails, if a process that it has left keeps its output open
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

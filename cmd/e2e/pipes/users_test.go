@@ -21,20 +21,20 @@ mkdir -p /etc/postern
 cp "$dir/config.hcl" /etc/postern/config.hcl
 chmod 600 /etc/postern/config.hcl
 chown -R daemon: /etc/postern /run/postern "$dir/data"
-as() { user=$1; shift; setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups env TMPDIR="$dir/tmp" "$@"; }
+as() { user=$1; shift; exec setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups env TMPDIR="$dir/tmp" "$@"; }
 mkdir -m 1777 "$dir/tmp"
-echo secret | as daemon "$postern" user add joe@dom.example >&2
+echo secret | (as daemon "$postern" user add joe@dom.example >&2)
 as daemon "$postern" serve >/dev/null 2>"$dir/log" &
 trap 'kill $! || true' EXIT
 n=0
 until grep -q msg=ready "$dir/log"; do n=$((n+1)); [ $n -lt 6000 ] || exit 9; sleep 0.02; done
 for user in games news mail root; do
-	printf 'auth:joe:dom.example:secret\nsetpass:joe:dom.example:secret\n' | as $user "$postern" pipe --protocol generic 2>"$dir/$user.log" | tr '\n' ' '
+	printf 'auth:joe:dom.example:secret\nsetpass:joe:dom.example:secret\n' | (as $user "$postern" pipe --protocol generic 2>"$dir/$user.log") | tr '\n' ' '
 	echo "$user"
 done
 printf 'joe@dom.example\0secret\0\0' >"$dir/tmp/login"
-as games "$postern" checkpassword /bin/echo checked 3<"$dir/tmp/login" 2>&1
-as news "$postern" checkpassword /bin/echo checked 3<"$dir/tmp/login" >/dev/null 2>&1 || echo "not checked: $?"
+(as games "$postern" checkpassword /bin/echo checked 3<"$dir/tmp/login" 2>&1)
+(as news "$postern" checkpassword /bin/echo checked 3<"$dir/tmp/login" >/dev/null 2>&1) || echo "not checked: $?"
 trap - EXIT
 kill $!
 wait
