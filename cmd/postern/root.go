@@ -106,7 +106,7 @@ func (a *app) permittedAs(euid int, err error) error {
 	if owner == "root" || owner == datadir.UserName(euid) {
 		return fmt.Errorf("%w: run it as root", err)
 	}
-	return fmt.Errorf("%w: run it as root or as %[2]s: sudo -u %[2]s postern ...", err, owner)
+	return fmt.Errorf("%w: run it as root or as %[2]s (sudo -u %[2]s postern ...)", err, owner)
 }
 
 // group makes cmd a command that does nothing without a command of its own. Any other word is an

@@ -74,7 +74,7 @@ func TestShown(t *testing.T) {
 func TestPermitted(t *testing.T) {
 	a := &app{Stdio: pipe.Stdio{}, Flags: configfile.Flags{File: filepath.Join(t.TempDir(), "none.hcl")}}
 	denied := fmt.Errorf("read: %w", fs.ErrPermission)
-	for euid, want := range map[int]string{0: "read: permission denied", 4711: "read: permission denied: run it as root or as postern: sudo -u postern postern ..."} {
+	for euid, want := range map[int]string{0: "read: permission denied", 4711: "read: permission denied: run it as root or as postern (sudo -u postern postern ...)"} {
 		if got := a.permittedAs(euid, denied); !errors.Is(got, fs.ErrPermission) || got.Error() != want {
 			t.Errorf("as %d: %q", euid, got)
 		}

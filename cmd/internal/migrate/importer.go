@@ -90,7 +90,7 @@ type importer struct {
 	cfg   *config.Config
 	files []configfile.File // of cfg, to be written; none: it is in use already
 	wrote bytes.Buffer      // a line for each of them
-	store store.Store // nil: nothing is in it yet
+	store store.Store       // nil: nothing is in it yet
 	now   time.Time
 	dry   bool // only count
 
