@@ -277,15 +277,16 @@ func nextSteps(o *newOptions) string {
 			b.WriteString("    " + line)
 		}
 	}
-	flag := ""
-	if o.File != config.DefaultPath {
+	start, flag := "sudo systemctl enable --now postern", ""
+	if o.File != config.DefaultPath { // where the service does not look
 		flag = " --config " + o.File
+		start = "postern serve" + flag
 	}
 	b.WriteString("\nThen:\n\n")
 	if o.DropIn() != "" {
 		b.WriteString("    sudo systemctl daemon-reload\n")
 	}
-	b.WriteString("    sudo postern config check" + flag + "\n    sudo systemctl enable --now postern\n")
+	fmt.Fprintf(&b, "    sudo postern config check%s\n    %s\n", flag, start)
 	if o.Logins == config.KindUsers {
 		fmt.Fprintf(&b, "    sudo -u postern postern user add alice@%s%s\n", o.Domains[0], flag)
 	}

@@ -4,7 +4,7 @@ package starter
 type server struct {
 	name      string
 	listeners []string // blocks of the configuration
-	group     string   // that postern must be in to open its socket to the server; empty: none
+	user      string   // that starts postern pipe or postern checkpassword, which ask at the relay listener
 	where     string   // the lines go there
 	lines     string
 	perDomain bool // the lines are repeated for each domain
@@ -32,17 +32,11 @@ authentication = "postern"
 `,
 	},
 	{
-		name: "ejabberd",
-		listeners: []string{`listen "relay" { # for ejabberd, which starts postern pipe
-  address = "unix:/run/postern/relay.sock"
-  group   = "ejabberd"
-  changes = false # true: ejabberd may register users and set passwords
-}
-`},
-		group: "ejabberd",
+		name:  "ejabberd",
+		user:  "ejabberd",
 		where: "/etc/ejabberd/ejabberd.yml",
 		lines: `auth_method: external
-extauth_program: "/usr/bin/postern pipe --protocol ejabberd --socket /run/postern/relay.sock"
+extauth_program: "/usr/bin/postern pipe --protocol ejabberd"
 auth_use_cache: false
 `,
 	},
@@ -78,19 +72,12 @@ login_postern:
 `,
 	},
 	{
-		name: "dovecot",
-		listeners: []string{`listen "imap" { # for Dovecot's IMAP and POP3, which start postern checkpassword
-  protocol       = "relay"
-  address        = "unix:/run/postern/imap.sock"
-  group          = "dovecot"
-  default_domain = "DOMAIN" # of logins without a domain
-}
-`},
-		group: "dovecot",
+		name:  "dovecot",
+		user:  "dovecot",
 		where: "/etc/dovecot/conf.d/99-postern.conf (Dovecot 2.3; 2.4 has no such driver)",
 		lines: `passdb {
   driver = checkpassword
-  args = /usr/bin/postern checkpassword --socket /run/postern/imap.sock
+  args = /usr/bin/postern checkpassword
 }
 userdb {
   driver = static

@@ -135,22 +135,42 @@ func (a *Answers) Config() string {
 	if a.DataDir != "" {
 		b.WriteString("\ndata_dir = " + config.Quote(a.DataDir) + "\n")
 	}
-	b.WriteString("\n")
 	shared := map[string]bool{}
 	for _, name := range Servers() {
 		for _, l := range find(name).listeners {
 			if slices.Contains(a.Servers, name) && !shared[l] {
 				shared[l] = true
-				b.WriteString(strings.ReplaceAll(l, "DOMAIN", a.Domains[0]))
+				b.WriteString("\n" + strings.ReplaceAll(l, "DOMAIN", a.Domains[0]))
 			}
 		}
 	}
+	b.WriteString(a.relay())
 	s := FindSource(a.Logins)
 	fmt.Fprintf(&b, "\nbackend %q %q { # %s\n%s}\n\n", s.Kind, s.name, s.About, a.backend())
 	for _, domain := range a.Domains {
 		fmt.Fprintf(&b, "domain %s { backends = [backend.%s.%s] }\n", config.Quote(domain), s.Kind, s.name)
 	}
 	return b.String()
+}
+
+// relay returns the block of the listener for programs that servers start; "" if there are none.
+func (a *Answers) relay() string {
+	var users []string
+	for _, name := range Servers() {
+		if user := find(name).user; user != "" && slices.Contains(a.Servers, name) {
+			users = append(users, config.Quote(user))
+		}
+	}
+	if users == nil {
+		return ""
+	}
+	return fmt.Sprintf(`
+listen "relay" { # for postern pipe and postern checkpassword, which these users start
+  users          = [%s]
+  default_domain = %s # of logins without a domain
+  changes        = false # a list of users: they may register accounts and set passwords
+}
+`, strings.Join(users, ", "), config.Quote(a.Domains[0]))
 }
 
 // backend returns the lines of the backend block.
@@ -175,19 +195,11 @@ func (a *Answers) backend() string {
 
 // DropIn returns the drop-in that the unit needs; "" if it needs none.
 func (a *Answers) DropIn() string {
-	var lines []string
-	for _, name := range Servers() {
-		if group := find(name).group; group != "" && slices.Contains(a.Servers, name) {
-			lines = append(lines, "SupplementaryGroups="+group+"\n")
-		}
-	}
-	if a.Credentials && a.SecretName() != "" {
-		lines = append(lines, fmt.Sprintf("LoadCredential=%s:%s\n", a.SecretName(), strings.ReplaceAll(a.SecretFile(), "%", "%%")))
-	}
-	if len(lines) == 0 {
+	if !a.Credentials || a.SecretName() == "" {
 		return ""
 	}
-	return "# Written by `postern config new`.\n[Service]\n" + strings.Join(lines, "")
+	return fmt.Sprintf("# Written by `postern config new`.\n[Service]\nLoadCredential=%s:%s\n",
+		a.SecretName(), strings.ReplaceAll(a.SecretFile(), "%", "%%"))
 }
 
 // Lines are what goes into the configuration of a server.

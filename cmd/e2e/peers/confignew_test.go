@@ -1,11 +1,13 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"postern/cmd/e2e/harness"
@@ -70,5 +72,40 @@ func TestConfigCheckAsServiceUser(t *testing.T) {
 	}
 	if out := exec.Command("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat", file, filepath.Join(dir, "jsxc.secret")); out.Run() != nil {
 		t.Error("the user cannot read the files")
+	}
+}
+
+// Written by root, the secret belongs to root and can be read by the group of the service.
+func TestConfigNewForTheService(t *testing.T) {
+	dir := t.TempDir()
+	for name, line := range map[string]string{"passwd": "postern:x:4711:4712::/nonexistent:/usr/sbin/nologin\n", "group": "postern:x:4712:\n"} {
+		file, system := filepath.Join(dir, name), filepath.Join("/etc", name)
+		harness.WriteFile(t, file, harness.ReadText(system)+line)
+		if err := errors.Join(os.Chmod(file, 0o644), syscall.Mount(file, system, "", syscall.MS_BIND, "")); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(system, syscall.MNT_DETACH) })
+	}
+	for _, c := range []struct {
+		more  []string
+		group uint32
+		mode  os.FileMode
+	}{{nil, 4712, 0o640}, {[]string{"--credentials"}, 0, 0o600}} {
+		dir := t.TempDir()
+		t.Setenv("SYSTEMD_UNIT_PATH", dir)
+		file := filepath.Join(dir, "config.hcl")
+		harness.OK(t, "secret\n", append([]string{"config", "new", file, "--logins", "jsxc", "--url", "https://cloud.example/api", "--server", "exim", "--domain", "dom.example"}, c.more...)...)
+		for name, want := range map[string]struct {
+			group uint32
+			mode  os.FileMode
+		}{"config.hcl": {0, 0o644}, "jsxc.secret": {c.group, c.mode}} {
+			info, err := os.Stat(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if own := info.Sys().(*syscall.Stat_t); own.Uid != 0 || own.Gid != want.group || info.Mode().Perm() != want.mode {
+				t.Errorf("%s: %d:%d %04o, want 0:%d %04o", name, own.Uid, own.Gid, info.Mode().Perm(), want.group, want.mode)
+			}
+		}
 	}
 }
