@@ -1,6 +1,7 @@
 package manual
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -28,8 +29,10 @@ func boot(t *testing.T, base string) *machine {
 	t.Helper()
 	dir := t.TempDir()
 	script := harness.ReadText("testdata/boot.sh")
-	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child",
-		"sh", "-c", script, "boot.sh", base, dir)
+	group := controlGroup(t)
+	const start = `mkdir "$0"; echo $$ >"$0/cgroup.procs"
+exec unshare --mount --net --pid --uts --ipc --cgroup --fork --kill-child sh -c "$@"`
+	cmd := exec.Command("sh", "-euc", start, group, script, "boot.sh", base, dir)
 	var log harness.OutBuffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -64,6 +67,22 @@ func boot(t *testing.T, base string) *machine {
 		return strings.TrimSpace(string(out)) == "active"
 	})
 	return m
+}
+
+// controlGroup is the path of a control group for a machine's processes. It is removed with the test.
+func controlGroup(t *testing.T) string {
+	t.Helper()
+	for line := range strings.Lines(harness.ReadText("/proc/self/mounts")) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			group := filepath.Join(f[1], "postern-manual-"+rand.Text())
+			t.Cleanup(func() { // those within first
+				_ = exec.Command("find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";").Run()
+			})
+			return group
+		}
+	}
+	t.Fatal("no control groups of version 2 are mounted")
+	return ""
 }
 
 // in calls a function in the network of the machine. Sockets that it opens stay there.

@@ -132,9 +132,12 @@ func installed(m *machine) {
 	m.must("mkdir -p /etc/postern; systemd-sysusers postern.conf; systemd-tmpfiles --create postern.conf; systemctl daemon-reload")
 }
 
-// buildDeb builds the package.
+// buildDeb builds the package, unless POSTERN_DEB names one.
 func buildDeb(t *testing.T) string {
 	t.Helper()
+	if deb := os.Getenv("POSTERN_DEB"); deb != "" {
+		return deb
+	}
 	dir := t.TempDir()
 	out, err := exec.Command("make", "-C", "../../..", "deb", "ARCH=amd64", "OUT="+dir).CombinedOutput()
 	if err != nil {
