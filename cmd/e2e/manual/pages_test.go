@@ -197,5 +197,5 @@ func (r *reader) xcauth(address, password string) {
 	r.write("/etc/xcauth.conf", strings.NewReplacer(x.DB, "/var/lib/xcauth/xcauth.sqlite3", x.Dir+"/log", "/var/log/xcauth").Replace(harness.ReadText(x.Conf)), 0o644)
 	r.write("/etc/systemd/system/xcauth.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", 0o644)
 	r.write("/etc/systemd/system/xcejabberd.socket", "[Socket]\nListenStream=23662\nService=xcauth.service\n[Install]\nWantedBy=sockets.target\n", 0o644)
-	r.must("mkdir -p /var/log/xcauth; systemctl daemon-reload; systemctl enable --now xcauth.service xcejabberd.socket")
+	r.must("mkdir -p /var/log/xcauth; systemctl daemon-reload; systemctl enable --now xcejabberd.socket; systemctl enable xcauth.service")
 }
