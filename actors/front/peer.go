@@ -5,7 +5,7 @@ import (
 	"net"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"postern/internal/peercred"
 )
 
 // anyUser is the user of peers that the kernel does not name.
@@ -14,7 +14,7 @@ const anyUser = -1
 // peer is the process at the other end of a Unix socket.
 type peer struct {
 	uid int // anyUser: not known, as of TCP
-	pid int32
+	pid int
 }
 
 // peerOf asks the kernel for the peer of a connection.
@@ -31,11 +31,11 @@ func peerOf(socket net.Conn) peer {
 	if err != nil {
 		return none
 	}
-	var cred *unix.Ucred
-	if raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) != nil || err != nil {
+	var cred peercred.Peer
+	if raw.Control(func(fd uintptr) { cred, err = peercred.Of(fd) }) != nil || err != nil {
 		return none
 	}
-	return peer{int(cred.Uid), cred.Pid}
+	return peer{cred.UID, cred.PID}
 }
 
 // Peer says for the log what is at the other end: an address, or the process and its user.

@@ -22,6 +22,7 @@ var imports = map[string][]string{
 	"internal/childenv":      nil,
 	"internal/filelock":      nil,
 	"internal/logfile":       nil,
+	"internal/peercred":      nil,
 	"internal/protocol":      nil,
 	"internal/unit":          nil,
 	"internal/unixtime":      nil,
@@ -99,7 +100,7 @@ var imports = map[string][]string{
 }
 
 // leaves may be imported by every package except those that they import.
-var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/unit", "internal/unixtime", "internal/version"}
+var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
 var testImports = []string{"internal/backend/nextcloudtest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/token"}

@@ -245,7 +245,7 @@ func (f *UsersFile) stamp() string {
 	if !ok {
 		return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 	}
-	return fmt.Sprint(stat.Dev, stat.Ino, stat.Size, stat.Mtim, stat.Ctim)
+	return fmt.Sprint(stat.Dev, stat.Ino, stat.Size, info.ModTime().UnixNano(), changeTime(stat))
 }
 
 // readUsers reads the file at path.

@@ -115,7 +115,7 @@ func free(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
-	return s.Bavail * uint64(s.Bsize), nil
+	return uint64(s.Bavail) * uint64(s.Bsize), nil // of other types on other systems
 }
 
 // maxFiles returns the hard limit: a Go program raises its soft limit to it when it starts.

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,8 +28,8 @@ const (
 	LockFile      = "owner.lock" // holds the owner's process number
 )
 
-// longestSocket is the longest path of a socket in bytes, see unix(7).
-const longestSocket = 107
+// longestSocket is the longest path of a socket in bytes: 107 on Linux, see unix(7).
+const longestSocket = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // dialTimeout is how long a connection to a local socket may take.
 const dialTimeout = time.Second

@@ -118,7 +118,7 @@ func TestCheckPeer(t *testing.T) {
 	if err := errors.Join(CheckPeer(a), CheckPeer(b)); err != nil {
 		t.Errorf("this process: %v", err)
 	}
-	for uid, want := range map[uint32]bool{0: true, 1000: true, 1001: false} {
+	for uid, want := range map[int]bool{0: true, 1000: true, 1001: false} {
 		if err := checkUser(uid, 1000); (err == nil) != want || err != nil && !errors.Is(err, ErrForeign) {
 			t.Errorf("user %d: %v", uid, err)
 		}

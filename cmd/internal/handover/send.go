@@ -1,3 +1,5 @@
+// Package handover moves what a process hands to its successor: bytes in a sealed memory file, which no
+// disk has, and descriptors over a Unix socket.
 package handover
 
 import (
@@ -11,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"postern/internal/peercred"
 )
 
 // atOnce is how many descriptors one message has; Linux takes up to 253.
@@ -35,19 +39,19 @@ var ErrAnswer = errors.New("the other process does not answer as expected")
 // CheckPeer returns ErrForeign unless the process at the other end belongs to this process's user or to
 // root.
 func CheckPeer(c *net.UnixConn) error {
-	var cred *unix.Ucred
+	var cred peercred.Peer
 	err := control(c, func(fd uintptr) (err error) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		cred, err = peercred.Of(fd)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("user of the other process: %w", err)
 	}
-	return checkUser(cred.Uid, os.Geteuid())
+	return checkUser(cred.UID, os.Geteuid())
 }
 
-func checkUser(uid uint32, own int) error {
-	if uid != 0 && int(uid) != own {
+func checkUser(uid, own int) error {
+	if uid != 0 && uid != own {
 		return fmt.Errorf("%w (%d)", ErrForeign, uid)
 	}
 	return nil
@@ -189,4 +193,15 @@ func Close(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close()
 	}
+}
+
+// control calls do with the descriptor of a file or a socket. File.Fd would make it block.
+func control(of syscall.Conn, do func(fd uintptr) error) error {
+	raw, err := of.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = do(fd) })
+	return errors.Join(err, failed)
 }

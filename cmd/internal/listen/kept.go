@@ -28,7 +28,7 @@ func KeptName(cfg config.Listener) (string, error) {
 		if !ok || info.Mode()&fs.ModeSocket == 0 {
 			return "", fmt.Errorf("%s is no socket any more", cfg.Address)
 		}
-		what = append(what, cfg.Mode, cfg.Owner, cfg.Group, stat.Dev, stat.Ino, stat.Mode, stat.Uid, stat.Gid, stat.Mtim)
+		what = append(what, cfg.Mode, cfg.Owner, cfg.Group, stat.Dev, stat.Ino, stat.Mode, stat.Uid, stat.Gid, info.ModTime().UnixNano())
 	case strings.HasSuffix(cfg.Address, ":0"): // there may be several
 		what = append(what, cfg.Name)
 	}

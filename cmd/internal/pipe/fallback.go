@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -209,6 +210,10 @@ func (f *fallback) open() bool {
 
 // restart executes this program again, as the same process.
 func restart() error {
-	err := syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+	self := "/proc/self/exe" // the same program, also if the file has been replaced
+	if runtime.GOOS != "linux" {
+		self, _ = os.Executable()
+	}
+	err := syscall.Exec(self, os.Args, os.Environ())
 	return fmt.Errorf("start over: %w", err)
 }

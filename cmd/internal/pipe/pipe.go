@@ -17,8 +17,6 @@ import (
 	"slices"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"postern/cmd/internal/configfile"
 	"postern/cmd/internal/daemon"
 	"postern/cmd/internal/datadir"
@@ -59,13 +57,21 @@ func Run(std Stdio, o Options) error {
 		})
 	}
 	s.Dump = o.Dump
-	// Become postern-relay if it is installed beside this program: it needs a sixth of the memory.
+	// Become postern-relay if it is installed: it needs a sixth of the memory.
 	if self, err := os.Executable(); err == nil {
-		small := filepath.Join(filepath.Dir(self), "postern-relay")
-		_ = syscall.Exec(small, append([]string{small}, s.Args()...), os.Environ())
+		for _, small := range relayPrograms(self) {
+			_ = syscall.Exec(small, append([]string{small}, s.Args()...), os.Environ())
+		}
 	}
 	relay.Main(s)
 	return nil
+}
+
+// relayPrograms returns where postern-relay may be: below the prefix under which postern is installed
+// or, as in a folder of builds, beside it. An older version's, beside it, comes last.
+func relayPrograms(self string) []string {
+	dir := filepath.Dir(self)
+	return []string{filepath.Join(dir, "../lib/postern/postern-relay"), filepath.Join(dir, "postern-relay")}
 }
 
 // Settings returns how standard input is to be served: with the limits of the protocol's first
@@ -218,6 +224,5 @@ func SameFile(a, b *os.File) bool {
 
 // ByHand reports whether a person types: terminals that programs make do not echo.
 func ByHand(f *os.File) bool {
-	mode, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil && mode.Lflag&unix.ECHO != 0
+	return relay.Echoes(f)
 }

@@ -37,7 +37,7 @@ func OnTerminal(in, out *os.File) bool { return isTerminal(in) && isTerminal(out
 
 func isTerminal(f *os.File) bool {
 	return withFD(f, func(fd int) error {
-		_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		_, err := unix.IoctlGetTermios(fd, termiosGet)
 		return err
 	}) == nil
 }
@@ -45,8 +45,18 @@ func isTerminal(f *os.File) bool {
 // PassesLines reports whether a file is a terminal that passes on whole lines only.
 func PassesLines(f *os.File) (yes bool) {
 	_ = withFD(f, func(fd int) error {
-		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		mode, err := unix.IoctlGetTermios(fd, termiosGet)
 		yes = err == nil && mode.Lflag&unix.ICANON != 0
+		return err
+	})
+	return yes
+}
+
+// Echoes reports whether a file is a terminal with echo.
+func Echoes(f *os.File) (yes bool) {
+	_ = withFD(f, func(fd int) error {
+		mode, err := unix.IoctlGetTermios(fd, termiosGet)
+		yes = err == nil && mode.Lflag&unix.ECHO != 0
 		return err
 	})
 	return yes
@@ -67,12 +77,12 @@ func withFD(f *os.File, do func(fd int) error) (err error) {
 // its next question. A terminal with echo, on which a person types, is not changed.
 func wholeAnswers(out *os.File) {
 	_ = withFD(out, func(fd int) error {
-		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		mode, err := unix.IoctlGetTermios(fd, termiosGet)
 		if err != nil || mode.Lflag&unix.ECHO != 0 || mode.Oflag&unix.ONLCR == 0 {
 			return err
 		}
 		mode.Oflag &^= unix.ONLCR
-		return unix.IoctlSetTermios(fd, unix.TCSETS, mode)
+		return unix.IoctlSetTermios(fd, termiosSet, mode)
 	})
 }
 
@@ -133,12 +143,12 @@ func (a *Arrivals) drop() (dropped, ended bool) {
 // setEcho switches the echo of a terminal, and reports whether that changed something.
 func setEcho(terminal *os.File, on bool) (changed bool) {
 	_ = withFD(terminal, func(fd int) error {
-		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		mode, err := unix.IoctlGetTermios(fd, termiosGet)
 		if err != nil || (mode.Lflag&unix.ECHO != 0) == on {
 			return err
 		}
 		mode.Lflag ^= unix.ECHO
-		err = unix.IoctlSetTermios(fd, unix.TCSETS, mode)
+		err = unix.IoctlSetTermios(fd, termiosSet, mode)
 		changed = err == nil
 		return err
 	})
@@ -186,7 +196,7 @@ func (t ptyInput) Read(b []byte) (int, error) {
 }
 
 // startVariable passes Since on to the program that this process executes: process number, and
-// nanoseconds of CLOCK_BOOTTIME.
+// nanoseconds of uptime.
 const startVariable = "POSTERN_BEGUN"
 
 // PassOn sets the environment so that the program that this process executes goes on watching the
@@ -205,9 +215,9 @@ func passedOn() (since time.Time, ok bool) {
 	return time.Now().Add(-max(uptime()-time.Duration(n), 0)), true
 }
 
-// uptime returns CLOCK_BOOTTIME, which counts on while programs of this process change.
+// uptime returns the time of a clock that counts on while programs of this process change.
 func uptime() time.Duration {
 	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // fails for no clock that Linux has
+	_ = unix.ClockGettime(uptimeClock, &now) // fails for no clock that the system has
 	return time.Duration(now.Nano())
 }

@@ -1,5 +1,3 @@
-// Package handover moves what a process hands to its successor: bytes in a sealed memory file, which no
-// disk has, and descriptors over a Unix socket.
 package handover
 
 import (
@@ -7,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -66,15 +63,4 @@ func Unseal(f *os.File) ([]byte, error) {
 		return nil, err
 	}
 	return data, nil
-}
-
-// control calls do with the descriptor of a file or a socket. File.Fd would make it block.
-func control(of syscall.Conn, do func(fd uintptr) error) error {
-	raw, err := of.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Control(func(fd uintptr) { failed = do(fd) })
-	return errors.Join(err, failed)
 }
