@@ -17,8 +17,9 @@ help: ## List the targets.
 	@sed -n 's/^\([a-z][a-z/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
 .PHONY: build
-build: ## Build bin/postern and bin/postern-relay (default).
+build: ## Build bin/postern and bin/postern-relay, and their documentation in bin/docs (default).
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/postern ./cmd/postern-relay
+	@scripts/package/docs.sh bin/postern
 
 .PHONY: run
 run: build ## Start the broker on a built-in configuration, with its data in ./run.
@@ -94,21 +95,38 @@ POSTERN_CHAOS ?= 10m
 chaos: setup ## Inject faults of every kind into real processes for POSTERN_CHAOS (10m).
 	POSTERN_CHAOS=$(POSTERN_CHAOS) go test $(RACE) -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./cmd/e2e/...
 
-# Packages set DESTDIR.
+# scripts/package/files lists what is installed, packages included.
 PREFIX ?= /usr
 UNITDIR ?= /usr/lib/systemd/system
+export PREFIX UNITDIR DESTDIR
 .PHONY: install
-install: ## Install what was built, the systemd units and the examples (PREFIX, UNITDIR, DESTDIR).
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
-	install -m 0755 bin/postern bin/postern-relay $(DESTDIR)$(PREFIX)/bin/
-	sed 's|/usr/bin/postern|$(PREFIX)/bin/postern|' scripts/systemd/postern.service >$(DESTDIR)$(UNITDIR)/postern.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/postern.service
-	install -m 0644 scripts/systemd/*.socket $(DESTDIR)$(UNITDIR)/
-	install -m 0644 scripts/systemd/postern.sysusers $(DESTDIR)/usr/lib/sysusers.d/postern.conf
-	install -m 0644 scripts/systemd/postern.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/postern.conf
-	install -d $(DESTDIR)$(PREFIX)/share/postern/prosody $(DESTDIR)/usr/share/doc/postern $(DESTDIR)/etc/postern
-	install -m 0644 scripts/prosody/*.lua $(DESTDIR)$(PREFIX)/share/postern/prosody/
-	install -m 0644 README.md config.hcl.example $(DESTDIR)/usr/share/doc/postern/
+install: ## Install what was built (PREFIX, UNITDIR, DESTDIR).
+	@scripts/package/install.sh install
+
+.PHONY: uninstall
+uninstall: ## Remove what `make install` installed; configuration and data stay.
+	@scripts/package/install.sh uninstall
+
+# Packages are built in OUT. The same commit yields the same bytes.
+OUT ?= bin
+ARCH ?= amd64 arm64
+SYSTEMS ?= linux/amd64 linux/arm64 freebsd/amd64 darwin/arm64
+PACKAGE = LDFLAGS='$(LDFLAGS)' OUT='$(OUT)' scripts/package/build.sh
+.PHONY: deb
+deb: ## Build the Debian packages for ARCH (amd64 arm64).
+	$(PACKAGE) deb $(ARCH:%=linux/%)
+
+.PHONY: reproducible
+reproducible: ## Build the Debian packages for ARCH twice from nothing; fail if they differ.
+	ARCH='$(ARCH)' scripts/package/reproducible.sh
+
+.PHONY: tarball
+tarball: ## Build archives to unpack in /, for SYSTEMS.
+	$(PACKAGE) tarball $(SYSTEMS)
+
+.PHONY: image
+image: ## Build OCI images for ARCH; podman and docker load them.
+	$(PACKAGE) image $(ARCH:%=linux/%)
 
 # Short recipes are part of the tests. As root: the tests start systemd, and apt installs the servers.
 .PHONY: manual-test

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the programs that the tests need by apt-get, and Debian 13's servers in a folder (with sudo
-# unless run as root). Exits with status 1 and lists what is missing if it cannot.
+# Installs the programs that the tests need by apt-get, and roots of Debian in the cache folder (with
+# sudo unless run as root). Exits with status 1 and lists what is missing if it cannot. "setup.sh all"
+# also installs what only `make manual-test` needs.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
@@ -8,13 +9,14 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	lua5.2:lua5.2 luacheck:lua-check php:php-cli
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
-	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl"
+	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl
+	lintian:lintian fail2ban-regex:fail2ban"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
-# with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community
-# modules the tests use one.
+# with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community modules
+# and of Prometheus the tests use one file.
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
-unpacked="exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
+unpacked="exim4:exim4-daemon-heavy prosody-modules:prosody-modules prometheus:prometheus"
 
 missing=""
 for pair in $programs; do
@@ -82,10 +84,17 @@ for pair in $programs go:golang; do
 		exit 1
 	fi
 done
-for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules; do
+for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules prometheus/usr/bin/promtool; do
 	if [ ! -e "$cache/$file" ]; then
 		echo "setup: $cache/$file is still missing" >&2
 		exit 1
 	fi
 done
-sh "$(dirname "$0")/debian13.sh" "$cache/trixie"
+debian="$(dirname "$0")/debian.sh"
+# Debian 13's servers. Exim is unpacked in /opt, as above.
+sh "$debian" trixie "$cache/trixie" "prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd python3-slixmpp" \
+	"exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
+# Fresh roots, in which `make manual-test` installs postern's package.
+fresh="systemd systemd-sysv dbus"
+[ "${1:-}" != all ] || sh "$debian" bookworm "$cache/fresh-bookworm" "$fresh"
+[ "${1:-}" != all ] || sh "$debian" trixie "$cache/fresh-trixie" "$fresh"

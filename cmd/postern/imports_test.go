@@ -91,10 +91,11 @@ var imports = map[string][]string{
 
 	// The programs.
 	"cmd/postern": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir",
-		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "actors/memory", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual",
+		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "actors/memory", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual", "internal/protocol",
 		"internal/registry", "internal/roster", "internal/starter", "internal/store", "internal/token", "internal/xcauth"},
-	"cmd/postern-relay": {"cmd/internal/pipe/relay"},
-	"scripts/bench":     {"internal/auth", "internal/cache", "internal/store", "internal/token"},
+	"cmd/postern-relay":     {"cmd/internal/pipe/relay"},
+	"scripts/package/image": nil,
+	"scripts/bench":         {"internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
 		"internal/manual", "internal/roster", "internal/store"},
 }

@@ -60,7 +60,7 @@ or its own users file.`,
 	flags.StringVar(&a.DataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newDomain(a), newToken(a), newCache(a),
-		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a),
+		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a), newGenDocs(),
 	)
 	root.SetHelpCommand(newHelp(a))
 	root.InitDefaultHelpCmd()
@@ -68,6 +68,7 @@ or its own users file.`,
 		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
 	})
 	a.addCures(root)
+	a.addCompletions(root)
 	return root
 }
 

@@ -108,40 +108,6 @@ func TestSocketUnits(t *testing.T) {
 	}
 }
 
-// `make install` puts everything in its place below DESTDIR, with the prefix in the service.
-func TestInstall(t *testing.T) {
-	root, stage := t.TempDir(), t.TempDir()
-	for _, name := range []string{"Makefile", "README.md", "config.hcl.example", "scripts"} { // a tree with programs in bin
-		path, err := filepath.Abs(filepath.Join("../../..", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		harness.Symlink(t, path, filepath.Join(root, name))
-	}
-	harness.Mkdir(t, filepath.Join(root, "bin"))
-	for _, name := range []string{"postern", "postern-relay"} {
-		harness.WriteFile(t, filepath.Join(root, "bin", name), "program")
-	}
-	r := harness.RunCommand(t, "", harness.Program(t, "make"), "-C", root, "install", "DESTDIR="+stage, "PREFIX=/opt/postern")
-	if r.Code != 0 {
-		t.Fatalf("exit status %d\n%s%s", r.Code, r.Out, r.Err)
-	}
-	for file, mode := range map[string]os.FileMode{
-		"opt/postern/bin/postern": 0o755, "opt/postern/bin/postern-relay": 0o755,
-		"usr/lib/systemd/system/postern.service": 0o644, "usr/lib/systemd/system/postern-saslauthd.socket": 0o644,
-		"usr/lib/sysusers.d/postern.conf": 0o644, "usr/lib/tmpfiles.d/postern.conf": 0o644,
-		"opt/postern/share/postern/prosody/mod_auth_postern.lua": 0o644, "usr/share/doc/postern/config.hcl.example": 0o644,
-	} {
-		if info, err := os.Stat(filepath.Join(stage, file)); err != nil || info.Mode() != mode {
-			t.Errorf("%s: %v, %v", file, info, err)
-		}
-	}
-	u := settings(t, filepath.Join(stage, "usr/lib/systemd/system/postern.service"))
-	if !slices.Equal(u["ExecStart"], []string{"/opt/postern/bin/postern serve"}) {
-		t.Errorf("the service starts %q", u["ExecStart"])
-	}
-}
-
 // systemd can make the user, its groups and the directory of the socket.
 func TestUserAndDirectory(t *testing.T) {
 	root := t.TempDir()

@@ -1,24 +1,25 @@
 #!/bin/sh
-# Installs Debian 13 with the servers that the tests start in the folder $1, for setup.sh: as root or
-# with sudo. Does nothing if the folder already has all that is named here.
+# debian.sh RELEASE ROOT PACKAGES [UNPACKED]: installs a release of Debian with packages in the folder
+# ROOT, for setup.sh: as root or with sudo. Each of UNPACKED is FOLDER:PACKAGE, and unpacked in
+# /opt/FOLDER without being installed. Does nothing if the folder already has all of them.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
-root="$1"
-installed="prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd python3-slixmpp"
-# Unpacked in /opt, as setup.sh does on the machine: Exim conflicts with Postfix.
-unpacked="exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
+release="$1"
+root="$2"
+installed="$3"
+unpacked="${4:-}"
 
 [ "$(cat "$root/complete" 2>/dev/null)" != "$installed $unpacked" ] || exit 0
 
-if [ "${2:-}" != mounts ]; then # start again with mounts that end with this script
+if [ "${5:-}" != mounts ]; then # start again with mounts that end with this script
 	sudo=""
 	[ "$(id -u)" = 0 ] || sudo=sudo
 	if [ -n "$sudo" ] && ! command -v sudo >/dev/null 2>&1; then
-		echo "setup: installing Debian 13's servers in $root needs root or sudo" >&2
+		echo "setup: installing Debian $release in $root needs root or sudo" >&2
 		exit 1
 	fi
-	exec $sudo unshare --mount sh "$0" "$root" mounts
+	exec $sudo unshare --mount sh "$0" "$release" "$root" "$installed" "$unpacked" mounts
 fi
 
 # The machine's own mirror and proxy, if apt-get has them.
@@ -28,12 +29,12 @@ eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::ht
 [ -z "${http_proxy:-}" ] || export http_proxy
 [ -z "${https_proxy:-}" ] || export https_proxy
 
-echo "setup: installing Debian 13's servers in $root; this takes some minutes"
+echo "setup: installing Debian $release in $root; this takes a while"
 new="$root.new"
 rm -rf "$new"
 mkdir -p "$new"
 if ! debootstrap --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-	trixie "$new" "${mirror:-http://deb.debian.org/debian}" >"$new.log" 2>&1; then
+	"$release" "$new" "${mirror:-http://deb.debian.org/debian}" >"$new.log" 2>&1; then
 	echo "setup: debootstrap failed:" >&2
 	tail "$new.log" >&2
 	exit 1
@@ -63,11 +64,13 @@ for pair in $unpacked; do
 	mkdir -p "$new/opt/${pair%%:*}"
 	inside sh -c 'cd "/opt/$0" && apt-get download -q "$1" && dpkg-deb -x ./*.deb .' "${pair%%:*}" "${pair##*:}"
 done
-chmod 0755 "$new/opt/exim4/usr/sbin/exim4" # not setuid
-libraries="$(dpkg-deb -f "$new"/opt/exim4/*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ ]*\).*/\1/p')"
+if [ -d "$new/opt/exim4" ]; then
+	chmod 0755 "$new/opt/exim4/usr/sbin/exim4" # not setuid
+	libraries="$(dpkg-deb -f "$new"/opt/exim4/*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ ]*\).*/\1/p')"
+fi
 # shellcheck disable=SC2086
 install $installed $libraries
-inside useradd --system --user-group --no-create-home --shell /usr/sbin/nologin Debian-exim
+[ -z "$libraries" ] || inside useradd --system --user-group --no-create-home --shell /usr/sbin/nologin Debian-exim
 inside apt-get clean
 rm -f "$new.log"
 echo "$installed $unpacked" >"$new/complete"
