@@ -14,8 +14,6 @@ import (
 // down only. "x/..." stands for x and all packages below it, in both columns; a row of a package
 // itself takes precedence over such a row. Packages in leaves may be imported by all others.
 var imports = map[string][]string{
-	"postern": nil, // files of the root
-
 	// One function each, used in several places.
 	"internal/atomicfile":    nil,
 	"internal/auth/passhash": nil,

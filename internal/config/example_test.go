@@ -10,16 +10,15 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
-	"postern"
 	"postern/internal/protocol"
 )
 
-func readExample(*testing.T) []byte { return []byte(postern.FullExample()) }
+func readExample(*testing.T) []byte { return []byte(FullExample()) }
 
 // As shipped, the example is a configuration for a machine of which nothing is known: without files,
 // servers and domains.
 func TestExampleAsShipped(t *testing.T) {
-	src := []byte(postern.Example)
+	src := []byte(Example)
 	cfg, problems := Parse("/etc/postern/config.hcl", src, Env{})
 	if cfg == nil || len(problems) > 0 {
 		t.Fatalf("%s", render(problems))

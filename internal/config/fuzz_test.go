@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"postern"
 	"postern/internal/protocol"
 )
 
@@ -13,7 +12,7 @@ import (
 // and must not show the secret. Without errors there must be a Config that keeps its
 // promises.
 func FuzzParse(f *testing.F) {
-	f.Add(postern.FullExample(), "")
+	f.Add(FullExample(), "")
 	f.Add("", base)
 	f.Add(usersBlock, starBlock+"log {\nfile = <<E\n")
 	f.Add("x = \"", "\"\n}")

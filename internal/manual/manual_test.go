@@ -10,7 +10,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"postern"
 	"postern/internal/config"
 )
 
@@ -222,7 +221,7 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, text := comments(postern.FullExample()), strings.Join(strings.Fields(page.Plain()), " ")
+	texts, text := comments(config.FullExample()), strings.Join(strings.Fields(page.Plain()), " ")
 	for _, block := range config.Reference() {
 		if block.Path != "" && purposes[block.Path] == "" {
 			t.Errorf("block %q has no purpose", block.Path)

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 
-	"postern"
 	"postern/internal/config"
 )
 
@@ -38,7 +37,7 @@ var purposes = map[string]string{
 // reference describes every block and attribute: what the schema says of it, and the comment of the
 // example configuration.
 func reference() []Block {
-	texts := comments(postern.FullExample())
+	texts := comments(config.FullExample())
 	var out []Block
 	for _, block := range config.Reference() {
 		title := "The file itself"

@@ -1,12 +1,12 @@
-// Package postern holds files from the root of the source tree that the programs contain.
-package postern
+package config
 
 import (
 	_ "embed"
 	"regexp"
 )
 
-// Example is config.hcl.example, a configuration that shows and explains every attribute.
+// Example is a configuration that shows and explains every attribute. It lies here to be embedded; the
+// root of the source tree has a link to it.
 //
 //go:embed config.hcl.example
 var Example string
