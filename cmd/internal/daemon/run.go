@@ -252,7 +252,7 @@ func (d *Daemon) fitConnections(list []listen.Endpoint) {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return
 	}
-	most := connectionsWithin(limit.Cur)
+	most := connectionsWithin(uint64(limit.Cur))
 	for i := range list {
 		if l := &list[i]; l.MaxConnections > most {
 			d.log.Debug("max_connections is lowered to what the limit of open files (LimitNOFILE) leaves",
