@@ -257,7 +257,7 @@ func TestChaosStoreDamaged(t *testing.T) {
 			}
 			if damage.fails {
 				f.saysLoudly("check disk space and the disk itself", "move the directory away")
-				f.diagnosed("store", "open", "works from memory", "restart postern")
+				f.diagnosed("store", "open", "works from memory", ", then ") // a reload or a restart, by when it was found
 				f.s.Stop(syscall.SIGTERM)
 				f.diagnosed("store", "open", "cannot be opened", "move "+store+" away")
 			}
