@@ -246,7 +246,7 @@ func (e *Env) store(dir string, d *Daemon) []Outcome {
 		case d.Info.StoreFailed != "":
 			return fail("the daemon's store has failed, and it works from memory: "+d.Info.StoreFailed, "repair the disk, then restart postern")
 		case !d.Info.Store:
-			return fail("the daemon could not open its store, and works from memory", "its log says why; correct that, then postern reload")
+			return fail("the daemon could not open its store, and works from memory", "its log says why; correct that, then restart postern") // a reload need not help: a failed open may hold the lock
 		}
 		return fine("in use by the daemon")
 	}

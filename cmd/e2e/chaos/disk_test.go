@@ -165,7 +165,7 @@ func TestChaosDiskFull(t *testing.T) {
 	if f.store() == "" {
 		t.Error("cache stats does not show that there is no store")
 	}
-	f.diagnosed("store", "open", "works from memory", "correct that, then postern reload")
+	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestChaosStoreDamaged(t *testing.T) {
 			}
 			if damage.fails {
 				f.saysLoudly("check disk space and the disk itself", "move the directory away")
-				f.diagnosed("store", "open", "works from memory", ", then ") // a reload or a restart, by when it was found
+				f.diagnosed("store", "open", "works from memory", "restart postern")
 				f.s.Stop(syscall.SIGTERM)
 				f.diagnosed("store", "open", "cannot be opened", "move "+store+" away")
 			}

@@ -132,7 +132,7 @@ func TestChaosDiskReadOnly(t *testing.T) {
 		t.Error("cache stats does not show that there is no store")
 	}
 	f.diagnosed("store", "writable", "read-only file system", "read-only disk")
-	f.diagnosed("store", "open", "works from memory", "correct that, then postern reload")
+	f.diagnosed("store", "open", "works from memory", "correct that, then restart postern")
 	p := harness.Start(t, "pipe", "--protocol", "ejabberd", "--config", f.config)
 	p.Send(harness.Frame("auth:d1:app.example:" + chaosPassword("d1@app.example", 0)))
 	p.Expect("\x00\x02\x00\x01")
