@@ -14,7 +14,7 @@ RACE := -race -gcflags=golang.org/x/crypto/blowfish=-race=false
 
 .PHONY: help
 help: ## List the targets.
-	@sed -n 's/^\([a-z][a-z/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z][a-z/-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 .PHONY: build
 build: ## Build bin/postern and bin/postern-relay, and their documentation in bin/docs (default).
@@ -104,10 +104,11 @@ install: ## Install what was built (PREFIX, UNITDIR, DESTDIR).
 	@scripts/package/install.sh install
 
 .PHONY: uninstall
-uninstall: ## Remove what `make install` installed; configuration and data stay.
+uninstall: ## Remove what `make install` installed (after `make build`); /etc/postern and the data stay.
 	@scripts/package/install.sh uninstall
 
-# Packages are built in OUT. The same commit yields the same bytes.
+# Packages are built in OUT. The same commit yields the same bytes; an image also has this machine's
+# certificate authorities.
 OUT ?= bin
 ARCH ?= amd64 arm64
 SYSTEMS ?= linux/amd64 linux/arm64 freebsd/amd64 darwin/arm64
@@ -130,7 +131,7 @@ image: ## Build OCI images for ARCH; podman and docker load them.
 
 # Short recipes are part of the tests. As root: the tests start systemd, and apt installs the servers.
 .PHONY: manual-test
-manual-test: ## Follow every page of the manual in fresh installations of Debian 12 and 13 (RUN=PATTERN: a part).
+manual-test: ## Follow every page of the manual in fresh installations of Debian 12 and 13 (RUN=trixie/exim, RUN=./exim: a part).
 	./scripts/setup.sh all
 	POSTERN_MANUAL=full go test -count 1 -timeout 2h -v -run '^TestPages$$$(if $(RUN),/$(value RUN))' ./cmd/e2e/manual
 

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"errors"
 	"os"
 	"os/user"
 	"slices"
@@ -11,8 +12,8 @@ import (
 	"postern/internal/config"
 )
 
-// lookAgain is how often users are looked for that the machine did not have: a package that is installed
-// later brings its own.
+// lookAgain is how often users are looked up: a package that is installed later brings its own, and one
+// that is installed again may give it another uid.
 const lookAgain = 10 * time.Second
 
 // admission says which users' processes may connect to a listener, and which of them may change
@@ -21,7 +22,8 @@ const lookAgain = 10 * time.Second
 type admission struct {
 	cfg    config.Listener
 	uid    func(user string) (int, error)
-	absent func(user string, err error) // called for a user that the machine does not have
+	own    func(uid int) bool
+	absent func(user string, err error) // called for a user that is not found
 
 	mu     sync.Mutex
 	users  map[int]string // by uid, as far as they exist
@@ -29,15 +31,18 @@ type admission struct {
 }
 
 func (s *Server) newAdmission(cfg config.Listener) *admission {
-	a := &admission{cfg: cfg, uid: s.uid, absent: func(user string, err error) {
-		s.env.Log.Debug("a user that may connect does not exist on this machine", "listener", cfg.Name, "user", user, "err", err)
+	a := &admission{cfg: cfg, uid: s.uid, own: s.own, absent: func(user string, err error) {
+		s.env.Log.Debug("a user that may connect cannot be found on this machine", "listener", cfg.Name, "user", user, "err", err)
 	}}
 	a.look(time.Now())
 	return a
 }
 
-// uidOf looks a user up.
+// uidOf looks up a user, by name or number.
 func uidOf(name string) (int, error) {
+	if uid, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(uid), nil
+	}
 	u, err := user.Lookup(name)
 	if err != nil {
 		return anyUser, err
@@ -45,17 +50,26 @@ func uidOf(name string) (int, error) {
 	return strconv.Atoi(u.Uid)
 }
 
-// look looks for the users. mu is held, or a is new.
+// look looks up the users. One that cannot be looked up now stays what it was. mu is held, or a is new.
 func (a *admission) look(now time.Time) {
+	was := a.users
 	a.looked = now
 	a.users = make(map[int]string, len(a.cfg.Users))
 	for _, name := range a.cfg.Users {
 		uid, err := a.uid(name)
-		if err != nil {
+		switch unknown := user.UnknownUserError(""); {
+		case err == nil:
+			a.users[uid] = name
+		case errors.As(err, &unknown):
 			a.absent(name, err)
-			continue
+		default:
+			a.absent(name, err)
+			for uid, known := range was {
+				if known == name {
+					a.users[uid] = name
+				}
+			}
 		}
-		a.users[uid] = name
 	}
 }
 
@@ -63,11 +77,10 @@ func (a *admission) look(now time.Time) {
 func (a *admission) user(uid int, now time.Time) (name string, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	name, ok = a.users[uid]
-	if !ok && len(a.users) < len(a.cfg.Users) && now.Sub(a.looked).Abs() >= lookAgain {
+	if now.Sub(a.looked).Abs() >= lookAgain {
 		a.look(now)
-		name, ok = a.users[uid]
 	}
+	name, ok = a.users[uid]
 	return name, ok
 }
 
@@ -76,19 +89,22 @@ func own(uid int) bool { return uid == 0 || uid == os.Geteuid() }
 
 // admits reports whether processes of a user may connect.
 func (a *admission) admits(uid int, now time.Time) bool {
-	if a.cfg.Users == nil || own(uid) {
+	if a.cfg.Users == nil || a.own(uid) {
 		return true
 	}
 	_, ok := a.user(uid, now)
 	return ok
 }
 
-// changes reports whether processes of a user that may connect may change accounts.
-func (a *admission) changes(uid int) bool {
-	if !a.cfg.Changes || a.cfg.ChangeUsers == nil || own(uid) {
-		return a.cfg.Changes
+// changes reports whether processes of a user may change accounts.
+func (a *admission) changes(uid int, now time.Time) bool {
+	switch {
+	case !a.cfg.Changes || !a.admits(uid, now):
+		return false
+	case a.cfg.ChangeUsers == nil || a.own(uid):
+		return true
 	}
-	name, ok := a.user(uid, time.Now())
+	name, ok := a.user(uid, now)
 	return ok && slices.Contains(a.cfg.ChangeUsers, name)
 }
 
@@ -98,7 +114,13 @@ func (l *listener) admits(from peer) bool {
 	if p.admission.admits(from.uid, now) {
 		return true
 	}
-	if held, ok := l.strangers.Due(now); ok {
+	held, ok := l.strangers.Due(now)
+	switch {
+	case !ok:
+	case from.uid == anyUser:
+		l.server.env.Log.Warn("the user of a peer is not known, and the listen block has users; its connection is closed",
+			"listener", p.Name, "users", p.Users, "alike", held)
+	default:
 		name := strconv.Itoa(from.uid)
 		if u, err := user.LookupId(name); err == nil {
 			name = u.Username

@@ -39,6 +39,7 @@ type conn struct {
 	room       chan struct{} // has one when answers were written
 	readClosed atomic.Bool   // no request follows
 	peerGone   atomic.Bool   // the peer takes no more answers
+	expelled   atomic.Bool   // after a reload its peer may not connect any more
 	hungUp     atomic.Bool   // the end of the connection was the answer to a request
 	flushed    chan struct{} // closed when every answer has left
 
@@ -78,8 +79,10 @@ func newConn(w *connWorker, l *listener, a arrival) (*conn, error) {
 func (c *conn) busy() bool { return c.written.Load() != c.admitted.Load() }
 
 // ending reports whether the connection is to end after its requests in flight: the process stops,
-// or the listener was removed.
-func (c *conn) ending() bool { return c.server.closing.Load() || c.listener.removed.Load() }
+// the listener was removed, or its peer may not connect any more.
+func (c *conn) ending() bool {
+	return c.server.closing.Load() || c.listener.removed.Load() || c.expelled.Load()
+}
 
 // endReading ends the reader's wait for input, now or the next time.
 func (c *conn) endReading() { _ = c.socket.SetReadDeadline(inThePast) }

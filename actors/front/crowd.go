@@ -6,7 +6,7 @@ import (
 
 // makeRoom is called for a newcomer when a tenth or less of a listener's connections is left. It ends
 // the connection that has been idle for longest, of the user with the most connections: so a process
-// that only holds connections open keeps nobody else out. It is false if the newcomer is to be closed
+// that only holds connections open does not keep others out. It is false if the newcomer is to be closed
 // instead: its user holds more than half of the connections, none of them idle.
 func (l *listener) makeRoom(c crowding) bool {
 	now := time.Now()

@@ -43,7 +43,7 @@ func (s *Server) newParams(cfg config.Listener) *params {
 		admission: s.newAdmission(cfg),
 		closed: auth.Answer{
 			Verdict: auth.Unsupported, Source: auth.SourceForbidden,
-			Reason: "this listener takes no changes of accounts: " + cfg.ChangesLine() + " if its peers may make them",
+			Reason: "this listener takes no changes of accounts from this peer: " + cfg.ChangesLine() + " if its peers may make them",
 		},
 	}
 }

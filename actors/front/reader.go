@@ -169,8 +169,8 @@ func (r *reader) admit(c *call.Call, event wire.Event) {
 		r.readClosed.Store(true) // the answer's wake-up is the last one needed
 	}
 	switch {
-	case ready && c.Req.Op.Changes() && !r.params.admission.changes(r.from.uid):
-		c.Answer(r.params.closed)
+	case ready && c.Req.Op.Changes() && !r.listener.params.Load().admission.changes(r.from.uid, c.Received):
+		c.Answer(r.listener.params.Load().closed)
 	case ready && c.Req.Base != "":
 		r.routeSubaddress(c)
 	case ready:

@@ -70,6 +70,7 @@ type Server struct {
 	decisions *metrics.Decisions
 	changes   *changes.Log // what connections watch; nil: nothing
 	uid       func(user string) (int, error)
+	own       func(uid int) bool
 
 	opened     atomic.Uint64  // connections since the start
 	started    atomic.Uint64  // workers since the start
@@ -86,7 +87,7 @@ type Server struct {
 // NewServer returns a server without listeners. gate counts the calls of all connections, and
 // decisions their answers; changes are what connections may watch.
 func NewServer(e env.Env, r Router, gate *call.Gate, decisions *metrics.Decisions, changes *changes.Log) *Server {
-	return &Server{env: e, router: r, gate: gate, decisions: decisions, changes: changes, uid: uidOf, conns: make(map[*conn]struct{})}
+	return &Server{env: e, router: r, gate: gate, decisions: decisions, changes: changes, uid: uidOf, own: own, conns: make(map[*conn]struct{})}
 }
 
 // Listen starts to accept on a socket that the caller has opened. If the error is nil, the server
@@ -110,12 +111,14 @@ func (s *Server) Listen(cfg config.Listener, socket net.Listener) error {
 
 // Change carries out what a reload changes about listeners: it starts the new ones on their sockets,
 // by name, gives the changed ones their parameters, which hold for new connections, and removes the
-// others. The connections of a removed listener end when their requests in flight are answered.
+// others. The connections of a removed listener, and those of users that a changed one does not admit
+// any more, end when their requests in flight are answered; the users that may change accounts are others at once.
 func (s *Server) Change(d config.Delta[config.Listener], sockets map[string]net.Listener) {
 	for _, c := range d.Changed {
 		if l := s.find(c.Old); l != nil {
 			l.params.Store(s.newParams(c.New))
 			l.limit.set(c.New.MaxConnections)
+			s.expel(l)
 		}
 	}
 	for _, c := range d.Removed {
@@ -128,6 +131,15 @@ func (s *Server) Change(d config.Delta[config.Listener], sockets map[string]net.
 			s.env.Log.Error("listener could not be started", "listener", c.Name, "err", err)
 			_ = sockets[c.Name].Close()
 		}
+	}
+}
+
+// expel ends the connections of users that a listener does not admit.
+func (s *Server) expel(l *listener) {
+	admission, now := l.params.Load().admission, time.Now()
+	for _, c := range s.connsWhere(func(c *conn) bool { return c.listener == l && !admission.admits(c.from.uid, now) }) {
+		c.expelled.Store(true)
+		c.endReading()
 	}
 }
 

@@ -83,6 +83,9 @@ func (w *connWorker) serveOnce(l *listener, a arrival, first bool, came int) (ne
 		_ = a.socket.Close()
 		return 0
 	}
+	if !l.params.Load().admission.admits(a.from.uid, c.since) { // Change came after accept
+		c.expelled.Store(true)
+	}
 	if c.ending() { // CloseConnections or remove came before join
 		c.endReading()
 	}

@@ -12,7 +12,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// stranger is a user of whom only that it is absent is known, and friend one who was accepted.
+// stranger is known to be absent, and friend was accepted.
 func stranger() *cache.User {
 	return &cache.User{Exists: cache.Existence{Known: true, At: unixtime.At(time.Now())}}
 }
@@ -22,8 +22,8 @@ func friend() *cache.User {
 	return &cache.User{Verifiers: []cache.Verifier{{By: vouching(), Hash: "x", First: now, Verified: now, Used: now}}}
 }
 
-// TestSpaceLists: those who were accepted are kept apart from those of whom only refusals are known,
-// however many of these there are.
+// TestSpaceLists: accepted users are kept apart from users with refusals only, however many of
+// these there are.
 func TestSpaceLists(t *testing.T) {
 	r := newRig(t, config.StorageDisk)
 	r.in(func(s *shard) {

@@ -13,7 +13,7 @@ import (
 	"postern/internal/version"
 )
 
-// newGenDocs is for the build of packages: `make docs` calls it.
+// newGenDocs is for the build of packages: scripts/package/docs.sh calls it.
 func newGenDocs() *cobra.Command {
 	return &cobra.Command{
 		Use:     "gen-docs DIRECTORY",

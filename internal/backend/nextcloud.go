@@ -480,10 +480,13 @@ func (s *service) get() (proven, refused time.Time) {
 	return s.proven, s.refused
 }
 
-// Retry implements Retrier: the service account is tried again.
+// Retry implements Retrier: the service account, if there is one, is tried again.
 func (n *nextcloud) Retry() {
-	proven, _ := n.service.get()
-	n.service.set(proven, time.Time{})
+	if s := n.service; s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.refused = time.Time{}
+	}
 }
 
 // errService means that the service account cannot log in.

@@ -108,6 +108,8 @@ func TestNextcloudAnotherAccount(t *testing.T) {
 }
 
 func TestNextcloudServiceRefused(t *testing.T) {
+	_, without := cloud(t, NextcloudOptions{})
+	without.Retry() // as each reload does
 	o := asAdmin("boss")
 	o.AdminPassword = auth.NewSecret("wrong")
 	s, n := cloud(t, o)

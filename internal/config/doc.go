@@ -8,8 +8,9 @@
 //
 // The language is a small part of HCL: texts, numbers, true and false, lists, references to
 // backends, and the functions file("path"), env("NAME") and credential("NAME"), which is a
-// credential of the daemon's unit. Conditions, loops and arithmetic are refused. Two formats are not HCL's own: durations are texts with units, such as "1h30m"
-// (see ParseDuration), and domain names are folded by package auth.
+// credential of the daemon's unit. Conditions, loops and arithmetic are refused. Two formats are not
+// HCL's own: durations are texts with units, such as "1h30m" (see ParseDuration), and domain names
+// are folded by package auth.
 //
 // # Diagnostics
 //

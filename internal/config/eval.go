@@ -66,8 +66,9 @@ func unmask(text string) string {
 	return text
 }
 
-// eval evaluates an expression: a text with interpolation, a number, true or false, or a call. It does without hcl.EvalContext, which would also accept conditions, loops and implicit
-// conversions. If ok is false, it has reported why.
+// eval evaluates an expression: a text with interpolation, a number, true or false, or a call. It does
+// without hcl.EvalContext, which would also accept conditions, loops and implicit conversions. If ok
+// is false, it has reported why.
 func (p *parser) eval(e hclsyntax.Expression) (v value, ok bool) {
 	switch e := e.(type) {
 	case *hclsyntax.LiteralValueExpr:

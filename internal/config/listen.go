@@ -89,7 +89,7 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 	}
 	out.Userdb = p.userdb(s, spec.Name)
 	if spec.Name == protocol.Relay && !s.has("address") {
-		p.relaySocket(s, &out)
+		p.relaySocket(s, cfg, &out)
 	} else {
 		out.Users = p.users(s)
 		p.endpoint(s, cfg, &out)
@@ -172,6 +172,9 @@ func (c *Config) Notes() (notes []string) {
 
 // ChangesLine is what to write into the configuration so that a listener takes changes.
 func (l *Listener) ChangesLine() string {
+	if len(l.ChangeUsers) > 0 {
+		return fmt.Sprintf("add the user to changes in listen %q", clip(l.Name))
+	}
 	return fmt.Sprintf("add changes = true to listen %q", clip(l.Name))
 }
 
@@ -304,12 +307,23 @@ func (p *parser) protocolOf(s *section) protocol.Spec {
 
 // relaySocket is endpoint for a relay listener without an address: the socket that `postern pipe` finds by
 // itself.
-func (p *parser) relaySocket(s *section, out *Listener) {
+func (p *parser) relaySocket(s *section, cfg *Config, out *Listener) {
 	out.Network, out.Address = "unix", RelayPath
+	p.unusedAddress(cfg, out, s.header)
 	if out.Users = p.users(s); !s.has("users") && !s.has("mode") && !s.has("owner") && !s.has("group") {
 		out.Users = relayUsers
 	}
 	p.permissions(s, out)
+}
+
+// unusedAddress complains of an address that another listener has.
+func (p *parser) unusedAddress(cfg *Config, out *Listener, at hcl.Range) {
+	for i := range cfg.Listeners {
+		other := &cfg.Listeners[i]
+		if other.Network == out.Network && other.Address == out.Address && !strings.HasSuffix(out.Address, ":0") {
+			p.complain(at, fmt.Sprintf("listener %q has the same address", clip(other.Name)), "give each its own")
+		}
+	}
 }
 
 // endpoint decodes the address of a listener and the permissions of a Unix socket.
@@ -323,12 +337,7 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 	if out.Network, out.Address, ok = p.address(v, at, cfg.DataDir); !ok {
 		return
 	}
-	for i := range cfg.Listeners {
-		other := &cfg.Listeners[i]
-		if other.Network == out.Network && other.Address == out.Address && !strings.HasSuffix(out.Address, ":0") {
-			p.complain(at, fmt.Sprintf("listener %q has the same address", clip(other.Name)), "give each its own")
-		}
-	}
+	p.unusedAddress(cfg, out, at)
 	if out.Network == "unix" {
 		p.permissions(s, out)
 		return

@@ -18,7 +18,7 @@ type AttributeReference struct {
 	Since   string // the first version that has it
 }
 
-// kindOfValue is a type of value, as the manual calls it.
+// Types of values, as the manual calls them.
 const (
 	aText     = "text"
 	aTextList = "text or list of texts"
@@ -43,7 +43,7 @@ var details = map[string]detail{
 	"drain_timeout": {aDuration, `"10s"`, ""},
 
 	"protocol":            {aText, "(the label)", ""},
-	"listen address":      {aText, "", ""},
+	"listen address":      {aText, `(none: needed; "unix:/run/postern/relay.sock" for relay)`, ""},
 	"mode":                {aText, `"0660"`, ""}, // "0666" with users
 	"owner":               {aText, "(the user of postern)", ""},
 	"group":               {aText, "(the group of postern)", ""},

@@ -41,6 +41,7 @@ func TestUsers(t *testing.T) {
 		{"no name", "listen \"relay\" {\nusers = [\"a b\"]\n}\n" + base, Error, 2, "no name of a user", "ejabberd"},
 		{"twice", "listen \"relay\" {\nusers = [\"a\", \"a\"]\n}\n" + base, Warning, 2, "named twice", "remove"},
 		{"changes of a stranger", "listen \"relay\" {\nusers = [\"a\"]\nchanges = [\"b\"]\n}\n" + base, Error, 3, "that users does not", "changes = true"},
+		{"the relay's path twice", "listen \"relay\" {}\nlisten \"r2\" {\nprotocol = \"relay\"\n}\n" + base, Error, 2, "has the same address", "its own"},
 		{"no users", "listen \"relay\" {\nusers = []\n}\n" + base, Error, 2, "empty list", "leave the line out"},
 	})
 }

@@ -27,7 +27,7 @@ func (e *Env) runsAs(data File) account {
 }
 
 // misowned reports that the data directory belongs to another user than that of the service. It is the one
-// finding about that, whoever runs doctor: what follows from it needs no cure of its own.
+// finding about that, for any user that runs doctor: what follows from it needs no cure of its own.
 func (e *Env) misowned(dir string) (out []Outcome, yes bool) {
 	f, err := e.Stat(dir)
 	s, ok := e.service()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,9 +42,10 @@ func (e *Env) beside(ctx context.Context, file string, cfg *config.Config) []Out
 			continue
 		}
 		switch member := e.inGroup(uid, l.Group); {
-		case l.Users != nil && !slices.Contains(l.Users, name), l.Mode&0o002 == 0 && !(l.Mode&0o020 != 0 && member):
+		case l.Users != nil && !slices.Contains(l.Users, name),
+			l.Mode&0o002 == 0 && !(l.Mode&0o020 != 0 && member) && !(l.Mode&0o200 != 0 && l.Owner == name):
 			return fail("listener \""+l.Name+"\" does not admit the user ejabberd, whose `postern pipe` asks there", cure)
-		case !l.Changes:
+		case !l.Changes, l.ChangeUsers != nil && !slices.Contains(l.ChangeUsers, name):
 			return fine("ejabberd's `postern pipe` asks the daemon; it may not register accounts or set passwords")
 		}
 		return fine("ejabberd's `postern pipe` asks the daemon")
@@ -63,10 +65,10 @@ func (e *Env) startsPipe(file string) bool {
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(text)) {
-			line, _, _ = strings.Cut(line, " #")
-			if strings.Contains(line, "extauth_program") && strings.Contains(line, "postern pipe") && !strings.Contains(line, "--socket") &&
-				!strings.Contains(strings.ReplaceAll(line, "--config "+config.DefaultPath, ""), "--config") {
+		options, _ := ejabberdOptions(string(text))
+		for _, program := range options["extauth_program"] {
+			if strings.Contains(program, "postern pipe") && !strings.Contains(program, "--socket") &&
+				!strings.Contains(strings.ReplaceAll(program, "--config "+config.DefaultPath, ""), "--config") {
 				return true
 			}
 		}
@@ -93,7 +95,10 @@ func (e *Env) tryRelay(ctx context.Context, uid int, cure string) []Outcome {
 	if end, ok := ctx.Deadline(); ok {
 		_ = c.SetReadDeadline(end)
 	}
-	if n, err := c.Read(make([]byte, 1)); n == 0 || err != nil {
+	switch n, err := c.Read(make([]byte, 1)); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fail("the daemon does not answer at "+config.RelayPath, "sudo systemctl restart postern")
+	case n == 0 || err != nil:
 		return fail("the daemon closes the connections of ejabberd's user at "+config.RelayPath, cure)
 	}
 	return fine("ejabberd's `postern pipe` asks the daemon")
@@ -119,11 +124,11 @@ func (e *Env) ejabberd(file string) []Outcome {
 	return nil
 }
 
-// ejabberdConfig checks the lines of a configuration, of whatever host. The options examined have
-// a word or a string as value, so a YAML parser is not needed.
-func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
-	options := map[string][]string{}
-	var keep []string // lines without comments
+// ejabberdOptions reads a configuration, of whatever host: the values of each option, and the lines
+// without comments. The options examined have a word or a string as value, so a YAML parser is not
+// needed.
+func ejabberdOptions(text string) (options map[string][]string, keep []string) {
+	options = map[string][]string{}
 	for line := range strings.Lines(text) {
 		if i := strings.Index(line, " #"); i >= 0 {
 			line = line[:i]
@@ -137,6 +142,12 @@ func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
 			options[key] = append(options[key], strings.Trim(strings.TrimSpace(value), `"'`))
 		}
 	}
+	return options, keep
+}
+
+// ejabberdConfig checks the lines of a configuration.
+func (e *Env) ejabberdConfig(file, text string) (out []Outcome) {
+	options, keep := ejabberdOptions(text)
 	programs := options["extauth_program"]
 	if len(programs) == 0 {
 		return nil

@@ -29,7 +29,7 @@ func (e *Env) configuration(s Subject) Chain {
 			if cure == "" {
 				cure = "correct the line"
 			}
-			if s, ok := e.service(); p.Denied && ok && s.uid != e.UID { // who need not read it
+			if s, ok := e.service(); p.Denied && ok && s.uid != e.UID { // this user need not read it
 				status, cure = Skipped, "run doctor as the user that postern runs as: sudo -u "+s.name+" postern doctor"
 			}
 			out = append(out, Outcome{status, place + ": " + p.Message, cure})

@@ -418,15 +418,29 @@ func TestDirectoryOfAnother(t *testing.T) {
 	want{"files", "owner", Warning, "belongs to ejabberd, but doctor runs as postern", "sudo -u ejabberd postern doctor"}.expect(t, m.report(t))
 }
 
+// Lines that are commented out are no options.
+func TestEjabberdOptions(t *testing.T) {
+	options, keep := ejabberdOptions("#extauth_program: \"/usr/bin/postern pipe\"\n  - extauth_program: '/usr/bin/other' # postern pipe\nauth_method: external\n")
+	if got := options["extauth_program"]; len(got) != 1 || got[0] != "/usr/bin/other" {
+		t.Errorf("programs %q", got)
+	}
+	if len(keep) != 2 || options["auth_method"][0] != "external" {
+		t.Errorf("%q, %q", options, keep)
+	}
+}
+
 // An ejabberd beside the daemon needs a listener that admits its user.
 func TestEjabberdBeside(t *testing.T) {
 	for name, c := range map[string]struct {
 		config string
 		want   want
 	}{
-		"none":              {"", want{"ejabberd", "pipe", Failure, "has no listener at /run/postern/relay.sock", `listen "relay" {}`}},
-		"alone":             {"listen \"relay\" {}\n", want{"ejabberd", "pipe", OK, "may not register", ""}},
-		"changes":           {"listen \"relay\" { changes = true }\n", want{"ejabberd", "pipe", OK, "asks the daemon", ""}},
+		"none":    {"", want{"ejabberd", "pipe", Failure, "has no listener at /run/postern/relay.sock", `listen "relay" {}`}},
+		"alone":   {"listen \"relay\" {}\n", want{"ejabberd", "pipe", OK, "may not register", ""}},
+		"changes": {"listen \"relay\" { changes = true }\n", want{"ejabberd", "pipe", OK, "asks the daemon", ""}},
+		"changes of another": {"listen \"relay\" {\nusers = [\"ejabberd\", \"prosody\"]\nchanges = [\"prosody\"]\n}\n",
+			want{"ejabberd", "pipe", OK, "may not register", ""}},
+		"of its owner":      {"listen \"relay\" {\nowner = \"ejabberd\"\nmode = \"0600\"\n}\n", want{"ejabberd", "pipe", OK, "asks the daemon", ""}},
 		"for another":       {"listen \"relay\" { users = [\"dovecot\"] }\n", want{"ejabberd", "pipe", Failure, "does not admit the user ejabberd", "users"}},
 		"for another group": {"listen \"relay\" { group = \"sasl\" }\n", want{"ejabberd", "pipe", Failure, "does not admit the user ejabberd", "users"}},
 	} {

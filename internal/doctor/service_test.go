@@ -20,7 +20,7 @@ func asRoot(m *machine) {
 	}
 }
 
-// Root is told what the user of the service cannot read, file by file, with the command that mends it.
+// Run by root, it lists what the user of the service cannot read, file by file, with the command that mends it.
 func TestServiceUser(t *testing.T) {
 	const check = "service-user"
 	users := dataDir + "/users"

@@ -37,11 +37,11 @@ type Config struct {
 
 // Sink gathers log lines and writes them to the log's file. It is safe for concurrent use.
 type Sink struct {
-	out     io.Writer // used without a file; the Sink neither opens nor closes it
-	std     bool      // out is the journal
-	level   slog.LevelVar
-	json    atomic.Bool // the format is JSON
-	journal atomic.Bool // lines go to the journal
+	out          io.Writer // used without a file; the Sink neither opens nor closes it
+	outIsJournal bool      // lines for out go to the journal
+	level        slog.LevelVar
+	json         atomic.Bool // the format is JSON
+	journal      atomic.Bool // lines go to the journal
 
 	mu        sync.Mutex
 	path      string         // empty: out is used
@@ -76,8 +76,8 @@ func withUnit(_ []string, a slog.Attr) slog.Attr {
 }
 
 func newSink(path string, out io.Writer) (*Sink, error) {
-	s := &Sink{path: path, out: out, std: toJournal(out), stop: make(chan struct{}), done: make(chan struct{})}
-	s.journal.Store(s.std)
+	s := &Sink{path: path, out: out, outIsJournal: toJournal(out), stop: make(chan struct{}), done: make(chan struct{})}
+	s.journal.Store(s.outIsJournal)
 	err := s.Reopen()
 	go s.flushInBackground()
 	return s, err
@@ -191,7 +191,7 @@ func (s *Sink) SetFile(path string, file io.WriteCloser) {
 	}
 	s.checked = time.Now()
 	s.path, s.file, s.torn = path, file, s.torn && s.file == nil && file == nil
-	s.journal.Store(s.std && file == nil)
+	s.journal.Store(s.outIsJournal && file == nil)
 }
 
 // Close writes what is in memory and closes the file.

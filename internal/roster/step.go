@@ -1,8 +1,8 @@
 package roster
 
 import (
-	"fmt"
 	"strings"
+	"unicode"
 )
 
 // Command is a command to an XMPP server.
@@ -32,12 +32,17 @@ type Step struct {
 	Name        string
 }
 
-// String returns the step as a line for a shell.
+// String returns the step as a line for a shell. Names come from the backend, so all but plain words
+// are quoted.
 func (s Step) String() string {
+	special := func(r rune) bool {
+		plain := r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("_-.@+/=:,%", r)
+		return !plain
+	}
 	words := s.Args()
 	for i, word := range words {
-		if word == "" || strings.ContainsAny(word, " \t\"'\\$") {
-			words[i] = fmt.Sprintf("%q", word)
+		if word == "" || strings.ContainsFunc(word, special) {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 		}
 	}
 	return strings.Join(words, " ")

@@ -49,6 +49,7 @@ auth_use_cache: false
 `},
 		where: "/etc/postfix/main.cf",
 		lines: `smtpd_sasl_auth_enable = yes
+smtpd_tls_auth_only = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = inet:127.0.0.1:23668
 virtual_mailbox_domains = socketmap:inet:127.0.0.1:23667:domain
@@ -64,11 +65,13 @@ smtpd_sender_login_maps = socketmap:inet:127.0.0.1:23667:login
   public_name = PLAIN
   server_socket = 127.0.0.1 23668
   server_set_id = $auth1
+  server_advertise_condition = ${if def:tls_in_cipher}
 login_postern:
   driver = dovecot
   public_name = LOGIN
   server_socket = 127.0.0.1 23668
   server_set_id = $auth1
+  server_advertise_condition = ${if def:tls_in_cipher}
 `,
 	},
 	{

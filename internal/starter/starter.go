@@ -127,8 +127,8 @@ func (a *Answers) SecretFile() string {
 	return ""
 }
 
-// Config returns the text of the configuration. It has fewer than 40 lines for up to three domains,
-// and one more for each further one.
+// Config returns the text of the configuration. It has fewer than 40 lines for up to three domains in
+// the default data_dir.
 func (a *Answers) Config() string {
 	var b strings.Builder
 	b.WriteString("# Written by `postern config new`. Every setting, with its default, is in config.hcl.example.\n")

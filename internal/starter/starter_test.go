@@ -72,6 +72,7 @@ func TestAllAnswers(t *testing.T) {
 					if a.AdminUser, a.Credentials = admin, credentials; admin != "" && !s.Admin {
 						continue
 					}
+					a.Domains = append(a.Domains, "example.net", "example.com")
 					examine(t, &a, s)
 				}
 			}
@@ -95,7 +96,7 @@ func examine(t *testing.T, a *Answers, s *Source) {
 	}
 	b := cfg.Backends[0]
 	if b.Kind != s.Kind || b.URL != a.URL || b.AdminUser != a.AdminUser ||
-		(b.Secret.Reveal()+b.AdminPassword.Reveal() == secretText) != (a.SecretName() != "") || len(cfg.Domains) != 1 {
+		(b.Secret.Reveal()+b.AdminPassword.Reveal() == secretText) != (a.SecretName() != "") || len(cfg.Domains) != 3 {
 		t.Errorf("%+v", b)
 	}
 	protocols := map[string]bool{}
@@ -135,13 +136,16 @@ func TestLinesAreTheManuals(t *testing.T) {
 		}
 		manual.Write(text)
 	}
-	bare := strings.NewReplacer(" ", "", "\t", "")
+	bare := strings.NewReplacer(" ", "", "\t", "", "\n", "")
 	known := bare.Replace(manual.String())
 	for _, l := range (&Answers{Servers: Servers(), Domains: []string{"example.org"}}).Lines() {
 		for line := range strings.Lines(l.Text) {
 			if !strings.Contains(known, bare.Replace(strings.TrimSpace(line))) {
 				t.Errorf("%s: the manual does not have %q", l.Server, line)
 			}
+		}
+		if l.Server == "exim" && !strings.Contains(known, bare.Replace(l.Text)) {
+			t.Errorf("Exim's authenticators are not those of the manual:\n%s", l.Text)
 		}
 	}
 }
@@ -158,7 +162,7 @@ func TestSeveralDomains(t *testing.T) {
 	for _, d := range cfg.Domains {
 		names = append(names, d.Name)
 	}
-	if got := fmt.Sprint(names); got != "[example.org example.net xn--mnchen-3ya.example]" && got != "[example.org example.net münchen.example]" {
+	if got := fmt.Sprint(names); got != "[example.org example.net münchen.example]" {
 		t.Errorf("domains %s", got)
 	}
 	for _, l := range cfg.Listeners {

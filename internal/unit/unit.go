@@ -157,9 +157,9 @@ func appendOrReset(list, more []string) []string {
 	return append(list, more...)
 }
 
-// Credential returns the credential of a name. The first line for a name counts.
+// Credential returns the credential of a name. The last line for a name counts.
 func (s *Service) Credential(name string) (Credential, bool) {
-	for _, c := range s.Credentials {
+	for _, c := range slices.Backward(s.Credentials) {
 		if c.Name == name {
 			return c, true
 		}

@@ -98,7 +98,7 @@ func TestDirs(t *testing.T) {
 
 func TestCredential(t *testing.T) {
 	s := Service{Credentials: []Credential{{"a", "/etc/a", false}, {"a", "/etc/b", false}, {"b", "", false}, {"c", "x", true}}}
-	for name, want := range map[string]string{"a": "/etc/a", "b": "/etc/credstore/b", "c": "/etc/credstore/x", "d": ""} {
+	for name, want := range map[string]string{"a": "/etc/b", "b": "/etc/credstore/b", "c": "/etc/credstore/x", "d": ""} {
 		c, ok := s.Credential(name)
 		if ok != (want != "") || ok && c.Sources()[0] != want {
 			t.Errorf("%s: %+v, %t", name, c, ok)

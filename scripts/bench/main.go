@@ -3,7 +3,7 @@
 // server that stands in for the backends, and the peers that are installed, as separate processes
 // on loopback and Unix sockets, and stops them by process ID. With `soak` as its first argument
 // it runs a mixed load and fails if memory, goroutines, descriptors or the store grow; with `storm`
-// everybody comes at once, and it fails if somebody does not get in who could; with `profile` it says
+// all users come at once, and it fails if one does not get in although there was capacity; with `profile` it says
 // which actors and locks the hot path spends its time in.
 package main
 

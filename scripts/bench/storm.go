@@ -28,7 +28,7 @@ const (
 // errMissed means that a storm ran, and that what must hold does not.
 var errMissed = errors.New("missed")
 
-// storm runs the scenarios in which everybody comes at once, and returns an error if something that
+// storm runs the scenarios in which all users come at once, and returns an error if something that
 // must hold does not.
 func storm(s settings) error {
 	scenarios := []struct {

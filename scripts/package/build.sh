@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh deb|tarball|image SYSTEM...: builds packages for systems such as linux/arm64 in $OUT. The same
-# commit yields the same bytes. The programs use no C library: they are compiled for any system on any
+# commit yields the same bytes; an image also has this machine's certificate authorities. The programs use no C library: they are compiled for any system on any
 # machine.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -12,6 +12,7 @@ MAINTAINER="${DEBFULLNAME:-postern maintainers} <${DEBEMAIL:-postern@users.norep
 SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)}"
 export VERSION MAINTAINER SOURCE_DATE_EPOCH
 umask 022
+mkdir -p "$OUT"
 stage="$(mktemp -d)"
 trap 'rm -rf "$stage"' EXIT
 

@@ -14,7 +14,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// The daemon is restarted again and again while everybody asks: no password that is right is refused,
+// The daemon is restarted again and again while all users log in: no password that is right is refused,
 // none that was refused is let in, and no pipe loses a question.
 func TestChaosRestarts(t *testing.T) {
 	t.Parallel()
@@ -95,8 +95,8 @@ func (g *guesser) stop() {
 	g.wg.Wait()
 }
 
-// The queue of password hashes is full of guesses at one account: others get in or are told to try
-// again, and no user is let in or refused wrongly.
+// The queue of password hashes is full of guesses at one account: others get in or are a
+// temporary failure, and no user is let in or refused wrongly.
 func TestChaosGuesses(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.91", nil)

@@ -35,7 +35,7 @@ func TestRosterCommands(t *testing.T) {
 		"srg_user_add user0 dom.example Team A dom.example\nsrg_user_add user1 dom.example Team A dom.example\n"
 	c.Team("Team A", 0, 2)
 	plan := harness.OK(t, "", "roster", "plan", "user0@dom.example", "--config", config)
-	if !strings.HasPrefix(plan, "set_vcard user0 dom.example FN \"Name of user0\"\n") || !strings.Contains(plan, "6 commands for 1 users") {
+	if !strings.HasPrefix(plan, "set_vcard user0 dom.example FN 'Name of user0'\n") || !strings.Contains(plan, "6 commands for 1 users") {
 		t.Errorf("plan without a daemon:\n%s", plan)
 	}
 	if text := harness.ReadText(notes); text != "srg_get_members Team A dom.example\n" {

@@ -35,13 +35,13 @@ func TestInstall(t *testing.T) {
 		"opt/postern/bin/postern": 0o755, "opt/postern/lib/postern/postern-relay": 0o755,
 		"usr/lib/systemd/system/postern.service": 0o644, "usr/lib/systemd/system/postern-saslauthd.socket": 0o644,
 		"usr/lib/sysusers.d/postern.conf": 0o644, "usr/lib/tmpfiles.d/postern.conf": 0o644,
-		"opt/postern/lib/prosody/modules/mod_auth_postern.lua": 0o644, "usr/share/doc/postern/config.hcl.example": 0o644,
+		"opt/postern/lib/prosody/modules/mod_auth_postern.lua": 0o644, "opt/postern/share/doc/postern/config.hcl.example": 0o644,
 		"opt/postern/share/man/man8/postern-config-check.8.gz":     0o644,
 		"opt/postern/share/bash-completion/completions/postern":    0o644,
 		"opt/postern/share/zsh/vendor-completions/_postern":        0o644,
 		"opt/postern/share/fish/vendor_completions.d/postern.fish": 0o644,
-		"usr/share/doc/postern/README.md":                          0o644,
-		"etc/postern":                                              0o755 | os.ModeDir,
+		"opt/postern/share/doc/postern/README.md":                  0o644,
+		"etc/postern": 0o755 | os.ModeDir,
 	} {
 		if info, err := os.Stat(filepath.Join(stage, file)); err != nil || info.Mode() != mode {
 			t.Errorf("%s: %v, %v", file, info, err)

@@ -15,7 +15,7 @@ import (
 	"postern/internal/unit"
 )
 
-// Readers are the users that may read a file beside its owner, who wrote it.
+// Readers are the users that may read a file besides its owner, the user that ran the command.
 type Readers uint8
 
 // The readers.
@@ -94,7 +94,7 @@ func (w Writing) Write(files ...File) error {
 	return nil
 }
 
-// write writes the file and says who may read it.
+// write writes the file and returns a text that names its readers.
 func (f File) write() (readers string, err error) {
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
 		return "", err

@@ -215,6 +215,9 @@ func openChanged(d config.Delta[config.Listener], list []listen.Endpoint, undo *
 		sockets[l.Name] = socket
 	}
 	for _, c := range d.Changed {
+		if opens(c) {
+			continue
+		}
 		restore, err := listen.Chown(c)
 		if err != nil {
 			return nil, err
@@ -223,6 +226,10 @@ func openChanged(d config.Delta[config.Listener], list []listen.Endpoint, undo *
 	}
 	return sockets, nil
 }
+
+// opens reports whether a socket is opened to all processes, of which the listener admits those of its
+// users. Its mode may change only when the listener knows them.
+func opens(c config.Change[config.Listener]) bool { return c.Old.Users == nil && c.New.Users != nil }
 
 // putInForce does the steps of a reload that cannot fail.
 func (d *Daemon) putInForce(cfg *config.Config, changes config.Changes, sockets map[string]net.Listener, logFile io.WriteCloser) {
@@ -233,6 +240,14 @@ func (d *Daemon) putInForce(cfg *config.Config, changes config.Changes, sockets 
 		d.sink.Configure(logfile.Config(cfg.Log))
 	}
 	d.cfg = cfg
+	for _, c := range changes.Listeners.Changed {
+		if !opens(c) {
+			continue
+		}
+		if _, err := listen.Chown(c); err != nil {
+			d.log.Error("mode and owner of a socket could not be changed; the users of its listener may not reach it", "listener", c.New.Name, "err", err)
+		}
+	}
 	for _, l := range changes.Listeners.Removed {
 		d.log.Info("no longer listening", "listener", l.Name, "address", l.Address)
 	}
