@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,20 @@ func (r *rig) burst(cfg config.Listener, connections int, all []question) (answe
 	return func() []string { wg.Wait(); return got }
 }
 
+// underWay waits until n requests are under way and wait for something else than an actor.
+func (r *rig) underWay(n int) {
+	r.t.Helper()
+	for end := time.Now().Add(timeout); r.gate.InFlight() != int64(n) || !r.quiet(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			for _, ref := range r.env.System.Refs() {
+				r.t.Logf("%s has %d messages", ref.Name(), ref.Queued())
+			}
+			stacks := make([]byte, 1<<20)
+			r.t.Fatalf("%d requests are under way, want %d; %+v\n%s", r.gate.InFlight(), n, r.counted(), stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
 // TestFirstLoginsAtOnce: thousands of users come at once, each for the first time; all are let in, and the
 // backend has no more questions at a time than its slots.
 func TestFirstLoginsAtOnce(t *testing.T) {
@@ -120,8 +135,8 @@ func TestFirstLoginsAtOnce(t *testing.T) {
 			cfg.Pipeline, cfg.Deadline = 64, time.Minute // of a machine with other things to do
 			g.shut()
 			answers := r.burst(cfg, 100, newcomers(users))
+			r.underWay(users)
 			eventually(t, "full slots", func() bool { return g.now.Load() == 32 })
-			eventually(t, "the burst", func() bool { return r.gate.InFlight() == int64(users) && r.quiet() })
 			if n := r.counted().Backends[rigBackend].Waiting; n != users-32 {
 				t.Errorf("%d wait, want %d", n, users-32)
 			}
@@ -196,7 +211,8 @@ func TestStormOfOneDomain(t *testing.T) {
 	g.shut()
 	const users = 2000
 	answers := r.burst(cfg, 50, newcomers(users))
-	eventually(t, "the burst", func() bool { return r.gate.InFlight() == users && r.quiet() && g.now.Load() == 32 })
+	r.underWay(users)
+	eventually(t, "full slots", func() bool { return g.now.Load() == 32 })
 	quiet := r.startRequest(auth.Request{Op: auth.OpAuth, User: "vera", Domain: "quiet.example", Secret: auth.NewSecret("good")}, time.Minute)
 	eventually(t, "the quiet domain's login", func() bool { return r.counted().Backends[rigBackend].Waiting == users-32+1 })
 	for n := int64(33); n <= 40 && quietAt.Load() == 0; n++ { // a slot becomes free, and is taken

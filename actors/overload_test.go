@@ -47,7 +47,7 @@ func TestOverload(t *testing.T) {
 		waiting = append(waiting, r.start(fmt.Sprint("early", i), "good"))
 	}
 	g.reached(t, slots)
-	eventually(t, "a full queue", func() bool { return r.gate.InFlight() == slots+queue && r.quiet() })
+	r.underWay(slots + queue)
 	begun := time.Now()
 	count := r.flood(excess, excess) // within the deadline of those that wait
 	if count[auth.SourceOverload] != excess {
