@@ -32,6 +32,11 @@ func TestLogin(t *testing.T) {
 	known := func(stale bool) User { // secret A, known to this process
 		return User{Verifiers: []Verifier{{Hash: hashA, Key: keyA, First: base, Verified: base, Used: base, Stale: stale}}}
 	}
+	graced := func() User { // secret A, allowed two hours later in an outage
+		u := known(false)
+		u.Verifiers[0].graced = after(2 * time.Hour)
+		return u
+	}
 	loaded := func(used, verified unixtime.Time) User { // secret A, from disk
 		return User{Verifiers: []Verifier{{Hash: hashA, First: base, Verified: verified, Used: used}}}
 	}
@@ -66,6 +71,9 @@ func TestLogin(t *testing.T) {
 		{"grace just within", known(false), nil, keyA, hashA, 168*time.Hour + justUnder, CannotAnswer, allow(auth.SourceGrace)},
 		{"grace is over", known(false), nil, keyA, hashA, 168 * time.Hour, CannotAnswer, unavailable},
 		{"grace is over, from disk", loaded(base, base), nil, keyA, hashA, 168 * time.Hour, CannotAnswer, unavailable},
+		{"graced less than a minute ago", graced(), nil, keyA, hashA, 2*time.Hour + time.Minute + justUnder, notAsked, allow(auth.SourceGrace)},
+		{"graced a minute ago", graced(), nil, keyA, hashA, 2*time.Hour + time.Minute, Refused, deny(auth.SourceBackend)},
+		{"graced longer ago than query", graced(), func(r *Rules) { r.Query = time.Second }, keyA, hashA, 2*time.Hour + time.Second, Refused, deny(auth.SourceBackend)},
 		{"no grace for another secret", loaded(base, base), nil, keyB, "", 2 * time.Hour, CannotAnswer, unavailable},
 		{"no grace when misconfigured", known(false), nil, keyA, hashA, 2 * time.Hour, Misconfigured, unavailable},
 		{"busy serves the known", known(false), nil, keyA, hashA, 2 * time.Hour, Busy, allow(auth.SourceGrace)},

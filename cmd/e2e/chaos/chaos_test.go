@@ -53,12 +53,13 @@ func chaosSeed(t *testing.T) uint64 {
 
 // Times of the chaos tests.
 const (
-	chaosDeadline     = 2 * time.Second      // of every listener
-	chaosLongDeadline = 20 * time.Second     // of every listener where no backend fails: only exact answers are right
-	chaosLate         = 30 * time.Second     // an answer after it is late, however busy the machine is
-	chaosVerify       = 2 * time.Second      // verify_ttl
-	chaosUsers        = 6                    // of each client in each domain
-	chaosPace         = 4 * time.Millisecond // between the bursts of a client
+	chaosDeadline     = 2 * time.Second        // of every listener
+	chaosLongDeadline = 20 * time.Second       // of every listener where no backend fails: only exact answers are right
+	chaosLate         = 30 * time.Second       // an answer after it is late, however busy the machine is
+	chaosVerify       = 2 * time.Second        // verify_ttl
+	chaosQuery        = 200 * time.Millisecond // query_ttl
+	chaosUsers        = 6                      // of each client in each domain
+	chaosPace         = 4 * time.Millisecond   // between the bursts of a client
 )
 
 // chaosConfig has all fronts, a backend with the faults that the test injects, and one without
@@ -181,7 +182,8 @@ func (c *chaos) fault(name string, begin func(), hold func(), done func()) {
 	harness.WaitFor(c.t, "answers in calm after "+name, func() bool { return c.right() >= calm+int64(10*len(c.clients)) || c.t.Failed() })
 }
 
-// recovered waits until every front has answered some bursts exactly, and declares calm.
+// recovered waits until every front has answered some bursts exactly, and declares calm once no password
+// is allowed any more because it was in grace less than query_ttl ago.
 func (c *chaos) recovered(after string) {
 	c.t.Helper()
 	begun := time.Now()
@@ -194,6 +196,7 @@ func (c *chaos) recovered(after string) {
 	if took := time.Since(begun); took > time.Second {
 		c.t.Logf("%s: %v until all fronts had recovered", after, took.Round(time.Millisecond))
 	}
+	time.Sleep(chaosQuery)
 	c.phase.Add(c.phase.Load() & 1)
 }
 

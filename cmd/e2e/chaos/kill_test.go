@@ -123,7 +123,7 @@ func TestChaosKill(t *testing.T) {
 func TestChaosHup(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.80", nil)
-	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
+	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", chaosQuery.String(), chaosVerify.String())))
 	before := usageOf(t, s.Cmd.Process.Pid)
 	for range chaosTimes(t, 200, 5000) {
 		s.Signal(syscall.SIGHUP)

@@ -74,7 +74,7 @@ func badPeers() map[string]badPeer {
 func TestChaosPeers(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.84", nil)
-	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())))
+	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("http://"+app.address, "", chaosQuery.String(), chaosVerify.String())))
 	before := usageOf(t, s.Cmd.Process.Pid)
 	fronts := chaosFronts(s.Address)
 	random := rand.New(rand.NewPCG(c.seed, 99))

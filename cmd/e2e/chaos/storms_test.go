@@ -100,7 +100,7 @@ func (g *guesser) stop() {
 func TestChaosGuesses(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.91", nil)
-	text := chaosConfig("http://"+app.address, "", "500ms", chaosVerify.String())
+	text := chaosConfig("http://"+app.address, "", chaosQuery.String(), chaosVerify.String())
 	// Hashes must not be a fault on a busy machine before and after the guesses.
 	text = strings.ReplaceAll(text, fmt.Sprintf("%q", chaosDeadline), fmt.Sprintf("%q", 4*chaosDeadline))
 	c, s := chaosServer(t, app, text)

@@ -128,7 +128,7 @@ func TestChaosTerm(t *testing.T) {
 	app.becomes(func(c net.Conn, body string) bool {
 		return app.pause(time.Duration(rand.IntN(40))*time.Millisecond) && right(c, body)
 	})
-	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), chaosConfig("http://"+app.address, "", "500ms", "1h"))}
+	d := &chaosDaemon{t: t, config: harness.ConfigFile(t, t.TempDir(), chaosConfig("http://"+app.address, "", chaosQuery.String(), "1h"))}
 	harness.OK(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", d.config)
 	c := &chaos{t: t, seed: chaosSeed(t), credentials: app.credentials, each: chaosUsers}
 	var all int64
