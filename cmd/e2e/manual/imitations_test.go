@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/e2e/harness"
 	"postern/internal/backend/nextcloudtest"
 )
 
@@ -82,16 +83,16 @@ func (a *authority) certificate(name string) (chain, key string) {
 
 // trust makes a machine trust the authority.
 func (a *authority) trust(m *machine) {
-	m.t.Helper()
-	m.write("/usr/local/share/ca-certificates/postern-tests.crt", a.pem, 0o644)
-	m.must("mkdir -p /etc/ssl/certs")
-	m.add("/etc/ssl/certs/ca-certificates.crt", "\n"+a.pem)
+	m.T.Helper()
+	m.Write("/usr/local/share/ca-certificates/postern-tests.crt", a.pem, 0o644)
+	m.Must("mkdir -p /etc/ssl/certs")
+	m.Add("/etc/ssl/certs/ca-certificates.crt", "\n"+a.pem)
 }
 
 // nextcloud puts an imitation of Nextcloud into the place of a host, with users written NAME=PASSWORD.
 // "postern" is an administrator.
 func (a *authority) nextcloud(m *machine, host string, users []string) {
-	m.t.Helper()
+	m.T.Helper()
 	var accounts []*nextcloudtest.User
 	for _, user := range users {
 		name, password, _ := strings.Cut(user, "=")
@@ -102,31 +103,31 @@ func (a *authority) nextcloud(m *machine, host string, users []string) {
 		accounts = append(accounts, u)
 	}
 	cloud, stop := nextcloudtest.Start(accounts...)
-	m.t.Cleanup(stop)
+	m.T.Cleanup(stop)
 	a.serve(m, host, cloud)
 }
 
 // serve answers https requests to a host.
 func (a *authority) serve(m *machine, host string, handler http.Handler) {
-	m.t.Helper()
+	m.T.Helper()
 	chain, key := a.certificate(host)
 	pair, err := tls.X509KeyPair([]byte(chain), []byte(key))
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
-	m.add("/etc/hosts", "127.0.0.1 "+host+"\n")
-	server := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ReadHeaderTimeout: limit}
-	listener := m.listen("127.0.0.1:443")
+	m.Add("/etc/hosts", "127.0.0.1 "+host+"\n")
+	server := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ReadHeaderTimeout: harness.Timeout}
+	listener := m.Listen("127.0.0.1:443")
 	go func() { _ = server.ServeTLS(listener, "", "") }()
-	m.t.Cleanup(func() { _ = server.Close() })
+	m.T.Cleanup(func() { _ = server.Close() })
 }
 
 // proxy lets apt of a machine reach the mirrors that the test can reach.
 func proxy(m *machine) {
-	m.t.Helper()
-	server := &http.Server{ReadHeaderTimeout: limit, Handler: &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}}
-	listener := m.listen("127.0.0.1:3142")
+	m.T.Helper()
+	server := &http.Server{ReadHeaderTimeout: harness.Timeout, Handler: &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}}
+	listener := m.Listen("127.0.0.1:3142")
 	go func() { _ = server.Serve(listener) }()
-	m.t.Cleanup(func() { _ = server.Close() })
-	m.write("/etc/apt/apt.conf.d/99proxy", "Acquire::http::Proxy \"http://127.0.0.1:3142\";\n", 0o644)
+	m.T.Cleanup(func() { _ = server.Close() })
+	m.Write("/etc/apt/apt.conf.d/99proxy", "Acquire::http::Proxy \"http://127.0.0.1:3142\";\n", 0o644)
 }

@@ -18,6 +18,9 @@ import (
 	"postern/internal/manual"
 )
 
+// machine is what a page is carried out on.
+type machine = harness.Guest
+
 // full reports whether every page is followed. The tests then need a network, and root.
 func full() bool { return os.Getenv("POSTERN_MANUAL") == "full" }
 
@@ -62,7 +65,7 @@ func TestPages(t *testing.T) {
 				return
 			}
 			t.Parallel()
-			m := boot(t, "/")
+			m := harness.Boot(t, "/")
 			installed(m)
 			r := follow(t, m, topic)
 			if r.logins == 0 || r.ran < 4 {
@@ -81,7 +84,7 @@ func follow(t *testing.T, m *machine, topic string) *reader {
 	}
 	a := newAuthority(t)
 	a.trust(m)
-	m.write("/usr/local/bin/sudo", sudo, 0o755)
+	m.Write("/usr/local/bin/sudo", sudo, 0o755)
 	r := &reader{machine: m, page: page, authority: a}
 	r.follow()
 	return r
@@ -110,10 +113,10 @@ done
 
 // installed puts postern on a machine as its package does, and has apt install nothing.
 func installed(m *machine) {
-	m.t.Helper()
+	m.T.Helper()
 	program, err := harness.Released()
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
 	scripts := "../../../scripts"
 	for pattern, dir := range map[string]string{
@@ -125,20 +128,20 @@ func installed(m *machine) {
 	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
-			m.t.Fatalf("%s: %v", pattern, err)
+			m.T.Fatalf("%s: %v", pattern, err)
 		}
 		for _, file := range files {
 			mode := os.FileMode(0o644)
 			if !strings.HasPrefix(pattern, scripts) {
 				mode = 0o755
 			}
-			m.copy(file, filepath.Join(dir, filepath.Base(file)), mode)
+			m.Copy(file, filepath.Join(dir, filepath.Base(file)), mode)
 		}
 	}
-	m.copy(scripts+"/systemd/postern.sysusers", "/usr/lib/sysusers.d/postern.conf", 0o644)
-	m.copy(scripts+"/systemd/postern.tmpfiles", "/usr/lib/tmpfiles.d/postern.conf", 0o644)
-	m.write("/usr/local/bin/apt", apt, 0o755)
-	m.must("mkdir -p /etc/postern; systemd-sysusers postern.conf; systemd-tmpfiles --create postern.conf; systemctl daemon-reload")
+	m.Copy(scripts+"/systemd/postern.sysusers", "/usr/lib/sysusers.d/postern.conf", 0o644)
+	m.Copy(scripts+"/systemd/postern.tmpfiles", "/usr/lib/tmpfiles.d/postern.conf", 0o644)
+	m.Write("/usr/local/bin/apt", apt, 0o755)
+	m.Must("mkdir -p /etc/postern; systemd-sysusers postern.conf; systemd-tmpfiles --create postern.conf; systemctl daemon-reload")
 }
 
 // buildDeb builds the package, unless POSTERN_DEB names one.
@@ -183,10 +186,10 @@ func followFresh(t *testing.T, release, topic, deb string) {
 	if _, err := os.Stat(filepath.Join(root, "complete")); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh all", err)
 	}
-	m := boot(t, root)
+	m := harness.Boot(t, root)
 	proxy(m)
-	m.copy(deb, "/root/"+filepath.Base(deb), 0o644)
-	m.write("/etc/apt/apt.conf.d/99yes", "APT::Get::Assume-Yes \"true\";\n", 0o644)
-	m.must("apt-get update -q")
+	m.Copy(deb, "/root/"+filepath.Base(deb), 0o644)
+	m.Write("/etc/apt/apt.conf.d/99yes", "APT::Get::Assume-Yes \"true\";\n", 0o644)
+	m.Must("apt-get update -q")
 	follow(t, m, topic)
 }

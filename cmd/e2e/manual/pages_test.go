@@ -19,9 +19,6 @@ backend "users" "local" {}
 domain "example.org" { backends = [backend.users.local] }
 `
 
-// limit bounds each block of a page.
-const limit = 10 * time.Minute
-
 // reader carries out a page of the manual on a machine, block by block.
 type reader struct {
 	*machine
@@ -48,7 +45,7 @@ type reader struct {
 //	test: login KIND ADDRESS PASSWORD            by a client: xmpp, imap or smtp
 //	test: release NAME                           the only one whose servers can do this
 func (r *reader) follow() {
-	r.t.Helper()
+	r.T.Helper()
 	for _, b := range r.page.Blocks {
 		switch b.Kind {
 		case manual.Comment:
@@ -58,7 +55,7 @@ func (r *reader) follow() {
 		case manual.Code:
 			r.code(b)
 		}
-		if r.t.Failed() {
+		if r.T.Failed() {
 			return
 		}
 	}
@@ -68,17 +65,17 @@ func (r *reader) follow() {
 func (r *reader) at(b manual.Block) string { return fmt.Sprintf("%s.md:%d", r.page.Topic, b.Line) }
 
 func (r *reader) instruction(b manual.Block, words []string) {
-	r.t.Helper()
+	r.T.Helper()
 	switch what, rest := words[0], words[1:]; {
 	case what == "nextcloud" && len(rest) > 2:
 		r.authority.nextcloud(r.machine, rest[0], rest[2:])
 	case what == "certificate" && len(rest) == 1:
 		chain, key := r.authority.certificate(rest[0])
-		r.write("/etc/letsencrypt/live/"+rest[0]+"/fullchain.pem", chain, 0o644)
-		r.write("/etc/letsencrypt/live/"+rest[0]+"/privkey.pem", key, 0o600)
-		r.add("/etc/hosts", "127.0.0.1 "+rest[0]+"\n")
+		r.Write("/etc/letsencrypt/live/"+rest[0]+"/fullchain.pem", chain, 0o644)
+		r.Write("/etc/letsencrypt/live/"+rest[0]+"/privkey.pem", key, 0o600)
+		r.Add("/etc/hosts", "127.0.0.1 "+rest[0]+"\n")
 	case what == "file" && len(rest) > 0:
-		r.write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
+		r.Write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
 	case what == "input" && len(rest) == 1:
 		r.input = rest[0] + "\n"
 	case what == "skip" && len(rest) > 0:
@@ -88,21 +85,21 @@ func (r *reader) instruction(b manual.Block, words []string) {
 	case what == "use" && len(rest) == 0:
 		r.use = true
 	case what == "installed" && len(rest) == 0:
-		r.must("apt install ./postern_*.deb")
+		r.Must("apt install ./postern_*.deb")
 	case what == "running" && len(rest) == 0:
-		r.must("apt install ./postern_*.deb")
-		r.write(configFile, runningConfig, 0o644)
-		r.must("echo secret | postern user add alice@example.org; systemctl enable --now postern")
+		r.Must("apt install ./postern_*.deb")
+		r.Write(configFile, runningConfig, 0o644)
+		r.Must("echo secret | postern user add alice@example.org; systemctl enable --now postern")
 	case what == "xcauth" && len(rest) == 2:
 		r.xcauth(rest[0], rest[1])
 	case what == "release":
 	default:
-		r.t.Fatalf("%s: unknown instruction %q", r.at(b), words)
+		r.T.Fatalf("%s: unknown instruction %q", r.at(b), words)
 	}
 }
 
 func (r *reader) code(b manual.Block) {
-	r.t.Helper()
+	r.T.Helper()
 	language, file, _ := strings.Cut(b.Info, " ")
 	text := strings.Join(b.Lines, "\n") + "\n"
 	switch {
@@ -112,35 +109,35 @@ func (r *reader) code(b manual.Block) {
 		}
 		r.skip, r.input = false, ""
 	case strings.HasPrefix(file, "+"):
-		if _, err := os.Stat(r.path(file[1:])); err != nil {
-			r.t.Fatalf("%s: lines are added to a file that is not there: %v", r.at(b), err)
+		if _, err := os.Stat(r.Path(file[1:])); err != nil {
+			r.T.Fatalf("%s: lines are added to a file that is not there: %v", r.at(b), err)
 		}
-		r.add(file[1:], text)
+		r.Add(file[1:], text)
 	case file != "":
-		r.write(file, text, 0o644)
+		r.Write(file, text, 0o644)
 	case language == "hcl" && r.use:
-		r.write(configFile, text, 0o644)
+		r.Write(configFile, text, 0o644)
 		r.use = false
 	}
 }
 
 // commands carries out a block. On a failure it prints what a reader would look at next.
 func (r *reader) commands(b manual.Block, text string) {
-	r.t.Helper()
+	r.T.Helper()
 	r.ran++
 	started := time.Now()
-	out, status := r.run(r.input, text)
-	r.t.Logf("%s: exit status %d after %v\n%s%s", r.at(b), status, time.Since(started).Round(time.Millisecond), text, out)
+	out, status := r.Run(r.input, text)
+	r.T.Logf("%s: exit status %d after %v\n%s%s", r.at(b), status, time.Since(started).Round(time.Millisecond), text, out)
 	if status != 0 {
-		logs, _ := r.run("", "systemctl --no-pager --failed || true; journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; ls -la /etc/postern /run/postern || true")
-		r.t.Fatalf("%s: these commands fail with status %d\n%s", r.at(b), status, logs)
+		logs, _ := r.Run("", "systemctl --no-pager --failed || true; journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; ls -la /etc/postern /run/postern || true")
+		r.T.Fatalf("%s: these commands fail with status %d\n%s", r.at(b), status, logs)
 	}
 }
 
 // login logs in by a real client, which a wrong password must not do. Servers that have just been
 // restarted may not listen yet.
 func (r *reader) login(b manual.Block, kind, address, password string) {
-	r.t.Helper()
+	r.T.Helper()
 	r.logins++
 	try := func(password string) (string, bool) {
 		switch kind {
@@ -149,7 +146,7 @@ func (r *reader) login(b manual.Block, kind, address, password string) {
 		case "imap", "smtp":
 			return r.mail(kind, address, password)
 		}
-		r.t.Fatalf("%s: there is no client for %q", r.at(b), kind)
+		r.T.Fatalf("%s: there is no client for %q", r.at(b), kind)
 		return "", false
 	}
 	end, out, ok := time.Now().Add(harness.Timeout), "", false
@@ -159,43 +156,43 @@ func (r *reader) login(b manual.Block, kind, address, password string) {
 		}
 	}
 	if !ok {
-		logs, _ := r.run("", "journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; tail -n 40 /var/log/prosody/* /var/log/ejabberd/* /var/log/mail.log /var/log/exim4/* 2>/dev/null || true")
-		r.t.Fatalf("%s: %s login of %s: %s\n%s", r.at(b), kind, address, out, logs)
+		logs, _ := r.Run("", "journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; tail -n 40 /var/log/prosody/* /var/log/ejabberd/* /var/log/mail.log /var/log/exim4/* 2>/dev/null || true")
+		r.T.Fatalf("%s: %s login of %s: %s\n%s", r.at(b), kind, address, out, logs)
 	}
 	if out, ok := try(password + "x"); ok {
-		r.t.Errorf("%s: a wrong password logs in: %s", r.at(b), out)
+		r.T.Errorf("%s: a wrong password logs in: %s", r.at(b), out)
 	}
 }
 
 // xmpp logs in by slixmpp of Debian 13, over TLS.
 func (r *reader) xmpp(address, password string) (string, bool) {
-	got := r.client(trixie(r.t), "/usr/bin/python3", "-c", harness.ReadText("../peers/testdata/slixmpp/login.py"), "5222", address, "sasl1", password)
+	got := r.Client(trixie(r.T), "/usr/bin/python3", "-c", harness.ReadText("../peers/testdata/slixmpp/login.py"), "5222", address, "sasl1", password)
 	return got.Out + got.Err, got.Code == 0 && strings.TrimSpace(got.Out) == "success"
 }
 
 // mail logs in by curl, over TLS.
 func (r *reader) mail(kind, address, password string) (string, bool) {
 	_, domain, _ := strings.Cut(address, "@")
-	ca := r.t.TempDir() + "/ca.pem"
-	harness.WriteFile(r.t, ca, r.authority.pem)
+	ca := r.T.TempDir() + "/ca.pem"
+	harness.WriteFile(r.T, ca, r.authority.pem)
 	port, request := "587", "NOOP"
 	if kind == "imap" {
 		port, request = "143", "CAPABILITY"
 	}
 	host := "mail." + domain
-	got := r.client("/", "curl", "--silent", "--show-error", "--max-time", "60", "--cacert", ca, "--ssl-reqd",
+	got := r.Client("/", "curl", "--silent", "--show-error", "--max-time", "60", "--cacert", ca, "--ssl-reqd",
 		"--connect-to", host+"::127.0.0.1:", "--user", address+":"+password, "--request", request, kind+"://"+host+":"+port+"/")
 	return got.Out + got.Err, got.Code == 0
 }
 
 // xcauth installs what is left of an xcauth: its files and its units.
 func (r *reader) xcauth(address, password string) {
-	r.t.Helper()
-	x := harness.NewXcauth(r.t, "https://cloud.example.org/index.php/apps/ojsxc/ajax/externalApi.php", "a-secret", "")
-	x.Knows(r.t, address, password, time.Minute)
-	r.copy(x.DB, "/var/lib/xcauth/xcauth.sqlite3", 0o644)
-	r.write("/etc/xcauth.conf", strings.NewReplacer(x.DB, "/var/lib/xcauth/xcauth.sqlite3", x.Dir+"/log", "/var/log/xcauth").Replace(harness.ReadText(x.Conf)), 0o644)
-	r.write("/etc/systemd/system/xcauth.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", 0o644)
-	r.write("/etc/systemd/system/xcejabberd.socket", "[Socket]\nListenStream=23662\nService=xcauth.service\n[Install]\nWantedBy=sockets.target\n", 0o644)
-	r.must("mkdir -p /var/log/xcauth; systemctl daemon-reload; systemctl enable --now xcejabberd.socket; systemctl enable xcauth.service")
+	r.T.Helper()
+	x := harness.NewXcauth(r.T, "https://cloud.example.org/index.php/apps/ojsxc/ajax/externalApi.php", "a-secret", "")
+	x.Knows(r.T, address, password, time.Minute)
+	r.Copy(x.DB, "/var/lib/xcauth/xcauth.sqlite3", 0o644)
+	r.Write("/etc/xcauth.conf", strings.NewReplacer(x.DB, "/var/lib/xcauth/xcauth.sqlite3", x.Dir+"/log", "/var/log/xcauth").Replace(harness.ReadText(x.Conf)), 0o644)
+	r.Write("/etc/systemd/system/xcauth.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+	r.Write("/etc/systemd/system/xcejabberd.socket", "[Socket]\nListenStream=23662\nService=xcauth.service\n[Install]\nWantedBy=sockets.target\n", 0o644)
+	r.Must("mkdir -p /var/log/xcauth; systemctl daemon-reload; systemctl enable --now xcejabberd.socket; systemctl enable xcauth.service")
 }
