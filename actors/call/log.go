@@ -148,4 +148,5 @@ var reasons = [auth.Sources]string{
 	auth.SourceLimitAddress:  "too many wrong passwords from this address",
 	auth.SourceLimitBudget:   "the backend has refused as many passwords as it bears",
 	auth.SourceForbidden:     "changes are not allowed here",
+	auth.SourceAppPassword:   "the app password is not valid",
 }

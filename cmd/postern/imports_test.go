@@ -33,6 +33,7 @@ var imports = map[string][]string{
 	"internal/token":                 {"internal/auth"},
 	"internal/store":                 {"internal/auth"},
 	"internal/cache":                 {"internal/auth", "internal/store"},
+	"internal/apppassword":           {"internal/auth", "internal/store"},
 	"internal/backend":               {"internal/auth"},
 	"internal/backend/nextcloudtest": nil,
 	"internal/roster":                {"internal/auth", "internal/store"},

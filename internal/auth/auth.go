@@ -152,12 +152,13 @@ const (
 	SourceLimitAddress         // too many refusals of what came from the client's address
 	SourceLimitBudget          // a backend's limit of refusals is used up
 	SourceForbidden            // the listener, or the account, is closed to changes
+	SourceAppPassword          // an app password, or the rule that one is required
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
-	"limit-user", "limit-address", "limit-budget", "forbidden",
+	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password",
 }
 
 // Sources is the number of sources.

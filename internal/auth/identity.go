@@ -82,6 +82,25 @@ func FoldUser(user string) string {
 	}, user)
 }
 
+// FoldService is the name of a service as the rules of app passwords have it: in lower case, and one
+// word for each of those that Dovecot and Cyrus SASL name differently.
+func FoldService(service string) string {
+	service = strings.ToLower(service)
+	switch service {
+	case "pop", "pop3s":
+		return "pop3"
+	case "imaps":
+		return "imap"
+	case "submission", "submissions", "smtps":
+		return "smtp"
+	case "managesieve":
+		return "sieve"
+	case "jabber":
+		return "xmpp"
+	}
+	return service
+}
+
 // CheckAccount reports why an account of that name could log in by few fronts or by none: ':' ends the
 // user in the line protocols, and no server sends white space at an end. With unescape, XMPP can send
 // ':' (see UnescapeUser).

@@ -4,7 +4,7 @@
 //
 // # Keys and values
 //
-// A key starts with its kind (Credentials, Nonces, Domains, Roster, Meta). Parts of a key are
+// A key starts with its kind (Credentials, Nonces, Domains, Roster, AppPasswords, Meta). Parts of a key are
 // separated by a NUL, which no name contains, so the keys of one domain have a common prefix that
 // no other domain's keys have. Every value starts with a version byte of its own, and the key
 // meta/format has the version of the layout as a whole: a store of a newer version is not opened

@@ -16,6 +16,8 @@ const (
 	Domains     = "domain/"  // one record per registered domain
 	Roster      = "roster/"  // known state of users and groups on the XMPP servers
 	Meta        = "meta/"    // format version
+
+	AppPasswords = "apppw/" // one record per account: its app passwords
 )
 
 // CredentialsOf is the prefix of the keys of a domain's users.

@@ -1,0 +1,115 @@
+package apppassword
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"postern/internal/auth"
+	"postern/internal/store"
+	"postern/internal/unixtime"
+)
+
+// recordVersion is the first byte of every stored record.
+const recordVersion = 1
+
+// ErrRecord means that a stored record cannot be read. What the account has is then not known.
+var ErrRecord = errors.New("unreadable record of app passwords")
+
+// RecordKey is the store's key of an account's record, the same for all spellings.
+func RecordKey(id auth.Identity) []byte {
+	return append(RecordPrefix(id.Domain), auth.FoldUser(id.User)...)
+}
+
+// RecordPrefix is the prefix of the keys of all records of a domain.
+func RecordPrefix(domain string) []byte { return []byte(store.AppPasswords + domain + "\x00") }
+
+// RecordIdentity is the inverse of RecordKey. It is false for a key without a user.
+func RecordIdentity(key []byte) (id auth.Identity, ok bool) {
+	domain, user, ok := bytes.Cut(bytes.TrimPrefix(key, []byte(store.AppPasswords)), []byte{0})
+	return auth.Identity{Domain: string(domain), User: string(user)}, ok
+}
+
+// Encode returns the stored form; nil if the account has no entries.
+//
+// Layout, version 1: version byte; uvarint number of entries; for each the texts ID, account and
+// name, each after its length as a uvarint; uvarint number of services, and each as a text; varints
+// created, expires, revoked and last used, in Unix milliseconds, 0 for none; the texts service, front
+// and client of the last use; the 8 bytes of the key's identity and the 32 bytes of the MAC.
+func (a *Account) Encode() []byte {
+	if len(a.Passwords) == 0 {
+		return nil
+	}
+	b := make([]byte, 0, 16+len(a.Passwords)*160)
+	b = binary.AppendUvarint(append(b, recordVersion), uint64(len(a.Passwords)))
+	for i := range a.Passwords {
+		p := &a.Passwords[i]
+		for _, text := range [...]string{p.ID, p.Account, p.Name} {
+			b = store.AppendText(b, text)
+		}
+		b = binary.AppendUvarint(b, uint64(len(p.Services)))
+		for _, service := range p.Services {
+			b = store.AppendText(b, service)
+		}
+		for _, at := range [...]unixtime.Time{p.Created, p.Expires, p.Revoked, p.Last.At} {
+			b = binary.AppendVarint(b, int64(at))
+		}
+		for _, text := range [...]string{p.Last.Service, p.Last.Front, p.Last.Client} {
+			b = store.AppendText(b, text)
+		}
+		b = append(append(b, p.key[:]...), p.mac[:]...)
+	}
+	return b
+}
+
+// Decode reads what Encode wrote. The error wraps ErrRecord.
+func Decode(record []byte) (*Account, error) {
+	if len(record) > 0 && record[0] != recordVersion {
+		return nil, fmt.Errorf("%w: version %d is not known: install a newer postern", ErrRecord, record[0])
+	}
+	r, a := store.ReadValue(record, recordVersion), new(Account)
+	n := r.Uvarint()
+	if n == 0 || n > maxAlive+maxRevoked {
+		return nil, fmt.Errorf("%w: damaged", ErrRecord)
+	}
+	for range n {
+		p := Password{ID: r.Text(), Account: r.Text(), Name: r.Text()}
+		services := r.Uvarint()
+		if services > maxServices {
+			return nil, fmt.Errorf("%w: damaged", ErrRecord)
+		}
+		for range services {
+			p.Services = append(p.Services, r.Text())
+		}
+		for _, at := range [...]*unixtime.Time{&p.Created, &p.Expires, &p.Revoked, &p.Last.At} {
+			*at = unixtime.Time(r.Varint())
+		}
+		p.Last.Service, p.Last.Front, p.Last.Client = r.Text(), r.Text(), r.Text()
+		copy(p.key[:], r.Bytes(uint64(len(p.key))))
+		copy(p.mac[:], r.Bytes(uint64(len(p.mac))))
+		a.Passwords = append(a.Passwords, p)
+	}
+	if !r.Complete() {
+		return nil, fmt.Errorf("%w: damaged", ErrRecord)
+	}
+	return a, nil
+}
+
+// Getter reads a value; the error is store.ErrNotFound for an absent key.
+type Getter interface {
+	Get(key []byte) ([]byte, error)
+}
+
+// Read returns the record of an account, which is empty if there is none. The error says that it could not
+// be read.
+func Read(s Getter, id auth.Identity) (*Account, error) {
+	record, err := s.Get(RecordKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return new(Account), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("app passwords: %w", err)
+	}
+	return Decode(record)
+}
