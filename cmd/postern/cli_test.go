@@ -226,3 +226,61 @@ func TestUnusableNoticesErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestJSON: each command that prints data has --json, and its page lists the fields. Scripts rely on them: a
+// field that is renamed or removed is a breaking change, and belongs into CHANGELOG.md.
+func TestJSON(t *testing.T) {
+	const forgotten = "an object with name, users, passwords, refusals, exists, tokens, counted, roster (users, groups)"
+	const answer = "an object with verdict, exit, source, reason, took_ns, body, steps (at_ns, stage, note)"
+	want := map[string]string{
+		"cache flush":         forgotten,
+		"cache forget":        forgotten,
+		"config check":        "an object with file, ok, listeners, backends, domains, problems (severity, file, line, column, message, cure), notes",
+		"domain import":       "an object with imported, new",
+		"domain list":         "a list of objects with domain, source, shadowed, backend, url, auth_domain, contact, first, latest",
+		"forget":              forgotten,
+		"limit forget":        "an object with name, refusals, pauses, until",
+		"reload":              "an object with note, changes, warnings",
+		"roster forget-group": "an object with group, commands",
+		"roster plan":         "an object with steps, file, users, unasked",
+		"roster refresh":      "an object with count, later",
+		"token inspect":       "an object with kind, nonce_digits, version, key_id, expires, expired",
+		"user list":           "a list of strings",
+		"version":             "an object with version, go, os, arch",
+		"cache show": "an object with user, verifiers (first_verified, last_verified, last_used, stale, suspect, on_disk, in_memory), " +
+			"refused_passwords_remembered, exists, exists_asked",
+		"cache stats": "an object with daemon_running, memory (of each name: users, strangers, hot, missed, compares, hashes, backend_asked, graces, " +
+			"refusals, refused_before, limit_user, limit_address, limit_budget, store_failing), disk_users, disk_bytes, store_failed",
+		"doctor":      "an object with version, at, status, exit, failures, warnings, findings (hop, check, status, text, cure, took_ns)",
+		"domain show": "an object with domain, secret, url, auth_domain, contact, first, latest, backend, has_secret",
+		"limit show": "an object with addresses (watched, limited (name, refusals, pauses, until)), backends (of each name: refusals, budget, exempt, " +
+			"delay_ns, withheld, users (watched, limited (name, refusals, pauses, until)))",
+		"roster show": "an object with user, full_name, groups, groups_at_login, last_answer_carried_out, groups_being_changed",
+		"test auth":   answer,
+		"test isuser": answer,
+		"test roster": answer,
+	}
+	without := map[string]string{
+		"checkpassword": "speaks a protocol", "pipe": "speaks a protocol", "serve": "runs until it is stopped",
+		"config new": "writes files", "gen-docs": "writes files", "import xcauth": "writes files", "domain export": "has --format",
+		"token issue": "prints one word", "domain add": "has an exit status", "domain set": "has an exit status", "domain remove": "has an exit status",
+		"user add": "has an exit status", "user passwd": "has an exit status", "user remove": "has an exit status",
+	}
+	for _, c := range own(testRoot()) {
+		if c.HasSubCommands() {
+			continue
+		}
+		path := strings.TrimPrefix(c.CommandPath(), "postern ")
+		has := c.Flags().Lookup("json") != nil || c.InheritedFlags().Lookup("json") != nil
+		_, lacks := without[path]
+		fields, listed := want[path]
+		if has == lacks || has != listed {
+			t.Errorf("%s: --json is there: %t; the lists of this test say: with %t, without %t", path, has, listed, lacks)
+			continue
+		}
+		_, said, found := strings.Cut(strings.Join(strings.Fields(c.Long), " "), "With --json: ")
+		if has && (!found || said != fields+".") {
+			t.Errorf("%s: fields %q, want %q", path, said, fields)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -22,7 +23,8 @@ func newConfig(a *app) *cobra.Command {
 }
 
 func newConfigCheck(a *app) *cobra.Command {
-	return &cobra.Command{
+	out := &output{app: a}
+	return out.with(&cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Report what is wrong in a configuration file, where, and how to correct it",
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
@@ -39,22 +41,58 @@ the configuration names. The exit status is 1 if there is an error.`,
 			if cfg != nil {
 				problems = append(problems, machineProblems(file, cfg)...)
 			}
-			if err := problems.Write(a.Out); err != nil {
+			return out.checked(file, cfg, problems)
+		},
+	}, checkedConfig{})
+}
+
+// checkedConfig is what a configuration file has.
+type checkedConfig struct {
+	File      string          `json:"file"`
+	OK        bool            `json:"ok"` // no problem is an error
+	Listeners int             `json:"listeners"`
+	Backends  int             `json:"backends"`
+	Domains   int             `json:"domains"`
+	Problems  []configProblem `json:"problems"`
+	Notes     []string        `json:"notes"`
+}
+
+// configProblem is an error or a warning. A line of 0 is the file as a whole.
+type configProblem struct {
+	Severity string `json:"severity"`
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Column   int    `json:"column"`
+	Message  string `json:"message"`
+	Cure     string `json:"cure"`
+}
+
+// checked prints what is wrong in a file, and what it has.
+func (o *output) checked(file string, cfg *config.Config, problems config.Problems) error {
+	c := checkedConfig{File: file, OK: !problems.Failed(), Problems: []configProblem{}, Notes: []string{}}
+	for _, p := range problems {
+		c.Problems = append(c.Problems, configProblem{p.Severity.String(), p.File, p.Line, p.Column, p.Message, p.Cure})
+	}
+	if c.OK {
+		c.Listeners, c.Backends, c.Domains = len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains)
+		c.Notes = append(c.Notes, cfg.Notes()...)
+	}
+	err := o.print(c, nil, func(w io.Writer) error {
+		if err := problems.Write(w); err != nil || !c.OK {
+			return err
+		}
+		for _, note := range c.Notes {
+			if _, err := fmt.Fprintf(w, "%s: note: %s\n", file, note); err != nil {
 				return err
 			}
-			if problems.Failed() {
-				return exitStatus(1)
-			}
-			for _, note := range cfg.Notes() {
-				if _, err := fmt.Fprintf(a.Out, "%s: note: %s\n", file, note); err != nil {
-					return err
-				}
-			}
-			_, err := fmt.Fprintf(a.Out, "%s: ok: %d listeners, %d backends, %d domains\n",
-				file, len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
-			return err
-		},
+		}
+		_, err := fmt.Fprintf(w, "%s: ok: %d listeners, %d backends, %d domains\n", file, c.Listeners, c.Backends, c.Domains)
+		return err
+	})
+	if err == nil && !c.OK {
+		err = exitStatus(1)
 	}
+	return err
 }
 
 // machineProblems returns what is wrong with a valid configuration on this machine.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,11 +33,11 @@ const doctorFailed = 2
 // doctorOptions are the flags of `postern doctor`.
 type doctorOptions struct {
 	as, ejabberd string
-	json         bool
 }
 
 func newDoctor(a *app) *cobra.Command {
 	var o doctorOptions
+	out := &output{app: a}
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check every step between a login and its answer, and print how to correct faults",
@@ -48,15 +49,15 @@ The exit status is 0 if all is well, 1 if there are warnings and 2 if there is a
 		Example: `  sudo -u postern postern doctor
   postern doctor --as alice@example.org --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return out.doctor(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVar(&o.as, "as", "", "an existing `USER` or USER@DOMAIN, for the checks that need one")
 	cmd.Flags().StringVar(&o.ejabberd, "ejabberd", "", "ejabberd's configuration `FILE` (default /etc/ejabberd/ejabberd.yml, /opt/ejabberd/conf/ejabberd.yml)")
-	cmd.Flags().BoolVar(&o.json, "json", false, "print the report as JSON")
-	return cmd
+	return out.with(cmd, doctor.Report{})
 }
 
-func (a *app) doctor(ctx context.Context, o doctorOptions) error {
+func (out *output) doctor(ctx context.Context, o doctorOptions) error {
+	a := out.app
 	known, err := parseKnown(o.as)
 	if err != nil {
 		return err
@@ -76,11 +77,7 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		s.Registered, s.RegisteredErr = registered(ctx, cfg, s.Daemon)
 	}
 	report := doctor.NewReport(version.Version, time.Now(), doctor.Run(ctx, env.Chains(s)))
-	if o.json {
-		err = a.printJSON(report, nil)
-	} else {
-		err = report.Write(a.Out, a.colours())
-	}
+	err = out.print(report, nil, func(w io.Writer) error { return report.Write(w, a.colours()) })
 	if err == nil && report.Exit != 0 {
 		err = exitStatus(report.Exit)
 	}

@@ -40,9 +40,9 @@ func newDomain(a *app) *cobra.Command {
 			return a.domainSet(ctx, cfg, args, f, cmd.Flags().Changed)
 		})(cmd, args)
 	}
-	listed, shown := &output{app: a}, &output{app: a, programs: true}
-	list := listed.with(command("list", "List all domains, and where each comes from", "list\nlist --source registry --json", 0, listed.domains))
-	show := shown.with(command("show DOMAIN", "Show a registered domain", "show example.org\nshow example.org --show-secrets --json", 1, shown.domain))
+	listed, shown, imported := &output{app: a}, &output{app: a, programs: true}, &output{app: a}
+	list := listed.with(command("list", "List all domains, and where each comes from", "list\nlist --source registry --json", 0, listed.domains), []listedDomain{})
+	show := shown.with(command("show DOMAIN", "Show a registered domain", "show example.org\nshow example.org --show-secrets --json", 1, shown.domain), control.ShownDomain{})
 	export := command("export", "Write the registered domains as a list", "export\nexport --format json --show-secrets", 0, a.domainExport)
 	for _, cmd := range []*cobra.Command{add, set} {
 		flags := cmd.Flags()
@@ -70,7 +70,7 @@ come from a file, a variable or a prompt; they are never on the command line.`,
 		Example: `  postern domain add example.org --url https://cloud.example.org/jsxc --secret-file cloud.secret
   postern domain list`,
 	}, add, set, command("remove DOMAIN", "Remove a registered domain", "remove example.org\nremove example.net", 1, a.domainRemove), list, show,
-		command("import FILE", "Register the domains of a list, TSV or JSON, all or none; - is standard input", "import domains.tsv\nimport - < domains.json", 1, a.domainImport), export)
+		imported.with(command("import FILE", "Register the domains of a list, TSV or JSON, all or none; - is standard input", "import domains.tsv\nimport - < domains.json", 1, imported.domainImport), importedDomains{}), export)
 }
 
 func parseDomain(text string) (string, error) {
@@ -259,8 +259,14 @@ func writeDomains(out io.Writer, list []listedDomain) error {
 	})
 }
 
-func (a *app) domainImport(ctx context.Context, cfg *config.Config, args []string, _ domainFlags) error {
-	in := a.In
+// importedDomains counts the domains of a list.
+type importedDomains struct {
+	Imported int `json:"imported"`
+	New      int `json:"new"` // of them
+}
+
+func (o *output) domainImport(ctx context.Context, cfg *config.Config, args []string, _ domainFlags) error {
+	in := o.app.In
 	if args[0] != "-" {
 		file, err := os.Open(args[0])
 		if err != nil {
@@ -282,10 +288,13 @@ func (a *app) domainImport(ctx context.Context, cfg *config.Config, args []strin
 		return fmt.Errorf("nothing was imported: %w", err)
 	}
 	for _, record := range records {
-		a.noteShadowed(reply, record.Domain)
+		o.app.noteShadowed(reply, record.Domain)
 	}
-	_, err = fmt.Fprintf(a.Out, "imported: %d domains, %d of them new\n", reply.New+reply.Changed, reply.New)
-	return err
+	n := importedDomains{reply.New + reply.Changed, reply.New}
+	return o.print(n, nil, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "imported: %d domains, %d of them new\n", n.Imported, n.New)
+		return err
+	})
 }
 
 func (a *app) domainExport(ctx context.Context, cfg *config.Config, _ []string, f domainFlags) error {

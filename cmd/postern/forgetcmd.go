@@ -3,16 +3,19 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/admin"
+	"postern/cmd/internal/control"
 	"postern/internal/auth"
 	"postern/internal/config"
 )
 
 func newForget(a *app) *cobra.Command {
 	var whole bool
+	out := &output{app: a}
 	cmd := &cobra.Command{
 		Use:   "forget USER@DOMAIN|DOMAIN",
 		Short: "Remove all that is remembered of a user, or of a domain",
@@ -33,13 +36,13 @@ a whole domain's users, which are in memory only, are left to expire. Log files 
 				return err
 			}
 			return a.withConfig(func(ctx context.Context, cfg *config.Config, _ []string) error {
-				return a.forget(ctx, cfg, id)
+				return out.forget(ctx, cfg, id)
 			})(cmd, nil)
 		},
 	}
 	cmd.Flags().BoolVar(&whole, "domain", false, "")
 	_ = cmd.Flags().MarkHidden("domain") // of scripts: a domain is recognised without it
-	return cmd
+	return out.with(cmd, forgottenReport{})
 }
 
 func parseForget(text string, whole bool) (auth.Identity, error) {
@@ -53,18 +56,19 @@ func parseForget(text string, whole bool) (auth.Identity, error) {
 // tokensKept is the line about used single-use tokens.
 const tokensKept = "  single-use tokens: %d kept for their last seconds; they contain no names\n"
 
-func (a *app) forget(ctx context.Context, cfg *config.Config, id auth.Identity) error {
+func (o *output) forget(ctx context.Context, cfg *config.Config, id auth.Identity) error {
 	n, err := admin.Forget(ctx, cfg, id)
-	if err != nil {
-		return err
-	}
 	what := id.Domain
 	if id.User != "" {
 		what = id.String()
 	}
+	return o.print(forgottenReport{what, n}, err, func(w io.Writer) error { return writeForgotten(w, what, n) })
+}
+
+func writeForgotten(w io.Writer, what string, n control.Forgotten) (err error) {
 	if n.Nothing() {
-		if _, err = fmt.Fprintf(a.Out, "nothing to forget: postern knows nothing of %s\n", what); err == nil && n.Tokens > 0 {
-			_, err = fmt.Fprintf(a.Out, tokensKept, n.Tokens)
+		if _, err = fmt.Fprintf(w, "nothing to forget: postern knows nothing of %s\n", what); err == nil && n.Tokens > 0 {
+			_, err = fmt.Fprintf(w, tokensKept, n.Tokens)
 		}
 		return err
 	}
@@ -72,7 +76,7 @@ func (a *app) forget(ctx context.Context, cfg *config.Config, id auth.Identity) 
 	if n.Exists {
 		exists = "removed"
 	}
-	_, err = fmt.Fprintf(a.Out, `forgotten: %s
+	_, err = fmt.Fprintf(w, `forgotten: %s
   cache: %d records with %d accepted and %d refused passwords
   existence: %s
   limits: %d refusals

@@ -17,7 +17,7 @@ import (
 )
 
 func newLimit(a *app) *cobra.Command {
-	shown := &output{app: a, programs: true}
+	shown, forgotten := &output{app: a, programs: true}, &output{app: a}
 	// Without a daemon there is nothing to show or forget.
 	command := func(use, short string, args cobra.PositionalArgs, do configFunc) *cobra.Command {
 		word, _, _ := strings.Cut(use, " ")
@@ -39,8 +39,8 @@ An ADDRESS is that of a client, if the server that asks passes it on.`,
 			Example: `  postern limit show
   postern limit forget alice@example.org`,
 		},
-		shown.with(command("show [USER@DOMAIN|ADDRESS]", "Show all limits in force, or those of a user or address", cobra.MaximumNArgs(1), shown.limits)),
-		command("forget USER@DOMAIN|ADDRESS", "Check passwords of a user or address with the backend again", cobra.ExactArgs(1), a.limitForget),
+		shown.with(command("show [USER@DOMAIN|ADDRESS]", "Show all limits in force, or those of a user or address", cobra.MaximumNArgs(1), shown.limits), actors.Limits{}),
+		forgotten.with(command("forget USER@DOMAIN|ADDRESS", "Check passwords of a user or address with the backend again", cobra.ExactArgs(1), forgotten.limitForget), actors.Limited{}),
 	)
 }
 
@@ -72,19 +72,19 @@ func (o *output) limits(ctx context.Context, cfg *config.Config, args []string) 
 	return o.print(one, err, func(w io.Writer) error { return writeLimited(w, one) })
 }
 
-func (a *app) limitForget(ctx context.Context, cfg *config.Config, args []string) error {
+func (o *output) limitForget(ctx context.Context, cfg *config.Config, args []string) error {
 	req, err := limitRequest(args[0])
 	if err != nil {
 		return err
 	}
 	var found actors.Limited
-	if err := control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/forget", req, &found); err != nil {
+	err = control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/limit/forget", req, &found)
+	return o.print(found, err, func(w io.Writer) (err error) {
+		if found.Refusals == 0 && found.Pauses == 0 {
+			_, err = fmt.Fprintf(w, "nothing to forget: no refused password of %s is counted\n", found.Name)
+			return err
+		}
+		_, err = fmt.Fprintf(w, "forgotten: %s, refused passwords: %d, pauses: %d\n", found.Name, found.Refusals, found.Pauses)
 		return err
-	}
-	if found.Refusals == 0 && found.Pauses == 0 {
-		_, err = fmt.Fprintf(a.Out, "nothing to forget: no refused password of %s is counted\n", found.Name)
-		return err
-	}
-	_, err = fmt.Fprintf(a.Out, "forgotten: %s, refused passwords: %d, pauses: %d\n", found.Name, found.Refusals, found.Pauses)
-	return err
+	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,7 +18,8 @@ import (
 )
 
 func newReload(a *app) *cobra.Command {
-	return &cobra.Command{
+	out := &output{app: a}
+	return out.with(&cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon read its configuration again",
 		Long: `Has the same effect as SIGHUP to the daemon, and waits for it. The log file is opened
@@ -46,9 +48,9 @@ The exit status is 0 when the new configuration is in force, and 1 otherwise.`,
 			if err != nil {
 				return err
 			}
-			return a.printReload(reply)
+			return out.reload(reply)
 		},
-	}
+	}, control.ReloadReply{})
 }
 
 // followMain takes over which configuration the main process of a service was started with, if this is an
@@ -95,16 +97,21 @@ func (a *app) runningDir() (string, error) {
 	return filepath.Clean(cfg.DataDir), nil
 }
 
-func (a *app) printReload(reply control.ReloadReply) error {
-	for _, w := range reply.Warnings {
-		if _, err := fmt.Fprintln(a.Err, w); err != nil {
-			return err
-		}
+func (o *output) reload(reply control.ReloadReply) error {
+	for _, list := range []*[]string{&reply.Changes, &reply.Warnings} {
+		*list = append([]string{}, *list...) // an empty list, not null
 	}
-	for _, line := range append([]string{reply.Note}, reply.Changes...) {
-		if _, err := fmt.Fprintln(a.Out, line); err != nil {
-			return err
+	return o.print(reply, nil, func(w io.Writer) error {
+		for _, warning := range reply.Warnings {
+			if _, err := fmt.Fprintln(o.app.Err, warning); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		for _, line := range append([]string{reply.Note}, reply.Changes...) {
+			if _, err := fmt.Fprintln(w, line); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/configfile"
-	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/pipe"
 	"postern/internal/auth"
@@ -156,33 +154,6 @@ func (a *app) withConfig(do configFunc) func(*cobra.Command, []string) error {
 		}
 		return do(cmd.Context(), cfg, args)
 	}
-}
-
-// printJSON prints a value as JSON, unless err says that there is none.
-func (a *app) printJSON(v any, err error) error {
-	if err != nil {
-		return err
-	}
-	enc := json.NewEncoder(a.Out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// everybody is what `postern cache flush` forgets.
-const everybody = "all users"
-
-// printForgotten prints what a command has removed from the cache, unless err says that it has not.
-func (a *app) printForgotten(what string, n control.Forgotten, err error) error {
-	switch {
-	case err != nil:
-	case n.Nothing() && what == everybody:
-		_, err = fmt.Fprintln(a.Out, "nothing to forget: the cache is empty")
-	case n.Nothing():
-		_, err = fmt.Fprintf(a.Out, "nothing to forget: the cache has nothing of %s\n", what)
-	default:
-		_, err = fmt.Fprintf(a.Out, "forgotten: %s, records: %d, accepted passwords: %d, refused passwords: %d\n", what, n.Users, n.Passwords, n.Refusals)
-	}
-	return err
 }
 
 // parseAddress reads USER@DOMAIN, split at the last '@'.

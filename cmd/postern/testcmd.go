@@ -43,13 +43,15 @@ not be asked.`,
 		{auth.OpIsUser, "Does this user exist?"},
 		{auth.OpRoster, "Who is in this user's shared roster?"},
 	} {
-		questions = append(questions, &cobra.Command{
+		question := &cobra.Command{
 			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
 			Example: "  postern test " + t.op.String() + " alice@example.org\n  postern test " + t.op.String() + " --direct alice@example.org",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return answer.test(cmd.Context(), auth.Request{Op: t.op, Fresh: fresh}, args[0], direct)
 			},
-		})
+		}
+		describeJSON(question, control.AskReply{})
+		questions = append(questions, question)
 	}
 	return group(cmd, questions...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,13 +32,14 @@ token may be used until it expires; a totp token once, within the next minute.`,
 	}
 	issue.Flags().StringVar(&kind, "kind", "", "`KIND` of token: jsxc or totp (default: the one the domain has)")
 	issue.Flags().StringVar(&ttl, "ttl", "", "`LIFETIME` of a jsxc token, such as 10m or 1h (default: that of the configuration)")
-	return group(cmd, issue, &cobra.Command{
+	inspected := &output{app: a}
+	return group(cmd, issue, inspected.with(&cobra.Command{
 		Use: "inspect", Short: "Show the contents of a token, without verifying it",
 		Long:    `Reads the token from standard input, or prompts for it: it must be kept as secret as a password.`,
 		Example: "  postern token issue alice@example.org | postern token inspect\n  postern token inspect < token",
 		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return a.inspect() },
-	})
+		RunE:    func(*cobra.Command, []string) error { return inspected.inspect() },
+	}, inspectedToken{}))
 }
 
 func (a *app) issue(ctx context.Context, address, kind, ttl string) error {
@@ -107,29 +109,41 @@ func issueTOTP(cfg *config.TOTPToken, id auth.Identity) (auth.Secret, error) {
 	return t.Issue(id, time.Now())
 }
 
-func (a *app) inspect() error {
-	secret, err := a.readSecret("token", false)
+// inspectedToken is what a token says of itself, by its kind.
+type inspectedToken struct {
+	Kind        string     `json:"kind"`                   // jsxc or totp
+	NonceDigits int        `json:"nonce_digits,omitempty"` // totp
+	Version     int        `json:"version,omitempty"`      // this and the rest: jsxc
+	KeyID       string     `json:"key_id,omitempty"`
+	Expires     *time.Time `json:"expires,omitempty"`
+	Expired     *bool      `json:"expired,omitempty"`
+}
+
+func (o *output) inspect() error {
+	secret, err := o.app.readSecret("token", false)
 	if err != nil {
 		return err
 	}
 	text := secret.Reveal()
 	if token.LooksTOTP(text) {
 		info, err := token.InspectTOTP(text)
-		if err != nil {
+		return o.print(inspectedToken{Kind: "totp", NonceDigits: info.NonceDigits}, err, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "kind: totp\nnonce digits: %d\n", info.NonceDigits)
 			return err
-		}
-		_, err = fmt.Fprintf(a.Out, "kind: totp\nnonce digits: %d\n", info.NonceDigits)
-		return err
+		})
 	}
 	info, err := token.InspectJSXC(text)
 	if err != nil {
 		return err
 	}
-	state := "expires in " + time.Until(info.Expires).Round(time.Second).String()
-	if time.Now().After(info.Expires) {
-		state = "expired"
-	}
-	_, err = fmt.Fprintf(a.Out, "kind: jsxc\nversion: %d\nkey id: %x\nexpires: %s (%s)\n",
-		info.Version, info.KeyID, info.Expires.UTC().Format(time.RFC3339), state)
-	return err
+	at, expired := info.Expires.UTC(), time.Now().After(info.Expires)
+	shown := inspectedToken{Kind: "jsxc", Version: int(info.Version), KeyID: fmt.Sprintf("%x", info.KeyID), Expires: &at, Expired: &expired}
+	return o.print(shown, nil, func(w io.Writer) error {
+		state := "expires in " + time.Until(at).Round(time.Second).String()
+		if expired {
+			state = "expired"
+		}
+		_, err := fmt.Fprintf(w, "kind: jsxc\nversion: %d\nkey id: %s\nexpires: %s (%s)\n", shown.Version, shown.KeyID, at.Format(time.RFC3339), state)
+		return err
+	})
 }

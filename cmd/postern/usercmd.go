@@ -51,7 +51,7 @@ or read from standard input; they are never on the command line.`,
 		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org\npasswd alice@example.org < new-password", 1, func(ctx context.Context, file usersFile, args []string) error {
 			return a.setPassword(ctx, args[0], "changed", file, file.Set)
 		}),
-		listed.with(command("list", "List the accounts", "list\nlist --json", 0, listed.users)),
+		listed.with(command("list", "List the accounts", "list\nlist --json", 0, listed.users), []string{}),
 		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org\nremove bob@example.org --backend local", 1, a.userRemove),
 	)
 }

@@ -18,13 +18,21 @@ func newVersion(a *app) *cobra.Command {
 		Example: "  postern version\n  postern version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			parts := map[string]string{"version": version.Version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH}
+			parts := versionParts{version.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
 			return out.print(parts, nil, func(w io.Writer) error {
 				_, err := fmt.Fprintln(w, versionLine())
 				return err
 			})
 		},
-	})
+	}, versionParts{})
+}
+
+// versionParts are the parts of the version's line.
+type versionParts struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
 }
 
 // versionLine is the version with what the program was built by and for.

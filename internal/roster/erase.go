@@ -10,8 +10,8 @@ import (
 
 // Erased counts what Erase removes.
 type Erased struct {
-	Users  int // records of users
-	Groups int // records of groups with one of them
+	Users  int `json:"users"`  // records of users
+	Groups int `json:"groups"` // records of groups with one of them
 }
 
 // Erase returns the changes that remove a user from all domains' rosters, or, with an empty user
