@@ -137,9 +137,7 @@ func TestFirstLoginsAtOnce(t *testing.T) {
 			answers := r.burst(cfg, 100, newcomers(users))
 			r.underWay(users)
 			eventually(t, "full slots", func() bool { return g.now.Load() == 32 })
-			if n := r.counted().Backends[rigBackend].Waiting; n != users-32 {
-				t.Errorf("%d wait, want %d", n, users-32)
-			}
+			eventually(t, "all others to wait", func() bool { return r.counted().Backends[rigBackend].Waiting == users-32 })
 			g.open()
 			_, want := script(protocol, newcomers(users))
 			same(t, strings.Join(answers(), ""), want)

@@ -91,6 +91,8 @@ type rig struct {
 	log  *syncBuffer
 	stop func()
 
+	inject atomic.Pointer[func(actor string, message any)] // called before each message
+
 	mu       sync.Mutex
 	made     map[string][]*fakeBackend // by name of the block, or registered domain
 	ask      func(context.Context)     // of backends made from now on
@@ -129,7 +131,11 @@ func newRig(t testing.TB, blocks, registered []string, change func(*config.Confi
 	}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, cancel := context.WithCancel(context.Background())
-	system := supervise.NewSystem(supervise.Options{Log: log})
+	system := supervise.NewSystem(supervise.Options{Log: log, Inject: func(actor string, message any) {
+		if inject := r.inject.Load(); inject != nil {
+			(*inject)(actor, message)
+		}
+	}})
 	e := env.New(ctx, system, log, time.Now)
 	r.Table = NewTable(e, r.makeBackend)
 	shards, err := memory.Start(e, 2, r.Table)

@@ -19,11 +19,9 @@ import (
 	"postern/internal/auth"
 )
 
-// Bounds of one domain.
-const (
-	mailboxLimit = 4096
-	maxUnderWay  = 1 << 14 // calls without an answer; most of them wait for a backend
-)
+// maxUnderWay bounds the calls of one domain without an answer, those in the router's mailbox included. Most
+// of them wait for a backend.
+const maxUnderWay = 1 << 14
 
 // Router is a domain block, or a registered domain, in use.
 type Router struct {
@@ -118,9 +116,6 @@ func (r *router) onCall(c *call.Call) {
 		return
 	case d == nil && r.fault.Load() != nil: // it was sent here before the others, and came after them
 		r.unresolved(c, r.fault.Load().err)
-		return
-	case d == nil && len(r.waiting) >= mailboxLimit:
-		c.Unavailable(auth.SourceOverload)
 		return
 	case d == nil:
 		c.Trace.Add("domain", "registered; it is read from the store")

@@ -243,7 +243,7 @@ func (t *Table) newRouter(name, path string, static bool) (*Router, error) {
 	if t.stopping {
 		return nil, ErrStopping
 	}
-	ref, err := t.env.System.Spawn(path, mailboxLimit, func(self *supervise.Ref) actor.Actor { return &router{Router: r, self: self} })
+	ref, err := t.env.System.Spawn(path, maxUnderWay, func(self *supervise.Ref) actor.Actor { return &router{Router: r, self: self} })
 	if err != nil {
 		return nil, fmt.Errorf("domain %q: %w", name, err)
 	}

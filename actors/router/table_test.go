@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/actors/call"
 	"postern/actors/env"
 	"postern/actors/supervise"
 	"postern/internal/auth"
@@ -93,6 +94,40 @@ func TestAdmissionBound(t *testing.T) {
 	r.idle()
 }
 
+// TestHeldUpRouter: a router that does not come to its messages for a moment, as on a busy machine, has room
+// for all calls that its domain may have under way, and refuses the others at once.
+func TestHeldUpRouter(t *testing.T) {
+	r := newRig(t, []string{"a.example"}, nil, nil)
+	reached, release := make(chan struct{}), make(chan struct{})
+	hold := func(_ string, message any) {
+		if c, ok := message.(*call.Call); ok && c.ID.User == "first" {
+			close(reached)
+			<-release
+		}
+	}
+	r.inject.Store(&hold)
+	first := r.login("a.example", "first", "a.example")
+	<-reached
+	calls := []*call.Call{first}
+	for range maxUnderWay - 1 {
+		calls = append(calls, r.login("a.example", "joe", "a.example"))
+	}
+	r.login("a.example", "joe", "a.example") // in the queue
+	r.want(r.login("a.example", "joe", "a.example"), auth.Unavailable, auth.SourceOverload)
+	r.inject.Store(nil)
+	close(release)
+	let := 0
+	for _, c := range calls {
+		if r.answer(c).Verdict == auth.Allow {
+			let++
+		}
+	}
+	if let < maxUnderWay-1 { // one more than may be under way
+		t.Errorf("%d of %d were let in", let, maxUnderWay)
+	}
+	r.idle()
+}
+
 // TestWaitingBound: so many calls wait for a registered domain to be read, and no more.
 func TestWaitingBound(t *testing.T) {
 	r := newRig(t, nil, []string{"a.example"}, nil)
@@ -100,7 +135,7 @@ func TestWaitingBound(t *testing.T) {
 	first := r.login("a.example", "joe", "good")
 	<-g.reached
 	var run supervise.Runner
-	for range mailboxLimit - 1 {
+	for range maxUnderWay - 1 {
 		r.Dispatch(&run, r.newCall("a.example", "joe", "good"))
 	}
 	late := r.newCall("a.example", "joe", "good")
