@@ -46,7 +46,7 @@ func TestBreaker(t *testing.T) {
 // nor are our own processors if they are too busy to check a password.
 func TestBreakerIgnoresOwnFaults(t *testing.T) {
 	for name, answer := range map[string]backend.Result{
-		"unsupported": {Class: backend.Unsupported}, "busy processors": {Class: backend.Outage, Err: passhash.ErrBusy},
+		"unsupported": {Class: backend.Unsupported}, "busy processors": {Class: backend.Outage, Err: passhash.ErrBusy}, "slow processors": {Class: backend.Outage, Err: passhash.ErrSlow},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(s *setup) {

@@ -89,38 +89,48 @@ func (p *HashPool) submit(job hashJob, urgent bool) bool {
 }
 
 // Run does fn for a user on the pool and waits for it; it is the backend.Hashing of the users
-// backend. When ctx ends first the processors were busy. When fn panics, what it would have found
-// out is not known.
+// backend. When ctx ends first, the error says whether fn waited for its turn or was under way. When fn
+// panics, what it would have found out is not known.
 func (p *HashPool) Run(ctx context.Context, id auth.Identity, fn func()) error {
-	done, ran, dropped := make(chan struct{}), false, make(chan struct{}, 1)
+	begun, done, ran, dropped := make(chan struct{}), make(chan struct{}), false, make(chan struct{}, 1)
 	job := hashJob{
 		id:     id,
-		run:    func() { defer close(done); fn(); ran = true },
+		run:    func() { close(begun); defer close(done); fn(); ran = true },
 		failed: func() { dropped <- struct{}{} },
 		over:   func() bool { return ctx.Err() != nil },
 	}
-	if !p.submit(job, true) {
-		return passhash.ErrBusy
-	}
-	select {
-	case <-done:
-	case <-ctx.Done():
-	case <-p.stop:
-		return passhash.ErrBusy
-	case <-dropped:
+	if p.submit(job, true) {
 		select {
-		case <-done: // it panicked
-		default:
-			return passhash.ErrBusy
+		case <-done:
+		case <-ctx.Done():
+		case <-p.stop:
+		case <-dropped:
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", passhash.ErrBusy, err)
-	}
-	if !ran { // done is closed, or ctx would have ended
+	over := ctx.Err()
+	switch {
+	case isClosed(done) && over == nil && ran:
+		return nil
+	case isClosed(done) && over == nil:
 		return passhash.ErrBroken
+	case p.closing():
+		return passhash.ErrStopped
+	case over != nil && isClosed(begun):
+		return fmt.Errorf("%w: %w", passhash.ErrSlow, over)
+	case over != nil:
+		return fmt.Errorf("%w: %w", passhash.ErrBusy, over)
 	}
-	return nil
+	return passhash.ErrBusy
+}
+
+// isClosed reports whether a channel on which nothing is sent is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 var _ backend.Hashing = (*HashPool)(nil).Run
@@ -141,14 +151,7 @@ func (p *HashPool) Close() {
 }
 
 // closing reports whether the pool closes: a job that goes on would delay that.
-func (p *HashPool) closing() bool {
-	select {
-	case <-p.stop:
-		return true
-	default:
-		return false
-	}
-}
+func (p *HashPool) closing() bool { return isClosed(p.stop) }
 
 // work does urgent jobs, and with later also those of bookkeeping where there are none.
 func (p *HashPool) work(later bool) {

@@ -217,8 +217,14 @@ func TestHashPoolRun(t *testing.T) {
 	if err := p.Run(context.Background(), joe, func() {}); err != nil {
 		t.Error(err)
 	}
+	slow, end := context.WithCancel(context.Background())
+	hold := make(chan struct{})
+	if err := p.Run(slow, joe, func() { end(); <-hold }); !errors.Is(err, passhash.ErrSlow) || errors.Is(err, passhash.ErrBusy) || !passhash.NotDone(err) {
+		t.Errorf("one hash alone outlives its time: %v", err)
+	}
+	close(hold)
 	p.Close()
-	if err := p.Run(context.Background(), joe, func() {}); !errors.Is(err, passhash.ErrBusy) {
+	if err := p.Run(context.Background(), joe, func() {}); !errors.Is(err, passhash.ErrStopped) || !passhash.NotDone(err) {
 		t.Errorf("after the end: %v", err)
 	}
 	if text := log.String(); !strings.Contains(text, "password hashing panicked") || strings.Contains(text, "hunter2") {

@@ -31,7 +31,7 @@ func foreign(q Query, r response) Result {
 	case status == http.StatusNotFound:
 		return misconfigured("HTTP 404: there is no such API at url; check it, and that the server's app is enabled")
 	case status == http.StatusTooManyRequests:
-		return Result{Class: Throttled, OneAccount: true, Err: errors.New("HTTP 429: the server limits postern: " + exempting(r.from))}
+		return Result{Class: Throttled, OneAccount: true, Err: errors.New("HTTP 429: the server limits postern: " + Exempting(r.from))}
 	case status >= 300 && status < 400:
 		return redirect(r, q.Secret.Reveal())
 	}

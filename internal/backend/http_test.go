@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -318,5 +319,17 @@ func TestHTTPOptions(t *testing.T) {
 	}
 	if _, err := NewJSON(HTTPOptions{URL: "https://h/?x"}); err == nil {
 		t.Error("NewJSON takes a query")
+	}
+}
+
+// What is to be exempted is named by its address where that is known.
+func TestExempting(t *testing.T) {
+	for from, want := range map[netip.Addr][2]string{
+		netip.MustParseAddr("192.0.2.7"): {"exempt the address that postern has there (192.0.2.7, unless the network translates it)", "occ security:bruteforce:reset 192.0.2.7"},
+		{}:                               {"exempt the address that postern, or its proxy, has there", "occ security:bruteforce:reset ADDRESS"},
+	} {
+		if got := [2]string{Exempting(from), ResetFailures(from)}; got != want {
+			t.Errorf("%v: %q", from, got)
+		}
 	}
 }

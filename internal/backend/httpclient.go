@@ -285,12 +285,21 @@ func addressOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// exempting says which address the server is to exempt from its limits.
-func exempting(from netip.Addr) string {
+// Exempting says which address a server is to exempt from its limits, for one that saw a request from an address
+// of this machine; not valid: through a proxy, or not known.
+func Exempting(from netip.Addr) string {
 	if !from.IsValid() {
-		return "exempt the address that postern has there"
+		return "exempt the address that postern, or its proxy, has there"
 	}
 	return fmt.Sprintf("exempt the address that postern has there (%s, unless the network translates it)", from)
+}
+
+// ResetFailures is the command that makes a Nextcloud forget the failed logins from the same address.
+func ResetFailures(from netip.Addr) string {
+	if !from.IsValid() {
+		return "occ security:bruteforce:reset ADDRESS"
+	}
+	return "occ security:bruteforce:reset " + from.String()
 }
 
 // gaveUp reports whether a gateway did not wait for the response of the server behind it. When that

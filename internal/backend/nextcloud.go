@@ -412,7 +412,7 @@ func (n *nextcloud) delayed(ctx context.Context) (r Result, yes bool) {
 		return r, false // the login itself will fail
 	case s.Delay > n.options.MaxDelay:
 		return Result{Class: Throttled, Err: fmt.Errorf("after failed logins the server delays every login from postern's address by %v: "+
-			"%s in its brute-force settings, or reset the failures with occ security:bruteforce:reset", s.Delay, exempting(s.From))}, true
+			"%s in its brute-force settings, or reset the failures: %s", s.Delay, Exempting(s.From), ResetFailures(s.From))}, true
 	}
 	n.checked.Store(failures)
 	return r, false

@@ -76,7 +76,7 @@ func (a *ocs) fault(secret string) (r Result, ok bool) {
 	case status >= 300 && status < 400:
 		return redirect(a.response, secret), false
 	case status == http.StatusTooManyRequests, a.exception() && a.before29:
-		return Result{Class: Throttled, Err: fmt.Errorf("HTTP %d: %s: %s in its brute-force settings", status, tooManyFailures, exempting(a.response.from))}, false
+		return Result{Class: Throttled, Err: fmt.Errorf("HTTP %d: %s: %s in its brute-force settings", status, tooManyFailures, Exempting(a.response.from))}, false
 	case a.exception():
 		return outage("HTTP 500 (code 996): the server fails for this account; its log has the exception"), false
 	}

@@ -99,7 +99,7 @@ func (w *web) answer() []Outcome {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return fail(text+": something in front of the API refuses postern", "exempt the API from the web server's own login and access rules")
 	case status == http.StatusTooManyRequests:
-		return fail(text+": the server limits postern", w.exempting())
+		return fail(text+": the server limits postern", backend.Exempting(seen.From))
 	case status == http.StatusServiceUnavailable && seen.Header.Get("X-Nextcloud-Maintenance-Mode") == "1":
 		return fail("the server is in maintenance mode", "end it there: occ maintenance:mode --off")
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
@@ -272,7 +272,8 @@ func (w *web) status(ctx context.Context) []Outcome {
 func (w *web) throttle(ctx context.Context) []Outcome {
 	p := w.backend.(backend.Prober) // or status has failed
 	s, err := p.Throttle(ctx)
-	exempt := w.exempting() + ": administration settings, Security, Brute-force IP whitelist"
+	seen, _ := w.seen()
+	exempt := backend.Exempting(seen.From) + ": administration settings, Security, Brute-force IP whitelist"
 	switch {
 	case errors.Is(err, backend.ErrNoThrottle):
 		return skip("the server does not say how it delays logins", "")
@@ -283,7 +284,7 @@ func (w *web) throttle(ctx context.Context) []Outcome {
 		return fail("the API does not answer: "+err.Error(), "see Nextcloud's log")
 	case s.Delay > w.config.MaxDelay:
 		return fail(fmt.Sprintf("after failed logins the server delays every login from postern's address by %s: postern sends no more", delayed(s.Delay)),
-			exempt+"; to reset the failures: occ security:bruteforce:reset "+w.from())
+			exempt+"; to reset the failures: "+backend.ResetFailures(seen.From))
 	case s.Delay > 0:
 		return warn(fmt.Sprintf("after failed logins the server delays every login from postern's address by %s", delayed(s.Delay)), exempt)
 	case s.ExemptKnown && !s.Exempt:
@@ -292,26 +293,6 @@ func (w *web) throttle(ctx context.Context) []Outcome {
 		return fine("postern's address is exempt: failed logins are not counted there")
 	}
 	return fine("logins from postern's address are not delayed")
-}
-
-// from is the address of this machine towards the server, as far as it is known.
-func (w *web) from() string {
-	seen, _ := w.seen()
-	if !seen.From.IsValid() {
-		return "ADDRESS"
-	}
-	return seen.From.String()
-}
-
-// exempting says which address the server is to exempt.
-func (w *web) exempting() string {
-	switch from := w.from(); {
-	case from != "ADDRESS":
-		return "exempt postern's address there, " + from + " (unless the network translates it)"
-	case !w.config.Proxy.Empty():
-		return "exempt the proxy's address there"
-	}
-	return "exempt postern's address there"
 }
 
 // rights checks the rights of the service account.
