@@ -26,6 +26,8 @@ type reader struct {
 	authority *authority
 	input     string // for the next block of commands
 	skip      bool   // the next block of commands
+	printed   bool   // the next block of commands was printed by an earlier one
+	said      string // by the commands so far
 	use       bool   // the next configuration
 	ran       int    // blocks of commands
 	logins    int
@@ -38,11 +40,15 @@ type reader struct {
 //	test: installed                              postern's package is
 //	test: running                                the same, with a configuration and alice@example.org, "secret"
 //	test: xcauth ADDRESS PASSWORD                an xcauth that knows the password, with Nextcloud down
+//	test: ejabberd DOMAIN xcauth                 an ejabberd that starts xcauth
+//	test: prosody DOMAIN                         the reader's Prosody has a certificate for it
 //	test: file PATH TEXT                         a file that the reader has
 //	test: input TEXT                             is typed in the next commands
 //	test: skip WHY                               the next commands
+//	test: printed                                commands so far have printed the next ones
 //	test: use                                    the next configuration, as the whole of it
 //	test: login KIND ADDRESS PASSWORD            by a client: xmpp, imap or smtp
+//	test: login token ADDRESS KIND               by xmpp, with a token that postern issues
 //	test: release NAME                           the only one whose servers can do this
 func (r *reader) follow() {
 	r.T.Helper()
@@ -70,16 +76,20 @@ func (r *reader) instruction(b manual.Block, words []string) {
 	case what == "nextcloud" && len(rest) > 2:
 		r.authority.nextcloud(r.machine, rest[0], rest[2:])
 	case what == "certificate" && len(rest) == 1:
-		chain, key := r.authority.certificate(rest[0])
-		r.Write("/etc/letsencrypt/live/"+rest[0]+"/fullchain.pem", chain, 0o644)
-		r.Write("/etc/letsencrypt/live/"+rest[0]+"/privkey.pem", key, 0o600)
-		r.Add("/etc/hosts", "127.0.0.1 "+rest[0]+"\n")
+		r.certificate(rest[0])
+	case what == "prosody" && len(rest) == 1:
+		r.certificate(rest[0])
+		r.Must("prosodyctl --root cert import " + rest[0] + " /etc/letsencrypt/live")
+	case what == "ejabberd" && len(rest) == 2:
+		r.ejabberd(rest[0], rest[1])
 	case what == "file" && len(rest) > 0:
 		r.Write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
 	case what == "input" && len(rest) == 1:
 		r.input = rest[0] + "\n"
 	case what == "skip" && len(rest) > 0:
 		r.skip = true
+	case what == "printed" && len(rest) == 0:
+		r.printed = true
 	case what == "login" && len(rest) == 3:
 		r.login(b, rest[0], rest[1], rest[2])
 	case what == "use" && len(rest) == 0:
@@ -107,7 +117,7 @@ func (r *reader) code(b manual.Block) {
 		if !r.skip {
 			r.commands(b, text)
 		}
-		r.skip, r.input = false, ""
+		r.skip, r.printed, r.input = false, false, ""
 	case strings.HasPrefix(file, "+"):
 		if _, err := os.Stat(r.Path(file[1:])); err != nil {
 			r.T.Fatalf("%s: lines are added to a file that is not there: %v", r.at(b), err)
@@ -125,8 +135,14 @@ func (r *reader) code(b manual.Block) {
 func (r *reader) commands(b manual.Block, text string) {
 	r.T.Helper()
 	r.ran++
+	for line := range strings.Lines(text) {
+		if r.printed && !strings.Contains(r.said, ": "+line) {
+			r.T.Fatalf("%s: not printed so far: %s", r.at(b), line)
+		}
+	}
 	started := time.Now()
 	out, status := r.Run(r.input, text)
+	r.said += out
 	r.T.Logf("%s: exit status %d after %v\n%s%s", r.at(b), status, time.Since(started).Round(time.Millisecond), text, out)
 	if status != 0 {
 		logs, _ := r.Run("", "systemctl --no-pager --failed || true; journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; ls -la /etc/postern /run/postern || true")
@@ -143,6 +159,8 @@ func (r *reader) login(b manual.Block, kind, address, password string) {
 		switch kind {
 		case "xmpp":
 			return r.xmpp(address, password)
+		case "token":
+			return r.token(address, password)
 		case "imap", "smtp":
 			return r.mail(kind, address, password)
 		}
@@ -170,6 +188,16 @@ func (r *reader) xmpp(address, password string) (string, bool) {
 	return got.Out + got.Err, got.Code == 0 && strings.TrimSpace(got.Out) == "success"
 }
 
+// token logs in by slixmpp, with a new token of a kind; a kind with an x behind it has one behind the token.
+func (r *reader) token(address, kind string) (string, bool) {
+	kind, wrong := strings.CutSuffix(kind, "x")
+	token := strings.TrimSpace(r.Must("sudo -u postern postern token issue --kind " + kind + " " + address))
+	if wrong {
+		token += "x"
+	}
+	return r.xmpp(address, token)
+}
+
 // mail logs in by curl, over TLS.
 func (r *reader) mail(kind, address, password string) (string, bool) {
 	_, domain, _ := strings.Cut(address, "@")
@@ -183,6 +211,24 @@ func (r *reader) mail(kind, address, password string) (string, bool) {
 	got := r.Client("/", "curl", "--silent", "--show-error", "--max-time", "60", "--cacert", ca, "--ssl-reqd",
 		"--connect-to", host+"::127.0.0.1:", "--user", address+":"+password, "--request", request, kind+"://"+host+":"+port+"/")
 	return got.Out + got.Err, got.Code == 0
+}
+
+// certificate makes a certificate where Let's Encrypt's program puts it.
+func (r *reader) certificate(name string) {
+	r.T.Helper()
+	chain, key := r.authority.certificate(name)
+	r.Write("/etc/letsencrypt/live/"+name+"/fullchain.pem", chain, 0o644)
+	r.Write("/etc/letsencrypt/live/"+name+"/privkey.pem", key, 0o600)
+	r.Add("/etc/hosts", "127.0.0.1 "+name+"\n")
+}
+
+// ejabberd installs an ejabberd that starts a program for its passwords.
+func (r *reader) ejabberd(domain, program string) {
+	r.T.Helper()
+	r.Write("/usr/sbin/"+program, "#!/bin/sh\nexec sleep infinity\n", 0o755)
+	r.Must("apt install ejabberd; sed -i 's/^  - localhost$/  - " + domain + "/' /etc/ejabberd/ejabberd.yml")
+	r.Add("/etc/ejabberd/ejabberd.yml", "auth_method: external\nextauth_program: \"/usr/sbin/"+program+" -t ejabberd\"\nauth_use_cache: false\n")
+	r.Must("systemctl restart ejabberd; ejabberdctl started")
 }
 
 // xcauth installs what is left of an xcauth: its files and its units.

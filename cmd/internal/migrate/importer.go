@@ -194,7 +194,8 @@ const ejabberdFile = "/etc/ejabberd/ejabberd.yml"
 func (m *importer) nextSteps(out io.Writer) {
 	fmt.Fprintln(out, "next: sudo systemctl enable --now postern.service")
 	if text, err := os.ReadFile(ejabberdFile); err == nil && strings.Contains(string(text), "xcauth") {
-		fmt.Fprintf(out, "next: in %s write extauth_program: \"/usr/bin/postern pipe --protocol ejabberd\", then: sudo ejabberdctl reload_config\n", ejabberdFile)
+		fmt.Fprintf(out, "next: sudo sed -i 's|^\\( *extauth_program:\\).*|\\1 \"/usr/bin/postern pipe --protocol ejabberd\"|' %s\n", ejabberdFile)
+		fmt.Fprintln(out, "next: sudo ejabberdctl reload_config")
 	}
 	for _, d := range m.cfg.Domains {
 		if d.Roster != nil && d.Roster.Ejabberdctl != "" {
