@@ -29,17 +29,22 @@ func newConfigCheck(a *app) *cobra.Command {
 		Short: "Report what is wrong in a configuration file, where, and how to correct it",
 		Long: `Reads a configuration as the daemon would and prints every error and warning with its
 line and a remedy. As root it also checks that the user of the installed service can read what
-the configuration names. The exit status is 1 if there is an error.`,
+the configuration names. Without FILE and --config it is the file that the installed service
+reads, which a drop-in may have changed. The exit status is 1 if there is an error.`,
 		Example: "  postern config check\n  postern config check /etc/postern/config.hcl",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			file := a.File
+		RunE: func(cmd *cobra.Command, args []string) error {
+			service := doctorService()
+			file := serviceConfig(service)
+			if cmd.Flags().Changed("config") {
+				file = a.File
+			}
 			if len(args) == 1 {
 				file = args[0]
 			}
 			cfg, problems := config.Load(file)
 			if cfg != nil {
-				problems = append(problems, machineProblems(file, cfg)...)
+				problems = append(problems, machineProblems(service, file, cfg)...)
 			}
 			return out.checked(file, cfg, problems)
 		},
@@ -96,7 +101,7 @@ func (o *output) checked(file string, cfg *config.Config, problems config.Proble
 }
 
 // machineProblems returns what is wrong with a valid configuration on this machine.
-func machineProblems(file string, cfg *config.Config) (problems config.Problems) {
+func machineProblems(service doctor.Service, file string, cfg *config.Config) (problems config.Problems) {
 	env := doctor.OSEnv()
 	add := func(severity config.Severity, found []doctor.Outcome) {
 		for _, o := range found {
@@ -112,13 +117,17 @@ func machineProblems(file string, cfg *config.Config) (problems config.Problems)
 	if err != nil || env.UID != 0 {
 		return problems
 	}
-	service := doctorService()
 	severity := config.Warning
-	if path == cmp.Or(service.Unit.Option("--config"), config.DefaultPath) { // the service would not start
+	if path == serviceConfig(service) { // the service would not start
 		severity = config.Error
 	}
 	add(severity, env.ServiceUser(service, path, cfg))
 	return problems
+}
+
+// serviceConfig is the configuration file of a service.
+func serviceConfig(s doctor.Service) string {
+	return cmp.Or(s.Unit.Option("--config"), config.DefaultPath)
 }
 
 // doctorService reads the unit of the daemon.

@@ -47,7 +47,7 @@ func TestConfigCheckAsServiceUser(t *testing.T) {
 	}
 	before := ""
 	for range 10 {
-		r := harness.Command(t, "", "config", "check", file)
+		r := harness.Command(t, "", "config", "check") // the file of the unit
 		if before += r.Out; r.Code == 0 {
 			break
 		}
