@@ -84,63 +84,58 @@ func writeManual(dir string) error {
 
 func manName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
-// manPage is the page of one command in the language of man(7).
+// manPage is the man page of one command.
 func manPage(cmd *cobra.Command) string {
-	var b strings.Builder
-	name := manName(cmd)
-	fmt.Fprintf(&b, ".TH %s 8 \"\" \"postern %s\" \"postern manual\"\n", roff(strings.ToUpper(name)), roff(version.Version))
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(name), roff(cmd.Short))
-	fmt.Fprintf(&b, ".SH SYNOPSIS\n.nf\n%s\n.fi\n", roff(cmd.UseLine()))
-	if cmd.Long != "" {
-		fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n", strings.ReplaceAll(roff(cmd.Long), "\n\n", "\n.PP\n"))
+	page := &manual.Page{Title: cmd.Short, Blocks: []manual.Block{{Kind: manual.Heading, Level: 1, Text: cmd.Short}}}
+	add := func(title string, blocks ...manual.Block) {
+		if len(blocks) > 0 {
+			page.Blocks = append(append(page.Blocks, manual.Block{Kind: manual.Heading, Level: 2, Text: title}), blocks...)
+		}
 	}
-	manOptions(&b, "OPTIONS", cmd.NonInheritedFlags())
-	manOptions(&b, "GLOBAL OPTIONS", cmd.InheritedFlags())
-	fmt.Fprintf(&b, ".SH EXAMPLES\n.nf\n%s\n.fi\n", roff(cmd.Example))
-	var others []string
+	code := func(text string) manual.Block {
+		return manual.Block{Kind: manual.Code, Lines: strings.Split(strings.ReplaceAll("\n"+text, "\n  ", "\n")[1:], "\n")}
+	}
+	add("SYNOPSIS", code(cmd.UseLine()))
+	var description []manual.Block
+	for paragraph := range strings.SplitSeq(cmd.Long, "\n\n") {
+		switch {
+		case paragraph == "":
+		case strings.HasPrefix(paragraph, " "):
+			description = append(description, code(paragraph))
+		default:
+			description = append(description, manual.Block{Kind: manual.Text, Text: strings.ReplaceAll(paragraph, "\n", " ")})
+		}
+	}
+	add("DESCRIPTION", description...)
+	add("OPTIONS", manOptions(cmd.NonInheritedFlags())...)
+	add("GLOBAL OPTIONS", manOptions(cmd.InheritedFlags())...)
+	add("EXAMPLES", code(cmd.Example))
+	if others := related(cmd); len(others) > 0 {
+		add("SEE ALSO", manual.Block{Kind: manual.Text, Text: "**" + strings.Join(others, "**(8), **") + "**(8)"})
+	}
+	return page.Roff(manName(cmd), 8, version.Version)
+}
+
+// manOptions lists flags.
+func manOptions(flags *pflag.FlagSet) (list []manual.Block) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			value, usage := pflag.UnquoteUsage(f)
+			list = append(list, manual.Block{Kind: manual.Item, Marker: strings.TrimSpace("**--" + f.Name + "** " + value), Text: usage})
+		}
+	})
+	return list
+}
+
+// related lists the pages of the command above and of those below.
+func related(cmd *cobra.Command) (names []string) {
 	if cmd.HasParent() {
-		others = append(others, manName(cmd.Parent()))
+		names = append(names, manName(cmd.Parent()))
 	}
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() {
-			others = append(others, manName(sub))
+			names = append(names, manName(sub))
 		}
 	}
-	for i, other := range others {
-		others[i] = `\fB` + roff(other) + `\fR(8)`
-	}
-	if len(others) > 0 {
-		fmt.Fprintf(&b, ".SH SEE ALSO\n%s\n", strings.Join(others, ",\n"))
-	}
-	return b.String()
-}
-
-func manOptions(b *strings.Builder, title string, flags *pflag.FlagSet) {
-	if !flags.HasAvailableFlags() {
-		return
-	}
-	fmt.Fprintf(b, ".SH %s\n", title)
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden {
-			return
-		}
-		value, usage := pflag.UnquoteUsage(f)
-		if value != "" {
-			value = ` \fI` + roff(value) + `\fR`
-		}
-		fmt.Fprintf(b, ".TP\n\\fB%s\\fR%s\n%s\n", roff("--"+f.Name), value, roff(usage))
-	})
-}
-
-// roff quotes a text: a line must not begin with a control character, and a hyphen is a minus, so
-// that what is copied from a page works.
-func roff(text string) string {
-	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
-			lines[i] = `\&` + line
-		}
-	}
-	return strings.Join(lines, "\n")
+	return names
 }

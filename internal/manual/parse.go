@@ -13,7 +13,7 @@ type Kind int
 const (
 	Heading Kind = iota // Text, Level
 	Text                // Text
-	Item                // of a list: Text, Marker
+	Item                // of a list: Text, Marker, which is "-" for a bullet
 	Code                // Info, Lines
 	Table               // Rows, the first of which is the heading
 	Comment             // Text, without the marks

@@ -48,9 +48,9 @@ func (p *Page) roffBlock(b *strings.Builder, block Block) {
 	case Text:
 		b.WriteString(".PP\n" + roffText(block.Text) + "\n")
 	case Item:
-		marker := block.Marker
-		if marker == "-" {
-			marker = `\(bu`
+		marker := `\(bu`
+		if block.Marker != "-" {
+			marker = roffText(block.Marker)
 		}
 		fmt.Fprintf(b, ".IP \"%s\" 4\n%s\n", marker, roffText(block.Text))
 	case Code:
