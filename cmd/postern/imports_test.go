@@ -94,6 +94,7 @@ var imports = map[string][]string{
 		"internal/registry", "internal/roster", "internal/starter", "internal/store", "internal/token", "internal/xcauth"},
 	"cmd/postern-relay":     {"cmd/internal/pipe/relay"},
 	"scripts/package/image": nil,
+	"scripts/typecheck":     nil,
 	"scripts/bench":         {"internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
 		"internal/manual", "internal/roster", "internal/store"},
