@@ -40,8 +40,12 @@ setup: ## Install the servers and tools that the tests need (apt-get, debootstra
 	./scripts/setup.sh
 
 .PHONY: check
-check: ## Run gofmt, go vet, staticcheck and go mod tidy -diff.
+check: ## Run gofmt, go vet, staticcheck, go mod tidy -diff, and check the types for other systems.
 	./scripts/check.sh
+
+.PHONY: cross
+cross: ## Compile for SYSTEMS, which takes minutes each the first time.
+	for s in $(SYSTEMS); do CGO_ENABLED=0 GOOS=$${s%/*} GOARCH=$${s#*/} go build ./cmd/postern ./cmd/postern-relay || exit; done
 
 .PHONY: deadcode
 deadcode: ## List functions that no program reaches; fail if there are any.
@@ -104,7 +108,7 @@ install: ## Install what was built (PREFIX, UNITDIR, DESTDIR).
 	@scripts/package/install.sh install
 
 .PHONY: uninstall
-uninstall: ## Remove what `make install` installed (after `make build`); /etc/postern and the data stay.
+uninstall: ## Remove what `make install` installed; /etc/postern and the data stay.
 	@scripts/package/install.sh uninstall
 
 # Packages are built in OUT. The same commit yields the same bytes; an image also has this machine's
@@ -118,7 +122,7 @@ deb: ## Build the Debian packages for ARCH (amd64 arm64).
 	$(PACKAGE) deb $(ARCH:%=linux/%)
 
 .PHONY: reproducible
-reproducible: ## Build the Debian packages for ARCH twice from nothing; fail if they differ.
+reproducible: ## Build the Debian packages of the last commit for ARCH twice; fail if they differ.
 	ARCH='$(ARCH)' scripts/package/reproducible.sh
 
 .PHONY: tarball
@@ -134,6 +138,12 @@ image: ## Build OCI images for ARCH; podman and docker load them.
 manual-test: ## Follow every page of the manual in fresh installations of Debian 12 and 13 (RUN=trixie/exim, RUN=./exim: a part).
 	./scripts/setup.sh all
 	POSTERN_MANUAL=full go test -count 1 -timeout 2h -v -run '^TestPages$$$(if $(RUN),/$(value RUN))' ./cmd/e2e/manual
+
+# A short form is part of the tests, too, and the same holds for root.
+.PHONY: package-test
+package-test: ## Install, upgrade under load and purge the package in fresh Debian 12 and 13; start the image.
+	./scripts/setup.sh all
+	POSTERN_PACKAGES=full go test -count 1 -timeout 1h -v ./cmd/e2e/packages
 
 .PHONY: clean
 clean: ## Remove bin/ and run/.

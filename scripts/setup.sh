@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the programs that the tests need by apt-get, and roots of Debian in the cache folder (with
 # sudo unless run as root). Exits with status 1 and lists what is missing if it cannot. "setup.sh all"
-# also installs what only `make manual-test` needs.
+# also installs what only `make manual-test` and `make package-test` need.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 
@@ -25,6 +25,7 @@ done
 [ -f /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
 lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
+[ -f /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
@@ -94,7 +95,7 @@ debian="$(dirname "$0")/debian.sh"
 # Debian 13's servers. Exim is unpacked in /opt, as above.
 sh "$debian" trixie "$cache/trixie" "prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd python3-slixmpp" \
 	"exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
-# Fresh roots, in which `make manual-test` installs postern's package.
+# Fresh roots, in which `make manual-test` and `make package-test` install postern's package.
 fresh="systemd systemd-sysv dbus"
 [ "${1:-}" != all ] || sh "$debian" bookworm "$cache/fresh-bookworm" "$fresh"
 [ "${1:-}" != all ] || sh "$debian" trixie "$cache/fresh-trixie" "$fresh"

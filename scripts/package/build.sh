@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh deb|tarball|image SYSTEM...: builds packages for systems such as linux/arm64 in $OUT. The same
-# commit yields the same bytes; an image also has this machine's certificate authorities. The programs use no C library: they are compiled for any system on any
-# machine.
+# commit yields the same bytes; an image also has this machine's certificate authorities. The programs
+# use no C library: they are compiled for any system on any machine. $REBUILD is -a to compile them anew.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -16,29 +16,36 @@ mkdir -p "$OUT"
 stage="$(mktemp -d)"
 trap 'rm -rf "$stage"' EXIT
 
-# compile builds the programs in bin/, with further flags of go build.
+here="$(go env GOHOSTOS)/$(go env GOHOSTARCH)"
+
+# compile SYSTEM PACKAGE... builds programs in bin/.
 compile() {
-	BIN="bin/$kind-$SYSTEM-$ARCH"
+	pie=""
+	[ "$kind" != deb ] || pie=-buildmode=pie
+	BIN="bin/$kind-${1%/*}-${1#*/}"
 	export BIN
-	CGO_ENABLED=0 GOOS="$SYSTEM" GOARCH="$ARCH" go build -trimpath -buildvcs=false "$@" \
-		-ldflags "$LDFLAGS" -o "$BIN/" ./cmd/postern ./cmd/postern-relay
+	# shellcheck disable=SC2086
+	(
+		export CGO_ENABLED=0 GOOS="${1%/*}" GOARCH="${1#*/}"
+		shift
+		go build -trimpath -buildvcs=false $pie ${REBUILD:-} -ldflags "$LDFLAGS" -o "$BIN/" "$@"
+	)
 }
+
+programs() { compile "$system" ./cmd/postern ./cmd/postern-relay; }
 
 # docs has a program that runs here write the documentation, once.
 docs() {
 	DOCS="$stage/docs"
 	export DOCS
-	[ ! -d "$DOCS" ] || return 0
-	program="$BIN/postern"
-	if [ "$system" != "$(go env GOHOSTOS)/$(go env GOHOSTARCH)" ]; then
-		program=bin/postern
-		go build -trimpath -ldflags "$LDFLAGS" -o "$program" ./cmd/postern
-	fi
-	scripts/package/docs.sh "$program"
+	[ -d "$DOCS" ] || (
+		[ "$system" = "$here" ] || compile "$here" ./cmd/postern
+		scripts/package/docs.sh "$BIN/postern"
+	)
 }
 
 deb() {
-	compile -buildmode=pie
+	programs
 	docs
 	PREFIX=/usr UNITDIR=/usr/lib/systemd/system scripts/package/install.sh install
 	doc="$DESTDIR/usr/share/doc/postern"
@@ -63,7 +70,7 @@ changelog() {
 
 # A tarball is unpacked in /.
 tarball() {
-	compile
+	programs
 	docs
 	PREFIX=/usr/local UNITDIR=/usr/local/lib/systemd/system scripts/package/install.sh install
 	file="$OUT/postern-${VERSION%-1}-$SYSTEM-$ARCH.tar.gz"
@@ -73,7 +80,7 @@ tarball() {
 }
 
 image() {
-	compile
+	programs
 	go run ./scripts/package/image -arch "$ARCH" -version "${VERSION%-1}" -programs "$BIN" \
 		-out "$OUT/postern-${VERSION%-1}-$SYSTEM-$ARCH.oci.tar"
 }

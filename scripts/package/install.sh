@@ -11,14 +11,19 @@ DESTDIR="${DESTDIR:-}"
 BIN="${BIN:-bin}"
 DOCS="${DOCS:-bin/docs}"
 SYSTEM="${SYSTEM:-$(uname | tr '[:upper:]' '[:lower:]')}"
+ZSH=site-functions
+[ "$PREFIX" != /usr ] || ZSH=vendor-completions # Debian's, for packages
 
 # each calls a function with the mode, the source and the destination of each file.
 each() {
-	sed -e '/^#/d' -e "s|@PREFIX@|$PREFIX|" -e "s|@UNITDIR@|$UNITDIR|" -e "s|@BIN@|$BIN|" -e "s|@DOCS@|$DOCS|" scripts/package/files |
+	sed -e '/^#/d' -e "s|@PREFIX@|$PREFIX|" -e "s|@UNITDIR@|$UNITDIR|" -e "s|@BIN@|$BIN|" -e "s|@DOCS@|$DOCS|" -e "s|@ZSH@|$ZSH|" scripts/package/files |
 		while read -r mode sources to only; do
 			[ "${only:-$SYSTEM}" = "$SYSTEM" ] || continue
+			case "$1:$sources:$to" in
+			"take:$DOCS"/*:*/) sources="$DESTDIR$to${sources##*/}" ;; # there may be no build any more
+			esac
 			for from in $sources; do
-				if [ "$from" != - ] && [ ! -e "$from" ]; then
+				if [ "$1" != take ] && [ "$from" != - ] && [ ! -e "$from" ]; then
 					echo "install: $from is missing: run make build" >&2
 					exit 1
 				fi

@@ -25,9 +25,9 @@ var Binary string
 // a package and exits. It is all that a TestMain does.
 func Main(m *testing.M) { runIn(build(), m) }
 
-// build builds the program under test in a new folder for temporary files, and returns the folder.
-// It exits if that fails.
-func build() (dir string) {
+// folder makes a folder for temporary files, in which the program under test is to be built, and
+// returns it. It exits if that fails.
+func folder() (dir string) {
 	dir, err := os.MkdirTemp("", "pt") // short, for the sockets below it
 	if err != nil {
 		panic(err)
@@ -39,6 +39,12 @@ func build() (dir string) {
 	// A program under the race detector sleeps a second at its end by default.
 	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	Binary = filepath.Join(dir, "postern")
+	return dir
+}
+
+// build builds the program under test, and returns its folder. It exits if that fails.
+func build() (dir string) {
+	dir = folder()
 	args := []string{"build", "-o", Binary}
 	if raceEnabled {
 		args = append(args, "-race", "-gcflags=golang.org/x/crypto/blowfish=-race=false") // see RACE in the Makefile

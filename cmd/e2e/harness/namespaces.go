@@ -33,6 +33,30 @@ func ServersMain(m *testing.M) {
 	runIn(dir, m)
 }
 
+// GuestsMain is Main for tests that boot guests or change roots, and need no program under test. Before the
+// tests, prepare makes what they need in a folder, as the user. Then the test program has a network, mounts and
+// process numbers of its own, as with ServersMain, for which it is root.
+func GuestsMain(m *testing.M, prepare func(dir string) error) {
+	dir := os.Getenv(inside)
+	var err error
+	if dir == "" {
+		dir = folder()
+		if err = prepare(dir); err == nil {
+			err = isolate(dir)
+		}
+	} else {
+		_ = os.Unsetenv(inside)
+		Binary = filepath.Join(dir, "postern")
+		err = LoopbackUp()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		_ = os.RemoveAll(dir)
+		os.Exit(1)
+	}
+	runIn(dir, m)
+}
+
 // isolate replaces the test program by itself in namespaces of its own. It returns why it cannot.
 func isolate(dir string) error {
 	var command []string

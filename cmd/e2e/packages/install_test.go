@@ -10,7 +10,7 @@ import (
 )
 
 // `make install` puts everything in its place below DESTDIR, with the prefix in the service, and
-// `make uninstall` removes all of it.
+// `make uninstall` removes all of it, also where there is no build any more.
 func TestInstall(t *testing.T) {
 	stage, docs := t.TempDir(), t.TempDir()
 	t.Setenv("BIN", "bin/deb-linux-amd64")
@@ -38,7 +38,7 @@ func TestInstall(t *testing.T) {
 		"opt/postern/lib/prosody/modules/mod_auth_postern.lua": 0o644, "opt/postern/share/doc/postern/config.hcl.example": 0o644,
 		"opt/postern/share/man/man8/postern-config-check.8.gz":     0o644,
 		"opt/postern/share/bash-completion/completions/postern":    0o644,
-		"opt/postern/share/zsh/vendor-completions/_postern":        0o644,
+		"opt/postern/share/zsh/site-functions/_postern":            0o644,
 		"opt/postern/share/fish/vendor_completions.d/postern.fish": 0o644,
 		"opt/postern/share/doc/postern/README.md":                  0o644,
 		"etc/postern": 0o755 | os.ModeDir,
@@ -51,6 +51,8 @@ func TestInstall(t *testing.T) {
 	if !strings.Contains(service, "\nExecStart=/opt/postern/bin/postern serve\n") || strings.Contains(service, "/usr/bin/postern") {
 		t.Errorf("the service starts another program:\n%s", service)
 	}
+	t.Setenv("BIN", "no-build")
+	t.Setenv("DOCS", "no-build/docs")
 	run("uninstall")
 	if left := files(t, stage); len(left) > 0 {
 		t.Errorf("left after make uninstall: %q", left)

@@ -1,0 +1,203 @@
+package packages
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/cmd/e2e/harness"
+)
+
+// address is where the daemon of config answers.
+const address = "127.0.0.1:23663"
+
+// config is a configuration with the daemon's own users.
+const config = `listen "generic" { address = "` + address + `" }
+backend "users" "local" { bcrypt_cost = 4 }
+domain "dom.example" { backends = [backend.users.local] }
+`
+
+// Under systemd the package is installed, started, upgraded while clients log in without failing one of
+// them, removed and purged.
+func TestPackage(t *testing.T) {
+	if !full() {
+		lifeOfPackage(t, harness.Boot(t, "/"))
+		return
+	}
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			root := harness.Cached("fresh-" + release)
+			if harness.Missing(filepath.Join(root, "complete")) {
+				t.Fatalf("%s is missing: run scripts/setup.sh all", root)
+			}
+			lifeOfPackage(t, harness.Boot(t, root))
+		})
+	}
+}
+
+func lifeOfPackage(t *testing.T, g *harness.Guest) {
+	g.Copy(deb(t), "/root/postern.deb", 0o644)
+	g.Copy(later(t), "/root/later.deb", 0o644)
+	const ours = "find /etc /usr /var -xdev -name '*postern*' | sort"
+	before := g.Must(ours)
+	g.Must("dpkg -i postern.deb && dpkg --verify postern && postern --version")
+	if state, _ := g.Run("", "systemctl is-enabled postern || true; systemctl is-active postern"); state != "disabled\ninactive\n" {
+		t.Errorf("without a configuration the service is %q", state)
+	}
+
+	g.Write("/etc/postern/config.hcl", config, 0o644)
+	g.Must("echo secret | postern user add joe@dom.example; systemctl enable --now postern-dovecot.socket; systemctl enable --now postern")
+	if got := g.Must("echo secret | runuser -u postern -- postern test auth joe@dom.example"); !strings.Contains(got, "yes") {
+		t.Errorf("a login: %s", got)
+	}
+
+	c := startClients(t, g, 4)
+	for _, script := range []string{"dpkg -i later.deb", "systemctl restart postern", "systemctl reload postern"} {
+		first := mainPID(g)
+		g.Must(script)
+		if now := mainPID(g); now == first && script != "systemctl reload postern" {
+			t.Errorf("%s did not restart the service", script)
+		}
+		c.more(100)
+	}
+	t.Logf("%d logins, none failed", c.stop())
+	if got := g.Must("dpkg-query -W -f '${Version}' postern"); !strings.HasPrefix(got, "9.") {
+		t.Errorf("the upgraded package has version %s", got)
+	}
+
+	brokenUpgrade(t, g)
+
+	g.Must("dpkg -r postern")
+	if state, _ := g.Run("", "systemctl is-active postern postern-dovecot.socket"); strings.Contains("\n"+state, "\nactive\n") {
+		t.Errorf("after the removal: %s", state)
+	}
+	g.Must("test -f /etc/postern/config.hcl -a -d /var/lib/postern/store -a ! -e /usr/bin/postern -a ! -e /usr/lib/systemd/system/postern.service")
+	g.Must("dpkg -P postern")
+	g.Must("rm -r /etc/systemd/system/postern.service.d") // the admin's
+	if after := g.Must(ours); after != before {
+		t.Errorf("before the installation there were\n%safter the purge\n%s", before, after)
+	}
+	g.Must("id postern")
+}
+
+// brokenUpgrade checks that the old version goes on where the new one does not accept the configuration that
+// the service reads, here by a drop-in.
+func brokenUpgrade(t *testing.T, g *harness.Guest) {
+	t.Helper()
+	g.Write("/etc/systemd/system/postern.service.d/other.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/postern serve --config /etc/postern/other.hcl\n", 0o644)
+	g.Write("/etc/postern/other.hcl", config, 0o644)
+	g.Must("systemctl daemon-reload; systemctl restart postern")
+	g.Write("/etc/postern/other.hcl", "retries = 3\n"+config, 0o644)
+	first := mainPID(g)
+	if out := g.Must("dpkg -i later.deb"); !strings.Contains(out, "the old version keeps running") || !strings.Contains(out, "/etc/postern/other.hcl") {
+		t.Errorf("an upgrade with an error in the configuration: %s", out)
+	}
+	if now := mainPID(g); now != first {
+		t.Error("the service was restarted with a configuration that is not valid")
+	}
+	if err := login(g); err != nil {
+		t.Error(err)
+	}
+}
+
+// mainPID is the process of the service.
+func mainPID(g *harness.Guest) string { return g.Must("systemctl show --property=MainPID postern") }
+
+// later makes the same package with a higher version.
+func later(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	dpkg := harness.Program(t, "dpkg-deb")
+	must := func(args ...string) {
+		t.Helper()
+		if r := harness.RunCommand(t, "", dpkg, args...); r.Code != 0 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	must("-R", deb(t), dir+"/new")
+	control := filepath.Join(dir, "new/DEBIAN/control")
+	text := strings.Replace(harness.ReadText(control), "Version: ", "Version: 9.", 1)
+	if err := os.WriteFile(control, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must("--root-owner-group", "-Znone", "-b", dir+"/new", dir+"/new.deb")
+	return dir + "/new.deb"
+}
+
+// clients connect and log in all the time.
+type clients struct {
+	t     *testing.T
+	asked atomic.Int64
+	over  atomic.Bool
+	wg    sync.WaitGroup
+}
+
+// startClients starts n clients. Each login must be answered yes.
+func startClients(t *testing.T, g *harness.Guest, n int) *clients {
+	t.Helper()
+	c := &clients{t: t}
+	for range n {
+		c.wg.Go(func() {
+			err := g.In(func() error {
+				for !c.over.Load() {
+					if err := loginHere(); err != nil {
+						return err
+					}
+					c.asked.Add(1)
+					time.Sleep(5 * time.Millisecond) // leaves the machine to the upgrade
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("after %d logins: %v", c.asked.Load(), err)
+			}
+		})
+	}
+	t.Cleanup(func() { c.stop() })
+	c.more(100)
+	return c
+}
+
+// more waits for n more logins.
+func (c *clients) more(n int64) {
+	c.t.Helper()
+	before := c.asked.Load()
+	harness.WaitFor(c.t, fmt.Sprintf("%d more logins", n), func() bool { return c.asked.Load() >= before+n || c.t.Failed() })
+}
+
+// stop ends the clients, and returns how many logins there were.
+func (c *clients) stop() int64 {
+	c.over.Store(true)
+	c.wg.Wait()
+	return c.asked.Load()
+}
+
+// login logs in once from the test.
+func login(g *harness.Guest) error { return g.In(loginHere) }
+
+// loginHere logs in by a connection of its own, in the network of this thread.
+func loginHere() error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.(*net.TCPConn).SetLinger(0) // its port is free again at once
+	_ = c.SetDeadline(time.Now().Add(harness.Timeout))
+	if _, err := io.WriteString(c, harness.JoeLine); err != nil {
+		return err
+	}
+	got := make([]byte, 2)
+	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, []byte("1\n")) {
+		return fmt.Errorf("a login is answered %q, %w", got[:n], err)
+	}
+	return nil
+}
