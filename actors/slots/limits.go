@@ -246,13 +246,14 @@ func (b *limits) slowed() time.Duration {
 	return time.Duration(b.delay.Load())
 }
 
-// width is how many questions with unknown passwords may be under way at once, of so many slots.
-func (b *limits) width(slots int) int {
+// room is how many questions with unknown passwords may be under way at once, of so many slots, and whether
+// half of the budget is used up.
+func (b *limits) room(slots int) (width int, strained bool) {
 	if !b.refusals.Active() {
-		return slots
+		return slots, false
 	}
 	s := b.refusals.State(b.now())
-	return min(slots, max(s.Limit-s.Refusals, 1))
+	return min(slots, max(s.Limit-s.Refusals, 1)), 2*s.Refusals >= s.Limit
 }
 
 // Limits is what a backend's limits have come to.

@@ -70,6 +70,7 @@ type Question struct {
 	counted   bool  // in the budget, as under way
 	guessed   bool  // in the limits of the account, likewise
 	looked    bool  // whether the account exists was asked
+	waited    bool  // for a slot
 	place           // where it waits
 	answered  atomic.Bool
 }
@@ -169,6 +170,7 @@ type Backend struct {
 	waiting *queue       // for a slot; only the actor's goroutine touches it
 
 	counts   counts
+	forecast forecast
 	withheld atomic.Int64 // questions that were not put for want of a budget
 	delay    atomic.Int64 // by which it slowed logins from here when last asked
 	outages  causes
@@ -187,6 +189,7 @@ func New(e env.Env, cfg config.Backend, be backend.Backend, ended func(*Backend)
 	}
 	b.most.Store(b.slots)
 	b.counts.init(cfg.BackendRef.String())
+	b.forecast.init()
 	b.RefCount = supervise.NewRefCount(func() { ended(b) })
 	var err error
 	b.Ref, err = e.System.Spawn(b.Name, mailboxLimit, func(*supervise.Ref) actor.Actor { return &slots{Backend: b} })
@@ -347,6 +350,12 @@ func (s *slots) Receive(ctx actor.Context) {
 func (s *slots) publish() {
 	s.counts.waiting.Store(int32(s.waiting.size()))
 	s.most.Store(int32(s.pace.Limit()))
+	wait := s.pace.Service()
+	width, strained := s.limits.room(s.pace.Limit())
+	if n := s.waiting.size(); n > 0 || int(s.running.Load()) >= width {
+		wait = s.pace.Expect(n, width)
+	}
+	s.forecast.set(wait, s.pace.Service(), strained)
 }
 
 // free reports whether another question may be put to the backend.
@@ -378,6 +387,7 @@ func (s *slots) onQuestion(q *Question) {
 
 // wait has a question wait, for what keeps it from being put.
 func (s *slots) wait(q *Question) {
+	q.waited = true
 	bound := limit.Bound{}
 	if s.free() {
 		bound = s.limits.waitsFor(q)
@@ -401,7 +411,7 @@ func (s *slots) fits(q *Question, now time.Time) bool {
 		return false
 	}
 	if q.unproven() {
-		if narrow := s.limits.width(width); narrow < width {
+		if narrow, _ := s.limits.room(width); narrow < width {
 			width = narrow
 			if parked := s.waiting.parked[limit.Whole]; parked != nil {
 				before += parked.before(q.Block, parked.of(q.Block))
@@ -532,6 +542,9 @@ func (s *slots) onLookedUp(l *lookedUp) {
 }
 
 func (s *slots) onDone(d *slotDone) {
+	if d.q.waited && d.reply.Source == auth.SourceDeadline && d.took < ample(s.pace.Service()) {
+		d.class = backend.Unsupported // says nothing of the backend: little time was left to the question
+	}
 	s.time(d.q.Query.Op, d.class, d.reply.Result, d.begun, d.took, d.q.alongside)
 	s.reportClass(d.class, d.account, d.reply.Result.Err)
 	d.reply.Limited = s.limits.settle(d.q, d.class, &d.reply.Result)
@@ -551,6 +564,7 @@ func (s *slots) time(op auth.Operation, class backend.Class, r backend.Result, b
 		t.Delay = -1
 	}
 	s.pace.Report(t, time.Now())
+	s.forecast.note(class, begun)
 }
 
 // reportClass gives a class to the breaker, and logs a change of the breaker.

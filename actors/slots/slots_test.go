@@ -342,3 +342,101 @@ func TestSourceOf(t *testing.T) {
 		}
 	}
 }
+
+// TestExpect: other goroutines learn what a question would have to wait, and when a backend is better
+// not asked.
+func TestExpect(t *testing.T) {
+	r := newRig(t, true, config.Backend{Slots: 2, MinSlots: 2, Queue: 100, BreakerFailures: 2, BreakerCooldown: time.Hour})
+	expect := func(want bool) time.Duration {
+		t.Helper()
+		r.settled()
+		wait, ok := r.Expect()
+		if ok != want {
+			t.Errorf("expected %v, %t; want %t", wait, ok, want)
+		}
+		return wait
+	}
+	expect(true)
+	first, second := r.put(nil), r.put(nil)
+	r.stands(2, 0)
+	expect(false) // nothing shows that it answers, and min_slots are finding out
+	r.release <- struct{}{}
+	r.stands(1, 0)
+	expect(true)
+	r.took(time.Second)
+	r.settled()
+	var all []<-chan Reply
+	for range 50 {
+		all = append(all, r.put(nil))
+	}
+	r.stands(2, 49)
+	if wait := expect(true); wait < 20*time.Second {
+		t.Errorf("behind 49 others %v, when one takes a second", wait)
+	}
+	close(r.release)
+	for _, reply := range append(all, first, second) {
+		<-reply
+	}
+	r.stands(0, 0)
+	expect(true)
+	r.fake.ask = func(context.Context, backend.Query) backend.Result {
+		return backend.Result{Class: backend.Outage, Err: errors.New("connection refused")}
+	}
+	<-r.put(nil)
+	r.stands(0, 0)
+	expect(false) // the last answer was an outage
+	<-r.put(nil)
+	r.stands(0, 0)
+	if !r.Counts().Open {
+		t.Error("the breaker is closed")
+	}
+	expect(false)
+}
+
+// TestExpectSparesTheBudget: with half of the budget of refusals used up, hashes are compared instead.
+func TestExpectSparesTheBudget(t *testing.T) {
+	r := newRig(t, false, config.Backend{Slots: 2, MinSlots: 2, Queue: 100, RefusalBudget: 4, RefusalWindow: time.Hour})
+	r.fake.ask = func(context.Context, backend.Query) backend.Result { return backend.Result{Class: backend.Refused} }
+	for i := range uint64(2) {
+		if _, ok := r.Expect(); !ok {
+			t.Errorf("after %d refusals it is not to be asked", i)
+		}
+		<-r.put(func(q *Question) {
+			q.Query.Op, q.Query.User = auth.OpAuth, string(rune('a'+i))
+			q.Guess.Secret = i + 1
+		})
+		r.settled()
+	}
+	if wait, ok := r.Expect(); ok {
+		t.Errorf("with half of the budget left: %v, %t", wait, ok)
+	}
+}
+
+// TestForecastAges: what was seen long ago lets a few questions find out.
+func TestForecastAges(t *testing.T) {
+	var f forecast
+	f.init()
+	f.set(time.Second, 20*time.Millisecond, true)
+	f.note(backend.Outage, time.Now())
+	now := f.now()
+	if !f.doubtful(now) || f.fresh(now) {
+		t.Error("an outage and a strained budget do not speak against it")
+	}
+	if f.doubtful(now + int64(doubtFor)) {
+		t.Error("they speak against it for ever")
+	}
+	begun := time.Now()
+	f.note(backend.Accepted, begun)
+	f.note(backend.Outage, begun) // of one question beside others that are answered
+	f.set(time.Second, 20*time.Millisecond, false)
+	now = f.now()
+	if f.doubtful(now) || !f.fresh(now) {
+		t.Error("an answer does not speak for it")
+	}
+	if f.fresh(now + int64(time.Second)) {
+		t.Error("it speaks for it for ever")
+	}
+	if !f.mayProbe(now) || f.mayProbe(now+1) || !f.mayProbe(now+int64(probeGap)) {
+		t.Error("not one question in a while finds out whether it answers")
+	}
+}
