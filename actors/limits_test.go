@@ -362,14 +362,16 @@ func TestTwoLimitedAddresses(t *testing.T) {
 	}
 }
 
-// busyHashing has every worker of the hashing pool wait for release.
+// busyHashing has every worker of the hashing pool wait for release, at the latest until the test's end.
 func (r *rig) busyHashing() (release func()) {
 	block := make(chan struct{})
+	release = sync.OnceFunc(func() { close(block) })
+	r.t.Cleanup(release)
 	for i := range 64 {
 		id := auth.Identity{User: fmt.Sprint("busy", i), Domain: "busy.example"}
 		go func() { _ = r.shards.Hashing.Run(context.Background(), id, func() { <-block }) }()
 	}
-	return func() { close(block) }
+	return release
 }
 
 // TestUserLimitPerDomain: wrong passwords of a user in one domain of the fallback do not

@@ -27,10 +27,26 @@ func newTestPool(t *testing.T, workers, queue int) (*HashPool, *syncBuffer) {
 	return p, log
 }
 
-// hold is where a job holds a worker up.
-type hold struct{ reached, release chan struct{} }
+// expecting has jobs of unknown work and rounds expected to take so long.
+func (p *HashPool) expecting(job time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.other, p.round, p.known = job, job>>passhash.DefaultCost, true
+}
 
-func newHold() *hold { return &hold{make(chan struct{}), make(chan struct{})} }
+// hold is where a job holds a worker up.
+type hold struct {
+	reached, release chan struct{}
+	free             func() // closes release
+}
+
+// newHold makes a hold that is free at the latest at the test's end: a pool that closes waits for its workers.
+func newHold(t *testing.T) *hold {
+	h := &hold{reached: make(chan struct{}), release: make(chan struct{})}
+	h.free = sync.OnceFunc(func() { close(h.release) })
+	t.Cleanup(h.free)
+	return h
+}
 
 // syncBuffer is a log that a test reads while it is written.
 type syncBuffer struct {
@@ -52,32 +68,39 @@ func (b *syncBuffer) String() string {
 
 var joe = auth.Identity{User: "joe", Domain: "dom.example"}
 
-// TestHashPoolFair: domains take turns, and in a domain its users; jobs for nothing take no time.
+// TestHashPoolFair: domains take turns, and in a domain its users; jobs for nothing take no time, and leave
+// before their turn.
 func TestHashPoolFair(t *testing.T) {
 	p, _ := newTestPool(t, 1, 100)
-	h := occupied(p)
-	order := make(chan string, 100)
-	job := func(domain, user string, over bool) {
+	h := occupied(t, p)
+	order, failed := make(chan string, 100), make(chan string, 100)
+	job := func(domain, user string, over func() bool) {
 		name := user + "@" + domain
-		j := hashJob{id: auth.Identity{User: user, Domain: domain}, run: func() { order <- name }, failed: func() { order <- name + " failed" }}
-		if over {
-			j.over = func() bool { return true }
-		}
+		j := hashJob{id: auth.Identity{User: user, Domain: domain}, run: func() { order <- name }, failed: func() { failed <- name }, over: over}
 		if !p.submit(j, true) {
 			t.Errorf("%s: no room", name)
 		}
 	}
 	for range 3 {
-		job("a", "victim", false)
+		job("a", "victim", nil)
 	}
-	job("a", "other", false)
-	job("a", "gone", true)
-	job("b", "first", false)
-	close(h.release)
-	for _, want := range []string{"victim@a", "first@b", "other@a", "gone@a failed", "victim@a", "victim@a"} {
+	job("a", "other", nil)
+	job("a", "gone", func() bool { return true })
+	if got := <-failed; got != "gone@a" {
+		t.Errorf("%s failed", got)
+	}
+	var over atomic.Bool
+	job("a", "going", over.Load)
+	job("b", "first", nil)
+	over.Store(true)
+	h.free()
+	for _, want := range []string{"victim@a", "first@b", "other@a", "victim@a", "victim@a"} {
 		if got := <-order; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+	if got := <-failed; got != "going@a" {
+		t.Errorf("%s failed", got)
 	}
 	p.Close()
 }
@@ -86,7 +109,7 @@ func TestHashPoolFair(t *testing.T) {
 // with the most in the domain with the most.
 func TestHashPoolDisplaces(t *testing.T) {
 	p, _ := newTestPool(t, 1, 6)
-	h := occupied(p)
+	h := occupied(t, p)
 	failed := make(chan string, 10)
 	submit := func(domain, user string) bool {
 		return p.submit(hashJob{id: auth.Identity{User: user, Domain: domain}, run: func() {}, failed: func() { failed <- user + "@" + domain }}, true)
@@ -105,7 +128,7 @@ func TestHashPoolDisplaces(t *testing.T) {
 	if !submit("a", "ann") || <-failed != "victim@a" {
 		t.Error("no room for another user")
 	}
-	close(h.release)
+	h.free()
 	p.Close()
 	close(failed)
 }
@@ -130,7 +153,7 @@ func TestHashPoolOnePerUser(t *testing.T) {
 // TestHashPoolCloses: what is queued is dropped at once, and only jobs that run are waited for.
 func TestHashPoolCloses(t *testing.T) {
 	p, _ := newTestPool(t, 1, 100)
-	h := occupied(p)
+	h := occupied(t, p)
 	var failed atomic.Int64
 	for i := range 100 {
 		id := auth.Identity{User: string(rune('a' + i%26)), Domain: "dom.example"}
@@ -143,13 +166,13 @@ func TestHashPoolCloses(t *testing.T) {
 	for failed.Load() < 100 {
 		runtime.Gosched()
 	}
-	close(h.release)
+	h.free()
 	<-closed
 }
 
 // occupied submits a job that holds a worker until the test lets it go.
-func occupied(p *HashPool) *hold {
-	h := newHold()
+func occupied(t *testing.T, p *HashPool) *hold {
+	h := newHold(t)
 	p.submit(hashJob{run: func() { close(h.reached); <-h.release }, failed: func() {}}, true)
 	<-h.reached
 	return h
@@ -159,7 +182,7 @@ func occupied(p *HashPool) *hold {
 // queues are bounded.
 func TestHashPoolOrder(t *testing.T) {
 	p, _ := newTestPool(t, 1, 2)
-	h := occupied(p)
+	h := occupied(t, p)
 	order := make(chan string, 4)
 	job := func(name string) hashJob {
 		return hashJob{run: func() { order <- name }, failed: func() { order <- name + " failed" }}
@@ -179,7 +202,7 @@ func TestHashPoolOrder(t *testing.T) {
 			t.Errorf("a full queue (urgent: %t) took another job", urgent)
 		}
 	}
-	close(h.release)
+	h.free()
 	for _, want := range []string{"login 1", "login 2", "later 1", "later 2"} {
 		if got := <-order; got != want {
 			t.Errorf("%s ran, want %s", got, want)
@@ -195,17 +218,20 @@ func TestHashPoolRun(t *testing.T) {
 	if err := p.Run(context.Background(), joe, func() { ran = true }); err != nil || !ran {
 		t.Errorf("ran: %t, %v", ran, err)
 	}
-	h := occupied(p)
+	h := occupied(t, p)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if err := p.Run(ctx, joe, func() { t.Error("ran after its time") }); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, passhash.ErrBusy) {
+	if err := p.Run(ctx, joe, func() { t.Error("ran after its time") }); ctx.Err() == nil || !errors.Is(err, passhash.ErrBusy) {
 		t.Errorf("out of time: %v", err)
 	}
-	p.submit(hashJob{run: func() {}, failed: func() {}}, true)
+	eventually(t, "the end of what is out of time", func() bool { return !p.loginsWait() })
+	for _, id := range []auth.Identity{joe, {}} {
+		p.submit(hashJob{id: id, run: func() {}, failed: func() {}}, true)
+	}
 	if err := p.Run(context.Background(), joe, func() { t.Error("ran beyond the bound") }); !errors.Is(err, passhash.ErrBusy) {
 		t.Errorf("full: %v", err)
 	}
-	close(h.release)
+	h.free()
 	failed := make(chan struct{})
 	for !p.submit(hashJob{run: func() { panic("hunter2") }, failed: func() { close(failed) }}, true) {
 		runtime.Gosched() // until the worker has made room

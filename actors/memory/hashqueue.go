@@ -2,6 +2,7 @@ package memory
 
 import (
 	"slices"
+	"time"
 
 	"postern/internal/auth"
 )
@@ -10,7 +11,9 @@ import (
 // their order. The zero value is empty.
 type hashQueue struct {
 	size    int
+	cost    time.Duration // of all jobs, expected
 	domains []*domainJobs // that have jobs, the next one first
+	named   map[string]*domainJobs
 }
 
 // domainJobs is the jobs of a domain's users.
@@ -18,6 +21,7 @@ type domainJobs struct {
 	name  string
 	size  int
 	users []*userJobs // that have jobs, the next one first
+	named map[string]*userJobs
 }
 
 type userJobs struct {
@@ -25,29 +29,26 @@ type userJobs struct {
 	jobs []*hashJob // at least one
 }
 
-func (q *hashQueue) domain(name string) int {
-	return slices.IndexFunc(q.domains, func(d *domainJobs) bool { return d.name == name })
-}
-
-func (d *domainJobs) user(name string) int {
-	return slices.IndexFunc(d.users, func(u *userJobs) bool { return u.name == name })
-}
-
 func (q *hashQueue) push(job *hashJob) {
-	i := q.domain(job.id.Domain)
-	if i < 0 {
-		i = len(q.domains)
-		q.domains = append(q.domains, &domainJobs{name: job.id.Domain})
+	d := q.named[job.id.Domain]
+	if d == nil {
+		d = &domainJobs{name: job.id.Domain, named: make(map[string]*userJobs)}
+		if q.named == nil {
+			q.named = make(map[string]*domainJobs)
+		}
+		q.named[d.name] = d
+		q.domains = append(q.domains, d)
 	}
-	d := q.domains[i]
-	k := d.user(job.id.User)
-	if k < 0 {
-		k = len(d.users)
-		d.users = append(d.users, &userJobs{name: job.id.User})
+	u := d.named[job.id.User]
+	if u == nil {
+		u = &userJobs{name: job.id.User}
+		d.named[u.name] = u
+		d.users = append(d.users, u)
 	}
-	d.users[k].jobs = append(d.users[k].jobs, job)
+	u.jobs = append(u.jobs, job)
 	d.size++
 	q.size++
+	q.cost += job.cost
 }
 
 // take removes a job, and the user and the domain if they have no other.
@@ -58,11 +59,14 @@ func (q *hashQueue) take(domain, user, job int) *hashJob {
 	u.jobs = slices.Delete(u.jobs, job, job+1)
 	d.size--
 	q.size--
+	q.cost -= taken.cost
 	if len(u.jobs) == 0 {
 		d.users = slices.Delete(d.users, user, user+1)
+		delete(d.named, u.name)
 	}
 	if d.size == 0 {
 		q.domains = slices.Delete(q.domains, domain, domain+1)
+		delete(q.named, d.name)
 	}
 	return taken
 }
@@ -80,6 +84,24 @@ func (q *hashQueue) pop(running func(auth.Identity) bool) *hashJob {
 		}
 	}
 	return nil
+}
+
+// ahead returns how many jobs come before a new one of id, at most, and how many of them are of id.
+func (q *hashQueue) ahead(id auth.Identity) (jobs, own int) {
+	turns := 0 // of the domain
+	if d := q.named[id.Domain]; d != nil {
+		if u := d.named[id.User]; u != nil {
+			own = len(u.jobs)
+		}
+		turns = min(d.size, (own+1)*len(d.users))
+	}
+	jobs = turns
+	for _, d := range q.domains {
+		if d.name != id.Domain {
+			jobs += min(d.size, turns+1)
+		}
+	}
+	return jobs, own
 }
 
 // displace removes the last job of the user with the most jobs in the domain with the most, to make
@@ -101,24 +123,47 @@ func (q *hashQueue) displace(id auth.Identity) *hashJob {
 		}
 	}
 	last := len(d.users[longest].jobs) - 1
-	own := 0
-	if i := q.domain(id.Domain); i >= 0 {
-		own = q.domains[i].size
-		if i == most {
-			own = 0
-			if k := d.user(id.User); k >= 0 {
-				own = len(d.users[k].jobs)
-			}
-			if own+1 > last {
-				return nil
-			}
-			return q.take(most, longest, last)
+	own, limit := 0, d.size-1
+	switch of := q.named[id.Domain]; {
+	case of == d:
+		limit = last
+		if u := d.named[id.User]; u != nil {
+			own = len(u.jobs)
 		}
+	case of != nil:
+		own = of.size
 	}
-	if own+1 > d.size-1 {
+	if own+1 > limit {
 		return nil
 	}
 	return q.take(most, longest, last)
+}
+
+// remove takes out the jobs for which out holds, at most most of them. They are shown in the order in which
+// each domain and each user has them.
+func (q *hashQueue) remove(most int, out func(*hashJob) bool) (removed []*hashJob) {
+	for i := 0; i < len(q.domains); i++ {
+		d := q.domains[i]
+		for k := 0; k < len(d.users); k++ {
+			u := d.users[k]
+			for n := 0; n < len(u.jobs) && len(removed) < most; n++ {
+				if !out(u.jobs[n]) {
+					continue
+				}
+				emptied, gone := len(u.jobs) == 1, d.size == 1
+				removed = append(removed, q.take(i, k, n))
+				n--
+				if emptied {
+					k--
+					n = len(u.jobs)
+				}
+				if gone {
+					i--
+				}
+			}
+		}
+	}
+	return removed
 }
 
 // all returns all jobs.

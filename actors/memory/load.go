@@ -50,7 +50,7 @@ func (l *load) read() {
 		backend, question := lead.question()
 		backend.Ref.Send(question)
 	case step.Do == cache.Compare:
-		lead.compare(step.Hashes, true)
+		lead.compare(&step)
 	default:
 		l.shard.Send(&outcome{task: lead, kind: decided, step: step})
 	}

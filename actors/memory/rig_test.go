@@ -58,12 +58,21 @@ func (s *gatedStore) Get(key []byte) ([]byte, error) {
 type passwordBackend struct {
 	password atomic.Pointer[string]
 	asked    atomic.Int64
+	down     atomic.Bool
+	// classes, if set, are what it says of the domains of its questions, whatever the password.
+	classes map[string]backend.Class
 }
 
 func (b *passwordBackend) set(password string) { b.password.Store(&password) }
 
 func (b *passwordBackend) Ask(_ context.Context, q backend.Query) backend.Result {
 	b.asked.Add(1)
+	if b.down.Load() {
+		return backend.Result{Class: backend.Outage}
+	}
+	if class, ok := b.classes[q.Domain]; ok {
+		return backend.Result{Class: class}
+	}
 	if q.Op == auth.OpAuth && q.Secret.Reveal() != *b.password.Load() {
 		return backend.Result{Class: backend.Refused}
 	}

@@ -383,6 +383,10 @@ func (s *shard) handle(o *outcome, d *domain.Domain, sp *space, user *cache.User
 	case decided:
 		s.apply(t, d, sp, user, o.step)
 	case compared:
+		if o.leaves && t.login.MayAsk() {
+			s.apply(t, d, sp, user, t.askInstead(user))
+			return
+		}
 		s.apply(t, d, sp, user, t.login.Compared(user, o.match, o.hashes, o.ran, &d.Rules, now))
 	case hashed:
 		s.apply(t, d, sp, user, t.login.Hashed(user, o.hash))
@@ -416,7 +420,7 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 		t.withheld, t.noCompare = auth.SourceNone, false
 		s.ask(t)
 	case cache.Compare:
-		t.compare(step.Hashes, !step.Answered)
+		t.compare(&step)
 	case cache.Hash:
 		t.makeHash(d.HashCost)
 	case cache.Follow:
@@ -508,7 +512,13 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 	if withheld {
 		t.withheld, t.noCompare = r.Source, t.noCompare || r.NoCompare
 	}
+	instead := t.instead
+	t.instead = false
 	if !t.chain.Add(o.reply.Result) && t.hop+1 < len(t.domain.Hops) {
+		if instead && !t.chain.Refused() {
+			s.apply(t, d, sp, user, t.login.Return(user, &d.Rules, now))
+			return
+		}
 		t.hop++
 		s.ask(t)
 		return

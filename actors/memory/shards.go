@@ -29,8 +29,8 @@ import (
 // router.
 const mailboxLimit = 1 << 16
 
-// maxHashJobs bounds the password work that waits for a processor, per urgency.
-const maxHashJobs = 512
+// maxHashJobs bounds the memory of the password work that waits for a processor, per urgency.
+const maxHashJobs = 8192
 
 // maxGuessed bounds the limited accounts that a shard remembers.
 const maxGuessed = 8192

@@ -16,6 +16,14 @@ import (
 	"postern/internal/unixtime"
 )
 
+// How long the bookkeeping after a login may have to wait; what would wait for longer is left out, and
+// done when the secret is accepted the next time. The comparison of an accepted secret with the user's
+// hashes only finds which of them is refreshed; a new hash is what the user has in an outage.
+const (
+	mergePatience = 10 * time.Second
+	hashPatience  = time.Minute
+)
+
 // attempts is how often an outcome is taken up again after a panic.
 const attempts = 3
 
@@ -39,7 +47,9 @@ type task struct {
 	known  bool         // the backend has accepted this secret before
 	epoch  uint64       // of the shard, when the first backend was asked
 	tries  int
-	why    string // what the last backend with a reason said
+	// instead: the first backend is asked in place of a comparison, to which time is left.
+	instead bool
+	why     string // what the last backend with a reason said
 
 	withheld  auth.Source // why a backend was not asked though it could have been; SourceNone: there was none
 	noCompare bool        // too many hashes were compared for the account, which is limited
@@ -76,6 +86,7 @@ type outcome struct {
 	match  string     // compared
 	hashes []string   // compared: with which
 	ran    bool       // compared: the comparison was made
+	leaves bool       // compared: it was not, since the backend answers sooner
 	hash   string     // hashed
 	reply  slots.Reply
 	number int // of the question, in the plan of a change
@@ -107,13 +118,47 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 		exists, known := user.IsUser(t.call.Name, &t.domain.Rules, now)
 		t.guess.Stranger = user.Disposable()
 		t.guess.Absent = known && exists.Verdict == auth.Deny
-		return t.login.Start(user, &t.domain.Rules, now)
+		step := t.login.Start(user, &t.domain.Rules, now)
+		if step.Do == cache.Compare && t.login.MayAsk() && t.sooner()(t.shards.Hashing.Expect(t.hashing(), rounds(step.Hashes))) {
+			save := step.Save
+			step = t.askInstead(user)
+			step.Save = save
+		}
+		return step
 	case t.call.Req.Op == auth.OpIsUser && !t.call.Req.Fresh:
 		if a, ok := isUser(t.call, user, &t.domain.Rules, now); ok {
 			return cache.Step{Answer: a, Answered: true}
 		}
 	}
 	return cache.Step{Do: cache.Ask}
+}
+
+// sooner returns the function that reports whether a question to the first backend is answered sooner than a
+// comparison that waits and takes so long. It may be called from any goroutine.
+func (t *task) sooner() func(wait, compare time.Duration) bool {
+	first, deadline := t.domain.Hops[0].Backend, t.call.Deadline
+	return func(wait, compare time.Duration) bool {
+		if wait == 0 {
+			return false
+		}
+		ask, healthy := first.Expect()
+		return cache.AskSooner(wait, compare, ask, healthy && ask < time.Until(deadline)/2) // see question
+	}
+}
+
+// askInstead has the question put in place of a comparison.
+func (t *task) askInstead(user *cache.User) cache.Step {
+	t.instead = true
+	t.call.Trace.Add("cache", "a comparison with stored hashes would have to wait: the backend is asked")
+	return t.login.AskInstead(user)
+}
+
+// rounds is the work of comparing with hashes.
+func rounds(hashes []string) (n int) {
+	for _, h := range hashes {
+		n += passhash.Rounds(h)
+	}
+	return n
 }
 
 // question is the task's question to its present backend.
@@ -125,9 +170,13 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	}
 	h := t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
+	deadline := c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received)))
+	if t.instead { // the comparison may be made after all
+		deadline = deadline.Add(-time.Until(deadline) / 2)
+	}
 	q := &slots.Question{
 		Query:    queryOf(t.domain, h, c.Asked()),
-		Deadline: c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received))),
+		Deadline: deadline,
 		Known:    t.known, ID: c.ID, Block: t.domain.Name, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
 		Abandoned: c.Done,
@@ -161,37 +210,71 @@ func (t *task) answers(r backend.Result) (cache.Name, auth.AuthorityID) {
 	return cache.Name{Account: as, Exact: r.Exact || !h.Alike}, h.By.ID
 }
 
-// compare looks, on the hash pool, for a stored hash that matches the call's secret.
-func (t *task) compare(hashes []string, urgent bool) {
+// compare looks, on the hash pool, for a stored hash that matches the call's secret. What follows an
+// answer is left out if it would have to wait for long, unless the cache's promise needs it.
+func (t *task) compare(step *cache.Step) {
 	t.begun.compares.Add(1)
-	since := time.Now()
-	job := hashJob{
-		id: t.hashing(),
-		run: func() {
-			match := ""
-			for _, h := range hashes {
-				if t.shards.Hashing.closing() || urgent && t.call.Done() {
-					t.shard.Send(&outcome{task: t, kind: compared, hashes: hashes})
-					return
-				}
-				if passhash.Match(h, t.call.Req.Secret.Reveal()) {
-					match = h
-					break
-				}
-			}
-			if t.call.Trace != nil {
-				t.call.Trace.Add("cache", "compared with stored hashes in "+time.Since(since).Round(time.Millisecond).String())
-			}
-			t.shard.Send(&outcome{task: t, kind: compared, match: match, hashes: hashes, ran: true})
-		},
-		failed: func() { t.shard.Send(&outcome{task: t, kind: compared, hashes: hashes}) },
+	c := &comparison{task: t, hashes: step.Hashes, urgent: !step.Answered, owed: step.Owed, since: time.Now()}
+	if !c.submit() {
+		c.failed()
 	}
-	if urgent { // the others are owed to the promise of the cache, whatever the call's answer
-		job.over = t.call.Done
+}
+
+// comparison is the comparison of a secret with stored hashes.
+type comparison struct {
+	*task
+	hashes       []string
+	next         int  // the one that is compared next
+	urgent, owed bool // the login waits for it; the promise needs it
+	since        time.Time
+}
+
+// submit queues the comparison, or what is left of it.
+func (c *comparison) submit() bool {
+	job := hashJob{id: c.hashing(), rounds: rounds(c.hashes[c.next:]), run: c.run, failed: c.failed}
+	switch {
+	case c.urgent:
+		job.over, job.deadline = c.call.Done, c.call.Deadline
+		if c.login.MayAsk() {
+			job.leaves, job.left = c.sooner(), func() { c.send(outcome{leaves: true}) }
+		}
+	case !c.owed:
+		job.patience = mergePatience
 	}
-	if !t.shards.Hashing.submit(job, urgent) {
-		job.failed()
+	return c.shards.Hashing.submit(job, c.urgent)
+}
+
+// run compares. Bookkeeping makes room for logins after each hash.
+func (c *comparison) run() {
+	pool := c.shards.Hashing
+	for begun := c.next; c.next < len(c.hashes); c.next++ {
+		if pool.closing() || c.urgent && c.call.Done() {
+			c.failed()
+			return
+		}
+		if !c.urgent && c.next > begun && pool.loginsWait() && c.submit() {
+			return
+		}
+		if h := c.hashes[c.next]; pool.Match(h, c.call.Req.Secret.Reveal()) {
+			c.ended(h)
+			return
+		}
 	}
+	c.ended("")
+}
+
+func (c *comparison) ended(match string) {
+	if c.call.Trace != nil {
+		c.call.Trace.Add("cache", "compared with stored hashes in "+time.Since(c.since).Round(time.Millisecond).String())
+	}
+	c.send(outcome{match: match, ran: true})
+}
+
+func (c *comparison) failed() { c.send(outcome{}) }
+
+func (c *comparison) send(o outcome) {
+	o.task, o.kind, o.hashes = c.task, compared, c.hashes
+	c.shard.Send(&o)
 }
 
 // hashing is by what the hash pool is fair: by domain block, since domains under "*" may be invented.
@@ -199,13 +282,14 @@ func (t *task) hashing() auth.Identity {
 	return auth.Identity{User: t.call.ID.User, Domain: t.domain.Name}
 }
 
-// makeHash makes the stored hash of a new secret, at a bcrypt cost.
+// makeHash makes the stored hash of a new secret, at a bcrypt cost. Without it the secret is in memory only, until it
+// is accepted again.
 func (t *task) makeHash(cost int) {
 	t.begun.hashes.Add(1)
 	job := hashJob{
-		id: t.hashing(),
+		id: t.hashing(), rounds: 1 << cost, patience: hashPatience,
 		run: func() {
-			hash, err := passhash.New(t.call.Req.Secret.Reveal(), cost)
+			hash, err := t.shards.Hashing.Make(t.call.Req.Secret.Reveal(), cost)
 			if err != nil {
 				t.shards.env.Log.Error("password could not be hashed", "err", err)
 			}

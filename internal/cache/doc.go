@@ -67,6 +67,23 @@
 // grace, or to find the verifier that an accepted or refused secret already has. The last two
 // happen after the answer is given.
 //
+// # Storms
+//
+// After a reboot everybody comes back at once, and at cost 12 a processor compares four to ten hashes a
+// second. A login whose comparison would have to wait is better put to the backend, if that is healthy
+// and answers sooner (AskSooner, Login.AskInstead). The promise allows a question at any time; limits
+// and budgets count it as the question about an unknown secret that it is. If the backend says neither
+// yes nor no, the comparison decides after all.
+//
+// What the backend accepts then has a verifier with a Key at once; which of the hashes is its own is
+// not known yet, and finding out would take as long as the comparisons that were spared: ten thousand
+// users, 18 a second on two processors, nine minutes. So that comparison is left out if it would have
+// to wait for more than ten seconds (memory.mergePatience). The other verifiers are stale then, as
+// after the acceptance of a new secret, so that a changed password dies all the same; the price is a
+// question at the next login after a further restart, or grace in an outage. The next acceptance of
+// the secret looks for the hash again. Comparisons of refused and of suspected secrets are never left
+// out.
+//
 // # Order of events
 //
 // Answers arrive in any order, and a user may be evicted from memory and loaded again between a

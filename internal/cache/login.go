@@ -21,8 +21,8 @@ const (
 	// Misconfigured: the backend is misconfigured, or one backend has refused the secret while
 	// another is unavailable (see Suspect). There is no grace.
 	Misconfigured
-	// Busy: too many requests wait for the backend. As CannotAnswer, but no hash is
-	// computed for it: work would only add to the load.
+	// Busy: too many requests wait for the backend. As CannotAnswer, but no hash is computed for grace:
+	// work would only add to the load.
 	Busy
 	// Unsupported: the backend does not have the operation.
 	Unsupported
@@ -54,6 +54,7 @@ type Step struct {
 	Answered bool
 	Do       Do
 	Hashes   []string
+	Owed     bool // Compare: the promise needs it; other bookkeeping may be left out
 	Alias    string
 	Known    bool // Ask: the backend has accepted this secret before
 	Save     bool // the user's record changed and is to be written now
@@ -84,17 +85,28 @@ type Login struct {
 	name      Name             // see Answers
 	by        auth.AuthorityID // see Answers
 	tried     []string         // hashes that are known not to match
+	searches  *searches        // it is one of them: the refusal of the secret is kept until its comparison has ended
 	asked     *User            // the user when the backend was asked
 	askedAt   uint64           // the user's number of refusals then
 	fallback  auth.Answer      // if no verifier has grace
+	undone    *undone          // what has become of a question in place of a comparison, which is made after all
 	otherwise *auth.Answer     // for a secret that the cache does not know; see RequireKnown
 
 	askFirst   bool // see AskFirst
+	first      bool // the first backend vouches for all hashes that may answer without a question
+	instead    bool // the backend is asked in place of a comparison; see AskInstead
+	moved      bool // it was
 	stays      bool // see Stay
 	outdated   bool // see Outdate
 	superseded bool // see Supersede
 	suspect    bool // see Suspect
 	search     bool // a verifier of the suspect secret may be among those not yet tried
+}
+
+// undone is an answer that is neither yes nor no.
+type undone struct {
+	outcome Outcome
+	source  auth.Source
 }
 
 type phase uint8
@@ -134,6 +146,43 @@ func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
 // or an outage: guesses at a limited account would cost a comparison each, and where the backend
 // compares hashes itself a login of a known user would take two. It is called before Start.
 func (l *Login) AskFirst() { l.askFirst = true }
+
+// MayAsk reports whether AskInstead is possible: the login needs a comparison to be answered without a
+// question, and has not been asked about in place of it before. The domain's first backend must be the one that
+// vouches for the hashes: the refusal of one that does not know the user would be held against a right
+// password if the next one cannot answer.
+func (l *Login) MayAsk() bool {
+	return l.phase == phaseFresh && l.first && l.otherwise == nil && !l.moved
+}
+
+// AskInstead puts the question in place of the comparison that Start has asked for, where MayAsk: see AskSooner.
+// If the backend says neither yes nor no, the comparison is made after all.
+func (l *Login) AskInstead(u *User) Step {
+	l.instead, l.moved = true, true
+	return l.ask(u)
+}
+
+// Return has the comparison made after AskInstead, as if nothing had been asked. It is for a domain of several
+// backends of which the first has said neither yes nor no, in place of BackendAnswered.
+func (l *Login) Return(u *User, r *Rules, now unixtime.Time) Step {
+	if step, ok := l.compareAfterAll(u, r, now); ok {
+		return step
+	}
+	return l.ask(u)
+}
+
+// compareAfterAll is the comparison that AskInstead has put off, if it may still answer the login.
+func (l *Login) compareAfterAll(u *User, r *Rules, now unixtime.Time) (step Step, ok bool) {
+	l.instead = false
+	if step, ok = u.Hot(l.key, l.as, r, now); ok { // another login has found it
+		l.phase = phaseEnd
+		return step, true
+	}
+	if hashes := l.freshHashes(u, r, now); len(hashes) > 0 {
+		return l.compare(phaseFresh, hashes), true
+	}
+	return step, false
+}
 
 // Stay has an alias not followed. A login that has followed one stays where it is: two backends may have
 // each name lead to the other. It is called before Start.
@@ -175,12 +224,23 @@ func (l *Login) start(u *User, r *Rules, now unixtime.Time) Step {
 		l.phase = phaseEnd
 		return Step{Do: Follow, Alias: u.Alias.Account}
 	}
-	if !r.Off && !l.askFirst && u.keyed(l.key, l.as) == nil && u.refusal(l.key) == nil {
-		if hashes := l.untried(u, func(v *Verifier) bool { return v.Covers(l.as) && v.fresh(r, now) }); len(hashes) > 0 {
+	if !r.Off && !l.askFirst {
+		if hashes := l.freshHashes(u, r, now); len(hashes) > 0 {
+			l.first = !slices.ContainsFunc(u.Verifiers, func(v Verifier) bool {
+				return slices.Contains(hashes, v.Hash) && len(r.Authorities) > 1 && v.By != r.Authorities[0].ID
+			})
 			return l.compare(phaseFresh, hashes)
 		}
 	}
 	return l.ask(u)
+}
+
+// freshHashes are those that may answer without a question.
+func (l *Login) freshHashes(u *User, r *Rules, now unixtime.Time) []string {
+	if u.keyed(l.key, l.as) != nil || u.refusal(l.key) != nil {
+		return nil
+	}
+	return l.untried(u, func(v *Verifier) bool { return v.Covers(l.as) && v.fresh(r, now) })
 }
 
 // Compared continues with the hash that matched, "" for none. ran is false when the
@@ -188,7 +248,8 @@ func (l *Login) start(u *User, r *Rules, now unixtime.Time) Step {
 func (l *Login) Compared(u *User, match string, hashes []string, ran bool, r *Rules, now unixtime.Time) Step {
 	_, changed := l.identify(u, r)
 	step := l.compared(u, match, hashes, ran, r, now)
-	step.Save = step.Save || changed
+	step.Save = step.Save || changed || l.searches != nil && r.Hashed
+	l.searches = l.searches.end()
 	return step
 }
 
@@ -211,7 +272,7 @@ func (l *Login) compared(u *User, match string, hashes []string, ran bool, r *Ru
 	case phaseGrace:
 		return l.comparedGrace(u, match, r, now)
 	case phaseMerge:
-		return l.merge(u, match, r)
+		return l.merge(u, match, ran, r)
 	case phaseDrop:
 		drop := u.drop // which of them it is, if any, is not known
 		if ran {
@@ -224,7 +285,6 @@ func (l *Login) compared(u *User, match string, hashes []string, ran bool, r *Ru
 		return Step{}
 	}
 	l.phase = phaseEnd
-	u.compared(l.key)
 	return Step{Save: r.Hashed}
 }
 
@@ -296,7 +356,7 @@ func (l *Login) notCompared(u *User, hashes []string) (changed bool) {
 	l.tried = append(l.tried, hashes...)
 	l.otherwise = &auth.Answer{Verdict: auth.Unavailable, Source: l.otherwise.Source}
 	past := u.refusal(l.key)
-	return past != nil && past.standing == suspected && l.suspectMatch(u, "", hashes, false)
+	return (l.suspect || past != nil && past.standing == suspected) && l.suspectMatch(u, "", hashes, false)
 }
 
 // untried lists the hashes of verifiers that may be this secret's and satisfy ok. A sealed one is not
@@ -321,7 +381,12 @@ func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time
 	changed := l.attachKey(u, u.hashed(match), r)
 	step, ok := u.Hot(l.key, l.as, r, now)
 	if !ok {
-		step = l.ask(u)
+		if before := l.undone; before != nil {
+			l.undone = nil
+			step = l.undecided(u, before.outcome, before.source, r, now)
+		} else {
+			step = l.ask(u)
+		}
 		step.Save = changed
 		return step
 	}
@@ -366,7 +431,7 @@ func (l *Login) attachKey(u *User, i int, r *Rules) (changed bool) {
 	if u.keyed(l.key, l.as) == nil || sealed(v.Hash) {
 		v.Key = l.key
 	}
-	changed = past != nil && v.suspect()
+	changed = (past != nil || l.suspect) && v.suspect()
 	return v.Key == l.key && l.seal(v, r) || changed
 }
 
@@ -423,18 +488,28 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	if v := u.keyed(l.key, l.as); v != nil {
 		v.Name, v.By = l.name, l.by
 		v.Verified, v.Used, v.Stale, v.Suspect, v.graced = now, now, false, false, 0
+		if l.seal(v, r); r.Hashed && v.Hash == "" && l.find(u, &step) {
+			return step
+		}
 		return l.keep(v, step, r)
 	}
-	// One of the hashes may be this secret's. Until that is known, it gets a verifier beside them.
-	hashes := l.untried(u, l.covers)
 	v := Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now}
 	step.Save = l.seal(&v, r)
 	u.add(v, r)
-	if len(hashes) > 0 {
-		l.phase, step.Do, step.Hashes = phaseMerge, Compare, hashes
+	if l.find(u, &step) { // until it is known whose the hashes are, the verifier stands beside them
 		return step
 	}
 	return l.newSecret(u, step, r)
+}
+
+// find has the hashes compared that may be those of an accepted secret. It is false if there are none.
+func (l *Login) find(u *User, step *Step) bool {
+	step.Hashes = l.untried(u, l.covers)
+	if len(step.Hashes) == 0 {
+		return false
+	}
+	l.phase, step.Do = phaseMerge, Compare
+	return true
 }
 
 // refusedMeanwhile reports whether the secret was refused after this question was put, or may have
@@ -466,12 +541,16 @@ func (l *Login) newSecret(u *User, step Step, r *Rules) Step {
 }
 
 // merge unites the new verifier of an accepted secret with the older one that a comparison has
-// found.
-func (l *Login) merge(u *User, match string, r *Rules) Step {
+// found. Without one, the secret may be new: the others are stale until the next acceptance looks again.
+func (l *Login) merge(u *User, match string, ran bool, r *Rules) Step {
 	l.phase = phaseEnd
 	v := u.keyed(l.key, l.as)
 	if v == nil { // forgotten or refused meanwhile
 		return Step{}
+	}
+	if !ran {
+		u.staleOthers(l.key)
+		return Step{Save: r.Hashed}
 	}
 	i := u.hashed(match)
 	if i < 0 {
@@ -513,8 +592,8 @@ func (l *Login) compareAfter(u *User, step *Step, p phase, ok func(*Verifier) bo
 	if len(step.Hashes) == 0 {
 		return false
 	}
-	l.phase, step.Do = p, Compare
-	u.refusal(l.key).comparing++
+	l.phase, step.Do, step.Owed = p, Compare, true
+	l.searches = u.refusal(l.key).search()
 	return true
 }
 
@@ -559,6 +638,10 @@ func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules
 		}
 	}
 	step := l.undecided(u, outcome, source, r, now)
+	if step.Do == Compare { // other secrets must not push the suspicion out while its verifier is not known
+		l.searches = u.refusal(l.key).search()
+		changed = true // nor may it be lost with the user's memory
+	}
 	if step.Do == Nothing && l.search {
 		l.search = false
 		changed = l.compareAfter(u, &step, phaseSuspect, func(v *Verifier) bool { return !v.Suspect }) || changed
@@ -570,6 +653,12 @@ func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules
 
 // undecided handles an answer that is neither yes nor no.
 func (l *Login) undecided(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
+	if l.instead && !l.suspect && !r.Off {
+		if step, ok := l.compareAfterAll(u, r, now); ok {
+			l.undone, l.moved = &undone{outcome, source}, outcome != Busy // then it was not asked
+			return step
+		}
+	}
 	unavailable := auth.Answer{Verdict: auth.Unavailable, Source: source}
 	if outcome == Withheld && l.otherwise == nil {
 		// The secret may be a known one. It was looked for already if it was required to be.

@@ -48,7 +48,7 @@ func TestSavedWhileComparing(t *testing.T) {
 	for standing, want := range map[standing]int{held: 1, suspected: 2} {
 		u := &User{
 			Verifiers: []Verifier{{Hash: savedHash}, {Hash: savedHash, Key: Key{1}}},
-			Refusals:  []Refusal{{Key: Key{2}, comparing: 1, standing: standing}},
+			Refusals:  []Refusal{{Key: Key{2}, comparing: &searches{1}, standing: standing}},
 		}
 		saved := u.Save()
 		if len(saved.Verifiers) != want || want == 2 && (!saved.Verifiers[0].Suspect || saved.Verifiers[1].Suspect) {

@@ -21,7 +21,7 @@ type Rules struct {
 	Secrets  int           // verifiers per user
 	Refusals int           // remembered refused secrets per user
 
-	// Authorities are the backends of the domain; see User.Settle.
+	// Authorities are the backends of the domain, in the order in which they are asked; see User.Settle.
 	Authorities []auth.Authority
 	// Sealer makes the verifiers at rest; nil: they are hashes.
 	Sealer *Sealer
@@ -88,7 +88,7 @@ type Refusal struct {
 	Key  Key
 	At   unixtime.Time
 
-	comparing int // comparisons under way that may find a verifier of this secret
+	comparing *searches // under way, that may find a verifier of this secret; nil: none yet
 
 	// seq orders the user's refusals. Times cannot, since a clock may be set back.
 	seq      uint64
@@ -182,7 +182,7 @@ func (u *User) Hot(key Key, as string, r *Rules, now unixtime.Time) (step Step, 
 		if past.At.Within(r.Refused, now) {
 			return answered(auth.Answer{Verdict: auth.Deny, Source: auth.SourceRefusedBefore, Reason: reasonRefusedBefore}), true
 		}
-		if past.comparing > 0 {
+		if !past.settled() {
 			return step, false
 		}
 		past.standing = muted
@@ -370,7 +370,28 @@ func (u *User) refuse(key Key, name Name, s standing, r *Rules, now unixtime.Tim
 }
 
 // settled reports whether no comparison needs the refusal any more.
-func (f Refusal) settled() bool { return f.comparing == 0 }
+func (f Refusal) settled() bool { return f.comparing == nil || f.comparing.n == 0 }
+
+// searches counts the comparisons under way that may find a verifier of a refused secret. They outlive
+// the refusal, and those of a user that is read again do not count for its new ones.
+type searches struct{ n int }
+
+// search begins one.
+func (f *Refusal) search() *searches {
+	if f.comparing == nil {
+		f.comparing = new(searches)
+	}
+	f.comparing.n++
+	return f.comparing
+}
+
+// end ends one, if there is one.
+func (s *searches) end() *searches {
+	if s != nil {
+		s.n--
+	}
+	return nil
+}
 
 // dropRefusal forgets a refusal but for its seq: an acceptance that was asked for before it may
 // still come.
@@ -388,18 +409,11 @@ func (u *User) dropRefusals() {
 	}
 }
 
-// compared notes that a comparison of a refused secret with the user's hashes has ended.
-func (u *User) compared(key Key) {
-	if past := u.refusal(key); past != nil && past.comparing > 0 {
-		past.comparing--
-	}
-}
-
 // comparing reports whether a refused, or a suspected, secret is being compared with the user's
 // hashes.
 func (u *User) comparing() (refused, suspect bool) {
 	for _, f := range u.Refusals {
-		if f.comparing > 0 {
+		if !f.settled() {
 			refused, suspect = refused || f.standing != suspected, suspect || f.standing == suspected
 		}
 	}

@@ -116,12 +116,16 @@ type work struct {
 	made    string      // the hash that is made
 
 	compared *int // comparisons; may be nil
+	instead  bool // it asks in place of a comparison
 }
 
 // run drives a login to its end, doing its work at once.
 func (w *work) run(t *testing.T, f *Login, u *User, now unixtime.Time) (a auth.Answer, asked int) {
 	t.Helper()
 	step := f.Start(u, w.rules, now)
+	if w.instead && f.MayAsk() {
+		step = f.AskInstead(u)
+	}
 	for answers := 0; ; {
 		if step.Answered {
 			a = step.Answer

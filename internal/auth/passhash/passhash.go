@@ -91,6 +91,16 @@ func SameLength(hash, password string) string {
 // Cost returns the two digits of a well-formed hash that say its bcrypt cost.
 func Cost(hash string) string { return strings.TrimPrefix(hash, longPrefix)[4:6] }
 
+// Rounds returns the rounds of a comparison with a hash, to which the time that it takes is proportional; 0
+// for a hash that Check refuses.
+func Rounds(hash string) int {
+	if Check(hash) != nil {
+		return 0
+	}
+	digits := Cost(hash)
+	return 1 << ((digits[0]-'0')*10 + digits[1] - '0')
+}
+
 // Check reports whether hash is well formed and of a cost that may be computed.
 // x/crypto's own check accepts $2x$ (a faulty implementation's mark), a cost of "+4" and
 // any byte after the cost, and ignores what follows the 60th character, so it is not
