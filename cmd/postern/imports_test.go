@@ -96,7 +96,7 @@ var imports = map[string][]string{
 	"scripts/package/image": nil,
 	"scripts/typecheck":     nil,
 	"scripts/bench":         {"internal/auth", "internal/cache", "internal/store", "internal/token"},
-	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/config", "internal/doctor",
+	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/cache", "internal/config", "internal/doctor",
 		"internal/manual", "internal/roster", "internal/store"},
 }
 
