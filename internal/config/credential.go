@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -21,7 +22,7 @@ const systemdCredentials = "/run/credentials"
 
 // fromCredential evaluates credential("NAME"). Inside the service it is what systemd has put there at
 // the start. Elsewhere root reads what the next start will put there, from the LoadCredential= line of
-// the unit, and the service's user what the running service has.
+// the unit; what only systemd can read comes from the running service, as all does for the service's user.
 func (p *parser) fromCredential(e *hclsyntax.FunctionCallExpr, arg value) (value, bool) {
 	name := arg.AsString()
 	if arg.external || !plainWord(name) || strings.Trim(name, ".") == "" {
@@ -33,18 +34,27 @@ func (p *parser) fromCredential(e *hclsyntax.FunctionCallExpr, arg value) (value
 		p.complain(e.Range(), fmt.Sprintf("cannot read the unit %s: %v", unit.Name, cause(err)), "")
 		return value{}, false
 	}
-	line, listed := service.Credential(name)
+	line, loaded := service.Credential(name)
+	set := slices.Contains(service.Set, name)
 	if dir, inside := p.env.lookup(credentialsDir); inside {
-		return p.givenCredential(e, filepath.Join(dir, name), line, listed)
-	}
-	if p.env.Root {
-		return p.listedCredential(e, name, line, listed)
+		return p.givenCredential(e, filepath.Join(dir, name), line, loaded || set)
 	}
 	path := filepath.Join(systemdCredentials, unit.Name, name)
+	switch {
+	case p.env.Root && loaded && !line.Encrypted:
+		return p.loadedCredential(e, path, line, set)
+	case p.env.Root && loaded:
+		return p.closedCredential(e, path, "encrypted (LoadCredentialEncrypted=)")
+	case p.env.Root && set:
+		return p.closedCredential(e, path, "written in the unit (SetCredential=)")
+	case p.env.Root:
+		p.complain(e.Range(), fmt.Sprintf("the unit %s has no credential %s", unit.Name, name), addCredential(name))
+		return value{}, false
+	}
 	data, err := p.env.readFile(path)
 	if err != nil {
 		cure := "run this as root; " + addCredential(name)
-		if listed {
+		if loaded || set {
 			cure = "run this as root; if this is the service, " + restartService
 		}
 		p.complain(e.Range(), fmt.Sprintf("the credential %s can be read by root and by the running service only", name), cure)
@@ -105,17 +115,9 @@ func (e Env) changedSource(path string, data []byte, line unit.Credential) strin
 	return ""
 }
 
-// listedCredential reads what the service will be given, as root.
-func (p *parser) listedCredential(e *hclsyntax.FunctionCallExpr, name string, line unit.Credential, listed bool) (value, bool) {
-	switch {
-	case !listed:
-		p.complain(e.Range(), fmt.Sprintf("the unit %s has no credential %s", unit.Name, name), addCredential(name))
-		return value{}, false
-	case line.Encrypted:
-		p.complain(e.Range(), fmt.Sprintf("the credential %s is encrypted, so only the service can read it", name),
-			"ask the running service, or use LoadCredential=")
-		return value{}, false
-	}
+// loadedCredential reads, as root, the file that LoadCredential= names. If there is none, set says that the
+// unit has a text in its place.
+func (p *parser) loadedCredential(e *hclsyntax.FunctionCallExpr, path string, line unit.Credential, set bool) (value, bool) {
 	sources := line.Sources()
 	for _, source := range sources {
 		data, err := p.env.readFile(source)
@@ -123,12 +125,27 @@ func (p *parser) listedCredential(e *hclsyntax.FunctionCallExpr, name string, li
 			return p.content(e, data, source)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			p.complain(e.Range(), fmt.Sprintf("cannot read %s, the source of the credential %s: %v", source, name, cause(err)), "correct the path in LoadCredential=, or the file")
+			p.complain(e.Range(), fmt.Sprintf("cannot read %s, the source of the credential %s: %v", source, line.Name, cause(err)), "correct the path in LoadCredential=, or the file")
 			return value{}, false
 		}
 	}
-	p.complain(e.Range(), fmt.Sprintf("the source of the credential %s does not exist, so systemd would not start the service", name),
+	if set {
+		return p.closedCredential(e, path, "written in the unit (SetCredential=)")
+	}
+	p.complain(e.Range(), fmt.Sprintf("the source of the credential %s does not exist, so systemd would not start the service", line.Name),
 		fmt.Sprintf("create %s, or correct LoadCredential=", sources[0]))
+	return value{}, false
+}
+
+// closedCredential reads, as root, what the running service has of a credential that only systemd can read; why
+// says what keeps others from it.
+func (p *parser) closedCredential(e *hclsyntax.FunctionCallExpr, path, why string) (value, bool) {
+	data, err := p.env.readFile(path)
+	if err == nil {
+		return p.content(e, data, path)
+	}
+	p.complain(e.Range(), fmt.Sprintf("the credential %s is %s, and only systemd can read it, at the start of the service, which does not run", filepath.Base(path), why),
+		"start the service, which checks its configuration and logs what is wrong; or put the text into a file, and name that in LoadCredential=")
 	return value{}, false
 }
 

@@ -17,19 +17,22 @@ func TestCredential(t *testing.T) {
 		return &fstest.MapFile{Data: []byte(text), Mode: 0o600, ModTime: at}
 	}
 	files := fstest.MapFS{
-		"run/given/api":                       file(canary+"\n", begun),
-		"run/given/stored":                    file(canary, begun),
-		"run/given/sealed":                    file(canary, begun),
-		"run/given/key":                       file(rawCacheKey, begun),
-		"etc/api":                             file(canary+"\n", begun.Add(-time.Hour)),
-		"etc/credstore/late":                  file(canary, begun),
-		"etc/key":                             file(rawCacheKey, begun),
-		"run/credentials/postern.service/api": file(canary, begun),
+		"run/given/api":                        file(canary+"\n", begun),
+		"run/given/stored":                     file(canary, begun),
+		"run/given/sealed":                     file(canary, begun),
+		"run/given/key":                        file(rawCacheKey, begun),
+		"etc/api":                              file(canary+"\n", begun.Add(-time.Hour)),
+		"etc/credstore/late":                   file(canary, begun),
+		"etc/key":                              file(rawCacheKey, begun),
+		"run/credentials/postern.service/api":  file(canary, begun),
+		"run/credentials/postern.service/runs": file(canary, begun),
+		"run/credentials/postern.service/text": file(canary, begun),
+		"run/given/text":                       file(canary, begun),
 	}
 	service := unit.Service{Credentials: []unit.Credential{
 		{Name: "api", Source: "/etc/api"}, {Name: "late"}, {Name: "sealed", Encrypted: true}, {Name: "gone", Source: "/etc/gone"}, {Name: "key", Source: "/etc/key"},
-		{Name: "hidden", Source: "/etc/forbidden"},
-	}}
+		{Name: "hidden", Source: "/etc/forbidden"}, {Name: "runs", Encrypted: true}, {Name: "either", Source: "/etc/gone"},
+	}, Set: []string{"text", "written", "either", "api"}}
 	edited := func(name string, f *fstest.MapFile) fstest.MapFS {
 		out := fstest.MapFS{name: f}
 		for other, f := range files {
@@ -57,7 +60,13 @@ func TestCredential(t *testing.T) {
 		"root":                          {as: root, credential: "api"},
 		"root, in a store":              {as: root, credential: "late"},
 		"root, unknown":                 {as: root, credential: "none", problem: "has no credential none", cure: "LoadCredential=none:"},
-		"root, encrypted":               {as: root, credential: "sealed", problem: "encrypted", cure: "LoadCredential="},
+		"root, encrypted":               {as: root, credential: "sealed", problem: "sealed is encrypted (LoadCredentialEncrypted=), and only systemd can read it", cure: "start the service"},
+		"root, encrypted, running":      {as: root, credential: "runs"},
+		"root, in the unit":             {as: root, credential: "written", problem: "written in the unit (SetCredential=), and only systemd can read it", cure: "LoadCredential="},
+		"root, in the unit, running":    {as: root, credential: "text"},
+		"root, file or unit":            {as: root, credential: "either", problem: "written in the unit (SetCredential=)", cure: "start the service"},
+		"inside, in the unit":           {as: inside, credential: "text"},
+		"inside, in the unit since":     {as: inside, credential: "written", problem: "came into the unit after", cure: "it needs a restart"},
 		"root, without the source":      {as: root, credential: "gone", problem: "systemd would not start the service", cure: "create /etc/gone"},
 		"root, with an unreadable one":  {as: root, credential: "hidden", problem: "cannot read /etc/forbidden", cure: "correct the path"},
 		"the service's user":            {as: other, credential: "api"},

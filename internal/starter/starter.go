@@ -127,13 +127,13 @@ func (a *Answers) SecretFile() string {
 	return ""
 }
 
-// Config returns the text of the configuration. It has fewer than 40 lines for up to three domains in
-// the default data_dir.
+// Config returns the text of the configuration. It has fewer than 40 lines for up to three domains, and
+// one more for each other.
 func (a *Answers) Config() string {
 	var b strings.Builder
 	b.WriteString("# Written by `postern config new`. Every setting, with its default, is in config.hcl.example.\n")
 	if a.DataDir != "" {
-		b.WriteString("\ndata_dir = " + config.Quote(a.DataDir) + "\n")
+		b.WriteString("data_dir = " + config.Quote(a.DataDir) + "\n")
 	}
 	shared := map[string]bool{}
 	for _, name := range Servers() {

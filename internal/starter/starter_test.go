@@ -69,6 +69,7 @@ func TestAllAnswers(t *testing.T) {
 			for _, admin := range []string{"", "postern"} {
 				for _, credentials := range []bool{false, true} {
 					a := answers(s, servers...)
+					a.DataDir = "/srv/postern"
 					if a.AdminUser, a.Credentials = admin, credentials; admin != "" && !s.Admin {
 						continue
 					}

@@ -26,6 +26,7 @@ type Service struct {
 	StateDirs   []string // StateDirectory=: absolute, created for the user and given to it
 	Command     []string // the words of the first ExecStart=
 	Credentials []Credential
+	Set         []string // names of the credentials that SetCredential= and SetCredentialEncrypted= write into the unit
 }
 
 // Credential is a line LoadCredential=NAME:SOURCE. Source may be relative to CredentialStores; empty
@@ -140,6 +141,9 @@ func (s *Service) set(key, value string) {
 		if s.Command == nil || value == "" {
 			s.Command = appendOrReset(nil, words)
 		}
+	case "SetCredential", "SetCredentialEncrypted":
+		name, _, _ := strings.Cut(value, ":")
+		s.Set = appendOrReset(s.Set, strings.Fields(name))
 	case "LoadCredential", "LoadCredentialEncrypted":
 		if value == "" {
 			s.Credentials = nil

@@ -64,10 +64,12 @@ func TestLoad(t *testing.T) {
 			s.StateDirs = []string{"/var/lib/one/two", "/var/lib/three"}
 		}), nil},
 		"credentials": {map[string]string{
-			"/usr/lib/systemd/system/postern.service":      shipped + "LoadCredential=gone:/none\n",
-			"/etc/systemd/system/postern.service.d/a.conf": "[Service]\nLoadCredential=\nLoadCredential=a:/etc/100%%\nLoadCredential=b\nLoadCredentialEncrypted=c:c.cred\n; LoadCredential=d\n",
+			"/usr/lib/systemd/system/postern.service": shipped + "LoadCredential=gone:/none\n",
+			"/etc/systemd/system/postern.service.d/a.conf": "[Service]\nLoadCredential=\nLoadCredential=a:/etc/100%%\nLoadCredential=b\nLoadCredentialEncrypted=c:c.cred\n; LoadCredential=d\n" +
+				"SetCredential=gone:x\nSetCredential=\nSetCredential=e:a text: of words\nSetCredentialEncrypted=f: \\\n  abc \\\n  def\n",
 		}, with(func(s *Service) {
 			s.Credentials = []Credential{{"a", "/etc/100%", false}, {"b", "", false}, {"c", "c.cred", true}}
+			s.Set = []string{"e", "f"}
 		}), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
