@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,6 +181,10 @@ func followFresh(t *testing.T, release, topic, deb string) {
 	}
 	if only := releaseOf(page); only != "" && only != release {
 		t.Logf("%s is for %s", topic, only)
+		return
+	}
+	if !slices.ContainsFunc(page.Blocks, func(b manual.Block) bool { return b.Kind == manual.Code && b.Info == "sh" }) {
+		t.Logf("%s has no commands", topic)
 		return
 	}
 	root := harness.Cached("fresh-" + release)
