@@ -32,9 +32,13 @@ func newRoot(std pipe.Stdio) *cobra.Command {
 		Long: `postern answers ejabberd, Prosody, Postfix, Exim, Dovecot and Cyrus SASL clients: is this
 password right, does this user exist, who is in this roster? It answers from time-limited
 tokens, from a cache, or from a backend: Nextcloud, its JSXC app, a web application's JSON API,
-or its own users file.`,
-		Example: `  postern serve --embedded --data-dir ./run
-  postern config check /etc/postern/config.hcl
+or its own users file.
+
+` + "`postern help`" + ` lists the pages of the manual: recipes for each server, and what to do when
+nobody can log in.`,
+		Example: `  postern config new
+  postern help prosody
+  postern serve --embedded --data-dir ./run
   postern test auth alice@example.org`,
 		Args:          cobra.ArbitraryArgs,
 		SilenceErrors: true,

@@ -158,7 +158,7 @@ func load(path string, regular bool) (*Config, Problems) {
 	}
 	cure := "check the path and that the user postern runs as may read it"
 	if errors.Is(err, fs.ErrNotExist) {
-		cure = "write one after config.hcl.example, or name another with --config"
+		cure = "write one with `postern config new`, or name another with --config"
 	}
 	return nil, Problems{{
 		Severity: Error, File: path, Cure: cure, Denied: errors.Is(err, fs.ErrPermission),

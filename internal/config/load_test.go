@@ -86,7 +86,7 @@ func TestLoadFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, path, message, cure string }{
-		{"missing", filepath.Join(dir, "none"), "no such file", "config.hcl.example"},
+		{"missing", filepath.Join(dir, "none"), "no such file", "postern config new"},
 		{"directory", dir, "is a directory", "check the path"},
 		{"large", large, "too large", "check the path"},
 	} {

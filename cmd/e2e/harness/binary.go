@@ -25,6 +25,9 @@ var Binary string
 // a package and exits. It is all that a TestMain does.
 func Main(m *testing.M) { runIn(build(), m) }
 
+// BareMain is Main for tests that do not run the program under test.
+func BareMain(m *testing.M) { runIn(folder(), m) }
+
 // folder makes a folder for temporary files, in which the program under test is to be built, and
 // returns it. It exits if that fails.
 func folder() (dir string) {

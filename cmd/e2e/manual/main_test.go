@@ -27,7 +27,7 @@ func full() bool { return os.Getenv("POSTERN_MANUAL") == "full" }
 
 func TestMain(m *testing.M) {
 	if full() {
-		harness.Main(m)
+		harness.BareMain(m) // buildDeb builds it
 		return
 	}
 	harness.ServersMain(m)

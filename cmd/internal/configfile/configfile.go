@@ -71,7 +71,7 @@ func (f Flags) load(read func(string) (*config.Config, config.Problems), warn fu
 		cfg, problems = config.Default(dir)
 	} else {
 		if _, err := os.Stat(f.File); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no configuration %s: name one with --config FILE, or try the built-in one with --embedded", f.File)
+			return nil, fmt.Errorf("there is no configuration %s: write one with `postern config new`, name another with --config FILE, or try the built-in one with --embedded", f.File)
 		}
 		cfg, problems = read(f.File)
 	}
