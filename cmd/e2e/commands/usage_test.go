@@ -98,7 +98,7 @@ func TestConfigCheck(t *testing.T) {
 		}
 	}
 	r := harness.Command(t, "", "config", "check", filepath.Join(dir, "none.hcl"))
-	if r.Code != 1 || !strings.Contains(r.Out, "config.hcl.example") {
+	if r.Code != 1 || !strings.Contains(r.Out, "postern config new") {
 		t.Errorf("a missing file: exit status %d, %q", r.Code, r.Out)
 	}
 }
