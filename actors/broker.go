@@ -242,7 +242,7 @@ func (p *probe) Answered(*call.Call) { close(p.done) }
 func (b *Broker) Ask(ctx context.Context, req auth.Request, timeout time.Duration) Probe {
 	p := &probe{done: make(chan struct{})}
 	now := time.Now()
-	c := &call.Call{Req: req, Received: now, Deadline: now.Add(timeout), Trace: call.NewTrace(), Asker: p, Front: "control"}
+	c := &call.Call{Req: req, Received: now, Deadline: now.Add(timeout), Trace: call.NewTrace(), Asker: p, Front: "control", Service: auth.FoldService(req.Service)}
 	c.Counted = b.gate.Enter()
 	if c.Counted {
 		defer b.gate.Leave(1)

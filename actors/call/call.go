@@ -42,6 +42,7 @@ type Call struct {
 	Deadline time.Time
 	Trace    *Trace // nil but for `postern test`
 	Front    string // name of the listener
+	Service  string // for which a login is, as auth.FoldService has it; empty: the front did not say
 	Counted  bool   // as in flight: a draining broker waits for it
 	Asker    Asker
 

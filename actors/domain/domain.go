@@ -42,8 +42,9 @@ type Domain struct {
 	ChangeAdmins bool
 	services     []string // folded names of the service accounts of the backends
 	Limits       Limits
-	Roster       *Roster // nil: shared rosters are not kept
-	Mark         Mark    // when the value was made
+	Roster       *Roster       // nil: shared rosters are not kept
+	AppPasswords *AppPasswords // nil: there are none
+	Mark         Mark          // when the value was made
 }
 
 // Mark describes of what a domain's memory is, over restarts of the process.
@@ -178,6 +179,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 	d.addHops(cfg, backends)
 	d.Local = !slices.ContainsFunc(d.Hops, func(h Hop) bool { return h.Backend.Block.Kind != config.KindUsers })
 	d.Roster = newRoster(cfg.Roster)
+	d.AppPasswords = newAppPasswords(&cfg)
 	d.Mark = d.MarkNow()
 	d.RefCount = supervise.NewRefCount(func() {
 		if d.Roster != nil {

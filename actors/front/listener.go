@@ -52,6 +52,19 @@ func (s *Server) newParams(cfg config.Listener) *params {
 // another one than the name asked.
 func (p *params) returnsAccount() bool { return wire.Protocol(p.Protocol) == wire.Dovecot }
 
+// service is that of a login for which the peer has named one, or none: what speaks the protocols of XMPP
+// servers without a name is one of them.
+func (p *params) service(named string) string {
+	if named != "" {
+		return auth.FoldService(named)
+	}
+	switch wire.Protocol(p.Protocol) {
+	case wire.Ejabberd, wire.Generic, wire.Relay:
+		return "xmpp"
+	}
+	return ""
+}
+
 // newCodec returns the codec of a connection.
 func (p *params) newCodec() (wire.Codec, error) {
 	table := wire.Mailbox

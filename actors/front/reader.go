@@ -159,6 +159,7 @@ func (r *reader) admit(c *call.Call, event wire.Event) {
 	}
 	c.Deadline = c.Received.Add(timeout)
 	c.Asker, c.Front, c.Returns = r.conn, r.params.Name, r.params.returnsAccount()
+	c.Service = r.params.service(c.Req.Service)
 	// In the ring it may be answered, and then logged, at any time.
 	ready := event == wire.Ask && r.server.router.Prepare(c, r.params.DefaultDomain)
 	c.Counted = r.server.gate.Enter() // from here on it is answered, whatever panics

@@ -55,6 +55,8 @@ type shard struct {
 	// been out of memory meanwhile. It outlives restarts.
 	epoch *uint64
 	timer *time.Timer
+
+	apps *appAccounts
 }
 
 // flushTick is the message of a shard's timer.
@@ -69,6 +71,10 @@ func (s *shard) Receive(ctx actor.Context) {
 		s.onCall(m)
 	case *outcome:
 		s.onOutcome(m)
+	case appWork:
+		s.onAppWork(m)
+	case *appLoaded:
+		s.onAppLoaded(m)
 	case *loaded:
 		s.onLoaded(m)
 	case *supervise.Op[*shard]:
@@ -79,6 +85,7 @@ func (s *shard) Receive(ctx actor.Context) {
 		for _, sp := range s.spaces {
 			sp.flush()
 		}
+		s.apps.flush()
 		if s.timer != nil {
 			s.timer.Stop()
 		}
@@ -99,6 +106,7 @@ func (s *shard) onFlushTick() {
 			delete(s.spaces, name)
 		}
 	}
+	s.apps.flush()
 	if len(s.former) > 0 && time.Now().After(s.formerUntil) {
 		s.former = nil
 	}
@@ -128,6 +136,9 @@ func (s *shard) onCall(c *call.Call) {
 	}
 	sp := s.space(d)
 	c.Shard = s.self
+	if d.AppPasswords != nil && s.byAppPassword(c, d, sp) {
+		return
+	}
 	if !c.Req.Fresh && s.answerHot(c, sp) {
 		return
 	}
@@ -550,6 +561,9 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	case result.Class == backend.Accepted:
 		s.Changes.Enabled(t.call.ID, d.Disk)
 	}
+	if (result.Disabled || result.Class == backend.Accepted) && user.SetDisabled(result.Disabled) {
+		sp.save(t.call.ID, user)
+	}
 	if t.chain.Suspect() {
 		t.login.Suspect()
 	}
@@ -589,7 +603,8 @@ func meaningOf(c backend.Class, busy bool) cache.Outcome {
 
 // concludeOther ends the operations other than auth.
 func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, source auth.Source, now unixtime.Time) {
-	a := auth.Answer{Source: source, Body: r.Body}
+	a := auth.Answer{Source: source, Body: r.Body, Disabled: r.Disabled}
+	a.Unasked = t.call.Req.Op == auth.OpIsUser && (r.Class == backend.Unsure || r.Class == backend.Unsupported)
 	switch r.Class {
 	case backend.Accepted:
 		a.Verdict = auth.Allow
@@ -627,7 +642,11 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 			s.Changes.Enabled(id, d.Disk)
 		}
 		name, by := t.answers(r)
-		if a.Account = name.Account; user.SetExists(r.Class == backend.Accepted, name, by, rules, now) {
+		changed := user.SetExists(r.Class == backend.Accepted, name, by, rules, now)
+		if r.Class == backend.Accepted {
+			user.SetDisabled(r.Disabled)
+		}
+		if a.Account = name.Account; changed {
 			sp.save(id, user)
 		}
 		sp.place(id, user)
@@ -686,6 +705,7 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 			s.Changes.Note(c.ID, changes.Secret, t.domain.Disk)
 		case auth.OpRemoveUser, auth.OpRemoveUser3:
 			s.Changes.Note(c.ID, changes.Removed, t.domain.Disk)
+			s.dropApps(t.domain, c.Asked())
 		}
 	case backend.Refused, backend.Unsupported:
 		return false

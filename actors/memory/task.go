@@ -363,10 +363,7 @@ func (t *task) landed(refused bool) {
 		t.shards.Addresses.landed(from, &l.Address, now)
 		t.heldAddress = false
 	}
-	if refused && t.shards.Addresses.refused(from, c.Key.Fingerprint(), &l.Address, now) {
-		if held, ok := t.domain.AddressLimitLog.Due(time.Now()); ok {
-			env.Log.Warn("client address limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
-				"domain", c.ID.Domain, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)
-		}
+	if refused {
+		t.shards.refusedFrom(c, t.domain, from, now)
 	}
 }

@@ -51,11 +51,11 @@ var imports = map[string][]string{
 	"actors/env":       {"actors/supervise", "internal/store"},
 	"actors/changes":   {"actors/env", "internal/auth", "internal/store"},
 	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
-	"actors/domain": {"actors/slots", "actors/supervise", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
+	"actors/domain": {"actors/slots", "actors/supervise", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
 		"internal/roster", "internal/token"},
 	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache"},
 	"actors/tokens": {"actors/call", "actors/domain", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
-	"actors/memory": {"actors/call", "actors/changes", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/auth",
+	"actors/memory": {"actors/call", "actors/changes", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/apppassword", "internal/auth",
 		"internal/backend", "internal/cache", "internal/limit", "internal/store"},
 	"actors/rosters": {"actors/changes", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/auth", "internal/backend",
 		"internal/roster", "internal/store"},
@@ -64,7 +64,7 @@ var imports = map[string][]string{
 		"actors/supervise", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/registry", "internal/store"},
 	"actors/front":           {"actors/call", "actors/changes", "actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/config", "wire"},
 	"actors/front/fronttest": {"internal/auth", "internal/config"},
-	"actors": {"actors/...", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
+	"actors": {"actors/...", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
 		"internal/registry", "internal/snapshot", "internal/store", "internal/token", "wire"},
 
 	// The daemon around the actors, from the bottom to the top.

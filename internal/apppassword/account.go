@@ -50,6 +50,12 @@ type Password struct {
 	mac MAC
 }
 
+// Owner is an account that may have app passwords.
+type Owner struct {
+	ID  auth.Identity // the user as entries have it: folded, where the domain folds
+	Key *Key
+}
+
 // Use is a login.
 type Use struct {
 	At      unixtime.Time // 0: there was none
@@ -270,6 +276,13 @@ func (a *Account) SetExpiry(account, ref string, at time.Time) (Password, error)
 		p.Expires = max(unixtime.At(at), 1)
 	}
 	return *p, nil
+}
+
+// Drop removes all entries of one spelling of the account, and reports whether there were some.
+func (a *Account) Drop(account string) (dropped bool) {
+	n := len(a.Passwords)
+	a.Passwords = slices.DeleteFunc(a.Passwords, func(p Password) bool { return p.Account == account })
+	return len(a.Passwords) < n
 }
 
 // tidy drops revoked entries that are old, or more than are kept.

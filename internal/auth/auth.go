@@ -213,10 +213,13 @@ type Answer struct {
 	Account string
 	// Domain is the account's, in canonical form. Empty: that of the request.
 	Domain string
-	// With Request.Info: whether the account may not log in, and the time before which nothing that a
+	// Whether the account may not log in, as far as OpIsUser has found out. With Request.Info besides the time before which nothing that a
 	// server has issued for it is valid any more; zero if there was no change.
 	Disabled bool
 	Changed  time.Time
+	// Unasked, of OpIsUser with a temporary failure: time will not change it, since no backend of the domain
+	// can be asked whether accounts exist.
+	Unasked bool
 	// Reason says why, for the log and for an administrator; it is never sent to the peer.
 	Reason string
 }

@@ -31,6 +31,7 @@ const (
 	flagExists      = 1 << 0 // of the record
 	flagExistsExact = 1 << 1 // of the record
 	flagAlias       = 1 << 2 // of the record
+	flagDisabled    = 1 << 3 // of the record
 )
 
 // Encode returns the record of what disk keeps of u: verifiers with a hash, a positive isuser answer
@@ -48,7 +49,7 @@ func (u *User) Encode() []byte {
 		return nil
 	}
 	b := make([]byte, 0, 48+len(verifiers)*128)
-	b = append(b, recordVersion, flag(yes, flagExists)|flag(yes && u.Exists.Exact, flagExistsExact)|flag(u.Alias != (Alias{}), flagAlias))
+	b = append(b, recordVersion, flag(yes, flagExists)|flag(yes && u.Exists.Exact, flagExistsExact)|flag(u.Alias != (Alias{}), flagAlias)|flag(yes && u.Exists.Disabled, flagDisabled))
 	if yes {
 		b = binary.AppendVarint(b, int64(u.Exists.At))
 		b = appendSource(b, u.Exists.By, u.Exists.Account)
@@ -128,6 +129,7 @@ func decode(record []byte, version byte) (*User, error) {
 		if version == recordVersion {
 			u.Exists.By, u.Exists.Account = readSource(r)
 			u.Exists.Exact = flags&flagExistsExact != 0
+			u.Exists.Disabled = flags&flagDisabled != 0
 		}
 	}
 	if flags&flagAlias != 0 {

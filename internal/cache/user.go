@@ -79,7 +79,9 @@ type Existence struct {
 	By    auth.AuthorityID // the backend that said yes
 	Known bool
 	Yes   bool
-	At    unixtime.Time
+	// Disabled: the account exists, but may not log in.
+	Disabled bool
+	At       unixtime.Time
 }
 
 // Refusal is a secret that the backend has refused.
@@ -212,8 +214,8 @@ func (u *User) IsUser(as string, r *Rules, now unixtime.Time) (a auth.Answer, ok
 		return a, false
 	}
 	switch {
-	case u.Exists.Yes && u.Exists.At.Within(r.Exists, now):
-		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Account: u.Exists.Account}, true
+	case u.Exists.Yes && u.Exists.At.Within(u.Exists.lifetime(r), now):
+		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Account: u.Exists.Account, Disabled: u.Exists.Disabled}, true
 	case !u.Exists.Yes && u.Exists.At.Within(r.Absent, now):
 		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceHot, Reason: reasonNoUser}, true
 	}
@@ -228,7 +230,7 @@ func (u *User) IsUserGrace(as string, r *Rules, now unixtime.Time) (a auth.Answe
 	}
 	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace}
 	if u.Exists.Known && u.Exists.Covers(as) {
-		yes.Account = u.Exists.Account
+		yes.Account, yes.Disabled = u.Exists.Account, u.Exists.Disabled
 		return yes, u.Exists.Yes && u.Exists.At.Within(r.Outage, now)
 	}
 	// A suspect verifier counts too: whatever the password is, the user existed.
@@ -239,6 +241,33 @@ func (u *User) IsUserGrace(as string, r *Rules, now unixtime.Time) (a auth.Answe
 		}
 	}
 	return a, false
+}
+
+// lifetime is that of a "yes". An account that was disabled may be enabled again, which is soon to be known.
+func (e *Existence) lifetime(r *Rules) time.Duration {
+	if e.Disabled {
+		return min(r.Exists, r.Absent)
+	}
+	return r.Exists
+}
+
+// SetDisabled notes whether an account that exists may log in, and reports whether that changes the
+// record.
+func (u *User) SetDisabled(disabled bool) (changed bool) {
+	changed = u.Exists.Yes && u.Exists.Disabled != disabled
+	u.Exists.Disabled = u.Exists.Yes && disabled
+	return changed
+}
+
+// LastLogin is when a backend last accepted a password of the account by this spelling; 0: never, or it is
+// not remembered.
+func (u *User) LastLogin(as string) (at unixtime.Time) {
+	for i := range u.Verifiers {
+		if v := &u.Verifiers[i]; v.Covers(as) {
+			at = max(at, v.Verified)
+		}
+	}
+	return at
 }
 
 // SetExists remembers the backend's answer to isuser, a yes by a backend, and reports whether the

@@ -22,6 +22,8 @@ const (
 	KindJSXC      = "jsxc"
 	KindJSON      = "json"
 	KindUsers     = "users"
+
+	KindAppPasswords = "app_passwords"
 )
 
 // Numbers of requests that may wait for a slot.
@@ -57,6 +59,9 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 	case KindUsers:
 		out.Path = p.resolve(cfg.DataDir, s.textOr("path", "users"))
 		out.BcryptCost = s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost)
+		return out
+	case KindAppPasswords:
+		p.appPasswordBackend(s, cfg, &out)
 		return out
 	case KindJSXC:
 		out.AcceptOtherID = s.flag("accept_other_id", false)

@@ -11,11 +11,11 @@ import (
 	"postern/internal/auth"
 )
 
-// CacheKeySize is the length of a cache's key in bytes.
+// CacheKeySize is the length of a key in bytes: of a cache, and of app passwords.
 const CacheKeySize = 32
 
-// cacheKey decodes the key of a cache block.
-func (p *parser) cacheKey(s *section, dataDir string) auth.Secret {
+// key decodes the key of a block: of a cache, or of app passwords.
+func (p *parser) key(s *section, dataDir string) auth.Secret {
 	const cure = `write key = file("path") or credential("NAME"), and make the file with: openssl rand -hex 32`
 	p.keySize = CacheKeySize
 	v, ok := s.get("key", cty.String, cure)

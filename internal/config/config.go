@@ -288,6 +288,9 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 		for _, ref := range cfg.Domains[i].Backends {
 			used[ref] = true
 		}
+		if apps := cfg.Domains[i].AppPasswords; apps != nil {
+			used[apps.Backend] = true
+		}
 	}
 	for _, child := range backends {
 		if ref := (BackendRef{child.labels[0], child.labels[1]}); !used[ref] {
@@ -314,11 +317,11 @@ func (p *parser) localDomains(s *section, cfg *Config) {
 	}
 }
 
-// NeedsStore reports whether the store must be opened, for a cache, a roster or registered
-// domains.
+// NeedsStore reports whether the store must be opened, for a cache, a roster, app passwords or
+// registered domains.
 func (c *Config) NeedsStore() bool {
 	return c.Registry.Declared || slices.ContainsFunc(c.Domains, func(d Domain) bool {
-		return d.Cache.Storage == StorageDisk || d.Roster != nil
+		return d.Cache.Storage == StorageDisk || d.Roster != nil || d.AppPasswords != nil
 	})
 }
 

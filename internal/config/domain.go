@@ -30,6 +30,7 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	}
 	p.domains[name] = true
 	out := Domain{Name: name, Backends: p.references(s, cfg)}
+	p.appPasswords(s, cfg, &out)
 	s.texts("auth_domain", func(v value, at hcl.Range) {
 		if err := auth.CheckDomain(v.AsString()); err != nil {
 			p.complain(at, "auth_domain is not a domain", `write the domain's name at the backend, as in "cloud.example.org"`)
@@ -246,7 +247,7 @@ func (p *parser) cache(parent *section, cfg *Config, hot int) Cache {
 		BcryptCost: s.number("bcrypt_cost", passhash.DefaultCost, passhash.MinCost, passhash.MaxCost),
 		Secrets:    s.number("secrets", 4, 1, 16),
 		HotEntries: s.number("hot_entries", hot, 1, 100_000_000),
-		Key:        p.cacheKey(s, cfg.DataDir),
+		Key:        p.key(s, cfg.DataDir),
 	}
 	if out.Storage != StorageDisk && s.has("key") {
 		p.warn(s.at("key"), "the line has no effect, since nothing is kept on disk", `remove it, or write storage = "disk"`)

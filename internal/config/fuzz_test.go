@@ -51,7 +51,7 @@ func checkPromises(t *testing.T, cfg *Config) {
 		}
 	}
 	for _, b := range cfg.Backends {
-		if b.Slots <= 0 || b.Name == "" || (b.Kind == KindUsers) == (b.URL != "") || (b.Kind == KindJSXC) == b.Secret.Empty() {
+		if b.Slots <= 0 || b.Name == "" || (b.Kind == KindUsers || b.Kind == KindAppPasswords) == (b.URL != "") || (b.Kind == KindJSXC) == b.Secret.Empty() {
 			t.Errorf("backend: %+v", b)
 		}
 	}

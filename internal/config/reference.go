@@ -91,6 +91,8 @@ var details = map[string]detail{
 	"backend json fold_case":           {aFlag, "false", "0.2.0"},
 	"authority":                        {aText, "(none)", "0.2.0"},
 	"path":                             {aPath, `"users"`, ""},
+	"unconfirmed_ttl":                  {aDuration, `"90d"`, "0.2.0"},
+	"backend app_passwords key":        {aSecret, "", "0.2.0"},
 
 	"backends":      {"list of backends", "", ""},
 	"auth_domain":   {aTextList, "(the domain)", ""},
@@ -98,6 +100,8 @@ var details = map[string]detail{
 	"change_admins": {aFlag, "false", "0.2.0"},
 	"local":         {aTextList, "(none)", "0.2.0"},
 	"unescape_jid":  {aFlag, "false", "0.2.0"},
+
+	"require_app_password": {"true, false or list of texts", "false", "0.2.0"},
 
 	"enabled":                    {aFlag, "true", ""},
 	"user_refusals":              {aNumber, "10", ""},

@@ -70,8 +70,12 @@ var specs = []spec{
 		attrs: []string{"path", "bcrypt_cost", "slots", "min_slots", "queue", "fold_case", "authority"},
 	},
 	{
+		path: "backend app_passwords", labels: []string{"kind", "name"},
+		attrs: []string{"unconfirmed_ttl"}, secrets: []string{"key"},
+	},
+	{
 		path: "domain", labels: []string{"name"},
-		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid"},
+		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password"},
 		blocks: []string{"token", "cache", "limit", "roster"},
 	},
 	{path: "domain limit", attrs: limitAttrs},

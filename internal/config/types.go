@@ -85,6 +85,8 @@ type Backend struct {
 	MaxResponse    int64         // bytes
 	Path           string        // users: the file, absolute
 	BcryptCost     int           // users: for new passwords
+	Key            auth.Secret   // app_passwords: of CacheKeySize bytes
+	UnconfirmedTTL time.Duration // app_passwords: see AppPasswords
 	FoldCase       bool          // spellings of a user that differ by letter case are one account
 	AuthorityName  string        // see Authority; empty: kind and place
 
@@ -106,11 +108,13 @@ type Backend struct {
 
 // Domain is a domain block: an XMPP or mail domain.
 type Domain struct {
-	Name        string // canonical, or "*"
-	Backends    []BackendRef
-	AuthDomains []string // names of the domain at its backends, tried in turn; empty: its own
-	Login       []string // rules for login names at nextcloud backends, tried in turn
-	UnescapeJID bool     // users come with the escapes of XEP-0106
+	Name     string       // canonical, or "*"
+	Backends []BackendRef // in turn; without app_passwords, unless that is the only one
+	// AppPasswords are looked at before the backends; nil: the domain has none.
+	AppPasswords *AppPasswords
+	AuthDomains  []string // names of the domain at its backends, tried in turn; empty: its own
+	Login        []string // rules for login names at nextcloud backends, tried in turn
+	UnescapeJID  bool     // users come with the escapes of XEP-0106
 	// ChangeAdmins: passwords of Nextcloud's administrators may be set, too.
 	ChangeAdmins bool
 	JSXC         *JSXCToken

@@ -25,6 +25,8 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 		return backend.NewJSXC(backend.JSXCOptions{HTTPOptions: o, Secret: b.Secret, AcceptOtherID: b.AcceptOtherID})
 	case "json":
 		return backend.NewJSON(o)
+	case config.KindAppPasswords:
+		return backend.NewAppPasswords(), nil
 	case "users":
 		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost, Fold: b.FoldCase}, hashing)
 	}

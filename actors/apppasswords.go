@@ -1,0 +1,34 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"postern/actors/changes"
+	"postern/internal/apppassword"
+	"postern/internal/auth"
+)
+
+// ErrNoAppPasswords means that a domain has no app passwords.
+var ErrNoAppPasswords = errors.New("the domain has no app passwords: put a backend app_passwords first into its backends")
+
+// AppPasswords runs a function on the app passwords of an account, at the broker's time, and waits until
+// what it has changed, as it reports, is on disk. It must not block.
+func (b *Broker) AppPasswords(ctx context.Context, id auth.Identity, run func(apppassword.Owner, *apppassword.Account, time.Time) (changed bool, err error)) error {
+	id, err := b.served(id)
+	if err != nil {
+		return err
+	}
+	d := b.table.Current(id.Domain)
+	if d == nil || d.AppPasswords == nil {
+		return fmt.Errorf("%s: %w", id.Domain, ErrNoAppPasswords)
+	}
+	owner := apppassword.Owner{ID: auth.Identity{User: d.AppAccount(id.User), Domain: id.Domain}, Key: d.AppPasswords.Key}
+	return b.shards.AppPasswords(ctx, id, func(a *apppassword.Account) (bool, error) { return run(owner, a, b.env.Clock()) })
+}
+
+// NoteRevoked has XMPP servers told that what they have issued for an account may not be valid any more,
+// since one of its app passwords is not.
+func (b *Broker) NoteRevoked(id auth.Identity) { b.changes.Note(id, changes.Secret, true) }

@@ -1,0 +1,461 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"postern/actors/call"
+	"postern/actors/domain"
+	"postern/actors/env"
+	"postern/actors/supervise"
+	"postern/internal/apppassword"
+	"postern/internal/auth"
+	"postern/internal/limit"
+	"postern/internal/store"
+	"postern/internal/unixtime"
+)
+
+// maxAppAccounts bounds the records of app passwords in memory, over all shards.
+const maxAppAccounts = 1 << 17
+
+// errNoAppStore is why app passwords are not known without a store.
+var errNoAppStore = errors.New("the store with the app passwords is not open")
+
+// appAccounts is what a shard holds of app passwords: the records of accounts seen lately. It is the only
+// one that changes them while a daemon runs, so that what is here is true, whatever has reached the disk.
+type appAccounts struct {
+	env     env.Env
+	held    *simplelru.LRU[auth.Identity, *apppassword.Account]
+	loads   map[auth.Identity]*appLoad
+	touched map[auth.Identity]struct{} // newer than on disk
+}
+
+func newAppAccounts(e env.Env, shards int) *appAccounts {
+	a := &appAccounts{env: e, loads: make(map[auth.Identity]*appLoad), touched: make(map[auth.Identity]struct{})}
+	a.held, _ = simplelru.NewLRU(max(maxAppAccounts/shards, 16), func(id auth.Identity, account *apppassword.Account) { // it fails for sizes under 1 only
+		if _, ok := a.touched[id]; ok {
+			a.save(id, account)
+		}
+	})
+	return a
+}
+
+// save has a record written some time soon.
+func (a *appAccounts) save(id auth.Identity, account *apppassword.Account) {
+	delete(a.touched, id)
+	if disk := a.env.Disk(); disk != nil {
+		disk.Put(apppassword.RecordKey(id), account.Encode())
+	}
+}
+
+// flush writes what is lazily written.
+func (a *appAccounts) flush() {
+	for id := range a.touched {
+		if account, ok := a.held.Peek(id); ok {
+			a.save(id, account)
+		}
+	}
+	clear(a.touched)
+}
+
+// drop forgets a record and deletes it on disk. One that is being read is read again.
+func (a *appAccounts) drop(id auth.Identity) {
+	delete(a.touched, id)
+	delete(a.loads, id)
+	a.held.Remove(id)
+	if disk := a.env.Disk(); disk != nil {
+		disk.Put(apppassword.RecordKey(id), nil)
+	}
+}
+
+// appWork is a message that needs the record of an account.
+type appWork interface {
+	supervise.Request
+	of() auth.Identity // folded
+	// with goes on with the record, in the shard. The error says why it is not known.
+	with(*shard, *apppassword.Account, error)
+}
+
+// appLoad is the read of a record, on a goroutine of its own.
+type appLoad struct {
+	id      auth.Identity
+	account *apppassword.Account
+	err     error
+	waiting []appWork // for the shard's goroutine only
+}
+
+// appLoaded brings a record to the shard.
+type appLoaded struct{ *appLoad }
+
+var _ supervise.Continuation = (*appLoaded)(nil)
+
+// Continues implements supervise.Continuation.
+func (*appLoaded) Continues() {}
+
+// Fail implements supervise.Request.
+func (l *appLoaded) Fail(why supervise.Reason) { supervise.FailAll(l.waiting, why) }
+
+// onAppWork does what needs a record, once that is in memory.
+func (s *shard) onAppWork(w appWork) {
+	id := w.of()
+	if account, ok := s.apps.held.Get(id); ok {
+		w.with(s, account, nil)
+		return
+	}
+	disk := s.env.Disk()
+	if disk == nil {
+		w.with(s, nil, errNoAppStore)
+		return
+	}
+	l := s.apps.loads[id]
+	if l == nil {
+		l = &appLoad{id: id}
+		s.apps.loads[id] = l
+		self := s.self
+		s.env.System.Go(func() {
+			l.read(disk)
+			self.Send(&appLoaded{l})
+		})
+	}
+	l.waiting = append(l.waiting, w)
+}
+
+// read reads the record. A panic is an error: what the account has is not known.
+func (l *appLoad) read(disk *store.WriteBehind) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			l.err = fmt.Errorf("app passwords: %s", supervise.PanicText(reason))
+		}
+	}()
+	l.account, l.err = apppassword.Read(disk, l.id)
+}
+
+// onAppLoaded has the work go on that has waited for a record. If that was dropped meanwhile, or the shard
+// has been restarted, it is read again.
+func (s *shard) onAppLoaded(l *appLoaded) {
+	current := s.apps.loads[l.id] == l.appLoad
+	if current {
+		delete(s.apps.loads, l.id)
+		if l.err == nil {
+			s.apps.held.Add(l.id, l.account)
+		} else {
+			s.env.Log.Error("app passwords cannot be read: their logins are temporary failures", "domain", l.id.Domain, "user", l.id.User, "err", l.err)
+		}
+	}
+	for len(l.waiting) > 0 {
+		if w := l.waiting[0]; current && l.err != nil {
+			w.with(s, nil, l.err)
+		} else {
+			s.onAppWork(w)
+		}
+		l.waiting = l.waiting[1:] // not before: after a panic it is failed with the others
+	}
+}
+
+// byAppPassword takes a call that app passwords decide: a login with one, a login with a password where an
+// app password is required, and whether an account exists that has nothing else.
+func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
+	switch c.Req.Op {
+	case auth.OpAuth:
+	case auth.OpIsUser:
+		if d.AppPasswords.Alone {
+			s.onAppWork(&appExists{c})
+		}
+		return d.AppPasswords.Alone
+	default:
+		return false
+	}
+	secret, ok := apppassword.Parse(c.Req.Secret.Reveal())
+	if !ok {
+		if d.AppPasswords.Requires(c.Service) {
+			s.refuseApp(c, sp, fmt.Sprintf("an app password is required %s: the account's own password is not accepted there", forService(c.Service)))
+			return true
+		}
+		return false
+	}
+	if account, held := s.apps.held.Get(c.ID); held {
+		s.appLogin(c, d, sp, account, secret, nil)
+	} else {
+		s.onAppWork(&appLogin{call: c})
+	}
+	return true
+}
+
+// appExists is an isuser question in a domain without another backend.
+type appExists struct{ *call.Call }
+
+func (e *appExists) of() auth.Identity { return e.ID }
+
+func (e *appExists) with(s *shard, account *apppassword.Account, err error) {
+	a := auth.Answer{Verdict: auth.Deny, Source: auth.SourceAppPassword, Reason: "the account has no app password, and the domain no other backend"}
+	switch {
+	case err != nil:
+		a = auth.Answer{Source: auth.SourceAppPassword, Reason: err.Error()}
+	case account.Alive(e.Domain.AppAccount(e.Name), unixtime.At(s.env.Clock())):
+		a = auth.Answer{Verdict: auth.Allow, Source: auth.SourceAppPassword}
+	}
+	e.Call.Trace.Add("app-password", a.Verdict.String())
+	e.Answer(a)
+}
+
+// appLogin is a login with an app password that waits: for the record, or for what the backends say of the
+// account.
+type appLogin struct {
+	call     *call.Call
+	standing *auth.Answer // whether the account exists and is enabled; nil: that was not asked
+}
+
+func (l *appLogin) of() auth.Identity { return l.call.ID }
+
+// Fail implements supervise.Request.
+func (l *appLogin) Fail(why supervise.Reason) { l.call.Fail(why) }
+
+func (l *appLogin) with(s *shard, account *apppassword.Account, err error) {
+	c, d := l.call, s.directory.Current(l.call.ID.Domain)
+	switch secret, _ := apppassword.Parse(c.Req.Secret.Reveal()); {
+	case c.Done():
+	case d == nil || d != c.Domain: // the configuration has changed meanwhile
+		s.directory.Reroute(c)
+	case err != nil:
+		s.answer(c, s.space(d), auth.Answer{Source: auth.SourceAppPassword, Reason: err.Error()})
+	default:
+		s.appLogin(c, d, s.space(d), account, secret, l.standing)
+	}
+}
+
+// appLogin decides on a login with an app password. Nothing of it is remembered: it is decided anew each
+// time, also after the backends were asked about the account.
+func (s *shard) appLogin(c *call.Call, d *domain.Domain, sp *space, account *apppassword.Account, secret apppassword.Secret, standing *auth.Answer) {
+	now := unixtime.At(s.env.Clock())
+	p, status := account.Check(d.AppPasswords.Key, c.ID.Domain, d.AppAccount(c.Name), secret, c.Service, now)
+	switch status {
+	case apppassword.Valid:
+		s.appStanding(c, d, sp, p, standing, now)
+	case apppassword.Revoked:
+		s.refuseApp(c, sp, fmt.Sprintf("revoked: the app password %q was taken back", p.Name))
+	case apppassword.Expired:
+		s.refuseApp(c, sp, fmt.Sprintf("expired: the app password %q", p.Name))
+	case apppassword.OtherService:
+		s.refuseApp(c, sp, fmt.Sprintf("not %s: the app password %q is for %s", forService(c.Service), p.Name, strings.Join(p.Services, ", ")))
+	case apppassword.Unknowable:
+		s.answer(c, sp, auth.Answer{Source: auth.SourceConfig,
+			Reason: "unknown, but the account has app passwords under another key: give the backend app_passwords its former key, or make them anew"})
+	default:
+		s.unknownApp(c, d, sp, now)
+	}
+}
+
+// forService is a service in a reason.
+func forService(service string) string {
+	if service == "" {
+		return "for a login that names no service"
+	}
+	return "for " + service
+}
+
+func (s *shard) refuseApp(c *call.Call, sp *space, reason string) {
+	c.Trace.Add("app-password", reason)
+	s.answer(c, sp, auth.Answer{Verdict: auth.Deny, Source: auth.SourceAppPassword, Reason: reason})
+}
+
+// unknownApp refuses a secret of the form that the account does not have. It counts against the client's
+// address as any wrong password; no limit of the account goes by it, since it cannot be guessed. One that
+// is only of another time or service is no guess at all.
+func (s *shard) unknownApp(c *call.Call, d *domain.Domain, sp *space, now unixtime.Time) {
+	if from, ok := limit.Network(c.Req.Client, d.Limits.Exempt); ok {
+		switch s.Addresses.ask(from, c.Key.Fingerprint(), &d.Limits.Address, now, now.Add(time.Until(c.Deadline))) {
+		case limit.Pass:
+			s.Addresses.landed(from, &d.Limits.Address, now)
+		case limit.Blocked:
+			s.answer(c, sp, auth.Answer{Source: auth.SourceLimitAddress, Reason: "too many wrong passwords came from the client's address"})
+			return
+		}
+		s.refusedFrom(c, d, from, now)
+	}
+	s.refuseApp(c, sp, "unknown: the account has no such app password")
+}
+
+// refusedFrom counts a refused secret against the client's address.
+func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, now unixtime.Time) {
+	l := &d.Limits
+	if !p.Addresses.refused(from, c.Key.Fingerprint(), &l.Address, now) {
+		return
+	}
+	if held, ok := d.AddressLimitLog.Due(time.Now()); ok {
+		p.env.Log.Warn("client address limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
+			"domain", c.ID.Domain, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)
+	}
+}
+
+// appStanding goes on with a login by a valid app password: the account must exist and be enabled at the
+// other backends.
+func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing *auth.Answer, now unixtime.Time) {
+	user := sp.get(c.ID)
+	if standing == nil && d.AppPasswords.Alone {
+		standing = &auth.Answer{Unasked: true}
+	}
+	if standing == nil && user != nil && !c.Req.Fresh {
+		if a, ok := user.IsUser(c.Name, &d.Rules, now); ok {
+			s.concludeApp(c, d, sp, p, a, 0, now)
+			return
+		}
+	}
+	if standing == nil {
+		s.askStanding(c)
+		return
+	}
+	login := unixtime.Time(0)
+	if user != nil {
+		login = user.LastLogin(c.Name)
+	}
+	s.concludeApp(c, d, sp, p, *standing, login, now)
+}
+
+// concludeApp answers a login by a valid app password, given what is known of its account. login is when the
+// account's own password was last accepted.
+func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing auth.Answer, login, now unixtime.Time) {
+	allow := auth.Answer{Verdict: auth.Allow, Source: auth.SourceAppPassword, Account: standing.Account}
+	switch {
+	case standing.Verdict == auth.Allow && c.Leads(standing.Account):
+		s.refuseApp(c, sp, fmt.Sprintf("the name leads to the account %q, which has app passwords of its own", standing.Account))
+		return
+	case standing.Verdict == auth.Allow && standing.Disabled && standing.Source == auth.SourceGrace:
+		s.answer(c, sp, auth.Answer{Source: auth.SourceGrace, Reason: "the account was disabled, and its backend gives no answer now"})
+		return
+	case standing.Verdict == auth.Allow && standing.Disabled:
+		s.refuseApp(c, sp, "the account is disabled at its backend")
+		return
+	case standing.Verdict == auth.Allow:
+	case standing.Verdict == auth.Deny:
+		s.refuseApp(c, sp, "the account does not exist at its backend, or not any more")
+		return
+	case standing.Unasked && p.Confirmed(d.AppPasswords.TTL, login, now):
+	case standing.Unasked:
+		s.refuseApp(c, sp, fmt.Sprintf("expired: the app password %q was made, and the account last logged in with its own password, more than %v ago, and no backend can be asked about the account", p.Name, d.AppPasswords.TTL))
+		return
+	default:
+		s.answer(c, sp, auth.Answer{Source: standing.Source, Reason: "whether the account still exists is not known: " + standing.Reason})
+		return
+	}
+	c.Trace.Add("app-password", fmt.Sprintf("valid: %q", p.Name))
+	p.Last = apppassword.Use{At: now, Service: c.Service, Front: c.Front, Client: c.Req.Client}
+	s.apps.touched[c.ID] = struct{}{}
+	s.answer(c, sp, allow)
+}
+
+// askStanding asks whether the account of a login exists, as any isuser question is asked: identical ones
+// wait for one answer, which is remembered, and memory bridges outages.
+func (s *shard) askStanding(c *call.Call) {
+	router := c.Admission()
+	if router == nil || !router.Join() {
+		return // c has been answered
+	}
+	c.Trace.Add("app-password", "valid; whether the account exists is asked")
+	about := &call.Call{
+		Req: auth.Request{Op: auth.OpIsUser, User: c.Req.User, Domain: c.Req.Domain, Client: c.Req.Client, Fresh: c.Req.Fresh},
+		ID:  c.ID, Name: c.Name, Hash: c.Hash, Received: c.Received, Deadline: c.Deadline, Trace: c.Trace, Front: c.Front,
+		Domain: c.Domain, Asker: &standingAsker{shard: s.self, call: c},
+	}
+	about.Admit(router)
+	begun := false
+	defer func() {
+		if !begun { // a panic: the login is failed by that
+			about.Unavailable(auth.SourcePanic)
+		}
+	}()
+	s.onCall(about)
+	begun = true
+}
+
+// standingAsker brings what the backends say of an account back to the login that waits for it.
+type standingAsker struct {
+	shard *supervise.Ref
+	call  *call.Call
+}
+
+// Answered implements call.Asker.
+func (a *standingAsker) Answered(about *call.Call) {
+	answer, _ := about.Result()
+	if answer.Reason == "" {
+		answer.Reason = about.Why()
+	}
+	a.shard.Send(&appLogin{call: a.call, standing: &answer})
+}
+
+// dropApps removes the app passwords of an account that was removed: who registers the name next must not
+// have them. Where letter case counts, those of other spellings stay.
+func (s *shard) dropApps(d *domain.Domain, id auth.Identity) {
+	if d.AppPasswords == nil {
+		return
+	}
+	if d.Folds {
+		s.apps.drop(id.Fold())
+		return
+	}
+	s.onAppWork(&appChange{id: id.Fold(), run: func(account *apppassword.Account) (bool, error) {
+		return account.Drop(id.User), nil
+	}, done: func(error) {}})
+}
+
+// appChange is a function of an administrator's that looks at a record or changes it.
+type appChange struct {
+	id  auth.Identity
+	run func(*apppassword.Account) (changed bool, err error)
+	// done is called once, when what was changed is on disk, and must not block.
+	done func(error)
+}
+
+func (w *appChange) of() auth.Identity { return w.id }
+
+// Fail implements supervise.Request.
+func (w *appChange) Fail(why supervise.Reason) { w.done(fmt.Errorf("app passwords: %s", why)) }
+
+// with changes the record in memory first, so that a revoked secret is refused from here on, and then on
+// disk. If that fails, it is tried again as long as the record is in memory.
+func (w *appChange) with(s *shard, account *apppassword.Account, err error) {
+	disk := s.env.Disk()
+	if err == nil && disk == nil {
+		err = errNoAppStore
+	}
+	if err != nil {
+		w.done(err)
+		return
+	}
+	copied := account.Clone()
+	changed, err := w.run(&copied)
+	if err != nil || !changed {
+		w.done(err)
+		return
+	}
+	*account = copied
+	delete(s.apps.touched, w.id)
+	id, self, done := w.id, s.self, w.done
+	disk.PutDurably(apppassword.RecordKey(id), account.Encode(), func(err error) {
+		if err != nil {
+			supervise.Do(self, func(s *shard) { s.apps.touched[id] = struct{}{} })
+			err = fmt.Errorf("the change is in force, but lost at a restart: it could not be stored: %w", err)
+		}
+		done(err)
+	})
+}
+
+// AppPasswords runs a function on the record of an account's app passwords, and waits until what it has
+// changed, as it reports, is on disk. It runs once, unless there is an error, and must not block.
+func (p *Shards) AppPasswords(ctx context.Context, id auth.Identity, run func(*apppassword.Account) (changed bool, err error)) error {
+	id = id.Fold()
+	done := make(chan error, 1)
+	once := func(err error) {
+		select {
+		case done <- err:
+		default:
+		}
+	}
+	p.Ref(p.Hash(id)).Send(&appChange{id: id, run: run, done: once})
+	return await(ctx, done)
+}
