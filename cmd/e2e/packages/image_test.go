@@ -61,7 +61,7 @@ func TestImage(t *testing.T) {
 		return &exec.Cmd{Path: c.Entrypoint[0], Args: append(c.Entrypoint[:1:1], args...), Dir: c.WorkingDir, Env: []string{},
 			SysProcAttr: &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: uint32(user), Gid: uint32(user)}}}
 	}
-	if err := os.WriteFile(root+"/etc/postern/config.hcl", []byte(config), 0o644); err != nil {
+	if err := os.WriteFile(root+"/etc/postern/config.hcl", []byte(ownUsers), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	version := command("--version")

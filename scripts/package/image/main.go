@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -30,7 +31,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.arch, "arch", "amd64", "architecture")
-	flag.StringVar(&o.version, "version", "devel", "version, the tag of the image")
+	flag.StringVar(&o.version, "version", "devel", "version, which the tag of the image is made of")
 	flag.StringVar(&o.programs, "programs", "bin", "folder of postern and postern-relay")
 	flag.StringVar(&o.certificates, "certificates", "/etc/ssl/certs/ca-certificates.crt", "file of the certificate authorities to trust")
 	flag.StringVar(&o.out, "out", "postern.tar", "file to write")
@@ -44,6 +45,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
+	fmt.Printf("created %s: %s\n", o.out, o.name())
 }
 
 // write writes the archive.
@@ -64,8 +66,8 @@ func write(o options) error {
 		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
 		"config": configBlob, "layers": []descriptor{layerBlob},
 	}))
-	name := "postern:" + o.version
-	manifest.Annotations = map[string]string{"io.containerd.image.name": name, "org.opencontainers.image.ref.name": o.version}
+	name := o.name()
+	manifest.Annotations = map[string]string{"io.containerd.image.name": name, "org.opencontainers.image.ref.name": o.tag()}
 	a.file("oci-layout", marshal(map[string]string{"imageLayoutVersion": "1.0.0"}))
 	a.file("index.json", marshal(map[string]any{"schemaVersion": 2, "manifests": []descriptor{manifest}}))
 	a.file("manifest.json", marshal([]map[string]any{{
@@ -77,6 +79,12 @@ func write(o options) error {
 	}
 	return os.WriteFile(o.out, data, 0o644)
 }
+
+// tag is the version as a tag, which cannot have all characters of a version.
+func (o options) tag() string { return strings.NewReplacer("+", "-", "~", "-").Replace(o.version) }
+
+// name is what container engines call the image.
+func (o options) name() string { return "postern:" + o.tag() }
 
 // layer is the file system of the image.
 func (o options) layer() ([]byte, error) {

@@ -58,7 +58,7 @@ func TestImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := options{arch: "arm64", version: "1.2.3", programs: dir, certificates: filepath.Join(dir, "ca.crt"),
+	o := options{arch: "arm64", version: "1.2.3~rc1+5.g01", programs: dir, certificates: filepath.Join(dir, "ca.crt"),
 		out: filepath.Join(dir, "image.tar"), made: time.Unix(1e9, 0).UTC()}
 	build := func() []byte {
 		if err := write(o); err != nil {
@@ -149,7 +149,7 @@ func TestImage(t *testing.T) {
 		Layers   []string
 	}
 	decode(t, files, "manifest.json", &docker)
-	if len(docker) != 1 || docker[0].Config != manifest.Config.path() || docker[0].Layers[0] != manifest.Layers[0].path() || docker[0].RepoTags[0] != "postern:1.2.3" {
+	if len(docker) != 1 || docker[0].Config != manifest.Config.path() || docker[0].Layers[0] != manifest.Layers[0].path() || docker[0].RepoTags[0] != "postern:1.2.3-rc1-5.g01" {
 		t.Errorf("manifest.json is %+v", docker)
 	}
 	if err := os.Remove(filepath.Join(dir, "postern")); err != nil {
