@@ -276,8 +276,12 @@ func nextSteps(o *newOptions) string {
 		for line := range strings.Lines(l.Text) {
 			b.WriteString("    " + line)
 		}
+		fmt.Fprintf(&b, "\n  The whole recipe: postern help %s\n", l.Topic)
 	}
 	start, flag := "sudo systemctl enable --now postern", ""
+	if o.force { // it may run already
+		start += " && sudo systemctl reload-or-restart postern"
+	}
 	if o.File != config.DefaultPath { // where the service does not look
 		flag = " --config " + o.File
 		start = "postern serve" + flag

@@ -7,7 +7,8 @@ type server struct {
 	user      string   // that starts postern pipe or postern checkpassword, which ask at the relay listener
 	where     string   // the lines go there
 	lines     string
-	perDomain bool // the lines are repeated for each domain
+	perDomain bool   // the lines are repeated for each domain
+	topic     string // of the manual's page with the whole recipe
 }
 
 // dovecotAuth is for several servers.
@@ -20,7 +21,7 @@ const dovecotAuth = `listen "dovecot" { # logins, in the protocol of Dovecot's a
 // servers are in the order of the configuration.
 var servers = []server{
 	{
-		name: "prosody",
+		name: "prosody", topic: "prosody",
 		listeners: []string{`listen "ejabberd" { # for Prosody's mod_auth_postern
   address = "127.0.0.1:23662"
   changes = false # true: clients may change passwords and register; so may every program of this machine
@@ -32,7 +33,7 @@ authentication = "postern"
 `,
 	},
 	{
-		name:  "ejabberd",
+		name: "ejabberd", topic: "ejabberd",
 		user:  "ejabberd",
 		where: "/etc/ejabberd/ejabberd.yml",
 		lines: `auth_method: external
@@ -41,7 +42,7 @@ auth_use_cache: false
 `,
 	},
 	{
-		name: "postfix",
+		name: "postfix", topic: "mail",
 		listeners: []string{dovecotAuth, `listen "socketmap" { # lookup tables: recipients, domains, senders
   address             = "127.0.0.1:23667"
   recipient_delimiter = "+" # as in main.cf: alice+news is alice
@@ -58,7 +59,7 @@ smtpd_sender_login_maps = socketmap:inet:127.0.0.1:23667:login
 `,
 	},
 	{
-		name: "exim", listeners: []string{dovecotAuth},
+		name: "exim", topic: "exim", listeners: []string{dovecotAuth},
 		where: `Exim's configuration, after "begin authenticators" (exim4-daemon-heavy)`,
 		lines: `plain_postern:
   driver = dovecot
@@ -75,7 +76,7 @@ login_postern:
 `,
 	},
 	{
-		name:  "dovecot",
+		name: "dovecot", topic: "mail",
 		user:  "dovecot",
 		where: "/etc/dovecot/conf.d/99-postern.conf (Dovecot 2.3; 2.4 has no such driver)",
 		lines: `passdb {
@@ -92,7 +93,7 @@ service auth {
 `,
 	},
 	{
-		name: "cyrus",
+		name: "cyrus", topic: "cyrus",
 		listeners: []string{`listen "saslauthd" { # for Cyrus SASL, in place of saslauthd
   address        = "unix:/run/saslauthd/mux"
   group          = "sasl"

@@ -207,6 +207,7 @@ type Lines struct {
 	Server string
 	Where  string // file and place
 	Text   string
+	Topic  string // of the manual's page that has the rest
 }
 
 // Lines returns what goes into the configurations of the servers.
@@ -223,7 +224,7 @@ func (a *Answers) Lines() (out []Lines) {
 				text += strings.ReplaceAll(s.lines, "DOMAIN", domain)
 			}
 		}
-		out = append(out, Lines{name, strings.ReplaceAll(s.where, "DOMAIN", a.Domains[0]), text})
+		out = append(out, Lines{name, strings.ReplaceAll(s.where, "DOMAIN", a.Domains[0]), text, s.topic})
 	}
 	return out
 }

@@ -140,6 +140,9 @@ func TestLinesAreTheManuals(t *testing.T) {
 	bare := strings.NewReplacer(" ", "", "\t", "", "\n", "")
 	known := bare.Replace(manual.String())
 	for _, l := range (&Answers{Servers: Servers(), Domains: []string{"example.org"}}).Lines() {
+		if page, err := os.ReadFile("../manual/pages/" + l.Topic + ".md"); err != nil || !strings.Contains(strings.ToLower(string(page)), l.Server) {
+			t.Errorf("%s: the page %q is not about it: %v", l.Server, l.Topic, err)
+		}
 		for line := range strings.Lines(l.Text) {
 			if !strings.Contains(known, bare.Replace(strings.TrimSpace(line))) {
 				t.Errorf("%s: the manual does not have %q", l.Server, line)
