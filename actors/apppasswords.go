@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/actors/changes"
+	"postern/actors/router"
 	"postern/internal/apppassword"
 	"postern/internal/auth"
 )
@@ -27,6 +28,17 @@ func (b *Broker) AppPasswords(ctx context.Context, id auth.Identity, run func(ap
 	}
 	owner := apppassword.Owner{ID: auth.Identity{User: d.AppAccount(id.User), Domain: id.Domain}, Key: d.AppPasswords.Key}
 	return b.shards.AppPasswords(ctx, id, func(a *apppassword.Account) (bool, error) { return run(owner, a, b.env.Clock()) })
+}
+
+// DropAppPasswords removes the app passwords of an account that was removed, if its domain has some.
+func (b *Broker) DropAppPasswords(ctx context.Context, id auth.Identity) error {
+	err := b.AppPasswords(ctx, id, func(o apppassword.Owner, a *apppassword.Account, _ time.Time) (bool, error) {
+		return a.Drop(o.ID.User), nil
+	})
+	if errors.Is(err, ErrNoAppPasswords) || errors.Is(err, router.ErrUnknownDomain) {
+		return nil
+	}
+	return err
 }
 
 // NoteRevoked has XMPP servers told that what they have issued for an account may not be valid any more,

@@ -232,10 +232,16 @@ func TestUnusableNoticesErrors(t *testing.T) {
 func TestJSON(t *testing.T) {
 	const forgotten = "an object with name, users, passwords, refusals, exists, tokens, counted, roster (users, groups)"
 	const answer = "an object with verdict, exit, source, reason, took_ns, body, steps (at_ns, stage, note)"
+	const passwords = "an object with secret, passwords (id, name, services, state, created, expires, revoked, last_used, last_service, " +
+		"last_front, last_client)"
 	want := map[string]string{
 		"cache flush":         forgotten,
 		"cache forget":        forgotten,
 		"config check":        "an object with file, ok, listeners, backends, domains, problems (severity, file, line, column, message, cure), notes",
+		"password add":        passwords,
+		"password expire":     passwords,
+		"password list":       passwords,
+		"password revoke":     passwords,
 		"domain import":       "an object with imported, new",
 		"domain list":         "a list of objects with domain, source, shadowed, backend, url, auth_domain, contact, first, latest",
 		"forget":              forgotten,

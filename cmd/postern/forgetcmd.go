@@ -23,8 +23,8 @@ func newForget(a *app) *cobra.Command {
 the user exists, roster state and limits, and prints what was removed. It works through the
 running daemon's control socket, and directly on the data directory when no daemon runs.
 
-Accounts are not removed: neither those at a backend, nor those in a users file (see
-` + "`postern user remove`" + `). Used single-use tokens are kept until they expire, within 90
+Accounts and app passwords are not removed: see ` + "`postern user remove`" + ` and
+` + "`postern password revoke`" + `. Used single-use tokens are kept until they expire, within 90
 seconds, because otherwise they could be used again; they do not name their user. The limits of
 a whole domain's users, which are in memory only, are left to expire. Log files are not changed.`,
 		Example: `  postern forget alice@example.org

@@ -30,6 +30,7 @@ not be asked.`,
   postern test isuser alice@example.org && echo "there is an alice"`,
 	}
 	var direct, fresh bool
+	var service string
 	cmd.PersistentFlags().BoolVar(&direct, "direct", false, "do not ask the running daemon, but a broker of this command's own")
 	cmd.PersistentFlags().BoolVar(&fresh, "no-cache", false, "ask the backend, whatever the cache knows")
 	answer := &output{app: a}
@@ -47,8 +48,11 @@ not be asked.`,
 			Use: t.op.String() + " USER@DOMAIN", Short: t.short, Args: cobra.ExactArgs(1),
 			Example: "  postern test " + t.op.String() + " alice@example.org\n  postern test " + t.op.String() + " --direct alice@example.org",
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return answer.test(cmd.Context(), auth.Request{Op: t.op, Fresh: fresh}, args[0], direct)
+				return answer.test(cmd.Context(), auth.Request{Op: t.op, Fresh: fresh, Service: service}, args[0], direct)
 			},
+		}
+		if t.op == auth.OpAuth {
+			question.Flags().StringVar(&service, "service", "", "`SERVICE` that the login is for, such as imap (some app passwords are for some only)")
 		}
 		describeJSON(question, control.AskReply{})
 		questions = append(questions, question)

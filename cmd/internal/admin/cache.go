@@ -63,6 +63,11 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, rem
 		if err := p.Apply([]store.Op{change}, true); err != nil {
 			return err
 		}
+		if owner, none := appOwner(ctx, cfg, id); none == nil && removed {
+			if err := dropPasswords(p, owner); err != nil {
+				return err
+			}
+		}
 		n, err = daemon.ForgetRecords(p, id)
 		return err
 	})

@@ -107,6 +107,9 @@ func (s *Server) cacheForget(ctx context.Context, r Request) (any, error) {
 	}
 	if r.Op == Removed && id.User != "" {
 		s.daemon.Broker().NoteRemoved(id)
+		if err := s.daemon.Broker().DropAppPasswords(ctx, id); err != nil {
+			return nil, err
+		}
 	}
 	return s.daemon.ForgetCached(ctx, id)
 }

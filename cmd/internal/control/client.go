@@ -49,7 +49,14 @@ type Request struct {
 	Group    string `json:"group,omitempty"`
 	Password string `json:"password,omitempty"`
 	Fresh    bool   `json:"fresh,omitempty"` // ask the backend, whatever the cache knows
+	Service  string `json:"service,omitempty"`
 	Address  string `json:"address,omitempty"`
+
+	// Of the calls about app passwords.
+	Name     string     `json:"name,omitempty"`     // add
+	Services []string   `json:"services,omitempty"` // add
+	Expires  *time.Time `json:"expires,omitempty"`  // add, expire; absent: never
+	Ref      string     `json:"ref,omitempty"`      // revoke, expire: an ID or a name; revoke: empty for all
 
 	// Of the registry's calls.
 	Records []registry.Entry `json:"records,omitempty"` // put
@@ -135,7 +142,7 @@ func Yield(ctx context.Context, socket string) (yields bool, pid int, err error)
 // AskDaemon asks a question of the daemon behind a control socket.
 func AskDaemon(ctx context.Context, socket string, req auth.Request) (reply AskReply, err error) {
 	err = Call(ctx, socket, "/v1/ask", Request{
-		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(), Fresh: req.Fresh,
+		Op: req.Op.String(), User: req.User, Domain: req.Domain, Password: req.Secret.Reveal(), Fresh: req.Fresh, Service: req.Service,
 	}, &reply)
 	return reply, err
 }

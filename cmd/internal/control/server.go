@@ -95,6 +95,9 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 	} {
 		mux.HandleFunc("POST "+path, handle(maxBody, do))
 	}
+	for path := range Passwords {
+		mux.HandleFunc("POST "+path, handle(maxBody, s.password(path)))
+	}
 	mux.HandleFunc("POST /v1/takeover", s.takeover)
 	s.handleDomains(mux)
 	s.server = &http.Server{
@@ -201,7 +204,7 @@ func (s *Server) ask(ctx context.Context, r Request) (any, error) {
 		return nil, fmt.Errorf("operation %q cannot be asked here", r.Op)
 	}
 	return Ask(ctx, s.daemon.Broker(), auth.Request{
-		Op: op, User: r.User, Domain: r.Domain, Secret: auth.NewSecret(r.Password), Fresh: r.Fresh,
+		Op: op, User: r.User, Domain: r.Domain, Secret: auth.NewSecret(r.Password), Fresh: r.Fresh, Service: r.Service,
 	}), nil
 }
 

@@ -1,0 +1,76 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"postern/actors"
+	"postern/actors/changes"
+	"postern/cmd/internal/control"
+	"postern/cmd/internal/datadir"
+	"postern/internal/apppassword"
+	"postern/internal/auth"
+	"postern/internal/config"
+	"postern/internal/store"
+)
+
+// Passwords makes a call about app passwords (/v1/password/...) or carries it out on the store.
+func Passwords(ctx context.Context, cfg *config.Config, path string, id auth.Identity, r control.Request) (reply control.PasswordReply, err error) {
+	r.User, r.Domain = id.User, id.Domain
+	err = control.Call(ctx, datadir.Control(cfg.DataDir), path, r, &reply)
+	if !errors.Is(err, control.ErrNoDaemon) {
+		return reply, err
+	}
+	owner, err := appOwner(ctx, cfg, id)
+	if err != nil {
+		return reply, err
+	}
+	err = withStore(ctx, cfg, path, r, &reply, func(p *store.Pebble) error {
+		now := time.Now()
+		a, err := apppassword.Read(p, owner.ID)
+		if err != nil {
+			return err
+		}
+		changed, ended, err := control.Passwords[path](r, owner, a, now, &reply)
+		if err != nil || !changed {
+			return err
+		}
+		ops := []store.Op{{Key: apppassword.RecordKey(owner.ID), Value: a.Encode()}}
+		if ended {
+			ops = append(ops, changes.Op(owner.ID, changes.Secret, now))
+		}
+		return p.Apply(ops, true)
+	})
+	return reply, err
+}
+
+// appOwner is the owner of the app passwords of an account, as a daemon with this configuration has it.
+func appOwner(ctx context.Context, cfg *config.Config, id auth.Identity) (o apppassword.Owner, err error) {
+	d, registered, err := DomainFor(ctx, cfg, id.Domain)
+	if err != nil {
+		return o, err
+	}
+	if d == nil || registered || d.AppPasswords == nil {
+		return o, fmt.Errorf("%s: %w", id.Domain, actors.ErrNoAppPasswords)
+	}
+	if d.UnescapeJID {
+		if id.User, err = auth.UnescapeUser(id.User); err != nil {
+			return o, err
+		}
+	}
+	if whole, ok := cfg.Whole(d); ok && whole.Folds {
+		id = id.Fold()
+	}
+	return apppassword.Owner{ID: id, Key: apppassword.NewKey(d.AppPasswords.Key)}, nil
+}
+
+// dropPasswords removes the app passwords of an account that was removed.
+func dropPasswords(p store.Store, o apppassword.Owner) error {
+	a, err := apppassword.Read(p, o.ID)
+	if err != nil || !a.Drop(o.ID.User) {
+		return err
+	}
+	return p.Apply([]store.Op{{Key: apppassword.RecordKey(o.ID), Value: a.Encode()}}, true)
+}
