@@ -40,7 +40,7 @@ func (g *barrier) reached(t testing.TB, n int64) {
 func (r *rig) start(user, password string) <-chan auth.Answer {
 	return r.startRequest(auth.Request{
 		Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(password),
-	}, 20*time.Second)
+	}, time.Minute)
 }
 
 func (r *rig) startRequest(req auth.Request, timeout time.Duration) <-chan auth.Answer {

@@ -25,7 +25,7 @@ func (r *rig) flood(n, atOnce int) map[auth.Source]int {
 		go func() {
 			defer wg.Done()
 			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				a := r.auth(fmt.Sprint("flood", i), "good")
+				a := <-r.start(fmt.Sprint("flood", i), "good")
 				mu.Lock()
 				count[a.Source]++
 				mu.Unlock()
@@ -44,11 +44,10 @@ func TestOverload(t *testing.T) {
 	r := newRig(t, func(s *setup) { s.fake.ask = g.ask })
 	var waiting []<-chan auth.Answer
 	for i := range slots + queue {
-		req := auth.Request{Op: auth.OpAuth, User: fmt.Sprint("early", i), Domain: "dom.example", Secret: auth.NewSecret("good")}
-		waiting = append(waiting, r.startRequest(req, time.Minute))
+		waiting = append(waiting, r.start(fmt.Sprint("early", i), "good"))
 	}
 	g.reached(t, slots)
-	r.underWay(slots + queue)
+	r.underWay(slots+queue, slots)
 	begun := time.Now()
 	count := r.flood(excess, excess) // within the deadline of those that wait
 	if count[auth.SourceOverload] != excess {
