@@ -10,7 +10,7 @@ const drainPoll = 5 * time.Millisecond
 
 // newConnGrace is how long a connection without a question is still waited for when the drain
 // begins: a client that has just connected has a question on its way.
-const newConnGrace = 100 * time.Millisecond
+const newConnGrace = 500 * time.Millisecond
 
 // Drain ends the broker's work in order. It accepts what is already in the listen backlog, then
 // closes the listeners, gives new connections a moment to ask, refuses further requests as

@@ -56,7 +56,7 @@ type Router interface {
 
 // newConnGrace is how old a connection without a request may be when the drain begins and still be
 // waited for: a client that has just connected has a request on its way.
-const newConnGrace = 100 * time.Millisecond
+const newConnGrace = 500 * time.Millisecond
 
 // errStopping is why no listener is started any more.
 var errStopping = errors.New("postern is stopping")

@@ -184,7 +184,7 @@ func (c *clients) stop() int64 {
 func login(g *harness.Guest) error { return g.In(loginHere) }
 
 // patience is how long a stopping daemon surely waits for the first request of a new connection.
-const patience = 50 * time.Millisecond
+const patience = 250 * time.Millisecond
 
 // loginHere logs in by a connection of its own, in the network of this thread. A client that was slower
 // than the daemon's patience, on a busy machine, may find its connection closed: it asks again.
