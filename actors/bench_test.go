@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postern/actors/call"
+	"postern/internal/apppassword"
 	"postern/internal/auth"
 )
 
@@ -109,7 +110,20 @@ func oneShots(b *testing.B, address string) {
 func BenchmarkRouterHop(b *testing.B) {
 	r := newRig(b, func(s *setup) { s.level = 100 })
 	r.auth("joe", "good")
-	req := auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("good")}
+	routerHop(b, r, "good")
+}
+
+// BenchmarkAppPassword is the same by an app password.
+func BenchmarkAppPassword(b *testing.B) {
+	r := appRig(b, func(s *setup) { s.level = 100 })
+	text := r.add("joe", apppassword.New{Name: "phone"})
+	r.auth("joe", text)
+	routerHop(b, r, text)
+}
+
+// routerHop repeats a login of joe.
+func routerHop(b *testing.B, r *rig, password string) {
+	req := auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret(password)}
 	b.ReportAllocs()
 	for b.Loop() {
 		done := &probe{make(chan struct{})}

@@ -25,6 +25,11 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 			out = append(out, c)
 			continue
 		}
+		if b.Kind == config.KindAppPasswords {
+			c.Steps = []Step{{Check: "accounts", Run: func(context.Context) []Outcome { return appPasswords(cfg, b) }}}
+			out = append(out, c)
+			continue
+		}
 		r, err := e.newRoute(b.URL, b.CAFile)
 		if err != nil {
 			continue // the configuration does not allow such a url
