@@ -72,19 +72,19 @@ func TestHashPoolTooLate(t *testing.T) {
 // TestHashPoolLeaves: a login that waits goes another way when there is a quicker one.
 func TestHashPoolLeaves(t *testing.T) {
 	p, _ := newTestPool(t, 1, 100)
-	p.expecting(time.Second)
+	p.expecting(time.Hour)
 	h := occupied(t, p)
 	left, stayed := make(chan time.Duration, 10), make(chan string, 10)
 	for _, name := range []string{"a", "b", "c"} {
 		var waits time.Duration
 		p.submit(hashJob{
 			id: at(name, "one"), run: func() { stayed <- name }, failed: func() { t.Error("failed") },
-			leaves: func(wait, cost time.Duration) bool { waits = wait; return wait+cost > 2500*time.Millisecond },
+			leaves: func(wait, cost time.Duration) bool { waits = wait; return wait+cost > 150*time.Minute },
 			left:   func() { left <- waits },
 		}, true)
 	}
 	for range 2 {
-		if waits := <-left; waits < 1500*time.Millisecond {
+		if waits := <-left; waits < 90*time.Minute {
 			t.Errorf("left for a wait of %v", waits)
 		}
 	}

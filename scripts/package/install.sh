@@ -43,8 +43,8 @@ put() {
 	fi
 	install -d "$DESTDIR${3%/*}"
 	case "$2" in
-	*.service)
-		sed "s|/usr/bin/postern|$PREFIX/bin/postern|" "$2" >"$DESTDIR$3"
+	*.service | *.socket)
+		sed -e "s|/usr/bin/postern|$PREFIX/bin/postern|" -e "s|/usr/share/doc/postern|$PREFIX/share/doc/postern|" "$2" >"$DESTDIR$3"
 		chmod "$1" "$DESTDIR$3"
 		;;
 	*) install -m "$1" "$2" "$DESTDIR$3" ;;

@@ -8,7 +8,7 @@ import (
 )
 
 // Timeout bounds every wait of these tests.
-const Timeout = 3 * time.Minute
+const Timeout = 6 * time.Minute
 
 // OutBuffer is output that is read while it is written.
 type OutBuffer struct {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -152,7 +153,7 @@ func buildDeb(t *testing.T) string {
 		return deb
 	}
 	dir := t.TempDir()
-	out, err := exec.Command("make", "-C", "../../..", "deb", "ARCH=amd64", "OUT="+dir).CombinedOutput()
+	out, err := exec.Command("make", "-C", "../../..", "deb", "ARCH="+runtime.GOARCH, "OUT="+dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -3,6 +3,7 @@ package packages
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ import (
 // `make uninstall` removes all of it, also where there is no build any more.
 func TestInstall(t *testing.T) {
 	stage, docs := t.TempDir(), t.TempDir()
-	t.Setenv("BIN", "bin/deb-linux-amd64")
+	t.Setenv("BIN", "bin/deb-linux-"+runtime.GOARCH)
 	t.Setenv("DOCS", docs)
 	run := func(target string) {
 		t.Helper()
@@ -27,7 +28,7 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(repository)
-	if r := harness.RunCommand(t, "", script, "bin/deb-linux-amd64/postern"); r.Code != 0 {
+	if r := harness.RunCommand(t, "", script, "bin/deb-linux-"+runtime.GOARCH+"/postern"); r.Code != 0 {
 		t.Fatalf("exit status %d\n%s%s", r.Code, r.Out, r.Err)
 	}
 	run("install")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"postern/cmd/e2e/harness"
@@ -30,14 +31,14 @@ func build(dir string) error {
 	image := `go build -ldflags '-linkmode external -extldflags -static' -o "$0/static/" ` + program + `
 SOURCE_DATE_EPOCH=1 go run ./scripts/package/image -version 1 -programs "$0/static" -out "$0/image.oci.tar"`
 	if full() {
-		image = `make image ARCH=amd64 OUT="$0"`
+		image = `make image ARCH="$1" OUT="$0"`
 	}
 	for _, script := range []string{
-		`make deb ARCH=amd64 OUT="$0"`,
-		`umask 077; export TZ=Asia/Kolkata LC_ALL=C.UTF-8; unset SOURCE_DATE_EPOCH; make deb ARCH=amd64 OUT="$0/again"`,
+		`make deb ARCH="$1" OUT="$0"`,
+		`umask 077; export TZ=Asia/Kolkata LC_ALL=C.UTF-8; unset SOURCE_DATE_EPOCH; make deb ARCH="$1" OUT="$0/again"`,
 		image,
 	} {
-		cmd := exec.Command("sh", "-euc", script, dir)
+		cmd := exec.Command("sh", "-euc", script, dir, runtime.GOARCH)
 		cmd.Dir = repository
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", script, err, out)
@@ -59,5 +60,5 @@ func made(t *testing.T, pattern string) string {
 // deb is the path of the package.
 func deb(t *testing.T) string {
 	t.Helper()
-	return made(t, "postern_*_amd64.deb")
+	return made(t, "postern_*_"+runtime.GOARCH+".deb")
 }

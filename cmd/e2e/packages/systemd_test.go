@@ -80,8 +80,8 @@ func lifeOfPackage(t *testing.T, g *harness.Guest) {
 		t.Errorf("after the removal: %s", state)
 	}
 	g.Must("test -f /etc/postern/config.hcl -a -d /var/lib/postern/store -a ! -e /usr/bin/postern -a ! -e /usr/lib/systemd/system/postern.service")
+	g.Must("rm /etc/systemd/system/postern.service.d/other.conf") // the admin's
 	g.Must("dpkg -P postern")
-	g.Must("rm -r /etc/systemd/system/postern.service.d") // the admin's
 	if after := g.Must(ours); after != before {
 		t.Errorf("before the installation there were\n%safter the purge\n%s", before, after)
 	}
@@ -97,7 +97,7 @@ func brokenUpgrade(t *testing.T, g *harness.Guest) {
 	g.Must("systemctl daemon-reload; systemctl restart postern")
 	g.Write("/etc/postern/other.hcl", "retries = 3\n"+ownUsers, 0o644)
 	first := mainPID(g)
-	if out := g.Must("dpkg -i later.deb"); !strings.Contains(out, "the old version keeps running") || !strings.Contains(out, "/etc/postern/other.hcl") {
+	if out := g.Must("dpkg -i later.deb"); !strings.Contains(out, "the old version keeps running, because `postern config check` of this one fails:\n") || !strings.Contains(out, "/etc/postern/other.hcl") {
 		t.Errorf("an upgrade with an error in the configuration: %s", out)
 	}
 	if now := mainPID(g); now != first {
