@@ -388,7 +388,7 @@ func (a *standingAsker) Answered(about *call.Call) {
 	a.shard.Send(&appLogin{call: a.call, standing: &answer})
 }
 
-// dropApps removes the app passwords of an account that was removed: who registers the name next must not
+// dropApps removes the app passwords of an account that was removed: the next account of that name must not
 // have them. Where letter case counts, those of other spellings stay.
 func (s *shard) dropApps(d *domain.Domain, id auth.Identity) {
 	if d.AppPasswords == nil {
@@ -400,7 +400,11 @@ func (s *shard) dropApps(d *domain.Domain, id auth.Identity) {
 	}
 	s.onAppWork(&appChange{id: id.Fold(), run: func(account *apppassword.Account) (bool, error) {
 		return account.Drop(id.User), nil
-	}, done: func(error) {}})
+	}, done: func(err error) {
+		if err != nil {
+			s.env.Log.Error("the app passwords of a removed account could not be removed: revoke them", "domain", id.Domain, "user", id.User, "err", err)
+		}
+	}})
 }
 
 // appChange is a function of an administrator's that looks at a record or changes it.

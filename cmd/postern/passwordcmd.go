@@ -36,10 +36,10 @@ func newPassword(a *app) *cobra.Command {
 		cobra.ExactArgs(1), f.add)
 	add.Flags().StringVar(&f.name, "name", "", "`NAME` of the device or program that is to have it")
 	add.Flags().StringSliceVar(&f.services, "services", nil, "`SERVICES` that it is for, such as imap,smtp (default: all)")
-	add.Flags().StringVar(&f.expires, "expires", "", "`WHEN` it ends: after a time such as 90d, or on a day such as 2027-12-31 (default: never)")
+	add.Flags().StringVar(&f.expires, "expires", "", "`WHEN` it ends: after a time such as 90d, or after a day such as 2027-12-31 (default: never)")
 	expire := command("expire USER@DOMAIN NAME|ID", "Set when an app password ends",
 		"expire alice@example.org phone\nexpire alice@example.org phone --expires never", cobra.ExactArgs(2), f.expire)
-	expire.Flags().StringVar(&f.ends, "expires", "0s", "`WHEN` it ends: after a time, on a day, or never (default: now)")
+	expire.Flags().StringVar(&f.ends, "expires", "0s", "`WHEN` it ends: after a time, after a day, or never (default: now)")
 	revoke := command("revoke USER@DOMAIN [NAME|ID]", "Take an app password back at once",
 		"revoke alice@example.org phone\nrevoke alice@example.org --all", cobra.RangeArgs(1, 2), f.revoke)
 	revoke.Flags().BoolVar(&f.all, "all", false, "all that the account has")
@@ -74,7 +74,8 @@ func parseEnd(text string, now time.Time) (*time.Time, error) {
 		return nil, nil
 	}
 	if day, err := time.ParseInLocation(time.DateOnly, text, time.Local); err == nil {
-		return &day, nil
+		end := day.AddDate(0, 0, 1)
+		return &end, nil
 	}
 	after, err := config.ParseDuration(text)
 	if err != nil {

@@ -110,7 +110,7 @@ func (p *Password) status(service string, now unixtime.Time) Status {
 		return Revoked
 	case p.Expired(now):
 		return Expired
-	case len(p.Services) > 0 && !slices.Contains(p.Services, service):
+	case !p.For(service):
 		return OtherService
 	}
 	return Valid

@@ -34,9 +34,6 @@ func NewKey(key auth.Secret) *Key {
 	return k
 }
 
-// ID returns the identity of the key.
-func (k *Key) ID() KeyID { return k.id }
-
 // MAC stands for a secret of an account in a record.
 type MAC [sha256.Size]byte
 

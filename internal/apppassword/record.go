@@ -1,7 +1,6 @@
 package apppassword
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,12 +23,6 @@ func RecordKey(id auth.Identity) []byte {
 
 // RecordPrefix is the prefix of the keys of all records of a domain.
 func RecordPrefix(domain string) []byte { return []byte(store.AppPasswords + domain + "\x00") }
-
-// RecordIdentity is the inverse of RecordKey. It is false for a key without a user.
-func RecordIdentity(key []byte) (id auth.Identity, ok bool) {
-	domain, user, ok := bytes.Cut(bytes.TrimPrefix(key, []byte(store.AppPasswords)), []byte{0})
-	return auth.Identity{Domain: string(domain), User: string(user)}, ok
-}
 
 // Encode returns the stored form; nil if the account has no entries.
 //

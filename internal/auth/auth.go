@@ -213,8 +213,8 @@ type Answer struct {
 	Account string
 	// Domain is the account's, in canonical form. Empty: that of the request.
 	Domain string
-	// Whether the account may not log in, as far as OpIsUser has found out. With Request.Info besides the time before which nothing that a
-	// server has issued for it is valid any more; zero if there was no change.
+	// Disabled: the account may not log in, as far as OpIsUser has found out. Changed, with Request.Info: what
+	// a server has issued for the account before this time is not valid any more; zero if there was no change.
 	Disabled bool
 	Changed  time.Time
 	// Unasked, of OpIsUser with a temporary failure: time will not change it, since no backend of the domain

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"postern/actors"
 	"postern/actors/changes"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/daemon"
@@ -63,8 +64,12 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, rem
 		if err := p.Apply([]store.Op{change}, true); err != nil {
 			return err
 		}
-		if owner, none := appOwner(ctx, cfg, id); none == nil && removed {
-			if err := dropPasswords(p, owner); err != nil {
+		if removed {
+			owner, err := appOwner(ctx, cfg, id)
+			if err == nil {
+				err = dropPasswords(p, owner)
+			}
+			if err != nil && !errors.Is(err, actors.ErrNoAppPasswords) {
 				return err
 			}
 		}
