@@ -136,13 +136,13 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 // sooner returns the function that reports whether a question to the first backend is answered sooner than a
 // comparison that waits and takes so long. It may be called from any goroutine.
 func (t *task) sooner() func(wait, compare time.Duration) bool {
-	first, deadline := t.domain.Hops[0].Backend, t.call.Deadline
+	first := t.domain.Hops[0].Backend
 	return func(wait, compare time.Duration) bool {
 		if wait == 0 {
 			return false
 		}
 		ask, healthy := first.Expect()
-		return cache.AskSooner(wait, compare, ask, healthy && ask < time.Until(deadline)/2) // see question
+		return cache.AskSooner(wait, compare, ask, healthy && ask < time.Until(t.askBy(true)))
 	}
 }
 
@@ -161,6 +161,16 @@ func rounds(hashes []string) (n int) {
 	return n
 }
 
+// askBy is when a question that is put now must have its answer, so that there is time for what follows: an
+// answer in grace, or instead the comparison in whose place it is put.
+func (t *task) askBy(instead bool) time.Time {
+	by := t.call.Deadline.Add(-call.GraceTime(t.call.Deadline.Sub(t.call.Received)))
+	if instead {
+		by = by.Add(-time.Until(by) / 2)
+	}
+	return by
+}
+
 // question is the task's question to its present backend.
 func (t *task) question() (*slots.Backend, *slots.Question) {
 	c, op, number := t.call, t.call.Req.Op, 0
@@ -170,13 +180,9 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	}
 	h := t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
-	deadline := c.Deadline.Add(-call.GraceTime(c.Deadline.Sub(c.Received)))
-	if t.instead { // the comparison may be made after all
-		deadline = deadline.Add(-time.Until(deadline) / 2)
-	}
 	q := &slots.Question{
 		Query:    queryOf(t.domain, h, c.Asked()),
-		Deadline: deadline,
+		Deadline: t.askBy(t.instead),
 		Known:    t.known, ID: c.ID, Block: t.domain.Name, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
 		Abandoned: c.Done,

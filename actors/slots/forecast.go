@@ -41,7 +41,7 @@ func (f *forecast) now() int64 { return max(int64(time.Since(f.epoch)), 1) }
 func (f *forecast) note(class backend.Class, begun time.Time) {
 	switch class {
 	case backend.Outage, backend.Throttled:
-		if f.good.Load() <= int64(begun.Sub(f.epoch)) {
+		if !f.answeredSince(begun) {
 			f.outage.Store(f.now())
 		}
 	case backend.Unsupported, backend.Unsure: // the backend may not have been asked
@@ -49,6 +49,11 @@ func (f *forecast) note(class backend.Class, begun time.Time) {
 		f.good.Store(f.now())
 		f.outage.Store(0)
 	}
+}
+
+// answeredSince reports whether a question was answered after a time.
+func (f *forecast) answeredSince(begun time.Time) bool {
+	return f.good.Load() > int64(begun.Sub(f.epoch))
 }
 
 func (f *forecast) set(wait, service time.Duration, strained bool) {

@@ -542,7 +542,7 @@ func (s *slots) onLookedUp(l *lookedUp) {
 }
 
 func (s *slots) onDone(d *slotDone) {
-	if d.q.waited && d.reply.Source == auth.SourceDeadline && d.took < ample(s.pace.Service()) {
+	if d.q.waited && d.reply.Source == auth.SourceDeadline && d.took < ample(s.pace.Service()) && s.forecast.answeredSince(d.begun) {
 		d.class = backend.Unsupported // says nothing of the backend: little time was left to the question
 	}
 	s.time(d.q.Query.Op, d.class, d.reply.Result, d.begun, d.took, d.q.alongside)

@@ -224,6 +224,29 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// TestLittleTimeLeft: a question that has waited and then has no answer in the little time that is left says
+// something of the backend only if it has answered nothing else meanwhile.
+func TestLittleTimeLeft(t *testing.T) {
+	for answers, want := range map[bool]bool{false: true, true: false} {
+		r := newRig(t, false, config.Backend{Slots: 1, Queue: 3, BreakerFailures: 2})
+		q := func(waited bool) *Question {
+			return &Question{Query: backend.Query{Op: auth.OpIsUser}, Reply: func(Reply) {}, waited: waited}
+		}
+		begun := time.Now()
+		if answers {
+			r.Ref.Send(&slotDone{q: q(false), class: backend.Refused, begun: begun, took: time.Millisecond})
+		}
+		for range 2 {
+			late := Reply{Result: backend.Result{Class: backend.Outage}, Source: auth.SourceDeadline}
+			r.Ref.Send(&slotDone{q: q(true), class: backend.Outage, reply: late, begun: begun, took: time.Millisecond})
+		}
+		r.settled()
+		if open := r.Counts().Open; open != want {
+			t.Errorf("another was answered: %t; the breaker is open: %t", answers, open)
+		}
+	}
+}
+
 // TestBackgroundYields: a question that no login waits for leaves half of the slots to those of
 // logins, and its outcome is not held against the backend.
 func TestBackgroundYields(t *testing.T) {

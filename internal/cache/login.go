@@ -655,7 +655,7 @@ func (l *Login) suspected(u *User, outcome Outcome, source auth.Source, r *Rules
 func (l *Login) undecided(u *User, outcome Outcome, source auth.Source, r *Rules, now unixtime.Time) Step {
 	if l.instead && !l.suspect && !r.Off {
 		if step, ok := l.compareAfterAll(u, r, now); ok {
-			l.undone, l.moved = &undone{outcome, source}, outcome != Busy // then it was not asked
+			l.undone = &undone{outcome, source}
 			return step
 		}
 	}
