@@ -30,15 +30,20 @@ func (b *Broker) AppPasswords(ctx context.Context, id auth.Identity, run func(ap
 	return b.shards.AppPasswords(ctx, id, func(a *apppassword.Account) (bool, error) { return run(owner, a, b.env.Clock()) })
 }
 
-// DropAppPasswords removes the app passwords of an account that was removed, if its domain has some.
+// DropAppPasswords removes the app passwords of an account that was removed or made anew, also if its domain has
+// none any more.
 func (b *Broker) DropAppPasswords(ctx context.Context, id auth.Identity) error {
-	err := b.AppPasswords(ctx, id, func(o apppassword.Owner, a *apppassword.Account, _ time.Time) (bool, error) {
-		return a.Drop(o.ID.User), nil
-	})
-	if errors.Is(err, ErrNoAppPasswords) || errors.Is(err, router.ErrUnknownDomain) {
+	id, err := b.served(id)
+	if errors.Is(err, router.ErrUnknownDomain) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if d := b.table.Current(id.Domain); d != nil {
+		return b.shards.DropAppPasswords(ctx, d, id)
+	}
+	return nil
 }
 
 // NoteRevoked has XMPP servers told that what they have issued for an account may not be valid any more,

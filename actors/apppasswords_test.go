@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -205,6 +206,88 @@ func TestAppPasswordUnasked(t *testing.T) {
 	}
 }
 
+// TestAppPasswordLoginStays: the last login with the account's own password counts, whatever the cache forgets.
+func TestAppPasswordLoginStays(t *testing.T) {
+	for name, forget := range map[string]func(*rig, *setup) *rig{
+		"storage none": func(r *rig, _ *setup) *rig { return r },
+		"forgotten": func(r *rig, _ *setup) *rig {
+			if err := r.ForgetUser(t.Context(), auth.Identity{User: "joe", Domain: "dom.example"}); err != nil {
+				t.Fatal(err)
+			}
+			return r
+		},
+		"restarted": func(r *rig, former *setup) *rig {
+			r.stop()
+			return newRig(t, func(s *setup) {
+				withApps(s, former.store)
+				s.clock, s.fake.ask = former.clock, former.fake.ask
+			})
+		},
+	} {
+		var made *setup
+		r := appRig(t, func(s *setup) {
+			if made = s; name == "storage none" {
+				s.cfg.Domains[0].Cache.Storage = config.StorageNone
+			}
+			s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
+				if q.Op == auth.OpIsUser {
+					return backend.Result{Class: backend.Unsure}
+				}
+				return goodPassword(q)
+			}
+		})
+		text := r.add("joe", apppassword.New{Name: "phone"})
+		r.clock.advance(80 * 24 * time.Hour)
+		r.want(r.auth("Joe", "good"), auth.Allow, auth.SourceBackend) // of another account, since the backend does not fold
+		r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
+		r = forget(r, made)
+		r.clock.advance(80 * 24 * time.Hour)
+		r.because(r.auth("joe", text), auth.Allow, "")
+		r.want(r.auth("Joe", "good"), auth.Allow, auth.SourceBackend)
+		r.want(r.auth("joe", "bad"), auth.Deny, auth.SourceBackend)
+		r.clock.advance(10*24*time.Hour + time.Second)
+		r.because(r.auth("joe", text), auth.Deny, "no backend can be asked")
+	}
+}
+
+// TestAppPasswordJoined: of identical logins in an outage, none is refused for what was known before it.
+func TestAppPasswordJoined(t *testing.T) {
+	const n = 4
+	says := make(chan backend.Result)
+	f := new(faults)
+	r := appRig(t, func(s *setup) {
+		s.inject = f.inject
+		s.fake.ask = func(ctx context.Context, _ backend.Query) backend.Result {
+			select {
+			case a := <-says:
+				return a
+			case <-ctx.Done():
+				return backend.Result{Class: backend.Outage}
+			}
+		}
+	})
+	text := r.add("joe", apppassword.New{Name: "phone"})
+	first := r.startMany(1, login("joe", text))
+	says <- backend.Result{Class: backend.Accepted, Known: true, Disabled: true}
+	r.because(<-first[0], auth.Deny, "disabled")
+	r.clock.advance(2 * time.Minute)
+	answers := r.startMany(n, login("joe", text))
+	r.routed(f, n+1)
+	for done := false; !done; {
+		select {
+		case says <- backend.Result{Class: backend.Outage}:
+		case a := <-answers[0]:
+			r.want(a, auth.Unavailable, auth.SourceGrace)
+			done = true
+		}
+	}
+	for _, answer := range answers[1:] {
+		if a := <-answer; a.Verdict != auth.Unavailable {
+			t.Errorf("answered %v (%v), %q", a.Verdict, a.Source, a.Reason)
+		}
+	}
+}
+
 // TestAppPasswordsAlone: a domain with nothing else has the accounts with app passwords.
 func TestAppPasswordsAlone(t *testing.T) {
 	r := appRig(t, func(s *setup) {
@@ -388,21 +471,85 @@ func (d damaged) Get(key []byte) ([]byte, error) {
 	return value, err
 }
 
-// TestAppPasswordsOfRemoved: who registers the name of a removed account does not get its app passwords.
-func TestAppPasswordsOfRemoved(t *testing.T) {
-	r := appRig(t, func(s *setup) {
-		s.cfg.Backends[0].FoldCase = true
-		s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
-			if q.Op == auth.OpRemoveUser {
-				return backend.Result{Class: backend.Accepted}
+// TestAppPasswordsOfReplaced: an account that is removed, or made anew, leaves no app passwords, also while its
+// domain has none; and they are gone from the disk before the answer. Those of another spelling stay.
+func TestAppPasswordsOfReplaced(t *testing.T) {
+	for _, op := range []auth.Operation{auth.OpTryRegister, auth.OpRemoveUser, auth.OpRemoveUser3} {
+		for _, folds := range []bool{true, false} {
+			in := openStore(t)
+			var says atomic.Int64
+			start := func() *rig {
+				return newRig(t, func(s *setup) {
+					withApps(s, in)
+					s.cfg.Backends[0].FoldCase = folds
+					s.fake.ask = func(_ context.Context, q backend.Query) backend.Result {
+						if q.Op.Changes() {
+							return backend.Result{Class: backend.Class(says.Load())}
+						}
+						return goodPassword(q)
+					}
+				})
 			}
-			return goodPassword(q)
+			r := start()
+			apps := r.cfg.Domains[0].AppPasswords
+			with := func(a *config.AppPasswords) { r.reload(func(c *config.Config) { c.Domains[0].AppPasswords = a }) }
+			change := func(c backend.Class, v auth.Verdict) {
+				says.Store(int64(c))
+				r.want(r.ask(auth.Request{Op: op, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("good")}), v, auth.SourceBackend)
+			}
+			add := func(user string) string { return r.add(user, apppassword.New{Name: "phone"}) }
+			text, other := add("joe"), ""
+			if !folds {
+				other = add("JOE")
+			}
+			change(backend.Refused, auth.Deny)
+			r.because(r.auth("joe", text), auth.Allow, "")
+			change(backend.Accepted, auth.Allow)
+			if record, err := in.Get(apppassword.RecordKey(auth.Identity{User: "joe", Domain: "dom.example"})); folds == (err == nil) || folds && !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("on disk after %v: %q, %v", op, record, err)
+			}
+			r.because(r.auth("joe", text), auth.Deny, "unknown")
+			text = add("joe")
+			with(nil)
+			change(backend.Accepted, auth.Allow)
+			with(apps)
+			r.because(r.auth("joe", text), auth.Deny, "unknown")
+			text = add("joe")
+			with(nil)
+			if err := r.DropAppPasswords(t.Context(), auth.Identity{User: "joe", Domain: "dom.example"}); err != nil {
+				t.Error(err)
+			}
+			r.stop()
+			r = start()
+			r.because(r.auth("joe", text), auth.Deny, "unknown")
+			if !folds {
+				r.because(r.auth("JOE", other), auth.Allow, "")
+			}
 		}
-	})
+	}
+}
+
+// TestAppPasswordReload: under another key it is not known what an account has; without the backend an app
+// password is a password like any other, until that is back.
+func TestAppPasswordReload(t *testing.T) {
+	r := appRig(t, nil)
 	text := r.add("joe", apppassword.New{Name: "phone"})
 	r.because(r.auth("joe", text), auth.Allow, "")
-	r.want(r.ask(auth.Request{Op: auth.OpRemoveUser, User: "joe", Domain: "dom.example"}), auth.Allow, auth.SourceBackend)
-	r.because(r.auth("joe", text), auth.Deny, "unknown")
+	apps := r.cfg.Domains[0].AppPasswords
+	with := func(a *config.AppPasswords) { r.reload(func(c *config.Config) { c.Domains[0].AppPasswords = a }) }
+	other := *apps
+	other.Key = auth.NewSecret(strings.Repeat("o", apppassword.KeySize))
+	with(&other)
+	if a := r.auth("joe", text); a.Verdict != auth.Unavailable || !strings.Contains(a.Reason, "another key") {
+		t.Errorf("another key: %v, %q", a.Verdict, a.Reason)
+	}
+	with(nil)
+	r.want(r.auth("joe", text), auth.Deny, auth.SourceBackend)
+	if err := r.AppPasswords(t.Context(), auth.Identity{User: "joe", Domain: "dom.example"}, nil); !errors.Is(err, ErrNoAppPasswords) {
+		t.Errorf("without the backend: %v", err)
+	}
+	with(apps)
+	r.because(r.auth("joe", text), auth.Allow, "")
 }
 
 // TestAppPasswordLimit: unknown app passwords count against the client's address, and what is revoked or

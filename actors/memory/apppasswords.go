@@ -16,6 +16,7 @@ import (
 	"postern/actors/supervise"
 	"postern/internal/apppassword"
 	"postern/internal/auth"
+	"postern/internal/cache"
 	"postern/internal/limit"
 	"postern/internal/store"
 	"postern/internal/unixtime"
@@ -33,17 +34,35 @@ type appAccounts struct {
 	env     env.Env
 	held    *simplelru.LRU[auth.Identity, *apppassword.Account]
 	loads   map[auth.Identity]*appLoad
-	touched map[auth.Identity]struct{} // newer than on disk
+	touched map[auth.Identity]struct{} // newer than on disk by a use or a login, which may be lost
+	// unsaved are the records with a change that is not known to be on disk. They stay until it is: else the
+	// record would be read again as it was before, with what was revoked since. They outlive restarts.
+	unsaved map[auth.Identity]*unsaved
 }
 
-func newAppAccounts(e env.Env, shards int) *appAccounts {
-	a := &appAccounts{env: e, loads: make(map[auth.Identity]*appLoad), touched: make(map[auth.Identity]struct{})}
+// unsaved is a record with changes on their way to the disk.
+type unsaved struct {
+	account *apppassword.Account
+	writes  int  // how often it was put
+	failed  bool // the last one was in vain
+}
+
+func newAppAccounts(e env.Env, shards int, kept map[auth.Identity]*unsaved) *appAccounts {
+	a := &appAccounts{env: e, loads: make(map[auth.Identity]*appLoad), touched: make(map[auth.Identity]struct{}), unsaved: kept}
 	a.held, _ = simplelru.NewLRU(max(maxAppAccounts/shards, 16), func(id auth.Identity, account *apppassword.Account) { // it fails for sizes under 1 only
 		if _, ok := a.touched[id]; ok {
 			a.save(id, account)
 		}
 	})
 	return a
+}
+
+// get returns a record that is in memory.
+func (a *appAccounts) get(id auth.Identity) (*apppassword.Account, bool) {
+	if u := a.unsaved[id]; u != nil {
+		return u.account, true
+	}
+	return a.held.Get(id)
 }
 
 // save has a record written some time soon.
@@ -54,24 +73,50 @@ func (a *appAccounts) save(id auth.Identity, account *apppassword.Account) {
 	}
 }
 
-// flush writes what is lazily written.
-func (a *appAccounts) flush() {
-	for id := range a.touched {
-		if account, ok := a.held.Peek(id); ok {
-			a.save(id, account)
+// flush writes what is lazily written, and once more what could not be.
+func (s *shard) flushApps() {
+	for id := range s.apps.touched {
+		if account, ok := s.apps.get(id); ok {
+			s.apps.save(id, account)
 		}
 	}
-	clear(a.touched)
+	clear(s.apps.touched)
+	for id, u := range s.apps.unsaved {
+		if u.failed {
+			s.storeApps(id, u.account, func(error) {})
+		}
+	}
 }
 
-// drop forgets a record and deletes it on disk. One that is being read is read again.
-func (a *appAccounts) drop(id auth.Identity) {
-	delete(a.touched, id)
-	delete(a.loads, id)
-	a.held.Remove(id)
-	if disk := a.env.Disk(); disk != nil {
-		disk.Put(apppassword.RecordKey(id), nil)
+// storeApps puts a record in force that was changed. done is called once, when it is on disk, and must not
+// block.
+func (s *shard) storeApps(id auth.Identity, account *apppassword.Account, done func(error)) {
+	delete(s.apps.touched, id)
+	delete(s.apps.loads, id) // one that is being read is read again
+	s.apps.held.Add(id, account)
+	u := s.apps.unsaved[id]
+	if u == nil {
+		u = new(unsaved)
+		s.apps.unsaved[id] = u
 	}
+	u.account, u.failed = account, false
+	u.writes++
+	self, n := s.self, u.writes
+	s.env.Disk().PutDurably(apppassword.RecordKey(id), account.Encode(), func(err error) {
+		supervise.Do(self, func(s *shard) {
+			switch {
+			case s.apps.unsaved[id] != u || u.writes != n: // a newer one is on its way
+			case err != nil:
+				u.failed = true
+			default:
+				delete(s.apps.unsaved, id)
+			}
+		})
+		if err != nil {
+			err = fmt.Errorf("the change is in force, but it could not be stored yet, and is lost if the daemon ends before it is: %w", err)
+		}
+		done(err)
+	})
 }
 
 // appWork is a message that needs the record of an account.
@@ -104,7 +149,7 @@ func (l *appLoaded) Fail(why supervise.Reason) { supervise.FailAll(l.waiting, wh
 // onAppWork does what needs a record, once that is in memory.
 func (s *shard) onAppWork(w appWork) {
 	id := w.of()
-	if account, ok := s.apps.held.Get(id); ok {
+	if account, ok := s.apps.get(id); ok {
 		w.with(s, account, nil)
 		return
 	}
@@ -144,8 +189,8 @@ func (s *shard) onAppLoaded(l *appLoaded) {
 		delete(s.apps.loads, l.id)
 		if l.err == nil {
 			s.apps.held.Add(l.id, l.account)
-		} else {
-			s.env.Log.Error("app passwords cannot be read: their logins are temporary failures", "domain", l.id.Domain, "user", l.id.User, "err", l.err)
+		} else if alike, ok := s.appLog.Due(time.Now()); ok {
+			s.env.Log.Error("app passwords cannot be read: their logins are temporary failures", "domain", l.id.Domain, "user", l.id.User, "err", l.err, "alike", alike)
 		}
 	}
 	for len(l.waiting) > 0 {
@@ -179,7 +224,7 @@ func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
 		}
 		return false
 	}
-	if account, held := s.apps.held.Get(c.ID); held {
+	if account, held := s.apps.get(c.ID); held {
 		s.appLogin(c, d, sp, account, secret, nil)
 	} else {
 		s.onAppWork(&appLogin{call: c})
@@ -302,7 +347,7 @@ func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppas
 	}
 	if standing == nil && user != nil && !c.Req.Fresh {
 		if a, ok := user.IsUser(c.Name, &d.Rules, now); ok {
-			s.concludeApp(c, d, sp, p, a, 0, now)
+			s.concludeApp(c, d, sp, p, a, now)
 			return
 		}
 	}
@@ -310,22 +355,17 @@ func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppas
 		s.askStanding(c)
 		return
 	}
-	login := unixtime.Time(0)
-	if user != nil {
-		login = user.LastLogin(c.Name)
-	}
-	s.concludeApp(c, d, sp, p, *standing, login, now)
+	s.concludeApp(c, d, sp, p, *standing, now)
 }
 
-// concludeApp answers a login by a valid app password, given what is known of its account. login is when the
-// account's own password was last accepted.
-func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing auth.Answer, login, now unixtime.Time) {
+// concludeApp answers a login by a valid app password, given what is known of its account.
+func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing auth.Answer, now unixtime.Time) {
 	allow := auth.Answer{Verdict: auth.Allow, Source: auth.SourceAppPassword, Account: standing.Account}
 	switch {
 	case standing.Verdict == auth.Allow && c.Leads(standing.Account):
 		s.refuseApp(c, sp, fmt.Sprintf("the name leads to the account %q, which has app passwords of its own", standing.Account))
 		return
-	case standing.Verdict == auth.Allow && standing.Disabled && standing.Source == auth.SourceGrace:
+	case standing.Verdict == auth.Allow && standing.Disabled && standing.Bridged:
 		s.answer(c, sp, auth.Answer{Source: auth.SourceGrace, Reason: "the account was disabled, and its backend gives no answer now"})
 		return
 	case standing.Verdict == auth.Allow && standing.Disabled:
@@ -335,7 +375,7 @@ func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppas
 	case standing.Verdict == auth.Deny:
 		s.refuseApp(c, sp, "the account does not exist at its backend, or not any more")
 		return
-	case standing.Unasked && p.Confirmed(d.AppPasswords.TTL, login, now):
+	case standing.Unasked && p.Confirmed(d.AppPasswords.TTL, now):
 	case standing.Unasked:
 		s.refuseApp(c, sp, fmt.Sprintf("expired: the app password %q was made, and the account last logged in with its own password, more than %v ago, and no backend can be asked about the account", p.Name, d.AppPasswords.TTL))
 		return
@@ -388,23 +428,64 @@ func (a *standingAsker) Answered(about *call.Call) {
 	a.shard.Send(&appLogin{call: a.call, standing: &answer})
 }
 
-// dropApps removes the app passwords of an account that was removed: the next account of that name must not
-// have them. Where letter case counts, those of other spellings stay.
-func (s *shard) dropApps(d *domain.Domain, id auth.Identity) {
-	if d.AppPasswords == nil {
+// appConfirmed notes in the record of an account that a backend has accepted its own password.
+type appConfirmed struct {
+	id   auth.Identity // folded
+	name cache.Name    // the accounts for which the backend's answer holds
+	at   unixtime.Time
+}
+
+func (w *appConfirmed) of() auth.Identity { return w.id }
+
+// Fail implements supervise.Request. The next login comes soon enough.
+func (*appConfirmed) Fail(supervise.Reason) {}
+
+func (w *appConfirmed) with(s *shard, account *apppassword.Account, err error) {
+	if err == nil && account.Confirm(w.name.Covers, w.at) {
+		s.apps.touched[w.id] = struct{}{}
+	}
+}
+
+// confirmApps notes that a backend has accepted the password of an account, which may be that of another shard.
+func (s *shard) confirmApps(d *domain.Domain, name cache.Name, domain string, now unixtime.Time) {
+	if d.AppPasswords == nil || d.AppPasswords.Alone {
 		return
 	}
-	if d.Folds {
-		s.apps.drop(id.Fold())
-		return
+	w := &appConfirmed{id: auth.Identity{User: auth.FoldUser(name.Account), Domain: domain}, name: name, at: now}
+	if ref := s.Ref(s.Hash(w.id)); ref != s.self {
+		ref.Send(w)
+	} else {
+		s.onAppWork(w)
 	}
-	s.onAppWork(&appChange{id: id.Fold(), run: func(account *apppassword.Account) (bool, error) {
-		return account.Drop(id.User), nil
-	}, done: func(err error) {
-		if err != nil {
-			s.env.Log.Error("the app passwords of a removed account could not be removed: revoke them", "domain", id.Domain, "user", id.User, "err", err)
-		}
-	}})
+}
+
+// dropApps removes the app passwords of an account that was removed or registered: the next account of a name
+// must not have those of the one before. The domain may have had some when it was configured otherwise. Where
+// letter case counts, those of other spellings stay. done is called once, when they are gone from the disk, and
+// must not block.
+func (s *shard) dropApps(d *domain.Domain, id auth.Identity, done func(error)) {
+	switch {
+	case s.env.Disk() != nil && d.Folds: // it need not be read, and may be damaged
+		s.storeApps(id.Fold(), new(apppassword.Account), done)
+	case s.env.Disk() != nil:
+		s.onAppWork(&appChange{id: id.Fold(), done: done, run: func(account *apppassword.Account) (bool, error) {
+			return account.Drop(id.User), nil
+		}})
+	case d.AppPasswords != nil:
+		done(errNoAppStore)
+	default:
+		done(nil)
+	}
+}
+
+// DropAppPasswords is dropApps for an account by a domain's block, and waits.
+func (p *Shards) DropAppPasswords(ctx context.Context, d *domain.Domain, id auth.Identity) error {
+	done := make(chan error, 1)
+	err := supervise.Ask(ctx, p.Ref(p.Hash(id)), func(s *shard) { s.dropApps(d, id, func(err error) { done <- err }) })
+	if err != nil {
+		return err
+	}
+	return await(ctx, done)
 }
 
 // appChange is a function of an administrator's that looks at a record or changes it.
@@ -421,10 +502,9 @@ func (w *appChange) of() auth.Identity { return w.id }
 func (w *appChange) Fail(why supervise.Reason) { w.done(fmt.Errorf("app passwords: %s", why)) }
 
 // with changes the record in memory first, so that a revoked secret is refused from here on, and then on
-// disk. If that fails, it is tried again as long as the record is in memory.
+// disk. If that fails, it is tried again until it is there.
 func (w *appChange) with(s *shard, account *apppassword.Account, err error) {
-	disk := s.env.Disk()
-	if err == nil && disk == nil {
+	if err == nil && s.env.Disk() == nil {
 		err = errNoAppStore
 	}
 	if err != nil {
@@ -437,16 +517,7 @@ func (w *appChange) with(s *shard, account *apppassword.Account, err error) {
 		w.done(err)
 		return
 	}
-	*account = copied
-	delete(s.apps.touched, w.id)
-	id, self, done := w.id, s.self, w.done
-	disk.PutDurably(apppassword.RecordKey(id), account.Encode(), func(err error) {
-		if err != nil {
-			supervise.Do(self, func(s *shard) { s.apps.touched[id] = struct{}{} })
-			err = fmt.Errorf("the change is in force, but lost at a restart: it could not be stored: %w", err)
-		}
-		done(err)
-	})
+	s.storeApps(w.id, &copied, w.done)
 }
 
 // AppPasswords runs a function on the record of an account's app passwords, and waits until what it has

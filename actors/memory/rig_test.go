@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type gatedStore struct {
 	store.Store
 	reads atomic.Int64
 	panic atomic.Bool
+	fails atomic.Bool // to write
 	gate  atomic.Pointer[gate]
 }
 
@@ -39,6 +41,13 @@ func (s *gatedStore) hold() *gate {
 	g := &gate{make(chan struct{}, 1024), make(chan struct{})}
 	s.gate.Store(g)
 	return g
+}
+
+func (s *gatedStore) Apply(ops []store.Op, sync bool) error {
+	if s.fails.Load() {
+		return errors.New("injected")
+	}
+	return s.Store.Apply(ops, sync)
 }
 
 func (s *gatedStore) Get(key []byte) ([]byte, error) {
@@ -305,6 +314,9 @@ func (r *rig) learn(id auth.Identity) {
 
 // logged reports whether the log holds a text.
 func (r *rig) logged(text string) bool { return strings.Contains(r.log.String(), text) }
+
+// count is how often the log holds a text.
+func (r *rig) count(text string) int { return strings.Count(r.log.String(), text) }
 
 // eventually waits for a condition that another goroutine brings about.
 func eventually(t testing.TB, what string, ok func() bool) {

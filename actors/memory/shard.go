@@ -85,7 +85,7 @@ func (s *shard) Receive(ctx actor.Context) {
 		for _, sp := range s.spaces {
 			sp.flush()
 		}
-		s.apps.flush()
+		s.flushApps()
 		if s.timer != nil {
 			s.timer.Stop()
 		}
@@ -106,7 +106,7 @@ func (s *shard) onFlushTick() {
 			delete(s.spaces, name)
 		}
 	}
-	s.apps.flush()
+	s.flushApps()
 	if len(s.former) > 0 && time.Now().After(s.formerUntil) {
 		s.former = nil
 	}
@@ -568,6 +568,9 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 		t.login.Suspect()
 	}
 	name, by := t.answers(result)
+	if result.Class == backend.Accepted && d == t.domain && t.epoch == *s.epoch {
+		s.confirmApps(d, name, t.call.ID.Domain, now)
+	}
 	if result.Class == backend.Accepted && auth.FoldUser(name.Account) != t.call.ID.User {
 		s.onOther(t, d, sp, user, name, by)
 		return
@@ -657,7 +660,7 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 	case backend.Unsure:
 		// No backend can be asked: a user that logged in within the outage lifetime is there.
 		if known, ok := user.IsUserGrace(t.call.Name, rules, now); ok {
-			known.Source = auth.SourceCache
+			known.Source, known.Bridged = auth.SourceCache, false
 			return known
 		}
 	}
@@ -680,7 +683,7 @@ func (s *shard) isAlias(t *task, user *cache.User, class backend.Class, a auth.A
 		if grace, ok := known.IsUserGrace(account, rules, unixtime.At(shards.env.Clock())); err == nil && ok {
 			a = grace
 			if class == backend.Unsure {
-				a.Source = auth.SourceCache
+				a.Source, a.Bridged = auth.SourceCache, false
 			}
 		}
 		c.Answer(a)
@@ -705,7 +708,6 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 			s.Changes.Note(c.ID, changes.Secret, t.domain.Disk)
 		case auth.OpRemoveUser, auth.OpRemoveUser3:
 			s.Changes.Note(c.ID, changes.Removed, t.domain.Disk)
-			s.dropApps(t.domain, c.Asked())
 		}
 	case backend.Refused, backend.Unsupported:
 		return false
@@ -738,15 +740,27 @@ func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	if a.Verdict != auth.Allow && a.Reason == "" {
 		a.Reason = t.why
 	}
-	disk := sp.disk()
-	if !lasting || disk == nil || s.failing.Load() {
-		c.Answer(a)
+	disk, log := sp.disk(), s.env.Log
+	answer := func() {
+		if !lasting || disk == nil || s.failing.Load() {
+			c.Answer(a)
+			return
+		}
+		disk.Flush(func(err error) {
+			if errors.Is(err, store.ErrBusy) {
+				a = auth.Answer{Source: auth.SourceOverload}
+			}
+			c.Answer(a)
+		})
+	}
+	if a.Verdict != auth.Allow || !c.Req.Op.Replaces() {
+		answer()
 		return
 	}
-	disk.Flush(func(err error) {
-		if errors.Is(err, store.ErrBusy) {
-			a = auth.Answer{Source: auth.SourceOverload}
+	s.dropApps(t.domain, c.Asked(), func(err error) {
+		if err != nil {
+			log.Error("the app passwords of a former account could not be removed: revoke them", "domain", c.ID.Domain, "user", c.Name, "err", err)
 		}
-		c.Answer(a)
+		answer()
 	})
 }

@@ -56,7 +56,8 @@ type Shards struct {
 	keyer     *cache.Keyer
 	seed      maphash.Seed
 	refs      []*supervise.Ref
-	failing   atomic.Bool // the last write to disk failed
+	failing   atomic.Bool           // the last write to disk failed
+	appLog    supervise.LogThrottle // of app passwords that cannot be read
 }
 
 // Start starts n shards, and as many workers for password hashes.
@@ -66,12 +67,12 @@ func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 		env: e, directory: directory, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(), refs: make([]*supervise.Ref, n),
 	}
 	for i := range p.refs {
-		epoch := new(uint64)
+		epoch, kept := new(uint64), make(map[auth.Identity]*unsaved)
 		var err error
 		p.refs[i], err = e.System.Spawn(fmt.Sprintf("cache%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
 			guessed, _ := simplelru.NewLRU[uint64, unixtime.Time](maxGuessed, nil) // it fails for sizes under 1 only
 			return &shard{
-				apps: newAppAccounts(e, n), guessed: guessed, Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
+				apps: newAppAccounts(e, n, kept), guessed: guessed, Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
 				flights: make(map[cache.Key]*call.Call), prune: pruneAt, epoch: epoch,
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/admin"
+	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
@@ -46,7 +47,7 @@ or read from standard input; they are never on the command line.`,
 			if err := a.checkAccount(ctx, file, args[0]); err != nil {
 				return err
 			}
-			return a.setPassword(ctx, args[0], "added", file, file.Add)
+			return a.setPassword(ctx, args[0], added, file, file.Add)
 		}),
 		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org\npasswd alice@example.org < new-password", 1, func(ctx context.Context, file usersFile, args []string) error {
 			return a.setPassword(ctx, args[0], "changed", file, file.Set)
@@ -175,12 +176,16 @@ func userCure(err error) error {
 	return err
 }
 
-// removed is what is printed of an account that is gone.
-const removed = "removed"
+// removed and added are what is printed of an account that is gone, or new.
+const (
+	removed = "removed"
+	added   = "added"
+)
 
 // userDone makes the cache forget what it knew of a changed account, and prints the change.
 func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth.Identity) error {
-	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id, done == removed); err != nil {
+	op := map[string]string{removed: control.Removed, added: control.Added}[done]
+	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id, op); err != nil {
 		return fmt.Errorf("%s: %s; but the cache may accept the old password until `postern cache forget` succeeds: %w", done, id, err)
 	}
 	_, err := fmt.Fprintf(a.Out, "%s: %s\n", done, id)

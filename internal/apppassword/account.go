@@ -45,6 +45,7 @@ type Password struct {
 	Expires  unixtime.Time // 0: never
 	Revoked  unixtime.Time // 0: it is not
 	Last     Use
+	Login    unixtime.Time // when the account's own password was last accepted by a backend; 0: not since it was made
 
 	key KeyID
 	mac MAC
@@ -125,9 +126,20 @@ func (p *Password) For(service string) bool {
 }
 
 // Confirmed reports whether an entry is good where no backend can be asked about the account: for a ttl
-// since it was made, or since the account's last login with its own password; 0: there was none.
-func (p *Password) Confirmed(ttl time.Duration, login, now unixtime.Time) bool {
-	return max(p.Created, login).Within(ttl, now)
+// since it was made, or since the account's last login with its own password.
+func (p *Password) Confirmed(ttl time.Duration, now unixtime.Time) bool {
+	return max(p.Created, p.Login).Within(ttl, now)
+}
+
+// Confirm notes that a backend has accepted the own password of the accounts that covers holds for, and reports
+// whether one of them has entries. It is kept here since the cache may forget it, or not remember at all.
+func (a *Account) Confirm(covers func(account string) bool, now unixtime.Time) (changed bool) {
+	for i := range a.Passwords {
+		if p := &a.Passwords[i]; covers(p.Account) {
+			p.Login, changed = now, true
+		}
+	}
+	return changed
 }
 
 // Alive reports whether the account, by this spelling, has an entry that is neither revoked nor expired.

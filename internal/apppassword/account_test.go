@@ -91,12 +91,21 @@ func TestConfirmed(t *testing.T) {
 		login, now time.Duration
 		want       bool
 	}{{-day, 90*day - time.Millisecond, true}, {-day, 90 * day, false}, {day, 90 * day, true}, {day, 91 * day, false}} {
-		if got := p.Confirmed(90*day, at(c.login), at(c.now)); got != c.want {
+		p.Login = at(c.login)
+		if got := p.Confirmed(90*day, at(c.now)); got != c.want {
 			t.Errorf("login after %v, now %v: %t", c.login, c.now, got)
 		}
 	}
-	if !p.Confirmed(90*day, 0, at(day)) {
+	if p.Login = 0; !p.Confirmed(90*day, at(day)) {
 		t.Error("without a login the creation does not count")
+	}
+	a := &Account{Passwords: []Password{{Account: "joe"}, {Account: "Joe"}}}
+	joe := func(account string) bool { return account == "joe" }
+	if !a.Confirm(joe, at(day)) || a.Passwords[0].Login != at(day) || a.Passwords[1].Login != 0 {
+		t.Errorf("a login of joe: %+v", a)
+	}
+	if a.Confirm(func(string) bool { return false }, at(day)) {
+		t.Error("a login of an account without entries changes the record")
 	}
 }
 
@@ -204,7 +213,7 @@ func TestRecord(t *testing.T) {
 	if _, err := a.Revoke("joe", p.ID, at(1)); err != nil {
 		t.Fatal(err)
 	}
-	a.Passwords[0].Last = Use{at(5), "imap", "dovecot", "192.0.2.1"}
+	a.Passwords[0].Last, a.Passwords[0].Login = Use{at(5), "imap", "dovecot", "192.0.2.1"}, at(7)
 	record := a.Encode()
 	got, err := Decode(record)
 	if err != nil || !reflect.DeepEqual(got, a) {
@@ -227,6 +236,23 @@ func TestRecord(t *testing.T) {
 	id := auth.Identity{User: "Joe", Domain: "dom.example"}
 	if got := string(RecordKey(id)); got != "apppw/dom.example\x00joe" {
 		t.Errorf("the key of %s is %q", id, got)
+	}
+}
+
+// TestFormerRecord: a record of version 1 has no time of a login.
+func TestFormerRecord(t *testing.T) {
+	record := []byte("\x01\x01\x02id\x03joe\x05phone\x01\x04imap\x02\x04\x06\x08\x04imap\x01f\x01c")
+	record = append(record, bytes.Repeat([]byte{'k'}, len(KeyID{}))...)
+	record = append(record, bytes.Repeat([]byte{'m'}, len(MAC{}))...)
+	want := &Account{Passwords: []Password{{
+		ID: "id", Account: "joe", Name: "phone", Services: []string{"imap"}, Created: 1, Expires: 2, Revoked: 3,
+		Last: Use{4, "imap", "f", "c"}, key: KeyID([]byte("kkkkkkkk")), mac: MAC(bytes.Repeat([]byte{'m'}, len(MAC{}))),
+	}}}
+	if got, err := Decode(record); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\nwant %+v, %v", got, want, err)
+	}
+	if _, err := Decode(append([]byte{0}, record[1:]...)); !errors.Is(err, ErrRecord) {
+		t.Errorf("version 0: %v", err)
 	}
 }
 

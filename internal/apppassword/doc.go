@@ -33,5 +33,6 @@
 // A valid secret is not enough: the account must exist and be enabled at the domain's other backends. The
 // actors ask them, as for any question whether an account exists, and the cache bridges outages. Where
 // no backend can be asked, an entry ends a time after it was made, or after the account's last
-// login with its own password ([Password.Confirmed]).
+// login with its own password ([Password.Confirmed]). That is kept in the record, since the cache may forget it.
+// An account that is removed or made anew through postern has no entries of the one before.
 package apppassword

@@ -10,8 +10,11 @@ import (
 	"postern/internal/unixtime"
 )
 
-// recordVersion is the first byte of every stored record.
-const recordVersion = 1
+// recordVersion is the first byte of every record that is written. Those of firstVersion are read, too.
+const (
+	recordVersion = 2
+	firstVersion  = 1
+)
 
 // ErrRecord means that a stored record cannot be read. What the account has is then not known.
 var ErrRecord = errors.New("unreadable record of app passwords")
@@ -26,9 +29,9 @@ func RecordPrefix(domain string) []byte { return []byte(store.AppPasswords + dom
 
 // Encode returns the stored form; nil if the account has no entries.
 //
-// Layout, version 1: version byte; uvarint number of entries; for each the texts ID, account and
+// Layout, version 2: version byte; uvarint number of entries; for each the texts ID, account and
 // name, each after its length as a uvarint; uvarint number of services, and each as a text; varints
-// created, expires, revoked and last used, in Unix milliseconds, 0 for none; the texts service, front
+// created, expires, revoked, last used and last login (not in version 1), in Unix milliseconds, 0 for none; the texts service, front
 // and client of the last use; the 8 bytes of the key's identity and the 32 bytes of the MAC.
 func (a *Account) Encode() []byte {
 	if len(a.Passwords) == 0 {
@@ -45,7 +48,7 @@ func (a *Account) Encode() []byte {
 		for _, service := range p.Services {
 			b = store.AppendText(b, service)
 		}
-		for _, at := range [...]unixtime.Time{p.Created, p.Expires, p.Revoked, p.Last.At} {
+		for _, at := range [...]unixtime.Time{p.Created, p.Expires, p.Revoked, p.Last.At, p.Login} {
 			b = binary.AppendVarint(b, int64(at))
 		}
 		for _, text := range [...]string{p.Last.Service, p.Last.Front, p.Last.Client} {
@@ -58,10 +61,14 @@ func (a *Account) Encode() []byte {
 
 // Decode reads what Encode wrote. The error wraps ErrRecord.
 func Decode(record []byte) (*Account, error) {
-	if len(record) > 0 && record[0] != recordVersion {
+	if len(record) > 0 && (record[0] < firstVersion || record[0] > recordVersion) {
 		return nil, fmt.Errorf("%w: version %d is not known: install a newer postern", ErrRecord, record[0])
 	}
-	r, a := store.ReadValue(record, recordVersion), new(Account)
+	version := byte(recordVersion)
+	if len(record) > 0 {
+		version = record[0]
+	}
+	r, a := store.ReadValue(record, version), new(Account)
 	n := r.Uvarint()
 	if n == 0 || n > maxAlive+maxRevoked {
 		return nil, fmt.Errorf("%w: damaged", ErrRecord)
@@ -75,7 +82,8 @@ func Decode(record []byte) (*Account, error) {
 		for range services {
 			p.Services = append(p.Services, r.Text())
 		}
-		for _, at := range [...]*unixtime.Time{&p.Created, &p.Expires, &p.Revoked, &p.Last.At} {
+		times := [...]*unixtime.Time{&p.Created, &p.Expires, &p.Revoked, &p.Last.At, &p.Login}
+		for _, at := range times[:len(times)-int(recordVersion-version)] {
 			*at = unixtime.Time(r.Varint())
 		}
 		p.Last.Service, p.Last.Front, p.Last.Client = r.Text(), r.Text(), r.Text()

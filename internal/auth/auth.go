@@ -74,6 +74,12 @@ func (o Operation) Changes() bool {
 	return false
 }
 
+// Replaces reports whether the operation, once it has succeeded, leaves nothing of an account that had the name
+// before.
+func (o Operation) Replaces() bool {
+	return o == OpTryRegister || o == OpRemoveUser || o == OpRemoveUser3
+}
+
 // NeedsSecret reports whether the operation carries a password or certificate.
 func (o Operation) NeedsSecret() bool {
 	switch o {
@@ -220,6 +226,8 @@ type Answer struct {
 	// Unasked, of OpIsUser with a temporary failure: time will not change it, since no backend of the domain
 	// can be asked whether accounts exist.
 	Unasked bool
+	// Bridged, of OpIsUser: it is what was known before, since the backend gives no answer.
+	Bridged bool
 	// Reason says why, for the log and for an administrator; it is never sent to the peer.
 	Reason string
 }

@@ -43,16 +43,3 @@ func TestDisabled(t *testing.T) {
 		t.Error("an account that has logged in is disabled")
 	}
 }
-
-// TestLastLogin: the latest acceptance of a password counts, of the spelling asked.
-func TestLastLogin(t *testing.T) {
-	u := &User{Verifiers: []Verifier{
-		{Name: Name{Account: "joe"}, Verified: 5}, {Name: Name{Account: "joe"}, Verified: 7}, {Name: Name{Account: "Joe", Exact: true}, Verified: 9},
-	}}
-	if at := u.LastLogin("joe"); at != 7 {
-		t.Errorf("joe: %d", at)
-	}
-	if at := new(User).LastLogin("joe"); at != 0 {
-		t.Errorf("no one: %d", at)
-	}
-}

@@ -228,7 +228,7 @@ func (u *User) IsUserGrace(as string, r *Rules, now unixtime.Time) (a auth.Answe
 	if r.Off {
 		return a, false
 	}
-	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace}
+	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace, Bridged: true}
 	if u.Exists.Known && u.Exists.Covers(as) {
 		yes.Account, yes.Disabled = u.Exists.Account, u.Exists.Disabled
 		return yes, u.Exists.Yes && u.Exists.At.Within(r.Outage, now)
@@ -257,17 +257,6 @@ func (u *User) SetDisabled(disabled bool) (changed bool) {
 	changed = u.Exists.Yes && u.Exists.Disabled != disabled
 	u.Exists.Disabled = u.Exists.Yes && disabled
 	return changed
-}
-
-// LastLogin is when a backend last accepted a password of the account by this spelling; 0: never, or it is
-// not remembered.
-func (u *User) LastLogin(as string) (at unixtime.Time) {
-	for i := range u.Verifiers {
-		if v := &u.Verifiers[i]; v.Covers(as) {
-			at = max(at, v.Verified)
-		}
-	}
-	return at
 }
 
 // SetExists remembers the backend's answer to isuser, a yes by a backend, and reports whether the

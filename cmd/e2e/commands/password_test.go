@@ -92,4 +92,16 @@ func TestPasswordCommands(t *testing.T) {
 	if text := run(0, "password", "list", "joe@dom.example").Out; !strings.Contains(text, "no app passwords") {
 		t.Errorf("of a removed account: %s", text)
 	}
+	replace := func() { // a new account has nothing of one before
+		add("stray")
+		if got := harness.Command(t, "good\n", "user", "add", "joe@dom.example", "--config", r.Config); got.Code != 0 {
+			t.Fatalf("%+v", got)
+		}
+		if text := run(0, "password", "list", "joe@dom.example").Out; !strings.Contains(text, "no app passwords") {
+			t.Errorf("of a new account: %s", text)
+		}
+	}
+	replace()
+	run(0, "user", "remove", "joe@dom.example")
+	r.Meanwhile(replace)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"postern/actors"
 	"postern/actors/changes"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/daemon"
@@ -47,14 +46,15 @@ func CacheStats(ctx context.Context, cfg *config.Config) (control.CacheStats, er
 // ForgetCached removes an account from the cache, a whole domain if id has no user, or everything
 // if it is zero, and returns what was removed.
 func ForgetCached(ctx context.Context, cfg *config.Config, id auth.Identity) (control.Forgotten, error) {
-	return forgetCached(ctx, cfg, id, false)
+	return forgetCached(ctx, cfg, id, "")
 }
 
-// forgetCached is ForgetCached. removed says that the account was removed from its backend.
-func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, removed bool) (n control.Forgotten, err error) {
+// forgetCached is ForgetCached. op is control.Removed or control.Added for an account that was removed from its
+// backend, or made there.
+func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, op string) (n control.Forgotten, err error) {
 	request, change := control.For(id), changes.Op(id, changes.Secret, time.Now())
-	if removed {
-		request.Op, change = control.Removed, changes.Op(id, changes.Removed, time.Now())
+	if request.Op = op; op == control.Removed {
+		change = changes.Op(id, changes.Removed, time.Now())
 	}
 	path := "/v1/cache/forget"
 	if id == (auth.Identity{}) {
@@ -64,16 +64,9 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, rem
 		if err := p.Apply([]store.Op{change}, true); err != nil {
 			return err
 		}
-		if removed {
-			owner, err := appOwner(ctx, cfg, id)
-			if err == nil {
-				err = dropPasswords(p, owner)
-			}
-			if err != nil && !errors.Is(err, actors.ErrNoAppPasswords) {
-				return err
-			}
+		if n, err = daemon.ForgetRecords(p, id); op != "" {
+			err = errors.Join(err, dropPasswords(p, cfg, id))
 		}
-		n, err = daemon.ForgetRecords(p, id)
 		return err
 	})
 	return n, err

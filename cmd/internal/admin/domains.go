@@ -117,9 +117,9 @@ func isAmong(names []string, domain string) bool {
 }
 
 // ForgetAccount removes from the cache what it has of an account of a users file, under all names
-// by which domains know it: a password that was changed must not stay valid there. removed says that the
-// account is gone.
-func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth.Identity, removed bool) error {
+// by which domains know it: a password that was changed must not stay valid there. op is control.Removed if the
+// account is gone, and control.Added if it is new.
+func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth.Identity, op string) error {
 	uses := func(ref config.BackendRef) bool { // whatever the backend's name is
 		return slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool {
 			return b.BackendRef == ref && b.Kind == config.KindUsers && b.Path == path
@@ -129,27 +129,27 @@ func ForgetAccount(ctx context.Context, cfg *config.Config, path string, id auth
 		if !slices.ContainsFunc(d.Backends, uses) {
 			continue
 		}
-		cached := auth.Identity{User: id.User, Domain: d.Name}
+		cached, op := auth.Identity{User: id.User, Domain: d.Name}, op
 		switch {
 		case len(d.AuthDomains) > 0 && !isAmong(d.AuthDomains, id.Domain):
 			continue
 		case d.Name == "*" && len(d.AuthDomains) > 0:
-			cached = auth.Identity{} // any domain may be cached under this account: forget all
+			cached, op = auth.Identity{}, "" // any domain may be cached under this account: forget all
 		case d.Name == "*":
 			cached.Domain = id.Domain
 		case len(d.AuthDomains) == 0 && d.Name != id.Domain:
 			continue
 		}
-		if _, err := forgetCached(ctx, cfg, cached, removed && cached.User != ""); err != nil {
+		if _, err := forgetCached(ctx, cfg, cached, op); err != nil {
 			return err
 		}
 	}
-	return forgetRegistered(ctx, cfg, path, id, removed)
+	return forgetRegistered(ctx, cfg, path, id, op)
 }
 
 // forgetRegistered is ForgetAccount for registered domains. They use the users file that a users
 // backend has by default.
-func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id auth.Identity, removed bool) error {
+func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id auth.Identity, op string) error {
 	own, _ := cfg.Registered("", config.KindUsers, "", auth.Secret{}, "")
 	if own.Path != path {
 		return nil
@@ -166,7 +166,7 @@ func forgetRegistered(ctx context.Context, cfg *config.Config, path string, id a
 		if r.Kind != config.KindUsers || name != id.Domain || all.Shadowed(r.Domain) {
 			continue
 		}
-		if _, err := forgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}, removed); err != nil {
+		if _, err := forgetCached(ctx, cfg, auth.Identity{User: id.User, Domain: r.Domain}, op); err != nil {
 			return err
 		}
 	}

@@ -55,22 +55,35 @@ func appOwner(ctx context.Context, cfg *config.Config, id auth.Identity) (o appp
 	if d == nil || registered || d.AppPasswords == nil {
 		return o, fmt.Errorf("%s: %w", id.Domain, actors.ErrNoAppPasswords)
 	}
+	id, err = appAccount(cfg, d, id)
+	return apppassword.Owner{ID: id, Key: apppassword.NewKey(d.AppPasswords.Key)}, err
+}
+
+// appAccount is an account as its app passwords have it.
+func appAccount(cfg *config.Config, d *config.Domain, id auth.Identity) (_ auth.Identity, err error) {
 	if d.UnescapeJID {
 		if id.User, err = auth.UnescapeUser(id.User); err != nil {
-			return o, err
+			return id, err
 		}
 	}
 	if whole, ok := cfg.Whole(d); ok && whole.Folds {
 		id = id.Fold()
 	}
-	return apppassword.Owner{ID: id, Key: apppassword.NewKey(d.AppPasswords.Key)}, nil
+	return id, nil
 }
 
-// dropPasswords removes the app passwords of an account that was removed.
-func dropPasswords(p store.Store, o apppassword.Owner) error {
-	a, err := apppassword.Read(p, o.ID)
-	if err != nil || !a.Drop(o.ID.User) {
+// dropPasswords removes the app passwords of an account that was removed or made anew. The account's domain may
+// have none any more, or be a registered one now.
+func dropPasswords(p store.Store, cfg *config.Config, id auth.Identity) error {
+	var err error
+	if d := cfg.DomainFor(id.Domain); d != nil {
+		if id, err = appAccount(cfg, d, id); err != nil {
+			return err
+		}
+	}
+	a, err := apppassword.Read(p, id)
+	if err != nil || !a.Drop(id.User) {
 		return err
 	}
-	return p.Apply([]store.Op{{Key: apppassword.RecordKey(o.ID), Value: a.Encode()}}, true)
+	return p.Apply([]store.Op{{Key: apppassword.RecordKey(id), Value: a.Encode()}}, true)
 }

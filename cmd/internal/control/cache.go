@@ -105,11 +105,13 @@ func (s *Server) cacheForget(ctx context.Context, r Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Op == Removed && id.User != "" {
+	replaced := (r.Op == Removed || r.Op == Added) && id.User != ""
+	if replaced && r.Op == Removed {
 		s.daemon.Broker().NoteRemoved(id)
-		if err := s.daemon.Broker().DropAppPasswords(ctx, id); err != nil {
-			return nil, err
-		}
 	}
-	return s.daemon.ForgetCached(ctx, id)
+	n, err := s.daemon.ForgetCached(ctx, id)
+	if replaced {
+		err = errors.Join(err, s.daemon.Broker().DropAppPasswords(ctx, id))
+	}
+	return n, err
 }

@@ -69,6 +69,9 @@ type Request struct {
 // Removed is the Op of /v1/cache/forget for an account that was removed from its backend.
 const Removed = "removed"
 
+// Added is that for a new account: nothing of one that had the name before may be left.
+const Added = "added"
+
 // For makes a request about an account, or about a domain if id has no user.
 func For(id auth.Identity) Request { return Request{User: id.User, Domain: id.Domain} }
 

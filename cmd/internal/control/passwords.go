@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"postern/internal/apppassword"
-	"postern/internal/auth"
 	"postern/internal/unixtime"
 )
 
@@ -110,16 +109,13 @@ func (s *Server) password(path string) call {
 			return nil, err
 		}
 		var reply PasswordReply
-		var owner auth.Identity
-		var noted bool
 		err = s.daemon.Broker().AppPasswords(ctx, id, func(o apppassword.Owner, a *apppassword.Account, now time.Time) (bool, error) {
 			changed, ended, err := Passwords[path](r, o, a, now, &reply)
-			owner, noted = o.ID, ended
+			if err == nil && ended { // it is in force from here on, whether it can be stored or is waited for
+				s.daemon.Broker().NoteRevoked(o.ID)
+			}
 			return changed, err
 		})
-		if err == nil && noted {
-			s.daemon.Broker().NoteRevoked(owner)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
 		}
