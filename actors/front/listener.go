@@ -58,11 +58,7 @@ func (p *params) service(named string) string {
 	if named != "" {
 		return auth.FoldService(named)
 	}
-	switch wire.Protocol(p.Protocol) {
-	case wire.Ejabberd, wire.Generic, wire.Relay:
-		return "xmpp"
-	}
-	return ""
+	return wire.Protocol(p.Protocol).Service()
 }
 
 // newCodec returns the codec of a connection.

@@ -561,7 +561,7 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	case result.Class == backend.Accepted:
 		s.Changes.Enabled(t.call.ID, d.Disk)
 	}
-	if (result.Disabled || result.Class == backend.Accepted) && user.SetDisabled(result.Disabled) {
+	if result.Disabled && user.SetDisabled(true) || !result.Disabled && result.Class == backend.Accepted && user.LetIn() {
 		sp.save(t.call.ID, user)
 	}
 	if t.chain.Suspect() {

@@ -36,7 +36,7 @@ func newPassword(a *app) *cobra.Command {
 		cobra.ExactArgs(1), f.add)
 	add.Flags().StringVar(&f.name, "name", "", "`NAME` of the device or program that is to have it")
 	add.Flags().StringSliceVar(&f.services, "services", nil, "`SERVICES` that it is for, such as imap,smtp (default: all)")
-	add.Flags().StringVar(&f.expires, "expires", "", "`WHEN` it ends: after a time such as 90d, or after a day such as 2027-12-31 (default: never)")
+	add.Flags().StringVar(&f.expires, "expires", "never", "`WHEN` it ends: after a time such as 90d, or after a day such as 2027-12-31")
 	expire := command("expire USER@DOMAIN NAME|ID", "Set when an app password ends",
 		"expire alice@example.org phone\nexpire alice@example.org phone --expires never", cobra.ExactArgs(2), f.expire)
 	expire.Flags().StringVar(&f.ends, "expires", "0s", "`WHEN` it ends: after a time, after a day, or never (default: now)")
@@ -70,7 +70,7 @@ func (f *passwordFlags) call(ctx context.Context, cfg *config.Config, path strin
 
 // parseEnd reads --expires; nil stands for never.
 func parseEnd(text string, now time.Time) (*time.Time, error) {
-	if text == "" || text == "never" {
+	if text == "never" {
 		return nil, nil
 	}
 	if day, err := time.ParseInLocation(time.DateOnly, text, time.Local); err == nil {

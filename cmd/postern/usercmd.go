@@ -188,6 +188,9 @@ func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth
 	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id, op); err != nil {
 		return fmt.Errorf("%s: %s; but the cache may accept the old password until `postern cache forget` succeeds: %w", done, id, err)
 	}
+	if done == removed && admin.KeepsPasswords(file.cfg, id) {
+		fmt.Fprintf(a.Err, "warning: app passwords made for %s under other domains stay: `postern password revoke %s@DOMAIN --all` for each\n", id, id.User)
+	}
 	_, err := fmt.Fprintf(a.Out, "%s: %s\n", done, id)
 	return err
 }

@@ -38,6 +38,14 @@ func TestDisabled(t *testing.T) {
 		t.Errorf("enabled again: %v, %v", a, ok)
 	}
 	u.SetDisabled(true)
+	if !u.LetIn() || u.LetIn() {
+		t.Error("an account is let in that was disabled: a change is none, or the same again is one")
+	}
+	if a, ok := u.IsUser("joe", rules, start); ok {
+		t.Errorf("an account was disabled, and is let in: %v without a question", a)
+	}
+	u.SetExists(true, Name{Account: "joe"}, auth.AuthorityID{1}, rules, start)
+	u.SetDisabled(true)
 	u.SetExists(true, Name{Account: "joe"}, auth.AuthorityID{1}, rules, start)
 	if u.Exists.Disabled {
 		t.Error("an account that has logged in is disabled")

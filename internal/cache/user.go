@@ -259,6 +259,15 @@ func (u *User) SetDisabled(disabled bool) (changed bool) {
 	return changed
 }
 
+// LetIn notes that a backend has let the account in, and reports whether that changes the record. It may have been
+// asked before the account was disabled, so whether it is must be asked again.
+func (u *User) LetIn() (changed bool) {
+	if changed = u.Exists.Disabled; changed {
+		u.Exists = Existence{}
+	}
+	return changed
+}
+
 // SetExists remembers the backend's answer to isuser, a yes by a backend, and reports whether the
 // record should be written: a "no" is short-lived and stays in memory, unless it takes back a "yes".
 // It does not take back that of another spelling.

@@ -73,3 +73,12 @@ func Names() []string {
 	}
 	return names
 }
+
+// Service is that of a login for which a peer with the protocol names none; empty: it is not known. What speaks the
+// protocols of XMPP servers is one.
+func (n Name) Service() string {
+	if n == Ejabberd || n == Generic {
+		return "xmpp"
+	}
+	return ""
+}

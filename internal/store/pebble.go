@@ -39,7 +39,8 @@ var ErrFailed = errors.New("store has failed")
 // cure is the advice about a store that cannot be opened.
 const cure = "check disk space and the disk itself, then restart postern; if the files are damaged, " +
 	"stop postern and move the directory away: the cache fills again with logins, and registered " +
-	"domains come back with a list of `postern domain export`"
+	"domains come back with a list of `postern domain export`; app passwords, if there are some, are lost with it " +
+	"and come back only with a backup of the directory"
 
 // Pebble is the embedded store.
 type Pebble struct {

@@ -81,6 +81,7 @@ func TestPasswordCommands(t *testing.T) {
 		"needs a name":          {"add", "joe@dom.example"},
 		"--expires":             {"add", "joe@dom.example", "--name", "x", "--expires", "soon"},
 		"no such domain":        {"add", "joe@other.example", "--name", "x"},
+		"--expires \"\"":        {"expire", "joe@dom.example", "mail", "--expires", ""},
 		"expired already":       {"add", "joe@dom.example", "--name", "x", "--expires", "2020-01-01"},
 		"not the name of a ser": {"add", "joe@dom.example", "--name", "x", "--services", "im ap"},
 	} {

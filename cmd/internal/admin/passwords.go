@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"postern/actors"
@@ -70,6 +71,14 @@ func appAccount(cfg *config.Config, d *config.Domain, id auth.Identity) (_ auth.
 		id = id.Fold()
 	}
 	return id, nil
+}
+
+// KeepsPasswords reports whether app passwords of an account of a users file stay when it is removed: behind a
+// domain "*" with an auth_domain, any domain may lead to it.
+func KeepsPasswords(cfg *config.Config, id auth.Identity) bool {
+	return slices.ContainsFunc(cfg.Domains, func(d config.Domain) bool {
+		return d.Name == "*" && d.AppPasswords != nil && isAmong(d.AuthDomains, id.Domain)
+	})
 }
 
 // dropPasswords removes the app passwords of an account that was removed or made anew. The account's domain may

@@ -154,6 +154,9 @@ func (r *relay) enqueue(d decoded, ok bool) {
 	if d.req.Domain == "" {
 		d.req.Domain = r.DefaultDomain // if that is empty, the daemon uses its listener's
 	}
+	if d.req.Service == "" && d.req.Op == auth.OpAuth {
+		d.req.Service = r.Protocol.Service() // the daemon sees no other protocol than this end's
+	}
 	it := &item{req: d.req, deadline: time.Now().Add(r.Deadline)}
 	if r.LateAfter > 0 {
 		it.deadline, it.late = d.came.Add(r.Deadline), d.came.Add(r.LateAfter)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/auth"
 	"postern/wire"
 )
 
@@ -30,6 +31,18 @@ func TestRunWithoutDaemon(t *testing.T) {
 		})
 		if err != nil || out.String() != want {
 			t.Errorf("%s answered %q, %v, want %q", question, out.String(), err, want)
+		}
+	}
+}
+
+// The daemon is told for which service a login is: it cannot know the protocol of this end.
+func TestRelaySaysService(t *testing.T) {
+	for protocol, want := range map[wire.Protocol]string{wire.Ejabberd: "xmpp", wire.Generic: "xmpp", wire.Saslauthd: ""} {
+		r := &relay{Options: Options{Protocol: protocol}}
+		r.enqueue(decoded{req: auth.Request{Op: auth.OpAuth, User: "joe"}}, true)
+		r.enqueue(decoded{req: auth.Request{Op: auth.OpAuth, User: "joe", Service: "imap"}}, true)
+		if got := r.queue.items; got[0].req.Service != want || got[1].req.Service != "imap" {
+			t.Errorf("%s: %q and %q", protocol, got[0].req.Service, got[1].req.Service)
 		}
 	}
 }
