@@ -46,6 +46,6 @@ func (b *Broker) DropAppPasswords(ctx context.Context, id auth.Identity) error {
 	return nil
 }
 
-// NoteRevoked has XMPP servers told that what they have issued for an account may not be valid any more,
+// NoteRevoked reports to XMPP servers that what they have issued for an account may not be valid any more,
 // since one of its app passwords is not.
 func (b *Broker) NoteRevoked(id auth.Identity) { b.changes.Note(id, changes.Secret, true) }

@@ -436,7 +436,7 @@ func TestAppPasswordsStay(t *testing.T) {
 	second.because(second.login("joe", "imap", gone), auth.Deny, "revoked")
 }
 
-// TestAppPasswordsUnknown: where it is not known what an account has, there is no no.
+// TestAppPasswordsUnknown: where it is not known what an account has, nothing is refused.
 func TestAppPasswordsUnknown(t *testing.T) {
 	in := openStore(t)
 	first := newRig(t, func(s *setup) { withApps(s, in) })

@@ -69,7 +69,7 @@
 //
 // # Storms
 //
-// After a reboot everybody comes back at once, and at cost 12 a processor compares four to ten hashes a
+// After a reboot all users log in at once, and at cost 12 a processor compares four to ten hashes a
 // second. A login whose comparison would have to wait is better put to the backend, if that is healthy
 // and answers sooner (AskSooner, Login.AskInstead). The promise allows a question at any time; limits
 // and budgets count it as the question about an unknown secret that it is. If the backend says neither

@@ -359,7 +359,7 @@ func TestPromise(t *testing.T) {
 	seen := map[auth.Source]int{}
 	moved, back := 0, 0
 	for seed := range uint64(1600) {
-		storm := seed >= 800 // everybody comes back after restarts, while what is stored is fresh
+		storm := seed >= 800 // all users log in after restarts, while what is stored is fresh
 		m := &model{
 			t: t, rng: rand.New(rand.NewPCG(seed, 1)), user: new(User), now: unixtime.At(time.Unix(1_800_000_000, 0)),
 			cases: comparison(seed / 4 % uint64(comparisons)), valid: map[who]bool{{1, "vera", 0}: true, {2, "vera", 0}: true},

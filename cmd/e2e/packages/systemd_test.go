@@ -189,8 +189,8 @@ const patience = 250 * time.Millisecond
 // loginHere logs in by a connection of its own, in the network of this thread. A client that was slower
 // than the daemon's patience, on a busy machine, may find its connection closed: it asks again.
 func loginHere() error {
-	for {
-		if slow, err := tryLogin(); err == nil || !slow {
+	for end := time.Now().Add(harness.Timeout); ; {
+		if slow, err := tryLogin(); err == nil || !slow || time.Now().After(end) {
 			return err
 		}
 	}
