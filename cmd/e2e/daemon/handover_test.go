@@ -491,6 +491,10 @@ func TestTakeoverOfService(t *testing.T) {
 func TestRestartWithPipe(t *testing.T) {
 	app := harness.NewWebApp(t, harness.AppUp)
 	config, tcp, _ := handoverConfig(t, app)
+	text := strings.Replace(harness.ReadText(config), "changes = false", "changes = false\n  deadline = \"5m\"", 1) // of a busy machine
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	m := newManager(t, config)
 	p := m.next()
 	remembered(t, tcp)

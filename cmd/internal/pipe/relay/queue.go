@@ -10,8 +10,9 @@ import (
 // before the answer.
 const maxTries = 2
 
-// absentTimeout is how long requests wait for a broker that this process should have started. After
-// it the start has failed, and the peer need not wait for its deadline.
+// absentTimeout is how long requests wait for a daemon that is restarted, or for a broker that this process
+// should have started; half of their deadline, if that is longer. After it the start has failed, and the peer
+// need not wait for its deadline.
 const absentTimeout = 4 * time.Second
 
 // item is one request of the peer.

@@ -205,7 +205,7 @@ func (r *relay) disconnect(err error) {
 // reconnect has the dialer look for a daemon or broker.
 func (r *relay) reconnect(now time.Time) {
 	if r.Spawner != nil {
-		r.queue.giveUpAt = now.Add(absentTimeout)
+		r.queue.giveUpAt = now.Add(max(absentTimeout, r.Deadline/2))
 	}
 	r.dial <- struct{}{}
 }
