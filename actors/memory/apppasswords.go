@@ -103,16 +103,17 @@ func (s *shard) storeApps(id auth.Identity, account *apppassword.Account, done f
 	u.writes++
 	self, n := s.self, u.writes
 	s.env.Disk().PutDurably(apppassword.RecordKey(id), account.Encode(), func(err error) {
+		failed := err != nil
 		supervise.Do(self, func(s *shard) {
 			switch {
 			case s.apps.unsaved[id] != u || u.writes != n: // a newer one is on its way
-			case err != nil:
+			case failed:
 				u.failed = true
 			default:
 				delete(s.apps.unsaved, id)
 			}
 		})
-		if err != nil {
+		if failed {
 			err = fmt.Errorf("the change is in force, but it could not be stored yet, and is lost if the daemon ends before it is: %w", err)
 		}
 		done(err)

@@ -160,6 +160,7 @@ func TestCallsAreReleased(t *testing.T) {
 	slow := r.login("a.example", "joe", "a.example")
 	joined := r.login("a.example", "joe", "a.example")
 	<-reached
+	eventually(t, "the second login", func() bool { return len(joined.Trace.Steps()) > 0 })
 	r.reload(func(c *config.Config) { removeBlock(c, "a.example") })
 	select {
 	case <-gone.ref.Stopped():
