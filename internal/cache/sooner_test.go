@@ -14,6 +14,7 @@ func TestAskSooner(t *testing.T) {
 		healthy, want      bool
 	}{
 		"a worker is free":              {0, 250 * ms, 20 * ms, true, false},
+		"a worker is nearly done":       {9 * ms, 250 * ms, 20 * ms, true, false},
 		"the backend is quicker":        {100 * ms, 250 * ms, 349 * ms, true, true},
 		"the backend is as quick":       {100 * ms, 250 * ms, 350 * ms, true, false},
 		"the backend's queue is longer": {100 * ms, 250 * ms, time.Second, true, false},
