@@ -25,7 +25,7 @@ func TestConfigNewForProsody(t *testing.T) {
 	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", file)
 	harness.Serve(t, "--config", file)
 	_, lines, _ := strings.Cut(printed, "dom.example.cfg.lua\n\n")
-	lines, _, found := strings.Cut(lines, "\nThen:\n")
+	lines, _, found := strings.Cut(lines, "\n  The whole recipe: postern help prosody\n")
 	if !found {
 		t.Fatalf("%s", printed)
 	}
