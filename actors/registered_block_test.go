@@ -208,6 +208,7 @@ func (r *rig) kept(domain, user string) {
 		u, err := r.CachedUser(context.Background(), auth.Identity{User: user, Domain: domain})
 		return err == nil && len(u.Verifiers) == 1 && u.Verifiers[0].Hash != ""
 	})
+	r.written()
 }
 
 // TestRegisterBesideBlock: registering a name that has a block leaves the block's records on disk,
