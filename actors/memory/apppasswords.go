@@ -1,11 +1,11 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -73,7 +73,7 @@ func (a *appAccounts) save(id auth.Identity, account *apppassword.Account) {
 	}
 }
 
-// flush writes what is lazily written, and once more what could not be.
+// flushApps writes what is lazily written, and once more what could not be.
 func (s *shard) flushApps() {
 	for id := range s.apps.touched {
 		if account, ok := s.apps.get(id); ok {
@@ -220,7 +220,7 @@ func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
 	secret, ok := apppassword.Parse(c.Req.Secret.Reveal())
 	if !ok {
 		if d.AppPasswords.Requires(c.Service) {
-			s.refuseApp(c, sp, fmt.Sprintf("an app password is required %s: the account's own password is not accepted there", forService(c.Service)))
+			s.answerApp(c, sp, apppassword.Required(c.Service))
 			return true
 		}
 		return false
@@ -279,35 +279,19 @@ func (l *appLogin) with(s *shard, account *apppassword.Account, err error) {
 // time, also after the backends were asked about the account.
 func (s *shard) appLogin(c *call.Call, d *domain.Domain, sp *space, account *apppassword.Account, secret apppassword.Secret, standing *auth.Answer) {
 	now := unixtime.At(s.env.Clock())
-	p, status := account.Check(d.AppPasswords.Key, c.ID.Domain, d.AppAccount(c.Name), secret, c.Service, now)
-	switch status {
+	switch p, status := account.Check(d.AppPasswords.Key, c.ID.Domain, d.AppAccount(c.Name), secret, c.Service, now); status {
 	case apppassword.Valid:
 		s.appStanding(c, d, sp, p, standing, now)
-	case apppassword.Revoked:
-		s.refuseApp(c, sp, fmt.Sprintf("revoked: the app password %q was taken back", p.Name))
-	case apppassword.Expired:
-		s.refuseApp(c, sp, fmt.Sprintf("expired: the app password %q", p.Name))
-	case apppassword.OtherService:
-		s.refuseApp(c, sp, fmt.Sprintf("not %s: the app password %q is for %s", forService(c.Service), p.Name, strings.Join(p.Services, ", ")))
-	case apppassword.Unknowable:
-		s.answer(c, sp, auth.Answer{Source: auth.SourceConfig,
-			Reason: "unknown, but the account has app passwords under another key: give the backend app_passwords its former key, or make them anew"})
-	default:
+	case apppassword.Unknown:
 		s.unknownApp(c, d, sp, now)
+	default:
+		s.answerApp(c, sp, apppassword.Refused(status, p, c.Service))
 	}
 }
 
-// forService is a service in a reason.
-func forService(service string) string {
-	if service == "" {
-		return "for a login that names no service"
-	}
-	return "for " + service
-}
-
-func (s *shard) refuseApp(c *call.Call, sp *space, reason string) {
-	c.Trace.Add("app-password", reason)
-	s.answer(c, sp, auth.Answer{Verdict: auth.Deny, Source: auth.SourceAppPassword, Reason: reason})
+func (s *shard) answerApp(c *call.Call, sp *space, a auth.Answer) {
+	c.Trace.Add("app-password", cmp.Or(a.Reason, "valid"))
+	s.answer(c, sp, a)
 }
 
 // unknownApp refuses a secret of the form that the account does not have. It counts against the client's
@@ -324,7 +308,7 @@ func (s *shard) unknownApp(c *call.Call, d *domain.Domain, sp *space, now unixti
 		}
 		s.refusedFrom(c, d, from, now)
 	}
-	s.refuseApp(c, sp, "unknown: the account has no such app password")
+	s.answerApp(c, sp, apppassword.Refused(apppassword.Unknown, nil, c.Service))
 }
 
 // refusedFrom counts a refused secret against the client's address.
@@ -348,8 +332,7 @@ func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppas
 	}
 	if standing == nil && user != nil && !c.Req.Fresh {
 		if a, ok := user.IsUser(c.Name, &d.Rules, now); ok {
-			s.concludeApp(c, d, sp, p, a, now)
-			return
+			standing = &a
 		}
 	}
 	if standing == nil {
@@ -361,33 +344,12 @@ func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppas
 
 // concludeApp answers a login by a valid app password, given what is known of its account.
 func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing auth.Answer, now unixtime.Time) {
-	allow := auth.Answer{Verdict: auth.Allow, Source: auth.SourceAppPassword, Account: standing.Account}
-	switch {
-	case standing.Verdict == auth.Allow && c.Leads(standing.Account):
-		s.refuseApp(c, sp, fmt.Sprintf("the name leads to the account %q, which has app passwords of its own", standing.Account))
-		return
-	case standing.Verdict == auth.Allow && standing.Disabled && standing.Bridged:
-		s.answer(c, sp, auth.Answer{Source: auth.SourceGrace, Reason: "the account was disabled, and its backend gives no answer now"})
-		return
-	case standing.Verdict == auth.Allow && standing.Disabled:
-		s.refuseApp(c, sp, "the account is disabled at its backend")
-		return
-	case standing.Verdict == auth.Allow:
-	case standing.Verdict == auth.Deny:
-		s.refuseApp(c, sp, "the account does not exist at its backend, or not any more")
-		return
-	case standing.Unasked && p.Confirmed(d.AppPasswords.TTL, now):
-	case standing.Unasked:
-		s.refuseApp(c, sp, fmt.Sprintf("expired: the app password %q was made, and the account last logged in with its own password, more than %v ago, and no backend can be asked about the account", p.Name, d.AppPasswords.TTL))
-		return
-	default:
-		s.answer(c, sp, auth.Answer{Source: standing.Source, Reason: "whether the account still exists is not known: " + standing.Reason})
-		return
+	a := p.Answer(standing, c.Leads(standing.Account), d.AppPasswords.TTL, now)
+	if a.Verdict == auth.Allow {
+		p.Last = apppassword.Use{At: now, Service: c.Service, Front: c.Front, Client: c.Req.Client}
+		s.apps.touched[c.ID] = struct{}{}
 	}
-	c.Trace.Add("app-password", fmt.Sprintf("valid: %q", p.Name))
-	p.Last = apppassword.Use{At: now, Service: c.Service, Front: c.Front, Client: c.Req.Client}
-	s.apps.touched[c.ID] = struct{}{}
-	s.answer(c, sp, allow)
+	s.answerApp(c, sp, a)
 }
 
 // askStanding asks whether the account of a login exists, as any isuser question is asked: identical ones

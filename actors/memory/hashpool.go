@@ -35,9 +35,9 @@ const (
 // runs at a time. Guesses at one user delay a login of another domain by one job.
 //
 // A job is dropped if its result is of no use any more, or when its turn comes if it would end too late while
-// others wait. Logins are not refused for the length of the queue: chance
-// would decide then which of those that are tried again and again get through. A login that waits may go another way (hashJob.leaves). The bound on the number of
-// jobs is for memory alone.
+// others wait. Logins are not refused for the length of the queue: chance would decide then which of those
+// that are tried again and again get through. A login that waits may go another way (hashJob.leaves). The
+// bound on the number of jobs is for memory alone.
 type HashPool struct {
 	size int // of each queue
 	log  *slog.Logger

@@ -13,7 +13,7 @@ import (
 // AppPasswords is what the configuration says of the app passwords of a domain.
 type AppPasswords struct {
 	Backend BackendRef
-	Key     auth.Secret // of CacheKeySize bytes
+	Key     auth.Secret // of KeySize bytes
 	// UnconfirmedTTL is how long one lives where no backend can be asked about its account.
 	UnconfirmedTTL time.Duration
 	// RequireAll: the accounts' own passwords are accepted nowhere; Require: not for these services, as

@@ -85,7 +85,7 @@ type Backend struct {
 	MaxResponse    int64         // bytes
 	Path           string        // users: the file, absolute
 	BcryptCost     int           // users: for new passwords
-	Key            auth.Secret   // app_passwords: of CacheKeySize bytes
+	Key            auth.Secret   // app_passwords: of KeySize bytes
 	UnconfirmedTTL time.Duration // app_passwords: see AppPasswords
 	FoldCase       bool          // spellings of a user that differ by letter case are one account
 	AuthorityName  string        // see Authority; empty: kind and place
@@ -181,7 +181,7 @@ type Cache struct {
 	ExistsTTL  time.Duration // of positive isuser answers
 	AbsentTTL  time.Duration // of negative isuser answers
 	BcryptCost int
-	Key        auth.Secret // of CacheKeySize bytes, for verifiers on disk; empty: they are bcrypt hashes
+	Key        auth.Secret // of KeySize bytes, for verifiers on disk; empty: they are bcrypt hashes
 	Secrets    int         // passwords per user
 	HotEntries int         // users in memory
 }

@@ -37,7 +37,7 @@ func FuzzDecodeKey(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if key, ok := decodeKey(text); ok != (len(key.Reveal()) == CacheKeySize) {
+		if key, ok := decodeKey(text); ok != (len(key.Reveal()) == KeySize) {
 			t.Errorf("%q: a key of %d bytes, %v", text, key.Len(), ok)
 		}
 	})

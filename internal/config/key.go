@@ -11,13 +11,13 @@ import (
 	"postern/internal/auth"
 )
 
-// CacheKeySize is the length of a key in bytes: of a cache, and of app passwords.
-const CacheKeySize = 32
+// KeySize is the length of a key in bytes, whether of a cache or of app passwords.
+const KeySize = 32
 
 // key decodes the key of a block: of a cache, or of app passwords.
 func (p *parser) key(s *section, dataDir string) auth.Secret {
 	const cure = `write key = file("path") or credential("NAME"), and make the file with: openssl rand -hex 32`
-	p.keySize = CacheKeySize
+	p.keySize = KeySize
 	v, ok := s.get("key", cty.String, cure)
 	p.keySize = 0
 	if !ok {
@@ -46,16 +46,16 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// decodeKey reads a key of CacheKeySize bytes: in hexadecimal digits, in base64, or the bytes themselves.
+// decodeKey reads a key of KeySize bytes: in hexadecimal digits, in base64, or the bytes themselves.
 func decodeKey(text string) (auth.Secret, bool) {
-	if len(text) == CacheKeySize {
+	if len(text) == KeySize {
 		return auth.NewSecret(text), true
 	}
 	plain := strings.TrimRight(text, "=")
 	for _, decode := range []func(string) ([]byte, error){
 		hex.DecodeString, base64.RawStdEncoding.DecodeString, base64.RawURLEncoding.DecodeString,
 	} {
-		if key, err := decode(plain); err == nil && len(key) == CacheKeySize {
+		if key, err := decode(plain); err == nil && len(key) == KeySize {
 			return auth.NewSecret(string(key)), true
 		}
 	}
