@@ -3,14 +3,12 @@ package actors
 import (
 	"context"
 	"time"
+
+	"postern/actors/front"
 )
 
 // drainPoll is how often a draining broker looks whether all answers have left.
 const drainPoll = 5 * time.Millisecond
-
-// newConnGrace is how long a connection without a question is still waited for when the drain
-// begins: a client that has just connected has a question on its way.
-const newConnGrace = 500 * time.Millisecond
 
 // Drain ends the broker's work in order. It accepts what is already in the listen backlog, then
 // closes the listeners, gives new connections a moment to ask, refuses further requests as
@@ -20,7 +18,7 @@ func (b *Broker) Drain(ctx context.Context) bool {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
 	while := func(waits func() bool) {
-		for begun := time.Now(); waits() && time.Since(begun) < newConnGrace && ctx.Err() == nil; {
+		for begun := time.Now(); waits() && time.Since(begun) < front.NewConnGrace && ctx.Err() == nil; {
 			<-tick.C
 		}
 	}

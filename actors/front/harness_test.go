@@ -366,7 +366,7 @@ func (r *rig) restarts(actor string) (sum int) {
 // drain ends the work as the process does when it is to stop.
 func (r *rig) drain() {
 	grace := func(waits func() bool) {
-		for begun := time.Now(); waits() && time.Since(begun) < newConnGrace; {
+		for begun := time.Now(); waits() && time.Since(begun) < NewConnGrace; {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -54,9 +54,9 @@ type Router interface {
 	XMPPUser(id auth.Identity) string
 }
 
-// newConnGrace is how old a connection without a request may be when the drain begins and still be
-// waited for: a client that has just connected has a request on its way.
-const newConnGrace = 500 * time.Millisecond
+// NewConnGrace is how old a connection without a request may be when the drain begins and still be
+// waited for, for as long: a client that has just connected has a request on its way.
+const NewConnGrace = 500 * time.Millisecond
 
 // errStopping is why no listener is started any more.
 var errStopping = errors.New("postern is stopping")
@@ -261,7 +261,7 @@ func (s *Server) Expecting() bool {
 		return true
 	}
 	for c := range s.conns {
-		if c.admitted.Load() == 0 && time.Since(c.since) < newConnGrace {
+		if c.admitted.Load() == 0 && time.Since(c.since) < NewConnGrace {
 			return true
 		}
 	}

@@ -186,7 +186,8 @@ func (p *HashPool) unfinished() (left time.Duration) {
 }
 
 // submit queues a job; it is false, and the job untouched, when there is no room for it, or it would wait for
-// longer than it is worth. It never blocks. In a full queue a user with few jobs displaces one of the user with the most.
+// longer than it is worth. It never blocks. In a full queue a user with few jobs displaces one of the user
+// with the most.
 func (p *HashPool) submit(job hashJob, urgent bool) bool {
 	job.urgent = urgent
 	p.mu.Lock()

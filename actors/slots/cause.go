@@ -40,8 +40,9 @@ func (s *slots) leftAlone(q *Question) {
 // maxCauses bounds how many causes have a throttle of their own.
 const maxCauses = 16
 
-// causes keeps the repeated failures of a backend from filling the log. The first 16 causes
-// since the breaker closed are each logged at once; further ones share a throttle. The zero value is ready. It is safe for concurrent use.
+// causes keeps the repeated failures of a backend from filling the log. The first 16 causes since the breaker
+// closed are each logged at once; further ones share a throttle. The zero value is ready. It is safe for
+// concurrent use.
 type causes struct {
 	mu    sync.Mutex
 	known map[string]*supervise.LogThrottle
