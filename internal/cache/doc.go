@@ -34,8 +34,8 @@
 //     removes it.
 //   - grace: the backend is asked and cannot answer, and the last verification is within
 //     Rules.Outage. It is allowed. An outage of the backend must not lock all users out, but a
-//     misconfigured backend is not an outage: Misconfigured gives no grace. For a minute, and at
-//     most Rules.Query, the next logins with the secret are allowed without a question.
+//     misconfigured backend is not an outage: Misconfigured gives no grace. Within Rules.Query the
+//     next logins with the secret are allowed without a question, as they are while it is fresh.
 //   - suspect: one backend of the domain has refused the secret while another was unavailable.
 //     Which of them knows the user is not known, so the secret has no grace until it is accepted.
 //     Its verifier is kept: it costs no new hash once the other backend is back, and limits on

@@ -54,15 +54,11 @@ func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
 	return !v.Suspect && v.Verified.Within(r.Outage, now)
 }
 
-// graceLasts is for how long the backend is not asked again after it could not answer.
-const graceLasts = time.Minute
-
 // stillGraced reports whether a matching secret may be allowed without asking, since the backend could
-// not answer less than a minute ago: the next logins need not wait for a backend that hangs, and soon after
-// an outage the backend has its say again. Not so for a secret that must be verified again because another
-// one was accepted since.
+// not answer lately: the next logins need not wait for a backend that hangs. Not so for a secret that
+// must be verified again because another one was accepted since.
 func (v *Verifier) stillGraced(r *Rules, now unixtime.Time) bool {
-	return !v.Stale && v.graced.Within(min(r.Query, graceLasts), now) && v.grace(r, now)
+	return !v.Stale && v.graced.Within(r.Query, now) && v.grace(r, now)
 }
 
 // suspect keeps a verifier from answering until the backend accepts its secret again, and reports
