@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,14 +38,10 @@ exec unshare --mount --net --pid --uts --ipc --cgroup --fork --kill-child sh -c 
 	cmd := exec.Command("sh", "-euc", start, group, bootScript, "boot.sh", base, dir)
 	var log OutBuffer
 	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
+	ended, err := startChild(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
@@ -71,6 +68,24 @@ exec unshare --mount --net --pid --uts --ipc --cgroup --fork --kill-child sh -c 
 		return strings.TrimSpace(string(out)) == "active"
 	})
 	return g
+}
+
+// startChild starts a command that ends with this program, also if that is killed, and returns what closes at its end.
+func startChild(cmd *exec.Cmd) (ended <-chan struct{}, err error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, closes := make(chan error), make(chan struct{})
+	go func() {
+		// The signal comes when the thread that has started the command ends, so that thread waits for it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+			close(closes)
+		}
+	}()
+	return closes, <-started
 }
 
 // controlGroup is the path of a control group for a guest's processes. It is removed with the test.
@@ -139,6 +154,7 @@ func (g *Guest) Run(stdin, script string) (output string, status int) {
 	cmd.Stdin = strings.NewReader(stdin)
 	var out OutBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = Timeout // for what the script has left behind, with its output
 	if err := cmd.Start(); err != nil {
 		g.T.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -174,6 +173,23 @@ func releaseOf(page *manual.Page) string {
 	return ""
 }
 
+// commands reports whether a page has commands that are not skipped.
+func commands(page *manual.Page) bool {
+	skip := false
+	for _, b := range page.Blocks {
+		switch {
+		case b.Kind == manual.Comment && strings.HasPrefix(b.Text, "test: skip "):
+			skip = true
+		case b.Kind == manual.Code && b.Info == "sh":
+			if !skip {
+				return true
+			}
+			skip = false
+		}
+	}
+	return false
+}
+
 // followFresh carries out a page in a fresh Debian.
 func followFresh(t *testing.T, release, topic, deb string) {
 	page, err := manual.Find(topic)
@@ -184,7 +200,7 @@ func followFresh(t *testing.T, release, topic, deb string) {
 		t.Logf("%s is for %s", topic, only)
 		return
 	}
-	if !slices.ContainsFunc(page.Blocks, func(b manual.Block) bool { return b.Kind == manual.Code && b.Info == "sh" }) {
+	if !commands(page) {
 		t.Logf("%s has no commands", topic)
 		return
 	}
