@@ -85,7 +85,7 @@ func Start(o Options) (*Broker, error) {
 }
 
 func (b *Broker) start(o Options) (err error) {
-	width := runtime.GOMAXPROCS(0)
+	width := memory.Processors()
 	if b.shards, err = memory.Start(b.env, width, b.table); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"postern/actors/memory"
 	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/backend"
@@ -312,7 +312,7 @@ func (r *rig) open() int {
 }
 
 // width is how many shards there are.
-func (r *rig) width() int { return runtime.GOMAXPROCS(0) }
+func (r *rig) width() int { return memory.Processors() }
 
 // stuck holds up an actor until release is called.
 func (r *rig) stuck(f *faults, name string) (release func()) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -38,6 +39,8 @@ const (
 // others wait. Logins are not refused for the length of the queue: chance would decide then which of those
 // that are tried again and again get through. A login that waits may go another way (hashJob.leaves). The
 // bound on the number of jobs is for memory alone.
+//
+// The workers are threads of a low priority, with processors of their own (see processors).
 type HashPool struct {
 	size int // of each queue
 	log  *slog.Logger
@@ -53,6 +56,8 @@ type HashPool struct {
 	urgent    hashQueue
 	later     hashQueue
 	running   map[running]*hashJob
+	borrowed  bool        // processors are lent to the pool
+	unused    *time.Timer // calls giveBack
 	idle      [2]int // workers that wait, by whether they do bookkeeping
 	wake      [2]*sync.Cond
 	round     time.Duration // what a round of bcrypt takes
@@ -98,6 +103,7 @@ func NewHashPool(workers, queue int, log *slog.Logger) *HashPool {
 		size: queue, log: log, workers: workers, general: max(1, workers/2), match: passhash.Match, make: passhash.New,
 		running: make(map[running]*hashJob), stop: make(chan struct{}), round: roundCost,
 	}
+	p.unused = time.AfterFunc(lendFor, p.giveBack)
 	p.wake[0], p.wake[1] = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	for i := range workers {
 		p.wg.Go(func() { p.work(i < p.general) })
@@ -334,6 +340,8 @@ func (p *HashPool) Close() {
 		job.failed()
 	}
 	p.wg.Wait()
+	p.unused.Stop()
+	p.giveBack()
 }
 
 // closing reports whether the pool closes: a job that goes on would delay that.
@@ -341,6 +349,8 @@ func (p *HashPool) closing() bool { return isClosed(p.stop) }
 
 // work does urgent jobs, and with later also those of bookkeeping where there are none.
 func (p *HashPool) work(later bool) {
+	runtime.LockOSThread() // for good: the thread ends with the goroutine
+	yieldToOthers()
 	for {
 		job := p.next(later)
 		switch {
@@ -349,10 +359,13 @@ func (p *HashPool) work(later bool) {
 		case job.over != nil && job.over() || p.tooLate(job):
 			job.failed()
 		default:
+			p.borrow()
 			p.do(job)
 		}
 		p.mu.Lock()
-		delete(p.running, running{job.id, job.urgent})
+		if delete(p.running, running{job.id, job.urgent}); len(p.running) == 0 {
+			p.unused.Reset(lendFor)
+		}
 		p.mu.Unlock()
 	}
 }
