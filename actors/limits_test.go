@@ -3,8 +3,10 @@ package actors
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -367,10 +369,12 @@ func (r *rig) busyHashing() (release func()) {
 	block := make(chan struct{})
 	release = sync.OnceFunc(func() { close(block) })
 	r.t.Cleanup(release)
+	var held atomic.Int64
 	for i := range 64 {
 		id := auth.Identity{User: fmt.Sprint("busy", i), Domain: "busy.example"}
-		go func() { _ = r.shards.Hashing.Run(context.Background(), id, func() { <-block }) }()
+		go func() { _ = r.shards.Hashing.Run(context.Background(), id, func() { held.Add(1); <-block }) }()
 	}
+	eventually(r.t, "all workers to be busy", func() bool { return held.Load() == int64(min(64, runtime.GOMAXPROCS(0))) })
 	return release
 }
 

@@ -345,6 +345,11 @@ func TestRestartKeepsSlots(t *testing.T) {
 	r.stands(1, 0)
 	r.panics.Store(true)
 	r.want(r.put(nil), backend.Outage, auth.SourcePanic, true)
+	for deadline := time.Now().Add(time.Minute); r.Ref.Restarts() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no restart")
+		}
+	}
 	next := r.put(nil)
 	r.stands(1, 1)
 	close(r.release)
