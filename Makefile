@@ -111,12 +111,12 @@ install: ## Install what was built (PREFIX, UNITDIR, DESTDIR).
 uninstall: ## Remove what `make install` installed; /etc/postern and the data stay.
 	@scripts/package/install.sh uninstall
 
-# Packages are built in OUT. The same commit yields the same bytes; an image also has this machine's
-# certificate authorities.
+# Packages are built in OUT. The same commit yields the same bytes; an image also has the
+# certificate authorities of this machine, or those of the file CERTIFICATES.
 OUT ?= bin
 ARCH ?= amd64 arm64
 SYSTEMS ?= linux/amd64 linux/arm64 freebsd/amd64 darwin/arm64
-PACKAGE = LDFLAGS='$(LDFLAGS)' OUT='$(OUT)' scripts/package/build.sh
+PACKAGE = LDFLAGS='$(LDFLAGS)' OUT='$(OUT)' CERTIFICATES='$(CERTIFICATES)' scripts/package/build.sh
 .PHONY: deb
 deb: ## Build the Debian packages for ARCH (amd64 arm64).
 	$(PACKAGE) deb $(ARCH:%=linux/%)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # build.sh deb|tarball|image SYSTEM...: builds packages for systems such as linux/arm64 in $OUT. The same
-# commit yields the same bytes; an image also has this machine's certificate authorities. The programs
-# use no C library: they are compiled for any system on any machine. $REBUILD is -a to compile them anew.
+# commit yields the same bytes; an image also has this machine's certificate authorities, or those of
+# the file $CERTIFICATES. The programs use no C library: they are compiled for any system on any machine.
+# $REBUILD is -a to compile them anew.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -81,7 +82,7 @@ tarball() {
 
 image() {
 	programs
-	go run ./scripts/package/image -arch "$ARCH" -version "${VERSION%-1}" -programs "$BIN" \
+	go run ./scripts/package/image -arch "$ARCH" -version "${VERSION%-1}" -programs "$BIN" ${CERTIFICATES:+-certificates "$CERTIFICATES"} \
 		-out "$OUT/postern-${VERSION%-1}-$SYSTEM-$ARCH.oci.tar"
 }
 

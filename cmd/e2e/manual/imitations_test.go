@@ -117,7 +117,7 @@ func (a *authority) serve(m *machine, host string, handler http.Handler) {
 	}
 	m.Add("/etc/hosts", "127.0.0.1 "+host+"\n")
 	server := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ReadHeaderTimeout: harness.Timeout}
-	listener := m.Listen("127.0.0.1:443")
+	listener := m.Listen("0.0.0.0:443")
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 	m.T.Cleanup(func() { _ = server.Close() })
 }
@@ -126,7 +126,7 @@ func (a *authority) serve(m *machine, host string, handler http.Handler) {
 func proxy(m *machine) {
 	m.T.Helper()
 	server := &http.Server{ReadHeaderTimeout: harness.Timeout, Handler: &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}}
-	listener := m.Listen("127.0.0.1:3142")
+	listener := m.Listen("0.0.0.0:3142")
 	go func() { _ = server.Serve(listener) }()
 	m.T.Cleanup(func() { _ = server.Close() })
 	m.Write("/etc/apt/apt.conf.d/99proxy", "Acquire::http::Proxy \"http://127.0.0.1:3142\";\n", 0o644)

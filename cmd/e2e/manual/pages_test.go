@@ -3,6 +3,7 @@ package manual
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -42,6 +43,8 @@ type reader struct {
 //	test: xcauth ADDRESS PASSWORD                an xcauth that knows the password, with Nextcloud down
 //	test: ejabberd DOMAIN xcauth                 an ejabberd that starts xcauth
 //	test: prosody DOMAIN                         the reader's Prosody has a certificate for it
+//	test: docker FOLDER                          there is a container engine, and postern's image in the folder
+//	test: command TEXT                           what the reader does for the next commands
 //	test: file PATH TEXT                         a file that the reader has
 //	test: input TEXT                             is typed in the next commands
 //	test: skip WHY                               the next commands
@@ -82,6 +85,10 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.Must("prosodyctl --root cert import " + rest[0] + " /etc/letsencrypt/live")
 	case what == "ejabberd" && len(rest) == 2:
 		r.ejabberd(rest[0], rest[1])
+	case what == "docker" && len(rest) == 1:
+		r.docker(rest[0])
+	case what == "command" && len(rest) > 0:
+		r.Must(strings.Join(rest, " "))
 	case what == "file" && len(rest) > 0:
 		r.Write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
 	case what == "input" && len(rest) == 1:
@@ -112,6 +119,9 @@ func (r *reader) code(b manual.Block) {
 	r.T.Helper()
 	language, file, _ := strings.Cut(b.Info, " ")
 	text := strings.Join(b.Lines, "\n") + "\n"
+	if file != "" && file[0] != '+' && file[0] != '/' {
+		file = filepath.Join("/root", file) // where commands run
+	}
 	switch {
 	case language == "sh":
 		if !r.skip {

@@ -16,10 +16,8 @@ import (
 
 // service is a part of compose.yaml.
 type service struct {
-	Image string
-	Build struct {
-		DockerfileInline string `yaml:"dockerfile_inline"`
-	}
+	Image   string
+	Build   string
 	Volumes []string
 	Ports   []string
 }
@@ -70,7 +68,7 @@ func TestCompose(t *testing.T) {
 		t.Errorf("the configuration is not mounted: %v", mounts)
 	}
 
-	all := files["compose.yaml"] + files["prosody.cfg.lua"]
+	all := files["compose.yaml"] + files["prosody/prosody.cfg.lua"] + files["postfix/Dockerfile"]
 	for _, l := range composeConfig(t, files["postern/config.hcl"]).Listeners {
 		if l.Network != "unix" || mounts[filepath.Dir(l.Address)] != "sockets" || !strings.Contains(all, l.Address) {
 			t.Errorf("listener %s is at %s, where no container asks", l.Name, l.Address)
@@ -81,7 +79,7 @@ func TestCompose(t *testing.T) {
 		t.Errorf("a container asks where no listener is:\n%s", all)
 	}
 	for name, s := range compose.Services {
-		if !slices.Contains(s.Volumes, "sockets:/run/postern") || name != "postern" && !strings.HasPrefix(s.Build.DockerfileInline, "FROM debian:") {
+		if !slices.Contains(s.Volumes, "sockets:/run/postern") || name != "postern" && !strings.HasPrefix(files[filepath.Join(s.Build, "Dockerfile")], "FROM debian:") {
 			t.Errorf("service %s: %+v", name, s)
 		}
 	}
