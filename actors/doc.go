@@ -134,6 +134,6 @@
 // connection's actor included (see supervise, "Running an actor on the sender's goroutine"). A
 // login that memory answers then takes no switch of goroutines. Work that waits runs elsewhere:
 // questions to backends, disk reads and roster updates on goroutines of the supervise package's
-// pool, bcrypt on the HashPool's, which are threads of a low priority with processors (GOMAXPROCS) of
-// their own while there is something to compute.
+// pool, bcrypt on the HashPool's, which has processors (GOMAXPROCS) of its own while there is
+// something to compute.
 package actors

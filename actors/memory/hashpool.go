@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"time"
 
@@ -40,7 +39,7 @@ const (
 // that are tried again and again get through. A login that waits may go another way (hashJob.leaves). The
 // bound on the number of jobs is for memory alone.
 //
-// The workers are threads of a low priority, with processors of their own (see processors).
+// The workers have processors of their own (see processors).
 type HashPool struct {
 	size int // of each queue
 	log  *slog.Logger
@@ -58,7 +57,7 @@ type HashPool struct {
 	running   map[running]*hashJob
 	borrowed  bool        // processors are lent to the pool
 	unused    *time.Timer // calls giveBack
-	idle      [2]int // workers that wait, by whether they do bookkeeping
+	idle      [2]int      // workers that wait, by whether they do bookkeeping
 	wake      [2]*sync.Cond
 	round     time.Duration // what a round of bcrypt takes
 	known     bool          // it was measured
@@ -349,8 +348,6 @@ func (p *HashPool) closing() bool { return isClosed(p.stop) }
 
 // work does urgent jobs, and with later also those of bookkeeping where there are none.
 func (p *HashPool) work(later bool) {
-	runtime.LockOSThread() // for good: the thread ends with the goroutine
-	yieldToOthers()
 	for {
 		job := p.next(later)
 		switch {

@@ -8,9 +8,10 @@ import (
 
 // A goroutine that computes keeps its processor (GOMAXPROCS) for 10 ms, and nothing polls the network while
 // every processor has one: beside hashes, each step of each login took that long. So hashes get processors
-// in addition to those that all other goroutines have, and threads of a lower priority; the kernel then
-// interrupts them as soon as there is something else to do. With more processors than the machine has, all
-// else costs more, so they are there only as long as hashes are computed.
+// in addition to those that all other goroutines have; the kernel then interrupts them when there is something
+// else to do. Their threads keep the common priority: with a lower one, a login that waits for a hash would
+// wait for every other program of a busy machine. With more processors than the machine has, all else costs
+// more, so they are there only as long as hashes are computed.
 var processors struct {
 	mu   sync.Mutex
 	own  int // while some are lent
