@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
@@ -36,8 +38,9 @@ const (
 //
 // A job is dropped if its result is of no use any more, or when its turn comes if it would end too late while
 // others wait. Logins are not refused for the length of the queue: chance would decide then which of those
-// that are tried again and again get through. A login that waits may go another way (hashJob.leaves). The
-// bound on the number of jobs is for memory alone.
+// that are tried again and again get through. For the same reason a user whose login was dropped has its former
+// place when it comes again. A login that waits may go another way (hashJob.leaves). The bound on the number of
+// jobs is for memory alone.
 //
 // The workers have processors of their own (see processors).
 type HashPool struct {
@@ -54,6 +57,7 @@ type HashPool struct {
 	closed    bool
 	urgent    hashQueue
 	later     hashQueue
+	dropped   *simplelru.LRU[auth.Identity, drop]
 	running   map[running]*hashJob
 	borrowed  bool        // processors are lent to the pool
 	unused    *time.Timer // calls giveBack
@@ -92,6 +96,7 @@ type hashJob struct {
 	left   func()
 
 	urgent bool // set by submit, as is what follows
+	since  time.Time
 	cost   time.Duration
 	begun  time.Time
 }
@@ -102,6 +107,7 @@ func NewHashPool(workers, queue int, log *slog.Logger) *HashPool {
 		size: queue, log: log, workers: workers, general: max(1, workers/2), match: passhash.Match, make: passhash.New,
 		running: make(map[running]*hashJob), stop: make(chan struct{}), round: roundCost,
 	}
+	p.dropped, _ = simplelru.NewLRU[auth.Identity, drop](max(queue, 1), nil) // it fails for sizes under 1 only
 	p.unused = time.AfterFunc(lendFor, p.giveBack)
 	p.wake[0], p.wake[1] = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	for i := range workers {
@@ -206,6 +212,7 @@ func (p *HashPool) submit(job hashJob, urgent bool) bool {
 		displaced = queue.displace(job.id)
 	}
 	if taken = taken && queue.size < p.size; taken {
+		job.since = p.since(&job)
 		queue.push(&job)
 		p.signal()
 		p.review()
@@ -215,6 +222,31 @@ func (p *HashPool) submit(job hashJob, urgent bool) bool {
 		displaced.failed()
 	}
 	return taken
+}
+
+// drop is a login of a user that ended before its turn.
+type drop struct{ since, at time.Time }
+
+// keepPlace is how long after that the user has the place of that login.
+const keepPlace = time.Minute
+
+// since is when a job, or the login that it repeats, came.
+func (p *HashPool) since(job *hashJob) time.Time {
+	now := time.Now()
+	if d, ok := p.dropped.Get(job.id); ok && job.urgent {
+		p.dropped.Remove(job.id)
+		if now.Sub(d.at) < keepPlace {
+			return d.since
+		}
+	}
+	return now
+}
+
+// drops notes that a job has ended before its turn.
+func (p *HashPool) drops(job *hashJob) {
+	if job.urgent {
+		p.dropped.Add(job.id, drop{job.since, time.Now()})
+	}
 }
 
 // worthwhile reports whether a job's turn comes while it is worth its work.
@@ -254,6 +286,7 @@ func (p *HashPool) reviewNow() {
 	leaving := p.urgent.remove(reviewMost, func(job *hashJob) bool {
 		if job.over != nil && job.over() {
 			job.left = job.failed
+			p.drops(job)
 			return true
 		}
 		if job.leaves != nil && job.leaves(ahead, job.cost) {
@@ -354,6 +387,9 @@ func (p *HashPool) work(later bool) {
 		case job == nil:
 			return
 		case job.over != nil && job.over() || p.tooLate(job):
+			p.mu.Lock()
+			p.drops(job)
+			p.mu.Unlock()
 			job.failed()
 		default:
 			p.borrow()

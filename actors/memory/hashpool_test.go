@@ -105,6 +105,52 @@ func TestHashPoolFair(t *testing.T) {
 	p.Close()
 }
 
+// TestHashPoolKeepsPlaces: users whose logins were dropped come back in any order, after others, and have
+// their turns in the order in which they came at first; a user that has had its turn comes last.
+func TestHashPoolKeepsPlaces(t *testing.T) {
+	p, _ := newTestPool(t, 1, 100)
+	h := occupied(t, p)
+	order, failed := make(chan string, 100), make(chan string, 100)
+	var given atomic.Bool
+	job := func(user string, over func() bool, deadline time.Time) {
+		id := auth.Identity{User: user, Domain: "dom.example"}
+		p.submit(hashJob{id: id, run: func() { order <- user }, failed: func() { failed <- user }, over: over, deadline: deadline}, true)
+	}
+	for _, user := range []string{"a", "b", "c"} {
+		job(user, given.Load, time.Time{})
+	}
+	given.Store(true) // they are over, which is found while they wait
+	for _, want := range []string{"a", "b", "c"} {
+		if got := <-failed; got != want {
+			t.Errorf("%s was dropped, want %s", got, want)
+		}
+	}
+	for _, user := range []string{"late", "later"} { // which is found when it is their turn
+		job(user, nil, time.Now())
+	}
+	job("last", nil, time.Time{})
+	h.free()
+	for _, want := range []string{"late", "later"} {
+		if got := <-failed; got != want {
+			t.Errorf("%s was dropped, want %s", got, want)
+		}
+	}
+	if got := <-order; got != "last" {
+		t.Errorf("%s, want the last", got)
+	}
+	h = occupied(t, p)
+	for _, user := range []string{"new", "last", "later", "c", "a", "late", "a", "b", "newer"} {
+		job(user, nil, time.Time{})
+	}
+	h.free()
+	for _, want := range []string{"a", "b", "c", "late", "later", "new", "last", "newer", "a"} {
+		if got := <-order; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	p.Close()
+}
+
 // TestHashPoolDisplaces: a full queue has room for a user with few jobs, in place of one of the user
 // with the most in the domain with the most.
 func TestHashPoolDisplaces(t *testing.T) {

@@ -2,13 +2,14 @@ package memory
 
 import (
 	"slices"
+	"sort"
 	"time"
 
 	"postern/internal/auth"
 )
 
-// hashQueue holds jobs. Domains take turns, and within a domain its users; the jobs of a user keep
-// their order. The zero value is empty.
+// hashQueue holds jobs. Domains take turns, and within a domain its users, by when they came; the jobs of
+// a user keep their order. The zero value is empty.
 type hashQueue struct {
 	size    int
 	cost    time.Duration // of all jobs, expected
@@ -25,8 +26,9 @@ type domainJobs struct {
 }
 
 type userJobs struct {
-	name string
-	jobs []*hashJob // at least one
+	name  string
+	since time.Time  // its place among the users: none before it has a later one
+	jobs  []*hashJob // at least one
 }
 
 func (q *hashQueue) push(job *hashJob) {
@@ -41,14 +43,23 @@ func (q *hashQueue) push(job *hashJob) {
 	}
 	u := d.named[job.id.User]
 	if u == nil {
-		u = &userJobs{name: job.id.User}
+		u = &userJobs{name: job.id.User, since: job.since}
 		d.named[u.name] = u
-		d.users = append(d.users, u)
+		d.insert(u)
 	}
 	u.jobs = append(u.jobs, job)
 	d.size++
 	q.size++
 	q.cost += job.cost
+}
+
+// insert adds a user, mostly as the last one.
+func (d *domainJobs) insert(u *userJobs) {
+	at := len(d.users)
+	if at > 0 && d.users[at-1].since.After(u.since) {
+		at = sort.Search(at, func(i int) bool { return d.users[i].since.After(u.since) })
+	}
+	d.users = slices.Insert(d.users, at, u)
 }
 
 // take removes a job, and the user and the domain if they have no other.
@@ -79,7 +90,11 @@ func (q *hashQueue) pop(running func(auth.Identity) bool) *hashJob {
 				continue
 			}
 			q.domains = append(slices.Delete(q.domains, i, i+1), d)
-			d.users = append(slices.Delete(d.users, k, k+1), u)
+			d.users = slices.Delete(d.users, k, k+1)
+			if n := len(d.users); n > 0 && d.users[n-1].since.After(u.since) {
+				u.since = d.users[n-1].since
+			}
+			d.users = append(d.users, u)
 			return q.take(len(q.domains)-1, len(d.users)-1, 0)
 		}
 	}

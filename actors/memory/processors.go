@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ func lend(n int) {
 		processors.own = runtime.GOMAXPROCS(0)
 	}
 	processors.lent += n
+	if processors.lent == 0 && os.Getenv("GOMAXPROCS") == "" {
+		runtime.SetDefaultGOMAXPROCS() // which follows the limit of the cgroup again
+		return
+	}
 	runtime.GOMAXPROCS(processors.own + processors.lent)
 }
 
