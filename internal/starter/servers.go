@@ -85,7 +85,7 @@ login_postern:
 }
 userdb {
   driver = static
-  args = uid=vmail gid=vmail home=/var/vmail/%d/%n
+  args = allow_all_users=yes uid=vmail gid=vmail home=/var/vmail/%d/%n
 }
 service auth {
   vsz_limit = 4G

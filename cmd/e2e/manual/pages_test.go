@@ -51,6 +51,7 @@ type reader struct {
 //	test: printed                                commands so far have printed the next ones
 //	test: use                                    the next configuration, as the whole of it
 //	test: login KIND ADDRESS PASSWORD            by a client: xmpp, imap or smtp
+//	test: mail ADDRESS PASSWORD                  sent by a client to the same address arrives there
 //	test: login token ADDRESS KIND               by xmpp, with a token that postern issues
 //	test: release NAME                           the only one whose servers can do this
 func (r *reader) follow() {
@@ -99,6 +100,8 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.printed = true
 	case what == "login" && len(rest) == 3:
 		r.login(b, rest[0], rest[1], rest[2])
+	case what == "mail" && len(rest) == 2:
+		r.deliver(b, rest[0], rest[1])
 	case what == "use" && len(rest) == 0:
 		r.use = true
 	case what == "installed" && len(rest) == 0:
@@ -210,16 +213,45 @@ func (r *reader) token(address, kind string) (string, bool) {
 
 // mail logs in by curl, over TLS.
 func (r *reader) mail(kind, address, password string) (string, bool) {
+	request := "NOOP"
+	if kind == "imap" {
+		request = "CAPABILITY"
+	}
+	return r.curl(kind, address, password, "--request", request)
+}
+
+// deliver sends a mail, which must arrive.
+func (r *reader) deliver(b manual.Block, address, password string) {
+	r.T.Helper()
+	letter := filepath.Join(r.T.TempDir(), "letter")
+	harness.WriteFile(r.T, letter, "From: "+address+"\r\nTo: "+address+"\r\nSubject: test\r\n\r\nHello\r\n")
+	if out, ok := r.curl("smtp", address, password, "--mail-from", address, "--mail-rcpt", address, "--upload-file", letter); !ok {
+		r.T.Fatalf("%s: %s", r.at(b), out)
+	}
+	end, out := time.Now().Add(harness.Timeout), ""
+	for !strings.Contains(out, "MESSAGES 1") {
+		if time.Now().After(end) {
+			logs, _ := r.Run("", "postqueue -p; journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60")
+			r.T.Fatalf("%s: no mail arrives: %s\n%s", r.at(b), out, logs)
+		}
+		time.Sleep(200 * time.Millisecond)
+		out, _ = r.curl("imap", address, password, "--request", "STATUS INBOX (MESSAGES)")
+	}
+}
+
+// curl makes a request of a mail server over TLS.
+func (r *reader) curl(kind, address, password string, request ...string) (string, bool) {
+	r.T.Helper()
 	_, domain, _ := strings.Cut(address, "@")
 	ca := r.T.TempDir() + "/ca.pem"
 	harness.WriteFile(r.T, ca, r.authority.pem)
-	port, request := "587", "NOOP"
+	host, port := "mail."+domain, "587"
 	if kind == "imap" {
-		port, request = "143", "CAPABILITY"
+		port = "143"
 	}
-	host := "mail." + domain
-	got := r.Client("/", "curl", "--silent", "--show-error", "--max-time", "60", "--cacert", ca, "--ssl-reqd",
-		"--connect-to", host+"::127.0.0.1:", "--user", address+":"+password, "--request", request, kind+"://"+host+":"+port+"/")
+	args := append([]string{"curl", "--silent", "--show-error", "--max-time", "60", "--cacert", ca, "--ssl-reqd",
+		"--connect-to", host + "::127.0.0.1:", "--user", address + ":" + password, kind + "://" + host + ":" + port + "/"}, request...)
+	got := r.Client("/", args...)
 	return got.Out + got.Err, got.Code == 0
 }
 
