@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -31,4 +32,31 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s: a login makes %.1f allocations, want at most 12", name, got)
 		}
 	}
+}
+
+// TestAllocationsOfAnIdleConnection: a connection that waits for its next request has a stack of 4 KiB,
+// although that of its last one needed more.
+func TestAllocationsOfAnIdleConnection(t *testing.T) {
+	const connections, most = 300, 6 << 10
+	r := newRig(t, func(*setup) {})
+	r.auth("joe", "good")
+	address := r.listen(listenerBlock("generic"))
+	stacks := func() (inUse uint64) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.StackInuse
+	}
+	line, answer := "auth:joe:dom.example:good\n", make([]byte, 2)
+	before := stacks()
+	for range connections {
+		c := r.dial(address)
+		if _, err := io.WriteString(c, line); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "1\n" {
+			t.Fatalf("answered %q: %v", answer, err)
+		}
+	}
+	eventually(t, "small stacks", func() bool { return stacks() < before+connections*most })
 }

@@ -110,6 +110,9 @@ func (r *reader) loop() (leftover bool) {
 // decode takes one frame from the buffer. more asks for input; end says that no request
 // follows.
 func (r *reader) decode() (more, end bool) {
+	if r.start == r.end {
+		return true, false // an idle connection has no call
+	}
 	if r.call == nil {
 		r.call = new(call.Call)
 	}

@@ -60,7 +60,7 @@ func (w *connWorker) worn() bool { return w.lives.Load() > 1 }
 
 // serve serves a connection to its end. Where a protocol has one request per connection, but the
 // peer sends another one after its answer, that is served as if it came on a connection of its own.
-func (w *connWorker) serve(l *listener, a arrival) {
+func (w *connWorker) serve(l *listener, a *arrival) {
 	w.server.opened.Add(1)
 	for first, came := true, 0; first || came > 0; first = false {
 		came = w.serveOnce(l, a, first, came)
@@ -69,8 +69,24 @@ func (w *connWorker) serve(l *listener, a arrival) {
 
 // serveOnce serves a connection, of which the first bytes may be in w.input, to its end or to the
 // beginning of the next request: of that it returns how many bytes came.
-func (w *connWorker) serveOnce(l *listener, a arrival, first bool, came int) (next int) {
-	c, err := newConn(w, l, a)
+func (w *connWorker) serveOnce(l *listener, a *arrival, first bool, came int) (next int) {
+	c := w.begin(l, a, first)
+	if c == nil {
+		return 0
+	}
+	if c.greet() {
+		next = newReader(c, came).read()
+	}
+	w.server.leave(c)
+	w.conn.Store(nil)
+	return next
+}
+
+// begin makes the conn of a connection; nil if the connection is refused.
+//
+//go:noinline
+func (w *connWorker) begin(l *listener, a *arrival, first bool) *conn {
+	c, err := newConn(w, l, *a)
 	if err == nil {
 		w.conn.Store(c)
 		w.server.join(c)
@@ -81,7 +97,7 @@ func (w *connWorker) serveOnce(l *listener, a arrival, first bool, came int) (ne
 	if err != nil { // not with the protocol of a listener
 		w.server.env.Log.Error("connection refused", "front", l.params.Load().Name, "err", err)
 		_ = a.socket.Close()
-		return 0
+		return nil
 	}
 	if !l.params.Load().admission.admits(a.from.uid, c.since) { // Change came after accept
 		c.expelled.Store(true)
@@ -89,12 +105,7 @@ func (w *connWorker) serveOnce(l *listener, a arrival, first bool, came int) (ne
 	if c.ending() { // CloseConnections or remove came before join
 		c.endReading()
 	}
-	if c.greet() {
-		next = newReader(c, came).read()
-	}
-	w.server.leave(c)
-	w.conn.Store(nil)
-	return next
+	return c
 }
 
 // wake says, from any goroutine, that an answer may be ready.

@@ -227,15 +227,19 @@ func (p *HashPool) submit(job hashJob, urgent bool) bool {
 // drop is a login of a user that ended before its turn.
 type drop struct{ since, at time.Time }
 
-// keepPlace is how long after that the user has the place of that login.
-const keepPlace = time.Minute
+// A user has the place of that login if it comes again within keepPlace, and for mostPlace in all: else
+// it could be held in stock by logins that are given up.
+const (
+	keepPlace = time.Minute
+	mostPlace = 10 * time.Minute
+)
 
 // since is when a job, or the login that it repeats, came.
 func (p *HashPool) since(job *hashJob) time.Time {
 	now := time.Now()
 	if d, ok := p.dropped.Get(job.id); ok && job.urgent {
 		p.dropped.Remove(job.id)
-		if now.Sub(d.at) < keepPlace {
+		if now.Sub(d.at) < keepPlace && now.Sub(d.since) < mostPlace {
 			return d.since
 		}
 	}
