@@ -220,13 +220,19 @@ func (r *reader) mail(kind, address, password string) (string, bool) {
 	return r.curl(kind, address, password, "--request", request)
 }
 
-// deliver sends a mail, which must arrive.
+// deliver sends a mail, which must arrive; one to a user that does not exist is refused.
 func (r *reader) deliver(b manual.Block, address, password string) {
 	r.T.Helper()
 	letter := filepath.Join(r.T.TempDir(), "letter")
 	harness.WriteFile(r.T, letter, "From: "+address+"\r\nTo: "+address+"\r\nSubject: test\r\n\r\nHello\r\n")
-	if out, ok := r.curl("smtp", address, password, "--mail-from", address, "--mail-rcpt", address, "--upload-file", letter); !ok {
+	send := func(to string) (string, bool) {
+		return r.curl("smtp", address, password, "--mail-from", address, "--mail-rcpt", to, "--upload-file", letter)
+	}
+	if out, ok := send(address); !ok {
 		r.T.Fatalf("%s: %s", r.at(b), out)
+	}
+	if out, ok := send("nosuch-" + address); ok || !strings.Contains(out, "550") {
+		r.T.Errorf("%s: mail to a user that does not exist: %s", r.at(b), out)
 	}
 	end, out := time.Now().Add(harness.Timeout), ""
 	for !strings.Contains(out, "MESSAGES 1") {
