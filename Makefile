@@ -59,22 +59,26 @@ unit: ## Run all tests, without installing anything first.
 
 # BENCH adds flags: make bench BENCH='-only token -json out.json'. scripts/bench/README describes
 # them, what is measured, and how to install the peers that postern is compared with. Machines differ,
-# so only ratios and what must hold are compared with the committed figures.
+# so only ratios and what must hold are compared with the committed figures. MICRO= leaves out the
+# benchmarks of single packages.
 RESULTS ?= scripts/bench/results.txt
+MICRO ?= ./...
 .PHONY: bench
 bench: build bin/posternbench ## Measure postern side by side with bare echoes and other servers, then in storms.
 	rm -f bin/bench.txt
 	./bin/posternbench -postern bin/postern -out bin/bench.txt $(BENCH)
-	go test -run '^$$' -bench . -benchtime 0.5s ./...
+	$(if $(MICRO),go test -run '^$$' -bench . -benchtime 0.5s $(MICRO))
 	./bin/posternbench storm -postern bin/postern -out bin/bench.txt $(BENCH); status=$$?; $(MAKE) --no-print-directory bench-compare; exit $$status
-
-.PHONY: bench-compare
-bench-compare:
-	go tool -modfile=scripts/bench/tools.mod benchstat -ignore cpu,machine -filter '.unit:(ratio OR at-least OR at-most)' $(RESULTS) bin/bench.txt
 
 .PHONY: storm
 storm: build bin/posternbench ## Have everybody come at once, in every way; fail if somebody does not get in who could.
-	./bin/posternbench storm -postern bin/postern $(BENCH)
+	rm -f bin/storm.txt
+	./bin/posternbench storm -postern bin/postern -out bin/storm.txt $(BENCH); status=$$?; $(MAKE) --no-print-directory bench-compare MEASURED=bin/storm.txt; exit $$status
+
+MEASURED ?= bin/bench.txt
+.PHONY: bench-compare
+bench-compare:
+	go tool -modfile=scripts/bench/tools.mod benchstat -ignore cpu,machine -filter '.unit:(ratio OR at-least OR at-most)' $(RESULTS) $(MEASURED)
 
 .PHONY: profile
 profile: bin/posternbench ## Say which actors and locks the hot path spends its time in.
