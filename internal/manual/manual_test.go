@@ -169,26 +169,21 @@ func TestRoffIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal("groff is missing: run scripts/setup.sh")
 	}
-	var all, complaints strings.Builder
-	var titles []string
 	for _, topic := range Topics() {
 		page, err := Find(topic)
 		if err != nil {
 			t.Fatal(err)
 		}
 		name, section := page.ManName()
-		all.WriteString(page.Roff(name, section, "v1"))
-		titles = append(titles, page.Title)
-	}
-	cmd := exec.Command(groff, "-man", "-t", "-ww", "-Tutf8", "-P-cbou", "-rLL=100n")
-	cmd.Stdin, cmd.Stderr = strings.NewReader(all.String()), &complaints
-	out, err := cmd.Output()
-	if err != nil || complaints.Len() > 0 {
-		t.Errorf("%v\n%s", err, complaints.String())
-	}
-	for _, title := range titles {
-		if !strings.Contains(string(out), title) {
-			t.Errorf("%s is missing", title)
+		var complaints strings.Builder
+		cmd := exec.Command(groff, "-man", "-t", "-ww", "-Tutf8", "-P-cbou", "-rLL=100n")
+		cmd.Stdin, cmd.Stderr = strings.NewReader(page.Roff(name, section, "v1")), &complaints
+		out, err := cmd.Output()
+		if err != nil || complaints.Len() > 0 {
+			t.Errorf("%s: %v\n%s", topic, err, complaints.String())
+		}
+		if !strings.Contains(string(out), page.Title) {
+			t.Errorf("%s: the title is missing", topic)
 		}
 	}
 }
