@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -374,7 +373,7 @@ func (r *rig) busyHashing() (release func()) {
 		id := auth.Identity{User: fmt.Sprint("busy", i), Domain: "busy.example"}
 		go func() { _ = r.shards.Hashing.Run(context.Background(), id, func() { held.Add(1); <-block }) }()
 	}
-	eventually(r.t, "all workers to be busy", func() bool { return held.Load() == int64(min(64, runtime.GOMAXPROCS(0))) })
+	eventually(r.t, "all workers to be busy", func() bool { return held.Load() == int64(min(64, r.width())) })
 	return release
 }
 
