@@ -108,6 +108,8 @@ func TestChaosConnections(t *testing.T) {
 	allowFiles(t, many+2000)
 	s, _ := harness.UsersServer(t)
 	address := s.Address("generic")
+	// While so many come on a busy machine, a question to the backend may not have its turn in time.
+	harness.WaitFor(t, "a first login", func() bool { return harness.Exchange(t, address, harness.JoeLine) == "1\n" })
 	before := usageOf(t, s.Cmd.Process.Pid)
 	conns := make([]net.Conn, many)
 	defer func() {
