@@ -82,7 +82,9 @@ func TestOneLoginForManyConnections(t *testing.T) {
 		s.fake.ask = g.ask
 		onDisk(s, disk)
 	})
-	address := r.listen(listenerBlock("generic"))
+	cfg := listenerBlock("generic")
+	cfg.Deadline = time.Minute // until the last one is there
+	address := r.listen(cfg)
 	var conns []client
 	for range n {
 		c := r.dial(address)

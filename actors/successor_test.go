@@ -104,6 +104,7 @@ func TestSuccessor(t *testing.T) {
 func TestSuccessorLimits(t *testing.T) {
 	change := func(s *setup) {
 		withLimits(s)
+		s.cfg.Domains[0].Limit.FirstPause = time.Minute // longer than the test
 		s.cfg.Backends[0].RefusalBudget, s.cfg.Backends[0].RefusalWindow = 40, 30*time.Minute
 	}
 	r := newRig(t, change)
