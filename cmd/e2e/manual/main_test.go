@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,5 +214,12 @@ func followFresh(t *testing.T, release, topic, deb string) {
 	m.Copy(deb, "/root/"+filepath.Base(deb), 0o644)
 	m.Write("/etc/apt/apt.conf.d/99yes", "APT::Get::Assume-Yes \"true\";\n", 0o644)
 	m.Must("apt-get update -q")
-	follow(t, m, topic)
+	r := follow(t, m, topic)
+	t.Logf("%s on %s: %d commands in %d blocks, %d logins by real clients", topic, release, r.typed, r.ran, r.logins)
+	if slices.Contains(recipes, topic) && r.logins == 0 {
+		t.Errorf("the recipe %s ends without a login", topic)
+	}
 }
+
+// recipes are the pages that lead from nothing to a login.
+var recipes = []string{"prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token", "containers"}

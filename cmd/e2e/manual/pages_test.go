@@ -31,6 +31,7 @@ type reader struct {
 	said      string // by the commands so far
 	use       bool   // the next configuration
 	ran       int    // blocks of commands
+	typed     int    // commands in them
 	logins    int
 }
 
@@ -148,6 +149,7 @@ func (r *reader) code(b manual.Block) {
 func (r *reader) commands(b manual.Block, text string) {
 	r.T.Helper()
 	r.ran++
+	r.typed += strings.Count(text, "\n") - strings.Count(text, "\\\n")
 	for line := range strings.Lines(text) {
 		if r.printed && !strings.Contains(r.said, ": "+line) {
 			r.T.Fatalf("%s: not printed so far: %s", r.at(b), line)
