@@ -16,7 +16,7 @@ import (
 )
 
 const usage = `postern-relay %s is the small part of ` + "`postern pipe`" + `: it passes the requests of one
-server, such as ejabberd, on to the postern daemon, and the answers back. It is small.
+server, such as ejabberd, on to the postern daemon, and the answers back.
 
 ` + "`postern pipe`" + ` becomes this program if it is in the same directory. Do not start it by hand: write
 "/usr/bin/postern pipe --protocol ejabberd" into the configuration of the server, and see
@@ -31,6 +31,9 @@ func run(args []string, out, failed io.Writer) int {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprintf(out, usage, version.Version)
+		return 0
+	case len(args) == 1 && args[0] == "--version":
+		fmt.Fprintf(out, "postern-relay version %s\n", version.Version)
 		return 0
 	case len(args) == 0: // by hand
 		fmt.Fprintf(failed, usage, version.Version)

@@ -7,6 +7,10 @@ import (
 
 // TestUsage: started by hand, the program says what it is for.
 func TestUsage(t *testing.T) {
+	var version strings.Builder
+	if status := run([]string{"--version"}, &version, &version); status != 0 || !strings.HasPrefix(version.String(), "postern-relay version ") {
+		t.Errorf("--version: %d, %q", status, version.String())
+	}
 	for args, want := range map[string]int{"--help": 0, "-h": 0, "": 2} {
 		var out, failed strings.Builder
 		status := run(strings.Fields(args), &out, &failed)
