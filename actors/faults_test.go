@@ -160,9 +160,8 @@ func TestFaultsWhileStarting(t *testing.T) {
 			eventually(t, "a login", func() bool {
 				return r.exchange(address, question{op: "auth", user: "joe", domain: "dom.example", secret: "good"}.frame("ejabberd")) == "\x00\x02\x00\x01"
 			})
-			if n := f.left(); n != 0 {
-				t.Errorf("%d panics did not happen", n)
-			}
+			// The login needs no token worker: it may have been answered before that came to its second start.
+			eventually(t, "the panics", func() bool { return f.left() == 0 })
 		})
 	}
 }

@@ -132,7 +132,7 @@ func TestShardPanicsWhileReading(t *testing.T) {
 			r.want(leader, auth.Allow, auth.SourceCache)
 			r.want(waiter, auth.Deny, auth.SourceBackend)
 			r.idle()
-			eventually(t, "the restart", func() bool { return r.Ref(0).Restarts() == 1 })
+			r.restarted()
 			r.want(r.login(account("joe"), "good"), auth.Allow, auth.SourceHot)
 		})
 	}

@@ -291,6 +291,14 @@ func (r *rig) in(do func(*shard)) {
 	}
 }
 
+// restarted waits until the shard has been restarted and takes requests again.
+func (r *rig) restarted() {
+	r.t.Helper()
+	eventually(r.t, "the restart", func() bool {
+		return r.Ref(0).Restarts() == 1 && supervise.Ask(r.t.Context(), r.Ref(0), func(*shard) {}) == nil
+	})
+}
+
 // stored puts the record of a user with a password on disk.
 func (r *rig) stored(id auth.Identity, record []byte) {
 	r.t.Helper()
