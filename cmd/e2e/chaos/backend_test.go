@@ -89,7 +89,7 @@ func TestChaosCertificate(t *testing.T) {
 	ca := newChaosCA(t)
 	good, expired := ca.issue(t, "127.0.0.78", time.Hour), ca.issue(t, "127.0.0.78", -time.Hour)
 	app := newChaosApp(t, newCredentials(), "127.0.0.78", good)
-	c, s := chaosServer(t, app, chaosConfig("https://"+app.address, "ca_file = \""+ca.file+"\"", chaosQuery.String(), chaosVerify.String()))
+	c, s := chaosServer(t, app, withLongDeadlines(chaosConfig("https://"+app.address, "ca_file = \""+ca.file+"\"", chaosQuery.String(), chaosVerify.String())))
 	for range chaosTimes(t, 1, 10) {
 		c.fault("an expired certificate", func() { app.certs.Store(expired); app.becomes(lastReply) },
 			func() { c.answered(20) }, func() { app.certs.Store(good); app.becomes(httpReply(200)) })

@@ -83,7 +83,7 @@ func TestChaosNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(app.address)
-	config := harness.ConfigFile(t, t.TempDir(), chaosConfig("http://app.chaos.test:"+port, "", chaosQuery.String(), chaosVerify.String()))
+	config := harness.ConfigFile(t, t.TempDir(), withLongDeadlines(chaosConfig("http://app.chaos.test:"+port, "", chaosQuery.String(), chaosVerify.String())))
 	harness.OK(t, chaosPassword("joe@still.example", 0)+"\n", "user", "add", "joe@still.example", "--config", config)
 	// In a mount namespace of its own the daemon asks our name server.
 	s := serveChaos(t, config, harness.Program(t, "unshare"), "-m", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolver)

@@ -100,9 +100,8 @@ func (g *guesser) stop() {
 func TestChaosGuesses(t *testing.T) {
 	t.Parallel()
 	app := newChaosApp(t, newCredentials(), "127.0.0.91", nil)
-	text := chaosConfig("http://"+app.address, "", chaosQuery.String(), chaosVerify.String())
 	// Hashes must not be a fault on a busy machine before and after the guesses.
-	text = strings.ReplaceAll(text, fmt.Sprintf("%q", chaosDeadline), fmt.Sprintf("%q", 4*chaosDeadline))
+	text := withLongDeadlines(chaosConfig("http://"+app.address, "", chaosQuery.String(), chaosVerify.String()))
 	c, s := chaosServer(t, app, text)
 	harness.OK(t, "secret\n", "user", "add", "victim@still.example", "--config", s.Cmd.Args[len(s.Cmd.Args)-1])
 	guesses := int64(chaosTimes(t, 128, 5000)) // answered; more than the queue holds are open all the time
