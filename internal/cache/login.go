@@ -84,6 +84,7 @@ type Login struct {
 	phase     phase
 	name      Name             // see Answers
 	by        auth.AuthorityID // see Answers
+	until     unixtime.Time    // see Expires
 	tried     []string         // hashes that are known not to match
 	searches  *searches        // it is one of them: the refusal of the secret is kept until its comparison has ended
 	asked     *User            // the user when the backend was asked
@@ -137,6 +138,11 @@ func (l *Login) Secret(domain string, secret auth.Secret) { l.domain, l.secret =
 // BackendAnswered; without it the answer is for the spelling of the login alone, and not kept longer
 // than until Settle.
 func (l *Login) Answers(name Name, by auth.AuthorityID) { l.name, l.by = name, by }
+
+// Expires says that the secret, if it is accepted, is a bearer token, and when it ends. It is remembered in memory
+// only, until then at the latest, and beside the user's passwords, of which it says nothing. It is called before
+// BackendAnswered.
+func (l *Login) Expires(at unixtime.Time) { l.until = at }
 
 // RequireKnown has the backend asked only if the cache knows the secret. Otherwise the login is
 // answered with a, and nothing is remembered. It is called before Start.
@@ -485,8 +491,11 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	u.Alias = Alias{}
 	u.SetExists(true, l.name, l.by, r, now)
 	l.shed(u, r)
+	if l.until != 0 {
+		return l.acceptedToken(u, step, r, now)
+	}
 	if v := u.keyed(l.key, l.as); v != nil {
-		v.Name, v.By = l.name, l.by
+		v.Name, v.By, v.Until = l.name, l.by, 0
 		v.Verified, v.Used, v.Stale, v.Suspect, v.graced = now, now, false, false, 0
 		if l.seal(v, r); r.Hashed && v.Hash == "" && l.find(u, &step) {
 			return step
@@ -500,6 +509,18 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 		return step
 	}
 	return l.newSecret(u, step, r)
+}
+
+// acceptedToken remembers a bearer token. Nothing of it is written but that its account exists, and it makes no
+// other secret stale: a user has a new one every few minutes.
+func (l *Login) acceptedToken(u *User, step Step, r *Rules, now unixtime.Time) Step {
+	step.Save = r.Hashed
+	if v := u.keyed(l.key, l.as); v != nil {
+		*v = Verifier{Name: l.name, By: l.by, Key: l.key, First: v.First, Verified: now, Used: now, Until: l.until}
+	} else if now < l.until {
+		u.add(Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now, Until: l.until}, r)
+	}
+	return step
 }
 
 // find has the hashes compared that may be those of an accepted secret. It is false if there are none.

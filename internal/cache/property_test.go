@@ -29,6 +29,7 @@ type model struct {
 	seq   int
 	yes   map[who]event // when the backend last accepted a secret
 	no    map[who]event
+	ends  map[who]unixtime.Time // when a bearer token ends, as last said
 	open  []*pending
 	disk  []Verifier // what was last saved
 	epoch int        // changes of the account
@@ -101,6 +102,12 @@ type pending struct {
 	suspect bool // one of the backends has refused it
 }
 
+// bearer is the secret that is a token, and tokenLife how long one lives at most.
+const (
+	bearer    = 4
+	tokenLife = unixtime.Time(40 * time.Minute / time.Millisecond)
+)
+
 func (m *model) key(secret int) Key { return Key{1, byte(secret)} }
 
 func secretText(secret int) auth.Secret { return auth.NewSecret(fmt.Sprintf("secret-%d", secret)) }
@@ -159,6 +166,9 @@ func (m *model) take(p *pending, step Step) {
 	}
 	if step.Save && m.rules.Hashed {
 		m.disk = m.user.stored()
+		if slices.ContainsFunc(m.disk, func(v Verifier) bool { return v.Until != 0 || hashMatches(v.Hash, bearer) }) {
+			m.t.Fatal("a bearer token is on disk")
+		}
 		if m.rng.IntN(4) == 0 {
 			m.restart()
 		}
@@ -240,6 +250,9 @@ func (m *model) check(p *pending, a auth.Answer) {
 	limit := m.rules.Verify
 	if a.Source == auth.SourceGrace {
 		limit = m.rules.Outage
+	}
+	if p.secret == bearer && m.now >= m.ends[secret] {
+		m.t.Fatalf("%v: yes for a token that has ended", a.Source)
 	}
 	if age >= limit {
 		m.t.Fatalf("%v: yes %v after the verification, past %v", a.Source, age, limit)
@@ -328,6 +341,10 @@ func (m *model) deliver(p *pending) {
 		if p.epoch == m.epoch { // else it may have been before the change
 			m.yes[p.who] = event{max(at.seq, m.yes[p.who].seq), m.now}
 		}
+		if p.secret == bearer { // the later it is accepted, the later it ends
+			m.ends[p.who] = (m.now/tokenLife + 1) * tokenLife
+			p.login.Expires(m.ends[p.who])
+		}
 	case Withheld:
 		source = auth.SourceLimitBudget
 	}
@@ -363,7 +380,7 @@ func TestPromise(t *testing.T) {
 		m := &model{
 			t: t, rng: rand.New(rand.NewPCG(seed, 1)), user: new(User), now: unixtime.At(time.Unix(1_800_000_000, 0)),
 			cases: comparison(seed / 4 % uint64(comparisons)), valid: map[who]bool{{1, "vera", 0}: true, {2, "vera", 0}: true},
-			yes: map[who]event{}, no: map[who]event{}, mode: Accepted, allow: seen,
+			yes: map[who]event{}, no: map[who]event{}, ends: map[who]unixtime.Time{}, mode: Accepted, allow: seen,
 			rules: Rules{
 				Hashed: seed%2 == 0, Query: time.Hour, Verify: 24 * time.Hour, Outage: 168 * time.Hour,
 				Refused: []time.Duration{0, 5 * time.Minute}[seed/2%2], Exists: time.Hour, Absent: time.Minute,

@@ -88,7 +88,7 @@ func readSource(r *store.ValueReader) (by auth.AuthorityID, account string) {
 
 // stored lists the verifiers as a record has them.
 func (u *User) stored() []Verifier {
-	return slices.DeleteFunc(u.certain(), func(v Verifier) bool { return v.Hash == "" })
+	return slices.DeleteFunc(u.certain(), func(v Verifier) bool { return v.Hash == "" || v.Until != 0 })
 }
 
 // certain lists the verifiers as they are if nothing follows. While a refused secret is being compared,

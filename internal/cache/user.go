@@ -40,18 +40,24 @@ type Verifier struct {
 	// Suspect: since the secret was last accepted, one backend has refused it while another was
 	// unavailable.
 	Suspect bool
+	// Until is when the secret ends by itself, as a bearer token does; 0 for a password. Such a verifier is in memory
+	// only and answers nothing after it.
+	Until unixtime.Time
 
 	graced unixtime.Time // when it was allowed last because the backend could not answer; in memory only
 }
 
+// alive reports whether the secret has not ended by itself.
+func (v *Verifier) alive(now unixtime.Time) bool { return v.Until == 0 || now < v.Until }
+
 // fresh reports whether a matching secret may be allowed without asking.
 func (v *Verifier) fresh(r *Rules, now unixtime.Time) bool {
-	return !v.Stale && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now)
+	return !v.Stale && v.alive(now) && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now)
 }
 
 // grace reports whether a matching secret may be allowed while the backend cannot answer.
 func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
-	return !v.Suspect && v.Verified.Within(r.Outage, now)
+	return !v.Suspect && v.alive(now) && v.Verified.Within(r.Outage, now)
 }
 
 // stillGraced reports whether a matching secret may be allowed without asking, since the backend could
@@ -340,14 +346,24 @@ func (u *User) dropKeyed(key Key) bool {
 	return len(u.Verifiers) < n
 }
 
-// add remembers a new secret. To make room it forgets the least recently used one.
+// add remembers a new secret. To make room it forgets the least recently used one, of the passwords or of the
+// tokens: neither pushes out the other.
 func (u *User) add(v Verifier, r *Rules) {
-	for len(u.Verifiers) >= r.Secrets {
-		oldest := 0
+	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(old Verifier) bool { return !old.alive(v.Verified) })
+	for {
+		oldest, n := -1, 0
 		for i := range u.Verifiers {
-			if u.Verifiers[i].Used < u.Verifiers[oldest].Used {
+			old := &u.Verifiers[i]
+			if (old.Until == 0) != (v.Until == 0) {
+				continue
+			}
+			n++
+			if oldest < 0 || old.Used < u.Verifiers[oldest].Used {
 				oldest = i
 			}
+		}
+		if n < r.Secrets || oldest < 0 {
+			break
 		}
 		u.drop(oldest)
 	}
