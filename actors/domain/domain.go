@@ -16,6 +16,7 @@ import (
 	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/limit"
+	"postern/internal/oidc"
 	"postern/internal/roster"
 	"postern/internal/token"
 )
@@ -38,6 +39,7 @@ type Domain struct {
 	Mixed      bool     // some of them do, and some do not
 	Logins     []string // rules for login names at the backends
 	Unescape   bool     // users come with the escapes of XEP-0106
+	bearer     bearer
 	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
 	ChangeAdmins bool
 	services     []string // folded names of the service accounts of the backends
@@ -223,6 +225,7 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 	for _, ref := range cfg.Backends {
 		backends[ref].Acquire()
 		blocks = append(blocks, backends[ref].Block)
+		d.bearer.add(&backends[ref].Block)
 		if name := backends[ref].Block.AdminUser; name != "" {
 			d.services = append(d.services, auth.FoldUser(name))
 		}
@@ -239,6 +242,25 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 		d.Hops[i].By, d.Hops[i].Alike = by, d.Folds
 	}
 	d.Mixed = some && !d.Folds
+}
+
+// bearer is which bearer tokens the backends of a domain take.
+type bearer struct{ jwt, opaque bool }
+
+func (b *bearer) add(cfg *config.Backend) {
+	b.jwt = b.jwt || cfg.Accepts(config.AcceptJWT)
+	b.opaque = b.opaque || cfg.Accepts(config.AcceptIntrospection)
+}
+
+// MayBeJWT reports whether a password is a signed token, perhaps of an OpenID Connect provider of the domain. No
+// account has a password of that form.
+func (d *Domain) MayBeJWT(secret auth.Secret) bool {
+	return (d.bearer.jwt || d.bearer.opaque) && oidc.LooksJWT(secret.Reveal())
+}
+
+// MayBeBearer reports whether a password may be a bearer token of an OpenID Connect provider of the domain.
+func (d *Domain) MayBeBearer(secret auth.Secret) bool {
+	return d.MayBeJWT(secret) || d.bearer.opaque && oidc.LooksOpaque(secret.Reveal())
 }
 
 // MayBeToken reports whether a password might be a token.

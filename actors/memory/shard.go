@@ -273,7 +273,7 @@ func (s *shard) prepare(t *task, d *domain.Domain) {
 	case c.Req.Op == auth.OpAuth:
 		t.login = cache.NewLogin(c.Key, c.As())
 		t.login.Secret(c.ID.Domain, c.Req.Secret)
-		if d.Local || s.limited(c) {
+		if d.Local || s.limited(c) || d.MayBeBearer(c.Req.Secret) { // no hash is a token's
 			t.login.AskFirst()
 		}
 		if c.Via != "" {
@@ -576,6 +576,9 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 		return
 	}
 	t.login.Answers(name, by)
+	if !result.Expires.IsZero() {
+		t.login.Expires(unixtime.At(result.Expires))
+	}
 	meaning, source := meaningOf(result.Class, o.reply.Busy), o.reply.Source
 	if t.withheld != auth.SourceNone && result.Class != backend.Accepted && result.Class != backend.Refused {
 		meaning, source = cache.Withheld, t.withheld
@@ -583,7 +586,11 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 			meaning = cache.Busy
 		}
 	}
-	s.apply(t, d, sp, user, t.login.BackendAnswered(user, meaning, source, &d.Rules, now))
+	step := t.login.BackendAnswered(user, meaning, source, &d.Rules, now)
+	if result.Class == backend.Refused && result.Err != nil && step.Answered && step.Answer.Verdict == auth.Deny {
+		step.Answer.Reason = result.Err.Error()
+	}
+	s.apply(t, d, sp, user, step)
 }
 
 // meaningOf is what a backend's answer means to the cache.

@@ -66,6 +66,9 @@ type Question struct {
 	// Trace, if set, records a step for `postern test`.
 	Trace func(stage, note string)
 
+	final     bool  // the secret is none of another backend's; see backend.Screening
+	token     bool  // the secret is a bearer token; likewise
+	local     bool  // likewise
 	alongside int32 // questions under way when it was put to the backend, itself included
 	counted   bool  // in the budget, as under way
 	guessed   bool  // in the limits of the account, likewise
@@ -109,6 +112,7 @@ func (q *Question) Fail(why supervise.Reason) { q.busy(SourceOf(why)) }
 // answered a moment before.
 func (q *Question) reply(r Reply) {
 	if q.answered.CompareAndSwap(false, true) {
+		r.Result.Final = r.Result.Final || q.final
 		q.Reply(r)
 	}
 }
@@ -139,7 +143,7 @@ func (q *Question) unproven() bool { return q.guesses() && !q.Known }
 
 // guesses reports whether the backend compares a password that the peer may have guessed.
 func (q *Question) guesses() bool {
-	return q.Query.Op == auth.OpAuth || q.Query.Op == auth.OpRemoveUser3
+	return !q.token && (q.Query.Op == auth.OpAuth || q.Query.Op == auth.OpRemoveUser3)
 }
 
 // account is the account of a question for the breaker: by its name alone, since a domain may have
@@ -242,8 +246,8 @@ func (b *Backend) ask(q *Question) {
 		b.running.Add(-1)
 		b.report(q, result, took)
 		class := result.Class
-		if passhash.NotDone(result.Err) || q.Background {
-			class = backend.Unsupported // says nothing of the backend: the fault is postern's, or no login asked
+		if passhash.NotDone(result.Err) || q.Background || q.local {
+			class = backend.Unsupported // says nothing of the backend: the fault is postern's, no login asked, or it was not needed
 		}
 		account := ""
 		if result.OneAccount {
@@ -369,6 +373,9 @@ func (s *slots) abandon() {
 }
 
 func (s *slots) onQuestion(q *Question) {
+	if s.screened(q) {
+		return
+	}
 	s.limits.prepare(q)
 	now := time.Now()
 	switch {
@@ -383,6 +390,24 @@ func (s *slots) onQuestion(q *Question) {
 		q.trace(s.Name, "waiting for a slot")
 		s.wait(q)
 	}
+}
+
+// screened reports whether a question is answered, since the backend has nothing to do with its secret.
+func (s *slots) screened(q *Question) bool {
+	b, ok := s.backend.(backend.Screener)
+	if !ok {
+		return false
+	}
+	v := b.Screen(q.Query)
+	q.final, q.token, q.local = v.Final, v.Token, v.Local
+	if v.Answer == nil {
+		return false
+	}
+	if v.Answer.Err != nil {
+		q.trace(s.Name, "not asked: "+v.Answer.Err.Error())
+	}
+	q.reply(Reply{Result: *v.Answer, Source: auth.SourceBackend})
+	return true
 }
 
 // wait has a question wait, for what keeps it from being put.
@@ -466,7 +491,7 @@ func (s *slots) admits(q *Question) bool {
 
 // start asks the backend, unless its breaker is open.
 func (s *slots) start(q *Question) {
-	if !s.state.Allow(q.account(), time.Now()) {
+	if !q.local && !s.state.Allow(q.account(), time.Now()) {
 		s.limits.withdraw(q)
 		s.leftAlone(q)
 		return

@@ -34,8 +34,10 @@ var imports = map[string][]string{
 	"internal/store":                 {"internal/auth"},
 	"internal/cache":                 {"internal/auth", "internal/store"},
 	"internal/apppassword":           {"internal/auth", "internal/store"},
-	"internal/backend":               {"internal/auth"},
+	"internal/oidc":                  {"internal/auth"},
+	"internal/backend":               {"internal/auth", "internal/oidc"},
 	"internal/backend/nextcloudtest": nil,
+	"internal/backend/oidctest":      nil,
 	"internal/roster":                {"internal/auth", "internal/store"},
 	"internal/registry":              {"internal/auth", "internal/store"},
 	"internal/limit":                 {"internal/auth"},
@@ -52,7 +54,7 @@ var imports = map[string][]string{
 	"actors/changes":   {"actors/env", "internal/auth", "internal/store"},
 	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
 	"actors/domain": {"actors/slots", "actors/supervise", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
-		"internal/roster", "internal/token"},
+		"internal/oidc", "internal/roster", "internal/token"},
 	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache"},
 	"actors/tokens": {"actors/call", "actors/domain", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
 	"actors/memory": {"actors/call", "actors/changes", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/apppassword", "internal/auth",
@@ -96,7 +98,7 @@ var imports = map[string][]string{
 	"scripts/package/image": nil,
 	"scripts/typecheck":     nil,
 	"scripts/bench":         {"internal/auth", "internal/cache", "internal/store", "internal/token"},
-	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/cache", "internal/config", "internal/doctor",
+	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/backend/oidctest", "internal/cache", "internal/config", "internal/doctor",
 		"internal/manual", "internal/roster", "internal/store"},
 }
 
@@ -104,7 +106,7 @@ var imports = map[string][]string{
 var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
-var testImports = []string{"internal/backend/nextcloudtest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/token"}
+var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/token"}
 
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{

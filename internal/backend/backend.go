@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"time"
 
 	"postern/internal/auth"
 )
@@ -55,6 +56,9 @@ type Result struct {
 	Class Class
 	// Known: the backend has this user, so that a chain of backends ends here even on a refusal.
 	Known bool
+	// Final: the secret is this backend's and none of another's, so that a chain of backends ends here, whatever
+	// the class.
+	Final bool
 	// Absent: the backend certainly does not have this user, so that a refusal says nothing about
 	// the password.
 	Absent bool
@@ -75,6 +79,9 @@ type Result struct {
 	// Exact: the backend has another account with a name that differs by letter case, so that the answer
 	// holds for this spelling only.
 	Exact bool
+	// Expires, with an acceptance, says that the secret is a bearer token, and when it ends. It may not be
+	// remembered for longer, nor on disk, and says nothing of the account's passwords.
+	Expires time.Time
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have
@@ -101,6 +108,24 @@ type Domains interface {
 type Retrier interface {
 	// Retry has it tried again at the next question: an administrator has acted.
 	Retry()
+}
+
+// Screener is a Backend to which most passwords mean nothing, and some cannot be guessed.
+type Screener interface {
+	// Screen looks at a question, without asking anything. It takes no time.
+	Screen(q Query) Screening
+}
+
+// Screening is what a Screener says of a question.
+type Screening struct {
+	// Answer is the answer, if there is nothing to ask. No limit, slot or breaker has a say in it.
+	Answer *Result
+	// Final: see Result.
+	Final bool
+	// Token: the secret is a bearer token, which cannot be guessed: limits of the account do not go by it.
+	Token bool
+	// Local: it is answered without the server, most likely, whose outages have no say then.
+	Local bool
 }
 
 // Stamper is a Backend that answers from a file of this machine.

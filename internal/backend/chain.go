@@ -26,14 +26,16 @@ func NewChain(op auth.Operation) Chain { return Chain{op: op} }
 func (c *Chain) Add(r Result) (decided bool) {
 	c.exact = c.exact || r.Exact
 	switch {
-	case r.Class == Accepted, r.Class == Refused && r.Known:
+	case r.Class == Accepted, r.Class == Refused && r.Known, r.Final:
 		c.result, c.any, c.refused = r, true, false
 		return true
 	}
 	if c.op == auth.OpAuth && (r.Suspect || r.Class == Refused && !r.Absent) {
 		c.refused = true
 	}
-	if !c.any || weights[r.Class] > weights[c.result.Class] {
+	// A backend that has not looked at the password is not the one to name.
+	better := c.any && r.Class == Refused && c.result.Class == Refused && c.result.Absent && !r.Absent
+	if !c.any || better || weights[r.Class] > weights[c.result.Class] {
 		c.result, c.any = r, true
 	}
 	return false

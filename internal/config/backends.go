@@ -24,6 +24,7 @@ const (
 	KindUsers     = "users"
 
 	KindAppPasswords = "app_passwords"
+	KindOIDC         = "oidc"
 )
 
 // Numbers of requests that may wait for a slot.
@@ -70,6 +71,8 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 			`add secret = file("path"); the JSXC app shows it in its administration page`)
 	case KindNextcloud:
 		p.nextcloud(s, &out)
+	case KindOIDC:
+		p.oidc(s, &out)
 	}
 	p.http(s, &out)
 	return out
@@ -99,9 +102,13 @@ func (p *parser) http(s *section, out *Backend) {
 	out.RefusalWindow = s.duration("refusal_window", 30*time.Minute, time.Second)
 	out.MaxResponse = int64(s.number("max_response", 1<<20, 256, 1<<30))
 	out.UserAgent = s.textOr("user_agent", "")
-	s.need("url", "the backend has no url", `add url = "https://..."`)
-	if v, ok := s.text("url"); ok {
-		out.URL = p.url(v, s.at("url"), out.Kind)
+	attr := "url"
+	if out.Kind == KindOIDC {
+		attr = "issuer"
+	}
+	s.need(attr, "the backend has no "+attr, `add `+attr+` = "https://..."`)
+	if v, ok := s.text(attr); ok {
+		out.URL = p.url(v, attr, s.at(attr), out.Kind)
 	}
 	out.Proxy = p.proxy(s)
 	if out.CAFile = p.resolve(p.dir, s.textOr("ca_file", "")); out.CAFile == "" {
@@ -151,25 +158,25 @@ func budgetOf(kind string) int {
 }
 
 // url checks the URL of a backend. It may hold a password, so no message quotes it.
-func (p *parser) url(v value, at hcl.Range, kind string) string {
+func (p *parser) url(v value, attr string, at hcl.Range, kind string) string {
 	message, cure := "", ""
 	u, err := url.Parse(v.AsString())
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
-		message, cure = "url is not an absolute http or https URL", `write it as in "https://cloud.example.org/path"`
+		message, cure = attr+" is not an absolute http or https URL", `write it as in "https://cloud.example.org/path"`
 	case u.User != nil:
-		message, cure = "url holds a user name or password", "remove the text before the @: it would be logged"
+		message, cure = attr+" holds a user name or password", "remove the text before the @: it would be logged"
 	case u.Fragment != "" || strings.Contains(v.AsString(), "#"):
-		message, cure = "url holds a fragment", "remove the # and what follows"
-	case (kind == KindNextcloud || kind == KindJSON) && (u.RawQuery != "" || u.ForceQuery):
-		message, cure = "url holds a query", "remove the ? and what follows: postern appends a path to the url"
+		message, cure = attr+" holds a fragment", "remove the # and what follows"
+	case (kind == KindNextcloud || kind == KindJSON || kind == KindOIDC) && (u.RawQuery != "" || u.ForceQuery):
+		message, cure = attr+" holds a query", "remove the ? and what follows: postern appends a path to the "+attr
 	}
 	if message != "" {
 		p.complain(at, message, cure)
 		return ""
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
-		p.warn(at, "passwords are sent in clear text to this url", "use https")
+		p.warn(at, "passwords are sent in clear text to this "+attr, "use https")
 	}
 	return v.AsString()
 }

@@ -31,6 +31,7 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	p.domains[name] = true
 	out := Domain{Name: name, Backends: p.references(s, cfg)}
 	p.appPasswords(s, cfg, &out)
+	p.issuers(s, cfg, &out)
 	s.texts("auth_domain", func(v value, at hcl.Range) {
 		if err := auth.CheckDomain(v.AsString()); err != nil {
 			p.complain(at, "auth_domain is not a domain", `write the domain's name at the backend, as in "cloud.example.org"`)
@@ -39,8 +40,8 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	})
 	out.Login = p.login(s, out.Backends)
 	out.ChangeAdmins = s.flag("change_admins", false)
-	if s.has("change_admins") && !slices.ContainsFunc(out.Backends, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
-		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends")
+	if s.has("change_admins") && !slices.ContainsFunc(out.Backends, func(r BackendRef) bool { return r.Kind == KindNextcloud || r.Kind == KindOIDC }) {
+		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends, and for oidc ones with password_grant")
 	}
 	out.Local = p.local(s, name)
 	out.UnescapeJID = s.flag("unescape_jid", false)

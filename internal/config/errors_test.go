@@ -284,6 +284,36 @@ func TestComplaintsAboutDomains(t *testing.T) {
 	})
 }
 
+// TestComplaintsAboutOIDC: what would let in others than was meant is an error.
+func TestComplaintsAboutOIDC(t *testing.T) {
+	const issuer, claim = "issuer = \"https://id.example.org\"\n", "username_claim = \"preferred_username\"\n"
+	idp := func(text string) string {
+		return "backend \"oidc\" \"c\" {\n" + text + "\n}\ndomain \"x.example\" { backends = [backend.oidc.c] }\n"
+	}
+	aud := "audience = \"postern\"\n"
+	runComplaints(t, []complaint{
+		{"no issuer", idp(claim + aud), Error, 1, "no issuer", "issuer ="},
+		{"issuer", idp("issuer = \"id.example.org\"\n" + claim + aud), Error, 2, "issuer is not an absolute", "https://"},
+		{"issuer with a query", idp("issuer = \"https://id.example.org/?x\"\n" + claim + aud), Error, 2, "issuer holds a query", "appends"},
+		{"in clear text", idp("issuer = \"http://id.example.org\"\n" + claim + aud), Warning, 2, "clear text", "https"},
+		{"no claim", idp(issuer + aud), Error, 1, "which claim names the user", "preferred_username"},
+		{"no audience", idp(issuer + claim), Error, 1, "no audience", "audience mapper"},
+		{"neither audience nor clients", idp(issuer + claim + "client_id = \"x\"\naccept = \"introspection\""), Error, 1, "neither audience nor clients", "clients ="},
+		{"introspection without a client", idp(issuer + claim + aud + "accept = [\"jwt\", \"introspection\"]"), Error, 1, "no client_id", "client_secret"},
+		{"password grant without a client", idp(issuer + claim + "accept = \"password_grant\""), Error, 1, "no client_id", "client_secret"},
+		{"secret alone", idp(issuer + claim + aud + "client_secret = file(\"oidc.secret\")"), Error, 5, "without client_id", "add client_id"},
+		{"accept", idp(issuer + claim + aud + "accept = [\"jwt\", \"pasword_grant\"]"), Error, 5, "accept \"pasword_grant\" is unknown", "did you mean password_grant?"},
+		{"accept nothing", idp(issuer + claim + aud + "accept = []"), Error, 5, "empty list", "leave the line out"},
+		{"symmetric algorithm", idp(issuer + claim + aud + "algorithms = [\"HS256\"]"), Error, 5, "algorithms \"HS256\" is unknown", "RS256"},
+		{"no algorithm", idp(issuer + claim + aud + "algorithms = [\"none\"]"), Error, 5, "algorithms \"none\" is unknown", "RS256"},
+		{"leeway", idp(issuer + claim + aud + "leeway = \"1h\""), Error, 5, "leeway is too long", "5m"},
+		{"scopes in one text", idp(issuer + claim + aud + "required_scope = \"mail profile\""), Error, 5, "holds a space", "of its own"},
+		{"url", idp(issuer + claim + aud + "url = \"https://id.example.org\""), Error, 5, "url", ""},
+		{"two issuers", "backend \"oidc\" \"a\" {\n" + issuer + claim + aud + "}\nbackend \"oidc\" \"b\" {\nissuer = \"https://other.example.org\"\n" + claim + aud +
+			"}\ndomain \"x.example\" {\nbackends = [backend.oidc.a, backend.oidc.b]\n}\n", Error, 12, "two issuers", "domain of its own"},
+	})
+}
+
 // TestLiteralSecret warns about a literal in a file that others can read, and only
 // then.
 func TestLiteralSecret(t *testing.T) {

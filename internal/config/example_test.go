@@ -43,7 +43,7 @@ func TestExampleParses(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("config.hcl.example gives a warning: %s", p)
 	}
-	if len(cfg.Listeners) != len(protocol.Table)+1 || len(cfg.Backends) != 5 || len(cfg.Domains) != 4 {
+	if len(cfg.Listeners) != len(protocol.Table)+1 || len(cfg.Backends) != 6 || len(cfg.Domains) != 4 {
 		t.Errorf("config.hcl.example has %d listeners, %d backends, %d domains",
 			len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 	}
@@ -132,7 +132,10 @@ var exampleOnly = []string{
 	"backend nextcloud admin_user", "backend nextcloud admin_password",
 	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent", "backend jsxc proxy",
 	"backend json url", "backend json ca_file", "backend json user_agent", "backend json proxy",
-	"backend nextcloud authority", "backend jsxc authority", "backend json authority", "backend users authority", "backend app_passwords key", "registry proxy",
+	"backend nextcloud authority", "backend jsxc authority", "backend json authority", "backend users authority", "backend app_passwords key",
+	"backend oidc issuer", "backend oidc audience", "backend oidc clients", "backend oidc client_id", "backend oidc client_secret", "backend oidc username_claim",
+	"backend oidc required_scope", "backend oidc algorithms", "backend oidc authority", "backend oidc ca_file", "backend oidc user_agent", "backend oidc proxy",
+	"registry proxy",
 	"domain backends", "domain auth_domain", "domain local", "domain cache key", "registry cache key", "domain token totp seed", "domain token totp secrets", "log file", "metrics address",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
 	"domain roster ejabberd include", "domain roster ejabberd exclude", "domain roster ejabberd foreign",

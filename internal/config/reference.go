@@ -94,6 +94,17 @@ var details = map[string]detail{
 	"unconfirmed_ttl":                  {aDuration, `"90d"`, "0.2.0"},
 	"backend app_passwords key":        {aSecret, "", "0.2.0"},
 
+	"issuer":         {aText, "", "0.2.0"},
+	"accept":         {aTextList, `["jwt"]`, "0.2.0"},
+	"audience":       {aText, "", "0.2.0"},
+	"clients":        {aTextList, "(any)", "0.2.0"},
+	"client_id":      {aText, "(none)", "0.2.0"},
+	"client_secret":  {aSecret, "(none)", "0.2.0"},
+	"username_claim": {aText, "", "0.2.0"},
+	"required_scope": {aTextList, "(none)", "0.2.0"},
+	"algorithms":     {aTextList, "(all that are asymmetric)", "0.2.0"},
+	"leeway":         {aDuration, `"30s"`, "0.2.0"},
+
 	"backends":      {"list of backends", "", ""},
 	"auth_domain":   {aTextList, "(the domain)", ""},
 	"login":         {aTextList, `["{user}"]`, ""},

@@ -17,6 +17,7 @@ var hosts = map[string]string{
 	"backend json":           "backend \"json\" \"x\" {\nurl = \"https://x.example.org\"\n%s\n}\n",
 	"backend users":          "backend \"users\" \"x\" {\n%s\n}\n",
 	"backend app_passwords":  "backend \"app_passwords\" \"x\" {\nkey = file(\"cache.key\")\n%s\n}\n",
+	"backend oidc":           "backend \"oidc\" \"x\" {\nissuer = \"https://x.example.org\"\naudience = \"x\"\nusername_claim = \"sub\"\n%s\n}\n",
 	"domain":                 "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\n%s\n}\n",
 	"domain limit":           "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nlimit {\n%s\n}\n}\n",
 	"domain token jsxc":      "domain \"example.com\" {\nbackends = [backend.jsxc.app]\ntoken \"jsxc\" {\nsecrets = [\"x\"]\n%s\n}\n}\n",

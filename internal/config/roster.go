@@ -89,7 +89,7 @@ func (p *parser) ejabberd(s *section, out *Roster) {
 	out.Ejabberdctl = s.textOr("ejabberdctl", "")
 	out.CutSessions = s.flag("cut_sessions", false)
 	if v, ok := s.text("api"); ok {
-		out.API = p.url(v, s.at("api"), "")
+		out.API = p.url(v, "url", s.at("api"), "")
 	}
 	if s.has("token") {
 		out.Token, _ = s.secret("token")

@@ -74,6 +74,13 @@ var specs = []spec{
 		attrs: []string{"unconfirmed_ttl"}, secrets: []string{"key"},
 	},
 	{
+		path: "backend oidc", labels: []string{"kind", "name"},
+		attrs: slices.Concat([]string{
+			"issuer", "accept", "audience", "clients", "client_id", "username_claim", "required_scope", "algorithms", "leeway",
+		}, httpAttrs[1:]), // but url
+		secrets: []string{"client_secret", "proxy"},
+	},
+	{
 		path: "domain", labels: []string{"name"},
 		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password"},
 		blocks: []string{"token", "cache", "limit", "roster"},

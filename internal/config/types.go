@@ -96,6 +96,8 @@ type Backend struct {
 	MaxDelay      time.Duration // nextcloud: throttled by more, it is not asked
 	MaxMembers    int           // nextcloud: users in one shared roster
 
+	OIDC OIDC // oidc; its URL is the issuer
+
 	Slots           int           // requests to the backend at a time
 	MinSlots        int           // as many of them a slow backend still gets
 	Queue           int           // requests that may wait for a slot, at most; time bounds them as well

@@ -34,6 +34,6 @@ func appPasswords(cfg *config.Config, b config.Backend) []Outcome {
 // hidesAccounts reports whether a backend cannot be asked whether an account exists.
 func hidesAccounts(cfg *config.Config, ref config.BackendRef) bool {
 	return slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool {
-		return b.BackendRef == ref && b.Kind == config.KindNextcloud && b.AdminUser == ""
+		return b.BackendRef == ref && (b.Kind == config.KindNextcloud && b.AdminUser == "" || b.Kind == config.KindOIDC)
 	})
 }

@@ -21,6 +21,7 @@ var purposes = map[string]string{
 	"backend jsxc":           "Nextcloud with the JSXC app.",
 	"backend json":           "The JSON API of a web application: POST URL/login and URL/exists.",
 	"backend users":          "A file of users, managed with `postern user`; see [own users](accounts.md).",
+	"backend oidc":           "Tokens and passwords of an OpenID Connect provider; see [OpenID Connect](oidc.md).",
 	"backend app_passwords":  "Secrets of the devices of accounts, managed with `postern password`; see [app passwords](app-passwords.md).",
 	"domain":                 "Which backends have the users of a domain. The name is the domain, or `*` for all others.",
 	"domain limit":           "Limits of this domain, where they differ from the limit block of the file.",

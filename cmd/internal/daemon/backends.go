@@ -27,6 +27,13 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 		return backend.NewJSON(o)
 	case config.KindAppPasswords:
 		return backend.NewAppPasswords(), nil
+	case config.KindOIDC:
+		return backend.NewOIDC(backend.OIDCOptions{
+			HTTPOptions: o, JWT: b.Accepts(config.AcceptJWT), Introspection: b.Accepts(config.AcceptIntrospection),
+			PasswordGrant: b.Accepts(config.AcceptPasswordGrant), Audience: b.OIDC.Audience, Clients: b.OIDC.Clients,
+			ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret, UsernameClaim: b.OIDC.UsernameClaim,
+			Scopes: b.OIDC.Scopes, Algorithms: b.OIDC.Algorithms, Leeway: b.OIDC.Leeway, Fold: b.FoldCase,
+		})
 	case "users":
 		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost, Fold: b.FoldCase}, hashing)
 	}

@@ -1,0 +1,281 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/backend/oidctest"
+	"postern/internal/config"
+)
+
+// oidcBackend is the backend of a provider, in the place of a fake one.
+type oidcBackend struct {
+	backend.Backend
+	fake *fakeBackend
+}
+
+func (b *oidcBackend) Ask(ctx context.Context, q backend.Query) backend.Result {
+	b.fake.asked.Add(1)
+	return b.Backend.Ask(ctx, q)
+}
+
+func (b *oidcBackend) Screen(q backend.Query) backend.Screening {
+	return b.Backend.(backend.Screener).Screen(q)
+}
+
+func (b *oidcBackend) Close() error { b.fake.closed.Store(true); return b.Backend.Close() }
+
+// oidcRig is a rig with a provider as its backend, before others if change adds them.
+type oidcRig struct {
+	*rig
+	*oidctest.Provider
+	key oidctest.Key
+}
+
+func newOIDCRig(t *testing.T, change func(*setup, *backend.OIDCOptions)) *oidcRig {
+	r := &oidcRig{Provider: oidctest.Start(t), key: oidctest.RSA(t, "a")}
+	r.Publish(r.key)
+	r.rig = newRig(t, func(s *setup) {
+		o := backend.OIDCOptions{
+			HTTPOptions: backend.HTTPOptions{URL: r.URL}, JWT: true, Audience: "postern", UsernameClaim: "preferred_username",
+			ClientID: oidctest.Client, ClientSecret: auth.NewSecret(oidctest.Secret), Leeway: 30 * time.Second, Fold: true, Now: s.clock.now,
+		}
+		s.level = slog.LevelDebug
+		if change != nil {
+			change(s, &o)
+		}
+		b := &s.cfg.Backends[0]
+		b.FoldCase, b.BreakerFailures, b.BreakerCooldown = true, 5, time.Hour
+		for what, on := range map[string]bool{config.AcceptJWT: o.JWT, config.AcceptIntrospection: o.Introspection, config.AcceptPasswordGrant: o.PasswordGrant} {
+			if on {
+				b.OIDC.Accept = append(b.OIDC.Accept, what)
+			}
+		}
+		asks, err := backend.NewOIDC(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wrap = func(f *fakeBackend) backend.Backend {
+			if f == s.fake {
+				return &oidcBackend{asks, f}
+			}
+			return f
+		}
+	})
+	return r
+}
+
+// withNext adds a backend behind that of the provider.
+func withNext(s *setup, next *fakeBackend) {
+	ref := config.BackendRef{Kind: "json", Name: "next"}
+	s.cfg.Backends = append(s.cfg.Backends, config.Backend{BackendRef: ref, Slots: 8, Queue: 64, FoldCase: true, BreakerFailures: 1000, BreakerCooldown: time.Second})
+	s.cfg.Domains[0].Backends = append(s.cfg.Domains[0].Backends, ref)
+	s.more = map[string]*fakeBackend{"next": next}
+}
+
+// token is one that lets alice in, with changes to its claims.
+func (r *oidcRig) token(changes map[string]any) string {
+	return r.key.Sign(r.t, r.Claims(r.clock.now(), changes))
+}
+
+// Attacks over a listener: what ejabberd is answered, that no token goes to another backend or into the log, and
+// how often the provider is asked.
+func TestOIDCAttacks(t *testing.T) {
+	next := &fakeBackend{}
+	var sent sync.Map
+	next.ask = func(_ context.Context, q backend.Query) backend.Result {
+		sent.Store(q.Secret.Reveal(), true)
+		return goodPassword(q)
+	}
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) { withNext(s, next) })
+	address := r.listen(listenerBlock("ejabberd"))
+	now := r.clock.now()
+	public, err := r.key.Public().MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := oidctest.RSA(t, "b")
+	other := named
+	named.ID = "a"
+	hs256 := oidctest.SignWith(t, jose.SigningKey{Algorithm: jose.HS256, Key: jose.JSONWebKey{Key: public, KeyID: "a"}}, (&jose.SignerOptions{}).WithType("at+jwt"), r.Claims(now, nil))
+	const yes, no, unknown = "\x00\x02\x00\x01", "\x00\x02\x00\x00", "\x00\x02\x00\x02"
+	good := r.token(nil)
+	tokens := []string{good}
+	for _, c := range []struct {
+		name, token, want, reason string
+		goesOn                    bool
+	}{
+		{"good", good, yes, "", false},
+		{"good again", good, yes, "", false},
+		{"alg none", oidctest.Unsigned(r.Claims(now, nil)), no, "algorithm", false},
+		{"HS256 with the public key", hs256, no, "algorithm", false},
+		{"another key of the name", named.Sign(t, r.Claims(now, nil)), no, "signature", false},
+		{"wrong kid", other.Sign(t, r.Claims(now, nil)), unknown, "no key that is known", false},
+		{"expired", r.token(map[string]any{"exp": now.Add(-time.Minute).Unix()}), no, "expired", false},
+		{"not yet", r.token(map[string]any{"nbf": now.Add(time.Hour).Unix()}), unknown, "clock", false},
+		{"foreign audience", r.token(map[string]any{"aud": "shop"}), no, "another audience", false},
+		{"foreign issuer", r.token(map[string]any{"iss": "https://evil.example"}), no, "", true},
+		{"ID token", r.key.SignAs(t, "JWT", r.Claims(now, map[string]any{"scope": nil})), no, "access token", false},
+		{"64 kB", r.token(map[string]any{"x": strings.Repeat("x", 44<<10)}), no, "", false},
+		{"another account", r.token(map[string]any{"preferred_username": "bob"}), no, "another account", false},
+		{"JWE", "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.QQ.QQ.QQ.QQ", no, "", true},
+		{"the next backend's password", "good", yes, "", true},
+		{"a wrong password", "hunter2", no, "", true},
+	} {
+		if got := r.exchange(address, ejabberdFrame("auth:alice:dom.example:"+c.token)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+		if _, went := sent.Load(c.token); went != c.goesOn {
+			t.Errorf("%s: sent to the next backend: %v", c.name, went)
+		}
+		if c.reason != "" && !strings.Contains(r.log.String(), c.reason) {
+			t.Errorf("%s: the log does not say %q", c.name, c.reason)
+		}
+		if len(c.token) > 20 {
+			tokens = append(tokens, c.token)
+		}
+	}
+	if n := r.Asked(oidctest.Keys); n != 1 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+	tree := strings.Join(r.Tree(), "\n")
+	r.stop()
+	for _, token := range tokens {
+		for _, part := range strings.Split(token, ".")[1:] { // the header is the same in all
+			if len(part) > 20 && (strings.Contains(r.log.String(), part) || strings.Contains(tree, part)) {
+				t.Errorf("a token is in the log: %.80s", part)
+			}
+		}
+	}
+}
+
+// A token is verified once, answers from memory until it ends, and has no grace after that. Refused ones, however
+// many, do not have the account limited for it.
+func TestOIDCRemembered(t *testing.T) {
+	in := openStore(t)
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		s.store, s.cfg.Domains[0].Cache.Storage = in, config.StorageDisk
+		s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 3, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
+	})
+	token := r.token(map[string]any{"exp": r.clock.now().Add(10 * time.Minute).Unix()})
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceBackend)
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceHot)
+	if a := r.auth("Alice", token); a.Verdict != auth.Allow || a.Account != "alice" {
+		t.Errorf("another spelling: %+v", a)
+	}
+	named := oidctest.RSA(t, "b")
+	named.ID = "a"
+	bad := named.Sign(t, r.Claims(r.clock.now(), nil))
+	for i := range 20 {
+		if a := r.auth("alice", bad+fmt.Sprint(i)+"x"); a.Verdict != auth.Deny {
+			t.Fatalf("a bad signature: %+v", a)
+		}
+	}
+	r.want(r.auth("alice", r.token(nil)), auth.Allow, auth.SourceBackend)
+	r.Provider.Close()
+	r.clock.advance(9 * time.Minute)
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceHot)
+	r.clock.advance(2 * time.Minute)
+	if a := r.auth("alice", token); a.Verdict != auth.Deny || !strings.Contains(a.Reason, "expired") {
+		t.Errorf("an expired token: %+v", a)
+	}
+	if a := r.ask(auth.Request{Op: auth.OpIsUser, User: "alice", Domain: "dom.example"}); a.Verdict != auth.Allow {
+		t.Errorf("the account of a token is not known: %+v", a)
+	}
+	if a := r.ask(auth.Request{Op: auth.OpIsUser, User: "nobody", Domain: "dom.example"}); a.Verdict != auth.Unavailable {
+		t.Errorf("an account that was never seen: %+v", a)
+	}
+}
+
+// While the provider is away, and its breaker open, passwords of the next backend are what they are.
+func TestOIDCAwayBeforeOthers(t *testing.T) {
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) { withNext(s, &fakeBackend{}) })
+	r.Fail(oidctest.Discovery, 503)
+	for range 10 {
+		if a := r.auth("alice", r.token(nil)); a.Verdict != auth.Unavailable {
+			t.Fatalf("a token without a provider: %+v", a)
+		}
+	}
+	if !strings.Contains(r.log.String(), "breaker changed") {
+		t.Error("the breaker is not open")
+	}
+	r.want(r.auth("alice", "good"), auth.Allow, auth.SourceBackend)
+	if a := r.auth("alice", "wrong"); a.Verdict != auth.Deny {
+		t.Errorf("a wrong password: %+v", a)
+	}
+}
+
+// With the keys at hand, outages of the provider keep no token out.
+func TestOIDCBreakerOpen(t *testing.T) {
+	r := newOIDCRig(t, func(_ *setup, o *backend.OIDCOptions) { o.PasswordGrant = true })
+	r.want(r.auth("alice", r.token(nil)), auth.Allow, auth.SourceBackend)
+	r.Fail(oidctest.Token, 503)
+	for i := range 40 { // failures that may be of one account count for half
+		if a := r.auth(fmt.Sprint("user", i), "password"); a.Verdict != auth.Unavailable {
+			t.Fatalf("a password without a provider: %+v", a)
+		}
+	}
+	if !strings.Contains(r.log.String(), "breaker changed") {
+		t.Error("the breaker is not open")
+	}
+	r.want(r.auth("alice", r.token(nil)), auth.Allow, auth.SourceBackend)
+	r.Set(oidctest.Token, nil)
+	if a := r.auth("alice", "password"); a.Verdict != auth.Unavailable {
+		t.Errorf("a verified token has closed the breaker: %+v", a)
+	}
+}
+
+// Where app passwords are required, signed tokens are accepted all the same; other passwords are not.
+func TestOIDCBesideAppPasswords(t *testing.T) {
+	in := openStore(t)
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		withApps(s, in)
+		s.cfg.Domains[0].AppPasswords.RequireAll = true
+		withNext(s, &fakeBackend{})
+	})
+	r.want(r.login("alice", "imap", r.token(nil)), auth.Allow, auth.SourceBackend)
+	r.want(r.login("alice", "imap", "good"), auth.Deny, auth.SourceAppPassword)
+}
+
+// A storm of bad signatures asks the provider once, and good tokens get in beside it.
+func TestOIDCStorm(t *testing.T) {
+	r := newOIDCRig(t, nil)
+	r.want(r.auth("alice", r.token(nil)), auth.Allow, auth.SourceBackend)
+	fetched := r.Asked(oidctest.Keys)
+	r.clock.advance(31 * time.Second)
+	named := oidctest.RSA(t, "b")
+	named.ID = "a"
+	bad := named.Sign(t, r.Claims(r.clock.now(), map[string]any{"preferred_username": "bob"}))
+	var wg sync.WaitGroup
+	var failed atomic.Pointer[auth.Answer]
+	for i := range 8 {
+		good := r.token(nil)
+		wg.Go(func() {
+			for j := range 125 {
+				if a := r.auth("bob", fmt.Sprintf("%s%d_%d", bad, i, j)); a.Verdict == auth.Allow {
+					failed.Store(&a)
+				}
+			}
+			if a := r.auth("alice", good); a.Verdict != auth.Allow {
+				failed.Store(&a)
+			}
+		})
+	}
+	wg.Wait()
+	if a := failed.Load(); a != nil {
+		t.Errorf("%+v", *a)
+	}
+	if n := r.Asked(oidctest.Keys) - fetched; n > 1 {
+		t.Errorf("1,000 bad signatures fetched the keys %d times", n)
+	}
+}

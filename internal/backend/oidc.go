@@ -1,0 +1,216 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	gooidc "github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+
+	"postern/internal/auth"
+	"postern/internal/oidc"
+)
+
+// OIDCAlgorithms are the algorithms of signatures that an OIDC backend can verify. All are asymmetric: with one that
+// is not, whoever can check a signature can make one, and a provider's public key could be passed off as the secret.
+var OIDCAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+
+// OIDCOptions configure a backend that asks an OpenID Connect provider.
+type OIDCOptions struct {
+	HTTPOptions // URL is the issuer, byte for byte as its tokens have it
+	// JWT: passwords that are JWTs of the issuer are verified here. Introspection: opaque ones are put to the
+	// provider. PasswordGrant: so are passwords.
+	JWT, Introspection, PasswordGrant bool
+
+	Audience      string      // that a token must have; empty only with Introspection alone
+	Clients       []string    // to one of which a token was issued; empty: any
+	ClientID      string      // of postern, for Introspection and PasswordGrant
+	ClientSecret  auth.Secret // may be empty, for a public client
+	UsernameClaim string      // the claim that names the user
+	Scopes        []string    // that a token must have, and a password grant asks for
+	Algorithms    []string    // some of OIDCAlgorithms; empty: all
+	Leeway        time.Duration
+	Fold          bool             // names that differ by letter case are one account
+	Now           func() time.Time // nil: time.Now
+}
+
+// oidcBackend asks an OpenID Connect provider.
+type oidcBackend struct {
+	options    OIDCOptions
+	rules      oidc.Rules
+	algorithms []jose.SignatureAlgorithm
+	verifying  gooidc.Config
+	discovery  *httpClient
+
+	turn     chan struct{} // held by the one that fetches metadata or keys
+	provider atomic.Pointer[provider]
+	keys     atomic.Pointer[keySet] // nil: not fetched yet
+	tried    time.Time              // when keys were asked for last; with the turn
+	failure  *discoveryFailure      // of the discovery; with the turn
+}
+
+// NewOIDC returns a backend for the OpenID Connect provider at o.URL. It answers auth alone. Nothing is fetched before
+// the first question. Its errors say what to correct in the options.
+func NewOIDC(o OIDCOptions) (Backend, error) {
+	switch {
+	case !o.JWT && !o.Introspection && !o.PasswordGrant:
+		return nil, errors.New("accept is empty")
+	case o.UsernameClaim == "":
+		return nil, errors.New("username_claim is empty")
+	case o.JWT && o.Audience == "", o.Introspection && o.Audience == "" && len(o.Clients) == 0:
+		return nil, errors.New("audience is empty: tokens that were issued for other applications would let in")
+	case (o.Introspection || o.PasswordGrant) && o.ClientID == "":
+		return nil, errors.New("client_id is empty")
+	}
+	if len(o.Algorithms) == 0 {
+		o.Algorithms = OIDCAlgorithms
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	b := &oidcBackend{options: o, turn: make(chan struct{}, 1)}
+	for _, name := range o.Algorithms {
+		if !slices.Contains(OIDCAlgorithms, name) {
+			return nil, errors.New("algorithms has one that is not known, or not asymmetric")
+		}
+		b.algorithms = append(b.algorithms, jose.SignatureAlgorithm(name))
+	}
+	b.rules = oidc.Rules{
+		Issuer: o.URL, Audience: o.Audience, Clients: o.Clients, Scopes: o.Scopes,
+		Claim: o.UsernameClaim, Leeway: o.Leeway, Fold: o.Fold,
+	}
+	b.verifying = gooidc.Config{
+		ClientID: o.Audience, SupportedSigningAlgs: o.Algorithms,
+		Now: func() time.Time { return o.Now().Add(-o.Leeway) },
+	}
+	at := o.HTTPOptions
+	at.URL = strings.TrimSuffix(o.URL, "/") + "/.well-known/openid-configuration"
+	var err error
+	if b.discovery, err = newHTTPClient(at); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close implements Backend.
+func (b *oidcBackend) Close() error {
+	b.discovery.close()
+	if p := b.provider.Load(); p != nil {
+		p.close(nil)
+	}
+	return nil
+}
+
+var (
+	errNoToken   = errors.New("it is not a token, and the provider takes no other passwords")
+	errNoLookup  = errors.New("an OpenID Connect provider cannot be asked whether a user exists")
+	errLongToken = errors.New("the token is longer than 8 KiB")
+	errAlgorithm = errors.New("the token is malformed, or its algorithm is not one of algorithms")
+	errSigned    = errors.New("the token is not well-formed")
+	errSignature = errors.New("the signature is of none of the issuer's keys")
+)
+
+// Screen implements Screener.
+func (b *oidcBackend) Screen(q Query) Screening {
+	answered := func(r Result) Screening { return Screening{Answer: &r} }
+	switch q.Op {
+	case auth.OpIsUser:
+		return answered(Result{Class: Unsure, Err: errNoLookup})
+	case auth.OpAuth:
+	default:
+		return answered(Result{Class: Unsupported})
+	}
+	secret, o := q.Secret.Reveal(), &b.options
+	switch {
+	case q.User == "" || secret == "":
+		return answered(Result{Class: Refused})
+	case o.JWT && oidc.LooksJWT(secret):
+		if _, r := b.ours(secret); r != nil {
+			return answered(*r)
+		}
+		return Screening{Token: true, Final: true, Local: b.keys.Load() != nil}
+	case o.Introspection && oidc.LooksOpaque(secret):
+		return Screening{Token: !o.PasswordGrant}
+	case !o.PasswordGrant:
+		return answered(Result{Class: Refused, Absent: true, Err: errNoToken})
+	}
+	return Screening{}
+}
+
+// ours reads a JWT, or says why it is none of the issuer's.
+func (b *oidcBackend) ours(token string) (u oidc.Unverified, r *Result) {
+	if len(token) > oidc.MaxToken {
+		return u, &Result{Class: Refused, Final: true, Err: errLongToken}
+	}
+	u, err := oidc.Peek(token)
+	if err == nil {
+		err = b.rules.Ours(u)
+	}
+	if err != nil {
+		return u, &Result{Class: Refused, Absent: true, Err: err}
+	}
+	return u, nil
+}
+
+// Ask implements Backend.
+func (b *oidcBackend) Ask(ctx context.Context, q Query) Result {
+	if s := b.Screen(q); s.Answer != nil {
+		return *s.Answer
+	}
+	secret, o := q.Secret.Reveal(), &b.options
+	if o.JWT && oidc.LooksJWT(secret) {
+		r := b.signed(ctx, q, secret)
+		r.Final = !r.Absent // a token of the issuer is nobody's password, and goes no further
+		return r
+	}
+	if o.Introspection && oidc.LooksOpaque(secret) {
+		if r := b.introspect(ctx, q, secret); r.Class != Refused || r.Final || !o.PasswordGrant {
+			return r
+		}
+	}
+	return b.grant(ctx, q, secret)
+}
+
+// signed decides on a JWT. Its claims come first: they cost no signature, and no request to the provider.
+func (b *oidcBackend) signed(ctx context.Context, q Query, token string) Result {
+	u, foreign := b.ours(token)
+	if foreign != nil {
+		return *foreign
+	}
+	pass, fault := b.rules.Signed(u, q.User, q.Domain, b.options.Now())
+	if fault != nil && fault.Kind != oidc.Incomplete {
+		return faulty(fault)
+	}
+	jws, err := jose.ParseSignedCompact(token, b.algorithms)
+	if err != nil {
+		return Result{Class: Refused, Err: errAlgorithm}
+	}
+	s := &signature{backend: b, jws: jws, begun: b.options.Now()}
+	if _, err := gooidc.NewVerifier(b.rules.Issuer, s, &b.verifying).Verify(ctx, token); err != nil {
+		if s.failed != nil {
+			return *s.failed
+		}
+		return Result{Class: Refused, Err: errSigned}
+	}
+	if fault != nil {
+		return faulty(fault)
+	}
+	return Result{Class: Accepted, Known: true, Account: pass.Account, Expires: pass.Expires}
+}
+
+// faulty is the Result for a token that does not let its bearer in.
+func faulty(f *oidc.Fault) Result {
+	switch f.Kind {
+	case oidc.Foreign:
+		return Result{Class: Refused, Absent: true, Err: f}
+	case oidc.NotYet:
+		return Result{Class: Unsure, Err: f}
+	case oidc.Incomplete:
+		return Result{Class: Misconfigured, Err: f}
+	}
+	return Result{Class: Refused, Err: f}
+}

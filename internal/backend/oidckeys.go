@@ -1,0 +1,357 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"postern/internal/oidc"
+)
+
+// How long what a provider has published counts.
+const (
+	// metadataAge is that of the discovery document.
+	metadataAge = time.Hour
+	// keysAge is that of the keys. A key that was withdrawn verifies no token after it, unless the provider cannot
+	// be reached: then for keysGrace.
+	keysAge   = time.Hour
+	keysGrace = 24 * time.Hour
+	// fetchEvery is the shortest time between two requests for the keys: a stranger can make up any number of
+	// tokens with keys that are not known.
+	fetchEvery = 30 * time.Second
+	// faultEvery is that between two discoveries while the provider, or the configuration of its address, is wrong.
+	faultEvery = 10 * time.Second
+	// maxKeys bounds a key set.
+	maxKeys = 64
+)
+
+// provider is what an issuer has published of itself. Its endpoints are nil if it has none.
+type provider struct {
+	at                         time.Time // when it was asked
+	keys, introspection, token *endpoint
+}
+
+// endpoint is a URL of a provider.
+type endpoint struct {
+	url    string
+	client *httpClient
+}
+
+// close closes the connections of endpoints that another provider has not taken over.
+func (p *provider) close(heir *provider) {
+	for _, e := range []*endpoint{p.keys, p.introspection, p.token} {
+		if e != nil && (heir == nil || e != heir.keys && e != heir.introspection && e != heir.token) {
+			e.client.close()
+		}
+	}
+}
+
+// discoveryFailure is why the provider is not known, until it is asked again.
+type discoveryFailure struct {
+	result Result
+	until  time.Time
+}
+
+// take waits for the turn to fetch something. Without one, ctx has ended.
+func (b *oidcBackend) take(ctx context.Context) *Result {
+	select {
+	case b.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &Result{Class: Outage, Err: fmt.Errorf("the provider's keys or metadata did not come in time: %w", ctx.Err())}
+	}
+}
+
+func (b *oidcBackend) give() { <-b.turn }
+
+// Retry implements Retrier.
+func (b *oidcBackend) Retry() {
+	select {
+	case b.turn <- struct{}{}:
+		b.failure, b.tried = nil, time.Time{}
+		b.give()
+	default: // it is being tried
+	}
+}
+
+// known returns what the provider has published, which is asked for if it is not known yet.
+func (b *oidcBackend) known(ctx context.Context) (*provider, *Result) {
+	if p := b.provider.Load(); p != nil && b.options.Now().Sub(p.at) < metadataAge {
+		return p, nil
+	}
+	if r := b.take(ctx); r != nil {
+		return nil, r
+	}
+	defer b.give()
+	return b.discover(ctx)
+}
+
+// discover is known, with the turn. An older document stays in use if there is no newer one.
+func (b *oidcBackend) discover(ctx context.Context) (*provider, *Result) {
+	now, old := b.options.Now(), b.provider.Load()
+	if old != nil && now.Sub(old.at) < metadataAge {
+		return old, nil
+	}
+	if f := b.failure; f != nil && now.Before(f.until) {
+		if old != nil {
+			return old, nil
+		}
+		return nil, &f.result
+	}
+	b.failure = nil
+	p, r := b.ask(ctx, old)
+	if r != nil {
+		if old != nil || r.Class == Misconfigured {
+			b.failure = &discoveryFailure{*r, now.Add(faultEvery)}
+		}
+		if old != nil {
+			return old, nil
+		}
+		return nil, r
+	}
+	p.at = now
+	b.provider.Store(p)
+	if old != nil {
+		old.close(p)
+	}
+	return p, nil
+}
+
+// ask fetches the discovery document.
+func (b *oidcBackend) ask(ctx context.Context, old *provider) (*provider, *Result) {
+	fields, r := b.get(ctx, b.discovery, "discovery document")
+	if r != nil {
+		return nil, r
+	}
+	if issuer, _ := text(fields["issuer"]); issuer != b.rules.Issuer {
+		r := misconfigured(fmt.Sprintf("the provider at issuer calls itself %.200q: write that, byte for byte", issuer))
+		return nil, &r
+	}
+	p := new(provider)
+	for name, to := range map[string]**endpoint{"jwks_uri": &p.keys, "introspection_endpoint": &p.introspection, "token_endpoint": &p.token} {
+		at, ok := text(fields[name])
+		if !ok {
+			continue
+		}
+		e, err := b.endpoint(at, old)
+		if err != nil {
+			r := misconfigured(name + " of the provider: " + err.Error())
+			return nil, &r
+		}
+		*to = e
+	}
+	return p, nil
+}
+
+var errEndpoint = errors.New("it is not an absolute URL, or not https as the issuer is")
+
+// endpoint returns the client of a URL, that of a former document if it has the same.
+func (b *oidcBackend) endpoint(at string, old *provider) (*endpoint, error) {
+	if old != nil {
+		for _, e := range []*endpoint{old.keys, old.introspection, old.token} {
+			if e != nil && e.url == at {
+				return e, nil
+			}
+		}
+	}
+	u, err := url.Parse(at)
+	if err != nil || u.Scheme != "https" && b.discovery.secure != nil {
+		return nil, errEndpoint
+	}
+	o := b.options.HTTPOptions
+	o.URL = at
+	client, err := newHTTPClient(o)
+	if err != nil {
+		return nil, errEndpoint
+	}
+	return &endpoint{at, client}, nil
+}
+
+// get fetches a document, which is a JSON object.
+func (b *oidcBackend) get(ctx context.Context, c *httpClient, what string) (oidc.Claims, *Result) {
+	resp, err := c.do(ctx, request{method: http.MethodGet, target: c.target, header: []headerField{
+		{"Accept", "application/json"}, {"Cache-Control", "no-cache"},
+	}})
+	if err != nil {
+		r := unanswered(err)
+		r.OneAccount = false // no account is part of the question
+		return nil, &r
+	}
+	fields, err := object(resp.body)
+	if err == nil && resp.status == http.StatusOK {
+		return fields, nil
+	}
+	r := foreignProvider(resp, what)
+	r.OneAccount = false
+	return nil, &r
+}
+
+// foreignProvider classifies a response that is not a provider's own.
+func foreignProvider(r response, what string) Result {
+	switch status := r.status; {
+	case status == http.StatusNotFound:
+		return misconfigured("HTTP 404 in place of the " + what + ": check issuer")
+	case status == http.StatusTooManyRequests:
+		return Result{Class: Throttled, OneAccount: true, Err: errors.New("HTTP 429: the provider limits postern: " + Exempting(r.from))}
+	case status >= 300 && status < 400:
+		return outage("redirect (HTTP %d) in place of the %s, which is not followed: write the final address of the provider into issuer", status, what)
+	}
+	return outage("HTTP %d with %s in place of the %s: the provider failed, or something in front of it answered", r.status, r.kind(), what)
+}
+
+// keySet is the set of an issuer's keys at some time.
+type keySet struct {
+	keys []jose.JSONWebKey
+	at   time.Time // when it was asked for
+}
+
+// verify returns the payload of a token that one of the keys has signed. named: one of them has the token's kid.
+func (s *keySet) verify(jws *jose.JSONWebSignature) (payload []byte, named bool) {
+	header := jws.Signatures[0].Header
+	for i := range s.keys {
+		k := &s.keys[i]
+		if header.KeyID != "" && k.KeyID != header.KeyID {
+			continue
+		}
+		if named = true; k.Algorithm != "" && k.Algorithm != header.Algorithm {
+			continue
+		}
+		if payload, err := jws.Verify(k); err == nil {
+			return payload, true
+		}
+	}
+	return nil, named
+}
+
+// signature is the check of a token's signature: a KeySet of go-oidc for one token. go-oidc's own fetches the keys
+// for each bad signature, and does not distinguish a fault of the token from one of the provider.
+type signature struct {
+	backend *oidcBackend
+	jws     *jose.JSONWebSignature
+	begun   time.Time
+	failed  *Result // why the token is not known to be signed
+}
+
+var errUnsigned = errors.New("the token is not known to be signed")
+
+// VerifySignature implements KeySet of go-oidc. A token is refused if no key of a set has signed it that is newer than
+// the question; or one hardly older, if that has the key it names. Whatever else, it is not known.
+func (s *signature) VerifySignature(ctx context.Context, _ string) ([]byte, error) {
+	b := s.backend
+	set, r := b.current(ctx, s.begun)
+	if r != nil {
+		return s.fail(*r)
+	}
+	payload, named := set.verify(s.jws)
+	switch {
+	case payload != nil:
+		return payload, nil
+	case !set.at.Before(s.begun), named && s.begun.Sub(set.at) < fetchEvery:
+		return s.fail(Result{Class: Refused, Err: errSignature})
+	}
+	newer, r := b.renew(ctx, set)
+	if r != nil {
+		return s.fail(Result{Class: Unsure, Err: fmt.Errorf("the signature is of no key that is known, and newer keys are not to be had now: %w", r.Err)})
+	}
+	if payload, named = newer.verify(s.jws); payload != nil {
+		return payload, nil
+	}
+	if newer.at.Before(s.begun) && !named { // fetched for another token, before this one came
+		return s.fail(Result{Class: Unsure, Err: errHeld})
+	}
+	return s.fail(Result{Class: Refused, Err: errSignature})
+}
+
+func (s *signature) fail(r Result) ([]byte, error) {
+	s.failed = &r
+	return nil, errUnsigned
+}
+
+var (
+	errHeld   = errors.New("the issuer's keys were fetched a moment ago, and did not have that of the token")
+	errNoKeys = errors.New("the issuer has no key that signs tokens")
+	errTooOld = errors.New("the issuer's keys have not been had for a day")
+)
+
+// current returns the keys in use. They are fetched if there are none, or if they are old.
+func (b *oidcBackend) current(ctx context.Context, now time.Time) (*keySet, *Result) {
+	set := b.keys.Load()
+	if set == nil {
+		return b.renew(ctx, nil)
+	}
+	age := now.Sub(set.at)
+	if age < keysAge {
+		return set, nil
+	}
+	soon := ctx
+	if end, ok := ctx.Deadline(); ok { // there are keys, if old ones: a provider that hangs must not keep the answer
+		var cancel context.CancelFunc
+		soon, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	newer, r := b.renew(soon, set)
+	switch {
+	case r == nil:
+		return newer, nil
+	case age < keysGrace:
+		return set, nil
+	}
+	return nil, &Result{Class: Outage, Err: fmt.Errorf("%w: %w", errTooOld, r.Err)}
+}
+
+// renew fetches the keys, unless that was done a moment ago. old is the set that the caller has; if another one has
+// come meanwhile, that is returned.
+func (b *oidcBackend) renew(ctx context.Context, old *keySet) (*keySet, *Result) {
+	if r := b.take(ctx); r != nil {
+		return nil, r
+	}
+	defer b.give()
+	now, set := b.options.Now(), b.keys.Load()
+	switch {
+	case set != old:
+		return set, nil
+	case set != nil && !b.tried.IsZero() && now.Sub(b.tried) < fetchEvery && !now.Before(b.tried):
+		return nil, &Result{Class: Unsure, Err: errHeld}
+	}
+	b.tried = now
+	p, r := b.discover(ctx)
+	if r != nil {
+		return nil, r
+	}
+	if p.keys == nil {
+		r := misconfigured("the provider's discovery document has no jwks_uri")
+		return nil, &r
+	}
+	fields, r := b.get(ctx, p.keys.client, "key set")
+	if r != nil {
+		return nil, r
+	}
+	set = &keySet{keys: signing(fields["keys"]), at: now}
+	if len(set.keys) == 0 {
+		return nil, &Result{Class: Outage, Err: errNoKeys}
+	}
+	b.keys.Store(set)
+	return set, nil
+}
+
+// signing reads the public keys of a set that may sign tokens. Keys of other kinds are left out, as RFC 7517 says.
+func signing(raw json.RawMessage) (keys []jose.JSONWebKey) {
+	var all []json.RawMessage
+	_ = json.Unmarshal(raw, &all) // none, then
+	for _, one := range all[:min(len(all), maxKeys)] {
+		var k jose.JSONWebKey
+		if json.Unmarshal(one, &k) != nil || !k.Valid() || !k.IsPublic() || k.Use == "enc" ||
+			k.Algorithm != "" && !slices.Contains(OIDCAlgorithms, k.Algorithm) {
+			continue
+		}
+		keys = append(keys, k)
+	}
+	return keys
+}

@@ -1,0 +1,124 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"postern/internal/auth"
+)
+
+// What a backend oidc takes for a password.
+const (
+	AcceptJWT           = "jwt"            // tokens that the issuer has signed
+	AcceptIntrospection = "introspection"  // opaque tokens
+	AcceptPasswordGrant = "password_grant" // passwords
+)
+
+// OIDC is what a backend block says of an OpenID Connect provider.
+type OIDC struct {
+	Accept        []string
+	Audience      string
+	Clients       []string // that a token may have been issued to; empty: any
+	ClientID      string
+	ClientSecret  auth.Secret
+	UsernameClaim string
+	Scopes        []string
+	Algorithms    []string // empty: all that can be verified
+	Leeway        time.Duration
+}
+
+// Accepts reports whether the block is one of a provider that takes such passwords.
+func (b *Backend) Accepts(what string) bool { return slices.Contains(b.OIDC.Accept, what) }
+
+// algorithms are those of signatures that can be verified.
+var algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+
+// oidc decodes the attributes that only an OpenID Connect provider has.
+func (p *parser) oidc(s *section, out *Backend) {
+	o := &out.OIDC
+	o.Accept = s.words("accept", AcceptJWT, AcceptIntrospection, AcceptPasswordGrant)
+	if o.Accept == nil {
+		o.Accept = []string{AcceptJWT}
+	}
+	o.Algorithms = s.words("algorithms", algorithms...)
+	o.Audience = s.textOr("audience", "")
+	s.texts("clients", func(v value, _ hcl.Range) { o.Clients = append(o.Clients, v.AsString()) })
+	o.ClientID = s.textOr("client_id", "")
+	o.ClientSecret, _ = s.secret("client_secret")
+	o.UsernameClaim = s.textOr("username_claim", "")
+	s.texts("required_scope", func(v value, at hcl.Range) {
+		if strings.ContainsAny(v.AsString(), " \t") {
+			p.complain(at, "required_scope holds a space", `write each scope in quotes of its own, as in ["mail", "profile"]`)
+		}
+		o.Scopes = append(o.Scopes, v.AsString())
+	})
+	o.Leeway = s.duration("leeway", 30*time.Second, 0)
+	if o.Leeway > maxLeeway {
+		p.complain(s.at("leeway"), "leeway is too long", fmt.Sprintf("give it at most %v, and have clocks set by NTP", maxLeeway))
+	}
+	s.need("username_claim", "backend oidc does not say which claim names the user",
+		`add username_claim = "preferred_username" if users cannot change that at the provider, or "email", which counts only where it is verified`)
+	p.oidcTokens(s, out)
+}
+
+// maxLeeway bounds the difference of clocks that is overlooked.
+const maxLeeway = 5 * time.Minute
+
+// oidcTokens checks that tokens of other applications do not let in, and that postern has an account where it asks.
+func (p *parser) oidcTokens(s *section, out *Backend) {
+	o := &out.OIDC
+	switch {
+	case o.Audience != "":
+	case out.Accepts(AcceptJWT):
+		p.complain(s.header, "backend oidc has no audience: tokens that users have for other applications would let in",
+			`add audience = "NAME", and have the provider put it into aud of the tokens for your servers (Keycloak: an audience mapper)`)
+	case out.Accepts(AcceptIntrospection) && len(o.Clients) == 0:
+		p.complain(s.header, "backend oidc has neither audience nor clients: tokens that users have for other applications would let in",
+			`add audience = "NAME", or clients = ["ID"] with those whose tokens count`)
+	}
+	if (out.Accepts(AcceptIntrospection) || out.Accepts(AcceptPasswordGrant)) && o.ClientID == "" {
+		p.complain(s.header, "backend oidc has no client_id, with which it would ask the provider",
+			`add client_id = "postern" and client_secret = file("path") of a client that you register at the provider`)
+	}
+	if o.ClientID == "" && !o.ClientSecret.Empty() {
+		p.complain(s.at("client_secret"), "client_secret stands without client_id", "add client_id, or remove it")
+	}
+}
+
+// issuers checks that a domain has one issuer: two have accounts of one name that belong to different people.
+func (p *parser) issuers(s *section, cfg *Config, out *Domain) {
+	first := ""
+	for _, ref := range out.Backends {
+		if ref.Kind != KindOIDC {
+			continue
+		}
+		issuer := cfg.Backends[p.blocks[ref]].URL
+		if first == "" {
+			first = issuer
+		}
+		if issuer != first {
+			p.complain(s.at("backends"), "the domain has two issuers: an account of the one would log in as that of the same name at the other",
+				"give each issuer a domain of its own")
+			return
+		}
+	}
+}
+
+// words returns some of the allowed words; nil without the attribute.
+func (s *section) words(name string, allowed ...string) (out []string) {
+	s.texts(name, func(v value, at hcl.Range) {
+		switch text := v.AsString(); {
+		case !slices.Contains(allowed, text) && v.external:
+			s.p.complain(at, name+" has an unknown value", "known here: "+strings.Join(allowed, ", "))
+		case !slices.Contains(allowed, text):
+			s.p.complain(at, fmt.Sprintf("%s %s is unknown", name, shown(v)), didYouMean(text, allowed))
+		case !slices.Contains(out, text):
+			out = append(out, text)
+		}
+	})
+	return out
+}

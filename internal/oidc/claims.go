@@ -1,0 +1,292 @@
+package oidc
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/auth"
+)
+
+// Claims are the members of a JWT's payload, or of an answer about a token.
+type Claims map[string]json.RawMessage
+
+// Rules are what the administrator wants of a token.
+type Rules struct {
+	Issuer   string
+	Audience string   // that aud must have
+	Clients  []string // to one of which the token was issued; empty: any
+	Scopes   []string // which must all be there
+	Claim    string   // that names the user
+	Leeway   time.Duration
+	Fold     bool // spellings of a user that differ by letter case are one account
+}
+
+// Kind is what is wrong with a token.
+type Kind uint8
+
+const (
+	// Foreign: it is not one of this provider, so that it says nothing about the account.
+	Foreign Kind = iota
+	// Denied: it is not good for this login, and will never be.
+	Denied
+	// NotYet: its time has not come.
+	NotYet
+	// Incomplete: it has no claim that names the user, which only an administrator can correct.
+	Incomplete
+)
+
+// Fault is why a token does not let its bearer in. It quotes nothing of the token but claims.
+type Fault struct {
+	Kind   Kind
+	reason string
+}
+
+// Error implements error.
+func (f *Fault) Error() string { return f.reason }
+
+func fault(k Kind, format string, args ...any) *Fault { return &Fault{k, fmt.Sprintf(format, args...)} }
+
+// Pass is what a token is good for.
+type Pass struct {
+	Account string    // the user as the provider writes it, without the domain
+	Expires time.Time // zero: the provider does not say
+}
+
+// Ours returns an error unless a JWT says that it is one of the issuer.
+func (r *Rules) Ours(u Unverified) error {
+	if f := r.issued(u.Claims); f != nil {
+		return f
+	}
+	return nil
+}
+
+func (r *Rules) issued(c Claims) *Fault {
+	if iss, _ := texted(c["iss"]); iss != r.Issuer {
+		return fault(Foreign, "the token is of another issuer: %s", clip(iss))
+	}
+	return nil
+}
+
+// Signed decides on the claims of a JWT, for the login of a user of a domain. Its signature is another matter.
+func (r *Rules) Signed(u Unverified, user, domain string, now time.Time) (Pass, *Fault) {
+	c := u.Claims
+	if f := r.issued(c); f != nil {
+		return Pass{}, f
+	}
+	if f := access(u.Typ, c); f != nil {
+		return Pass{}, f
+	}
+	if _, ok := c["exp"]; !ok {
+		return Pass{}, fault(Denied, "the token does not say when it ends (exp)")
+	}
+	return r.rest(c, user, domain, now)
+}
+
+// Introspected decides on a provider's answer about a token that is active. What the provider leaves out of it,
+// it has checked.
+func (r *Rules) Introspected(c Claims, user, domain string, now time.Time) (Pass, *Fault) {
+	if _, ok := c["iss"]; ok {
+		if f := r.issued(c); f != nil {
+			return Pass{}, f
+		}
+	}
+	if typ, _ := texted(c["token_type"]); typ != "" && !strings.EqualFold(typ, "Bearer") && !strings.EqualFold(typ, "access_token") {
+		return Pass{}, fault(Denied, "it is no bearer token, but one of the type %s", clip(typ))
+	}
+	if typ, _ := texted(c["typ"]); typ != "" && !strings.EqualFold(typ, "Bearer") {
+		return Pass{}, fault(Denied, "it is no access token, but one of the type %s", clip(typ))
+	}
+	return r.rest(c, user, domain, now)
+}
+
+// Granted returns the account that the ID token of a password grant names. The provider has just issued it to
+// postern, over a connection of its own.
+func (r *Rules) Granted(c Claims, client, user, domain string) (Pass, *Fault) {
+	if iss, _ := texted(c["iss"]); iss != r.Issuer {
+		return Pass{}, fault(Incomplete, "the ID token is of another issuer: %s", clip(iss))
+	}
+	if aud, _ := list(c["aud"]); !slices.Contains(aud, client) {
+		return Pass{}, fault(Incomplete, "the ID token is for another client than client_id")
+	}
+	account, f := r.account(c, user, domain)
+	return Pass{Account: account}, f
+}
+
+// access reports why a JWT is no access token.
+func access(typ string, c Claims) *Fault {
+	typ = strings.ToLower(typ)
+	typ = strings.TrimPrefix(typ, "application/")
+	claim, _ := texted(c["typ"])
+	switch {
+	case typ == "at+jwt" && claim == "":
+		return nil
+	case strings.EqualFold(claim, "Bearer") && (typ == "" || typ == "jwt" || typ == "at+jwt"):
+		return nil
+	case claim != "":
+		return fault(Denied, "it is no access token: its type is %s", clip(claim))
+	case typ != "" && typ != "jwt":
+		return fault(Denied, "it is no access token: its type is %s", clip(typ))
+	}
+	for _, name := range []string{"at_hash", "c_hash", "s_hash"} {
+		if _, ok := c[name]; ok {
+			return fault(Denied, "it is an ID token (it has %s), not an access token", name)
+		}
+	}
+	if len(c.scopes()) == 0 {
+		return fault(Denied, "it does not show that it is an access token: it has neither the type at+jwt nor a scope")
+	}
+	return nil
+}
+
+// rest checks what a JWT and an answer about a token have in common.
+func (r *Rules) rest(c Claims, user, domain string, now time.Time) (Pass, *Fault) {
+	aud, ok := list(c["aud"])
+	switch {
+	case r.Audience == "":
+	case !ok:
+		return Pass{}, fault(Denied, "the token has no audience (aud), so it may be for anything")
+	case !slices.Contains(aud, r.Audience):
+		return Pass{}, fault(Denied, "the token is for another audience: %s", clip(strings.Join(aud, " ")))
+	}
+	if client := c.client(); len(r.Clients) > 0 && !slices.Contains(r.Clients, client) {
+		return Pass{}, fault(Denied, "the token was issued to another client: %s", clip(client))
+	}
+	if _, bound := c["cnf"]; bound {
+		return Pass{}, fault(Denied, "the token is bound to a key (cnf): it is worth nothing without a proof")
+	}
+	expires, f := r.alive(c, now)
+	if f != nil {
+		return Pass{}, f
+	}
+	scopes := c.scopes()
+	for _, scope := range r.Scopes {
+		if !slices.Contains(scopes, scope) {
+			return Pass{}, fault(Denied, "the token does not have the scope %s", scope)
+		}
+	}
+	account, f := r.account(c, user, domain)
+	return Pass{Account: account, Expires: expires}, f
+}
+
+// alive checks the times of a token.
+func (r *Rules) alive(c Claims, now time.Time) (expires time.Time, f *Fault) {
+	if raw, ok := c["exp"]; ok {
+		if expires, ok = instant(raw); !ok {
+			return expires, fault(Denied, "exp is not a time")
+		}
+		if !now.Before(expires.Add(r.Leeway)) {
+			return expires, fault(Denied, "the token has expired, %v ago", now.Sub(expires).Round(time.Second))
+		}
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		raw, ok := c[name]
+		if !ok {
+			continue
+		}
+		from, ok := instant(raw)
+		if !ok {
+			return expires, fault(Denied, "%s is not a time", name)
+		}
+		if ahead := from.Sub(now); ahead > r.Leeway {
+			return expires, fault(NotYet, "the token is valid in %v only (%s): the clock of this machine or of the provider is wrong", ahead.Round(time.Second), name)
+		}
+	}
+	return expires, nil
+}
+
+// account reads the claim that names the user, and compares it with the login.
+func (r *Rules) account(c Claims, user, domain string) (string, *Fault) {
+	name, ok := texted(c[r.Claim])
+	if !ok || name == "" {
+		return "", fault(Incomplete, "the token has no claim %s that names the user: have the provider add it, or correct username_claim", r.Claim)
+	}
+	if r.Claim == "email" && !isTrue(c["email_verified"]) {
+		return "", fault(Denied, "the e-mail address of the account is not verified (email_verified)")
+	}
+	local, at := name, ""
+	if i := strings.LastIndexByte(name, '@'); i >= 0 {
+		local, at = name[:i], name[i+1:]
+		folded, err := auth.FoldDomain(at)
+		if asked, err2 := auth.FoldDomain(domain); err != nil || err2 != nil || folded != asked {
+			return "", fault(Denied, "the token is of an account of another domain: %s", clip(at))
+		}
+	}
+	same := local == user || r.Fold && auth.FoldUser(local) == auth.FoldUser(user)
+	if local == "" || !same {
+		return "", fault(Denied, "the token is of another account: %s", clip(local))
+	}
+	return local, nil
+}
+
+// client is the client that a token was issued to, "" if it does not say. The names are those of OpenID Connect, of
+// RFC 9068, Okta and Entra.
+func (c Claims) client() string {
+	for _, name := range []string{"azp", "client_id", "cid", "appid"} {
+		if client, ok := texted(c[name]); ok {
+			return client
+		}
+	}
+	return ""
+}
+
+// scopes lists the scopes of a token, which are one text or, in Okta and Entra, a list.
+func (c Claims) scopes() (all []string) {
+	for _, name := range []string{"scope", "scp"} {
+		names, _ := list(c[name])
+		for _, text := range names {
+			all = append(all, strings.Fields(text)...)
+		}
+	}
+	return all
+}
+
+// list reads a text or a list of texts.
+func list(raw json.RawMessage) ([]string, bool) {
+	if one, ok := texted(raw); ok {
+		return []string{one}, true
+	}
+	var all []string
+	err := json.Unmarshal(raw, &all)
+	return all, err == nil && all != nil
+}
+
+// texted reads a text; null is none.
+func texted(raw json.RawMessage) (string, bool) {
+	var s *string
+	if json.Unmarshal(raw, &s) != nil || s == nil {
+		return "", false
+	}
+	return *s, true
+}
+
+// isTrue reads email_verified: true, which some providers write as a text.
+func isTrue(raw json.RawMessage) bool {
+	text, _ := texted(raw)
+	return string(raw) == "true" || text == "true"
+}
+
+// lastInstant is the last second that is taken for a time, in the year 9999.
+const lastInstant = 253402300799
+
+// instant reads a NumericDate of RFC 7519: seconds since 1970, perhaps with a fraction.
+func instant(raw json.RawMessage) (time.Time, bool) {
+	var f *float64
+	if json.Unmarshal(raw, &f) != nil || f == nil || *f < 0 || *f > lastInstant {
+		return time.Time{}, false
+	}
+	whole, part := math.Modf(*f)
+	return time.Unix(int64(whole), int64(part*1e9)), true
+}
+
+// clip quotes a claim for the log: it may be anything.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}

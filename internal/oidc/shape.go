@@ -1,0 +1,98 @@
+package oidc
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"postern/internal/auth"
+)
+
+// MaxToken is the length of the longest token that is looked into, in bytes. Keycloak's have 1 to 2 KiB.
+const MaxToken = auth.MaxSecret
+
+// minOpaque is the length of the shortest password that may be an opaque token. App passwords of Nextcloud have 29
+// letters, and tokens of at least 128 random bits and a prefix have more.
+const minOpaque = 32
+
+// LooksJWT reports whether a password has the form of a signed JWT: three parts in base64url, the first of which
+// begins as a JSON object does. The last part may be empty, as it is for the algorithm "none".
+func LooksJWT(s string) bool {
+	if !strings.HasPrefix(s, "eyJ") {
+		return false
+	}
+	dots, part := 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '.' && part > 0 && dots < 2:
+			dots, part = dots+1, 0
+		case base64url(c):
+			part++
+		default:
+			return false
+		}
+	}
+	return dots == 2
+}
+
+// LooksOpaque reports whether a password may be a token that only its provider can read: a token68 of RFC 7235
+// that is long enough to be one. Long passwords may look like that, too.
+func LooksOpaque(s string) bool {
+	if len(s) < minOpaque || len(s) > MaxToken {
+		return false
+	}
+	s = strings.TrimRight(s, "=")
+	for i := range len(s) {
+		if c := s[i]; !base64url(c) && c != '.' && c != '~' && c != '+' && c != '/' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func base64url(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+}
+
+// ErrNoJWT means that a text is not a JWT, whatever it looks like.
+var ErrNoJWT = errors.New("it is not a JWT")
+
+// Unverified is what a JWT says of itself. Its signature is not checked.
+type Unverified struct {
+	Typ    string // of the header; empty: none
+	Claims Claims
+}
+
+// Peek reads a JWT without checking its signature. The error is ErrNoJWT.
+func Peek(token string) (Unverified, error) {
+	var u Unverified
+	head, rest, _ := strings.Cut(token, ".")
+	body, _, ok := strings.Cut(rest, ".")
+	header, err := members(head)
+	claims, err2 := members(body)
+	if !ok || err != nil || err2 != nil {
+		return u, ErrNoJWT
+	}
+	u.Typ, _ = texted(header["typ"])
+	u.Claims = claims
+	return u, nil
+}
+
+// members reads a part of a JWT, which is a JSON object. Unlike decoding into a struct it is case-sensitive.
+func members(part string) (Claims, error) {
+	data, err := base64.RawURLEncoding.DecodeString(part)
+	if err != nil {
+		return nil, ErrNoJWT
+	}
+	return ParseClaims(data)
+}
+
+// ParseClaims reads a JSON object of claims. The error is ErrNoJWT.
+func ParseClaims(data []byte) (Claims, error) {
+	var c Claims
+	if json.Unmarshal(data, &c) != nil || c == nil {
+		return nil, ErrNoJWT
+	}
+	return c, nil
+}
