@@ -50,8 +50,8 @@ read from standard input or --secret-file; it is never on the command line.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Logins, "logins", "", "what logins come from: nextcloud, users, jsxc or json")
-	f.StringVar(&o.URL, "url", "", "`URL` of that, except for users")
+	f.StringVar(&o.Logins, "logins", "", "what logins come from: nextcloud, users, jsxc, json or oidc")
+	f.StringVar(&o.URL, "url", "", "`URL` of that, except for users; the issuer for oidc")
 	f.StringVar(&o.AdminUser, "admin-user", "", "`NAME` of Nextcloud's service account")
 	f.StringVar(&o.secretFile, "secret-file", "", "`FILE` with the API secret, or the password of the service account")
 	f.StringSliceVar(&o.Servers, "server", nil, "`NAME` of a server that asks: "+strings.Join(starter.Servers(), ", ")+"; may be repeated")

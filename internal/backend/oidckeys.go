@@ -93,6 +93,23 @@ func (b *oidcBackend) known(ctx context.Context) (*provider, *Result) {
 	return b.discover(ctx)
 }
 
+// Discover implements Publisher.
+func (b *oidcBackend) Discover(ctx context.Context) Result {
+	if _, r := b.known(ctx); r != nil {
+		return *r
+	}
+	return Result{Class: Accepted}
+}
+
+// Keys implements Publisher.
+func (b *oidcBackend) Keys(ctx context.Context) (int, Result) {
+	set, r := b.renew(ctx, b.keys.Load())
+	if r != nil {
+		return 0, *r
+	}
+	return len(set.keys), Result{Class: Accepted}
+}
+
 // discover is known, with the turn. An older document stays in use if there is no newer one.
 func (b *oidcBackend) discover(ctx context.Context) (*provider, *Result) {
 	now, old := b.options.Now(), b.provider.Load()

@@ -70,7 +70,9 @@ func TestOIDCIntrospection(t *testing.T) {
 
 // Without jwt, signed tokens are put to the provider as well.
 func TestOIDCIntrospectionAlone(t *testing.T) {
-	r := newOIDCRig(t, func(o *OIDCOptions) { o.JWT, o.Introspection, o.Audience, o.Clients = false, true, "", []string{"webmail"} })
+	r := newOIDCRig(t, func(o *OIDCOptions) {
+		o.JWT, o.Introspection, o.Audience, o.Clients = false, true, "", []string{"webmail"}
+	})
 	token := oidctest.RSA(t, "a").Sign(t, r.Claims(r.now(), nil))
 	r.want("revoked", r.login(token), Refused, "not active")
 	r.Active = map[string]map[string]any{token: r.active(change{"aud": nil})}
@@ -163,7 +165,9 @@ func TestOIDCServerFaults(t *testing.T) {
 		{"invalid_grant", oidctest.Token, 400, `{"error":"invalid_grant"}`, Refused, "invalid_grant"},
 		{"limits", oidctest.Token, 429, `{"error":"invalid_grant"}`, Throttled, "429"},
 	} {
-		r := newOIDCRig(t, func(o *OIDCOptions) { o.Introspection, o.PasswordGrant = c.path == oidctest.Introspec, c.path == oidctest.Token })
+		r := newOIDCRig(t, func(o *OIDCOptions) {
+			o.Introspection, o.PasswordGrant = c.path == oidctest.Introspec, c.path == oidctest.Token
+		})
 		r.Set(c.path, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(c.status)
 			_, _ = w.Write([]byte(c.body))

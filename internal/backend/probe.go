@@ -25,6 +25,14 @@ type Signed interface {
 	Forged(ctx context.Context, q Query) Result
 }
 
+// Publisher is implemented by backends of an OpenID Connect provider, for package doctor.
+type Publisher interface {
+	// Discover fetches the discovery document.
+	Discover(ctx context.Context) Result
+	// Keys fetches the keys, and returns how many can sign tokens.
+	Keys(ctx context.Context) (int, Result)
+}
+
 // ServerStatus is the content of Nextcloud's status.php.
 type ServerStatus struct {
 	Installed    bool

@@ -36,6 +36,11 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 		}
 		w := &web{route: r, config: b}
 		w.query, w.known = queries(cfg, b.BackendRef, known)
+		if b.Kind == config.KindOIDC {
+			c.Steps = append(e.way(r, b), w.oidc()...)
+			out = append(out, c)
+			continue
+		}
 		first := map[string]func(context.Context) []Outcome{
 			config.KindNextcloud: w.status, config.KindJSXC: w.forged, config.KindJSON: w.exists,
 		}[b.Kind]

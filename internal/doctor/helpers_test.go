@@ -159,6 +159,11 @@ func connect(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backen
 		return backend.NewJSXC(backend.JSXCOptions{HTTPOptions: o, Secret: b.Secret})
 	case config.KindJSON:
 		return backend.NewJSON(o)
+	case config.KindOIDC:
+		return backend.NewOIDC(backend.OIDCOptions{
+			HTTPOptions: o, JWT: b.Accepts(config.AcceptJWT), Introspection: b.Accepts(config.AcceptIntrospection), PasswordGrant: b.Accepts(config.AcceptPasswordGrant),
+			Audience: b.OIDC.Audience, UsernameClaim: b.OIDC.UsernameClaim, ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret,
+		})
 	}
 	return noUsers{}, nil
 }

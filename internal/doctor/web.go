@@ -59,21 +59,35 @@ func (w *web) seen() (backend.Observation, time.Time) {
 	return w.last, w.at
 }
 
-// clock compares this machine's clock with the Date header of the server, which has whole seconds.
-func (w *web) clock(context.Context) []Outcome {
+// skew is how far this machine's clock is ahead of the server's, by its header Date, which has whole seconds. If that
+// is not known, why says so.
+func (w *web) skew() (ahead time.Duration, why []Outcome) {
 	seen, at := w.seen()
 	if seen.Status == 0 {
-		return skip("not checked, because the server did not answer", "")
+		return 0, skip("not checked, because the server did not answer", "")
 	}
 	date, err := http.ParseTime(seen.Header.Get("Date"))
 	if err != nil {
-		return skip("the server does not send its time", "")
+		return 0, skip("the server does not send its time", "")
 	}
-	skew := at.Sub(date)
-	text := fmt.Sprintf("this machine's clock is %v ahead of the server's", skew.Round(time.Second))
+	return at.Sub(date), nil
+}
+
+// ahead describes a difference of clocks.
+func ahead(skew time.Duration) string {
 	if skew < 0 {
-		text = fmt.Sprintf("this machine's clock is %v behind the server's", -skew.Round(time.Second))
+		return fmt.Sprintf("this machine's clock is %v behind the server's", -skew.Round(time.Second))
 	}
+	return fmt.Sprintf("this machine's clock is %v ahead of the server's", skew.Round(time.Second))
+}
+
+// clock compares this machine's clock with the server's.
+func (w *web) clock(context.Context) []Outcome {
+	skew, unknown := w.skew()
+	if unknown != nil {
+		return unknown
+	}
+	text := ahead(skew)
 	const cure = "set both clocks by NTP: timedatectl set-ntp true"
 	switch skew = skew.Abs(); {
 	case skew > skewBad:

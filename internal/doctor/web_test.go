@@ -17,6 +17,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/backend/nextcloudtest"
+	"postern/internal/backend/oidctest"
 	"postern/internal/config"
 )
 
@@ -132,6 +133,50 @@ func TestWeb(t *testing.T) {
 			known.User, known.Domain, _ = strings.Cut(c.known, "@")
 			c.want.hop = "backend." + c.kind + ".x"
 			c.want.expect(t, examine(t, network(s.Listener.Addr().String()), one(kind(c.kind, "http://cloud.example/api", canary)), known))
+		})
+	}
+}
+
+// Faults of an OpenID Connect provider.
+func TestOIDC(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*oidctest.Provider, *config.Backend)
+		want   want
+	}{
+		"good":       {nil, want{check: "keys", status: OK, text: "2 keys"}},
+		"the issuer": {nil, want{check: "discovery", status: OK, text: "is the issuer"}},
+		"the clock":  {nil, want{check: "clock", status: OK, text: "less than leeway (30s)"}},
+		"the client": {nil, want{check: "client", status: OK, text: "answers the client"}},
+		"a slash too many": {func(_ *oidctest.Provider, b *config.Backend) { b.URL += "/" },
+			want{check: "discovery", status: Failure, text: "calls itself", cure: "correct issuer"}},
+		"no provider": {func(p *oidctest.Provider, _ *config.Backend) { p.Set(oidctest.Discovery, answer(404, html)) },
+			want{check: "discovery", status: Failure, text: "HTTP 404", cure: "correct issuer"}},
+		"no keys": {func(p *oidctest.Provider, _ *config.Backend) { p.Publish() },
+			want{check: "keys", status: Failure, text: "no key", cure: "jwks_uri"}},
+		"another secret": {func(_ *oidctest.Provider, b *config.Backend) { b.OIDC.ClientSecret = auth.NewSecret(canary) },
+			want{check: "client", status: Failure, text: "client_secret", cure: "at the provider"}},
+		"no direct grants": {func(p *oidctest.Provider, _ *config.Backend) {
+			p.Set(oidctest.Token, answer(400, `{"error":"unauthorized_client"}`))
+		}, want{check: "client", status: Failure, text: "direct access grants", cure: "at the provider"}},
+		"an hour": {func(p *oidctest.Provider, _ *config.Backend) {
+			p.Set(oidctest.Discovery, late(time.Hour, answer(200, `{"issuer":"`+p.URL+`"}`)))
+		}, want{check: "clock", status: Failure, text: "more than leeway", cure: "NTP"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := oidctest.Start(t)
+			p.Publish(oidctest.RSA(t, "a"), oidctest.EC(t, "b"))
+			b := kind(config.KindOIDC, p.URL, "")
+			b.OIDC = config.OIDC{
+				Accept: []string{config.AcceptJWT, config.AcceptIntrospection, config.AcceptPasswordGrant}, Audience: "postern", UsernameClaim: "sub",
+				ClientID: oidctest.Client, ClientSecret: auth.NewSecret(oidctest.Secret), Leeway: 30 * time.Second,
+			}
+			if c.change != nil {
+				c.change(p, &b)
+			}
+			e := OSEnv()
+			e.Connect = connect
+			c.want.hop = "backend.oidc.x"
+			c.want.expect(t, examine(t, e, one(b), KnownUser{}))
 		})
 	}
 }

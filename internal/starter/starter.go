@@ -36,6 +36,7 @@ var Sources = []Source{
 		URL: "API address, from the administration page of the app", Secret: "API secret, from the same page",
 	},
 	{Kind: config.KindJSON, About: "a web application with postern's JSON API", URL: "Address of the API, to which postern adds /login and /exists", name: "app"},
+	{Kind: config.KindOIDC, About: "an OpenID Connect provider, such as Keycloak: tokens in the place of passwords", URL: "Issuer, as the provider's tokens have it", name: "idp"},
 }
 
 // FindSource returns a source by its kind, or nil.
@@ -182,6 +183,9 @@ func (a *Answers) backend() string {
 	switch {
 	case a.Logins == config.KindUsers:
 		return ""
+	case a.Logins == config.KindOIDC:
+		return fmt.Sprintf("  issuer         = %s\n  audience       = \"postern\" # aud of the tokens for these servers: set it up at the provider\n"+
+			"  username_claim = \"preferred_username\" # one that users cannot change there\n", config.Quote(a.URL))
 	case a.SecretName() == "" && a.Logins == config.KindNextcloud:
 		return "  url = " + config.Quote(a.URL) + "\n  # Without admin_user and admin_password only users who have logged in are known to exist: mail needs them.\n"
 	case a.SecretName() == "":

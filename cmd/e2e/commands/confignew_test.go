@@ -117,8 +117,8 @@ func TestConfigNewAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	for i, answer := range []string{"5", "jsxc", "https://cloud.example/api", "1, postfix sendmail", "1, postfix", "dom.example more.example", "hunter2"} {
-		question := []string{"Number or name: ", "Choose from: nextcloud, users, jsxc, json\nNumber or name: ", "administration page of the app: ", "one or more: ",
+	for i, answer := range []string{"6", "jsxc", "https://cloud.example/api", "1, postfix sendmail", "1, postfix", "dom.example more.example", "hunter2"} {
+		question := []string{"Number or name: ", "Choose from: nextcloud, users, jsxc, json, oidc\nNumber or name: ", "administration page of the app: ", "one or more: ",
 			"Choose from: prosody, ejabberd, postfix, exim, dovecot, cyrus\nNumbers or names, one or more: ", "without one: ", "API secret, from the same page: "}[i]
 		harness.WaitFor(t, question, func() bool { return strings.HasSuffix(errs.String(), question) })
 		fmt.Fprintln(master, answer)
