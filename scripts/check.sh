@@ -11,6 +11,7 @@ if [ -n "$unformatted" ]; then
 fi
 go vet ./...
 go vet -tags profile ./cmd/postern
+(cd scripts/idp && go vet . && go mod tidy -diff)
 go tool staticcheck ./...
 go run ./scripts/typecheck linux/arm64,freebsd/amd64,darwin/arm64 ./cmd/postern ./cmd/postern-relay
 go mod tidy -diff

@@ -131,15 +131,24 @@ func access(typ string, c Claims) *Fault {
 	case typ != "" && typ != "jwt":
 		return fault(Denied, "it is no access token: its type is %s", clip(typ))
 	}
-	for _, name := range []string{"at_hash", "c_hash", "s_hash"} {
-		if _, ok := c[name]; ok {
-			return fault(Denied, "it is an ID token (it has %s), not an access token", name)
-		}
+	if name := c.first("at_hash", "c_hash", "s_hash"); name != "" {
+		return fault(Denied, "it is an ID token (it has %s), not an access token", name)
 	}
-	if len(c.scopes()) == 0 {
+	bare := c.first("nonce", "auth_time", "amr", "acr", "azp", "sid") == ""
+	if len(c.scopes()) == 0 && !(bare && c.first("jti") != "" && c.first("client_id") != "") {
 		return fault(Denied, "it does not show that it is an access token: it has neither the type at+jwt nor a scope")
 	}
 	return nil
+}
+
+// first returns the first of some claims that there is, or "".
+func (c Claims) first(names ...string) string {
+	for _, name := range names {
+		if _, ok := c[name]; ok {
+			return name
+		}
+	}
+	return ""
 }
 
 // rest checks what a JWT and an answer about a token have in common.
