@@ -2,7 +2,8 @@
 // many questions as there are slots, fewer while the backend is slow (backend.Pace), asks none while the
 // circuit breaker is open (backend.Breaker), and limits how many wrong passwords reach the backend, for
 // an account and in all (internal/limit): the questions of all domains pass here. Others wait, domains
-// in turn, if they can be answered within their deadlines; the rest is refused at once. The questions
+// in turn, if they can be answered within their deadlines; the rest is refused at once. A secret that
+// means nothing to the backend is answered without any of that (backend.Screener). The questions
 // themselves run on goroutines of the actor system's pool, so the actor never waits.
 package slots
 

@@ -158,14 +158,14 @@ func (b *oidcBackend) ours(token string) (u oidc.Unverified, r *Result) {
 
 // Ask implements Backend.
 func (b *oidcBackend) Ask(ctx context.Context, q Query) Result {
+	secret, o := q.Secret.Reveal(), &b.options
+	if q.Op == auth.OpAuth && q.User != "" && o.JWT && oidc.LooksJWT(secret) {
+		r := b.signed(ctx, q, secret)
+		r.Final = !r.Absent // a token of the issuer is no password, and goes no further
+		return r
+	}
 	if s := b.Screen(q); s.Answer != nil {
 		return *s.Answer
-	}
-	secret, o := q.Secret.Reveal(), &b.options
-	if o.JWT && oidc.LooksJWT(secret) {
-		r := b.signed(ctx, q, secret)
-		r.Final = !r.Absent // a token of the issuer is nobody's password, and goes no further
-		return r
 	}
 	if o.Introspection && oidc.LooksOpaque(secret) {
 		if r := b.introspect(ctx, q, secret); r.Class != Refused || r.Final || !o.PasswordGrant {

@@ -307,6 +307,43 @@ func TestOIDCLies(t *testing.T) {
 	}
 }
 
+// BenchmarkOIDC is the verification of a token, and of its signature alone.
+func BenchmarkOIDC(b *testing.B) {
+	p, key := oidctest.Start(b), oidctest.RSA(b, "a")
+	p.Publish(key)
+	be, err := NewOIDC(OIDCOptions{HTTPOptions: HTTPOptions{URL: p.URL}, JWT: true, Audience: "postern", UsernameClaim: "preferred_username"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer be.Close()
+	token := key.Sign(b, p.Claims(time.Now(), nil))
+	q := Query{Op: auth.OpAuth, User: "alice", Domain: "dom.example", Secret: auth.NewSecret(token)}
+	b.Run("token", func(b *testing.B) {
+		for b.Loop() {
+			if r := be.Ask(context.Background(), q); r.Class != Accepted {
+				b.Fatal(r.Err)
+			}
+		}
+	})
+	b.Run("signature", func(b *testing.B) {
+		jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
+		if err != nil {
+			b.Fatal(err)
+		}
+		public := key.Public()
+		for b.Loop() {
+			if _, err := jws.Verify(&public); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("screening", func(b *testing.B) {
+		for b.Loop() {
+			be.(Screener).Screen(q)
+		}
+	})
+}
+
 // A set with keys of other kinds serves with those that are known.
 func TestOIDCKeySet(t *testing.T) {
 	r := newOIDCRig(t, nil)

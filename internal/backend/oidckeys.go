@@ -26,6 +26,9 @@ const (
 	// fetchEvery is the shortest time between two requests for the keys: a stranger can make up any number of
 	// tokens with keys that are not known.
 	fetchEvery = 30 * time.Second
+	// renewPatience bounds the wait for new keys where there are some: made-up tokens must not take all slots from
+	// others while a provider hangs.
+	renewPatience = 3 * time.Second
 	// faultEvery is that between two discoveries while the provider, or the configuration of its address, is wrong.
 	faultEvery = 10 * time.Second
 	// maxKeys bounds a key set.
@@ -307,13 +310,7 @@ func (b *oidcBackend) current(ctx context.Context, now time.Time) (*keySet, *Res
 	if age < keysAge {
 		return set, nil
 	}
-	soon := ctx
-	if end, ok := ctx.Deadline(); ok { // there are keys, if old ones: a provider that hangs must not keep the answer
-		var cancel context.CancelFunc
-		soon, cancel = context.WithTimeout(ctx, time.Until(end)/2)
-		defer cancel()
-	}
-	newer, r := b.renew(soon, set)
+	newer, r := b.renew(ctx, set)
 	switch {
 	case r == nil:
 		return newer, nil
@@ -326,6 +323,11 @@ func (b *oidcBackend) current(ctx context.Context, now time.Time) (*keySet, *Res
 // renew fetches the keys, unless that was done a moment ago. old is the set that the caller has; if another one has
 // come meanwhile, that is returned.
 func (b *oidcBackend) renew(ctx context.Context, old *keySet) (*keySet, *Result) {
+	if old != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, renewPatience)
+		defer cancel()
+	}
 	if r := b.take(ctx); r != nil {
 		return nil, r
 	}
