@@ -197,6 +197,25 @@ func TestOIDCRemembered(t *testing.T) {
 	}
 }
 
+// A web mail server has expired tokens of many users: its address is not limited for them, as it is for passwords.
+func TestOIDCFromOneAddress(t *testing.T) {
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		s.cfg.Domains[0].Limit = config.Limit{AddressRefusals: 3, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
+	})
+	login := func(secret string) auth.Answer {
+		return r.ask(auth.Request{Op: auth.OpAuth, User: "alice", Domain: "dom.example", Secret: auth.NewSecret(secret), Client: "192.0.2.1"})
+	}
+	for range 10 {
+		r.want(login(r.token(map[string]any{"exp": r.clock.now().Add(-time.Minute).Unix()})), auth.Deny, auth.SourceBackend)
+	}
+	r.want(login("wrong"), auth.Deny, auth.SourceBackend)
+	for i := range 10 {
+		login(fmt.Sprint("wrong", i))
+	}
+	r.want(login("another"), auth.Unavailable, auth.SourceLimitAddress)
+	r.want(login(r.token(nil)), auth.Allow, auth.SourceBackend)
+}
+
 // While the provider is away, and its breaker open, passwords of the next backend are what they are.
 func TestOIDCAwayBeforeOthers(t *testing.T) {
 	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) { withNext(s, &fakeBackend{}) })

@@ -310,13 +310,13 @@ func (t *task) makeHash(cost int) {
 
 // limitWith finds out what the limit of the account goes by, which the backend's actor keeps. It counts
 // the task's question against the limit of its client's address, which may have the cache ask about
-// a secret only if that is known.
+// a secret only if that is known. A signed token is no guess, and a web mail server sends expired ones of many users.
 func (t *task) limitWith() {
 	c, l, p := t.call, &t.domain.Limits, t.shards
 	secret := c.Key.Fingerprint()
 	t.guess = limit.Guess{Secret: secret, Rules: &l.User}
 	from, ok := limit.Network(c.Req.Client, l.Exempt)
-	if !ok {
+	if !ok || t.domain.MayBeJWT(c.Req.Secret) {
 		return
 	}
 	now := unixtime.At(p.env.Clock())
@@ -342,11 +342,11 @@ func (t *task) requireKnown(why string) {
 	t.call.Trace.Add("limit", "unless the cache knows the password, this is a temporary failure: "+why)
 }
 
-// refused reports whether a backend that may know the user has refused the secret.
+// refused reports whether a backend that may know the user has refused the secret, which may have been a guess.
 func (t *task) refused() bool {
 	switch {
 	case t.login != nil:
-		return t.chain.Refused()
+		return t.chain.Refused() && !t.domain.MayBeJWT(t.call.Req.Secret)
 	case t.call.Req.Op == auth.OpRemoveUser3 && t.change != nil:
 		return t.change.Result().Class == backend.Refused
 	}

@@ -164,6 +164,9 @@ func (r *Rules) rest(c Claims, user, domain string, now time.Time) (Pass, *Fault
 	if client := c.client(); len(r.Clients) > 0 && !slices.Contains(r.Clients, client) {
 		return Pass{}, fault(Denied, "the token was issued to another client: %s", clip(client))
 	}
+	if use, ok := texted(c["token_use"]); ok && use != "access" && use != "access_token" { // Cognito, Hydra
+		return Pass{}, fault(Denied, "it is no access token, but one for the use %s", clip(use))
+	}
 	if _, bound := c["cnf"]; bound {
 		return Pass{}, fault(Denied, "the token is bound to a key (cnf): it is worth nothing without a proof")
 	}

@@ -130,6 +130,8 @@ func TestIntrospected(t *testing.T) {
 		{"Kanidm", m{"token_type": "access_token"}, 0, ""},
 		{"another issuer", m{"iss": "https://x.example.org"}, Foreign, "another issuer"},
 		{"bound", m{"token_type": "DPoP"}, Denied, "no bearer token"},
+		{"refresh token of Hydra", m{"token_use": "refresh_token"}, Denied, "no access token"},
+		{"access token of Hydra", m{"token_use": "access_token"}, 0, ""},
 		{"refresh token of Keycloak", m{"typ": "Refresh"}, Denied, "no access token"},
 		{"no audience", m{"aud": nil}, Denied, "no audience"},
 		{"another client", m{"azp": nil, "client_id": "shop"}, Denied, "another client"},
