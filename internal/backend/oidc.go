@@ -16,7 +16,7 @@ import (
 )
 
 // OIDCAlgorithms are the algorithms of signatures that an OIDC backend can verify. All are asymmetric: with one that
-// is not, whoever can check a signature can make one, and a provider's public key could be passed off as the secret.
+// is not, a signature can be made by all that can check it, and a provider's public key could be passed off as the secret.
 var OIDCAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 // OIDCOptions configure a backend that asks an OpenID Connect provider.
