@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 func bearerLogin(t *testing.T, u *User, key Key, ends unixtime.Time, outcome Outcome, r *Rules, now unixtime.Time) (a auth.Answer, asked bool, last Step) {
 	t.Helper()
 	l := NewLogin(key, "joe")
-	l.AskFirst()
+	l.Bearer()
 	step := l.Start(u, r, now)
 	if step.Do == Ask {
 		asked = true
@@ -48,10 +49,37 @@ func TestBearer(t *testing.T) {
 	*u, ends = User{}, after(30*24*time.Hour)
 	step("a long one", 0, Accepted, auth.Allow, auth.SourceBackend, true)
 	step("not used for query_ttl", 2*time.Hour, Accepted, auth.Allow, auth.SourceBackend, true)
-	step("within its life, in an outage", 48*time.Hour, CannotAnswer, auth.Allow, auth.SourceGrace, true)
+	step("within verify_ttl, in an outage", 25*time.Hour, CannotAnswer, auth.Allow, auth.SourceGrace, true)
+	step("a moment later", 25*time.Hour+time.Minute, Refused, auth.Allow, auth.SourceGrace, false)
+	step("after verify_ttl, in an outage", 26*time.Hour, CannotAnswer, auth.Unavailable, auth.SourceBackend, true)
 	step("after verify_ttl", 72*time.Hour, Accepted, auth.Allow, auth.SourceBackend, true)
+	step("not known, though the provider answers", 74*time.Hour, Misconfigured, auth.Unavailable, auth.SourceBackend, true)
 	if u.Encode() == nil || len(u.stored()) != 0 {
 		t.Errorf("on disk: %+v", u.stored())
+	}
+}
+
+// A token is compared with no hash, whatever the answer: otherwise made-up ones would cost work without limit. Nothing is
+// lost by it, either, not even what is under a lost key.
+func TestBearerComparesNothing(t *testing.T) {
+	for outcome, want := range map[Outcome]auth.Verdict{
+		Refused: auth.Deny, CannotAnswer: auth.Unavailable, Misconfigured: auth.Unavailable, Withheld: auth.Unavailable, Accepted: auth.Allow,
+	} {
+		r := defaults()
+		u := &User{Verifiers: []Verifier{
+			{Hash: hashA, First: base, Verified: base, Used: base}, {Hash: sealers[1].seal("", auth.AuthorityID{}, "joe", auth.NewSecret("x")), First: base, Verified: base, Used: base},
+		}}
+		was := u.Clone().Verifiers
+		l := NewLogin(keyA, "joe")
+		l.Bearer()
+		l.RequireKnown(auth.Answer{Verdict: auth.Unavailable})
+		if step := l.Start(u, r, after(time.Minute)); step.Do != Nothing {
+			t.Errorf("%v, if it must be known: %v", outcome, step.Do)
+		}
+		a, asked, last := bearerLogin(t, u, keyA, after(time.Hour), outcome, r, after(time.Minute))
+		if a.Verdict != want || !asked || last.Do != Nothing && last.Do != Ask || !slices.Equal(u.Verifiers[:2], was) {
+			t.Errorf("%v: %v, asked %v, then %v, %+v", outcome, a.Verdict, asked, last.Do, u.Verifiers)
+		}
 	}
 }
 

@@ -45,8 +45,9 @@
 // changed password, and the old one must stop working at its next use. Two app passwords used in
 // turn are both fresh after three questions.
 //
-// A bearer token (Login.Expires) ends by itself: its verifier answers nothing after that, not in an outage either. It
-// is in memory only, makes no other verifier stale, and tokens and passwords have room for Rules.Secrets each.
+// A bearer token (Login.Expires) ends by itself: its verifier answers nothing after that, nor after Rules.Verify, not in
+// an outage either. It is in memory only, makes no other verifier stale, is compared with no hash if it is known to be a
+// token beforehand (Login.Bearer), and tokens and passwords have room for Rules.Secrets each.
 //
 // A refused secret is remembered in memory for Rules.Refused. A device that retries an old
 // password would otherwise make the backend throttle or lock out postern itself.

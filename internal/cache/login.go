@@ -94,6 +94,7 @@ type Login struct {
 	otherwise *auth.Answer     // for a secret that the cache does not know; see RequireKnown
 
 	askFirst   bool // see AskFirst
+	bearer     bool // see Bearer
 	first      bool // the first backend vouches for all hashes that may answer without a question
 	instead    bool // the backend is asked in place of a comparison; see AskInstead
 	moved      bool // it was
@@ -152,6 +153,10 @@ func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
 // or an outage: guesses at a limited account would cost a comparison each, and where the backend
 // compares hashes itself a login of a known user would take two. It is called before Start.
 func (l *Login) AskFirst() { l.askFirst = true }
+
+// Bearer says that the secret is a token of the backend's issuer: it is no password of anything remembered, so that the
+// question is put at once, and no hash is compared, however many tokens are made up. It is called before Start.
+func (l *Login) Bearer() { l.askFirst, l.bearer = true, true }
 
 // MayAsk reports whether AskInstead is possible: the login needs a comparison to be answered without a
 // question, and has not been asked about in place of it before. The domain's first backend must be the one that
@@ -368,6 +373,9 @@ func (l *Login) notCompared(u *User, hashes []string) (changed bool) {
 // untried lists the hashes of verifiers that may be this secret's and satisfy ok. A sealed one is not
 // among them: identify has compared it, or its key is lost.
 func (l *Login) untried(u *User, ok func(*Verifier) bool) (hashes []string) {
+	if l.bearer {
+		return nil
+	}
 	for i := range u.Verifiers {
 		v := &u.Verifiers[i]
 		if v.Key == (Key{}) && v.Hash != "" && !sealed(v.Hash) && ok(v) && !slices.Contains(l.tried, v.Hash) {
@@ -471,6 +479,9 @@ func (l *Login) seal(v *Verifier, r *Rules) (changed bool) {
 // shed drops the verifiers under a lost key, and reports whether there were some. Whether one of them is
 // this secret's is not known: it must not come back with the key after what a backend has said.
 func (l *Login) shed(u *User, r *Rules) bool {
+	if l.bearer {
+		return false
+	}
 	n := len(u.Verifiers)
 	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(v Verifier) bool {
 		return v.Key == (Key{}) && sealed(v.Hash) && (l.secret.Empty() || !r.Sealer.made(v.Hash))

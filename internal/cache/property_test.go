@@ -250,6 +250,9 @@ func (m *model) check(p *pending, a auth.Answer) {
 	limit := m.rules.Verify
 	if a.Source == auth.SourceGrace {
 		limit = m.rules.Outage
+		if p.secret == bearer {
+			limit = min(limit, m.rules.Verify)
+		}
 	}
 	if p.secret == bearer && m.now >= m.ends[secret] {
 		m.t.Fatalf("%v: yes for a token that has ended", a.Source)

@@ -55,9 +55,14 @@ func (v *Verifier) fresh(r *Rules, now unixtime.Time) bool {
 	return !v.Stale && v.alive(now) && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now)
 }
 
-// grace reports whether a matching secret may be allowed while the backend cannot answer.
+// grace reports whether a matching secret may be allowed while the backend cannot answer. A token is let in for no
+// longer than without an outage: there is always a newer one where it is still good.
 func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
-	return !v.Suspect && v.alive(now) && v.Verified.Within(r.Outage, now)
+	lifetime := r.Outage
+	if v.Until != 0 {
+		lifetime = min(lifetime, r.Verify)
+	}
+	return !v.Suspect && v.alive(now) && v.Verified.Within(lifetime, now)
 }
 
 // stillGraced reports whether a matching secret may be allowed without asking, since the backend could
