@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	// The core, which decides what is answered.
 	"internal/auth":                  nil,
 	"wire":                           {"internal/auth", "internal/protocol"},
-	"internal/config":                {"internal/auth", "internal/protocol"},
+	"internal/config":                {"internal/auth", "internal/oidc", "internal/protocol"},
 	"internal/token":                 {"internal/auth"},
 	"internal/store":                 {"internal/auth"},
 	"internal/cache":                 {"internal/auth", "internal/store"},

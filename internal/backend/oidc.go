@@ -15,10 +15,6 @@ import (
 	"postern/internal/oidc"
 )
 
-// OIDCAlgorithms are the algorithms of signatures that an OIDC backend can verify. All are asymmetric: with one that
-// is not, a signature can be made by all that can check it, and a provider's public key could be passed off as the secret.
-var OIDCAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
-
 // OIDCOptions configure a backend that asks an OpenID Connect provider.
 type OIDCOptions struct {
 	HTTPOptions // URL is the issuer, byte for byte as its tokens have it
@@ -31,11 +27,14 @@ type OIDCOptions struct {
 	ClientID      string      // of postern, for Introspection and PasswordGrant
 	ClientSecret  auth.Secret // may be empty, for a public client
 	UsernameClaim string      // the claim that names the user
-	Scopes        []string    // that a token must have, and a password grant asks for
-	Algorithms    []string    // some of OIDCAlgorithms; empty: all
-	Leeway        time.Duration
-	Fold          bool             // names that differ by letter case are one account
-	Now           func() time.Time // nil: time.Now
+	// UsernameDomain: the claim is user@domain, as "email" always is; else it is the user alone.
+	UsernameDomain bool
+
+	Scopes     []string // that a token must have, and a password grant asks for
+	Algorithms []string // some of oidc.Algorithms; empty: all
+	Leeway     time.Duration
+	Fold       bool             // names that differ by letter case are one account
+	Now        func() time.Time // nil: time.Now
 }
 
 // oidcBackend asks an OpenID Connect provider.
@@ -56,37 +55,35 @@ type oidcBackend struct {
 // NewOIDC returns a backend for the OpenID Connect provider at o.URL. It answers auth alone. Nothing is fetched before
 // the first question. Its errors say what to correct in the options.
 func NewOIDC(o OIDCOptions) (Backend, error) {
+	rules := oidc.Rules{
+		Issuer: o.URL, Audience: o.Audience, Clients: o.Clients, Scopes: o.Scopes,
+		Claim: o.UsernameClaim, Domain: o.UsernameDomain || o.UsernameClaim == "email", Leeway: o.Leeway, Fold: o.Fold,
+	}
 	switch {
 	case !o.JWT && !o.Introspection && !o.PasswordGrant:
 		return nil, errors.New("accept is empty")
 	case o.UsernameClaim == "":
 		return nil, errors.New("username_claim is empty")
-	case o.JWT && o.Audience == "", o.Introspection && o.Audience == "" && len(o.Clients) == 0:
+	case !rules.Bounded(o.JWT, o.Introspection):
 		return nil, errors.New("audience is empty: tokens that were issued for other applications would let in")
 	case (o.Introspection || o.PasswordGrant) && o.ClientID == "":
 		return nil, errors.New("client_id is empty")
 	}
 	if len(o.Algorithms) == 0 {
-		o.Algorithms = OIDCAlgorithms
+		o.Algorithms = oidc.Algorithms
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	b := &oidcBackend{options: o, turn: make(chan struct{}, 1)}
+	b := &oidcBackend{options: o, rules: rules, turn: make(chan struct{}, 1)}
 	for _, name := range o.Algorithms {
-		if !slices.Contains(OIDCAlgorithms, name) {
+		if !slices.Contains(oidc.Algorithms, name) {
 			return nil, errors.New("algorithms has one that is not known, or not asymmetric")
 		}
 		b.algorithms = append(b.algorithms, jose.SignatureAlgorithm(name))
 	}
-	b.rules = oidc.Rules{
-		Issuer: o.URL, Audience: o.Audience, Clients: o.Clients, Scopes: o.Scopes,
-		Claim: o.UsernameClaim, Leeway: o.Leeway, Fold: o.Fold,
-	}
-	b.verifying = gooidc.Config{
-		ClientID: o.Audience, SupportedSigningAlgs: o.Algorithms,
-		Now: func() time.Time { return o.Now().Add(-o.Leeway) },
-	}
+	// The times are checked by the rules alone: go-oidc has a leeway of its own.
+	b.verifying = gooidc.Config{ClientID: o.Audience, SupportedSigningAlgs: o.Algorithms, SkipExpiryCheck: true}
 	at := o.HTTPOptions
 	at.URL = strings.TrimSuffix(o.URL, "/") + "/.well-known/openid-configuration"
 	var err error
@@ -108,7 +105,6 @@ func (b *oidcBackend) Close() error {
 var (
 	errNoToken   = errors.New("it is not a token, and the provider takes no other passwords")
 	errNoLookup  = errors.New("an OpenID Connect provider cannot be asked whether a user exists")
-	errLongToken = errors.New("the token is longer than 8 KiB")
 	errAlgorithm = errors.New("the token is malformed, or its algorithm is not one of algorithms")
 	errSigned    = errors.New("the token is not well-formed")
 	errSignature = errors.New("the signature is of none of the issuer's keys")
@@ -143,9 +139,6 @@ func (b *oidcBackend) Screen(q Query) Screening {
 
 // ours reads a JWT, or says why it is none of the issuer's.
 func (b *oidcBackend) ours(token string) (u oidc.Unverified, r *Result) {
-	if len(token) > oidc.MaxToken {
-		return u, &Result{Class: Refused, Final: true, Err: errLongToken}
-	}
 	u, err := oidc.Peek(token)
 	if err == nil {
 		err = b.rules.Ours(u)

@@ -367,7 +367,7 @@ func signing(raw json.RawMessage) (keys []jose.JSONWebKey) {
 	for _, one := range all[:min(len(all), maxKeys)] {
 		var k jose.JSONWebKey
 		if json.Unmarshal(one, &k) != nil || !k.Valid() || !k.IsPublic() || k.Use == "enc" ||
-			k.Algorithm != "" && !slices.Contains(OIDCAlgorithms, k.Algorithm) {
+			k.Algorithm != "" && !slices.Contains(oidc.Algorithms, k.Algorithm) {
 			continue
 		}
 		keys = append(keys, k)

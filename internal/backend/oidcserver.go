@@ -75,7 +75,9 @@ func (b *oidcBackend) grant(ctx context.Context, q Query, password string) Resul
 		})
 		switch {
 		case r == nil:
-			return b.granted(q, fields)
+			answer := b.granted(q, fields)
+			answer.Attempts = i
+			return answer
 		case r.Class != Refused:
 			r.Attempts, r.Suspect = i, i > 0
 			return *r
@@ -87,6 +89,9 @@ func (b *oidcBackend) grant(ctx context.Context, q Query, password string) Resul
 
 // granted reads the answer to a password that is right.
 func (b *oidcBackend) granted(q Query, fields oidc.Claims) Result {
+	if err := b.rules.Allowed(fields); err != nil {
+		return Result{Class: Refused, Known: true, Err: err}
+	}
 	token, ok := text(fields["id_token"])
 	u, err := oidc.Peek(token)
 	if !ok || err != nil {

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -50,6 +51,7 @@ func TestOIDCIntrospection(t *testing.T) {
 		"another audience": {change{"aud": "shop"}, Refused},
 		"no audience":      {change{"aud": nil}, Refused},
 		"refresh token":    {change{"typ": "Refresh"}, Refused},
+		"ID token":         {change{"nonce": "x"}, Refused},
 		"expired":          {change{"exp": r.now().Add(-time.Hour).Unix()}, Refused},
 		"not yet":          {change{"nbf": r.now().Add(time.Hour).Unix()}, Unsure},
 		"no name":          {change{"preferred_username": nil}, Misconfigured},
@@ -88,7 +90,7 @@ func TestOIDCPasswordGrant(t *testing.T) {
 	r := newOIDCRig(t, func(o *OIDCOptions) { o.PasswordGrant = true })
 	key := oidctest.RSA(t, "a")
 	r.Publish(key)
-	r.Users = map[string]string{"alice": "secret &=+%", "carol@dom.example": "secret"}
+	r.Users = map[string]string{"alice": "secret &=+%"}
 	if got := r.login("secret &=+%"); got.Class != Accepted || got.Account != "alice" || !got.Expires.IsZero() {
 		t.Errorf("a right password: %+v", got)
 	}
@@ -100,8 +102,14 @@ func TestOIDCPasswordGrant(t *testing.T) {
 	if r.Asked(oidctest.Token) != n {
 		t.Error("a token was put to the provider as a password")
 	}
+}
+
+// Login names with the domain, where the claim has it, too.
+func TestOIDCPasswordGrantByAddress(t *testing.T) {
+	r := newOIDCRig(t, func(o *OIDCOptions) { o.PasswordGrant, o.UsernameDomain = true, true })
+	r.Users = map[string]string{"carol@dom.example": "secret"}
 	q := Query{Op: auth.OpAuth, User: "carol", Domain: "dom.example", Logins: []string{"{user}", "{user}@{domain}"}, Secret: auth.NewSecret("secret")}
-	if got := r.Ask(context.Background(), q); got.Class != Accepted || got.Account != "carol" {
+	if got := r.Ask(context.Background(), q); got.Class != Accepted || got.Account != "carol" || got.Attempts != 1 {
 		t.Errorf("by its address: %+v", got)
 	}
 	q.Secret = auth.NewSecret("wrong")
@@ -180,4 +188,16 @@ func TestOIDCServerFaults(t *testing.T) {
 	})
 	r.want("no introspection endpoint", r.login(opaque), Misconfigured, "introspection_endpoint")
 	r.want("no token endpoint", r.login("hunter2"), Misconfigured, "token_endpoint")
+}
+
+// What the provider has granted counts, not what was asked for.
+func TestOIDCPasswordGrantScope(t *testing.T) {
+	r := newOIDCRig(t, func(o *OIDCOptions) { o.PasswordGrant, o.Scopes = true, []string{"mail"} })
+	r.Users = map[string]string{"alice": "pw"}
+	for scope, class := range map[any]Class{nil: Accepted, "openid mail": Accepted, "openid": Refused, "openid mailbox": Refused, "": Refused} {
+		r.Lock()
+		r.Granted = scope
+		r.Unlock()
+		r.want(fmt.Sprintf("granted %v", scope), r.login("pw"), class, "")
+	}
 }

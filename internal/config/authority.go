@@ -3,19 +3,37 @@ package config
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"postern/internal/auth"
 )
 
 // Authority is what vouches for the accounts of a backend under the name authDomain; empty is the
-// login's own domain. It stays the same while kind, place and name do, or the block's authority.
+// login's own domain. It stays the same while kind, place and name do, or the block's authority; and for tokens, while
+// the same ones are taken in the same way: what was let in by a rule must not stay after it.
 func (b *Backend) Authority(authDomain string) auth.Authority {
-	id := auth.NewAuthorityID(b.Kind, cmp.Or(b.Path, strings.TrimRight(b.URL, "/")), authDomain)
+	kind, place := b.Kind, cmp.Or(b.Path, strings.TrimRight(b.URL, "/"))
 	if b.AuthorityName != "" {
-		id = auth.NewAuthorityID("", b.AuthorityName, authDomain)
+		kind, place = "", b.AuthorityName
 	}
+	parts := []string{kind, place, authDomain}
+	if b.Kind == KindOIDC {
+		parts = append(parts, b.OIDC.taken()...)
+	}
+	id := auth.NewAuthorityID(parts...)
 	return auth.Authority{ID: id, Folds: b.FoldCase}
+}
+
+// taken is which tokens and passwords the backend takes, and for which account. The order of a list says nothing.
+func (o *OIDC) taken() []string {
+	parts := []string{o.Audience, o.UsernameClaim, strconv.FormatBool(o.UsernameDomain)}
+	for _, list := range [][]string{o.Accept, o.Clients, o.Scopes, o.Algorithms} {
+		list = slices.Sorted(slices.Values(list))
+		parts = append(parts, strconv.Itoa(len(list)))
+		parts = append(parts, list...)
+	}
+	return parts
 }
 
 // Authorities are those that a domain asks, in their order, and after them, if there are several, one

@@ -38,10 +38,10 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 		}
 		out.AuthDomains = append(out.AuthDomains, v.AsString())
 	})
-	out.Login = p.login(s, out.Backends)
+	out.Login = p.login(s, cfg, out.Backends)
 	out.ChangeAdmins = s.flag("change_admins", false)
-	if s.has("change_admins") && !slices.ContainsFunc(out.Backends, func(r BackendRef) bool { return r.Kind == KindNextcloud || r.Kind == KindOIDC }) {
-		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends, and for oidc ones with password_grant")
+	if s.has("change_admins") && !slices.ContainsFunc(out.Backends, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
+		p.warn(s.at("change_admins"), "the line has no effect, since no backend of the domain has administrators", "it is for nextcloud backends")
 	}
 	out.Local = p.local(s, name)
 	out.UnescapeJID = s.flag("unescape_jid", false)
@@ -80,7 +80,7 @@ func (p *parser) local(s *section, name string) []string {
 const maxLogins = 4
 
 // login decodes login = ["{user}", ...].
-func (p *parser) login(s *section, refs []BackendRef) []string {
+func (p *parser) login(s *section, cfg *Config, refs []BackendRef) []string {
 	var rules []string
 	s.texts("login", func(v value, at hcl.Range) {
 		rule := v.AsString()
@@ -100,8 +100,11 @@ func (p *parser) login(s *section, refs []BackendRef) []string {
 			rules = append(rules, rule)
 		}
 	})
-	if s.has("login") && !slices.ContainsFunc(refs, func(r BackendRef) bool { return r.Kind == KindNextcloud }) {
-		p.warn(s.at("login"), "the line has no effect, since no backend of the domain has login names", "it is for nextcloud backends")
+	named := func(r BackendRef) bool {
+		return r.Kind == KindNextcloud || cfg.Backends[p.blocks[r]].Accepts(AcceptPasswordGrant)
+	}
+	if s.has("login") && !slices.ContainsFunc(refs, named) {
+		p.warn(s.at("login"), "the line has no effect, since no backend of the domain has login names", "it is for nextcloud backends, and for oidc ones with password_grant")
 	}
 	if len(rules) == 0 {
 		return []string{"{user}"}

@@ -291,12 +291,21 @@ func TestComplaintsAboutOIDC(t *testing.T) {
 		return "backend \"oidc\" \"c\" {\n" + text + "\n}\ndomain \"x.example\" { backends = [backend.oidc.c] }\n"
 	}
 	aud := "audience = \"postern\"\n"
+	ofDomain := func(accept, line string) string {
+		return "backend \"oidc\" \"c\" {\n" + issuer + claim + aud + "client_id = \"x\"\naccept = \"" + accept + "\"\n}\ndomain \"x.example\" {\n" + line + "\nbackends = [backend.oidc.c]\n}\n"
+	}
+	if _, problems := parse(t, ofDomain("password_grant", "login = \"{user}@{domain}\"")); len(problems) > 0 {
+		t.Errorf("login names of the password grant: %v", problems)
+	}
 	runComplaints(t, []complaint{
 		{"no issuer", idp(claim + aud), Error, 1, "no issuer", "issuer ="},
 		{"issuer", idp("issuer = \"id.example.org\"\n" + claim + aud), Error, 2, "issuer is not an absolute", "https://"},
 		{"issuer with a query", idp("issuer = \"https://id.example.org/?x\"\n" + claim + aud), Error, 2, "issuer holds a query", "appends"},
 		{"in clear text", idp("issuer = \"http://id.example.org\"\n" + claim + aud), Warning, 2, "clear text", "https"},
 		{"no claim", idp(issuer + aud), Error, 1, "which claim names the user", "preferred_username"},
+		{"e-mail without a domain", idp(issuer + aud + "username_claim = \"email\"\nusername_domain = false"), Error, 5, "has a domain", "remove the line"},
+		{"change_admins", ofDomain("password_grant", "change_admins = true"), Warning, 9, "no effect", "nextcloud"},
+		{"login for tokens", ofDomain("jwt", "login = \"{user}@{domain}\""), Warning, 9, "no effect", "password_grant"},
 		{"no audience", idp(issuer + claim), Error, 1, "no audience", "audience mapper"},
 		{"neither audience nor clients", idp(issuer + claim + "client_id = \"x\"\naccept = \"introspection\""), Error, 1, "neither audience nor clients", "clients ="},
 		{"introspection without a client", idp(issuer + claim + aud + "accept = [\"jwt\", \"introspection\"]"), Error, 1, "no client_id", "client_secret"},

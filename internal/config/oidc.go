@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"postern/internal/auth"
+	"postern/internal/oidc"
 )
 
 // What a backend oidc takes for a password.
@@ -26,16 +27,16 @@ type OIDC struct {
 	ClientID      string
 	ClientSecret  auth.Secret
 	UsernameClaim string
-	Scopes        []string
-	Algorithms    []string // empty: all that can be verified
-	Leeway        time.Duration
+	// UsernameDomain: the claim is user@domain; else it is the user alone.
+	UsernameDomain bool
+
+	Scopes     []string
+	Algorithms []string // empty: all that can be verified
+	Leeway     time.Duration
 }
 
 // Accepts reports whether the block is one of a provider that takes such passwords.
 func (b *Backend) Accepts(what string) bool { return slices.Contains(b.OIDC.Accept, what) }
-
-// algorithms are those of signatures that can be verified.
-var algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 // oidc decodes the attributes that only an OpenID Connect provider has.
 func (p *parser) oidc(s *section, out *Backend) {
@@ -44,12 +45,19 @@ func (p *parser) oidc(s *section, out *Backend) {
 	if o.Accept == nil {
 		o.Accept = []string{AcceptJWT}
 	}
-	o.Algorithms = s.words("algorithms", algorithms...)
+	o.Algorithms = s.words("algorithms", oidc.Algorithms...)
 	o.Audience = s.textOr("audience", "")
 	s.texts("clients", func(v value, _ hcl.Range) { o.Clients = append(o.Clients, v.AsString()) })
 	o.ClientID = s.textOr("client_id", "")
 	o.ClientSecret, _ = s.secret("client_secret")
 	o.UsernameClaim = s.textOr("username_claim", "")
+	address := o.UsernameClaim == "email"
+	if o.UsernameDomain = s.flag("username_domain", address); address && !o.UsernameDomain {
+		p.complain(s.at("username_domain"), "an e-mail address has a domain", "remove the line, or give another username_claim")
+	}
+	if o.UsernameClaim == "sub" && !s.has("fold_case") { // OpenID Connect Core 2: letter case is a part of it
+		out.FoldCase = false
+	}
 	s.texts("required_scope", func(v value, at hcl.Range) {
 		if strings.ContainsAny(v.AsString(), " \t") {
 			p.complain(at, "required_scope holds a space", `write each scope in quotes of its own, as in ["mail", "profile"]`)
@@ -71,16 +79,18 @@ const maxLeeway = 5 * time.Minute
 // oidcTokens checks that tokens of other applications do not let in, and that postern has an account where it asks.
 func (p *parser) oidcTokens(s *section, out *Backend) {
 	o := &out.OIDC
+	jwt, introspection := out.Accepts(AcceptJWT), out.Accepts(AcceptIntrospection)
+	rules := oidc.Rules{Audience: o.Audience, Clients: o.Clients}
 	switch {
-	case o.Audience != "":
-	case out.Accepts(AcceptJWT):
+	case rules.Bounded(jwt, introspection):
+	case jwt:
 		p.complain(s.header, "backend oidc has no audience: tokens that users have for other applications would let in",
 			`add audience = "NAME", and have the provider put it into aud of the tokens for your servers (Keycloak: an audience mapper)`)
-	case out.Accepts(AcceptIntrospection) && len(o.Clients) == 0:
+	default:
 		p.complain(s.header, "backend oidc has neither audience nor clients: tokens that users have for other applications would let in",
 			`add audience = "NAME", or clients = ["ID"] with those whose tokens count`)
 	}
-	if (out.Accepts(AcceptIntrospection) || out.Accepts(AcceptPasswordGrant)) && o.ClientID == "" {
+	if (introspection || out.Accepts(AcceptPasswordGrant)) && o.ClientID == "" {
 		p.complain(s.header, "backend oidc has no client_id, with which it would ask the provider",
 			`add client_id = "postern" and client_secret = file("path") of a client that you register at the provider`)
 	}

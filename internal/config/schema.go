@@ -76,7 +76,7 @@ var specs = []spec{
 	{
 		path: "backend oidc", labels: []string{"kind", "name"},
 		attrs: slices.Concat([]string{
-			"issuer", "accept", "audience", "clients", "client_id", "username_claim", "required_scope", "algorithms", "leeway",
+			"issuer", "accept", "audience", "clients", "client_id", "username_claim", "username_domain", "required_scope", "algorithms", "leeway",
 		}, httpAttrs[1:]), // but url
 		secrets: []string{"client_secret", "proxy"},
 	},

@@ -14,6 +14,16 @@ import (
 // Claims are the members of a JWT's payload, or of an answer about a token.
 type Claims map[string]json.RawMessage
 
+// Algorithms are those of signatures that can be verified. All are asymmetric: with one that is not, a signature can be
+// made by all that can check it, and a provider's public key could be passed off as the secret.
+var Algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+
+// Bounded reports whether tokens that were issued for other applications do not let in: those that are verified by their
+// signature need an audience, and those that are put to the provider an audience or clients.
+func (r *Rules) Bounded(signed, introspected bool) bool {
+	return r.Audience != "" || !signed && (!introspected || len(r.Clients) > 0)
+}
+
 // Rules are what the administrator wants of a token.
 type Rules struct {
 	Issuer   string
@@ -21,6 +31,7 @@ type Rules struct {
 	Clients  []string // to one of which the token was issued; empty: any
 	Scopes   []string // which must all be there
 	Claim    string   // that names the user
+	Domain   bool     // the claim is user@domain; else it is the user alone
 	Leeway   time.Duration
 	Fold     bool // spellings of a user that differ by letter case are one account
 }
@@ -37,6 +48,8 @@ const (
 	NotYet
 	// Incomplete: it has no claim that names the user, which only an administrator can correct.
 	Incomplete
+	// Elsewhere: it is of an account of another domain. The login's domain may have another name at the provider.
+	Elsewhere
 )
 
 // Fault is why a token does not let its bearer in. It quotes nothing of the token but claims.
@@ -94,13 +107,39 @@ func (r *Rules) Introspected(c Claims, user, domain string, now time.Time) (Pass
 			return Pass{}, f
 		}
 	}
-	if typ, _ := texted(c["token_type"]); typ != "" && !strings.EqualFold(typ, "Bearer") && !strings.EqualFold(typ, "access_token") {
-		return Pass{}, fault(Denied, "it is no bearer token, but one of the type %s", clip(typ))
-	}
-	if typ, _ := texted(c["typ"]); typ != "" && !strings.EqualFold(typ, "Bearer") {
+	kind, _ := texted(c["token_type"])
+	typ, _ := texted(c["typ"])
+	switch {
+	case kind != "" && !strings.EqualFold(kind, "Bearer") && !strings.EqualFold(kind, "access_token"):
+		return Pass{}, fault(Denied, "it is no bearer token, but one of the type %s", clip(kind))
+	case typ != "" && !strings.EqualFold(typ, "Bearer"):
 		return Pass{}, fault(Denied, "it is no access token, but one of the type %s", clip(typ))
+	case kind == "" && typ == "" && r.Audience == "": // a refresh token has the clients of its access tokens
+		return Pass{}, fault(Denied, "the provider does not say that it is an access token (token_type): set audience")
 	}
 	return r.rest(c, user, domain, now)
+}
+
+// Allowed returns an error if the scope in the answer to a password grant lacks one that is required. Without it all
+// that were asked for are granted (RFC 6749 section 5.1).
+func (r *Rules) Allowed(answer Claims) error {
+	if _, ok := answer["scope"]; !ok {
+		return nil
+	}
+	if f := r.scoped(answer.scopes()); f != nil {
+		return f
+	}
+	return nil
+}
+
+// scoped reports which of the required scopes is missing.
+func (r *Rules) scoped(has []string) *Fault {
+	for _, scope := range r.Scopes {
+		if !slices.Contains(has, scope) {
+			return fault(Denied, "the provider has not granted the scope %s", scope)
+		}
+	}
+	return nil
 }
 
 // Granted returns the account that the ID token of a password grant names. The provider has just issued it to
@@ -134,7 +173,7 @@ func access(typ string, c Claims) *Fault {
 	if name := c.first("at_hash", "c_hash", "s_hash"); name != "" {
 		return fault(Denied, "it is an ID token (it has %s), not an access token", name)
 	}
-	bare := c.first("nonce", "auth_time", "amr", "acr", "azp", "sid") == ""
+	bare := c.first("auth_time", "amr", "acr", "azp", "sid") == ""
 	if len(c.scopes()) == 0 && !(bare && c.first("jti") != "" && c.first("client_id") != "") {
 		return fault(Denied, "it does not show that it is an access token: it has neither the type at+jwt nor a scope")
 	}
@@ -167,6 +206,10 @@ func (r *Rules) rest(c Claims, user, domain string, now time.Time) (Pass, *Fault
 	if use, ok := texted(c["token_use"]); ok && use != "access" && use != "access_token" { // Cognito, Hydra
 		return Pass{}, fault(Denied, "it is no access token, but one for the use %s", clip(use))
 	}
+	// Keycloak before 25 puts the nonce into access tokens, too, which it marks as such.
+	if typ, _ := texted(c["typ"]); c.first("nonce") != "" && !strings.EqualFold(typ, "Bearer") {
+		return Pass{}, fault(Denied, "it is an ID token (it has nonce), not an access token")
+	}
 	if _, bound := c["cnf"]; bound {
 		return Pass{}, fault(Denied, "the token is bound to a key (cnf): it is worth nothing without a proof")
 	}
@@ -174,11 +217,8 @@ func (r *Rules) rest(c Claims, user, domain string, now time.Time) (Pass, *Fault
 	if f != nil {
 		return Pass{}, f
 	}
-	scopes := c.scopes()
-	for _, scope := range r.Scopes {
-		if !slices.Contains(scopes, scope) {
-			return Pass{}, fault(Denied, "the token does not have the scope %s", scope)
-		}
+	if f := r.scoped(c.scopes()); f != nil {
+		return Pass{}, f
 	}
 	account, f := r.account(c, user, domain)
 	return Pass{Account: account, Expires: expires}, f
@@ -219,17 +259,26 @@ func (r *Rules) account(c Claims, user, domain string) (string, *Fault) {
 	if r.Claim == "email" && !isTrue(c["email_verified"]) {
 		return "", fault(Denied, "the e-mail address of the account is not verified (email_verified)")
 	}
-	local, at := name, ""
-	if i := strings.LastIndexByte(name, '@'); i >= 0 {
-		local, at = name[:i], name[i+1:]
+	local := name
+	if r.Domain { // one form alone: alice and alice@example.org may belong to different people
+		i := strings.LastIndexByte(name, '@')
+		if i < 0 {
+			return "", fault(Denied, "the claim %s has no domain, though username_domain is set: %s", r.Claim, clip(name))
+		}
+		at := name[i+1:]
+		local = name[:i]
 		folded, err := auth.FoldDomain(at)
 		if asked, err2 := auth.FoldDomain(domain); err != nil || err2 != nil || folded != asked {
-			return "", fault(Denied, "the token is of an account of another domain: %s", clip(at))
+			return "", fault(Elsewhere, "the token is of an account of another domain: %s", clip(at))
 		}
 	}
 	same := local == user || r.Fold && auth.FoldUser(local) == auth.FoldUser(user)
 	if local == "" || !same {
-		return "", fault(Denied, "the token is of another account: %s", clip(local))
+		hint := ""
+		if !r.Domain && strings.Contains(name, "@") {
+			hint = " (if it should be user@domain, set username_domain)"
+		}
+		return "", fault(Denied, "the token is of another account: %s%s", clip(name), hint)
 	}
 	return local, nil
 }

@@ -60,9 +60,9 @@ func TestSigned(t *testing.T) {
 		{name: "audiences", typ: "at+jwt", changes: m{"aud": []string{"account", "postern"}}},
 		{name: "client_id", typ: "at+jwt", changes: m{"azp": nil, "client_id": "webmail"}},
 		{name: "letter case", typ: "at+jwt", changes: m{"preferred_username": "Alice"}},
-		{name: "domain", typ: "at+jwt", changes: m{"preferred_username": "alice@Example.ORG"}},
-		{name: "e-mail", typ: "at+jwt", changes: m{"email": "alice@example.org", "email_verified": true}, change: func(r *Rules) { r.Claim = "email" }},
-		{name: "e-mail as Cognito", typ: "at+jwt", changes: m{"email": "alice@example.org", "email_verified": "true"}, change: func(r *Rules) { r.Claim = "email" }},
+		{name: "domain", typ: "at+jwt", changes: m{"preferred_username": "alice@Example.ORG"}, change: withDomain},
+		{name: "e-mail", typ: "at+jwt", changes: m{"email": "alice@example.org", "email_verified": true}, change: func(r *Rules) { r.Claim, r.Domain = "email", true }},
+		{name: "e-mail as Cognito", typ: "at+jwt", changes: m{"email": "alice@example.org", "email_verified": "true"}, change: func(r *Rules) { r.Claim, r.Domain = "email", true }},
 		{name: "within the leeway", typ: "at+jwt", changes: m{"exp": unix(-29 * time.Second), "nbf": unix(30 * time.Second)}},
 
 		{name: "another issuer", typ: "at+jwt", changes: m{"iss": "https://id.example.org/"}, kind: Foreign, want: "another issuer"},
@@ -93,12 +93,17 @@ func TestSigned(t *testing.T) {
 		{name: "no scope", typ: "at+jwt", changes: m{"scope": "openid mail2"}, kind: Denied, want: "scope mail"},
 		{name: "another account", typ: "at+jwt", changes: m{"preferred_username": "bob"}, kind: Denied, want: "another account"},
 		{name: "letter case counts", typ: "at+jwt", changes: m{"preferred_username": "Alice"}, change: func(r *Rules) { r.Fold = false }, kind: Denied, want: "another account"},
-		{name: "another domain", typ: "at+jwt", changes: m{"preferred_username": "alice@example.com"}, kind: Denied, want: "another domain"},
-		{name: "no domain after @", typ: "at+jwt", changes: m{"preferred_username": "alice@"}, kind: Denied, want: "another domain"},
-		{name: "two @", typ: "at+jwt", changes: m{"preferred_username": "alice@evil@example.org"}, kind: Denied, want: "another account"},
-		{name: "domain alone", typ: "at+jwt", changes: m{"preferred_username": "@example.org"}, kind: Denied, want: "another account"},
-		{name: "unverified e-mail", typ: "at+jwt", changes: m{"email": "alice@example.org", "email_verified": false}, change: func(r *Rules) { r.Claim = "email" }, kind: Denied, want: "not verified"},
-		{name: "e-mail of unknown standing", typ: "at+jwt", changes: m{"email": "alice@example.org"}, change: func(r *Rules) { r.Claim = "email" }, kind: Denied, want: "not verified"},
+		{name: "another domain", typ: "at+jwt", changes: m{"preferred_username": "alice@example.com"}, change: withDomain, kind: Elsewhere, want: "another domain"},
+		{name: "with a domain where it is the user alone", typ: "at+jwt", changes: m{"preferred_username": "alice@example.org"}, kind: Denied, want: "set username_domain"},
+		{name: "without one where it has a domain", typ: "at+jwt", change: withDomain, kind: Denied, want: "has no domain"},
+		{name: "ID token with a scope", typ: "JWT", changes: m{"nonce": "n-0S6", "auth_time": 1}, kind: Denied, want: "ID token"},
+		{name: "ID token with a type of its own", typ: "at+jwt", changes: m{"nonce": "n-0S6"}, kind: Denied, want: "ID token"},
+		{name: "access token of Keycloak 24", typ: "JWT", changes: m{"nonce": "n-0S6", "typ": "Bearer", "scope": "openid mail"}},
+		{name: "no domain after @", typ: "at+jwt", changes: m{"preferred_username": "alice@"}, change: withDomain, kind: Elsewhere, want: "another domain"},
+		{name: "two @", typ: "at+jwt", changes: m{"preferred_username": "alice@evil@example.org"}, change: withDomain, kind: Denied, want: "another account"},
+		{name: "domain alone", typ: "at+jwt", changes: m{"preferred_username": "@example.org"}, change: withDomain, kind: Denied, want: "another account"},
+		{name: "unverified e-mail", typ: "at+jwt", changes: m{"email": "alice@example.org", "email_verified": false}, change: func(r *Rules) { r.Claim, r.Domain = "email", true }, kind: Denied, want: "not verified"},
+		{name: "e-mail of unknown standing", typ: "at+jwt", changes: m{"email": "alice@example.org"}, change: func(r *Rules) { r.Claim, r.Domain = "email", true }, kind: Denied, want: "not verified"},
 		{name: "no name", typ: "at+jwt", changes: m{"preferred_username": nil}, kind: Incomplete, want: "no claim preferred_username"},
 		{name: "a number for a name", typ: "at+jwt", changes: m{"preferred_username": 7}, kind: Incomplete, want: "no claim preferred_username"},
 	} {
@@ -117,6 +122,9 @@ func TestSigned(t *testing.T) {
 		}
 	}
 }
+
+// withDomain has the claim be user@domain.
+func withDomain(r *Rules) { r.Domain = true }
 
 func TestIntrospected(t *testing.T) {
 	for _, c := range []struct {
@@ -142,6 +150,34 @@ func TestIntrospected(t *testing.T) {
 		_, fault := r.Introspected(claims(t, c.changes), "alice", "example.org", at)
 		if (fault != nil) != (c.want != "") || fault != nil && (fault.Kind != c.kind || !strings.Contains(fault.Error(), c.want)) {
 			t.Errorf("%s: %v", c.name, fault)
+		}
+	}
+}
+
+// Without an audience, the provider must say that it is an access token: the refresh token of a client has its name, too.
+func TestIntrospectedWithoutAudience(t *testing.T) {
+	r := rules()
+	r.Audience = ""
+	for kind, want := range map[string]string{"": "token_type", "Bearer": ""} {
+		c := m{"aud": nil, "token_type": kind}
+		if kind == "" {
+			c["token_type"] = nil
+		}
+		if _, fault := r.Introspected(claims(t, c), "alice", "example.org", at); (fault == nil) != (want == "") || fault != nil && !strings.Contains(fault.Error(), want) {
+			t.Errorf("token_type %q: %v", kind, fault)
+		}
+	}
+}
+
+// The scope in the answer to a password grant is what was granted; without it that is all (RFC 6749 section 5.1).
+func TestAllowed(t *testing.T) {
+	r := rules()
+	for name, c := range map[string]struct {
+		scope any
+		good  bool
+	}{"all": {"openid mail", true}, "none said": {nil, true}, "less": {"openid", false}, "nothing": {"", false}, "no text": {7, false}} {
+		if err := r.Allowed(claims(t, m{"scope": c.scope})); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -12,11 +12,13 @@
 //   - It is an access token: typ at+jwt in the header (RFC 9068), or a claim typ of Bearer (Keycloak). Without either
 //     it has none of at_hash, c_hash and s_hash, which only ID tokens have, and a scope (scope or scp), which they do not
 //     have; or, without scope, the jti and client_id of RFC 9068 and none of the claims about a sign-in (Zitadel).
+//   - It has no nonce, which belongs into ID tokens, but for Keycloak's old access tokens, which are marked as such.
 //   - aud has the audience. If there is a list of clients, azp (or client_id, cid, appid) is one of them.
 //   - exp is there and has not passed, and nbf and iat are not in the future, give or take the leeway. A token of the
 //     future is NotYet, not refused: it may be good a moment later, and most likely a clock is wrong.
 //   - It is bound to no key (cnf, RFC 7800): those are worth nothing without a proof, for which a password has no room.
 //   - All required scopes are in scope or scp.
-//   - The claim for the user names the account asked. A claim with an @ must have the domain asked. A claim email
-//     counts only beside email_verified = true, since in many providers users may write there what they like.
+//   - The claim for the user names the account asked. It is either the user alone or user@domain, as the administrator
+//     says, and never both: many providers let one user take the name alice@example.org beside another's alice. A claim
+//     email counts only beside email_verified = true, since in many providers users may write there what they like.
 package oidc

@@ -9,9 +9,6 @@ import (
 	"postern/internal/auth"
 )
 
-// MaxToken is the length of the longest token that is looked into, in bytes. Keycloak's have 1 to 2 KiB.
-const MaxToken = auth.MaxSecret
-
 // minOpaque is the length of the shortest password that may be an opaque token. App passwords of Nextcloud have 29
 // letters, and tokens of at least 128 random bits and a prefix have more.
 const minOpaque = 32
@@ -39,7 +36,7 @@ func LooksJWT(s string) bool {
 // LooksOpaque reports whether a password may be a token that only its provider can read: a token68 of RFC 7235
 // that is long enough to be one. Long passwords may look like that, too.
 func LooksOpaque(s string) bool {
-	if len(s) < minOpaque || len(s) > MaxToken {
+	if len(s) < minOpaque || len(s) > auth.MaxSecret {
 		return false
 	}
 	s = strings.TrimRight(s, "=")
@@ -77,6 +74,17 @@ func Peek(token string) (Unverified, error) {
 	u.Typ, _ = texted(header["typ"])
 	u.Claims = claims
 	return u, nil
+}
+
+// Read returns what a secret says of itself if it is a JWT, and nil if it is none, whatever it looks like.
+func Read(secret string) *Unverified {
+	if !LooksJWT(secret) {
+		return nil
+	}
+	if u, err := Peek(secret); err == nil {
+		return &u
+	}
+	return nil
 }
 
 // members reads a part of a JWT, which is a JSON object. Unlike decoding into a struct it is case-sensitive.

@@ -3,6 +3,8 @@ package oidc
 import (
 	"strings"
 	"testing"
+
+	"postern/internal/auth"
 )
 
 // token is the example of RFC 7519 section 3.1, with the signature of RFC 7515 appendix A.1.
@@ -78,7 +80,7 @@ func FuzzToken(f *testing.F) {
 				t.Errorf("a reason of %d bytes", len(fault.Error()))
 			}
 		}
-		if LooksOpaque(text) && (len(text) < minOpaque || len(text) > MaxToken || strings.ContainsAny(text, " \r\n\x00:,")) {
+		if LooksOpaque(text) && (len(text) < minOpaque || len(text) > auth.MaxSecret || strings.ContainsAny(text, " \r\n\x00:,")) {
 			t.Errorf("%q looks like a token", text)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/zitadel/oidc/v3/example/server/exampleop"
 	"github.com/zitadel/oidc/v3/example/server/storage"
+	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
@@ -30,6 +31,12 @@ func (s *store) GetClientByClientID(ctx context.Context, id string) (op.Client, 
 		c = client{c}
 	}
 	return c, err
+}
+
+// SetIntrospectionFromToken implements op.Storage. Like Zitadel it says what kind of token it is.
+func (s *store) SetIntrospectionFromToken(ctx context.Context, about *oidc.IntrospectionResponse, tokenID, subject, clientID string) error {
+	about.TokenType = oidc.BearerToken
+	return s.Storage.SetIntrospectionFromToken(ctx, about, tokenID, subject, clientID)
 }
 
 type client struct{ op.Client }

@@ -31,7 +31,7 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 		return backend.NewOIDC(backend.OIDCOptions{
 			HTTPOptions: o, JWT: b.Accepts(config.AcceptJWT), Introspection: b.Accepts(config.AcceptIntrospection),
 			PasswordGrant: b.Accepts(config.AcceptPasswordGrant), Audience: b.OIDC.Audience, Clients: b.OIDC.Clients,
-			ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret, UsernameClaim: b.OIDC.UsernameClaim,
+			ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret, UsernameClaim: b.OIDC.UsernameClaim, UsernameDomain: b.OIDC.UsernameDomain,
 			Scopes: b.OIDC.Scopes, Algorithms: b.OIDC.Algorithms, Leeway: b.OIDC.Leeway, Fold: b.FoldCase,
 		})
 	case "users":

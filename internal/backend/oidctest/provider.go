@@ -41,6 +41,7 @@ type Provider struct {
 	Handlers  map[string]func(w http.ResponseWriter, r *http.Request) // replace an endpoint, by path
 	Active    map[string]map[string]any                               // what is said of opaque tokens
 	Users     map[string]string                                       // passwords
+	Granted   any                                                     // the scope in the answer to a password grant; nil: none
 
 	asked sync.Map // path -> *atomic.Int64
 }
@@ -131,7 +132,11 @@ func (p *Provider) authenticated(w http.ResponseWriter, r *http.Request) {
 		answer(w, 400, map[string]any{"error": "invalid_grant"})
 	default:
 		id := "eyJhbGciOiJub25lIn0." + encode(map[string]any{"iss": p.URL, "aud": Client, "sub": "1", "preferred_username": user}) + "."
-		answer(w, 200, map[string]any{"access_token": "x", "token_type": "Bearer", "id_token": id})
+		grant := map[string]any{"access_token": "x", "token_type": "Bearer", "id_token": id}
+		if p.Granted != nil {
+			grant["scope"] = p.Granted
+		}
+		answer(w, 200, grant)
 	}
 }
 
