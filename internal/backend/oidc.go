@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,8 +49,15 @@ type oidcBackend struct {
 	turn     chan struct{} // held by the one that fetches metadata or keys
 	provider atomic.Pointer[provider]
 	keys     atomic.Pointer[keySet] // nil: not fetched yet
-	tried    time.Time              // when keys were asked for last; with the turn
-	failure  *discoveryFailure      // of the discovery; with the turn
+	away     atomic.Bool            // the keys were not to be had when they were asked for last
+
+	// With the turn alone.
+	tried                   time.Time // when keys were asked for last
+	undiscovered, unfetched *miss     // of the discovery, and of the keys
+
+	life     context.Context // of what is fetched beside the logins
+	end      context.CancelFunc
+	fetching sync.WaitGroup
 }
 
 // NewOIDC returns a backend for the OpenID Connect provider at o.URL. It answers auth alone. Nothing is fetched before
@@ -90,11 +98,14 @@ func NewOIDC(o OIDCOptions) (Backend, error) {
 	if b.discovery, err = newHTTPClient(at); err != nil {
 		return nil, err
 	}
+	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }
 
 // Close implements Backend.
 func (b *oidcBackend) Close() error {
+	b.end()
+	b.fetching.Wait()
 	b.discovery.close()
 	if p := b.provider.Load(); p != nil {
 		p.close(nil)

@@ -22,15 +22,19 @@ const (
 	// keysAge is that of the keys. A key that was withdrawn verifies no token after it, unless the provider cannot
 	// be reached: then for keysGrace.
 	keysAge   = time.Hour
+	keysEarly = keysAge / 2 // from when on they are fetched beside the logins
 	keysGrace = 24 * time.Hour
 	// fetchEvery is the shortest time between two requests for the keys: a stranger can make up any number of
 	// tokens with keys that are not known.
 	fetchEvery = 30 * time.Second
-	// renewPatience bounds the wait for new keys where there are some: made-up tokens must not take all slots from
-	// others while a provider hangs.
+	// renewPatience bounds the wait for new keys where there are some.
 	renewPatience = 3 * time.Second
-	// faultEvery is that between two discoveries while the provider, or the configuration of its address, is wrong.
+	// besideTimeout bounds a request that no login waits for.
+	besideTimeout = 30 * time.Second
+	// faultEvery is that between two discoveries while the provider, or the configuration of its address, is wrong, and
+	// awayEvery that between two requests of any kind while nothing has been had of it yet.
 	faultEvery = 10 * time.Second
+	awayEvery  = time.Second
 	// maxKeys bounds a key set.
 	maxKeys = 64
 )
@@ -56,10 +60,26 @@ func (p *provider) close(heir *provider) {
 	}
 }
 
-// discoveryFailure is why the provider is not known, until it is asked again.
-type discoveryFailure struct {
+// miss is why something was not had of the provider, until it is asked again.
+type miss struct {
 	result Result
 	until  time.Time
+}
+
+// missed keeps why something was not had. An old one serves meanwhile, so that there is time.
+func missed(r *Result, now time.Time, old bool) *miss {
+	if old || r.Class == Misconfigured {
+		return &miss{*r, now.Add(faultEvery)}
+	}
+	return &miss{*r, now.Add(awayEvery)}
+}
+
+// standing returns the result as long as it counts.
+func (m *miss) standing(now time.Time) *Result {
+	if m == nil || !now.Before(m.until) || m.until.Sub(now) > faultEvery { // the clock was set back
+		return nil
+	}
+	return &m.result
 }
 
 // take waits for the turn to fetch something. Without one, ctx has ended.
@@ -72,21 +92,53 @@ func (b *oidcBackend) take(ctx context.Context) *Result {
 	}
 }
 
-func (b *oidcBackend) give() { <-b.turn }
-
-// Retry implements Retrier.
-func (b *oidcBackend) Retry() {
+// takeFree takes the turn if no other has it.
+func (b *oidcBackend) takeFree() bool {
 	select {
 	case b.turn <- struct{}{}:
-		b.failure, b.tried = nil, time.Time{}
-		b.give()
-	default: // it is being tried
+		return true
+	default:
+		return false
 	}
 }
 
-// known returns what the provider has published, which is asked for if it is not known yet.
+func (b *oidcBackend) give() { <-b.turn }
+
+// beside fetches something that no login waits for, unless something is being fetched, or it is not due. due is called
+// with the turn.
+func (b *oidcBackend) beside(due func() bool, fetch func(context.Context)) {
+	if !b.takeFree() {
+		return
+	}
+	if !due() {
+		b.give()
+		return
+	}
+	b.fetching.Go(func() {
+		defer b.give()
+		defer func() { _ = recover() }() // as if the provider had not answered
+		ctx, cancel := context.WithTimeout(b.life, besideTimeout)
+		defer cancel()
+		fetch(ctx)
+	})
+}
+
+// Retry implements Retrier.
+func (b *oidcBackend) Retry() {
+	if !b.takeFree() {
+		return // it is being tried
+	}
+	b.undiscovered, b.unfetched, b.tried = nil, nil, time.Time{}
+	b.give()
+}
+
+// known returns what the provider has published, which is asked for if it is not known yet. An older document serves
+// while a newer one is fetched.
 func (b *oidcBackend) known(ctx context.Context) (*provider, *Result) {
-	if p := b.provider.Load(); p != nil && b.options.Now().Sub(p.at) < metadataAge {
+	if p := b.provider.Load(); p != nil {
+		if b.options.Now().Sub(p.at) >= metadataAge {
+			b.beside(func() bool { return b.undiscovered.standing(b.options.Now()) == nil }, func(ctx context.Context) { _, _ = b.discover(ctx) })
+		}
 		return p, nil
 	}
 	if r := b.take(ctx); r != nil {
@@ -119,24 +171,21 @@ func (b *oidcBackend) discover(ctx context.Context) (*provider, *Result) {
 	if old != nil && now.Sub(old.at) < metadataAge {
 		return old, nil
 	}
-	if f := b.failure; f != nil && now.Before(f.until) {
-		if old != nil {
-			return old, nil
+	r := b.undiscovered.standing(now)
+	var p *provider
+	if r == nil {
+		if p, r = b.ask(ctx, old); r != nil {
+			b.undiscovered = missed(r, now, old != nil)
 		}
-		return nil, &f.result
 	}
-	b.failure = nil
-	p, r := b.ask(ctx, old)
-	if r != nil {
-		if old != nil || r.Class == Misconfigured {
-			b.failure = &discoveryFailure{*r, now.Add(faultEvery)}
-		}
-		if old != nil {
-			return old, nil
-		}
+	switch {
+	case r == nil:
+	case old != nil:
+		return old, nil
+	default:
 		return nil, r
 	}
-	p.at = now
+	b.undiscovered, p.at = nil, now
 	b.provider.Store(p)
 	if old != nil {
 		old.close(p)
@@ -295,19 +344,25 @@ func (s *signature) fail(r Result) ([]byte, error) {
 }
 
 var (
-	errHeld   = errors.New("the issuer's keys were fetched a moment ago, and did not have that of the token")
-	errNoKeys = errors.New("the issuer has no key that signs tokens")
-	errTooOld = errors.New("the issuer's keys have not been had for a day")
+	errFetching = errors.New("they are being fetched for another login")
+	errHeld     = errors.New("the issuer's keys were fetched a moment ago, and did not have that of the token")
+	errNoKeys   = errors.New("the issuer has no key that signs tokens")
+	errTooOld   = errors.New("the issuer's keys have not been had for a day")
 )
 
-// current returns the keys in use. They are fetched if there are none, or if they are old.
+// current returns the keys in use. They are fetched if there are none, or if they are old: beside the login once the
+// provider was found to be away.
 func (b *oidcBackend) current(ctx context.Context, now time.Time) (*keySet, *Result) {
 	set := b.keys.Load()
 	if set == nil {
 		return b.renew(ctx, nil)
 	}
 	age := now.Sub(set.at)
-	if age < keysAge {
+	if age < keysEarly {
+		return set, nil
+	}
+	if age < keysAge || age < keysGrace && b.away.Load() {
+		b.beside(func() bool { return !b.held(b.options.Now()) }, func(ctx context.Context) { _, _ = b.fetch(ctx, set) })
 		return set, nil
 	}
 	newer, r := b.renew(ctx, set)
@@ -320,26 +375,62 @@ func (b *oidcBackend) current(ctx context.Context, now time.Time) (*keySet, *Res
 	return nil, &Result{Class: Outage, Err: fmt.Errorf("%w: %w", errTooOld, r.Err)}
 }
 
-// renew fetches the keys, unless that was done a moment ago. old is the set that the caller has; if another one has
-// come meanwhile, that is returned.
+// renew is fetch once the turn has come. It waits for the turn only where the keys that there are do not serve: made-up
+// tokens must not take all slots from others while a provider hangs.
 func (b *oidcBackend) renew(ctx context.Context, old *keySet) (*keySet, *Result) {
 	if old != nil {
+		patience := renewPatience
+		if end, ok := ctx.Deadline(); ok { // what there is may serve, if there is time left to check a signature
+			patience = min(patience, time.Until(end)/2)
+		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, renewPatience)
+		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	if r := b.take(ctx); r != nil {
+	if old != nil && b.options.Now().Sub(old.at) < keysAge {
+		if !b.takeFree() {
+			return nil, &Result{Class: Unsure, Err: errFetching}
+		}
+	} else if r := b.take(ctx); r != nil {
 		return nil, r
 	}
 	defer b.give()
+	return b.fetch(ctx, old)
+}
+
+// fetch fetches the keys, with the turn, unless that was done a moment ago. old is the set that the caller has; if
+// another one has come meanwhile, that is returned.
+func (b *oidcBackend) fetch(ctx context.Context, old *keySet) (*keySet, *Result) {
 	now, set := b.options.Now(), b.keys.Load()
 	switch {
 	case set != old:
 		return set, nil
-	case set != nil && !b.tried.IsZero() && now.Sub(b.tried) < fetchEvery && !now.Before(b.tried):
+	case set != nil && b.held(now):
 		return nil, &Result{Class: Unsure, Err: errHeld}
+	case set == nil:
+		if r := b.unfetched.standing(now); r != nil {
+			return nil, r
+		}
 	}
 	b.tried = now
+	set, r := b.published(ctx)
+	b.away.Store(r != nil)
+	if r != nil {
+		b.unfetched = missed(r, now, old != nil)
+		return nil, r
+	}
+	set.at = now
+	b.keys.Store(set)
+	return set, nil
+}
+
+// held reports, with the turn, whether the keys were asked for a moment ago.
+func (b *oidcBackend) held(now time.Time) bool {
+	return !b.tried.IsZero() && now.Sub(b.tried) < fetchEvery && !now.Before(b.tried)
+}
+
+// published asks the provider for its keys.
+func (b *oidcBackend) published(ctx context.Context) (*keySet, *Result) {
 	p, r := b.discover(ctx)
 	if r != nil {
 		return nil, r
@@ -352,11 +443,10 @@ func (b *oidcBackend) renew(ctx context.Context, old *keySet) (*keySet, *Result)
 	if r != nil {
 		return nil, r
 	}
-	set = &keySet{keys: signing(fields["keys"]), at: now}
+	set := &keySet{keys: signing(fields["keys"])}
 	if len(set.keys) == 0 {
 		return nil, &Result{Class: Outage, Err: errNoKeys}
 	}
-	b.keys.Store(set)
 	return set, nil
 }
 
