@@ -2,8 +2,10 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,6 +57,7 @@ func newOIDCRig(t *testing.T, change func(*setup, *backend.OIDCOptions)) *oidcRi
 			change(s, &o)
 		}
 		b := &s.cfg.Backends[0]
+		b.OIDC.Audience, b.OIDC.UsernameClaim, b.OIDC.UsernameDomain = o.Audience, o.UsernameClaim, o.UsernameDomain
 		b.FoldCase, b.BreakerFailures, b.BreakerCooldown = true, 5, time.Hour
 		for what, on := range map[string]bool{config.AcceptJWT: o.JWT, config.AcceptIntrospection: o.Introspection, config.AcceptPasswordGrant: o.PasswordGrant} {
 			if on {
@@ -296,5 +299,265 @@ func TestOIDCStorm(t *testing.T) {
 	}
 	if n := r.Asked(oidctest.Keys) - fetched; n > 1 {
 		t.Errorf("1,000 bad signatures fetched the keys %d times", n)
+	}
+}
+
+// withFirst adds a backend before that of the provider.
+func withFirst(s *setup, first *fakeBackend) {
+	withNext(s, first)
+	slices.Reverse(s.cfg.Domains[0].Backends)
+}
+
+// strict are limits that a few wrong passwords reach.
+func strict() config.Limit {
+	return config.Limit{UserRefusals: 3, AddressRefusals: 3, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
+}
+
+// sentTo is a backend that keeps what it is asked.
+func sentTo(sent *sync.Map) *fakeBackend {
+	return &fakeBackend{ask: func(_ context.Context, q backend.Query) backend.Result {
+		if q.Op == auth.OpAuth {
+			sent.Store(q.Secret.Reveal(), true)
+		}
+		r := goodPassword(q)
+		r.Known = true // as of a backend that knows the account
+		return r
+	}}
+}
+
+// Wherever the provider stands in the chain, its tokens go to no other backend, which would count them as wrong
+// passwords, and whose knowledge of the account decides nothing.
+func TestOIDCBehindOthers(t *testing.T) {
+	var sent sync.Map
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		withFirst(s, sentTo(&sent))
+		s.cfg.Domains[0].Limit = strict()
+	})
+	for range 7 {
+		token := r.token(nil)
+		r.want(r.auth("alice", token), auth.Allow, auth.SourceBackend)
+		if _, went := sent.Load(token); went {
+			t.Fatal("the first backend was asked about a token")
+		}
+	}
+	bad := r.token(map[string]any{"aud": "shop"})
+	if a := r.auth("alice", bad); a.Verdict != auth.Deny || !strings.Contains(a.Reason, "another audience") {
+		t.Errorf("a token for another audience: %+v", a)
+	}
+	if _, went := sent.Load(bad); went {
+		t.Error("the first backend was asked about a refused token")
+	}
+	r.want(r.auth("alice", "good"), auth.Allow, auth.SourceBackend)
+	foreign := r.token(map[string]any{"iss": "https://other.example"})
+	if a := r.auth("alice", foreign); a.Verdict != auth.Deny {
+		t.Errorf("a token of another issuer: %+v", a)
+	}
+	if _, went := sent.Load(foreign); !went {
+		t.Error("the first backend was not asked about a text that is no token of the domain")
+	}
+}
+
+// A domain with two names at the provider has the accounts of both.
+func TestOIDCAuthDomains(t *testing.T) {
+	const opaque = "opaque-0123456789-0123456789-0123456789"
+	for name, introspection := range map[string]bool{"signed": false, "opaque": true} {
+		var sent sync.Map
+		r := newOIDCRig(t, func(s *setup, o *backend.OIDCOptions) {
+			withNext(s, sentTo(&sent))
+			o.UsernameDomain, o.Introspection = true, introspection
+			s.cfg.Domains[0].AuthDomains = []string{"one.example", "two.example"}
+		})
+		for domain, want := range map[string]auth.Verdict{"one.example": auth.Allow, "two.example": auth.Allow, "dom.example": auth.Deny} {
+			claims := map[string]any{"preferred_username": "alice@" + domain}
+			secret := r.token(claims)
+			if introspection {
+				secret = opaque + domain
+				about := r.Claims(r.clock.now(), claims)
+				about["active"] = true
+				r.Lock()
+				r.Active[secret] = about
+				r.Unlock()
+			}
+			if a := r.auth("alice", secret); a.Verdict != want {
+				t.Errorf("%s, of %s: %+v", name, domain, a)
+			}
+			if _, went := sent.Load(secret); went {
+				t.Errorf("%s, of %s: sent to the next backend", name, domain)
+			}
+		}
+	}
+}
+
+// A token whose key was withdrawn has no grace: the provider is there, and its keys do not have that of the token.
+func TestOIDCWithdrawnKey(t *testing.T) {
+	r := newOIDCRig(t, nil)
+	token := r.token(map[string]any{"exp": r.clock.now().Add(72 * time.Hour).Unix()})
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceBackend)
+	r.Publish(oidctest.RSA(t, "new"))
+	r.clock.advance(2 * time.Hour) // past query_ttl
+	stranger := oidctest.RSA(t, "stranger").Sign(t, r.Claims(r.clock.now(), map[string]any{"preferred_username": "eve"}))
+	if a := r.auth("eve", stranger); a.Verdict == auth.Allow {
+		t.Errorf("a stranger: %+v", a)
+	}
+	if a := r.auth("alice", token); a.Verdict != auth.Unavailable {
+		t.Errorf("soon after the keys were fetched: %+v", a)
+	}
+	r.clock.advance(31 * time.Second)
+	if a := r.auth("alice", token); a.Verdict != auth.Deny {
+		t.Errorf("later: %+v", a)
+	}
+}
+
+// An opaque token has grace while the provider cannot be reached, for verify_ttl.
+func TestOIDCGrace(t *testing.T) {
+	const opaque = "opaque-0123456789-0123456789-0123456789"
+	r := newOIDCRig(t, func(_ *setup, o *backend.OIDCOptions) { o.JWT, o.Introspection = false, true })
+	r.Active[opaque] = map[string]any{"active": true, "aud": "postern", "preferred_username": "alice", "exp": r.clock.now().Add(30 * 24 * time.Hour).Unix()}
+	r.want(r.auth("alice", opaque), auth.Allow, auth.SourceBackend)
+	r.Fail(oidctest.Introspec, 503)
+	r.clock.advance(23 * time.Hour)
+	r.want(r.auth("alice", opaque), auth.Allow, auth.SourceGrace)
+	r.clock.advance(time.Hour)
+	if a := r.auth("alice", opaque); a.Verdict != auth.Unavailable {
+		t.Errorf("after verify_ttl: %+v", a)
+	}
+}
+
+// Made-up tokens of the issuer cost no comparison with the hashes of the user's passwords, also where those hashes are
+// all that a process knows of them.
+func TestOIDCComparesNothing(t *testing.T) {
+	in := openStore(t)
+	with := func(s *setup, _ *backend.OIDCOptions) {
+		withNext(s, &fakeBackend{})
+		s.store, s.cfg.Domains[0].Cache.Storage = in, config.StorageDisk
+	}
+	first := newOIDCRig(t, with)
+	first.want(first.auth("alice", "good"), auth.Allow, auth.SourceBackend)
+	first.hashed("alice", 1)
+	first.stop()
+	r := newOIDCRig(t, with)
+	r.want(r.auth("bob", r.token(map[string]any{"preferred_username": "bob"})), auth.Allow, auth.SourceBackend)
+	unknown, named := oidctest.RSA(t, "zz"), oidctest.RSA(t, "b")
+	named.ID = "a"
+	for i := range 5 {
+		claims := r.Claims(r.clock.now(), map[string]any{"x": i})
+		for _, token := range []string{named.Sign(t, claims), unknown.Sign(t, claims), r.token(map[string]any{"exp": 1}), oidctest.Unsigned(claims)} {
+			if a := r.auth("alice", token); a.Verdict == auth.Allow {
+				t.Fatalf("%+v", a)
+			}
+		}
+	}
+	if n := r.stats().Compares; n != 0 {
+		t.Errorf("%d comparisons", n)
+	}
+	r.want(r.auth("alice", "good"), auth.Allow, auth.SourceCache)
+	if r.stats().Compares == 0 {
+		t.Error("comparisons are not counted")
+	}
+}
+
+// After a reload with narrower rules, what was let in by the wider ones is verified again.
+func TestOIDCReload(t *testing.T) {
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		s.cfg.Backends[0].Kind = config.KindOIDC
+		s.cfg.Domains[0].Backends[0] = s.cfg.Backends[0].BackendRef
+	})
+	token := r.token(nil)
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceBackend)
+	r.reload(func(c *config.Config) { c.Backends[0].Slots++ })
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceHot)
+	r.reload(func(c *config.Config) { c.Backends[0].OIDC.Audience = "other" })
+	r.want(r.auth("alice", token), auth.Allow, auth.SourceBackend) // by the rig's backend, which has the former rules
+}
+
+// Where app passwords are required, no password passes for a token, whatever its form.
+func TestOIDCRequiredAppPassword(t *testing.T) {
+	in := openStore(t)
+	accepts := &fakeBackend{ask: func(context.Context, backend.Query) backend.Result { return backend.Result{Class: backend.Accepted} }}
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		withApps(s, in)
+		s.cfg.Domains[0].AppPasswords.RequireAll = true
+		withNext(s, accepts)
+	})
+	claims := r.Claims(r.clock.now(), nil)
+	for name, secret := range map[string]string{
+		"dots": "eyJ.my.own-password", "an empty JWT": "eyJhbGciOiJub25lIn0.e30.x",
+		"of another issuer": r.token(map[string]any{"iss": "https://other.example"}),
+		"made up":           oidctest.Unsigned(claims),
+	} {
+		if a := r.login("alice", "imap", secret); a.Verdict != auth.Deny {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if n := accepts.asked.Load(); n != 0 {
+		t.Errorf("the next backend was asked %d times", n)
+	}
+	r.want(r.login("alice", "imap", r.token(nil)), auth.Allow, auth.SourceBackend)
+}
+
+// A text in the form of a token that is none of the domain's issuer is a guess like any other.
+func TestOIDCForeignIsAGuess(t *testing.T) {
+	for name, change := range map[string]func(s *setup, o *backend.OIDCOptions){
+		"behind another":       func(s *setup, _ *backend.OIDCOptions) { withFirst(s, &fakeBackend{}) },
+		"before another":       func(s *setup, _ *backend.OIDCOptions) { withNext(s, &fakeBackend{}) },
+		"password grant alone": func(_ *setup, o *backend.OIDCOptions) { o.JWT, o.PasswordGrant = false, true },
+	} {
+		r := newOIDCRig(t, func(s *setup, o *backend.OIDCOptions) {
+			change(s, o)
+			s.cfg.Domains[0].Limit = strict()
+			s.cfg.Domains[0].Limit.UserRefusals = 0
+		})
+		login := func(user, secret string) auth.Answer {
+			return r.ask(auth.Request{Op: auth.OpAuth, User: user, Domain: "dom.example", Secret: auth.NewSecret(secret), Client: "192.0.2.1"})
+		}
+		for i := range 10 {
+			login("alice", r.token(map[string]any{"iss": "https://other.example", "x": i}))
+		}
+		if a := login("alice", r.token(map[string]any{"iss": "https://other.example"})); a.Source != auth.SourceLimitAddress {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
+// What is put to the provider for introspection keeps to its budget, and limits no account for it.
+func TestOIDCIntrospectionBudget(t *testing.T) {
+	const opaque = "opaque-0123456789-0123456789-0123456789"
+	r := newOIDCRig(t, func(s *setup, o *backend.OIDCOptions) {
+		o.Introspection = true
+		s.cfg.Backends[0].RefusalBudget, s.cfg.Backends[0].RefusalWindow = 20, time.Hour
+		s.cfg.Domains[0].Limit = config.Limit{UserRefusals: 3, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
+	})
+	r.Active[opaque] = map[string]any{"active": true, "aud": "postern", "preferred_username": "alice", "exp": r.clock.now().Add(time.Hour).Unix()}
+	for i := range 8 {
+		r.auth("alice", fmt.Sprintf("opaque-%032d", i))
+	}
+	r.want(r.auth("alice", opaque), auth.Allow, auth.SourceBackend)
+	for i := range 100 {
+		r.auth(fmt.Sprint("user", i), fmt.Sprintf("opaque+%032d", i))
+	}
+	if n := r.Asked(oidctest.Introspec); n > 21 {
+		t.Errorf("with a budget of 20, %d made-up tokens were put to the provider", n-1)
+	}
+	r.want(r.auth("alice", r.token(nil)), auth.Allow, auth.SourceBackend)
+}
+
+// That the provider has nothing to do with a password is not why a login fails.
+func TestOIDCReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer backend.Result
+		want   string
+	}{
+		"away":     {backend.Result{Class: backend.Outage, Err: errors.New("connection refused by the next")}, "connection refused by the next"},
+		"refuses":  {backend.Result{Class: backend.Refused}, "the backend refused the password"},
+		"has none": {backend.Result{Class: backend.Refused, Absent: true}, "the backend refused the password"},
+	} {
+		for _, add := range []func(*setup, *fakeBackend){withFirst, withNext} {
+			r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+				add(s, &fakeBackend{ask: func(context.Context, backend.Query) backend.Result { return c.answer }})
+			})
+			if a := r.auth("alice", "password"); a.Reason != c.want {
+				t.Errorf("%s: %q", name, a.Reason)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package domain
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,19 +28,20 @@ type Domain struct {
 	*supervise.RefCount
 	*Shared
 
-	Rules      cache.Rules
-	HashCost   int  // bcrypt cost of new verifiers
-	Disk       bool // users are remembered on disk
-	HotEntries int  // users held in memory, over all shards
-	JSXC       *token.JSXC
-	TOTP       *token.TOTP
-	Hops       []Hop
-	Local      bool     // all backends compare hashes themselves: a cached one saves nothing, and would show which users are known
-	Folds      bool     // every backend takes spellings that differ by letter case for one account
-	Mixed      bool     // some of them do, and some do not
-	Logins     []string // rules for login names at the backends
-	Unescape   bool     // users come with the escapes of XEP-0106
-	bearer     bearer
+	Rules       cache.Rules
+	HashCost    int  // bcrypt cost of new verifiers
+	Disk        bool // users are remembered on disk
+	HotEntries  int  // users held in memory, over all shards
+	JSXC        *token.JSXC
+	TOTP        *token.TOTP
+	Hops        []Hop
+	Local       bool     // all backends compare hashes themselves: a cached one saves nothing, and would show which users are known
+	Folds       bool     // every backend takes spellings that differ by letter case for one account
+	Mixed       bool     // some of them do, and some do not
+	Logins      []string // rules for login names at the backends
+	Unescape    bool     // users come with the escapes of XEP-0106
+	Introspects bool     // one of the backends takes opaque tokens
+	signed      bool     // one of them takes signed ones
 	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
 	ChangeAdmins bool
 	services     []string // folded names of the service accounts of the backends
@@ -205,11 +207,7 @@ func (d *Domain) Guards(id auth.Identity) bool {
 	}
 	names := []string{id.User}
 	for _, h := range d.Hops {
-		domain := h.AuthDomain
-		if domain == "" {
-			domain = id.Domain
-		}
-		q := backend.Query{User: id.User, Domain: domain, Logins: d.Logins}
+		q := d.Query(h, id)
 		names = append(names, q.LoginNames()...)
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(d.services, auth.FoldUser(name)) })
@@ -225,7 +223,9 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 	for _, ref := range cfg.Backends {
 		backends[ref].Acquire()
 		blocks = append(blocks, backends[ref].Block)
-		d.bearer.add(&backends[ref].Block)
+		b := &backends[ref].Block
+		d.Introspects = d.Introspects || b.Accepts(config.AcceptIntrospection)
+		d.signed = d.signed || b.Accepts(config.AcceptJWT)
 		if name := backends[ref].Block.AdminUser; name != "" {
 			d.services = append(d.services, auth.FoldUser(name))
 		}
@@ -244,23 +244,43 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 	d.Mixed = some && !d.Folds
 }
 
-// bearer is which bearer tokens the backends of a domain take.
-type bearer struct{ jwt, opaque bool }
-
-func (b *bearer) add(cfg *config.Backend) {
-	b.jwt = b.jwt || cfg.Accepts(config.AcceptJWT)
-	b.opaque = b.opaque || cfg.Accepts(config.AcceptIntrospection)
+// Bearer is a password that one of the domain's backends takes for a token of its own issuer. The others are not asked
+// about it, and it is compared with nothing.
+type Bearer struct {
+	JWT  *oidc.Unverified
+	Hops []int // of those backends, by index
 }
 
-// MayBeJWT reports whether a password is a signed token, perhaps of an OpenID Connect provider of the domain. No
-// account has a password of that form.
-func (d *Domain) MayBeJWT(secret auth.Secret) bool {
-	return (d.bearer.jwt || d.bearer.opaque) && oidc.LooksJWT(secret.Reveal())
+// Bearer looks whether a password is a token; nil if it is none of a backend of the domain.
+func (d *Domain) Bearer(id auth.Identity, secret auth.Secret) *Bearer {
+	if !d.signed && !d.Introspects {
+		return nil
+	}
+	b := Bearer{JWT: oidc.Read(secret.Reveal())}
+	if b.JWT == nil {
+		return nil
+	}
+	for i, h := range d.Hops {
+		q := d.Query(h, id)
+		q.Op, q.Secret, q.JWT = auth.OpAuth, secret, b.JWT
+		if h.Backend.Screen(q).Own {
+			b.Hops = append(b.Hops, i)
+		}
+	}
+	if b.Hops == nil {
+		return nil
+	}
+	return &b
 }
 
-// MayBeBearer reports whether a password may be a bearer token of an OpenID Connect provider of the domain.
-func (d *Domain) MayBeBearer(secret auth.Secret) bool {
-	return d.MayBeJWT(secret) || d.bearer.opaque && oidc.LooksOpaque(secret.Reveal())
+// MayBeOpaque reports whether a password may be a token that only the provider can read.
+func (d *Domain) MayBeOpaque(secret auth.Secret) bool {
+	return d.Introspects && oidc.LooksOpaque(secret.Reveal())
+}
+
+// Query is a question about a user to one of the domain's backends, without operation and secret.
+func (d *Domain) Query(h Hop, id auth.Identity) backend.Query {
+	return backend.Query{User: id.User, Domain: cmp.Or(h.AuthDomain, id.Domain), Logins: d.Logins, ChangeAdmins: d.ChangeAdmins}
 }
 
 // MayBeToken reports whether a password might be a token.

@@ -219,7 +219,7 @@ func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
 	}
 	secret, ok := apppassword.Parse(c.Req.Secret.Reveal())
 	if !ok {
-		if d.AppPasswords.Requires(c.Service) && !d.MayBeJWT(c.Req.Secret) {
+		if d.AppPasswords.Requires(c.Service) && d.Bearer(c.Asked(), c.Req.Secret) == nil {
 			s.answerApp(c, sp, apppassword.Required(c.Service))
 			return true
 		}

@@ -273,7 +273,11 @@ func (s *shard) prepare(t *task, d *domain.Domain) {
 	case c.Req.Op == auth.OpAuth:
 		t.login = cache.NewLogin(c.Key, c.As())
 		t.login.Secret(c.ID.Domain, c.Req.Secret)
-		if d.Local || s.limited(c) || d.MayBeBearer(c.Req.Secret) { // no hash is a token's
+		t.bearer = d.Bearer(c.Asked(), c.Req.Secret)
+		switch {
+		case t.bearer != nil:
+			t.login.Bearer()
+		case d.Local || s.limited(c) || d.MayBeOpaque(c.Req.Secret): // no hash is a token's
 			t.login.AskFirst()
 		}
 		if c.Via != "" {
@@ -427,7 +431,8 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 	case cache.Nothing:
 		t.end()
 	case cache.Ask:
-		t.chain, t.hop, t.known, t.epoch = backend.NewChain(c.Req.Op), 0, step.Known, *s.epoch
+		t.chain, t.known, t.epoch = backend.NewChain(c.Req.Op), step.Known, *s.epoch
+		t.hop, _ = t.next(-1)
 		t.withheld, t.noCompare = auth.SourceNone, false
 		s.ask(t)
 	case cache.Compare:
@@ -498,7 +503,7 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 		s.guessed.Add(t.call.Hash, r.Limited)
 	}
 	withheld := r.Source == auth.SourceLimitBudget || r.Source == auth.SourceLimitUser
-	if r.Result.Err != nil {
+	if r.Result.Err != nil && !(r.Result.Class == backend.Refused && r.Result.Absent) { // that it has nothing to do with it is no reason
 		t.why = r.Result.Err.Error()
 	}
 	if t.change != nil {
@@ -525,12 +530,12 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 	}
 	instead := t.instead
 	t.instead = false
-	if !t.chain.Add(o.reply.Result) && t.hop+1 < len(t.domain.Hops) {
+	if next, more := t.after(&o.reply.Result); !t.chain.Add(o.reply.Result) && more {
 		if instead && !t.chain.Refused() {
 			s.apply(t, d, sp, user, t.login.Return(user, &d.Rules, now))
 			return
 		}
-		t.hop++
+		t.hop = next
 		s.ask(t)
 		return
 	}
@@ -586,8 +591,12 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 			meaning = cache.Busy
 		}
 	}
+	if t.bearer != nil && result.Class == backend.Unsure { // the provider can be reached: its word of a while ago does not count
+		meaning = cache.Misconfigured
+	}
 	step := t.login.BackendAnswered(user, meaning, source, &d.Rules, now)
-	if result.Class == backend.Refused && result.Err != nil && step.Answered && step.Answer.Verdict == auth.Deny {
+	reasoned := result.Err != nil && (!result.Absent || len(t.domain.Hops) == 1)
+	if result.Class == backend.Refused && reasoned && step.Answered && step.Answer.Verdict == auth.Deny {
 		step.Answer.Reason = result.Err.Error()
 	}
 	s.apply(t, d, sp, user, step)
@@ -708,7 +717,7 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 		user.Forget()
 		s.guessed.Remove(c.Hash)
 		for _, h := range t.domain.Hops {
-			h.Backend.ForgetAccount(queryOf(t.domain, h, c.ID))
+			h.Backend.ForgetAccount(t.domain.Query(h, c.ID))
 		}
 		switch c.Req.Op {
 		case auth.OpSetPass:

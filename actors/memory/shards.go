@@ -329,7 +329,7 @@ func (p *Shards) UserLimit(ctx context.Context, id auth.Identity) (most limit.St
 	}
 	var errs []error
 	for _, h := range d.Hops {
-		state, err := h.Backend.AccountLimit(ctx, queryOf(d, h, id))
+		state, err := h.Backend.AccountLimit(ctx, d.Query(h, id))
 		errs = append(errs, err)
 		most.Refusals, most.Pauses, most.Until = max(most.Refusals, state.Refusals), max(most.Pauses, state.Pauses), max(most.Until, state.Until)
 	}
@@ -342,7 +342,7 @@ func (p *Shards) ForgetUserLimit(ctx context.Context, id auth.Identity) error {
 	errs := []error{supervise.Ask(ctx, p.Ref(hash), func(s *shard) { s.guessed.Remove(hash) })}
 	if d := p.directory.Current(id.Domain); d != nil {
 		for _, h := range d.Hops {
-			errs = append(errs, h.Backend.ForgetAccount(queryOf(d, h, id)).Wait(ctx))
+			errs = append(errs, h.Backend.ForgetAccount(d.Query(h, id)).Wait(ctx))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,7 +1,7 @@
 package memory
 
 import (
-	"cmp"
+	"slices"
 	"time"
 
 	"postern/actors/call"
@@ -38,9 +38,10 @@ type task struct {
 	begun  *begun              // counts its work
 	router *supervise.RefCount // held: the domain is not idle while a task may still learn something
 
-	login *cache.Login // auth only
-	chain backend.Chain
-	hop   int // index into domain.Hops of the backend being asked
+	login  *cache.Login   // auth only
+	bearer *domain.Bearer // nil: the secret is a password
+	chain  backend.Chain
+	hop    int // index into domain.Hops of the backend being asked
 	// change is the plan of an operation that changes something; chain is not used then.
 	change *backend.Change
 	barred *auth.Answer // by a limit, instead of asking; not for auth
@@ -181,7 +182,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	h := t.domain.Hops[t.hop]
 	t.begun.asked.Add(1)
 	q := &slots.Question{
-		Query:    queryOf(t.domain, h, c.Asked()),
+		Query:    t.domain.Query(h, c.Asked()),
 		Deadline: t.askBy(t.instead),
 		Known:    t.known, ID: c.ID, Block: t.domain.Name, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
@@ -191,15 +192,29 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	if op.NeedsSecret() {
 		q.Query.Secret = c.Req.Secret
 	}
+	if t.bearer != nil {
+		q.Query.JWT = t.bearer.JWT
+	}
 	if c.Trace != nil {
 		q.Trace = c.Trace.Add
 	}
 	return h.Backend, q
 }
 
-// queryOf is a question about a user to a backend of a domain, without operation and secret.
-func queryOf(d *domain.Domain, h domain.Hop, id auth.Identity) backend.Query {
-	return backend.Query{User: id.User, Domain: cmp.Or(h.AuthDomain, id.Domain), Logins: d.Logins, ChangeAdmins: d.ChangeAdmins}
+// next is the hop after another one, by index; -1: before all. ok is false if there is none.
+func (t *task) next(hop int) (next int, ok bool) {
+	for next = hop + 1; next < len(t.domain.Hops); next++ {
+		if t.bearer == nil || slices.Contains(t.bearer.Hops, next) {
+			return next, true
+		}
+	}
+	return hop, false
+}
+
+// after is the hop that is asked after the result of the present one, unless that decides.
+func (t *task) after(r *backend.Result) (next int, ok bool) {
+	next, ok = t.next(t.hop)
+	return next, ok && (!r.Final || t.domain.Hops[next].Backend == t.domain.Hops[t.hop].Backend)
 }
 
 // answers says for which name the combined result of the backends is, and which of them gives it.
@@ -310,13 +325,13 @@ func (t *task) makeHash(cost int) {
 
 // limitWith finds out what the limit of the account goes by, which the backend's actor keeps. It counts
 // the task's question against the limit of its client's address, which may have the cache ask about
-// a secret only if that is known. A signed token is no guess, and a web mail server sends expired ones of many users.
+// a secret only if that is known. A token of the domain's issuer is no guess: a web mail server has expired ones of many users.
 func (t *task) limitWith() {
 	c, l, p := t.call, &t.domain.Limits, t.shards
 	secret := c.Key.Fingerprint()
 	t.guess = limit.Guess{Secret: secret, Rules: &l.User}
 	from, ok := limit.Network(c.Req.Client, l.Exempt)
-	if !ok || t.domain.MayBeJWT(c.Req.Secret) {
+	if !ok || t.bearer != nil {
 		return
 	}
 	now := unixtime.At(p.env.Clock())
@@ -346,7 +361,7 @@ func (t *task) requireKnown(why string) {
 func (t *task) refused() bool {
 	switch {
 	case t.login != nil:
-		return t.chain.Refused() && !t.domain.MayBeJWT(t.call.Req.Secret)
+		return t.bearer == nil && t.chain.Refused()
 	case t.call.Req.Op == auth.OpRemoveUser3 && t.change != nil:
 		return t.change.Result().Class == backend.Refused
 	}

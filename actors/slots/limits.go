@@ -69,6 +69,10 @@ func (b *limits) prepare(q *Question) {
 	if !q.guesses() {
 		return
 	}
+	if q.token { // whoever makes some up uses up no account's share of the budget
+		q.Guess.Account = q.Guess.Secret
+		return
+	}
 	q.Guess.Account = b.account(q.Query, "")
 	q.Known = q.Known || b.accounts.Knows(q.Guess.Account, q.Guess.Secret)
 	q.Guess.Stranger = q.Guess.Stranger && !b.accounts.Familiar(q.Guess.Account)
@@ -95,6 +99,9 @@ func (b *limits) allows(q *Question) (d limit.Decision, why Reply) {
 		b.withheld.Add(1)
 		b.log(now)
 		return d, Reply{Result: backend.Result{Class: backend.Outage, Err: errWithheld}, Source: auth.SourceLimitBudget}
+	}
+	if q.token {
+		return d, why
 	}
 	end := now.Add(time.Until(q.Deadline))
 	guess, compare := b.accounts.Admit(&q.Guess, now, end)
@@ -159,7 +166,9 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	refusals := result.Attempts
 	if class == backend.Refused {
 		refusals = max(refusals, 1)
-		b.refused(q, now)
+		if !q.token {
+			b.refused(q, now)
+		}
 	}
 	if refusals > 0 {
 		b.news++
@@ -167,10 +176,15 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	}
 	if class == backend.Accepted && q.Query.Op == auth.OpAuth {
 		b.refusals.Accepted(q.Guess.Secret)
-		b.accounts.Accepted(&q.Guess, b.account(q.Query, result.Account))
+		if !q.token {
+			b.accounts.Accepted(&q.Guess, b.account(q.Query, result.Account))
+		}
 	}
 	b.log(now)
 	b.probe()
+	if q.token {
+		return 0
+	}
 	return b.accounts.LimitedUntil(q.Guess.Account, now)
 }
 

@@ -67,8 +67,8 @@ type Question struct {
 	// Trace, if set, records a step for `postern test`.
 	Trace func(stage, note string)
 
-	final     bool  // the secret is none of another backend's; see backend.Screening
-	token     bool  // the secret is a bearer token; likewise
+	token     bool  // the secret is a bearer token; see backend.Screening
+	offline   bool  // likewise
 	local     bool  // likewise
 	alongside int32 // questions under way when it was put to the backend, itself included
 	counted   bool  // in the budget, as under way
@@ -113,7 +113,6 @@ func (q *Question) Fail(why supervise.Reason) { q.busy(SourceOf(why)) }
 // answered a moment before.
 func (q *Question) reply(r Reply) {
 	if q.answered.CompareAndSwap(false, true) {
-		r.Result.Final = r.Result.Final || q.final
 		q.Reply(r)
 	}
 }
@@ -142,9 +141,10 @@ func (q *Question) trace(stage, note string) {
 // unproven reports whether the question may come to a refusal that counts against this address.
 func (q *Question) unproven() bool { return q.guesses() && !q.Known }
 
-// guesses reports whether the backend compares a password that the peer may have guessed.
+// guesses reports whether the backend compares a password that the peer may have guessed, or is to be spared the
+// refusal of a token.
 func (q *Question) guesses() bool {
-	return !q.token && (q.Query.Op == auth.OpAuth || q.Query.Op == auth.OpRemoveUser3)
+	return !q.offline && (q.Query.Op == auth.OpAuth || q.Query.Op == auth.OpRemoveUser3)
 }
 
 // account is the account of a question for the breaker: by its name alone, since a domain may have
@@ -226,6 +226,14 @@ func (b *Backend) HasDomain(domain string) (bool, error) {
 		return d.HasDomain(domain)
 	}
 	return false, nil
+}
+
+// Screen returns what the backend says of a question without asking anything; see backend.Screener.
+func (b *Backend) Screen(q backend.Query) (v backend.Screening) {
+	if s, ok := b.backend.(backend.Screener); ok {
+		v = s.Screen(q)
+	}
+	return v
 }
 
 // String describes the backend's slots in one line, for the log of SIGUSR1.
@@ -395,12 +403,8 @@ func (s *slots) onQuestion(q *Question) {
 
 // screened reports whether a question is answered, since the backend has nothing to do with its secret.
 func (s *slots) screened(q *Question) bool {
-	b, ok := s.backend.(backend.Screener)
-	if !ok {
-		return false
-	}
-	v := b.Screen(q.Query)
-	q.final, q.token, q.local = v.Final, v.Token, v.Local
+	v := s.Screen(q.Query)
+	q.token, q.offline, q.local = v.Token, v.Offline, v.Local
 	if v.Answer == nil {
 		return false
 	}

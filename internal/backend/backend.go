@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/oidc"
 )
 
 // Class is what an answer of a backend means for the cache and the peer; see the package comment.
@@ -47,6 +48,8 @@ type Query struct {
 	// Logins are the rules that make login names of user and domain, in order; see ExpandLogin.
 	// Empty means the user alone. Only backends with login names use it.
 	Logins []string
+	// JWT is what the secret says of itself, if it has been found to be a JWT.
+	JWT *oidc.Unverified
 	// ChangeAdmins allows OpSetPass for the backend's administrators.
 	ChangeAdmins bool
 }
@@ -56,8 +59,8 @@ type Result struct {
 	Class Class
 	// Known: the backend has this user, so that a chain of backends ends here even on a refusal.
 	Known bool
-	// Final: the secret is this backend's and none of another's, so that a chain of backends ends here, whatever
-	// the class.
+	// Final: the secret is this backend's and none of another's, so that no other backend is asked, whatever the
+	// class. With Absent, it may be good under another of the domain's names at this one.
 	Final bool
 	// Absent: the backend certainly does not have this user, so that a refusal says nothing about
 	// the password.
@@ -120,10 +123,12 @@ type Screener interface {
 type Screening struct {
 	// Answer is the answer, if there is nothing to ask. No limit, slot or breaker has a say in it.
 	Answer *Result
-	// Final: see Result.
-	Final bool
+	// Own: the secret is a token that the backend's issuer is said to have made. No other backend is asked about it.
+	Own bool
 	// Token: the secret is a bearer token, which cannot be guessed: limits of the account do not go by it.
 	Token bool
+	// Offline: it is verified here, so that a refusal costs the server nothing.
+	Offline bool
 	// Local: it is answered without the server, most likely, whose outages have no say then.
 	Local bool
 }

@@ -26,7 +26,7 @@ func NewChain(op auth.Operation) Chain { return Chain{op: op} }
 func (c *Chain) Add(r Result) (decided bool) {
 	c.exact = c.exact || r.Exact
 	switch {
-	case r.Class == Accepted, r.Class == Refused && r.Known, r.Final:
+	case r.Class == Accepted, r.Class == Refused && r.Known, r.Final && !r.Absent:
 		c.result, c.any, c.refused = r, true, false
 		return true
 	}

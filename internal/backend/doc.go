@@ -102,18 +102,20 @@
 // # OpenID Connect
 //
 // A password that is a JWT of the issuer is verified here, without a request (package oidc has the rules): it is
-// Accepted, or Refused for a fault of its own, and goes to no other backend (Result.Final). An accepted one ends by
-// itself (Result.Expires). A JWT of another issuer, and what is no token, is Refused and Absent: it says nothing about
-// the account, so the next backend is asked. That takes no slot, and no breaker has a say in it (Screener).
+// Accepted, or Refused for a fault of its own. An accepted one ends by itself (Result.Expires). No other backend is
+// asked about it, wherever they stand in the chain (Screening.Own): it would be a wrong password there. A JWT of
+// another issuer, and what is no token, is Refused and Absent: it says nothing about the account, so the next backend is
+// asked. That takes no slot, and no breaker has a say in it (Screener).
 //
-// The discovery document and the keys are fetched when they are needed first, and an hour later again; keys besides
-// when a token comes that none of them has signed, but once in 30 seconds, since a stranger can make up any number of
-// such tokens. Until they are fetched, a token with a key that is not known is Unsure: it may be signed with a new
-// one. It is Refused only if the keys are newer than it, or have another key of its name and are not older than that.
-// While the provider is away, the keys serve for a day. Without keys, it is an outage.
+// The discovery document and the keys are fetched when they are needed first, and again beside the logins: an old
+// document serves meanwhile, and keys of less than an hour. Older keys serve while the provider is away, for a day. Keys
+// are fetched besides when a token comes that none of them has signed, but once in 30 seconds, since a stranger can make
+// up any number of such tokens; one of them waits for that, and the others are Unsure at once. So is a token with a key
+// that is not known as long as it may be signed with a new one. It is Refused only if the keys are newer than it, or
+// have another key of its name and are not older than that. Without keys, it is an outage.
 //
 // What is no JWT may be put to the provider: an opaque token for introspection (RFC 7662), and a password for the
-// password grant (RFC 6749). "active": false and the error invalid_grant are Refused; a refusal of postern's own client
+// password grant (RFC 6749); JWTs of other issuers are not. "active": false and the error invalid_grant are Refused; a refusal of postern's own client
 // is Misconfigured, and everything else an outage. The ID token that comes with a grant says which account it is;
 // it needs no signature, since the provider itself has sent it (OpenID Connect Core 3.1.3.7).
 //

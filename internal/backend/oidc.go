@@ -132,14 +132,19 @@ func (b *oidcBackend) Screen(q Query) Screening {
 		return answered(Result{Class: Unsupported})
 	}
 	secret, o := q.Secret.Reveal(), &b.options
-	switch {
-	case q.User == "" || secret == "":
+	if q.User == "" || secret == "" {
 		return answered(Result{Class: Refused})
-	case o.JWT && oidc.LooksJWT(secret):
-		if _, r := b.ours(secret); r != nil {
-			return answered(*r)
+	}
+	if u := b.jwt(q); u != nil {
+		switch err := b.rules.Ours(*u); {
+		case err != nil: // it is a secret of another provider, which this one must not see
+			return answered(Result{Class: Refused, Absent: true, Err: err})
+		case o.JWT:
+			return Screening{Own: true, Token: true, Offline: true, Local: b.keys.Load() != nil}
 		}
-		return Screening{Token: true, Final: true, Local: b.keys.Load() != nil}
+		return Screening{Own: true, Token: true}
+	}
+	switch {
 	case o.Introspection && oidc.LooksOpaque(secret):
 		return Screening{Token: !o.PasswordGrant}
 	case !o.PasswordGrant:
@@ -148,43 +153,39 @@ func (b *oidcBackend) Screen(q Query) Screening {
 	return Screening{}
 }
 
-// ours reads a JWT, or says why it is none of the issuer's.
-func (b *oidcBackend) ours(token string) (u oidc.Unverified, r *Result) {
-	u, err := oidc.Peek(token)
-	if err == nil {
-		err = b.rules.Ours(u)
+// jwt returns what a secret says of itself; nil if it is no JWT, or one like any password to this backend.
+func (b *oidcBackend) jwt(q Query) *oidc.Unverified {
+	switch {
+	case !b.options.JWT && !b.options.Introspection:
+		return nil
+	case q.JWT != nil:
+		return q.JWT
 	}
-	if err != nil {
-		return u, &Result{Class: Refused, Absent: true, Err: err}
-	}
-	return u, nil
+	return oidc.Read(q.Secret.Reveal())
 }
 
 // Ask implements Backend.
 func (b *oidcBackend) Ask(ctx context.Context, q Query) Result {
-	secret, o := q.Secret.Reveal(), &b.options
-	if q.Op == auth.OpAuth && q.User != "" && o.JWT && oidc.LooksJWT(secret) {
-		r := b.signed(ctx, q, secret)
-		r.Final = !r.Absent // a token of the issuer is no password, and goes no further
-		return r
+	if q.Op == auth.OpAuth && q.JWT == nil {
+		q.JWT = b.jwt(q)
 	}
-	if s := b.Screen(q); s.Answer != nil {
+	s := b.Screen(q)
+	switch {
+	case s.Answer != nil:
 		return *s.Answer
-	}
-	if o.Introspection && oidc.LooksOpaque(secret) {
-		if r := b.introspect(ctx, q, secret); r.Class != Refused || r.Final || !o.PasswordGrant {
+	case s.Offline:
+		return b.signed(ctx, q, *q.JWT)
+	case s.Own, b.options.Introspection && oidc.LooksOpaque(q.Secret.Reveal()):
+		if r := b.introspect(ctx, q); r.Class != Refused || r.Final || s.Own || !b.options.PasswordGrant {
 			return r
 		}
 	}
-	return b.grant(ctx, q, secret)
+	return b.grant(ctx, q)
 }
 
 // signed decides on a JWT. Its claims come first: they cost no signature, and no request to the provider.
-func (b *oidcBackend) signed(ctx context.Context, q Query, token string) Result {
-	u, foreign := b.ours(token)
-	if foreign != nil {
-		return *foreign
-	}
+func (b *oidcBackend) signed(ctx context.Context, q Query, u oidc.Unverified) Result {
+	token := q.Secret.Reveal()
 	pass, fault := b.rules.Signed(u, q.User, q.Domain, b.options.Now())
 	if fault != nil && fault.Kind != oidc.Incomplete {
 		return faulty(fault)
@@ -209,7 +210,7 @@ func (b *oidcBackend) signed(ctx context.Context, q Query, token string) Result 
 // faulty is the Result for a token that does not let its bearer in.
 func faulty(f *oidc.Fault) Result {
 	switch f.Kind {
-	case oidc.Foreign:
+	case oidc.Foreign, oidc.Elsewhere:
 		return Result{Class: Refused, Absent: true, Err: f}
 	case oidc.NotYet:
 		return Result{Class: Unsure, Err: f}

@@ -23,7 +23,7 @@ var (
 
 // introspect puts a token to the provider (RFC 7662). An inactive one may be another backend's, so that the refusal
 // says nothing of the account.
-func (b *oidcBackend) introspect(ctx context.Context, q Query, token string) Result {
+func (b *oidcBackend) introspect(ctx context.Context, q Query) Result {
 	p, r := b.known(ctx)
 	if r != nil {
 		return *r
@@ -31,7 +31,7 @@ func (b *oidcBackend) introspect(ctx context.Context, q Query, token string) Res
 	if p.introspection == nil {
 		return misconfigured("the provider has no introspection_endpoint: remove introspection from accept")
 	}
-	fields, r := b.post(ctx, p.introspection.client, "introspection", []param{{"token", token}, {"token_type_hint", "access_token"}})
+	fields, r := b.post(ctx, p.introspection.client, "introspection", []param{{"token", q.Secret.Reveal()}, {"token_type_hint", "access_token"}})
 	if r != nil {
 		return *r
 	}
@@ -45,7 +45,7 @@ func (b *oidcBackend) introspect(ctx context.Context, q Query, token string) Res
 	pass, fault := b.rules.Introspected(fields, q.User, q.Domain, b.options.Now())
 	if fault != nil {
 		r := faulty(fault)
-		r.Final = !r.Absent // a token that is good elsewhere is no password
+		r.Final = fault.Kind != oidc.Foreign // a token that is good elsewhere is no password
 		return r
 	}
 	if pass.Expires.IsZero() {
@@ -56,7 +56,8 @@ func (b *oidcBackend) introspect(ctx context.Context, q Query, token string) Res
 
 // grant puts a password to the provider, as the resource owner password credentials grant of RFC 6749. The ID token
 // in the answer says which account it is.
-func (b *oidcBackend) grant(ctx context.Context, q Query, password string) Result {
+func (b *oidcBackend) grant(ctx context.Context, q Query) Result {
+	password := q.Secret.Reveal()
 	if !utf8.ValidString(password) || !utf8.ValidString(q.User) {
 		return Result{Class: Refused}
 	}

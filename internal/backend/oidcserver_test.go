@@ -121,6 +121,45 @@ func TestOIDCPasswordGrantByAddress(t *testing.T) {
 	r.want("an account of another domain", r.Ask(context.Background(), q), Refused, "another domain")
 }
 
+// What the provider has granted counts, not what was asked for.
+func TestOIDCPasswordGrantScope(t *testing.T) {
+	r := newOIDCRig(t, func(o *OIDCOptions) { o.PasswordGrant, o.Scopes = true, []string{"mail"} })
+	r.Users = map[string]string{"alice": "pw"}
+	for scope, class := range map[any]Class{nil: Accepted, "openid mail": Accepted, "openid": Refused, "openid mailbox": Refused, "": Refused} {
+		r.Lock()
+		r.Granted = scope
+		r.Unlock()
+		r.want(fmt.Sprintf("granted %v", scope), r.login("pw"), class, "")
+	}
+}
+
+// A token of another issuer is none of this provider's business.
+func TestOIDCIntrospectionForeign(t *testing.T) {
+	for name, change := range map[string]func(*OIDCOptions){
+		"alone":         func(o *OIDCOptions) { o.JWT, o.Introspection = false, true },
+		"with jwt":      func(o *OIDCOptions) { o.Introspection = true },
+		"with password": func(o *OIDCOptions) { o.JWT, o.Introspection, o.PasswordGrant = false, true, true },
+	} {
+		r := newOIDCRig(t, change)
+		foreign := oidctest.RSA(t, "a").Sign(t, r.Claims(r.now(), map[string]any{"iss": "https://other.example"}))
+		if got := r.login(foreign); got.Class != Refused || !got.Absent || r.Asked(oidctest.Introspec)+r.Asked(oidctest.Token) != 0 {
+			t.Errorf("%s: %+v; sent to the provider", name, got)
+		}
+	}
+}
+
+// A text with the dots of a JWT, but nothing in it, may be an opaque token or a password.
+func TestOIDCNoJWT(t *testing.T) {
+	const text = "eyJ.my.own-password-of-more-than-32-letters"
+	r := newOIDCRig(t, func(o *OIDCOptions) { o.Introspection, o.PasswordGrant = true, true })
+	r.Users = map[string]string{"alice": text}
+	r.want("a password", r.login(text), Accepted, "")
+	r.Active = map[string]map[string]any{text: r.active(nil)}
+	if got := r.login(text); got.Class != Accepted || got.Expires.IsZero() {
+		t.Errorf("an opaque token: %+v", got)
+	}
+}
+
 // A password that is long enough to be a token is put to both, and passes if one accepts it.
 func TestOIDCIntrospectionAndGrant(t *testing.T) {
 	r := newOIDCRig(t, func(o *OIDCOptions) { o.Introspection, o.PasswordGrant = true, true })
@@ -188,16 +227,4 @@ func TestOIDCServerFaults(t *testing.T) {
 	})
 	r.want("no introspection endpoint", r.login(opaque), Misconfigured, "introspection_endpoint")
 	r.want("no token endpoint", r.login("hunter2"), Misconfigured, "token_endpoint")
-}
-
-// What the provider has granted counts, not what was asked for.
-func TestOIDCPasswordGrantScope(t *testing.T) {
-	r := newOIDCRig(t, func(o *OIDCOptions) { o.PasswordGrant, o.Scopes = true, []string{"mail"} })
-	r.Users = map[string]string{"alice": "pw"}
-	for scope, class := range map[any]Class{nil: Accepted, "openid mail": Accepted, "openid": Refused, "openid mailbox": Refused, "": Refused} {
-		r.Lock()
-		r.Granted = scope
-		r.Unlock()
-		r.want(fmt.Sprintf("granted %v", scope), r.login("pw"), class, "")
-	}
 }
