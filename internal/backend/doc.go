@@ -119,7 +119,8 @@
 // is Misconfigured, and everything else an outage. The ID token that comes with a grant says which account it is;
 // it needs no signature, since the provider itself has sent it (OpenID Connect Core 3.1.3.7).
 //
-// go-oidc verifies, with a key set of this package: its own fetches the keys for each bad signature.
+// go-jose verifies the signatures, with the keys of this package. go-oidc would fetch the keys for each bad signature,
+// has a leeway of its own, and reads a token twice, which takes as long as its signature.
 //
 // # Users file
 //

@@ -299,48 +299,32 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) (payload []byte, named bool)
 	return nil, named
 }
 
-// signature is the check of a token's signature: a KeySet of go-oidc for one token. go-oidc's own fetches the keys
-// for each bad signature, and does not distinguish a fault of the token from one of the provider.
-type signature struct {
-	backend *oidcBackend
-	jws     *jose.JSONWebSignature
-	begun   time.Time
-	failed  *Result // why the token is not known to be signed
-}
-
-var errUnsigned = errors.New("the token is not known to be signed")
-
-// VerifySignature implements KeySet of go-oidc. A token is refused if no key of a set has signed it that is newer than
-// the question; or one hardly older, if that has the key it names. Whatever else, it is not known.
-func (s *signature) VerifySignature(ctx context.Context, _ string) ([]byte, error) {
-	b := s.backend
-	set, r := b.current(ctx, s.begun)
+// verified returns the payload of a token, or why it is not known to be signed. A token is refused if no key of a set has
+// signed it that is newer than the question, begun then; or one hardly older, if that has the key it names. Whatever else,
+// it is not known.
+func (b *oidcBackend) verified(ctx context.Context, jws *jose.JSONWebSignature, begun time.Time) ([]byte, *Result) {
+	set, r := b.current(ctx, begun)
 	if r != nil {
-		return s.fail(*r)
+		return nil, r
 	}
-	payload, named := set.verify(s.jws)
+	payload, named := set.verify(jws)
 	switch {
 	case payload != nil:
 		return payload, nil
-	case !set.at.Before(s.begun), named && s.begun.Sub(set.at) < fetchEvery:
-		return s.fail(Result{Class: Refused, Err: errSignature})
+	case !set.at.Before(begun), named && begun.Sub(set.at) < fetchEvery:
+		return nil, &Result{Class: Refused, Err: errSignature}
 	}
 	newer, r := b.renew(ctx, set)
 	if r != nil {
-		return s.fail(Result{Class: Unsure, Err: fmt.Errorf("the signature is of no key that is known, and newer keys are not to be had now: %w", r.Err)})
+		return nil, &Result{Class: Unsure, Err: fmt.Errorf("the signature is of no key that is known, and newer keys are not to be had now: %w", r.Err)}
 	}
-	if payload, named = newer.verify(s.jws); payload != nil {
+	if payload, named = newer.verify(jws); payload != nil {
 		return payload, nil
 	}
-	if newer.at.Before(s.begun) && !named { // fetched for another token, before this one came
-		return s.fail(Result{Class: Unsure, Err: errHeld})
+	if newer.at.Before(begun) && !named { // fetched for another token, before this one came
+		return nil, &Result{Class: Unsure, Err: errHeld}
 	}
-	return s.fail(Result{Class: Refused, Err: errSignature})
-}
-
-func (s *signature) fail(r Result) ([]byte, error) {
-	s.failed = &r
-	return nil, errUnsigned
+	return nil, &Result{Class: Refused, Err: errSignature}
 }
 
 var (

@@ -59,21 +59,21 @@ var ErrNoJWT = errors.New("it is not a JWT")
 type Unverified struct {
 	Typ    string // of the header; empty: none
 	Claims Claims
+	// Payload is the JSON text of the claims.
+	Payload []byte
 }
 
 // Peek reads a JWT without checking its signature. The error is ErrNoJWT.
 func Peek(token string) (Unverified, error) {
-	var u Unverified
 	head, rest, _ := strings.Cut(token, ".")
 	body, _, ok := strings.Cut(rest, ".")
-	header, err := members(head)
-	claims, err2 := members(body)
+	header, _, err := members(head)
+	claims, payload, err2 := members(body)
 	if !ok || err != nil || err2 != nil {
-		return u, ErrNoJWT
+		return Unverified{}, ErrNoJWT
 	}
-	u.Typ, _ = texted(header["typ"])
-	u.Claims = claims
-	return u, nil
+	typ, _ := texted(header["typ"])
+	return Unverified{Typ: typ, Claims: claims, Payload: payload}, nil
 }
 
 // Read returns what a secret says of itself if it is a JWT, and nil if it is none, whatever it looks like.
@@ -88,12 +88,12 @@ func Read(secret string) *Unverified {
 }
 
 // members reads a part of a JWT, which is a JSON object. Unlike decoding into a struct it is case-sensitive.
-func members(part string) (Claims, error) {
-	data, err := base64.RawURLEncoding.DecodeString(part)
-	if err != nil {
-		return nil, ErrNoJWT
+func members(part string) (c Claims, data []byte, err error) {
+	if data, err = base64.RawURLEncoding.DecodeString(part); err != nil {
+		return nil, nil, ErrNoJWT
 	}
-	return ParseClaims(data)
+	c, err = ParseClaims(data)
+	return c, data, err
 }
 
 // ParseClaims reads a JSON object of claims. The error is ErrNoJWT.

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -57,6 +58,18 @@ func TestPeek(t *testing.T) {
 	for _, text := range []string{"", "eyJ.eyJ.", "eyJhbGciOiJub25lIn0.bnVsbA.", "eyJhbGciOiJub25lIn0.W10.", "eyJhbGciOiJub25lIn0", "eyJhbGciOiJub25lIn0.eyJ9."} {
 		if _, err := Peek(text); err != ErrNoJWT {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// A text is what encoding/json makes of it.
+func TestTexted(t *testing.T) {
+	for _, text := range []string{`"alice"`, `""`, `"\u0061\"b"`, "\"\xff\"", "\"\u00e9\"", `null`, `7`, `["a"]`, `{}`, ``} {
+		var want *string
+		err := json.Unmarshal([]byte(text), &want)
+		got, ok := texted(json.RawMessage(text))
+		if good := err == nil && want != nil; ok != good || good && got != *want {
+			t.Errorf("%s: %q, %v", text, got, ok)
 		}
 	}
 }
