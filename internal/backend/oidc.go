@@ -48,7 +48,7 @@ type oidcBackend struct {
 	turn     chan struct{} // held by the one that fetches metadata or keys
 	provider atomic.Pointer[provider]
 	keys     atomic.Pointer[keySet] // nil: not fetched yet
-	away     atomic.Bool            // the keys were not to be had when they were asked for last
+	away     atomic.Int64           // when the keys were asked for last, if they were not to be had; in ns
 
 	// With the turn alone.
 	tried                   time.Time // when keys were asked for last

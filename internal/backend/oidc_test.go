@@ -357,6 +357,21 @@ func TestOIDCKeysBeside(t *testing.T) {
 	r.want("a withdrawn key after an hour", r.login(key.Sign(t, r.Claims(r.now(), nil))), Refused, "signature")
 }
 
+// That the provider was away once says nothing of it later: after a day without logins, new keys come first.
+func TestOIDCWasAway(t *testing.T) {
+	r := newOIDCRig(t, nil)
+	old, key := oidctest.RSA(t, "a"), oidctest.RSA(t, "b")
+	r.Publish(old)
+	r.want("before", r.login(old.Sign(t, r.Claims(r.now(), nil))), Accepted, "")
+	r.Fail(oidctest.Keys, 503)
+	r.advance(keysAge)
+	r.want("away", r.login(old.Sign(t, r.Claims(r.now(), nil))), Accepted, "")
+	r.Set(oidctest.Keys, nil)
+	r.Publish(key)
+	r.advance(12 * time.Hour)
+	r.want("a withdrawn key, when it is back", r.login(old.Sign(t, r.Claims(r.now(), nil))), Refused, "signature")
+}
+
 // Without any keys, too, the provider is asked for them once a second at most.
 func TestOIDCNoKeysYet(t *testing.T) {
 	for path, status := range map[string]int{oidctest.Keys: 404, oidctest.Discovery: 503} {
@@ -377,7 +392,7 @@ func TestOIDCNoKeysYet(t *testing.T) {
 	}
 }
 
-// A leeway of any length is that of the tokens' times: go-oidc has one of its own.
+// A leeway of any length is that of the tokens' times: it is no less for nbf.
 func TestOIDCLeeway(t *testing.T) {
 	r := newOIDCRig(t, func(o *OIDCOptions) { o.Leeway = 5 * time.Minute })
 	key := oidctest.RSA(t, "a")

@@ -35,6 +35,9 @@ const (
 	// awayEvery that between two requests of any kind while nothing has been had of it yet.
 	faultEvery = 10 * time.Second
 	awayEvery  = time.Second
+	// awayFor is how long the provider counts as away after it was found to be. Then a login waits for new keys again: one
+	// of a withdrawn key may be the first for a day.
+	awayFor = 2 * time.Minute
 	// maxKeys bounds a key set.
 	maxKeys = 64
 )
@@ -345,7 +348,7 @@ func (b *oidcBackend) current(ctx context.Context, now time.Time) (*keySet, *Res
 	if age < keysEarly {
 		return set, nil
 	}
-	if age < keysAge || age < keysGrace && b.away.Load() {
+	if age < keysAge || age < keysGrace && b.isAway(now) {
 		b.beside(func() bool { return !b.held(b.options.Now()) }, func(ctx context.Context) { _, _ = b.fetch(ctx, set) })
 		return set, nil
 	}
@@ -398,14 +401,21 @@ func (b *oidcBackend) fetch(ctx context.Context, old *keySet) (*keySet, *Result)
 	}
 	b.tried = now
 	set, r := b.published(ctx)
-	b.away.Store(r != nil)
 	if r != nil {
+		b.away.Store(now.UnixNano())
 		b.unfetched = missed(r, now, old != nil)
 		return nil, r
 	}
 	set.at = now
+	b.away.Store(0)
 	b.keys.Store(set)
 	return set, nil
+}
+
+// isAway reports whether the keys were not to be had a moment ago.
+func (b *oidcBackend) isAway(now time.Time) bool {
+	since := now.UnixNano() - b.away.Load()
+	return 0 <= since && since < int64(awayFor)
 }
 
 // held reports, with the turn, whether the keys were asked for a moment ago.
