@@ -340,6 +340,11 @@ func TestOIDCBehindOthers(t *testing.T) {
 			t.Fatal("the first backend was asked about a token")
 		}
 	}
+	past := r.token(nil) // as `postern test auth --no-cache` asks
+	r.want(r.ask(auth.Request{Op: auth.OpAuth, User: "alice", Domain: "dom.example", Secret: auth.NewSecret(past), Fresh: true}), auth.Allow, auth.SourceBackend)
+	if _, went := sent.Load(past); went {
+		t.Error("the first backend was asked about a token past the cache")
+	}
 	bad := r.token(map[string]any{"aud": "shop"})
 	if a := r.auth("alice", bad); a.Verdict != auth.Deny || !strings.Contains(a.Reason, "another audience") {
 		t.Errorf("a token for another audience: %+v", a)
@@ -493,6 +498,19 @@ func TestOIDCRequiredAppPassword(t *testing.T) {
 		t.Errorf("the next backend was asked %d times", n)
 	}
 	r.want(r.login("alice", "imap", r.token(nil)), auth.Allow, auth.SourceBackend)
+}
+
+// Alone, the provider says why a password is none of its tokens, past the cache as well.
+func TestOIDCReasonAlone(t *testing.T) {
+	r := newOIDCRig(t, nil)
+	for secret, want := range map[string]string{"password": "not a token", r.token(map[string]any{"iss": "https://other.example"}): "another issuer"} {
+		for _, fresh := range []bool{false, true} {
+			a := r.ask(auth.Request{Op: auth.OpAuth, User: "alice", Domain: "dom.example", Secret: auth.NewSecret(secret), Fresh: fresh})
+			if a.Verdict != auth.Deny || !strings.Contains(a.Reason, want) {
+				t.Errorf("past the cache %v: %+v", fresh, a)
+			}
+		}
+	}
 }
 
 // A text in the form of a token that is none of the domain's issuer is a guess like any other.

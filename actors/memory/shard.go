@@ -268,12 +268,14 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 // prepare gives a task its login or its change, with what limits or bars it.
 func (s *shard) prepare(t *task, d *domain.Domain) {
 	c := t.call
+	if c.Req.Op == auth.OpAuth {
+		t.bearer = d.Bearer(c.Asked(), c.Req.Secret)
+	}
 	switch {
 	case c.Req.Fresh:
 	case c.Req.Op == auth.OpAuth:
 		t.login = cache.NewLogin(c.Key, c.As())
 		t.login.Secret(c.ID.Domain, c.Req.Secret)
-		t.bearer = d.Bearer(c.Asked(), c.Req.Secret)
 		switch {
 		case t.bearer != nil:
 			t.login.Bearer()
@@ -503,7 +505,7 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 		s.guessed.Add(t.call.Hash, r.Limited)
 	}
 	withheld := r.Source == auth.SourceLimitBudget || r.Source == auth.SourceLimitUser
-	if r.Result.Err != nil && !(r.Result.Class == backend.Refused && r.Result.Absent) { // that it has nothing to do with it is no reason
+	if r.Result.Err != nil && !(t.call.Req.Op == auth.OpAuth && r.Result.Class == backend.Refused) { // reason has those
 		t.why = r.Result.Err.Error()
 	}
 	if t.change != nil {
@@ -595,9 +597,8 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 		meaning = cache.Misconfigured
 	}
 	step := t.login.BackendAnswered(user, meaning, source, &d.Rules, now)
-	reasoned := result.Err != nil && (!result.Absent || len(t.domain.Hops) == 1)
-	if result.Class == backend.Refused && reasoned && step.Answered && step.Answer.Verdict == auth.Deny {
-		step.Answer.Reason = result.Err.Error()
+	if reason := t.reason(&result); reason != "" && step.Answered && step.Answer.Verdict == auth.Deny {
+		step.Answer.Reason = reason
 	}
 	s.apply(t, d, sp, user, step)
 }
@@ -628,7 +629,7 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 	case backend.Accepted:
 		a.Verdict = auth.Allow
 	case backend.Refused:
-		a.Verdict = auth.Deny
+		a.Verdict, a.Reason = auth.Deny, t.reason(&r)
 	case backend.Unsupported:
 		a.Verdict, a.Source = auth.Unsupported, auth.SourceUnsupported
 	}

@@ -231,6 +231,16 @@ func (t *task) answers(r backend.Result) (cache.Name, auth.AuthorityID) {
 	return cache.Name{Account: as, Exact: r.Exact || !h.Alike}, h.By.ID
 }
 
+// reason is why the backends refuse a login; empty if they do not say. That one of several has nothing to do with the
+// password is no reason.
+func (t *task) reason(r *backend.Result) string {
+	said := r.Class == backend.Refused && r.Err != nil && t.call.Req.Op == auth.OpAuth
+	if !said || r.Absent && t.bearer == nil && len(t.domain.Hops) > 1 {
+		return ""
+	}
+	return r.Err.Error()
+}
+
 // compare looks, on the hash pool, for a stored hash that matches the call's secret. What follows an
 // answer is left out if it would have to wait for long, unless the cache's promise needs it.
 func (t *task) compare(step *cache.Step) {
@@ -331,11 +341,14 @@ func (t *task) limitWith() {
 	secret := c.Key.Fingerprint()
 	t.guess = limit.Guess{Secret: secret, Rules: &l.User}
 	from, ok := limit.Network(c.Req.Client, l.Exempt)
-	if !ok || t.bearer != nil {
+	if !ok {
 		return
 	}
 	now := unixtime.At(p.env.Clock())
 	t.guess.From, t.guess.Tainted = p.Addresses.standing(from, secret, now)
+	if t.bearer != nil {
+		return
+	}
 	switch p.Addresses.ask(from, secret, &l.Address, now, now.Add(time.Until(c.Deadline))) {
 	case limit.Pass:
 		t.heldAddress = true

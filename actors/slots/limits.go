@@ -69,7 +69,7 @@ func (b *limits) prepare(q *Question) {
 	if !q.guesses() {
 		return
 	}
-	if q.token { // whoever makes some up uses up no account's share of the budget
+	if q.token { // made-up ones use up no account's share of the budget
 		q.Guess.Account = q.Guess.Secret
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
+	"postern/internal/limit"
 )
 
 // fake is a backend that accepts all, unless ask says otherwise.
@@ -24,7 +25,10 @@ type fake struct {
 	closed atomic.Bool
 	within atomic.Int64 // questions under way when it was closed
 	now    atomic.Int64
+	screen backend.Screening
 }
+
+func (f *fake) Screen(backend.Query) backend.Screening { return f.screen }
 
 func (f *fake) Ask(ctx context.Context, q backend.Query) backend.Result {
 	f.asked.Add(1)
@@ -165,6 +169,42 @@ func TestQueueBound(t *testing.T) {
 		r.want(reply, backend.Accepted, auth.SourceBackend, false)
 	}
 	r.stands(0, 0)
+}
+
+// TestTokensInTheQueue: tokens that are put to the server have the share of their client's address in the queue, as
+// passwords have; those that are verified here go by no address.
+func TestTokensInTheQueue(t *testing.T) {
+	for name, c := range map[string]struct {
+		screen backend.Screening
+		fits   int // of one address
+	}{
+		"passwords": {backend.Screening{}, 4}, "opaque": {backend.Screening{Token: true}, 4}, "signed": {backend.Screening{Token: true, Offline: true}, 6},
+	} {
+		r := newRig(t, true, config.Backend{Slots: 1, Queue: 8})
+		r.fake.screen = c.screen
+		login := func(from uint64) func(*Question) {
+			return func(q *Question) { q.Query.Op, q.Guess.From, q.Guess.Rules = auth.OpAuth, from, &limit.Rules{} }
+		}
+		all := []<-chan Reply{r.put(login(1))}
+		r.stands(1, 0)
+		for i := range 6 {
+			if i < c.fits {
+				all = append(all, r.put(login(1)))
+				r.stands(1, i+1)
+			} else {
+				r.want(r.put(login(1)), backend.Outage, auth.SourceOverload, true)
+			}
+		}
+		all = append(all, r.put(login(2)))
+		r.stands(1, c.fits+1)
+		for _, reply := range all {
+			r.release <- struct{}{}
+			r.want(reply, backend.Accepted, auth.SourceBackend, false)
+		}
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
 }
 
 // TestDeadlineWhileWaiting: a question ends with its time, in the queue and before, without the
