@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -92,7 +93,7 @@ func (r *Rules) Signed(u Unverified, user, domain string, now time.Time) (Pass, 
 	if f := r.issued(c); f != nil {
 		return Pass{}, f
 	}
-	if f := access(u.Typ, c); f != nil {
+	if f := cmp.Or(marked(c), access(u.Typ, c)); f != nil {
 		return Pass{}, f
 	}
 	if _, ok := c["exp"]; !ok {
@@ -119,7 +120,18 @@ func (r *Rules) Introspected(c Claims, user, domain string, now time.Time) (Pass
 	case kind == "" && typ == "" && r.Audience == "": // a refresh token has the clients of its access tokens
 		return Pass{}, fault(Denied, "the provider does not say that it is an access token (token_type): set audience")
 	}
+	if f := marked(c); f != nil {
+		return Pass{}, f
+	}
 	return r.rest(c, user, domain, now)
+}
+
+// marked reports that a token is an ID token, whatever it calls itself.
+func marked(c Claims) *Fault {
+	if name := c.first("nonce", "at_hash", "c_hash", "s_hash"); name != "" {
+		return fault(Denied, "it is an ID token (it has %s), not an access token", name)
+	}
+	return nil
 }
 
 // Allowed returns an error if the scope in the answer to a password grant lacks one that is required. Without it all
@@ -172,9 +184,6 @@ func access(typ string, c Claims) *Fault {
 	case typ != "" && typ != "jwt":
 		return fault(Denied, "it is no access token: its type is %s", clip(typ))
 	}
-	if name := c.first("at_hash", "c_hash", "s_hash"); name != "" {
-		return fault(Denied, "it is an ID token (it has %s), not an access token", name)
-	}
 	bare := c.first("auth_time", "amr", "acr", "azp", "sid") == ""
 	if len(c.scopes()) == 0 && !(bare && c.first("jti") != "" && c.first("client_id") != "") {
 		return fault(Denied, "it does not show that it is an access token: it has neither the type at+jwt nor a scope")
@@ -207,10 +216,6 @@ func (r *Rules) rest(c Claims, user, domain string, now time.Time) (Pass, *Fault
 	}
 	if use, ok := texted(c["token_use"]); ok && use != "access" && use != "access_token" { // Cognito, Hydra
 		return Pass{}, fault(Denied, "it is no access token, but one for the use %s", clip(use))
-	}
-	// Keycloak before 25 puts the nonce into access tokens, too, which it marks as such.
-	if typ, _ := texted(c["typ"]); c.first("nonce") != "" && !strings.EqualFold(typ, "Bearer") {
-		return Pass{}, fault(Denied, "it is an ID token (it has nonce), not an access token")
 	}
 	if _, bound := c["cnf"]; bound {
 		return Pass{}, fault(Denied, "the token is bound to a key (cnf): it is worth nothing without a proof")

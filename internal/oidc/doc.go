@@ -9,10 +9,11 @@
 // other applications have access tokens of their own.
 //
 //   - iss is the issuer, byte for byte. A token of another issuer is Foreign: it says nothing about the account.
+//   - It has none of nonce, at_hash, c_hash and s_hash, which belong into ID tokens, whatever it calls itself. (Keycloak
+//     before 25 copies the nonce of a sign-in into access tokens: its clients must not send one.)
 //   - It is an access token: typ at+jwt in the header (RFC 9068), or a claim typ of Bearer (Keycloak). Without either
-//     it has none of at_hash, c_hash and s_hash, which only ID tokens have, and a scope (scope or scp), which they do not
-//     have; or, without scope, the jti and client_id of RFC 9068 and none of the claims about a sign-in (Zitadel).
-//   - It has no nonce, which belongs into ID tokens, but for Keycloak's old access tokens, which are marked as such.
+//     it has a scope (scope or scp), which ID tokens do not have; or, without scope, the jti and client_id of RFC 9068 and
+//     none of the claims about a sign-in (Zitadel).
 //   - aud has the audience. If there is a list of clients, azp (or client_id, cid, appid) is one of them.
 //   - exp is there and has not passed, and nbf and iat are not in the future, give or take the leeway. A token of the
 //     future is NotYet, not refused: it may be good a moment later, and most likely a clock is wrong.
