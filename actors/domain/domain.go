@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -271,6 +272,11 @@ func (d *Domain) Bearer(id auth.Identity, secret auth.Secret) *Bearer {
 		return nil
 	}
 	return &b
+}
+
+// MayBeSigned reports whether a password has the beginning of a token that Bearer may know.
+func (d *Domain) MayBeSigned(secret auth.Secret) bool {
+	return (d.signed || d.Introspects) && strings.HasPrefix(secret.Reveal(), "eyJ")
 }
 
 // MayBeOpaque reports whether a password may be a token that only the provider can read.

@@ -179,7 +179,11 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 	if user != nil {
 		switch c.Req.Op {
 		case auth.OpAuth:
-			if step, ok := user.Hot(c.Key, c.As(), rules, now); ok {
+			step, ok := user.Hot(c.Key, c.As(), rules, now)
+			if ok && step.Answer.Verdict == auth.Allow && sp.domain.MayBeSigned(c.Req.Secret) && !user.Token(c.Key) {
+				break // it was a password before the issuer of such tokens was known, and may be one of them
+			}
+			if ok {
 				if step.Touched {
 					sp.touched[c.ID] = struct{}{}
 				}

@@ -83,6 +83,27 @@ func TestBearerComparesNothing(t *testing.T) {
 	}
 }
 
+// A token that was remembered as a password before its issuer was known is not answered as such, sealed or not.
+func TestBearerWasPassword(t *testing.T) {
+	for name, sealer := range map[string]*Sealer{"hash": nil, "seal": sealers[1]} {
+		r, u := defaults(), new(User)
+		r.Sealer, r.Hashed = sealer, true
+		if a, _ := login(t, u, keyA, hashA, Accepted, r, base); a.Verdict != auth.Allow || len(u.Verifiers) != 1 {
+			t.Fatalf("%s: %v, %+v", name, a.Verdict, u.Verifiers)
+		}
+		if u.Token(keyA) {
+			t.Errorf("%s: a password is remembered as a token", name)
+		}
+		a, asked, last := bearerLogin(t, u, keyA, after(time.Hour), CannotAnswer, r, after(time.Minute))
+		if a.Verdict != auth.Unavailable || !asked || last.Do != Nothing {
+			t.Errorf("%s: %v (%v), asked %v", name, a.Verdict, a.Source, asked)
+		}
+		if a, asked, _ = bearerLogin(t, u, keyA, after(time.Hour), Accepted, r, after(time.Minute)); a.Verdict != auth.Allow || !asked || !u.Token(keyA) {
+			t.Errorf("%s: as a token: %v, asked %v", name, a.Verdict, asked)
+		}
+	}
+}
+
 // Tokens leave the user's passwords as they are, have room of their own, and are no password for them.
 func TestBearerBesidePasswords(t *testing.T) {
 	for _, sealer := range []*Sealer{nil, sealers[1]} {

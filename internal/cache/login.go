@@ -155,7 +155,8 @@ func (l *Login) RequireKnown(a auth.Answer) { l.otherwise = &a }
 func (l *Login) AskFirst() { l.askFirst = true }
 
 // Bearer says that the secret is a token of the backend's issuer: it is no password of anything remembered, so that the
-// question is put at once, and no hash is compared, however many tokens are made up. It is called before Start.
+// question is put at once, and no hash is compared, however many tokens are made up. A password that it was before its
+// issuer was known is forgotten. It is called before Start.
 func (l *Login) Bearer() { l.askFirst, l.bearer = true, true }
 
 // MayAsk reports whether AskInstead is possible: the login needs a comparison to be answered without a
@@ -449,9 +450,12 @@ func (l *Login) attachKey(u *User, i int, r *Rules) (changed bool) {
 	return v.Key == l.key && l.seal(v, r) || changed
 }
 
-// identify gives the sealed verifiers of the secret its Key: unlike hashes they take no work to compare.
+// identify gives the sealed verifiers of the secret its Key: unlike hashes they take no work to compare. A token has none.
 // It reports whether there were some, and whether a record has changed.
 func (l *Login) identify(u *User, r *Rules) (found, changed bool) {
+	if l.bearer {
+		return false, u.dropPassword(l.key)
+	}
 	if r.Off || r.Sealer == nil || l.secret.Empty() {
 		return false, false
 	}

@@ -351,6 +351,18 @@ func (u *User) dropKeyed(key Key) bool {
 	return len(u.Verifiers) < n
 }
 
+// dropPassword forgets the secret key where it was taken for a password, and reports whether it was.
+func (u *User) dropPassword(key Key) (changed bool) {
+	n := len(u.Verifiers)
+	u.Verifiers = slices.DeleteFunc(u.Verifiers, func(v Verifier) bool { return v.Key == key && v.Until == 0 })
+	return len(u.Verifiers) < n
+}
+
+// Token reports whether the secret key is remembered as a bearer token.
+func (u *User) Token(key Key) bool {
+	return slices.ContainsFunc(u.Verifiers, func(v Verifier) bool { return v.Key == key && v.Until != 0 })
+}
+
 // add remembers a new secret. To make room it forgets the least recently used one, of the passwords or of the
 // tokens: neither pushes out the other.
 func (u *User) add(v Verifier, r *Rules) {
