@@ -219,6 +219,85 @@ func TestOIDCFromOneAddress(t *testing.T) {
 	r.want(login(r.token(nil)), auth.Allow, auth.SourceBackend)
 }
 
+// Made-up tokens limit the address that sends them, but neither the passwords nor the remembered tokens from there, nor
+// those of a key that was withdrawn.
+func TestOIDCForged(t *testing.T) {
+	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+		withNext(s, &fakeBackend{})
+		s.cfg.Domains[0].Limit = config.Limit{AddressRefusals: 3, Window: time.Hour, FirstPause: time.Hour, LongestPause: time.Hour}
+	})
+	login := func(client, secret string) auth.Answer {
+		return r.ask(auth.Request{Op: auth.OpAuth, User: "alice", Domain: "dom.example", Secret: auth.NewSecret(secret), Client: client})
+	}
+	const attacker, webmail = "192.0.2.1", "192.0.2.2"
+	known := r.token(nil)
+	r.want(login(attacker, known), auth.Allow, auth.SourceBackend)
+	named := oidctest.RSA(t, "b")
+	named.ID = "a"
+	fake := named.Sign(t, r.Claims(r.clock.now(), nil))
+	for i := range 10 {
+		login(attacker, fake) // the same one counts once
+		if a := login(attacker, fmt.Sprint(fake, i)); a.Verdict == auth.Allow {
+			t.Fatalf("%+v", a)
+		}
+	}
+	r.want(login(attacker, r.token(nil)), auth.Unavailable, auth.SourceLimitAddress)
+	r.want(login(attacker, known), auth.Allow, auth.SourceHot)
+	r.want(login(attacker, "good"), auth.Allow, auth.SourceBackend)
+	if l, err := r.AddressLimit(attacker); err != nil || l.Refusals < 3 || !strings.Contains(r.log.String(), "too many made-up tokens") {
+		t.Errorf("shown: %+v, %v", l, err)
+	}
+	if _, err := r.ForgetAddressLimit(attacker); err != nil {
+		t.Error(err)
+	}
+	r.want(login(attacker, r.token(nil)), auth.Allow, auth.SourceBackend)
+
+	old := r.key
+	r.key = oidctest.RSA(t, "c")
+	r.Publish(r.key)
+	r.clock.advance(31 * time.Second)
+	r.want(login(webmail, r.token(nil)), auth.Allow, auth.SourceBackend) // the new key is fetched for it
+	for i := range 10 {
+		r.clock.advance(31 * time.Second)
+		if a := login(webmail, old.Sign(t, r.Claims(r.clock.now(), nil))); a.Verdict != auth.Deny {
+			t.Fatalf("token %d of a withdrawn key: %+v", i, a)
+		}
+	}
+	r.want(login(webmail, r.token(nil)), auth.Allow, auth.SourceBackend)
+}
+
+// A token that another backend accepted as a password before its issuer was configured does not answer for it.
+func TestOIDCWasPassword(t *testing.T) {
+	lax := &fakeBackend{ask: func(context.Context, backend.Query) backend.Result { return backend.Result{Class: backend.Accepted} }}
+	for name, withStore := range map[string]bool{"in memory": false, "on disk": true} {
+		in := openStore(t)
+		r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
+			withNext(s, lax)
+			if withStore {
+				s.store, s.cfg.Domains[0].Cache.Storage = in, config.StorageDisk
+			}
+			s.cfg.Backends[0].Kind = config.KindOIDC
+			s.cfg.Domains[0].Backends[0] = s.cfg.Backends[0].BackendRef
+			slices.Reverse(s.cfg.Domains[0].Backends) // lax, and then the provider
+			s.cfg.Domains[0].Backends = s.cfg.Domains[0].Backends[:1]
+		})
+		expired := r.token(map[string]any{"exp": r.clock.now().Add(-time.Hour).Unix()})
+		foreign := r.token(map[string]any{"iss": "https://other.example"})
+		for _, secret := range []string{expired, foreign} {
+			r.want(r.auth("alice", secret), auth.Allow, auth.SourceBackend)
+		}
+		r.reload(func(c *config.Config) {
+			c.Domains[0].Backends = append(slices.Clone(c.Domains[0].Backends), c.Backends[0].BackendRef)
+		})
+		if a := r.auth("alice", expired); a.Verdict != auth.Deny || !strings.Contains(a.Reason, "expired") {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if a := r.auth("alice", foreign); a.Verdict != auth.Allow || a.Source == auth.SourceBackend {
+			t.Errorf("%s: a password in the form of a token: %+v", name, a)
+		}
+	}
+}
+
 // While the provider is away, and its breaker open, passwords of the next backend are what they are.
 func TestOIDCAwayBeforeOthers(t *testing.T) {
 	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) { withNext(s, &fakeBackend{}) })

@@ -21,25 +21,32 @@ type Addresses struct {
 	parts [addressParts]addressPart
 }
 
-// addressPart is the table of a share of the networks.
+// addressPart has the tables of a share of the networks.
 type addressPart struct {
 	mu    sync.Mutex
 	table *limit.Table[netip.Prefix]
+	// fakes counts tokens that their issuer has not signed, apart from passwords: a web mail server is one address for
+	// good tokens and for what users mistype.
+	fakes *limit.Table[netip.Prefix]
 }
 
 func newAddresses() *Addresses {
 	a := &Addresses{seed: maphash.MakeSeed(), names: limit.NewSeed()}
 	for i := range a.parts {
-		a.parts[i].table = limit.NewTable[netip.Prefix]()
+		a.parts[i].table, a.parts[i].fakes = limit.NewTable[netip.Prefix](), limit.NewTable[netip.Prefix]()
 	}
 	return a
 }
 
 // lock returns the table of a network, locked until unlock is called.
 func (a *Addresses) lock(from netip.Prefix) (t *limit.Table[netip.Prefix], unlock func()) {
-	part := &a.parts[maphash.Comparable(a.seed, from)%addressParts]
+	part := a.part(from)
 	part.mu.Lock()
 	return part.table, part.mu.Unlock
+}
+
+func (a *Addresses) part(from netip.Prefix) *addressPart {
+	return &a.parts[maphash.Comparable(a.seed, from)%addressParts]
 }
 
 // standing returns a number that stands for a network, never 0, and whether other secrets than this
@@ -70,29 +77,55 @@ func (a *Addresses) refused(from netip.Prefix, secret uint64, r *limit.Rules, no
 	return t.Refused(from, secret, from.String(), r, now)
 }
 
-// Show returns what is known of a network.
+// forged counts a made-up token, as refused does a password.
+func (a *Addresses) forged(from netip.Prefix, secret uint64, r *limit.Rules, now unixtime.Time) (begins bool) {
+	part := a.part(from)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return part.fakes.Refused(from, secret, from.String(), r, now)
+}
+
+// barred reports whether too many made-up tokens came from a network.
+func (a *Addresses) barred(from netip.Prefix, now unixtime.Time) bool {
+	part := a.part(from)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return now < part.fakes.State(from, now).Until
+}
+
+// Show returns what is known of a network: of its passwords, unless only its tokens are limited, or for longer.
 func (a *Addresses) Show(from netip.Prefix, now unixtime.Time) limit.State {
-	t, unlock := a.lock(from)
-	defer unlock()
-	return t.State(from, now)
+	part := a.part(from)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	passwords, fakes := part.table.State(from, now), part.fakes.State(from, now)
+	if fakes.Until > passwords.Until || passwords.Refusals == 0 {
+		return fakes
+	}
+	return passwords
 }
 
 // Forget forgets what was refused to a network, and reports whether there was something.
 func (a *Addresses) Forget(from netip.Prefix) bool {
-	t, unlock := a.lock(from)
-	defer unlock()
-	return t.Forget(from)
+	part := a.part(from)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	fakes := part.fakes.Forget(from)
+	return part.table.Forget(from) || fakes
 }
 
 // List returns the networks that are limited, at most most of each part, and how many have
 // refusals, but no pause.
 func (a *Addresses) List(most int, now unixtime.Time) (limited []limit.State, watched int) {
 	for i := range a.parts {
-		a.parts[i].mu.Lock()
-		n, _ := a.parts[i].table.Len()
-		watched += n
-		limited = append(limited, a.parts[i].table.Limited(most, now)...)
-		a.parts[i].mu.Unlock()
+		part := &a.parts[i]
+		part.mu.Lock()
+		for _, t := range []*limit.Table[netip.Prefix]{part.table, part.fakes} {
+			n, _ := t.Len()
+			watched += n
+			limited = append(limited, t.Limited(most, now)...)
+		}
+		part.mu.Unlock()
 	}
 	return limited, watched
 }

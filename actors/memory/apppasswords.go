@@ -306,19 +306,22 @@ func (s *shard) unknownApp(c *call.Call, d *domain.Domain, sp *space, now unixti
 			s.answer(c, sp, auth.Answer{Source: auth.SourceLimitAddress, Reason: "too many wrong passwords came from the client's address"})
 			return
 		}
-		s.refusedFrom(c, d, from, now)
+		s.refusedFrom(c, d, from, false, now)
 	}
 	s.answerApp(c, sp, apppassword.Refused(apppassword.Unknown, nil, c.Service))
 }
 
-// refusedFrom counts a refused secret against the client's address.
-func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, now unixtime.Time) {
-	l := &d.Limits
-	if !p.Addresses.refused(from, c.Key.Fingerprint(), &l.Address, now) {
+// refusedFrom counts a refused secret, or a made-up token, against the client's address.
+func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, forged bool, now unixtime.Time) {
+	l, what, count := &d.Limits, "wrong passwords", p.Addresses.refused
+	if forged {
+		what, count = "made-up tokens", p.Addresses.forged
+	}
+	if !count(from, c.Key.Fingerprint(), &l.Address, now) {
 		return
 	}
 	if held, ok := d.AddressLimitLog.Due(time.Now()); ok {
-		p.env.Log.Warn("client address limited: too many wrong passwords; those that the cache does not know are a temporary failure for a while",
+		p.env.Log.Warn("client address limited: too many "+what+"; those that the cache does not know are a temporary failure for a while",
 			"domain", c.ID.Domain, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)
 	}
 }

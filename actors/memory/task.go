@@ -336,6 +336,7 @@ func (t *task) makeHash(cost int) {
 // limitWith finds out what the limit of the account goes by, which the backend's actor keeps. It counts
 // the task's question against the limit of its client's address, which may have the cache ask about
 // a secret only if that is known. A token of the domain's issuer is no guess: a web mail server has expired ones of many users.
+// Only where too many were made up, none is verified for a while.
 func (t *task) limitWith() {
 	c, l, p := t.call, &t.domain.Limits, t.shards
 	secret := c.Key.Fingerprint()
@@ -347,6 +348,9 @@ func (t *task) limitWith() {
 	now := unixtime.At(p.env.Clock())
 	t.guess.From, t.guess.Tainted = p.Addresses.standing(from, secret, now)
 	if t.bearer != nil {
+		if l.Address.Refusals > 0 && p.Addresses.barred(from, now) {
+			t.requireKnown("too many made-up tokens came from the client's address")
+		}
 		return
 	}
 	switch p.Addresses.ask(from, secret, &l.Address, now, now.Add(time.Until(c.Deadline))) {
@@ -381,10 +385,16 @@ func (t *task) refused() bool {
 	return false
 }
 
+// forged reports whether the secret is a made-up token.
+func (t *task) forged() bool {
+	return t.login != nil && t.bearer != nil && t.chain.Result().Forged
+}
+
 // landed reports to the limit of the client's address that the question has ended, and whether a
 // backend has refused the secret.
 func (t *task) landed(refused bool) {
-	if !t.heldAddress && !refused {
+	forged := t.forged()
+	if !t.heldAddress && !refused && !forged {
 		return
 	}
 	c, l, env := t.call, &t.domain.Limits, t.shards.env
@@ -397,7 +407,7 @@ func (t *task) landed(refused bool) {
 		t.shards.Addresses.landed(from, &l.Address, now)
 		t.heldAddress = false
 	}
-	if refused {
-		t.shards.refusedFrom(c, t.domain, from, now)
+	if refused || forged {
+		t.shards.refusedFrom(c, t.domain, from, forged, now)
 	}
 }

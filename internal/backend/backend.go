@@ -85,6 +85,9 @@ type Result struct {
 	// Expires, with an acceptance, says that the secret is a bearer token, and when it ends. It may not be
 	// remembered for longer, nor on disk, and says nothing of the account's passwords.
 	Expires time.Time
+	// Forged, with a refusal, says that the secret is made up: it calls itself a token of the issuer, which has not
+	// signed it.
+	Forged bool
 	// Body is the document of a roster query, as received.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have

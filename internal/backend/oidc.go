@@ -189,13 +189,13 @@ func (b *oidcBackend) signed(ctx context.Context, q Query, u oidc.Unverified) Re
 	}
 	jws, err := jose.ParseSignedCompact(q.Secret.Reveal(), b.algorithms)
 	if err != nil {
-		return Result{Class: Refused, Err: errAlgorithm}
+		return Result{Class: Refused, Forged: true, Err: errAlgorithm}
 	}
 	switch payload, failed := b.verified(ctx, jws, now); {
 	case failed != nil:
 		return *failed
 	case !bytes.Equal(payload, u.Payload): // what is signed is what was read
-		return Result{Class: Refused, Err: errSigned}
+		return Result{Class: Refused, Forged: true, Err: errSigned}
 	case fault != nil:
 		return faulty(fault)
 	}

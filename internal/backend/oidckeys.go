@@ -304,7 +304,7 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) (payload []byte, named bool)
 
 // verified returns the payload of a token, or why it is not known to be signed. A token is refused if no key of a set has
 // signed it that is newer than the question, begun then; or one hardly older, if that has the key it names. Whatever else,
-// it is not known.
+// it is not known. It is made up if there is a key of its name: those of a key that was withdrawn were good once.
 func (b *oidcBackend) verified(ctx context.Context, jws *jose.JSONWebSignature, begun time.Time) ([]byte, *Result) {
 	set, r := b.current(ctx, begun)
 	if r != nil {
@@ -315,7 +315,7 @@ func (b *oidcBackend) verified(ctx context.Context, jws *jose.JSONWebSignature, 
 	case payload != nil:
 		return payload, nil
 	case !set.at.Before(begun), named && begun.Sub(set.at) < fetchEvery:
-		return nil, &Result{Class: Refused, Err: errSignature}
+		return nil, &Result{Class: Refused, Forged: named, Err: errSignature}
 	}
 	newer, r := b.renew(ctx, set)
 	if r != nil {
@@ -327,7 +327,7 @@ func (b *oidcBackend) verified(ctx context.Context, jws *jose.JSONWebSignature, 
 	if newer.at.Before(begun) && !named { // fetched for another token, before this one came
 		return nil, &Result{Class: Unsure, Err: errHeld}
 	}
-	return nil, &Result{Class: Refused, Err: errSignature}
+	return nil, &Result{Class: Refused, Forged: named, Err: errSignature}
 }
 
 var (
