@@ -192,21 +192,31 @@ func Parse(filename string, src []byte, env Env) (cfg *Config, problems Problems
 			}}
 		}
 	}()
-	return parseFile(filename, src, env)
+	return parseFile(filename, src, env, pieceSize)
 }
 
-func parseFile(filename string, src []byte, env Env) (*Config, Problems) {
+// parseFile is Parse, with pieces of at least size bytes.
+func parseFile(filename string, src []byte, env Env, size int) (*Config, Problems) {
 	p := newParser(filename, src, env)
 	if len(src) > maxSource {
 		p.complain(hcl.Range{}, "the configuration is too large", "is this the right file?")
 		return nil, p.problems
 	}
-	file, diags := hclsyntax.ParseConfig(mask(src), filename, hcl.InitialPos)
-	if diags.HasErrors() {
-		p.syntax(diags)
-		return nil, p.sorted()
+	text := mask(src)
+	body, late, ok := join(text, filename, size)
+	var cfg *Config
+	if ok {
+		cfg, ok = p.root(body, late)
 	}
-	cfg := p.root(file.Body.(*hclsyntax.Body))
+	if !ok {
+		p = newParser(filename, src, env)
+		file, diags := hclsyntax.ParseConfig(text, filename, hcl.InitialPos)
+		if diags.HasErrors() {
+			p.syntax(diags)
+			return nil, p.sorted()
+		}
+		cfg, _ = p.root(file.Body.(*hclsyntax.Body), nil)
+	}
 	slices.Sort(p.files)
 	cfg.Files = slices.Compact(p.files)
 	if p.sorted().Failed() {
@@ -253,11 +263,12 @@ func (p *parser) sorted() Problems {
 	return p.problems
 }
 
-// root decodes the whole file. Backends come before the domains that name them, and domains
-// before the listeners, to check their default_domain.
-func (p *parser) root(body *hclsyntax.Body) *Config {
+// root decodes the whole file: its body and, in their places, the pieces that are still to be parsed. ok is false
+// if one of these cannot be. Backends come before the domains that name them, and domains before the listeners,
+// to check their default_domain.
+func (p *parser) root(body *hclsyntax.Body, late []piece) (cfg *Config, ok bool) {
 	s := p.open("", body, nil)
-	cfg := &Config{
+	cfg = &Config{
 		DataDir:      p.resolve(p.dir, s.textOr("data_dir", defaultDataDir)),
 		DrainTimeout: s.duration("drain_timeout", 10*time.Second, 0),
 	}
@@ -270,8 +281,8 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 		p.blocks[cfg.Backends[i].BackendRef] = i
 	}
 	cfg.Registry = p.registry(s, cfg)
-	for _, child := range s.sections("domain") {
-		cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
+	if !p.allDomains(s, late, cfg) {
+		return nil, false
 	}
 	for _, child := range s.sections("listen") {
 		cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
@@ -279,7 +290,7 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 	p.localDomains(s, cfg)
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
-	if len(s.children("domain")) == 0 && !cfg.Registry.Declared {
+	if len(s.children("domain"))+len(late) == 0 && !cfg.Registry.Declared {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
 			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
 	}
@@ -298,7 +309,35 @@ func (p *parser) root(body *hclsyntax.Body) *Config {
 				"name it in the backends of a domain, or remove the block")
 		}
 	}
-	return cfg
+	return cfg, true
+}
+
+// allDomains decodes the domain blocks of the body and of the late pieces, in the order of the file. It is false if
+// a piece cannot be parsed.
+func (p *parser) allDomains(s *section, late []piece, cfg *Config) bool {
+	blocks := s.children("domain")
+	decode := func(blocks []*hclsyntax.Block) {
+		for _, b := range blocks {
+			if child := p.section(s.spec.path, b); child != nil {
+				cfg.Domains = append(cfg.Domains, p.domain(child, cfg))
+			}
+		}
+	}
+	for i := range late {
+		n := 0
+		for n < len(blocks) && blocks[n].TypeRange.Start.Byte < late[i].at.Byte {
+			n++
+		}
+		decode(blocks[:n])
+		blocks = blocks[n:]
+		body, ok := late[i].parse(p.file)
+		if !ok {
+			return false
+		}
+		decode(body.Blocks)
+	}
+	decode(blocks)
+	return true
 }
 
 // localDomains warns if the map domain of socketmap may lack domains: postern 0.1 took every domain

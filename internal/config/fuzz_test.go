@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,10 +26,15 @@ func FuzzParse(f *testing.F) {
 	f.Add("data_dir = [", "]")
 	f.Add("domain \"*\" {\n", "\n}\n")
 	f.Add("\xef\xbb\xbf\xff", "\x00\r")
+	f.Add("/*\ndomain \"a\" {}\n", "*/\ndomain \"b\" {}\n")
 	env := testEnv(f)
 	f.Fuzz(func(t *testing.T, before, after string) {
 		block := "\nbackend \"jsxc\" \"fuzz\" {\n  url = \"https://h/\"\n  secret = \"" + canary + "\"\n}\n"
-		cfg, problems := parseFile("/etc/postern/readable.hcl", []byte(before+block+after), env)
+		text := []byte(before + block + after)
+		cfg, problems := parseFile("/etc/postern/readable.hcl", text, env, len(text)+1)
+		if parts, others := parseFile("/etc/postern/readable.hcl", text, env, 1); !reflect.DeepEqual(parts, cfg) || !slices.Equal(others, problems) {
+			t.Fatalf("in pieces: %+v, %v\nas a whole: %+v, %v", parts, others, cfg, problems)
+		}
 		if out := render(problems); strings.Contains(out, canary) {
 			t.Fatalf("the secret is shown:\n%s", out)
 		}

@@ -27,8 +27,10 @@ type section struct {
 // section opens a block in a parent, or returns nil if it has reported an error.
 func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 	path := strings.TrimPrefix(parent+" "+b.Type, " ")
-	spec, kinds := findSpec(path), kindsOf(path)
+	spec := findSpec(path)
+	var kinds []string
 	if spec == nil { // the labels are the same for all kinds
+		kinds = kindsOf(path)
 		spec = findSpec(path + " " + kinds[0])
 	}
 	if len(b.Labels) != len(spec.labels) {
@@ -40,7 +42,7 @@ func (p *parser) section(parent string, b *hclsyntax.Block) *section {
 			"write "+header+" { ... }")
 		return nil
 	}
-	if findSpec(path) == nil {
+	if kinds != nil {
 		path += " " + b.Labels[0]
 		if findSpec(path) == nil {
 			p.complain(b.LabelRanges[0], fmt.Sprintf("%s kind %q is unknown", b.Type, clip(b.Labels[0])),
