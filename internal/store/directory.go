@@ -7,7 +7,9 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 )
 
 // foreignLink refuses a directory that is another user's symbolic link, so that root does not write
@@ -46,6 +48,21 @@ func seclude(dir string) error {
 		return err
 	}
 	return f.Chmod(0o700)
+}
+
+// beginNewest notes in an empty directory that the store there will have pebble's newest format. Otherwise pebble
+// makes it in the oldest one, and each of a dozen steps to the newest waits for the disk: a first login by a
+// pipe waits, too.
+func beginNewest(files vfs.FS, dir string) error {
+	there, err := files.List(dir)
+	if err != nil || len(there) > 0 {
+		return nil // pebble says what is wrong, if anything is
+	}
+	m, _, err := atomicfs.LocateMarkerInListing(files, dir, "format-version", there)
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Move(pebble.FormatNewest.String()), m.Close())
 }
 
 // complete is a file beside pebble's that exists as long as the store has everything that a broker

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -100,5 +101,52 @@ func TestFailureOutdates(t *testing.T) {
 	defer q.Close()
 	if got := kept(t, q); got != otherKept {
 		t.Errorf("kept are %q, want %q", got, otherKept)
+	}
+}
+
+// TestNewStoreWaitsForTheDisk: a new store has pebble's newest format, and is not upgraded to it step by step. One
+// whose making was interrupted after the first step is made all the same.
+func TestNewStoreWaitsForTheDisk(t *testing.T) {
+	leaks(t)
+	for _, begun := range []bool{false, true} {
+		disk := vfs.NewMem()
+		if err := disk.MkdirAll("store", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if begun {
+			if err := beginNewest(disk, "store"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var syncs atomic.Int64
+		p, err := openPebble("store", quiet(), errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			switch op.Kind {
+			case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+				syncs.Add(1)
+			}
+			return nil
+		})), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.db.FormatMajorVersion(); got != pebble.FormatNewest {
+			t.Errorf("format %v, want %v", got, pebble.FormatNewest)
+		}
+		if n := syncs.Load(); n < 3 || n > 9 {
+			t.Errorf("%d syncs", n)
+		}
+		fill(t, p)
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if p, err = openPebble("store", quiet(), disk, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := kept(t, p); got != allKept {
+			t.Errorf("kept are %q", got)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -119,6 +119,9 @@ func openPebble(dir string, log *slog.Logger, fs vfs.FS, upgrade func(Store) err
 
 func (p *Pebble) open(opts *pebble.Options, upgrade func(Store) error) (err error) {
 	defer p.recovered(&err)
+	if err = beginNewest(p.files, p.dir); err != nil {
+		return fmt.Errorf("%w: %s", err, cure)
+	}
 	if p.db, err = pebble.Open(p.dir, opts); err != nil {
 		if locked(err) {
 			return fmt.Errorf("%w: stop the other postern first, or give this one its own data_dir", ErrLocked)
@@ -126,7 +129,7 @@ func (p *Pebble) open(opts *pebble.Options, upgrade func(Store) error) (err erro
 		return fmt.Errorf("%w: %s", err, cure)
 	}
 	if err = p.checkFormat(); errors.Is(err, ErrNotFound) {
-		err = p.Apply([]Op{{formatKey, []byte{formatVersion}}}, true)
+		err = p.Apply([]Op{{formatKey, []byte{formatVersion}}}, false) // what is synced later comes after it in the log
 	}
 	former := errors.Is(err, ErrFormer) && upgrade != nil
 	if err == nil || former {
