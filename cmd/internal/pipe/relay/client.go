@@ -162,7 +162,7 @@ func (r *relay) connect(ctx context.Context, number int) net.Conn {
 		spawnFrom = spawnFrom.Add(settle)
 	}
 	waits := false // and has said so
-	for pause := dialPause; ; pause = min(pause+pause/4, dialPauseMost) {
+	for pause := dialPause; ; pause = min(pause+pause/16, dialPauseMost) {
 		conn, err := r.dialAny()
 		switch {
 		case err == nil:

@@ -39,7 +39,7 @@ type Options struct {
 
 // Times of the search for the daemon.
 const (
-	dialPause     = 2 * time.Millisecond // grows by a quarter: a broker that starts is found soon after it is ready
+	dialPause     = 2 * time.Millisecond // grows by a sixteenth: a broker that starts is found soon after it is ready
 	dialPauseMost = 100 * time.Millisecond
 	settle        = 250 * time.Millisecond // time for a lost daemon to come back by itself
 	relayPause    = 5 * time.Second        // after a daemon of another version
