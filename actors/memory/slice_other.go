@@ -1,0 +1,6 @@
+//go:build !linux
+
+package memory
+
+// longSlice is for Linux.
+func longSlice() {}
