@@ -186,6 +186,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 	d.Roster = newRoster(cfg.Roster)
 	d.AppPasswords = newAppPasswords(&cfg)
 	d.Mark = d.MarkNow()
+	held := cfg.Backends // and not the rest of cfg, for as long as the domain is there
 	d.RefCount = supervise.NewRefCount(func() {
 		if d.Roster != nil {
 			d.Roster.Server.Close()
@@ -193,7 +194,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 				d.Roster.Kicker.Close()
 			}
 		}
-		for _, ref := range cfg.Backends {
+		for _, ref := range held {
 			backends[ref].Release()
 		}
 	})

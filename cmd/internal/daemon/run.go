@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -199,6 +200,9 @@ func (d *Daemon) serve(ctx context.Context, cfg *config.Config, o Options, socke
 	d.reloads.allow()
 	if err == nil {
 		watched, unwatch := context.WithCancel(ctx)
+		if !o.ForPipes {
+			go debug.FreeOSMemory() // reading a large configuration takes much more than stays of it
+		}
 		go d.notify.Watch(watched, d.broker.Alive)
 		go d.reloadOn(hups)
 		d.wait(ctx, signals)
