@@ -2,22 +2,16 @@ package daemon
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"postern/cmd/e2e/harness"
-	"postern/internal/auth"
 	"postern/internal/auth/passhash"
-	"postern/internal/cache"
-	"postern/internal/store"
-	"postern/internal/unixtime"
 )
 
 // slowly is the application of harness.AppUp, which takes a time for each answer.
@@ -93,39 +87,12 @@ func TestStormOfFirstLogins(t *testing.T) {
 	}
 }
 
-// remember writes a store in which the passwords of so many users were used a moment ago. A daemon that made
-// their hashes itself would take minutes.
-func remember(t *testing.T, dir string, users, cost int) {
-	t.Helper()
-	hash, err := passhash.New("secret", cost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := store.OpenPebble(filepath.Join(dir, "store"), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := unixtime.At(time.Now())
-	ops := []store.Op{{Key: []byte(cache.Unclaimed), Value: []byte{1}}} // the daemon's backend vouches for them
-	for i := range users {
-		id := auth.Identity{User: fmt.Sprint("user", i), Domain: "dom.example"}
-		u := cache.User{Verifiers: []cache.Verifier{{Name: cache.Name{Account: id.User}, Hash: hash, First: now, Verified: now, Used: now}}}
-		ops = append(ops, store.Op{Key: cache.RecordKey(id), Value: u.Encode()})
-	}
-	if err := p.Apply(ops, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Users whose passwords are known on disk come back at once after a reboot: they get in, and a healthy
 // application is asked in place of hashes that would have to wait.
 func TestStormAfterReboot(t *testing.T) {
 	const users = 200
 	app, dir := harness.NewWebApp(t, slowly(time.Millisecond)), t.TempDir()
-	remember(t, dir, users, passhash.DefaultCost)
+	harness.Remember(t, dir, "dom.example", users, passhash.DefaultCost)
 	cmd := exec.Command(harness.Binary, "serve", "--config", stormConfig(t, dir, app, ""))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2") // so many are compared at once
 	crowd(t, harness.ServeCommand(t, cmd), "ejabberd", 0, users)

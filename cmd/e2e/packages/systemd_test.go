@@ -73,6 +73,7 @@ func lifeOfPackage(t *testing.T, g *harness.Guest) {
 		t.Errorf("the upgraded package has version %s", got)
 	}
 
+	comeBack(t, g)
 	brokenUpgrade(t, g)
 
 	g.Must("dpkg -r postern")
