@@ -68,7 +68,8 @@ bench: build bin/posternbench ## Measure postern side by side with bare echoes a
 	rm -f bin/bench.txt
 	./bin/posternbench -postern bin/postern -out bin/bench.txt $(BENCH)
 	$(if $(MICRO),go test -run '^$$' -bench . -benchtime 0.5s $(MICRO))
-	./bin/posternbench storm -postern bin/postern -out bin/bench.txt $(BENCH); status=$$?; $(MAKE) --no-print-directory bench-compare; exit $$status
+	./bin/posternbench storm -postern bin/postern -out bin/bench.txt $(BENCH); status=$$?; $(MAKE) --no-print-directory bench-compare; \
+	./bin/posternbench aims bin/bench.txt; exit $$status
 
 .PHONY: storm
 storm: build bin/posternbench ## Have everybody come at once, in every way; fail if somebody does not get in who could.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func TestStorm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exact := regexp.MustCompile(`(?m)^BenchmarkAim/\S+_wrong_answers_requests_without_one 1 (\S+) at-most$`).FindAllSubmatch(out, -1)
+	exact := regexp.MustCompile(`(?m)^BenchmarkAim/\S+_wrong_answers_requests_without_one 1 (\S+) at-most `).FindAllSubmatch(out, -1)
 	if len(exact) < 10 {
 		t.Errorf("%d loads in:\n%s", len(exact), out)
 	}
@@ -251,6 +252,56 @@ func TestLines(t *testing.T) {
 		if n := bytes.Count(out, []byte(want)); n != times {
 			t.Errorf("%q is there %d times in:\n%s", want, n, out)
 		}
+	}
+}
+
+// What a run has written about its aims can be shown again, with a verdict for each.
+func TestAims(t *testing.T) {
+	all := []aim{
+		{"a path, of the echo", 0.8, "", atLeast, 0.65, 0.72},
+		{"another path", 0.7, "", atLeast, 0.65, 0.72},
+		{"a third one", 0.6, "", atLeast, 0.65, 0.72},
+		{"a time", 45, " ms", atMost, 45, 45},
+		{"a share", 6, " %", atMost, 5, 5},
+	}
+	for i, verdict := range []string{"met", "must", "missed", "met", "missed"} {
+		if got := all[i].verdict(); got != verdict || all[i].missed() != (verdict == "missed") {
+			t.Errorf("%+v: %s", all[i], got)
+		}
+		got, ok := readAim(strings.TrimSpace(all[i].line()))
+		want := all[i]
+		if want.What = strings.ReplaceAll(want.What, ",", ""); !ok || got != want {
+			t.Errorf("%q is read as %+v", all[i].line(), got)
+		}
+	}
+	if a, ok := readAim("BenchmarkPath/echo/closed/conns=1 1 100 req/s 5 cpu-ns/req 1.0000 ratio"); ok {
+		t.Errorf("a path is read as %+v", a)
+	}
+}
+
+// The first answer of a pipe and the start of a server with a domain.
+func TestStarts(t *testing.T) {
+	b := &bench{settings: brief(t, ""), dir: t.TempDir()}
+	for range 2 { // the second time the store is there
+		config := b.file("pipe.hcl")
+		text := "data_dir = \"" + b.file("data") + "\"\nbackend \"users\" \"local\" {}\ndomain \"pipe.bench\" { backends = [backend.users.local] }\n"
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := b.pipe(config, "pipe.bench")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.end(); err != nil || p.took <= 0 {
+			t.Errorf("%v until the first answer, %v", p.took, err)
+		}
+	}
+	c, took, err := b.withDomains(10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.stop(); took <= 0 {
+		t.Errorf("ready after %v", took)
 	}
 }
 

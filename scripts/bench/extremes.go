@@ -13,7 +13,7 @@ func (b *bench) extremes(t *table) error {
 	for _, e := range []struct {
 		name string
 		run  func(*table) error
-	}{{"overload", b.overload}, {"idle", b.idleConnections}, {"users", b.manyUsers}} {
+	}{{"overload", b.overload}, {"idle", b.idleConnections}, {"users", b.manyUsers}, {"domains", b.domainsInFile}, {"pipe", b.pipes}} {
 		if !b.wants(e.name) {
 			continue
 		}

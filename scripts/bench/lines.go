@@ -33,7 +33,7 @@ func (t *table) writeLines(file string) error {
 		}
 	}
 	for _, a := range t.aims {
-		fmt.Fprintf(&b, "BenchmarkAim/%s 1 %.4f %s\n", word(a.What), a.Figure, a.Bound)
+		b.WriteString(a.line())
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -4,7 +4,7 @@
 // on loopback and Unix sockets, and stops them by process ID. With `soak` as its first argument
 // it runs a mixed load and fails if memory, goroutines, descriptors or the store grow; with `storm`
 // all users come at once, and it fails if one does not get in although there was capacity; with `profile` it says
-// which actors and locks the hot path spends its time in.
+// which actors and locks the hot path spends its time in; with `aims` it prints what files of figures say of the aims.
 package main
 
 import (
@@ -49,6 +49,9 @@ func main() {
 		case "relay":
 			serveRelay(args[1])
 			return
+		case "aims":
+			run = func(settings) error { return showAims(args) }
+			args = args[1:]
 		case "soak":
 			args, run = args[1:], soak
 		case "storm":

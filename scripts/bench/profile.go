@@ -37,12 +37,7 @@ func profile(s settings) error {
 		}
 	}
 	t.printAims()
-	for _, a := range t.aims {
-		if !a.Met {
-			return errMissed
-		}
-	}
-	return nil
+	return t.anyMissed()
 }
 
 // profileWith measures with a number of processors.

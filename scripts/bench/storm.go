@@ -60,12 +60,7 @@ func storm(s settings) error {
 	if err := r.table.writeLines(s.out); err != nil {
 		return err
 	}
-	for _, a := range r.table.aims {
-		if !a.Met {
-			return errMissed
-		}
-	}
-	return nil
+	return r.table.anyMissed()
 }
 
 // storms is a run of scenarios, and what they found.
