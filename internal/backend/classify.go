@@ -59,18 +59,6 @@ func (r *response) kind() string {
 	return "a page of another type"
 }
 
-var errNoObject = errors.New("not a JSON object")
-
-// object splits a JSON object into its members. Unlike decoding into a struct it is
-// case-sensitive.
-func object(data []byte) (map[string]json.RawMessage, error) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(data, &fields) != nil || fields == nil {
-		return nil, errNoObject
-	}
-	return fields, nil
-}
-
 // texts reads a list as PHP writes it: an array with gaps in its keys becomes an object, and a
 // name of digits a number.
 func texts(raw json.RawMessage) ([]string, bool) {
@@ -99,6 +87,9 @@ func texts(raw json.RawMessage) ([]string, bool) {
 
 // text reads a non-empty name, which PHP may have made a number.
 func text(raw json.RawMessage) (string, bool) {
+	if s, ok := simpleText(raw); ok {
+		return s, s != ""
+	}
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
 		return s, s != ""

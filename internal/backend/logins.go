@@ -11,7 +11,30 @@ import (
 
 // ExpandLogin replaces {user} and {domain} in a rule for login names.
 func ExpandLogin(rule, user, domain string) string {
-	return strings.NewReplacer("{user}", user, "{domain}", domain).Replace(rule)
+	at := strings.IndexByte(rule, '{')
+	switch {
+	case rule == "{user}":
+		return user
+	case at < 0:
+		return rule
+	}
+	var b strings.Builder
+	for ; at >= 0; at = strings.IndexByte(rule, '{') {
+		b.WriteString(rule[:at])
+		rule = rule[at:]
+		if rest, ok := strings.CutPrefix(rule, "{user}"); ok {
+			b.WriteString(user)
+			rule = rest
+		} else if rest, ok := strings.CutPrefix(rule, "{domain}"); ok {
+			b.WriteString(domain)
+			rule = rest
+		} else {
+			b.WriteByte('{')
+			rule = rule[1:]
+		}
+	}
+	b.WriteString(rule)
+	return b.String()
 }
 
 // LoginNames lists the login names of a question's user, in the order of the rules, without
