@@ -96,8 +96,10 @@ type hashJob struct {
 	leaves func(wait, cost time.Duration) bool
 	left   func()
 
+	// since is when the job, or one of the same user that it repeats, began to wait, see place; zero: now.
+	since time.Time
+
 	urgent bool // set by submit, as is what follows
-	since  time.Time
 	cost   time.Duration
 	begun  time.Time
 }
@@ -213,7 +215,9 @@ func (p *HashPool) submit(job hashJob, urgent bool) bool {
 		displaced = queue.displace(job.id)
 	}
 	if taken = taken && queue.size < p.size; taken {
-		job.since = p.since(&job)
+		if job.since.IsZero() {
+			job.since = p.since(job.id, urgent)
+		}
 		queue.push(&job)
 		p.signal()
 		p.review()
@@ -235,11 +239,18 @@ const (
 	mostPlace = 10 * time.Minute
 )
 
-// since is when a job, or the login that it repeats, came.
-func (p *HashPool) since(job *hashJob) time.Time {
+// place is when a login of a user, or the one that it repeats, began to wait.
+func (p *HashPool) place(id auth.Identity) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.since(id, true)
+}
+
+// since is when a job of a user, or the login that it repeats, came.
+func (p *HashPool) since(id auth.Identity, urgent bool) time.Time {
 	now := time.Now()
-	if d, ok := p.dropped.Get(job.id); ok && job.urgent {
-		p.dropped.Remove(job.id)
+	if d, ok := p.dropped.Get(id); ok && urgent {
+		p.dropped.Remove(id)
 		if now.Sub(d.at) < keepPlace && now.Sub(d.since) < mostPlace {
 			return d.since
 		}

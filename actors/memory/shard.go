@@ -535,7 +535,9 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 		t.withheld, t.noCompare = r.Source, t.noCompare || r.NoCompare
 	}
 	instead := t.instead
-	t.instead = false
+	if t.instead = false; instead && r.Busy {
+		t.login.Unasked()
+	}
 	if next, more := t.after(&o.reply.Result); !t.chain.Add(o.reply.Result) && more {
 		if instead && !t.chain.Refused() {
 			s.apply(t, d, sp, user, t.login.Return(user, &d.Rules, now))

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -130,6 +131,52 @@ func TestOutageInPlaceOfComparison(t *testing.T) {
 	}
 	h.free()
 	r.want(c, auth.Allow, auth.SourceCache)
+}
+
+// slowBackend does not answer for the user slow until it is released.
+type slowBackend struct {
+	*passwordBackend
+	released chan struct{}
+}
+
+func (b slowBackend) Ask(ctx context.Context, q backend.Query) backend.Result {
+	if q.User == "slow" {
+		<-b.released
+	}
+	return b.passwordBackend.Ask(ctx, q)
+}
+
+// TestStormFindsTheBackendBusy: a login that would ask in place of its comparison when too many others do waits for
+// the comparison, and asks when they do not any more.
+func TestStormFindsTheBackendBusy(t *testing.T) {
+	r := newRig(t, config.StorageDisk)
+	slow := slowBackend{r.fake, make(chan struct{})}
+	// Whatever was answered lately, a question may find out how the backend is.
+	b, err := slots.New(r.env, config.Backend{BackendRef: backendRef, Slots: 1, MinSlots: 8, Queue: 1, BreakerFailures: 1000}, slow, func(*slots.Backend) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close(time.Minute) })
+	r.backend[backendRef] = b
+	r.serve("dom.example", config.StorageDisk, nil)
+	ids := r.remember(1)
+	r.Hashing.expecting(10 * time.Second) // whatever a slow machine makes of the backend, it is quicker
+	h := occupied(t, r.Hashing)
+	asked, waits := r.login(account("slow"), "good"), r.login(account("slow"), "bad")
+	eventually(t, "a full queue", func() bool { return b.Counts().Waiting == 1 })
+	known := r.login(ids[0], "good")
+	eventually(t, "two attempts to ask", func() bool {
+		n := 0
+		for _, step := range known.Trace.Steps() {
+			n += strings.Count(step.Note, "the backend is asked")
+		}
+		return n > 1
+	})
+	close(slow.released)
+	r.want(known, auth.Allow, auth.SourceBackend)
+	r.want(asked, auth.Allow, auth.SourceBackend)
+	r.want(waits, auth.Deny, auth.SourceBackend)
+	h.free()
 }
 
 // TestStormSparesTheBudget: no question takes the place of a comparison while the backend's budget of refusals is

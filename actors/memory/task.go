@@ -50,7 +50,8 @@ type task struct {
 	tries  int
 	// instead: the first backend is asked in place of a comparison, to which time is left.
 	instead bool
-	why     string // what the last backend with a reason said
+	queued  time.Time // when its comparison began to wait; it keeps its place if it comes back from there
+	why     string    // what the last backend with a reason said
 
 	withheld  auth.Source // why a backend was not asked though it could have been; SourceNone: there was none
 	noCompare bool        // too many hashes were compared for the account, which is limited
@@ -143,9 +144,13 @@ func (t *task) sooner() func(wait, compare time.Duration) bool {
 			return false
 		}
 		ask, healthy := first.Expect()
-		return cache.AskSooner(wait, compare, ask, healthy && ask < time.Until(t.askBy(true)))
+		left := time.Until(t.askBy(true))
+		return cache.AskSooner(wait, compare, ask, healthy && ask < left-left/askSpare)
 	}
 }
+
+// askSpare is the part of a question's time that must be left over, so that it need not be refused a moment later.
+const askSpare = 8
 
 // askInstead has the question put in place of a comparison.
 func (t *task) askInstead(user *cache.User) cache.Step {
@@ -265,7 +270,10 @@ func (c *comparison) submit() bool {
 	job := hashJob{id: c.hashing(), rounds: rounds(c.hashes[c.next:]), run: c.run, failed: c.failed}
 	switch {
 	case c.urgent:
-		job.over, job.deadline = c.call.Done, c.call.Deadline
+		if c.queued.IsZero() {
+			c.queued = c.shards.Hashing.place(job.id)
+		}
+		job.over, job.deadline, job.since = c.call.Done, c.call.Deadline, c.queued
 		if c.login.MayAsk() {
 			job.leaves, job.left = c.sooner(), func() { c.send(outcome{leaves: true}) }
 		}

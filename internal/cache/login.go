@@ -160,7 +160,7 @@ func (l *Login) AskFirst() { l.askFirst = true }
 func (l *Login) Bearer() { l.askFirst, l.bearer = true, true }
 
 // MayAsk reports whether AskInstead is possible: the login needs a comparison to be answered without a
-// question, and has not been asked about in place of it before. The domain's first backend must be the one that
+// question, and none was put in place of it before. The domain's first backend must be the one that
 // vouches for the hashes: the refusal of one that does not know the user would be held against a right
 // password if the next one cannot answer.
 func (l *Login) MayAsk() bool {
@@ -173,6 +173,10 @@ func (l *Login) AskInstead(u *User) Step {
 	l.instead, l.moved = true, true
 	return l.ask(u)
 }
+
+// Unasked notes that the question of AskInstead was not put, since the backend had too many: it may be put later,
+// while the comparison waits. It is called before the answer is given to Return or BackendAnswered.
+func (l *Login) Unasked() { l.moved = false }
 
 // Return has the comparison made after AskInstead, as if nothing had been asked. It is for a domain of several
 // backends of which the first has said neither yes nor no, in place of BackendAnswered.
