@@ -246,7 +246,7 @@ func TestLines(t *testing.T) {
 		"BenchmarkPath/token_jsxc/closed/conns=16 1 10 req/s 5 cpu-ns/req 1.0000 ratio\n": 1,
 		"BenchmarkPath/token_jsxc/closed/conns=16 1 20 req/s 6 cpu-ns/req 1.0000 ratio\n": 1,
 		"BenchmarkPath/echo/closed/conns=16 1 10 req/s 5 cpu-ns/req\n":                    1,
-		"BenchmarkAim/a_thing_of_3_p99 1 1.5000 at-most\n":                                1,
+		"BenchmarkAim/a_thing_of_3_p99/ms 1 1.5000 at-most 2.0000 must 2.0000 aim\n":      1,
 		"cpu: ": 1,
 	} {
 		if n := bytes.Count(out, []byte(want)); n != times {
