@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -168,11 +169,13 @@ type AuthorityID [16]byte
 
 // NewAuthorityID returns the identity of what parts describe.
 func NewAuthorityID(parts ...string) (id AuthorityID) {
-	h := sha256.New()
+	text := make([]byte, 0, 256)
 	for _, part := range parts {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
+		text = append(strconv.AppendInt(text, int64(len(part)), 10), ':')
+		text = append(text, part...)
 	}
-	copy(id[:], h.Sum(nil))
+	sum := sha256.Sum256(text)
+	copy(id[:], sum[:])
 	return id
 }
 

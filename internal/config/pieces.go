@@ -16,8 +16,9 @@ import (
 // block. Then the piece before it does not end what it has begun, which is an error, and the file is parsed as a
 // whole: two pieces without an error are, one after the other, a file that means the same.
 
-// pieceSize is the length from which on a piece ends at the next domain, in bytes.
-const pieceSize = 1 << 15
+// pieceSize is the length from which on a piece ends at the next domain, in bytes. The tokens of longer pieces take
+// longer than their share, since the list of them has to be moved when it grows.
+const pieceSize = 1 << 10
 
 var domainWord = []byte("domain ")
 

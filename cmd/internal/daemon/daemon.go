@@ -42,6 +42,7 @@ type Daemon struct {
 
 	cfg     *config.Config // in force, with the listeners that are served
 	sink    *logfile.Sink
+	started func() // ends what holds for the start only
 	reloads *reloads
 	metrics *metrics.Server
 	yield   func()                  // ends a broker of pipes; nil for a daemon

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,6 +54,8 @@ func (o Options) Args() []string {
 // Run is the life of a daemon. It returns when a signal has ended it, and all requests in flight
 // are answered or drain_timeout is over.
 func Run(ctx context.Context, o Options) error {
+	started := sync.OnceFunc(rareGC())
+	defer started()
 	var warnings []config.Problem
 	cfg, err := o.Flags.Load(func(p config.Problem) { warnings = append(warnings, p) })
 	if err != nil {
@@ -82,7 +85,7 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(hups)
 	signal.Ignore(syscall.SIGPIPE) // a write to a closed connection is an error, not the end of the process
 
-	d := &Daemon{log: log, sink: sink, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1)}
+	d := &Daemon{log: log, sink: sink, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1), started: started}
 	if !o.ForPipes {
 		d.takeSockets()
 	}
@@ -107,6 +110,18 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	return d.serve(ctx, cfg, o, socket, signals, hups)
+}
+
+// rareGC has the garbage collector run rarely until the process has started: most of what it makes until then
+// is garbage, and soon given back.
+func rareGC() (end func()) {
+	const percent = 400
+	was := debug.SetGCPercent(percent)
+	if was < 0 || was > percent {
+		debug.SetGCPercent(was)
+		return func() {}
+	}
+	return func() { debug.SetGCPercent(was) }
 }
 
 // lock makes this process the owner of the directory in which pipes and commands find it, and
@@ -200,7 +215,7 @@ func (d *Daemon) serve(ctx context.Context, cfg *config.Config, o Options, socke
 	d.reloads.allow()
 	if err == nil {
 		watched, unwatch := context.WithCancel(ctx)
-		if !o.ForPipes {
+		if d.started(); !o.ForPipes {
 			go debug.FreeOSMemory() // reading a large configuration takes much more than stays of it
 		}
 		go d.notify.Watch(watched, d.broker.Alive)
