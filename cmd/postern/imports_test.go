@@ -29,6 +29,8 @@ var imports = map[string][]string{
 	// The core, which decides what is answered.
 	"internal/auth":                  nil,
 	"wire":                           {"internal/auth", "internal/protocol"},
+	"internal/scram":                 {"internal/auth"},
+	"internal/scram/scramtest":       nil,
 	"internal/config":                {"internal/auth", "internal/oidc", "internal/protocol"},
 	"internal/token":                 {"internal/auth"},
 	"internal/store":                 {"internal/auth"},
@@ -106,7 +108,7 @@ var imports = map[string][]string{
 var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
-var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/token"}
+var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/scram/scramtest", "internal/token"}
 
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{
