@@ -58,6 +58,7 @@ type Broker struct {
 	changes   *changes.Log
 	sweeper   sweeper
 
+	offers    offers
 	reloading sync.Mutex     // one reload at a time
 	cfg       *config.Config // of the listeners in force; under reloading
 }
@@ -131,7 +132,7 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 		c.Answer(b.isDomain(c))
 		return false
 	case auth.OpWatch:
-		c.Answer(b.watch(c))
+		b.watch(c)
 		return false
 	}
 	id, err := b.identity(c, defaultDomain)
@@ -199,18 +200,34 @@ func (b dispatcher) isDomain(c *call.Call) auth.Answer {
 	return auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnknownDomain, Reason: "not a domain of this machine"}
 }
 
-// watch answers that changes of a domain will be reported. The connection does that.
-func (b dispatcher) watch(c *call.Call) auth.Answer {
+// watch answers that changes of a domain will be reported, and what the domain has. The connection does the
+// former. Whether SCRAM is offered may have to be found out first.
+func (b dispatcher) watch(c *call.Call) {
 	domain, err := auth.FoldDomain(c.Req.Domain)
 	if err != nil {
-		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed}
+		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed})
+		return
 	}
 	c.ID.Domain = domain
+	d := b.table.Current(domain)
 	var flags auth.WatchFlags
-	if d := b.table.Current(domain); d != nil && d.TOTP != nil {
+	if d != nil && d.TOTP != nil {
 		flags |= auth.WatchTokens
 	}
-	return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Body: []byte{byte(flags)}}
+	answer := func(flags auth.WatchFlags) {
+		c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Body: []byte{byte(flags)}})
+	}
+	if d == nil || d.Scram == nil && d.ScramFault == nil || !d.Acquire() {
+		answer(flags)
+		return
+	}
+	b.env.System.Go(func() { // it reads files, and the store
+		defer d.Release()
+		if b.offersScram(d, domain, c.Service) {
+			flags |= auth.WatchScram
+		}
+		answer(flags)
+	})
 }
 
 // Route sends a call to the router of its domain, unless the broker drains.

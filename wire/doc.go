@@ -66,6 +66,11 @@
 // the low byte of the value is 1, and the high byte holds auth.WatchFlags. After that the module has
 //
 //   - login:USER:DOMAIN:SERVICE CLIENT SECRET in place of auth; CLIENT is an IP address, or "-";
+//   - scram:USER:DOMAIN:SERVICE CLIENT MECHANISM BINDINGS MESSAGE, the client's first message of SCRAM, with the
+//     types of channel binding that are offered (separated by commas, or "-"). The answer is a frame with a value as of login, and
+//     after 1 the server's message, a space and a state. The value 3 says that the domain does not offer SCRAM;
+//   - proof:USER:DOMAIN:SERVICE CLIENT MECHANISM BINDING STATE MESSAGE, the client's last message, with the data of its
+//     channel binding (base64, or "-"). After a 1 comes the server's last message;
 //   - account:USER:DOMAIN, answered with a frame of ten bytes: a value as of isuser, or 3 for a disabled
 //     account, and the time of the account's last change (see package changes);
 //   - and reports of changes of the domain's accounts, between the answers: frames of the letter P, a

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"strconv"
 	"time"
@@ -72,17 +73,19 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 		return Ask, true
 	case "account":
 		op = auth.OpIsUser
-	case "login":
+	case "login", "proof":
 		op = auth.OpAuth
+	case "scram":
+		op = auth.OpScram
 	default:
 		return More, false
 	}
 	domain, text, has := bytes.Cut(domain, []byte{':'})
-	if !whole || len(domain) == 0 || has != (op == auth.OpAuth) {
+	if !whole || len(domain) == 0 || has != op.NeedsSecret() {
 		return refuse(req, op, faultForm), true
 	}
 	r := auth.Request{Op: op, User: string(user), Domain: string(domain), Info: op == auth.OpIsUser}
-	if op == auth.OpAuth {
+	if has {
 		service, from, _ := bytes.Cut(text, []byte{' '})
 		client, secret, hasSecret := bytes.Cut(from, []byte{' '})
 		if !hasSecret || !plainText(string(service)) || !plainText(string(client)) {
@@ -90,7 +93,32 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 		}
 		r.Service, r.Client, text = string(service), clientAddress(string(client)), secret
 	}
+	if string(word) != "login" && has {
+		var ok bool
+		if r.SASL, text, ok = decodeSASL(op, text); !ok {
+			return refuse(req, op, faultForm), true
+		}
+	}
 	return fill(req, r, text), true
+}
+
+// decodeSASL decodes what stands before a client's message: MECHANISM BINDINGS of the first message,
+// MECHANISM BINDING STATE of the last. Each is followed by a space; "-" stands for none.
+func decodeSASL(op auth.Operation, text []byte) (s *auth.SASL, message []byte, ok bool) {
+	mechanism, text, _ := bytes.Cut(text, []byte{' '})
+	binding, message, ok := bytes.Cut(text, []byte{' '})
+	s = &auth.SASL{Mechanism: string(mechanism)}
+	if string(binding) == "-" {
+		binding = nil
+	}
+	if op == auth.OpScram {
+		s.Bindings = string(binding)
+		return s, message, ok && plainText(s.Mechanism) && plainText(s.Bindings)
+	}
+	data, err := base64.StdEncoding.DecodeString(string(binding))
+	state, message, ok := bytes.Cut(message, []byte{' '})
+	s.Binding, s.State = string(data), string(state)
+	return s, message, ok && err == nil && plainText(s.Mechanism)
 }
 
 // drop consumes an oversize frame as far as it has arrived.
@@ -116,6 +144,8 @@ func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []
 		return append(dst, 0, 2, 0, 0)
 	case req.Info:
 		return appendAccount(dst, a)
+	case req.SASL != nil:
+		return appendSASL(dst, a)
 	}
 	value := byte(2)
 	switch {
@@ -126,6 +156,25 @@ func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []
 	}
 	return append(dst, 0, 2, 0, value)
 }
+
+// appendSASL appends the answer to a message of a mechanism: a value, and the server's message after 1. 3 says
+// that the domain does not offer the mechanism.
+func appendSASL(dst []byte, a auth.Answer) []byte {
+	value, body := byte(2), []byte(nil)
+	switch {
+	case a.Verdict == auth.Allow && len(a.Body) <= maxSASL:
+		value, body = 1, a.Body
+	case a.Verdict == auth.Deny:
+		value = 0
+	case a.Verdict == auth.Unsupported:
+		value = 3
+	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(2+len(body)))
+	return append(append(dst, 0, value), body...)
+}
+
+// maxSASL is the longest message that the server sends, in bytes, with the state after the first one.
+const maxSASL = 16384
 
 // appendAccount appends the answer to the operation account.
 func appendAccount(dst []byte, a auth.Answer) []byte {

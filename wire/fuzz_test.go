@@ -95,7 +95,9 @@ func FuzzGeneric(f *testing.F) {
 
 func FuzzEjabberd(f *testing.F) {
 	seed(f, Ejabberd)
-	for _, text := range []string{"watch:1700000000000:dom.example", "account:joe:dom.example", "login:joe:dom.example:xmpp 192.0.2.1 se cret"} {
+	for _, text := range []string{"watch:1700000000000:dom.example", "account:joe:dom.example", "login:joe:dom.example:xmpp 192.0.2.1 se cret",
+		"scram:joe:dom.example:xmpp 192.0.2.1 SCRAM-SHA-256-PLUS tls-exporter,tls-unique p=tls-exporter,,n=joe,r=x",
+		"proof:joe:dom.example:xmpp - SCRAM-SHA-1 ZGF0YQ== state c=biws,r=x,p=AA==", "proof:joe:dom.example:xmpp - SCRAM-SHA-1 - state c=biws"} {
 		f.Add(frame(text), uint16(5), uint16(0))
 	}
 	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) { checkDecode(t, Ejabberd, input, cut, limit) })

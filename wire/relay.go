@@ -69,7 +69,7 @@ func (relayCodec) Decode(buf []byte, req *auth.Request) (n int, ev Event) {
 	}
 	frame := buf[4:n]
 	op, isNamed := auth.Operation(frame[1]&^relayNamed), frame[1]&relayNamed != 0
-	if frame[0] != relayVersion || op == auth.OpNone || int(op) >= auth.Operations {
+	if frame[0] != relayVersion || op == auth.OpNone || op == auth.OpScram || int(op) >= auth.Operations {
 		return len(buf), Broken
 	}
 	patience := time.Duration(binary.BigEndian.Uint32(frame[2:])) * time.Millisecond
@@ -96,6 +96,9 @@ func (relayCodec) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	body := a.Body
 	if req.Named && a.Verdict == auth.Allow {
 		body = []byte(accountOf(req, a))
+	}
+	if req.Op == auth.OpWatch && len(body) == 1 { // the protocol has no messages of SCRAM
+		body = []byte{body[0] &^ byte(auth.WatchScram)}
 	}
 	if len(body) > relayMaxAnswer-2 {
 		body, a.Verdict = nil, auth.Unavailable

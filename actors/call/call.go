@@ -12,6 +12,7 @@ import (
 	"postern/actors/supervise"
 	"postern/internal/auth"
 	"postern/internal/cache"
+	"postern/internal/scram"
 )
 
 // States of a call's answer.
@@ -45,6 +46,10 @@ type Call struct {
 	Service  string // for which a login is, as auth.FoldService has it; empty: the front did not say
 	Counted  bool   // as in flight: a draining broker waits for it
 	Asker    Asker
+	// Proof stands in place of a password, once the client's last message of SCRAM has been read; Signature is
+	// the server's last one, if an app password was proved.
+	Proof     *scram.Proof
+	Signature string
 
 	// Domain is the value of the domain by which the router has sent the call on.
 	Domain *domain.Domain

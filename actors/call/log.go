@@ -76,6 +76,9 @@ func (c *Call) write(to slog.Handler, from Peer) {
 	if c.Req.Client != "" {
 		line.AddAttrs(slog.String("client", c.Req.Client))
 	}
+	if c.Req.SASL != nil {
+		line.AddAttrs(slog.String("mechanism", shown(c.Req.SASL.Mechanism)))
+	}
 	if c.answer.Verdict != auth.Allow {
 		c.explain(&line, from)
 	}
@@ -149,4 +152,5 @@ var reasons = [auth.Sources]string{
 	auth.SourceLimitBudget:   "the backend has refused as many passwords as it bears",
 	auth.SourceForbidden:     "changes are not allowed here",
 	auth.SourceAppPassword:   "the app password is not valid",
+	auth.SourceScram:         "the SCRAM exchange cannot be finished",
 }

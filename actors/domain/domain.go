@@ -49,6 +49,8 @@ type Domain struct {
 	Limits       Limits
 	Roster       *Roster       // nil: shared rosters are not kept
 	AppPasswords *AppPasswords // nil: there are none
+	Scram        *Scram        // nil: it is off, or cannot work
+	ScramFault   error         // why it cannot
 	Mark         Mark          // when the value was made
 }
 
@@ -185,6 +187,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 	d.Local = !slices.ContainsFunc(d.Hops, func(h Hop) bool { return h.Backend.Block.Kind != config.KindUsers })
 	d.Roster = newRoster(cfg.Roster)
 	d.AppPasswords = newAppPasswords(&cfg)
+	d.Scram, d.ScramFault = newScram(&cfg)
 	d.Mark = d.MarkNow()
 	held := cfg.Backends // and not the rest of cfg, for as long as the domain is there
 	d.RefCount = supervise.NewRefCount(func() {

@@ -152,9 +152,11 @@ func (c *conn) encodeNext() {
 			answer.Changed, answer.Disabled = c.server.changes.State(call.ID)
 		}
 		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, answer)
-		if call.Req.Op == auth.OpWatch {
+		switch {
+		case call.Req.Op == auth.OpWatch:
 			c.watch(call, answer)
-		} else {
+		case call.Req.Op == auth.OpScram && answer.Verdict == auth.Allow: // nothing is decided yet
+		default:
 			c.params.ledger.Note(call, c)
 		}
 		c.free(slot, call)

@@ -270,6 +270,8 @@ func (l *appLogin) with(s *shard, account *apppassword.Account, err error) {
 		s.directory.Reroute(c)
 	case err != nil:
 		s.answer(c, s.space(d), auth.Answer{Source: auth.SourceAppPassword, Reason: err.Error()})
+	case c.Proof != nil:
+		s.appProof(c, d, s.space(d), account, l.standing)
 	default:
 		s.appLogin(c, d, s.space(d), account, secret, l.standing)
 	}
@@ -351,6 +353,11 @@ func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppas
 	if a.Verdict == auth.Allow {
 		p.Last = apppassword.Use{At: now, Service: c.Service, Front: c.Front, Client: c.Req.Client}
 		s.apps.touched[c.ID] = struct{}{}
+		if c.Proof != nil {
+			a.Body = []byte(c.Signature)
+		} else if d.Scram != nil && !p.Keyed(d.Scram.Salt(c.Asked())) {
+			s.learnApp(c, d)
+		}
 	}
 	s.answerApp(c, sp, a)
 }

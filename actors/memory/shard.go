@@ -16,6 +16,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
+	"postern/internal/scram"
 	"postern/internal/store"
 	"postern/internal/unixtime"
 )
@@ -56,7 +57,8 @@ type shard struct {
 	epoch *uint64
 	timer *time.Timer
 
-	apps *appAccounts
+	apps  *appAccounts
+	spent *scram.Spent // the exchanges of SCRAM that have ended; it outlives restarts
 }
 
 // flushTick is the message of a shard's timer.
@@ -136,6 +138,10 @@ func (s *shard) onCall(c *call.Call) {
 	}
 	sp := s.space(d)
 	c.Shard = s.self
+	if c.Req.SASL != nil {
+		s.onSASL(c, d, sp)
+		return
+	}
 	if d.AppPasswords != nil && s.byAppPassword(c, d, sp) {
 		return
 	}
@@ -272,10 +278,12 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 // prepare gives a task its login or its change, with what limits or bars it.
 func (s *shard) prepare(t *task, d *domain.Domain) {
 	c := t.call
-	if c.Req.Op == auth.OpAuth {
+	if c.Req.Op == auth.OpAuth && c.Proof == nil {
 		t.bearer = d.Bearer(c.Asked(), c.Req.Secret)
 	}
 	switch {
+	case c.Proof != nil: // no cache knows its secret
+		t.limitWith()
 	case c.Req.Fresh:
 	case c.Req.Op == auth.OpAuth:
 		t.login = cache.NewLogin(c.Key, c.As())
@@ -555,7 +563,11 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 		s.concludeLogin(o, d, sp, user, result, now)
 		return
 	}
-	s.concludeOther(t, d, sp, user, result, o.reply.Source, now)
+	if t.call.Proof != nil {
+		s.concludeProof(o, d, sp, user, result, now)
+	} else {
+		s.concludeOther(t, d, sp, user, result, o.reply.Source, now)
+	}
 	t.end()
 }
 
@@ -568,21 +580,9 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	if t.epoch != *s.epoch {
 		t.login.Supersede()
 	}
-	switch {
-	case result.Disabled:
-		s.Changes.Note(t.call.ID, changes.Disabled, d.Disk)
-	case result.Class == backend.Accepted:
-		s.Changes.Enabled(t.call.ID, d.Disk)
-	}
-	if result.Disabled && user.SetDisabled(true) || !result.Disabled && result.Class == backend.Accepted && user.LetIn() {
-		sp.save(t.call.ID, user)
-	}
+	name, by := s.noteLogin(t, d, sp, user, result, now)
 	if t.chain.Suspect() {
 		t.login.Suspect()
-	}
-	name, by := t.answers(result)
-	if result.Class == backend.Accepted && d == t.domain && t.epoch == *s.epoch {
-		s.confirmApps(d, name, t.call.ID.Domain, now)
 	}
 	if result.Class == backend.Accepted && auth.FoldUser(name.Account) != t.call.ID.User {
 		s.onOther(t, d, sp, user, name, by)
@@ -607,6 +607,24 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 		step.Answer.Reason = reason
 	}
 	s.apply(t, d, sp, user, step)
+}
+
+// noteLogin notes what a login has shown of its account, and returns the name for which that is, and who says so.
+func (s *shard) noteLogin(t *task, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now unixtime.Time) (cache.Name, auth.AuthorityID) {
+	switch {
+	case result.Disabled:
+		s.Changes.Note(t.call.ID, changes.Disabled, d.Disk)
+	case result.Class == backend.Accepted:
+		s.Changes.Enabled(t.call.ID, d.Disk)
+	}
+	if result.Disabled && user.SetDisabled(true) || !result.Disabled && result.Class == backend.Accepted && user.LetIn() {
+		sp.save(t.call.ID, user)
+	}
+	name, by := t.answers(result)
+	if result.Class == backend.Accepted && d == t.domain && t.epoch == *s.epoch {
+		s.confirmApps(d, name, t.call.ID.Domain, now)
+	}
+	return name, by
 }
 
 // meaningOf is what a backend's answer means to the cache.

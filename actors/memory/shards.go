@@ -22,6 +22,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/limit"
+	"postern/internal/scram"
 	"postern/internal/unixtime"
 )
 
@@ -34,6 +35,9 @@ const maxHashJobs = 8192
 
 // maxGuessed bounds the limited accounts that a shard remembers.
 const maxGuessed = 8192
+
+// maxSpent bounds the exchanges of SCRAM that end within a minute, over all shards.
+const maxSpent = 1 << 18
 
 // Directory finds the domain that answers for a name.
 type Directory interface {
@@ -54,6 +58,7 @@ type Shards struct {
 	env       env.Env
 	directory Directory
 	keyer     *cache.Keyer
+	sealer    *scram.Sealer
 	seed      maphash.Seed
 	refs      []*supervise.Ref
 	failing   atomic.Bool           // the last write to disk failed
@@ -64,16 +69,16 @@ type Shards struct {
 func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 	p := &Shards{
 		Hashing: NewHashPool(n, maxHashJobs, e.Log), Addresses: newAddresses(),
-		env: e, directory: directory, keyer: cache.NewKeyer(), seed: maphash.MakeSeed(), refs: make([]*supervise.Ref, n),
+		env: e, directory: directory, keyer: cache.NewKeyer(), sealer: scram.NewSealer(), seed: maphash.MakeSeed(), refs: make([]*supervise.Ref, n),
 	}
 	for i := range p.refs {
-		epoch, kept := new(uint64), make(map[auth.Identity]*unsaved)
+		epoch, kept, ended := new(uint64), make(map[auth.Identity]*unsaved), &scram.Spent{Most: maxSpent / n}
 		var err error
 		p.refs[i], err = e.System.Spawn(fmt.Sprintf("cache%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
 			guessed, _ := simplelru.NewLRU[uint64, unixtime.Time](maxGuessed, nil) // it fails for sizes under 1 only
 			return &shard{
 				apps: newAppAccounts(e, n, kept), guessed: guessed, Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
-				flights: make(map[cache.Key]*call.Call), prune: pruneAt, epoch: epoch,
+				flights: make(map[cache.Key]*call.Call), prune: pruneAt, epoch: epoch, spent: ended,
 			}
 		})
 		if err != nil {

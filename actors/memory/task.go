@@ -127,6 +127,10 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 			step.Save = save
 		}
 		return step
+	case t.call.Proof != nil:
+		exists, known := user.IsUser(t.call.Name, &t.domain.Rules, now)
+		t.guess.Stranger = user.Disposable()
+		t.guess.Absent = known && exists.Verdict == auth.Deny
 	case t.call.Req.Op == auth.OpIsUser && !t.call.Req.Fresh:
 		if a, ok := isUser(t.call, user, &t.domain.Rules, now); ok {
 			return cache.Step{Answer: a, Answered: true}
@@ -199,6 +203,9 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	}
 	if t.bearer != nil {
 		q.Query.JWT = t.bearer.JWT
+	}
+	if q.Query.Proof = c.Proof; c.Proof != nil { // its message is no password
+		q.Query.Secret = auth.Secret{}
 	}
 	if c.Trace != nil {
 		q.Trace = c.Trace.Add
@@ -387,6 +394,8 @@ func (t *task) refused() bool {
 	switch {
 	case t.login != nil:
 		return t.bearer == nil && t.chain.Refused()
+	case t.call.Proof != nil:
+		return t.chain.Refused()
 	case t.call.Req.Op == auth.OpRemoveUser3 && t.change != nil:
 		return t.change.Result().Class == backend.Refused
 	}

@@ -74,7 +74,8 @@ func (b *limits) prepare(q *Question) {
 		return
 	}
 	q.Guess.Account = b.account(q.Query, "")
-	q.Known = q.Known || b.accounts.Knows(q.Guess.Account, q.Guess.Secret)
+	q.Guess.Proof = q.Query.Proof != nil
+	q.Known = q.Known || b.accounts.Knows(q.Guess.Account, q.Guess.Secret) || b.accounts.Trusts(&q.Guess)
 	q.Guess.Stranger = q.Guess.Stranger && !b.accounts.Familiar(q.Guess.Account)
 }
 

@@ -236,6 +236,18 @@ func (b *Backend) Screen(q backend.Query) (v backend.Screening) {
 	return v
 }
 
+// Keyless returns how many users of a domain have no SCRAM keys. With an error it cannot be found out, or the
+// backend has no keys at all.
+func (b *Backend) Keyless(domain string) (int, error) {
+	if k, ok := b.backend.(backend.Keyed); ok {
+		return k.Keyless(domain)
+	}
+	return 0, fmt.Errorf("%s: %w", b.Name, errKeyless)
+}
+
+// errKeyless is why SCRAM cannot be offered for a backend.
+var errKeyless = errors.New("the backend keeps no SCRAM keys")
+
 // String describes the backend's slots in one line, for the log of SIGUSR1.
 func (b *Backend) String() string {
 	return fmt.Sprintf("%s slots=%d/%d of %d withheld=%d slowed=%v", b.Name, b.running.Load(), b.most.Load(), b.slots,

@@ -53,7 +53,7 @@ func addDemo(ctx context.Context, users config.Backend, password string) error {
 	if err != nil {
 		return err
 	}
-	return file.Add(ctx, auth.Identity{User: demoUser, Domain: demoDomain}, hash)
+	return file.Add(ctx, auth.Identity{User: demoUser, Domain: demoDomain}, hash, nil)
 }
 
 // printDemo prints the listeners of the built-in configuration, and a command to try them.

@@ -19,6 +19,7 @@ import (
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
 	"postern/internal/config"
+	"postern/internal/scram"
 )
 
 func newUser(a *app) *cobra.Command {
@@ -62,6 +63,7 @@ type usersFile struct {
 	*backend.UsersFile
 	path string
 	cost int
+	seed string // see config.Backend.ScramSeed
 	cfg  *config.Config
 }
 
@@ -86,7 +88,7 @@ func openUsersFile(cfg *config.Config, name string) (file usersFile, err error) 
 		if err := datadir.GiveToOwner(cfg.DataDir); err != nil {
 			return file, err
 		}
-		file.path, file.cost, file.cfg = found[0].Path, found[0].BcryptCost, cfg
+		file.path, file.cost, file.seed, file.cfg = found[0].Path, found[0].BcryptCost, found[0].ScramSeed, cfg
 		file.UsersFile, err = backend.OpenUsersFile(found[0].Path, found[0].FoldCase)
 		return file, err
 	}
@@ -113,7 +115,7 @@ func (a *app) checkAccount(ctx context.Context, file usersFile, address string) 
 	return nil
 }
 
-func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string) error) error {
+func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string, *scram.Keys) error) error {
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -129,7 +131,11 @@ func (a *app) setPassword(ctx context.Context, address, done string, file usersF
 	if err != nil {
 		return err
 	}
-	if err := set(ctx, id, hash); err != nil {
+	keys, err := backend.NewKeys(file.seed, id, secret)
+	if err != nil {
+		return err
+	}
+	if err := set(ctx, id, hash, keys); err != nil {
 		return userCure(err)
 	}
 	return a.userDone(ctx, file, done, id)

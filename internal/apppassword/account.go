@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/auth"
+	"postern/internal/scram"
 	"postern/internal/unixtime"
 )
 
@@ -47,8 +48,9 @@ type Password struct {
 	Last     Use
 	Login    unixtime.Time // when the account's own password was last accepted by a backend; 0: not since it was made
 
-	key KeyID
-	mac MAC
+	key  KeyID
+	mac  MAC
+	keys []*scram.Keys // of the secret as it is typed, see Secret.Keys; none: there are none yet
 }
 
 // Owner is an account that may have app passwords.

@@ -26,7 +26,7 @@ func Refused(status Status, p *Password, service string) auth.Answer {
 		return refusal("not %s: the app password %q is for %s", forService(service), p.Name, strings.Join(p.Services, ", "))
 	case Unknowable:
 		return auth.Answer{Source: auth.SourceConfig,
-			Reason: "unknown, but the account has app passwords under another key: give the backend app_passwords its former key, or make them anew"}
+			Reason: "unknown, but the account has app passwords under another key, or without keys of SCRAM: give the backend app_passwords its former key, or make them anew"}
 	}
 	return refusal("unknown: the account has no such app password")
 }

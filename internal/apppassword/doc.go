@@ -21,6 +21,10 @@
 // is not known ([Unknowable]): the key was changed or mixed up, and a "no" would have
 // devices forget good passwords.
 //
+// Where the client proves the secret instead of sending it (SCRAM), the record has keys for that, of the
+// secret as it is shown and without its hyphens, under one salt for all secrets of the account. They are made with
+// the secret, or when it is next accepted as a password.
+//
 // # Records
 //
 // An account has one record, under its domain and folded name, with all of its entries ([Account]), so

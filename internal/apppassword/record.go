@@ -4,16 +4,19 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"postern/internal/auth"
+	"postern/internal/scram"
 	"postern/internal/store"
 	"postern/internal/unixtime"
 )
 
-// recordVersion is the first byte of every record that is written. Those of firstVersion are read, too.
+// The first byte of a record is its version. Records without SCRAM keys are written as former versions read them.
 const (
-	recordVersion = 2
-	firstVersion  = 1
+	recordVersion = 3 // with SCRAM keys
+	plainVersion  = 2
+	firstVersion  = 1 // without the time of the last login
 )
 
 // ErrRecord means that a stored record cannot be read. What the account has is then not known.
@@ -29,16 +32,21 @@ func RecordPrefix(domain string) []byte { return []byte(store.AppPasswords + dom
 
 // Encode returns the stored form; nil if the account has no entries.
 //
-// Layout, version 2: version byte; uvarint number of entries; for each the texts ID, account and
+// Layout, version 3: version byte; uvarint number of entries; for each the texts ID, account and
 // name, each after its length as a uvarint; uvarint number of services, and each as a text; varints
 // created, expires, revoked, last used and last login (not in version 1), in Unix milliseconds, 0 for none; the texts service, front
-// and client of the last use; the 8 bytes of the key's identity and the 32 bytes of the MAC.
+// and client of the last use; the 8 bytes of the key's identity and the 32 bytes of the MAC; uvarint number of SCRAM
+// keys, and each as a text (not in version 2).
 func (a *Account) Encode() []byte {
 	if len(a.Passwords) == 0 {
 		return nil
 	}
 	b := make([]byte, 0, 16+len(a.Passwords)*160)
-	b = binary.AppendUvarint(append(b, recordVersion), uint64(len(a.Passwords)))
+	version := byte(plainVersion)
+	if slices.ContainsFunc(a.Passwords, func(p Password) bool { return len(p.keys) > 0 }) {
+		version = recordVersion
+	}
+	b = binary.AppendUvarint(append(b, version), uint64(len(a.Passwords)))
 	for i := range a.Passwords {
 		p := &a.Passwords[i]
 		for _, text := range [...]string{p.ID, p.Account, p.Name} {
@@ -55,6 +63,13 @@ func (a *Account) Encode() []byte {
 			b = store.AppendText(b, text)
 		}
 		b = append(append(b, p.key[:]...), p.mac[:]...)
+		if version < recordVersion {
+			continue
+		}
+		b = binary.AppendUvarint(b, uint64(len(p.keys)))
+		for _, k := range p.keys {
+			b = store.AppendText(b, k.Text())
+		}
 	}
 	return b
 }
@@ -83,18 +98,33 @@ func Decode(record []byte) (*Account, error) {
 			p.Services = append(p.Services, r.Text())
 		}
 		times := [...]*unixtime.Time{&p.Created, &p.Expires, &p.Revoked, &p.Last.At, &p.Login}
-		for _, at := range times[:len(times)-int(recordVersion-version)] {
-			*at = unixtime.Time(r.Varint())
+		for i, at := range times {
+			if i < len(times)-1 || version > firstVersion {
+				*at = unixtime.Time(r.Varint())
+			}
 		}
 		p.Last.Service, p.Last.Front, p.Last.Client = r.Text(), r.Text(), r.Text()
 		copy(p.key[:], r.Bytes(uint64(len(p.key))))
 		copy(p.mac[:], r.Bytes(uint64(len(p.mac))))
+		if version >= recordVersion {
+			p.keys = readKeys(r)
+		}
 		a.Passwords = append(a.Passwords, p)
 	}
 	if !r.Complete() {
 		return nil, fmt.Errorf("%w: damaged", ErrRecord)
 	}
 	return a, nil
+}
+
+// readKeys reads the SCRAM keys of an entry. Damaged ones are none: they can be made again.
+func readKeys(r *store.ValueReader) (keys []*scram.Keys) {
+	for n := min(r.Uvarint(), forms); n > 0; n-- {
+		if k, err := scram.ParseKeys(r.Text()); err == nil {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // Getter reads a value; the error is store.ErrNotFound for an absent key.

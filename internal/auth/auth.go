@@ -33,13 +33,14 @@ const (
 	OpRoster
 	OpIsDomain // is this domain served here? It has no user.
 	OpWatch    // report changes of the domain's accounts on this connection. It has no user.
+	OpScram    // begin a login by SCRAM: see SASL
 )
 
 var operationNames = [...]string{
 	OpNone: "none", OpAuth: "auth", OpIsUser: "isuser", OpSetPass: "setpass",
 	OpTryRegister: "tryregister", OpRemoveUser: "removeuser",
 	OpRemoveUser3: "removeuser3", OpCertAuth: "certauth", OpRoster: "roster",
-	OpIsDomain: "isdomain", OpWatch: "watch",
+	OpIsDomain: "isdomain", OpWatch: "watch", OpScram: "scram",
 }
 
 // Operations is the number of operations, including OpNone.
@@ -54,7 +55,7 @@ func (o Operation) String() string {
 }
 
 // ParseOperation returns the operation of a wire word and OpNone for any other
-// text. The match is exact, since the protocols have lower case only; isdomain and watch are none.
+// text. The match is exact, since the protocols have lower case only; isdomain, watch and scram are none.
 func ParseOperation(word []byte) Operation {
 	for i := OpAuth; i <= OpRoster; i++ {
 		if string(word) == operationNames[i] {
@@ -83,7 +84,7 @@ func (o Operation) Replaces() bool {
 // NeedsSecret reports whether the operation carries a password or certificate.
 func (o Operation) NeedsSecret() bool {
 	switch o {
-	case OpAuth, OpSetPass, OpTryRegister, OpRemoveUser3, OpCertAuth:
+	case OpAuth, OpSetPass, OpTryRegister, OpRemoveUser3, OpCertAuth, OpScram:
 		return true
 	}
 	return false
@@ -159,12 +160,13 @@ const (
 	SourceLimitBudget          // a backend's limit of refusals is used up
 	SourceForbidden            // the listener, or the account, is closed to changes
 	SourceAppPassword          // an app password, or the rule that one is required
+	SourceScram                // an exchange of SCRAM that cannot be finished
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
-	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password",
+	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram",
 }
 
 // Sources is the number of sources.
@@ -191,6 +193,7 @@ type Request struct {
 	Named   bool   // the peer takes the account's name from the answer
 	Fault   string // why the codec refuses the request; empty: it does not. Never sent to the peer
 	Info    bool   // OpIsUser: the answer is to say what is known of the account besides
+	SASL    *SASL  // the login is by messages of a mechanism; nil: by the password itself
 
 	// Since is the time from which on OpWatch reports changes; zero: from now on.
 	Since time.Time
@@ -202,17 +205,34 @@ type Request struct {
 	Patience time.Duration
 }
 
+// SASL is a login of which postern verifies the messages: SCRAM. Request.Secret has the client's message in place of a
+// password. With OpScram that is its first, and the answer is Allow with the server's first message, a space, and a
+// State. With OpAuth it is its last, and the body of an Allow is the server's last.
+type SASL struct {
+	Mechanism string
+	// Bindings, of OpScram, are the types of channel binding that the server offers, separated by commas; empty:
+	// it offers no mechanism that ends in -PLUS.
+	Bindings string
+	// Binding, of OpAuth, is the data of the channel binding that the client has chosen; empty: none.
+	Binding string
+	// State, of OpAuth, is that of the answer to OpScram.
+	State string
+}
+
 // WatchFlags is the one byte in the body of a watch's answer.
 type WatchFlags byte
 
 // WatchTokens: the domain has one-time tokens, for which there is a SASL mechanism of its own.
 const WatchTokens WatchFlags = 1
 
+// WatchScram: users can log in by SCRAM-SHA-1 and SCRAM-SHA-256.
+const WatchScram WatchFlags = 2
+
 // Answer is the reply to a request.
 type Answer struct {
 	Verdict Verdict
 	Source  Source
-	Body    []byte // roster: the backend's document, as received; watch: the WatchFlags
+	Body    []byte // roster: the backend's document, as received; watch: the WatchFlags; see also SASL
 
 	// Account is the name that the backend gives the user, which may be known to the peer by another
 	// spelling or by a mail address. Empty: the name asked.

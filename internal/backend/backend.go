@@ -6,6 +6,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/oidc"
+	"postern/internal/scram"
 )
 
 // Class is what an answer of a backend means for the cache and the peer; see the package comment.
@@ -45,6 +46,9 @@ type Query struct {
 	User   string
 	Domain string // the authentication domain, which may differ from the XMPP domain
 	Secret auth.Secret
+	// Proof, with OpAuth, stands in place of Secret: the client has not sent the password. Only a Keyed backend is
+	// asked with it.
+	Proof *scram.Proof
 	// Logins are the rules that make login names of user and domain, in order; see ExpandLogin.
 	// Empty means the user alone. Only backends with login names use it.
 	Logins []string
@@ -88,7 +92,7 @@ type Result struct {
 	// Forged, with a refusal, says that the secret is made up: it calls itself a token of the issuer, which has not
 	// signed it.
 	Forged bool
-	// Body is the document of a roster query, as received.
+	// Body is the document of a roster query, as received; after an accepted Proof, the server-final-message.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have
 	// one too. It holds no secret.
@@ -108,6 +112,13 @@ type Domains interface {
 	// HasDomain reports whether there is an account of a domain, in canonical form. With an error
 	// that is not known.
 	HasDomain(domain string) (bool, error)
+}
+
+// Keyed is a Backend that may have SCRAM keys of its users' passwords.
+type Keyed interface {
+	// Keyless returns how many users of a domain, in canonical form, have none. With an error that is not
+	// known.
+	Keyless(domain string) (int, error)
 }
 
 // Retrier is a Backend that leaves something undone for a while after it has failed.

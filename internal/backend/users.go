@@ -9,6 +9,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
+	"postern/internal/scram"
 )
 
 // UsersOptions configure the backend of a users file.
@@ -16,6 +17,10 @@ type UsersOptions struct {
 	Path string // of the file; see UsersFile
 	Cost int    // bcrypt cost of new passwords; 0 means passhash.DefaultCost
 	Fold bool   // see OpenUsersFile
+	// SeedFile is the path of the seed of SCRAM; see OpenSeed. Empty: no keys are kept.
+	SeedFile string
+	// Log takes errors of writing SCRAM keys, which are made after a login; nil: they are dropped.
+	Log func(error)
 }
 
 // dummyHash is the tail of a well-formed hash without a known password.
@@ -28,6 +33,7 @@ type users struct {
 	hashing Hashing
 	dummy   string                           // hash to compare for unknown users
 	match   func(hash, password string) bool // passhash.Match
+	keys    *keyWriter                       // nil: no SCRAM keys are kept
 }
 
 // NewUsers returns a backend for a users file, which need not exist yet. It answers auth, isuser,
@@ -42,11 +48,34 @@ func NewUsers(o UsersOptions, hashing Hashing) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &users{file, o.Cost, hashing, fmt.Sprintf("$2b$%02d%s", o.Cost, dummyHash), passhash.Match}, nil
+	u := &users{file: file, cost: o.Cost, hashing: hashing, dummy: fmt.Sprintf("$2b$%02d%s", o.Cost, dummyHash), match: passhash.Match}
+	if o.SeedFile != "" {
+		seed, err := OpenSeed(o.SeedFile)
+		if err != nil && o.Log != nil { // logins by password go on
+			o.Log(err)
+		}
+		if err == nil {
+			u.keys = newKeyWriter(file, seed, o.Log)
+		}
+	}
+	return u, nil
 }
 
-// Close implements Backend.
-func (u *users) Close() error { return nil }
+// Close implements Backend. It writes the keys that were made.
+func (u *users) Close() error {
+	if u.keys != nil {
+		u.keys.close()
+	}
+	return nil
+}
+
+// Keyless implements Keyed.
+func (u *users) Keyless(domain string) (int, error) {
+	if u.keys == nil {
+		return 0, errKeyless
+	}
+	return u.file.KeylessUsers(domain, u.keys.seed)
+}
 
 // HasDomain implements Domains.
 func (u *users) HasDomain(domain string) (bool, error) { return u.file.hasDomain(domain) }
@@ -65,7 +94,7 @@ func (u *users) Ask(ctx context.Context, q Query) Result {
 	if err != nil {
 		return Result{Class: Refused}
 	}
-	if q.Op.NeedsSecret() && auth.CheckSecret(q.Secret.Reveal()) != nil {
+	if q.Proof == nil && q.Op.NeedsSecret() && auth.CheckSecret(q.Secret.Reveal()) != nil {
 		return Result{Class: Refused}
 	}
 	found, err := u.file.lookup(id)
@@ -87,6 +116,9 @@ func (u *users) Ask(ctx context.Context, q Query) Result {
 func (u *users) answer(ctx context.Context, q Query, found usersMatch) Result {
 	switch q.Op {
 	case auth.OpAuth:
+		if q.Proof != nil {
+			return prove(q.Proof, found.entry, found.known)
+		}
 		return u.check(ctx, found.id, q.Secret, found.entry, found.known)
 	case auth.OpIsUser:
 		return answer(found.known, found.known)
@@ -124,11 +156,39 @@ func (u *users) check(ctx context.Context, id auth.Identity, secret auth.Secret,
 		}
 	}
 	fit, match := passhash.SameLength(hash, secret.Reveal()), false
-	if err := u.hashing(ctx, id, func() { match = u.match(fit, secret.Reveal()) }); err != nil {
+	var keys *scram.Keys
+	err := u.hashing(ctx, id, func() {
+		if match = u.match(fit, secret.Reveal()); known && match && fit == hash {
+			keys = u.keys.learn(id, entry, secret)
+		}
+	})
+	if err != nil {
 		return Result{Class: Outage, Known: known, Err: fmt.Errorf("the password was not compared: %w", err)}
+	}
+	if keys != nil {
+		u.keys.put(id, learntKeys{hash, keys})
 	}
 	return answer(known && match && fit == hash, known)
 }
+
+// prove compares a proof with the keys of a user. It takes the same time for unknown users.
+func prove(p *scram.Proof, entry usersEntry, known bool) Result {
+	switch {
+	case !known:
+		p.Refuse()
+		return answer(false, false)
+	case entry.keys == nil || !p.Fits(entry.keys):
+		p.Refuse()
+		return Result{Class: Unsure, Known: true, Err: errKeyless}
+	}
+	signature, ok := p.Verify(entry.keys)
+	r := answer(ok, true)
+	r.Body = []byte(signature)
+	return r
+}
+
+// errKeyless is why a proof cannot be compared.
+var errKeyless = errors.New("there are no SCRAM keys of the user's password: they are made at its next login by PLAIN, or by postern user passwd")
 
 // write registers a user or sets a password. It refuses before the expensive hash if the user
 // exists already, or does not exist.
@@ -137,8 +197,12 @@ func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool
 		return answer(false, known)
 	}
 	var hash string
+	var keys *scram.Keys
 	var failed error
-	err := u.hashing(ctx, id, func() { hash, failed = passhash.New(q.Secret.Reveal(), u.cost) })
+	err := u.hashing(ctx, id, func() {
+		hash, failed = passhash.New(q.Secret.Reveal(), u.cost)
+		keys = u.keys.learn(id, usersEntry{}, q.Secret)
+	})
 	if err == nil {
 		err = failed
 	}
@@ -149,9 +213,9 @@ func (u *users) write(ctx context.Context, q Query, id auth.Identity, known bool
 		return Result{Class: Outage, Known: known, Err: fmt.Errorf("the password was not hashed: %w", err)}
 	}
 	if q.Op == auth.OpTryRegister {
-		return changed(u.file.Add(ctx, id, hash), true)
+		return changed(u.file.Add(ctx, id, hash, keys), true)
 	}
-	return changed(u.file.Set(ctx, id, hash), known)
+	return changed(u.file.Set(ctx, id, hash, keys), known)
 }
 
 // changed is the result of a change of the file.

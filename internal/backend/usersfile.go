@@ -24,6 +24,7 @@ import (
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/filelock"
+	"postern/internal/scram"
 )
 
 // Errors of a UsersFile. They are wrapped; use errors.Is.
@@ -47,6 +48,9 @@ const settled = 100 * time.Millisecond
 // PATH.lock is locked, so that readers see no partial file and writers lose no change. It is safe
 // for concurrent use.
 //
+// The SCRAM keys of a user stand in a line of their own, #scram user@domain:TAG:KEYS, a comment to former
+// versions. TAG is that of the user's hash: the keys of a password that was changed by other means are none.
+//
 // A file that folds takes spellings of a name that differ by letter case for one user: a user is
 // found by the exact name first, else by the only one with the same fold, and is added in lower case.
 type UsersFile struct {
@@ -66,6 +70,7 @@ type usersTable struct {
 	costs   []string                          // of the usable hashes, as they are written there
 	cased   map[auth.Identity][]auth.Identity // names with upper case, by their folds
 	unowned error                             // the first broken line that does not say which user it is for
+	keyless sync.Map                          // by scope: number of users without keys, see KeylessUsers
 }
 
 // usersMatch is the user that a name stands for.
@@ -106,6 +111,7 @@ func (t *usersTable) alike(folded auth.Identity) []auth.Identity {
 // usersEntry is a user's line: a usable hash, or what is wrong with the line.
 type usersEntry struct {
 	hash string
+	keys *scram.Keys // nil: there are none of the password
 	err  error
 }
 
@@ -291,10 +297,14 @@ func parseUsers(data []byte) *usersTable {
 		users: make(map[auth.Identity]usersEntry), cased: make(map[auth.Identity][]auth.Identity), domains: make(map[string]struct{}),
 	}
 	number := 0
+	keyed := make(map[auth.Identity]taggedKeys)
 	for line := range bytes.Lines(data) {
 		number++
 		id, hash, err := parseUser(string(line))
 		if err == nil && id == (auth.Identity{}) {
+			if id, keys, ok := parseKeysLine(string(line)); ok {
+				keyed[id] = keys
+			}
 			continue
 		}
 		if err != nil {
@@ -317,6 +327,12 @@ func parseUsers(data []byte) *usersTable {
 		t.domains[id.Domain] = struct{}{}
 		if err == nil {
 			t.costs = append(t.costs, passhash.Cost(hash))
+		}
+	}
+	for id, keys := range keyed {
+		if e, ok := t.users[id]; ok && e.err == nil && keys.tag == hashTag(e.hash) {
+			e.keys = keys.keys
+			t.users[id] = e
 		}
 	}
 	return t
@@ -383,23 +399,24 @@ func checkFileName(id auth.Identity) error {
 	return nil
 }
 
-// Add adds a user with a hash of package passhash. It returns ErrExists or ErrName.
-func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string) error {
+// Add adds a user with a hash of package passhash, and the SCRAM keys of the same password, or nil. It
+// returns ErrExists or ErrName.
+func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string, keys *scram.Keys) error {
 	return f.change(ctx, id, func(m usersMatch) (string, error) {
 		if m.known || m.twins {
 			return "", fmt.Errorf("%w: %s", ErrExists, m.id)
 		}
-		return hash, nil
+		return userLines(m.id, hash, keys)
 	})
 }
 
-// Set replaces the hash of a user. It returns ErrUnknownUser.
-func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string) error {
+// Set replaces the hash and the keys of a user. It returns ErrUnknownUser.
+func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string, keys *scram.Keys) error {
 	return f.change(ctx, id, func(m usersMatch) (string, error) {
 		if !m.known {
 			return "", fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
 		}
-		return hash, nil
+		return userLines(m.id, hash, keys)
 	})
 }
 
@@ -416,13 +433,37 @@ func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 // usersMode is the mode of a new file: only postern may read the hashes.
 const usersMode = 0o600
 
-// change replaces the line of the user that id stands for. decide gets what the file has of it,
-// and returns the new hash, or "" to remove the user. The file is read under the lock, so that no change by another
-// process is lost. ctx bounds the wait for the lock.
+// change replaces the lines of the user that id stands for. decide gets what the file has of it,
+// and returns the new lines, or "" to remove the user.
 func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(m usersMatch) (string, error)) error {
 	if err := checkFileName(id); err != nil {
 		return err
 	}
+	return f.rewrite(ctx, func(data []byte) ([]byte, error) {
+		m := parseUsers(data).find(id, f.fold)
+		lines, known := withoutUser(data, m.id)
+		added, err := decide(m)
+		if err != nil {
+			return nil, err
+		}
+		if known > 1 {
+			return nil, fmt.Errorf("%w: %s has %d lines; remove the wrong ones", ErrBrokenFile, m.id, known)
+		}
+		return append(lines, added...), nil
+	})
+}
+
+// userLines are the lines of a user with a hash and keys, or nil.
+func userLines(id auth.Identity, hash string, keys *scram.Keys) (string, error) {
+	if err := passhash.Check(hash); err != nil {
+		return "", err
+	}
+	return id.String() + ":" + hash + "\n" + keysLine(id, hash, keys), nil
+}
+
+// rewrite replaces the content of the file, unless edit returns nil. The file is read under the lock, so that
+// no change by another process is lost. ctx bounds the wait for the lock.
+func (f *UsersFile) rewrite(ctx context.Context, edit func(data []byte) ([]byte, error)) error {
 	at, err := openPlace(f.path, os.Geteuid() == 0)
 	if err != nil {
 		return err
@@ -442,21 +483,9 @@ func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(m 
 	if err != nil {
 		return err
 	}
-	m := parseUsers(data).find(id, f.fold)
-	id = m.id
-	lines, known := withoutUser(data, id)
-	hash, err := decide(m)
-	if err != nil {
+	lines, err := edit(data)
+	if err != nil || lines == nil {
 		return err
-	}
-	if known > 1 {
-		return fmt.Errorf("%w: %s has %d lines; remove the wrong ones", ErrBrokenFile, id, known)
-	}
-	if hash != "" {
-		if err := passhash.Check(hash); err != nil {
-			return err
-		}
-		lines = append(lines, id.String()+":"+hash+"\n"...)
 	}
 	return replaceFile(path, lines, owner)
 }
@@ -474,12 +503,15 @@ func ownerOf(path string) (os.FileInfo, error) {
 	return info, nil
 }
 
-// withoutUser returns all lines but the user's, and how many those were.
+// withoutUser returns all lines but the user's, and how many of these have a hash.
 func withoutUser(data []byte, id auth.Identity) (rest []byte, had int) {
 	rest = make([]byte, 0, len(data)+128)
 	for line := range bytes.Lines(data) {
 		if got, _, _ := parseUser(string(line)); got == id {
 			had++
+			continue
+		}
+		if got, _, ok := parseKeysLine(string(line)); ok && got == id {
 			continue
 		}
 		rest = append(rest, line...)

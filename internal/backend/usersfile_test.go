@@ -48,16 +48,16 @@ func TestUsersFileChanges(t *testing.T) {
 		err  error
 		want error
 	}{
-		{"set before add", f.Set(ctx, id("joe"), one), ErrUnknownUser},
+		{"set before add", f.Set(ctx, id("joe"), one, nil), ErrUnknownUser},
 		{"remove before add", f.Remove(ctx, id("joe")), ErrUnknownUser},
-		{"add", f.Add(ctx, id("joe"), one), nil},
-		{"add again", other.Add(ctx, id("joe"), two), ErrExists},
-		{"add another", other.Add(ctx, id("a:b"), one), nil},
-		{"set", f.Set(ctx, id("joe"), two), nil},
-		{"bad hash", f.Set(ctx, id("joe"), "secret"), nil},
-		{"comment", f.Add(ctx, id("#joe"), one), ErrName},
-		{"space", f.Add(ctx, id(" joe"), one), ErrName},
-		{"colon", f.Add(ctx, auth.Identity{User: "joe", Domain: "::1"}, one), ErrName},
+		{"add", f.Add(ctx, id("joe"), one, nil), nil},
+		{"add again", other.Add(ctx, id("joe"), two, nil), ErrExists},
+		{"add another", other.Add(ctx, id("a:b"), one, nil), nil},
+		{"set", f.Set(ctx, id("joe"), two, nil), nil},
+		{"bad hash", f.Set(ctx, id("joe"), "secret", nil), nil},
+		{"comment", f.Add(ctx, id("#joe"), one, nil), ErrName},
+		{"space", f.Add(ctx, id(" joe"), one, nil), ErrName},
+		{"colon", f.Add(ctx, auth.Identity{User: "joe", Domain: "::1"}, one, nil), ErrName},
 	} {
 		if step.name == "bad hash" {
 			if step.err == nil {
@@ -98,7 +98,7 @@ func TestUsersFileKeepsLines(t *testing.T) {
 	one := hashed(t, "one")
 	write(t, path, "# staff\r\n\njoe@DOM.example.:"+one+"\r\nann@Dom.Example:"+one+"\r\n???\nlast@dom.example:"+one)
 	f := openUsers(t, path)
-	if err := f.Set(t.Context(), id("joe"), one); err != nil {
+	if err := f.Set(t.Context(), id("joe"), one, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := "# staff\r\n\nann@Dom.Example:" + one + "\r\n???\nlast@dom.example:" + one + "\njoe@dom.example:" + one + "\n"
@@ -233,11 +233,11 @@ func TestUsersFold(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"DAVE@example.net", "BOB@dom.example", "bob@dom.example"} {
 		user, domain, _ := strings.Cut(name, "@")
-		if err := f.Add(ctx, auth.Identity{User: user, Domain: domain}, one); !errors.Is(err, ErrExists) {
+		if err := f.Add(ctx, auth.Identity{User: user, Domain: domain}, one, nil); !errors.Is(err, ErrExists) {
 			t.Errorf("added %s: %v", name, err)
 		}
 	}
-	if err := errors.Join(f.Add(ctx, id("Newbie"), one), f.Remove(ctx, auth.Identity{User: "DAVE", Domain: "example.net"})); err != nil {
+	if err := errors.Join(f.Add(ctx, id("Newbie"), one, nil), f.Remove(ctx, auth.Identity{User: "DAVE", Domain: "example.net"})); err != nil {
 		t.Error(err)
 	}
 	if got := names(t, f); got != "Bob@dom.example bob@dom.example newbie@dom.example" {

@@ -28,7 +28,7 @@ func TestUsersFileWriters(t *testing.T) {
 			f, err := OpenUsersFile(path, false)
 			for n := range each {
 				if err == nil {
-					err = f.Add(context.Background(), id(fmt.Sprintf("u%d-%d", w, n)), hash)
+					err = f.Add(context.Background(), id(fmt.Sprintf("u%d-%d", w, n)), hash, nil)
 				}
 			}
 			if err != nil {
@@ -80,14 +80,14 @@ func TestUsersFileLocked(t *testing.T) {
 	f := openUsers(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	if err := f.Add(ctx, id("joe"), hashed(t, "x")); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "locked") {
+	if err := f.Add(ctx, id("joe"), hashed(t, "x"), nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("under another's lock: %v", err)
 	}
 	release.Close()
 	if err := child.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
+	if err := f.Add(t.Context(), id("joe"), hashed(t, "x"), nil); err != nil {
 		t.Errorf("after the lock: %v", err)
 	}
 }
@@ -119,7 +119,7 @@ func TestUsersFileOwner(t *testing.T) {
 		}
 		return out
 	}
-	if err := f.Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
+	if err := f.Add(t.Context(), id("joe"), hashed(t, "x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := owners(); got != [4]int{first[0], first[1], first[0], first[1]} {
@@ -128,7 +128,7 @@ func TestUsersFileOwner(t *testing.T) {
 	if err := os.Chown(path, second[0], second[1]); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Add(t.Context(), id("ann"), hashed(t, "x")); err != nil {
+	if err := f.Add(t.Context(), id("ann"), hashed(t, "x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := owners(); got[0] != second[0] || got[1] != second[1] {
@@ -149,7 +149,7 @@ func TestUsersFileMode(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := openUsers(t, path).Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
+		if err := openUsers(t, path).Add(t.Context(), id("joe"), hashed(t, "x"), nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := mustStat(t, path).Mode(); got != want {
@@ -190,7 +190,7 @@ func TestUsersFileLink(t *testing.T) {
 	if err := os.Symlink("target", link); err != nil {
 		t.Fatal(err)
 	}
-	if err := openUsers(t, link).Add(t.Context(), id("joe"), hashed(t, "x")); err != nil {
+	if err := openUsers(t, link).Add(t.Context(), id("joe"), hashed(t, "x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, openUsers(t, target)); got != "joe@dom.example" {

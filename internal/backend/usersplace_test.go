@@ -69,7 +69,7 @@ func TestUsersFileAsRoot(t *testing.T) {
 				path, target = link+"/users", filepath.Join(dir, "private/users")
 			}
 			f := &UsersFile{path: path}
-			err := f.Add(context.Background(), auth.Identity{User: "joe", Domain: "dom.example"}, hash)
+			err := f.Add(context.Background(), auth.Identity{User: "joe", Domain: "dom.example"}, hash, nil)
 			text, _ := os.ReadFile(target)
 			if written := strings.Contains(string(text), "joe@"); written != c.ok || (err == nil) != c.ok {
 				t.Errorf("written %t, %v; want %t", written, err, c.ok)

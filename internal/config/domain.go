@@ -46,6 +46,7 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	out.Local = p.local(s, name)
 	out.UnescapeJID = s.flag("unescape_jid", false)
 	p.tokens(s, cfg, &out)
+	p.scram(s, cfg, &out)
 	out.Cache = p.cache(s, cfg, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)
 	out.Roster = p.roster(s, cfg, name)

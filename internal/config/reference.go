@@ -115,6 +115,7 @@ var details = map[string]detail{
 	"unescape_jid":  {aFlag, "false", "0.2.0"},
 
 	"require_app_password": {"true, false or list of texts", "false", "0.2.0"},
+	"scram":                {aFlag, "false", "0.2.0"},
 
 	"enabled":                    {aFlag, "true", ""},
 	"user_refusals":              {aNumber, "10", ""},

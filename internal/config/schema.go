@@ -82,7 +82,7 @@ var specs = []spec{
 	},
 	{
 		path: "domain", labels: []string{"name"},
-		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password"},
+		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password", "scram"},
 		blocks: []string{"token", "cache", "limit", "roster"},
 	},
 	{path: "domain limit", attrs: limitAttrs},

@@ -85,6 +85,7 @@ type Backend struct {
 	MaxResponse    int64         // bytes
 	Path           string        // users: the file, absolute
 	BcryptCost     int           // users: for new passwords
+	ScramSeed      string        // users: of a domain with scram, see Domain; empty: no SCRAM keys are kept
 	Key            auth.Secret   // app_passwords: of KeySize bytes
 	UnconfirmedTTL time.Duration // app_passwords: see AppPasswords
 	FoldCase       bool          // spellings of a user that differ by letter case are one account
@@ -117,6 +118,7 @@ type Domain struct {
 	AuthDomains  []string // names of the domain at its backends, tried in turn; empty: its own
 	Login        []string // rules for login names at nextcloud backends, tried in turn
 	UnescapeJID  bool     // users come with the escapes of XEP-0106
+	ScramSeed    string   // file, absolute, from which the salts of SCRAM are made; empty: scram is off
 	// ChangeAdmins: passwords of Nextcloud's administrators may be set, too.
 	ChangeAdmins bool
 	JSXC         *JSXCToken

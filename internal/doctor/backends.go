@@ -196,7 +196,29 @@ func (e *Env) users(b config.Backend) []Step {
 		}
 		return fine("%s is readable", b.Path)
 	}}, {Check: "lines", Run: func(context.Context) []Outcome { return e.usersLines(b.Path) }},
-		{Check: "names", Run: func(context.Context) []Outcome { return twins(b) }}}
+		{Check: "names", Run: func(context.Context) []Outcome { return twins(b) }},
+		{Check: "scram", Run: func(context.Context) []Outcome { return keylessUsers(b) }}}
+}
+
+// keylessUsers counts the accounts of a users file that keep SCRAM from being offered.
+func keylessUsers(b config.Backend) []Outcome {
+	if b.ScramSeed == "" {
+		return nil
+	}
+	seed, err := backend.ReadSeed(b.ScramSeed)
+	if errors.Is(err, fs.ErrNotExist) {
+		return warn("there is no seed of SCRAM yet, so no account has keys: SCRAM is not offered", "start the daemon; then users log in by PLAIN once, or get new passwords")
+	}
+	f, opened := backend.OpenUsersFile(b.Path, b.FoldCase)
+	if err = errors.Join(err, opened); err != nil {
+		return skip(err.Error(), "sudo -u postern postern doctor")
+	}
+	n, err := f.KeylessUsers("", seed)
+	if err != nil || n == 0 {
+		return fine("all accounts have SCRAM keys")
+	}
+	return warn(plural(n, "account")+" of "+b.Path+" without SCRAM keys: SCRAM is not offered in their domains",
+		"let their users log in by PLAIN once, or set new passwords: postern user passwd USER@DOMAIN")
 }
 
 // usersLines checks that each line of a users file can be used.

@@ -28,7 +28,7 @@ const (
 // Bounds of Accounts.
 const (
 	maxKnownAccounts = 65536
-	maxKnownSecrets  = 8 // of one account, the last ones that were accepted
+	maxKnownSecrets  = 8 // of one account, the last ones that were accepted; or addresses
 	maxTrials        = 2048
 	maxSuspects      = 128 // addresses of one account
 )
@@ -40,6 +40,7 @@ type Guess struct {
 	From    uint64 // stands for the client's network; 0: not known, or shared by many users
 	Tainted bool   // other passwords from there were refused
 	Rules   *Rules // of the domain that is asked; nil limits nothing
+	Proof   bool   // the client has proved the secret, which is not known: Secret stands for this proof alone
 
 	// Stranger: nothing shows that the account exists. Absent: a backend has said lately that it does
 	// not.
@@ -57,10 +58,13 @@ type Guess struct {
 // without an address, it waits for the pause besides, and for half of the day's trials only. So a
 // crowd of guessers does not take all trials, and the owner, who repeats one secret, gets the next.
 //
-// Secrets that the backend has accepted are always put to it.
+// Secrets that the backend has accepted are always put to it. A proof does not show whether it is of one of these; in place
+// of that, proofs are always put to it from addresses from which the last one was accepted, so that a crowd of guessers
+// does not shut out the owner.
 type Accounts struct {
 	table   *Table[uint64]
 	known   *simplelru.LRU[uint64, []uint64] // secrets that were accepted, by account
+	proved  *simplelru.LRU[uint64, []uint64] // addresses from which the last proof was accepted, by account
 	trials  *simplelru.LRU[uint64, *trials]  // of limited accounts
 	aliases *simplelru.LRU[uint64, uint64]   // accounts by other names that lead to them
 }
@@ -69,6 +73,7 @@ type Accounts struct {
 func NewAccounts() *Accounts {
 	a := &Accounts{table: NewTable[uint64]()}
 	a.known, _ = simplelru.NewLRU[uint64, []uint64](maxKnownAccounts, nil) // it fails for sizes under 1 only
+	a.proved, _ = simplelru.NewLRU[uint64, []uint64](maxKnownAccounts, nil)
 	a.trials, _ = simplelru.NewLRU[uint64, *trials](maxTrials, nil)
 	a.aliases, _ = simplelru.NewLRU[uint64, uint64](maxKnownAccounts, nil)
 	return a
@@ -160,14 +165,23 @@ func (a *Accounts) Knows(account, secret uint64) bool {
 	return slices.Contains(secrets, secret)
 }
 
+// Trusts reports whether a guess is a proof from an address from which the last one was accepted.
+func (a *Accounts) Trusts(g *Guess) bool {
+	from, _ := a.proved.Get(a.account(g.Account))
+	return g.Proof && g.From != 0 && slices.Contains(from, g.From)
+}
+
 // Familiar reports whether the backend has accepted a secret of the account.
-func (a *Accounts) Familiar(account uint64) bool { return a.known.Contains(a.account(account)) }
+func (a *Accounts) Familiar(account uint64) bool {
+	account = a.account(account)
+	return a.known.Contains(account) || a.proved.Contains(account)
+}
 
 // Admit decides about a guess with the deadline end. Each Pass must be followed by a Done, or by a
 // Withdraw if the question was not put after all. If it is Blocked or must Wait, compare reports
 // whether stored hashes may be searched for the secret.
 func (a *Accounts) Admit(g *Guess, now, end unixtime.Time) (d Decision, compare bool) {
-	if g.Rules == nil || g.Rules.Refusals <= 0 || a.Knows(g.Account, g.Secret) {
+	if g.Rules == nil || g.Rules.Refusals <= 0 || a.Knows(g.Account, g.Secret) || a.Trusts(g) {
 		return PassUncounted, true
 	}
 	account := a.account(g.Account)
@@ -222,12 +236,10 @@ func (a *Accounts) Withdraw(g *Guess, now unixtime.Time) {
 // account's for display.
 func (a *Accounts) Refused(g *Guess, name string, now unixtime.Time) (begins bool) {
 	account := a.account(g.Account)
-	if secrets, ok := a.known.Peek(account); ok {
-		if secrets = slices.DeleteFunc(secrets, func(s uint64) bool { return s == g.Secret }); len(secrets) > 0 {
-			a.known.Add(account, secrets)
-		} else {
-			a.known.Remove(account)
-		}
+	if g.Proof {
+		without(a.proved, account, g.From)
+	} else {
+		without(a.known, account, g.Secret)
 	}
 	if g.Rules == nil {
 		return false
@@ -247,12 +259,34 @@ func (a *Accounts) Accepted(g *Guess, account uint64) {
 	} else {
 		a.aliases.Add(g.Account, account)
 	}
-	secrets, _ := a.known.Get(account)
-	secrets = slices.DeleteFunc(secrets, func(s uint64) bool { return s == g.Secret })
-	if len(secrets) == maxKnownSecrets {
-		secrets = secrets[1:]
+	if g.Proof {
+		with(a.proved, account, g.From)
+	} else {
+		with(a.known, account, g.Secret)
 	}
-	a.known.Add(account, append(secrets, g.Secret))
+}
+
+// with puts a value last into a list of an account, of which the first has to go when there are too many.
+func with(lists *simplelru.LRU[uint64, []uint64], account, value uint64) {
+	list, _ := lists.Get(account)
+	list = slices.DeleteFunc(list, func(v uint64) bool { return v == value })
+	if len(list) == maxKnownSecrets {
+		list = list[1:]
+	}
+	lists.Add(account, append(list, value))
+}
+
+// without takes a value out of a list of an account.
+func without(lists *simplelru.LRU[uint64, []uint64], account, value uint64) {
+	list, ok := lists.Peek(account)
+	if !ok {
+		return
+	}
+	if list = slices.DeleteFunc(list, func(v uint64) bool { return v == value }); len(list) > 0 {
+		lists.Add(account, list)
+	} else {
+		lists.Remove(account)
+	}
 }
 
 // Forget forgets an account, and returns what was counted.
@@ -262,6 +296,7 @@ func (a *Accounts) Forget(account uint64, now unixtime.Time) State {
 	a.table.Forget(account)
 	a.trials.Remove(account)
 	a.known.Remove(account)
+	a.proved.Remove(account)
 	return s
 }
 

@@ -13,6 +13,7 @@ import (
 	"postern/cmd/internal/datadir"
 	"postern/internal/apppassword"
 	"postern/internal/auth"
+	"postern/internal/backend"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -38,6 +39,9 @@ func Passwords(ctx context.Context, cfg *config.Config, path string, id auth.Ide
 		if err != nil || !changed {
 			return err
 		}
+		if err := keyPassword(cfg, owner, a, reply.Secret); err != nil {
+			return err
+		}
 		ops := []store.Op{{Key: apppassword.RecordKey(owner.ID), Value: a.Encode()}}
 		if ended {
 			ops = append(ops, changes.Op(owner.ID, changes.Secret, now))
@@ -45,6 +49,30 @@ func Passwords(ctx context.Context, cfg *config.Config, path string, id auth.Ide
 		return p.Apply(ops, true)
 	})
 	return reply, err
+}
+
+// keyPassword makes the SCRAM keys of a new app password, where its domain has SCRAM.
+func keyPassword(cfg *config.Config, owner apppassword.Owner, a *apppassword.Account, text string) error {
+	d := cfg.DomainFor(owner.ID.Domain)
+	secret, isNew := apppassword.Parse(text)
+	if !isNew || d == nil || d.ScramSeed == "" {
+		return nil
+	}
+	seed, err := backend.OpenSeed(d.ScramSeed)
+	if err != nil {
+		return err
+	}
+	in := owner.ID
+	if len(d.AuthDomains) > 0 {
+		if in.Domain, err = auth.FoldDomain(d.AuthDomains[0]); err != nil {
+			return err
+		}
+	}
+	keys, err := secret.Keys(seed.Salt(in))
+	if err == nil {
+		a.SetKeys(owner.Key, owner.ID.Domain, owner.ID.User, secret, keys)
+	}
+	return err
 }
 
 // appOwner is the owner of the app passwords of an account, as a daemon with this configuration has it.

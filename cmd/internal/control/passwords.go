@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/internal/apppassword"
+	"postern/internal/auth"
 	"postern/internal/unixtime"
 )
 
@@ -118,6 +119,9 @@ func (s *Server) password(path string) call {
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+		if reply.Secret != "" { // an error has been logged, and takes nothing from the password
+			_ = s.daemon.Broker().KeyAppPassword(ctx, id, auth.NewSecret(reply.Secret))
 		}
 		return reply, nil
 	}

@@ -9,12 +9,20 @@ import (
 )
 
 // newBackend makes the backend of a configuration block.
-func newBackend(b config.Backend, hashing backend.Hashing) (backend.Backend, error) {
-	return NewBackend(b, HTTPOptions(b), hashing)
+func (d *Daemon) newBackend(b config.Backend, hashing backend.Hashing) (backend.Backend, error) {
+	return makeBackend(b, HTTPOptions(b), hashing, func(err error) {
+		d.log.Error("SCRAM keys cannot be made or stored; logins by PLAIN go on", "backend", b.String(), "err", err)
+	})
 }
 
-// NewBackend makes the backend of a configuration block. o is used by backends that speak HTTP.
+// NewBackend makes the backend of a configuration block to look at: it changes nothing by itself. o is used by
+// backends that speak HTTP.
 func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing) (backend.Backend, error) {
+	b.ScramSeed = ""
+	return makeBackend(b, o, hashing, nil)
+}
+
+func makeBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing, keysFault func(error)) (backend.Backend, error) {
 	switch b.Kind {
 	case config.KindNextcloud:
 		return backend.NewNextcloud(backend.NextcloudOptions{
@@ -35,7 +43,7 @@ func NewBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashing
 			Scopes: b.OIDC.Scopes, Algorithms: b.OIDC.Algorithms, Leeway: b.OIDC.Leeway, Fold: b.FoldCase,
 		})
 	case "users":
-		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost, Fold: b.FoldCase}, hashing)
+		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost, Fold: b.FoldCase, SeedFile: b.ScramSeed, Log: keysFault}, hashing)
 	}
 	return nil, fmt.Errorf("unknown kind of backend %q", b.Kind)
 }

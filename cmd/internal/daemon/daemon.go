@@ -125,7 +125,7 @@ func (d *Daemon) startBroker(cfg *config.Config, former *actors.Memory) error {
 	if name, backends := unusedProxy(cfg); name != "" {
 		d.log.Warn(name+` is set in the environment, but not used: if this network needs it, add proxy = "environment" to the backends`, "backends", backends)
 	}
-	options := actors.Options{Config: cfg, Backend: newBackend, Log: d.log, Former: former}
+	options := actors.Options{Config: cfg, Backend: d.newBackend, Log: d.log, Former: former}
 	if p := d.store.Load(); p != nil {
 		options.Store = p
 	}
