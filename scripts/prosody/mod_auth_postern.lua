@@ -24,11 +24,12 @@ local timer = require "util.timer";
 local async = require "util.async";
 local random_bytes = require "util.random".bytes;
 local new_sasl = require "util.sasl".new;
-local stringprep = require "util.encodings".stringprep;
+local encodings = require "util.encodings";
+local stringprep, base64 = encodings.stringprep, encodings.base64.encode;
 local time = require "util.time";
 local monotonic = time.monotonic;
 
-local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
+local char, byte, sub, find, match, gsub = string.char, string.byte, string.sub, string.find, string.match, string.gsub;
 
 local host = module.host;
 local address = module:get_option_string("postern_address");
@@ -37,6 +38,7 @@ local plain_unencrypted = module:get_option_boolean("allow_unencrypted_plain_aut
 local pool_size = math.max(1, module:get_option_number("postern_connections", 8));
 local patience = module:get_option_number("postern_timeout", 10);
 local domain = module:get_option_string("postern_domain", host);
+local disabled_mechanisms = module:get_option_set("disable_sasl_mechanisms", {});
 
 if not address then -- the names of 0.1; "prosodyctl check" takes one that ends in _port for an option of the server
 	local old_host, old_port = module:get_option_string("postern_host"), module:get_option_number("postern_port");
@@ -64,9 +66,9 @@ local pause_first, pause_most, connect_most = 0.1, 5, 3;
 -- Maximum number of unanswered requests on a connection; the default of the listener's "pipeline".
 local depth = 64;
 -- Maximum size of a request: its length is sent in two bytes. No frame of postern is longer than the other.
-local frame_most, reply_most = 65535, 2048;
+local frame_most, reply_most = 65535, 16400;
 -- Pause between questions of what postern can do, in seconds.
-local refresh_every = 300;
+local refresh_every = 60;
 
 local unavailable = "This is not possible at the moment; please try again later.";
 
@@ -88,6 +90,9 @@ local queue, queue_first, queue_last = {}, 1, 0;
 local pause, retry; -- the last pause between attempts to connect, and its timer while it runs
 local away, ended, pumping = false, false, false;
 local tokens = false; -- postern has one-time tokens for the domain
+-- All accounts can log in by SCRAM. Clients that have done so do not go back to PLAIN, so it is known over a restart.
+local scram, scram_store = false, module:open_store("postern_mechanisms");
+if not alone then scram = (scram_store:get() or {}).scram or false; end
 local heard = 0;      -- up to this time, in seconds, changes of accounts were reported
 
 -- What postern has said of accounts: { changed = time of the last change, in seconds; disabled = boolean }.
@@ -171,7 +176,13 @@ local function on_change(frame)
 end
 
 -- watched takes the answer to watch: its high byte says what else there is.
-local function watched(value) tokens = math.floor(value / 256) % 2 == 1; end
+local function watched(value)
+	if value % 256 ~= 1 and value ~= 0 then return; end
+	tokens = math.floor(value / 256) % 2 == 1;
+	local offers = math.floor(value / 512) % 2 == 1;
+	if offers ~= scram and not alone then scram_store:set(nil, { scram = offers }); end
+	scram = offers;
+end
 
 local function settle(request, value)
 	if request.done then return; end -- it has timed out: drop the late answer
@@ -344,10 +355,11 @@ local function take(link, frame, answered)
 		return true;
 	end
 	local request = link.sent[link.first];
-	if not request or not (#frame == 2 or request.account and #frame == 10) then return false; end
+	if not request or not (#frame == 2 or request.account and #frame == 10 or request.sasl) then return false; end
 	link.sent[link.first] = nil;
 	link.first = link.first + 1;
 	if request.account and #frame == 10 then request.changed = seconds(frame, 3); end
+	if request.sasl then request.message = sub(frame, 3); end
 	answered[#answered + 1] = { request, byte(frame, 1) * 256 + byte(frame, 2) };
 	return true;
 end
@@ -433,12 +445,16 @@ local function overdue(request)
 end
 
 -- ask sends a request and waits, without blocking Prosody, for the value of the answer: 1 is yes, 0
--- is no, and anything else or nil is a temporary failure. client is the address of the user's client.
+-- is no, and anything else or nil is a temporary failure. client is the address of the user's client. The second
+-- result is the time of an account's last change, or postern's message of a mechanism.
 local function ask(op, username, secret, client)
 	-- A colon in the user name would shift the fields.
 	if type(username) ~= "string" or find(username, "[:%c]") then return 0; end
 	local text, extended = op .. ":" .. username .. ":" .. domain, nil;
-	if op == "auth" then extended = "login:" .. username .. ":" .. domain .. ":xmpp " .. (client or "-") .. " " .. secret; end
+	local sasl = op == "scram" or op == "proof";
+	if op == "auth" or sasl then
+		extended = (sasl and op or "login") .. ":" .. username .. ":" .. domain .. ":xmpp " .. (client or "-") .. " " .. secret;
+	end
 	if secret then text = text .. ":" .. secret; end
 	if #(extended or text) > frame_most then return 0; end
 	local wait, wake;
@@ -452,7 +468,7 @@ local function ask(op, username, secret, client)
 	end
 	local request = {
 		text = text, extended = extended, tries = 0, wake = wake,
-		question = op == "auth" or op == "isuser" or op == "account", account = op == "account",
+		question = op == "auth" or op == "isuser" or op == "account" or op == "scram", account = op == "account", sasl = sasl,
 	};
 	request.timer = timer.add_task(patience, function () overdue(request); end);
 	enqueue(request);
@@ -462,7 +478,7 @@ local function ask(op, username, secret, client)
 	else
 		while not request.done do server.loop(true); end
 	end
-	return request.value, request.changed;
+	return request.value, request.changed or request.message;
 end
 
 -- prepare applies SASLprep to a password. Prosody's own takes at most 1023 bytes, but it does not
@@ -566,6 +582,16 @@ end
 
 function provider.is_enabled(username) return not account(username).disabled; end
 
+-- failed is how a login ends that is no yes: value is postern's.
+local function failed(value)
+	if value == 0 then
+		return "failure", "not-authorized", "Unable to authorize you with the authentication credentials you've sent.";
+	end
+	if value == 3 then refresh(); end -- the mechanism is not offered any more
+	-- This error makes clients keep the password and try again.
+	return "failure", "temporary-auth-failure", unavailable;
+end
+
 -- Prosody's own PLAIN takes at most 1023 bytes and cuts the password at a NUL. X-TOKEN, the mechanism
 -- of mod_auth_token's clients, has the same layout, with a token in place of the password.
 local function plain(handler, message)
@@ -583,25 +609,74 @@ local function plain(handler, message)
 		learn(name, 0, false); -- an account that was disabled is not any more
 		return "success";
 	end
-	if value == 0 then
-		return "failure", "not-authorized", "Unable to authorize you with the authentication credentials you've sent.";
-	end
-	-- This error makes clients keep the password and try again.
-	return "failure", "temporary-auth-failure", unavailable;
+	return failed(value);
 end
 
-local function with_plain(handler, session)
+-- bindings lists the types of channel binding with which a mechanism is offered, for postern.
+local function bindings(handler, mechanism)
+	local plus, names = match(mechanism, "^(SCRAM%-SHA%-%d+)") .. "-PLUS", {};
+	if handler:mechanisms()[plus] and not disabled_mechanisms:contains(plus) then
+		for name in pairs(handler.profile.cb) do names[#names + 1] = name; end
+	end
+	return names[1] and table.concat(names, ",") or "-";
+end
+
+-- scram_step passes the messages of SCRAM on: postern has the keys, and verifies the proof. handler.exchange is what
+-- the last message needs of the first.
+local function scram_step(handler, message)
+	local session, mechanism, exchange = handler.session, handler.selected, handler.exchange;
+	local ip = session and session.ip;
+	if type(message) ~= "string" or message == "" or find(message, "%z") then return "failure", "malformed-request"; end
+	if not exchange then
+		local name = match(message, "^[^,]*,[^,]*,n=([^,]*),");
+		if name and find(gsub(name, "=[23][CD]", ""), "=", 1, true) then name = nil; end
+		name = name and stringprep.saslprep((gsub(gsub(name, "=2C", ","), "=3D", "=")));
+		name = name and stringprep.nodeprep(name);
+		if not name or name == "" then return "failure", "malformed-request", "Invalid username."; end
+		handler.username = name;
+		local value, answer = ask("scram", name, mechanism .. " " .. bindings(handler, mechanism) .. " " .. message, ip);
+		local challenge, state = match(answer or "", "^(%S+) (%S+)$");
+		if value ~= 1 or not challenge then return failed(value); end
+		handler.exchange = { state = state, binding = match(message, "^p=([^,]*),") };
+		return "challenge", challenge;
+	end
+	handler.exchange = { state = "-" }; -- it ends with this message
+	local data = exchange.binding and handler.profile.cb and handler.profile.cb[exchange.binding];
+	if data then
+		local ok, found = pcall(data, handler);
+		data = ok and found or nil;
+	end
+	local value, answer = ask("proof", handler.username, mechanism .. " " .. (data and base64(data) or "-") .. " " .. exchange.state .. " " .. message, ip);
+	if value ~= 1 then return failed(value); end
+	learn(handler.username, 0, false);
+	return "success", answer;
+end
+
+local function step(handler, message)
+	return (find(handler.selected, "^SCRAM%-") and scram_step or plain)(handler, message);
+end
+
+local function with_steps(handler, session)
 	local clean_clone = handler.clean_clone;
-	handler.process, handler.session = plain, session; -- all mechanisms are the same
-	function handler:clean_clone() return with_plain(clean_clone(self), session); end
+	handler.process, handler.session = step, session;
+	function handler:clean_clone()
+		local clone = clean_clone(self);
+		clone.userdata = clone.userdata or self.userdata; -- Prosody 0.12 leaves out what channel bindings need
+		return with_steps(clone, session);
+	end
 	return handler;
 end
 
 function provider.get_sasl_handler(session)
 	local mechanisms = { PLAIN = true };
+	if scram then
+		for _, hash in ipairs { "SHA-256", "SHA-1" } do
+			mechanisms["SCRAM-" .. hash], mechanisms["SCRAM-" .. hash .. "-PLUS"] = true, true; -- the latter where Prosody can
+		end
+	end
 	-- Unlike PLAIN it is not known to Prosody as one that needs encryption.
 	if tokens and (plain_unencrypted or session and session.secure) then mechanisms["X-TOKEN"] = true; end
-	return with_plain(new_sasl(host, { mechanisms = mechanisms }), session);
+	return with_steps(new_sasl(host, { mechanisms = mechanisms }), session);
 end
 
 for i = 1, pool_size do

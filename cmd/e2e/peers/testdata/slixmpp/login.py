@@ -1,6 +1,6 @@
 """One login over XMPP by slixmpp: login.py PORT JID WAY SECRET
 
-WAY is sasl1 (RFC 6120), sasl2 (XEP-0388 with Bind 2), request (the same, and it asks for a FAST token) or fast (SECRET
+WAY is sasl1 (RFC 6120, with PLAIN), the name of another mechanism (the same), sasl2 (XEP-0388 with Bind 2), request (the same, and it asks for a FAST token) or fast (SECRET
 is that token, XEP-0484). Prints one line: "success", with the token if one was given, or the failure's condition.
 slixmpp 1.10 has no SASL2 of its own: the feature is added here.
 """
@@ -36,10 +36,11 @@ class Client(ClientXMPP):
         self.way, self.secret, self.token = way, secret, ""
         self.outcome = self.loop.create_future()
         self.ssl_context.check_hostname, self.ssl_context.verify_mode = False, ssl.CERT_NONE
-        self["feature_mechanisms"].unencrypted_plain = True
-        self["feature_mechanisms"].use_mech = "PLAIN"
+        self["feature_mechanisms"].unencrypted_plain = self["feature_mechanisms"].unencrypted_scram = True
+        classic = way == "sasl1" or way.isupper()
+        self["feature_mechanisms"].use_mech = "PLAIN" if way.islower() else way
         self.register_plugin("xep_0199")
-        if way != "sasl1":  # FAST is offered to clients that name themselves
+        if not classic:  # FAST is offered to clients that name themselves
             self.stream_header = self.stream_header.replace("<stream:stream ", f"<stream:stream from={quoteattr(jid)} ", 1)
             register_stanza_plugin(StreamFeatures, Authentication)
             self.register_feature("authentication", self.authenticate, restart=True, order=99)
