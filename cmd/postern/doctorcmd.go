@@ -68,7 +68,7 @@ func (out *output) doctor(ctx context.Context, o doctorOptions) error {
 		return err
 	}
 	env := doctorEnv()
-	s := doctor.Subject{Version: version.Version, File: file, Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd, Service: doctorService()}
+	s := doctor.Subject{Version: version.Version, File: file, Flags: a.Shell(), Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd, Service: doctorService()}
 	if cfg == nil {
 		s.DataDir = config.DataDirOrDefault(file)
 	}

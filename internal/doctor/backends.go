@@ -180,10 +180,10 @@ func (e *Env) users(b config.Backend) []Step {
 			return fail("others can change the passwords in "+b.Path, "chmod go-w "+b.Path)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return skip(b.Path+" cannot be examined by this user", "sudo -u postern postern doctor")
+			return skip(b.Path+" cannot be examined by this user", e.cure.doctor())
 		}
 		if err != nil {
-			return warn(b.Path+" does not exist: there are no users yet", "add one: postern user add alice@example.org")
+			return warn(b.Path+" does not exist: there are no users yet", "add one: "+e.cure.run("user add alice@example.org"))
 		}
 		o, err := e.Connect(b, func(*backend.HTTPOptions) {})
 		if err != nil {

@@ -42,8 +42,8 @@ type Info struct {
 func (e *Env) daemon(cfg *config.Config, d *Daemon, version, file string) Chain {
 	return Chain{"daemon", []Step{
 		{Check: "running", Run: func(context.Context) []Outcome { return e.running(cfg, d) }},
-		{Check: "version", Alone: true, Run: func(context.Context) []Outcome { return d.version(version) }},
-		{Check: "loaded", Alone: true, Run: func(context.Context) []Outcome { return d.loaded(file) }},
+		{Check: "version", Alone: true, Run: func(context.Context) []Outcome { return e.version(d, version) }},
+		{Check: "loaded", Alone: true, Run: func(context.Context) []Outcome { return e.loaded(d, file) }},
 	}}
 }
 
@@ -56,25 +56,21 @@ func (e *Env) running(cfg *config.Config, d *Daemon) []Outcome {
 	case errors.Is(d.Err, ErrOldDaemon):
 		return fine("a daemon answers")
 	case errors.Is(d.Err, fs.ErrPermission):
-		owner := "postern"
-		if f, err := e.Stat(cfg.DataDir); err == nil {
-			owner = e.UserName(f.UID)
-		}
-		return fail("a daemon may be running, but "+e.UserName(e.UID)+" may not connect to it", "sudo -u "+owner+" postern doctor")
+		return fail("a daemon may be running, but "+e.UserName(e.UID)+" may not connect to it", e.cure.doctor())
 	case d.Err != nil:
-		return fail(fmt.Sprintf("a daemon is running, but does not answer: %v", d.Err), "see its log, then restart it: systemctl restart postern")
+		return fail(fmt.Sprintf("a daemon is running, but does not answer: %v", d.Err), "see its log; "+e.cure.restart())
 	case d.Info == nil && waiting:
-		return fail("no daemon is running, so no listener is served", "start it: systemctl enable --now postern, or postern serve")
+		return fail("no daemon is running, so no listener is served", "start it: "+e.cure.start())
 	case d.Info == nil:
 		return fine("no daemon is running; none is needed before the first request")
 	case d.Info.ForPipes && waiting:
-		return fail("only a broker that `postern pipe` started is running: it serves no listener", "start the daemon: systemctl enable --now postern, or postern serve")
+		return fail("only a broker that `postern pipe` started is running: it serves no listener", "start the daemon: "+e.cure.start())
 	}
 	return fine("process %d, since %s", d.Info.PID, d.Info.Started.Local().Format(time.DateTime))
 }
 
-func (d *Daemon) version(own string) []Outcome {
-	const cure = "restart it: systemctl restart postern"
+func (e *Env) version(d *Daemon, own string) []Outcome {
+	cure := e.cure.restart()
 	switch {
 	case errors.Is(d.Err, ErrOldDaemon):
 		return warn("the daemon is of an older version than this program ("+own+")", cure)
@@ -87,7 +83,7 @@ func (d *Daemon) version(own string) []Outcome {
 }
 
 // loaded reports whether the daemon uses the configuration that is examined.
-func (d *Daemon) loaded(file string) []Outcome {
+func (e *Env) loaded(d *Daemon, file string) []Outcome {
 	switch {
 	case d.Info == nil:
 		return nil
@@ -95,10 +91,10 @@ func (d *Daemon) loaded(file string) []Outcome {
 		return warn(fmt.Sprintf("the daemon uses %s, but doctor examines %s", named(d.Info.Config), named(file)),
 			"name the daemon's configuration with --config")
 	case d.Info.Unloadable != "":
-		return fail("the daemon cannot read its configuration again, and would not start with it: "+d.Info.Unloadable, "correct it, then postern reload")
+		return fail("the daemon cannot read its configuration again, and would not start with it: "+d.Info.Unloadable, "correct it, then "+e.cure.reload())
 	case len(d.Info.Pending) > 0:
 		return warn(fmt.Sprintf("the configuration has changed since the daemon read it at %s: %s",
-			d.Info.Loaded.Local().Format(time.DateTime), strings.Join(d.Info.Pending, ", ")), "postern reload")
+			d.Info.Loaded.Local().Format(time.DateTime), strings.Join(d.Info.Pending, ", ")), e.cure.reload())
 	}
 	return fine("the daemon uses the current configuration, read %s", d.Info.Loaded.Local().Format(time.DateTime))
 }

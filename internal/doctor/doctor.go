@@ -173,6 +173,7 @@ func (s *Step) bounded(ctx context.Context) []Outcome {
 type Subject struct {
 	Version  string // of this program
 	File     string // the configuration; empty for the built-in one
+	Flags    string // that name it on a command line, with a space before them; empty if none are needed
 	Config   *config.Config
 	Problems config.Problems // of its parser; Config is nil if one is an error
 	StoreDir string
@@ -191,6 +192,7 @@ type Subject struct {
 func (e *Env) Chains(s Subject) []Chain {
 	of := *e
 	of.unit = s.Service
+	of.cure = of.newCures(s)
 	e = &of
 	out := []Chain{e.configuration(s)}
 	if s.Config == nil {

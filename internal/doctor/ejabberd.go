@@ -32,7 +32,7 @@ func (e *Env) beside(ctx context.Context, file string, cfg *config.Config) []Out
 	if _, ok := e.service(); !ok || err != nil || !e.startsPipe(file) {
 		return nil
 	}
-	const cure = `add listen "relay" {} to the configuration, or ejabberd to users there, then postern reload`
+	cure := `add listen "relay" {} to the configuration, or ejabberd to users there, then ` + e.cure.reload()
 	if cfg == nil {
 		return e.tryRelay(ctx, uid, cure)
 	}
@@ -89,7 +89,7 @@ func (e *Env) tryRelay(ctx context.Context, uid int, cure string) []Outcome {
 	}
 	c, err := e.Dial(ctx, "unix", config.RelayPath)
 	if err != nil {
-		return fail(config.RelayPath+": "+why(err), "start the daemon: sudo systemctl start postern; if it runs, "+cure)
+		return fail(config.RelayPath+": "+why(err), "start the daemon: "+e.cure.systemctl("start")+"; if it runs, "+cure)
 	}
 	defer c.Close()
 	if end, ok := ctx.Deadline(); ok {
@@ -97,7 +97,7 @@ func (e *Env) tryRelay(ctx context.Context, uid int, cure string) []Outcome {
 	}
 	switch n, err := c.Read(make([]byte, 1)); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fail("the daemon does not answer at "+config.RelayPath, "sudo systemctl restart postern")
+		return fail("the daemon does not answer at "+config.RelayPath, e.cure.systemctl("restart"))
 	case n == 0 || err != nil:
 		return fail("the daemon closes the connections of ejabberd's user at "+config.RelayPath, cure)
 	}

@@ -42,6 +42,7 @@ type Env struct {
 	OpenDisk func(dir string) error                         // opens a store without changing it
 	Run      func(context.Context, string, ...string) error // runs a program to its end
 	unit     Service                                        // of the Subject
+	cure     cures                                          // for the Subject
 
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)

@@ -30,7 +30,7 @@ func (e *Env) configuration(s Subject) Chain {
 				cure = "correct the line"
 			}
 			if s, ok := e.service(); p.Denied && ok && s.uid != e.UID { // this user need not read it
-				status, cure = Skipped, "run doctor as the user that postern runs as: sudo -u "+s.name+" postern doctor"
+				status, cure = Skipped, e.cure.doctor()
 			}
 			out = append(out, Outcome{status, place + ": " + p.Message, cure})
 		}
@@ -96,9 +96,12 @@ func (e *Env) dataDir(dir string) []Outcome {
 	f, err := e.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return warn(dir+" does not exist yet", "start postern, which creates it, or create it for the user that postern runs as: install -d -m 0711 -o postern -g postern "+dir)
+		if !e.cure.service {
+			return warn(dir+" does not exist yet", "start postern, which creates it: "+e.cure.start())
+		}
+		return warn(dir+" does not exist yet", "start postern, which creates it, or create it for the user that postern runs as: install -d -m 0711 -o "+e.cure.owner+" -g "+e.cure.owner+" "+dir)
 	case err != nil:
-		return fail(fmt.Sprintf("%s cannot be examined: %v", dir, cause(err)), "run doctor as the user that postern runs as: sudo -u postern postern doctor")
+		return fail(fmt.Sprintf("%s cannot be examined: %v", dir, cause(err)), e.cure.doctor())
 	case !f.Mode.IsDir():
 		return fail(dir+" is not a directory", "move it away, or name another data_dir")
 	case f.Mode.Perm()&0o022 != 0:
@@ -121,7 +124,7 @@ func (e *Env) owner(dir string) []Outcome {
 	name := e.UserName(f.UID)
 	if f.UID != e.UID {
 		return warn(fmt.Sprintf("%s belongs to %s, but doctor runs as %s and cannot check everything that %s may do", dir, name, e.UserName(e.UID), name),
-			fmt.Sprintf("run it as the user that postern runs as: sudo -u %s postern doctor", name))
+			e.cure.doctor())
 	}
 	return fine("%s belongs to %s, the user that doctor runs as", dir, name)
 }
@@ -153,7 +156,7 @@ func (e *Env) logFile(cfg *config.Config) []Outcome {
 	dir := filepath.Dir(file)
 	d, err := e.Stat(dir)
 	if err != nil {
-		return fail(fmt.Sprintf("the directory of the log, %s: %v", dir, cause(err)), "create it for the user that postern runs as: install -d -m 0750 -o postern -g postern "+dir)
+		return fail(fmt.Sprintf("the directory of the log, %s: %v", dir, cause(err)), "create it for the user that postern runs as: install -d -m 0750 -o "+e.cure.owner+" -g "+e.cure.owner+" "+dir)
 	}
 	data, err := e.Stat(cfg.DataDir)
 	if err != nil {

@@ -72,7 +72,7 @@ func (e *Env) metrics(cfg *config.Config, d *Daemon) []Outcome {
 	case d.Info != nil && !d.Info.ForPipes && d.Info.Metrics == cfg.Metrics:
 		return fine("served at http://%s/metrics", cfg.Metrics)
 	case d.Info != nil && !d.Info.ForPipes:
-		return fail("the daemon does not serve them", "postern reload; if that changes nothing, its log says why they are no longer served: systemctl restart postern")
+		return fail("the daemon does not serve them", e.cure.reload()+"; if that changes nothing, its log says why they are no longer served; "+e.cure.restart())
 	case d.Err != nil:
 		return skip("not tried, because a daemon may be listening", "")
 	}
@@ -112,7 +112,7 @@ func (e *Env) socketPath(l *config.Listener) []Outcome {
 	}
 	if f, err := e.Stat(l.Address); err == nil && f.Mode&fs.ModeSocket != 0 && (f.Mode.Perm() != l.Mode || f.GID != gid) {
 		return warn(fmt.Sprintf("the socket %s has mode %04o and group %d, not %04o and %s", l.Address, f.Mode.Perm(), f.GID, l.Mode, l.Group),
-			"postern reload; in a socket unit, correct SocketMode= and SocketGroup=")
+			e.cure.reload()+"; in a socket unit, correct SocketMode= and SocketGroup=")
 	}
 	return fine("members of group %s reach %s", l.Group, l.Address)
 }
@@ -123,7 +123,7 @@ func (e *Env) address(ctx context.Context, l *config.Listener, d *Daemon) []Outc
 	case d.Info != nil && !d.Info.ForPipes && slices.Contains(d.Info.Listeners, l.Name):
 		return fine("served at %s", l.Address)
 	case d.Info != nil && !d.Info.ForPipes:
-		return fail("the daemon does not serve it", "postern reload; its log says why if that is refused")
+		return fail("the daemon does not serve it", e.cure.reload()+"; its log says why if that is refused")
 	case l.Network == "systemd":
 		return skip("systemd opens the socket "+l.Address+": see systemctl list-sockets", "")
 	case d.Err != nil:
@@ -162,7 +162,7 @@ func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 		}
 		return fine("%s is free", l.Address)
 	case err != nil:
-		return fail(fmt.Sprintf("%s: %v", l.Address, cause(err)), "run doctor as the user that postern runs as, and let that user enter the directory")
+		return fail(fmt.Sprintf("%s: %v", l.Address, cause(err)), e.cure.doctor()+"; let that user enter the directory")
 	case f.Mode&fs.ModeSocket == 0:
 		return fail(l.Address+" exists and is not a socket", "move it away, or choose another address")
 	}

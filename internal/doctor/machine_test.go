@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,7 +108,7 @@ func TestFindings(t *testing.T) {
 			want{"daemon", "running", Failure, "no listener is served", "systemctl enable --now postern"}},
 		"only pipes": {func(m *machine) { m.subject.Daemon.Info.ForPipes = true }, 0,
 			want{"daemon", "running", Failure, "it serves no listener", "start the daemon"}},
-		"forbidden daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrPermission} }, 0,
+		"forbidden daemon": {func(m *machine) { m.subject.Daemon, m.UID = &Daemon{Err: os.ErrPermission}, ejabberdUID }, 1,
 			want{"daemon", "running", Failure, "may not connect to it", "sudo -u postern postern doctor"}},
 		"hung daemon": {func(m *machine) { m.subject.Daemon = &Daemon{Err: os.ErrDeadlineExceeded} }, 0,
 			want{"daemon", "running", Failure, "does not answer", "restart"}},
@@ -229,11 +230,67 @@ func TestFindings(t *testing.T) {
 					}
 				}
 			}
+			again := newMachine()
+			again.subject.Flags = " --config " + conf
+			c.breaks(again)
+			namesConfig(t, again.report(t))
 			worst := map[Status]int{Warning: 1, Failure: 2}[c.want.status]
 			if r.Exit < worst {
 				t.Errorf("exit status %d, want at least %d", r.Exit, worst)
 			}
 		})
+	}
+}
+
+// namesConfig reports commands in cures that are not about the configuration that was examined.
+func namesConfig(t *testing.T, r Report) {
+	t.Helper()
+	command := regexp.MustCompile(`postern (?:doctor|reload|serve|user add \S+)( --config ` + conf + `)?`)
+	for _, f := range r.Findings {
+		for _, m := range command.FindAllStringSubmatch(f.Cure, -1) {
+			if m[1] == "" {
+				t.Errorf("%s %s: of another configuration: %s", f.Hop, f.Check, f.Cure)
+			}
+		}
+	}
+}
+
+// Commands in cures name the configuration that is examined, and the user that postern runs as: that of the
+// service, if systemd starts it with this configuration, or else the owner of the data directory.
+func TestCures(t *testing.T) {
+	const flags = " --config /srv/other.hcl"
+	for name, c := range map[string]struct {
+		breaks func(m *machine)
+		want   string // doctor; reload; start; restart
+	}{
+		"of the service": {enabled, "postern doctor; postern reload; sudo systemctl enable --now postern; restart it: sudo systemctl restart postern"},
+		"asked by root": {func(m *machine) { enabled(m); m.UID = rootUID },
+			"sudo -u postern postern doctor; postern reload; systemctl enable --now postern; restart it: systemctl restart postern"},
+		"asked by another": {func(m *machine) { enabled(m); m.UID = ejabberdUID },
+			"sudo -u postern postern doctor; sudo -u postern postern reload; sudo systemctl enable --now postern; restart it: sudo systemctl restart postern"},
+		"no unit": {func(m *machine) {}, "postern doctor; postern reload; sudo systemctl enable --now postern, or postern serve; restart it: sudo systemctl restart postern"},
+		"another configuration": {func(m *machine) { enabled(m); m.subject.Flags = flags },
+			"postern doctor" + flags + "; postern reload" + flags + "; postern serve" + flags + "; restart it: stop it, then postern serve" + flags},
+		"of another user": {func(m *machine) {
+			enabled(m)
+			m.subject.Flags, m.files[dataDir] = flags, dir(0o711, ejabberdUID, ejabberdUID)
+		}, "sudo -u ejabberd postern doctor" + flags + "; sudo -u ejabberd postern reload" + flags + "; sudo -u ejabberd postern serve" + flags +
+			"; restart it: stop it, then sudo -u ejabberd postern serve" + flags},
+		"of root": {func(m *machine) { m.subject.Flags, m.files[dataDir] = flags, dir(0o711, rootUID, 0) },
+			"sudo postern doctor" + flags + "; sudo postern reload" + flags + "; sudo postern serve" + flags + "; restart it: stop it, then sudo postern serve" + flags},
+		"without a directory": {func(m *machine) { m.subject.Flags = flags; delete(m.files, dataDir) },
+			"postern doctor" + flags + "; postern reload" + flags + "; postern serve" + flags + "; restart it: stop it, then postern serve" + flags},
+	} {
+		m := newMachine()
+		c.breaks(m)
+		m.report(t) // sets the subject's configuration
+		e := *m.Env
+		e.unit = m.subject.Service
+		cure := e.newCures(m.subject)
+		_, command, _ := strings.Cut(cure.doctor(), ": ")
+		if got := strings.Join([]string{command, cure.reload(), cure.start(), cure.restart()}, "; "); got != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
+		}
 	}
 }
 

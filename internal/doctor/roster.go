@@ -94,7 +94,7 @@ func (e *Env) ctlStatus(ctx context.Context, file, path string) []Outcome {
 		for _, p := range []string{file, path} {
 			if other := e.changeable(p); p != "" && other != "" {
 				return skip(fmt.Sprintf("%s is not run as root, because another user could have changed %s", path, other),
-					"run it as the user that postern runs as: sudo -u postern postern doctor")
+					e.cure.doctor())
 			}
 		}
 	}

@@ -101,7 +101,7 @@ domain "away.example" { backends = [backend.json.away] }
 	harness.OK(t, "", "test", "isuser", "joe@dom.example", "--config", config) // makes the store
 	before := dirNames(t, dir)
 	r := harness.Diagnose(t, 2, "--config", config)
-	harness.WantFinding(t, r, "daemon", "running", doctor.Failure, "no listener is served")
+	harness.WantFinding(t, r, "daemon", "running", doctor.Failure, "no listener is served", "start it: postern serve --config "+config)
 	harness.WantFinding(t, r, "listener.generic", "address", doctor.Failure, "another program listens on "+socket.Addr().String())
 	harness.WantFinding(t, r, "store", "writable", doctor.OK)
 	harness.WantFinding(t, r, "store", "open", doctor.OK, "can be opened")

@@ -3,11 +3,14 @@
 package configfile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"postern/cmd/internal/datadir"
 	"postern/internal/config"
@@ -21,7 +24,19 @@ type Flags struct {
 }
 
 // demoDirs are where `make run` and `postern serve --embedded` have their data.
-var demoDirs = [...]string{"run", "postern-data"}
+var demoDirs = [...]string{"run", defaultDemo}
+
+// defaultDemo is the data directory of --embedded without --data-dir.
+const defaultDemo = "postern-data"
+
+// DataDirectory returns the data directory of the configuration that the flags name, as far as that can be read; ok is
+// false if it is not known.
+func (f Flags) DataDirectory() (dir string, ok bool) {
+	if f.Embedded {
+		return cmp.Or(f.DataDir, defaultDemo), true
+	}
+	return config.DataDir(f.File)
+}
 
 // RunningDemo returns the data directory of the built-in configuration's daemon that this user runs in the
 // working directory; "" if there is none, or a configuration file at the default place.
@@ -66,7 +81,7 @@ func (f Flags) load(read func(string) (*config.Config, config.Problems), warn fu
 	if f.Embedded {
 		dir := f.DataDir
 		if dir == "" {
-			dir = "postern-data"
+			dir = defaultDemo
 		}
 		cfg, problems = config.Default(dir)
 	} else {
@@ -102,10 +117,34 @@ func (f Flags) Absolute(dataDir string) (Flags, error) {
 	return Flags{File: file}, nil
 }
 
+// Shell is what a person adds to commands of postern so that they use the same configuration: "" if they do by
+// themselves, or flags with a space before them.
+func (f Flags) Shell() string {
+	if f == (Flags{File: config.DefaultPath}) {
+		return ""
+	}
+	var b strings.Builder
+	for _, word := range f.Args() {
+		switch {
+		case word == "":
+			word = "''"
+		case strings.ContainsFunc(word, func(r rune) bool {
+			return !strings.ContainsRune("-_./+:@,%=", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}):
+			word = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+		b.WriteString(" " + word)
+	}
+	return b.String()
+}
+
 // Args are the flags on a command line of postern.
 func (f Flags) Args() []string {
-	if f.Embedded {
+	switch {
+	case f.Embedded && f.DataDir != "":
 		return []string{"--embedded", "--data-dir", f.DataDir}
+	case f.Embedded:
+		return []string{"--embedded"}
 	}
 	return []string{"--config", f.File}
 }
