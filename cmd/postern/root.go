@@ -62,7 +62,7 @@ nobody can log in.`,
 	flags.StringVar(&a.DataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
 	root.AddCommand(
 		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newPassword(a), newDomain(a), newToken(a), newCache(a),
-		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a), newGenDocs(),
+		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a), newCompletion(a), newGenDocs(),
 	)
 	root.SetHelpCommand(newHelp(a))
 	root.InitDefaultHelpCmd()
@@ -94,22 +94,32 @@ func (a *app) addCures(cmd *cobra.Command) {
 }
 
 // permitted adds to an error for want of a permission which user has it.
-func (a *app) permitted(err error) error { return a.permittedAs(os.Geteuid(), err) }
+func (a *app) permitted(err error) error { return permittedAs(os.Geteuid(), a.owner(), err) }
 
-func (a *app) permittedAs(euid int, err error) error {
-	if !errors.Is(err, fs.ErrPermission) || euid == 0 {
+func permittedAs(euid int, owner string, err error) error {
+	switch {
+	case !errors.Is(err, fs.ErrPermission) || euid == 0:
 		return err
-	}
-	owner := "postern"
-	if dir, ok := config.DataDir(a.File); ok && !a.Embedded {
-		if uid, known := datadir.Owner(dir); known {
-			owner = datadir.UserName(uid)
-		}
-	}
-	if owner == "root" || owner == datadir.UserName(euid) {
+	case owner == "" || owner == "root" || owner == datadir.UserName(euid):
 		return fmt.Errorf("%w: run it as root", err)
 	}
 	return fmt.Errorf("%w: run it as root or as %[2]s (sudo -u %[2]s postern ...)", err, owner)
+}
+
+// owner returns the user that the configuration's data directory belongs to or, if it is not there, the user of
+// the service; "" if there is neither.
+func (a *app) owner() string {
+	dir, known := a.Beside().DataDirectory()
+	if !known { // the file cannot be read
+		dir = config.DataDirOrDefault(a.File)
+	}
+	if uid, ok := datadir.Owner(dir); ok {
+		return datadir.UserName(uid)
+	}
+	if datadir.ServiceUserExists() {
+		return datadir.ServiceUserName
+	}
+	return ""
 }
 
 // group makes cmd a command that does nothing without a command of its own. Any other word is an

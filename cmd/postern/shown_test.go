@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ import (
 	"postern/actors/slots"
 	"postern/cmd/internal/configfile"
 	"postern/cmd/internal/control"
-	"postern/cmd/internal/pipe"
+	"postern/cmd/internal/datadir"
 	"postern/internal/registry"
 )
 
@@ -72,14 +73,41 @@ func TestShown(t *testing.T) {
 
 // TestPermitted: an error for want of a permission says which user has it, and another error does not.
 func TestPermitted(t *testing.T) {
-	a := &app{Stdio: pipe.Stdio{}, Flags: configfile.Flags{File: filepath.Join(t.TempDir(), "none.hcl")}}
 	denied := fmt.Errorf("read: %w", fs.ErrPermission)
-	for euid, want := range map[int]string{0: "read: permission denied", 4711: "read: permission denied: run it as root or as postern (sudo -u postern postern ...)"} {
-		if got := a.permittedAs(euid, denied); !errors.Is(got, fs.ErrPermission) || got.Error() != want {
-			t.Errorf("as %d: %q", euid, got)
+	for _, c := range []struct {
+		euid        int
+		owner, want string
+	}{
+		{0, "postern", "read: permission denied"},
+		{4711, "postern", "read: permission denied: run it as root or as postern (sudo -u postern postern ...)"},
+		{4711, "root", "read: permission denied: run it as root"},
+		{4711, "4711", "read: permission denied: run it as root"},
+		{4711, "", "read: permission denied: run it as root"},
+	} {
+		if got := permittedAs(c.euid, c.owner, denied); !errors.Is(got, fs.ErrPermission) || got.Error() != c.want {
+			t.Errorf("as %d, of %s: %q", c.euid, c.owner, got)
 		}
 	}
-	if got := a.permittedAs(4711, errors.New("other")); got.Error() != "other" {
+	if got := permittedAs(4711, "postern", errors.New("other")); got.Error() != "other" {
 		t.Error(got)
+	}
+}
+
+// TestOwner: the user that may do it is that of the data directory which the flags name.
+func TestOwner(t *testing.T) {
+	dir := t.TempDir()
+	me := datadir.UserName(os.Geteuid())
+	config := filepath.Join(dir, "config.hcl")
+	if err := os.WriteFile(config, []byte("data_dir = \""+dir+"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []configfile.Flags{{File: config}, {Embedded: true, DataDir: dir}} {
+		a := &app{Flags: flags}
+		if got := a.owner(); got != me {
+			t.Errorf("%+v: %q, want %q", flags, got, me)
+		}
+	}
+	if got := (&app{Flags: configfile.Flags{Embedded: true, DataDir: "/nowhere"}}).owner(); got != "" && got != datadir.ServiceUserName {
+		t.Errorf("of a directory that is not there: %q", got)
 	}
 }

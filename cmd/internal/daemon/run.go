@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -137,6 +138,9 @@ func (d *Daemon) lock(ctx context.Context, cfg *config.Config, o *Options) (*os.
 	if o.TakeOver && errors.Is(err, datadir.ErrOwned) {
 		return d.takeOver(ctx, o.PipeDir)
 	}
+	if errors.Is(err, fs.ErrPermission) { // not wrapped: the cure for commands would be another one
+		return nil, fmt.Errorf("%v: %s", err, ownCure(o.PipeDir))
+	}
 	if !errors.Is(err, syscall.EROFS) { // as a file system becomes after disk errors: logins must go on
 		return lock, err
 	}
@@ -149,6 +153,18 @@ func (d *Daemon) lock(ctx context.Context, cfg *config.Config, o *Options) (*os.
 		return nil, err
 	}
 	return datadir.Lock(ctx, o.PipeDir, o.LockFD, control.Yield)
+}
+
+// ownCure says what to do about a data directory in which this user may not write.
+func ownCure(dir string) string {
+	me := os.Geteuid()
+	switch uid, known := datadir.Owner(dir); {
+	case !known:
+		return fmt.Sprintf("make it for the user that postern runs as: sudo install -d -m 0711 -o %s %s", datadir.UserName(me), dir)
+	case uid != 0 && uid != me:
+		return fmt.Sprintf("it belongs to %s: start postern as that user", datadir.UserName(uid))
+	}
+	return fmt.Sprintf("give it to the user that postern runs as: sudo chown -R %s: %s", datadir.UserName(me), dir)
 }
 
 // readOnlyCure says what to do about a data directory on a read-only file system. In a service

@@ -89,7 +89,7 @@ func openLock(dir string, fd int) (*os.File, error) {
 	if fd == 0 {
 		lock, err := os.OpenFile(filepath.Join(dir, LockFile), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("data directory: %w: make it writable for the user that postern runs as", err)
+			return nil, fmt.Errorf("data directory: %w", err)
 		}
 		if uid, gid, found := ownerFor(dir); found {
 			_ = lock.Chown(uid, gid) // at once: the daemon must be able to start even if this process is killed

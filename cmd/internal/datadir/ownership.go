@@ -31,10 +31,19 @@ func ownerFor(dir string) (uid, gid int, found bool) {
 	return int(stat.Uid), int(stat.Gid), ok
 }
 
+// ServiceUserName is the user that the installed service runs as.
+const ServiceUserName = "postern"
+
+// ServiceUserExists reports whether this machine has the user of the service.
+func ServiceUserExists() bool {
+	_, err := user.Lookup(ServiceUserName)
+	return err == nil
+}
+
 // ServiceUser returns the user that the installed service runs as. found is false if there is
 // none, or this process is not root and so cannot give files to it.
 func ServiceUser() (uid, gid int, found bool) {
-	u, err := user.Lookup("postern")
+	u, err := user.Lookup(ServiceUserName)
 	if err != nil || os.Geteuid() != 0 {
 		return 0, 0, false
 	}

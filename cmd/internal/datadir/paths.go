@@ -57,6 +57,10 @@ func Control(dir string) string {
 	return filepath.Join(meeting, ControlSocket)
 }
 
+// MayBeServed reports whether a process has, or may have, its control socket in a data directory: perhaps this user
+// may not connect to it.
+func MayBeServed(dir string) bool { return mayListen(filepath.Join(dir, ControlSocket)) }
+
 // mayListen reports whether a process listens on a socket, or may do so: perhaps this user may
 // not connect to it.
 func mayListen(path string) bool {

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"postern/cmd/internal/configfile"
 	"postern/cmd/internal/daemon"
 	"postern/cmd/internal/datadir"
@@ -96,10 +98,13 @@ func Settings(std Stdio, o Options) (relay.Settings, error) {
 		return besideDaemon(std, front, config.RelayPath), nil
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w; if another user's daemon is to answer, add `listen \"relay\" {}` to its configuration, with this user in users", err)
+		err = fmt.Errorf("%w; if another user's daemon is to answer, %s", err, relayLine())
 	}
 	if err != nil {
 		return relay.Settings{}, err
+	}
+	if socket, err := anothersRelay(cfg); err != nil || socket != "" {
+		return besideDaemon(std, front, socket), err
 	}
 	dir, err := datadir.Rendezvous(cfg.DataDir)
 	if err != nil {
@@ -137,6 +142,30 @@ func anothersDaemon(flags configfile.Flags) bool {
 	}
 	info, err := os.Stat(config.RelayPath)
 	return err == nil && info.Mode()&fs.ModeSocket != 0
+}
+
+// anothersRelay returns the socket at which the daemon of another user, whose data directory the configuration
+// names, takes questions of pipes; "" if this user's pipes may have a broker of their own. It fails if the daemon has
+// no such socket.
+func anothersRelay(cfg *config.Config) (string, error) {
+	owner, known := datadir.Owner(cfg.DataDir)
+	if !known || owner == os.Geteuid() || unix.Access(cfg.DataDir, unix.W_OK) == nil {
+		return "", nil
+	}
+	for i := range cfg.Listeners {
+		if l := &cfg.Listeners[i]; l.Protocol == string(wire.Relay) && l.Network == "unix" {
+			return l.Address, nil
+		}
+	}
+	if !datadir.MayBeServed(cfg.DataDir) {
+		return "", nil
+	}
+	return "", fmt.Errorf("the daemon of the user %s, whose data directory is %s, has no listener for this user's pipes: %s", datadir.UserName(owner), cfg.DataDir, relayLine())
+}
+
+// relayLine says what a daemon needs for pipes of this user.
+func relayLine() string {
+	return fmt.Sprintf("add `listen \"relay\" { users = [%q] }` to its configuration, then `sudo postern reload`", datadir.UserName(os.Geteuid()))
 }
 
 func settings(front config.Listener, log string) relay.Settings {
