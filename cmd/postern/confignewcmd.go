@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"postern/cmd/internal/configfile"
+	"postern/cmd/internal/datadir"
 	"postern/internal/auth"
 	"postern/internal/config"
 	"postern/internal/starter"
@@ -159,6 +160,7 @@ func (a *app) starterSecret(o *newOptions) (auth.Secret, error) {
 // askMissing asks for what the flags do not say, if standard input is a terminal.
 func (a *app) askMissing(o *newOptions) error {
 	asks := term.IsTerminal(int(a.In.Fd()))
+	byHand := o.URL == "" // the address is asked for, so its service account is, too
 	for _, q := range []struct {
 		flag string
 		need func() bool
@@ -167,6 +169,7 @@ func (a *app) askMissing(o *newOptions) error {
 		{"logins", func() bool { return o.Logins == "" }, func() error { return a.askSource(o) }},
 		{"url", func() bool { s := starter.FindSource(o.Logins); return s != nil && s.URL != "" && o.URL == "" }, func() error { return a.askAddress(o) }},
 		{"server", func() bool { return len(o.Servers) == 0 }, func() error { return a.askServers(o) }},
+		{"admin-user", func() bool { return asks && o.AdminUser == "" && (o.NeedsAdmin() || byHand) }, func() error { return a.askAdmin(o) }},
 		{"domain", func() bool { return len(o.Domains) == 0 }, func() (err error) {
 			o.Domains, err = a.askWords("Domains of the accounts, the first for logins without one", nil)
 			return err
@@ -199,18 +202,28 @@ func (a *app) askSource(o *newOptions) error {
 	return err
 }
 
-// askAddress asks for the address of a backend and, if it may have one, for its service account.
+// askAddress asks for the address of a backend.
 func (a *app) askAddress(o *newOptions) error {
-	s := starter.FindSource(o.Logins)
-	words, err := a.askWords(s.URL, nil)
-	if err != nil {
-		return err
+	words, err := a.askWords(starter.FindSource(o.Logins).URL, nil)
+	if err == nil {
+		o.URL = words[0]
 	}
-	o.URL = words[0]
-	if !s.Admin || o.AdminUser != "" {
+	return err
+}
+
+// askAdmin asks for the service account of a backend, if it may have one.
+func (a *app) askAdmin(o *newOptions) (err error) {
+	s := starter.FindSource(o.Logins)
+	if s == nil || !s.Admin {
 		return nil
 	}
-	o.AdminUser, err = a.askLine("Service account that looks up users, which mail needs (empty: none)")
+	if !o.NeedsAdmin() {
+		o.AdminUser, err = a.askLine("Service account that looks up users (empty: none)")
+		return err
+	}
+	for err == nil && o.AdminUser == "" {
+		o.AdminUser, err = a.askLine("Service account that looks up users, which Postfix needs")
+	}
 	return err
 }
 
@@ -278,22 +291,33 @@ func nextSteps(o *newOptions) string {
 		}
 		fmt.Fprintf(&b, "\n  The whole recipe: postern help %s\n", l.Topic)
 	}
-	start, flag := "sudo systemctl enable --now postern", ""
-	if o.force { // it may run already
-		start += " && sudo systemctl reload-or-restart postern"
-	}
-	if o.File != config.DefaultPath { // where the service does not look
-		flag = " --config " + o.File
-		start = "postern serve" + flag
-	}
 	b.WriteString("\nThen:\n\n")
 	if o.DropIn() != "" {
 		b.WriteString("    sudo systemctl daemon-reload\n")
 	}
-	fmt.Fprintf(&b, "    sudo postern config check%s\n    %s\n", flag, start)
-	if o.Logins == config.KindUsers {
-		fmt.Fprintf(&b, "    sudo -u postern postern user add alice@%s%s\n", o.Domains[0], flag)
+	for _, command := range firstCommands(o, datadir.ServiceUserExists()) {
+		b.WriteString("    " + command + "\n")
 	}
-	fmt.Fprintf(&b, "    sudo -u postern postern test auth alice@%s%s\n", o.Domains[0], flag)
 	return b.String()
+}
+
+// firstCommands are those that lead from the configuration to the first login. service is whether this machine has
+// the user of the service; else one user does everything, root for the usual places.
+func firstCommands(o *newOptions, service bool) []string {
+	flags := configfile.Flags{File: o.File}.Shell()
+	root, postern, start := "", "", "postern serve"+flags // where the service does not look
+	if o.File == config.DefaultPath {
+		root, postern, start = "sudo ", "sudo ", "sudo postern serve"
+		if service {
+			postern, start = "sudo -u "+datadir.ServiceUserName+" ", "sudo systemctl enable --now postern"
+		}
+		if service && o.force { // it may run already
+			start += " && sudo systemctl reload-or-restart postern"
+		}
+	}
+	commands := []string{root + "postern config check" + flags, start}
+	if o.Logins == config.KindUsers {
+		commands = append(commands, postern+"postern user add alice@"+o.Domains[0]+flags)
+	}
+	return append(commands, postern+"postern test auth alice@"+o.Domains[0]+flags)
 }

@@ -8,6 +8,7 @@ type server struct {
 	where     string   // the lines go there
 	lines     string
 	perDomain bool   // the lines are repeated for each domain
+	looksUp   bool   // it asks whether users exist that have not logged in
 	topic     string // of the manual's page with the whole recipe
 }
 
@@ -42,7 +43,7 @@ auth_use_cache: false
 `,
 	},
 	{
-		name: "postfix", topic: "mail",
+		name: "postfix", topic: "mail", looksUp: true,
 		listeners: []string{dovecotAuth, `listen "socketmap" { # lookup tables: recipients, domains, senders
   address             = "127.0.0.1:23667"
   recipient_delimiter = "+" # as in main.cf: alice+news is alice

@@ -66,7 +66,14 @@ type Answers struct {
 var (
 	errNoServer = errors.New("no server is named: name at least one of " + strings.Join(Servers(), ", "))
 	errNoDomain = errors.New("no domain is named: name the domains of the accounts, as in example.org")
+	errNoAdmin  = errors.New("postfix asks which recipients exist, and Nextcloud says that to a service account only: name one with --admin-user (see `postern help nextcloud`)")
 )
+
+// NeedsAdmin reports whether a server asks what the source answers to a service account only.
+func (a *Answers) NeedsAdmin() bool {
+	s := FindSource(a.Logins)
+	return s != nil && s.Admin && slices.ContainsFunc(a.Servers, func(name string) bool { s := find(name); return s != nil && s.looksUp })
+}
 
 // Check returns why there is no configuration for the answers, and makes the domains canonical.
 func (a *Answers) Check() error {
@@ -84,6 +91,8 @@ func (a *Answers) Check() error {
 		return errNoServer
 	case len(a.Domains) == 0:
 		return errNoDomain
+	case a.NeedsAdmin() && a.AdminUser == "":
+		return errNoAdmin
 	}
 	for _, name := range a.Servers {
 		if find(name) == nil {
@@ -187,7 +196,7 @@ func (a *Answers) backend() string {
 		return fmt.Sprintf("  issuer         = %s\n  audience       = \"postern\" # aud of the tokens for these servers: set it up at the provider\n"+
 			"  username_claim = \"preferred_username\" # one that users cannot change there\n", config.Quote(a.URL))
 	case a.SecretName() == "" && a.Logins == config.KindNextcloud:
-		return "  url = " + config.Quote(a.URL) + "\n  # Without admin_user and admin_password only users who have logged in are known to exist: mail needs them.\n"
+		return "  url = " + config.Quote(a.URL) + "\n  # Without admin_user and admin_password only users who have logged in are known to exist.\n"
 	case a.SecretName() == "":
 		return "  url = " + config.Quote(a.URL) + "\n"
 	case a.AdminUser != "":

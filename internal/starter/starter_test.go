@@ -70,7 +70,7 @@ func TestAllAnswers(t *testing.T) {
 				for _, credentials := range []bool{false, true} {
 					a := answers(s, servers...)
 					a.DataDir = "/srv/postern"
-					if a.AdminUser, a.Credentials = admin, credentials; admin != "" && !s.Admin {
+					if a.AdminUser, a.Credentials = admin, credentials; admin != "" && !s.Admin || admin == "" && a.NeedsAdmin() {
 						continue
 					}
 					a.Domains = append(a.Domains, "example.net", "example.com")
@@ -188,10 +188,12 @@ func TestRefusedAnswers(t *testing.T) {
 		"no server is named":    func(a *Answers) { a.Servers = nil },
 		`no server "sendmail"`:  func(a *Answers) { a.Servers = []string{"sendmail"} },
 		"no domain is named":    func(a *Answers) { a.Domains = nil },
+		"--admin-user":          func(a *Answers) { a.AdminUser = "" },
 		`"*" is not a domain`:   func(a *Answers) { a.Domains = []string{"*"} },
 		`"a b" is not a domain`: func(a *Answers) { a.Domains = []string{"a b"} },
 	} {
-		a := answers(FindSource("nextcloud"), "postfix")
+		a := answers(FindSource("nextcloud"), "prosody", "postfix")
+		a.AdminUser = "postern"
 		change(&a)
 		if err := a.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

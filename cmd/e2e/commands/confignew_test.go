@@ -25,7 +25,7 @@ func TestConfigNew(t *testing.T) {
 	}
 	out := harness.OK(t, "", withFile...)
 	for _, want := range []string{secret + ": written", file + ": written", "\n    authentication = \"postern\"\n", "smtpd_sasl_path", "sasl_pwcheck_method",
-		"sudo -u postern postern test auth alice@dom.example --config " + file} {
+		"\n    postern serve --config " + file + "\n", "\n    postern test auth alice@dom.example --config " + file + "\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -87,6 +87,7 @@ func TestConfigNewRefuses(t *testing.T) {
 		"--logins jsxc":                   "--url is missing",
 		"--logins users":                  "--server is missing",
 		"--logins users --server postfix": "--domain is missing",
+		"--logins nextcloud --url https://x --server prosody,postfix --domain x.example":   "name one with --admin-user",
 		"--logins ldap --server postfix --domain dom.example":                              "choose one of nextcloud, users, jsxc, json",
 		"--logins users --server sendmail --domain dom.example":                            `no server "sendmail"`,
 		"--logins json --url ftp://x --server postfix --domain dom.example":                "nothing is written",
@@ -102,8 +103,40 @@ func TestConfigNewRefuses(t *testing.T) {
 
 // On a terminal it asks, again after an answer that it does not know, and does not show the secret.
 func TestConfigNewAsks(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "config.hcl")
+	file := filepath.Join(t.TempDir(), "config.hcl")
+	answers(t, file, [][2]string{
+		{"Number or name: ", "6"}, {"Choose from: nextcloud, users, jsxc, json, oidc\nNumber or name: ", "jsxc"}, {"administration page of the app: ", "https://cloud.example/api"},
+		{"one or more: ", "1, postfix sendmail"}, {"Choose from: prosody, ejabberd, postfix, exim, dovecot, cyrus\nNumbers or names, one or more: ", "1, postfix"},
+		{"without one: ", "dom.example more.example"}, {"API secret, from the same page: ", "hunter2"},
+	})
+	harness.FileSays(t, filepath.Join(filepath.Dir(file), "jsxc.secret"), "hunter2\n")
+	harness.FileSays(t, file, `url    = "https://cloud.example/api"`)
+	harness.OK(t, "", "config", "check", file)
+}
+
+// It asks for a service account of Nextcloud, until there is one if a server needs it.
+func TestConfigNewAsksForTheServiceAccount(t *testing.T) {
+	for servers, account := range map[string][][2]string{
+		"prosody":         {{"looks up users (empty: none): ", ""}},
+		"prosody postfix": {{"which Postfix needs: ", ""}, {"which Postfix needs: ", "postern"}},
+	} {
+		file := filepath.Join(t.TempDir(), "config.hcl")
+		asked := append([][2]string{{"Number or name: ", "nextcloud"}, {"without index.php: ", "https://cloud.example"}, {"one or more: ", servers}}, account...)
+		asked = append(asked, [2]string{"without one: ", "dom.example"})
+		if len(account) > 1 {
+			asked = append(asked, [2]string{"App password of the service account: ", "hunter2"})
+		}
+		answers(t, file, asked)
+		if named := strings.Contains(harness.ReadText(file), `admin_user     = "postern"`); named != (len(account) > 1) {
+			t.Errorf("%s: %s", servers, harness.ReadText(file))
+		}
+		harness.OK(t, "", "config", "check", file)
+	}
+}
+
+// answers runs `config new` on a terminal, with the answer to each question.
+func answers(t *testing.T, file string, asked [][2]string) {
+	t.Helper()
 	master, slave := harness.Terminal(t)
 	harness.SetEcho(t, slave, true)
 	name, err := harness.Released()
@@ -117,16 +150,13 @@ func TestConfigNewAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	for i, answer := range []string{"6", "jsxc", "https://cloud.example/api", "1, postfix sendmail", "1, postfix", "dom.example more.example", "hunter2"} {
-		question := []string{"Number or name: ", "Choose from: nextcloud, users, jsxc, json, oidc\nNumber or name: ", "administration page of the app: ", "one or more: ",
-			"Choose from: prosody, ejabberd, postfix, exim, dovecot, cyrus\nNumbers or names, one or more: ", "without one: ", "API secret, from the same page: "}[i]
-		harness.WaitFor(t, question, func() bool { return strings.HasSuffix(errs.String(), question) })
-		fmt.Fprintln(master, answer)
+	said := 0 // bytes of questions that are answered
+	for _, q := range asked {
+		harness.WaitFor(t, q[0], func() bool { text := errs.String(); return len(text) > said && strings.HasSuffix(text, q[0]) })
+		said = len(errs.String())
+		fmt.Fprintln(master, q[1])
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s%s", err, out.String(), errs.String())
 	}
-	harness.FileSays(t, filepath.Join(dir, "jsxc.secret"), "hunter2\n")
-	harness.FileSays(t, file, `url    = "https://cloud.example/api"`)
-	harness.OK(t, "", "config", "check", file)
 }
