@@ -3,7 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"os"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ func (a *app) addCompletions(cmd *cobra.Command) {
 		_ = cmd.RegisterFlagCompletionFunc("domain", a.completeDomain)
 	}
 	switch takes := strings.TrimPrefix(cmd.Use, cmd.Name()); {
-	case cmd.ValidArgsFunction != nil || strings.Contains(takes, "FILE") || strings.Contains(takes, "PROGRAM") || strings.Contains(takes, "DIRECTORY"):
+	case cmd.ValidArgsFunction != nil || cmd.ValidArgs != nil || strings.Contains(takes, "FILE") || strings.Contains(takes, "PROGRAM") || strings.Contains(takes, "DIRECTORY"):
 	case strings.Contains(takes, "@DOMAIN"):
 		cmd.ValidArgsFunction = a.completeAddress
 	case strings.Contains(takes, "DOMAIN"):
@@ -117,9 +118,38 @@ func startingWith(all []string, word string) (found []string) {
 	return found
 }
 
+// shells are those that postern writes a script for, by name.
+var shells = map[string]struct {
+	file  string // in the folder of gen-docs
+	write func(root *cobra.Command, out io.Writer) error
+}{
+	"bash": {"postern.bash", writeBashCompletion},
+	"fish": {"postern.fish", func(root *cobra.Command, out io.Writer) error { return root.GenFishCompletion(out, true) }},
+	"zsh":  {"_postern", (*cobra.Command).GenZshCompletion},
+}
+
+// newCompletion replaces cobra's completion command, whose pages are of another form.
+func newCompletion(a *app) *cobra.Command {
+	names := slices.Sorted(maps.Keys(shells))
+	return &cobra.Command{
+		Use:   "completion " + strings.Join(names, "|"),
+		Short: "Print the script with which a shell completes commands, domains and protocols",
+		Long: `The package has the scripts where bash, zsh and fish look for them. Without it, write the script of
+your shell to such a place, or read it at each start.`,
+		Example: `  postern completion bash | sudo tee /etc/bash_completion.d/postern >/dev/null
+  postern completion zsh > "${fpath[1]}/_postern"
+  postern completion fish > ~/.config/fish/completions/postern.fish`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: names, DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return shells[args[0]].write(cmd.Root(), a.Out)
+		},
+	}
+}
+
 // writeBashCompletion writes cobra's script, with addresses completed as one word: for bash, "@"
 // begins a new one.
-func writeBashCompletion(root *cobra.Command, file string) error {
+func writeBashCompletion(root *cobra.Command, out io.Writer) error {
 	var b bytes.Buffer
 	if err := root.GenBashCompletionV2(&b, true); err != nil {
 		return err
@@ -127,5 +157,6 @@ func writeBashCompletion(root *cobra.Command, file string) error {
 	script := strings.ReplaceAll(b.String(), "init_completion -n =: ", "init_completion -n =:@ ")
 	const equals = "__postern_handle_special_char \"$cur\" ="
 	script = strings.ReplaceAll(script, equals, equals+"\n    "+strings.TrimSuffix(equals, "=")+"@")
-	return os.WriteFile(file, []byte(script), 0o644)
+	_, err := io.WriteString(out, script)
+	return err
 }

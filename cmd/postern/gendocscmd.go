@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,14 +38,15 @@ func writeDocs(root *cobra.Command, dir string) error {
 			return err
 		}
 	}
-	for _, write := range []func() error{
-		func() error { return writeManPages(root, man) },
-		func() error { return writeManual(dir) },
-		func() error { return writeBashCompletion(root, filepath.Join(completions, "postern.bash")) },
-		func() error { return root.GenZshCompletionFile(filepath.Join(completions, "_postern")) },
-		func() error { return root.GenFishCompletionFile(filepath.Join(completions, "postern.fish"), true) },
-	} {
-		if err := write(); err != nil {
+	if err := errors.Join(writeManPages(root, man), writeManual(dir)); err != nil {
+		return err
+	}
+	for _, shell := range shells {
+		var script bytes.Buffer
+		if err := shell.write(root, &script); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(completions, shell.file), script.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}

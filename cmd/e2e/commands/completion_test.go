@@ -25,11 +25,19 @@ func TestCompletion(t *testing.T) {
 		"pipe --protocol ":                              "ejabberd generic saslauthd tcp_table socketmap",
 		"domain add x.example --backend ":               "jsxc json nextcloud users",
 		"user list ":                                    "",
+		"completion ":                                   "bash fish zsh",
 	} {
 		r := harness.Command(t, "", append([]string{"__completeNoDesc"}, strings.Split(args, " ")...)...)
 		got, _, _ := strings.Cut(r.Out, ":")
 		if got = strings.Join(strings.Fields(got), " "); got != want || r.Code != 0 {
 			t.Errorf("%q: %q, want %q\n%s", args, got, want, r.Err)
 		}
+	}
+	script := harness.OK(t, "", "completion", "bash")
+	if r := harness.RunCommand(t, script, "/bin/bash", "-n"); r.Code != 0 || !strings.Contains(script, "init_completion -n =:@ ") {
+		t.Errorf("bash does not read the script: %s", r.Err)
+	}
+	if r := harness.Command(t, "", "completion", "csh"); r.Code != 1 || !strings.Contains(r.Err, "write `postern completion bash|fish|zsh`") {
+		t.Errorf("of another shell: %+v", r)
 	}
 }
