@@ -1,21 +1,21 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
-	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver named sqlite
-
 	"postern/cmd/internal/pipe"
+	"postern/internal/childenv"
 	"postern/internal/xcauth"
 )
 
@@ -55,6 +55,19 @@ func readSources(ctx context.Context, std pipe.Stdio, o ImportOptions, settings 
 	return nil
 }
 
+// sqlitePrograms are programs that print the rows of a query, which follows the file on their command line, with
+// "|" between the columns: SQLite's own or, on a machine that has xcauth, the interpreter of xcauth. A library for one
+// import would be a third of this program.
+var sqlitePrograms = [][]string{
+	{"sqlite3", "-readonly", "-batch", "-bail", "-init", "/dev/null", "-noheader", "-list", "-separator", "|", "-cmd", ".timeout 5000"},
+	{"python3", "-I", "-c", `import sqlite3, sys, urllib.parse
+db = sqlite3.connect("file:" + urllib.parse.quote(sys.argv[1]) + "?mode=ro", uri=True, timeout=5)
+for row in db.execute(sys.argv[2]): print("|".join(row))`},
+}
+
+// sqliteTimeout bounds a query.
+const sqliteTimeout = time.Minute
+
 // readSQLite adds the rows of xcauth's database to data. The file is only read.
 func readSQLite(ctx context.Context, path string, data *xcauth.Data) error {
 	if info, err := os.Stat(path); err != nil {
@@ -62,71 +75,100 @@ func readSQLite(ctx context.Context, path string, data *xcauth.Data) error {
 	} else if !info.Mode().IsRegular() {
 		return fmt.Errorf("database: %s is not a file", path)
 	}
-	dsn := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)"}
-	db, err := sql.Open("sqlite", dsn.String())
+	program, err := findProgram(sqlitePrograms)
 	if err != nil {
 		return fmt.Errorf("database %s: %w", path, err)
 	}
-	defer db.Close()
+	ctx, cancel := context.WithTimeout(ctx, sqliteTimeout)
+	defer cancel()
+	rows := func(query string) ([][]xcauth.Text, error) {
+		rows, err := sqliteRows(ctx, program, path, query)
+		if err != nil {
+			err = fmt.Errorf("database %s: %w: is it xcauth's, and readable for this user?", path, err)
+		}
+		return rows, err
+	}
+	found, err := rows("SELECT " + hexOf("m.name") + ", " + hexOf("c.name") + " FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'")
+	if err != nil {
+		return err
+	}
+	columns := map[string][]string{} // by table
+	for _, f := range found {
+		columns[f[0].Value] = append(columns[f[0].Value], f[1].Value)
+	}
 	for _, table := range xcauth.Tables() {
-		if err := readTable(ctx, db, table, data); err != nil {
-			return fmt.Errorf("database %s, table %s: %w: is it xcauth's, and readable for this user?", path, table, err)
+		if columns[table] == nil {
+			continue
+		}
+		all, err := rows(tableQuery(table, columns[table]))
+		if err != nil {
+			return err
+		}
+		for _, row := range all {
+			data.AddRow(table, row)
 		}
 	}
 	return nil
 }
 
-// readTable reads a table. The table may be missing, and so may its columns except the key.
-func readTable(ctx context.Context, db *sql.DB, table string, data *xcauth.Data) error {
-	columns := xcauth.Columns(table)
-	rows, err := db.QueryContext(ctx, "SELECT * FROM "+table+" ORDER BY "+columns[0])
-	if err != nil && strings.Contains(err.Error(), "no such table") {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	found, err := rows.Columns()
-	if err != nil {
-		return err
-	}
-	values, targets := make([]any, len(found)), make([]any, len(found))
-	for i := range values {
-		targets[i] = &values[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(targets...); err != nil {
-			return err
+// findProgram returns the first command whose program is installed.
+func findProgram(commands [][]string) ([]string, error) {
+	var names []string
+	for _, command := range commands {
+		if _, err := exec.LookPath(command[0]); err == nil {
+			return command, nil
 		}
-		row := make([]xcauth.Text, len(columns))
-		for i, c := range columns {
-			if at := slices.Index(found, c); at >= 0 {
-				row[i] = asText(values[at])
-			}
-		}
-		data.AddRow(table, row)
+		names = append(names, command[0])
 	}
-	return rows.Err()
+	return nil, fmt.Errorf("neither %s is installed, to read it: sudo apt install sqlite3", strings.Join(names, " nor "))
 }
 
-// asText converts a value of SQLite, which may have any type in any column.
-func asText(v any) xcauth.Text {
-	switch v := v.(type) {
-	case nil:
-		return xcauth.Text{}
-	case string:
-		return xcauth.Text{Value: v, Valid: true}
-	case []byte:
-		return xcauth.Text{Value: string(v), Valid: true}
-	case int64:
-		return xcauth.Text{Value: strconv.FormatInt(v, 10), Valid: true}
-	case float64:
-		return xcauth.Text{Value: strconv.FormatFloat(v, 'f', -1, 64), Valid: true}
-	case time.Time:
-		return xcauth.Text{Value: v.UTC().Format(time.RFC3339Nano), Valid: true}
+// tableQuery asks for the columns of a table that xcauth has, in the order of xcauth.Columns. Those that the
+// table lacks are NULL; without its key it is not xcauth's, and SQLite says so.
+func tableQuery(table string, has []string) string {
+	var list []string
+	for i, c := range xcauth.Columns(table) {
+		if i > 0 && !slices.Contains(has, c) {
+			c = "NULL"
+		}
+		list = append(list, hexOf(c))
 	}
-	return xcauth.Text{Value: fmt.Sprint(v), Valid: true}
+	return "SELECT " + strings.Join(list, ", ") + " FROM " + table + " ORDER BY 1"
+}
+
+// hexOf is an expression for a column's value of any type, as a word: =, and its text in hexadecimal digits; or
+// - for NULL.
+func hexOf(column string) string {
+	return "CASE WHEN " + column + " IS NULL THEN '-' ELSE '=' || hex(CAST(" + column + " AS BLOB)) END"
+}
+
+// sqliteRows returns the rows of a query whose columns are made by hexOf.
+func sqliteRows(ctx context.Context, program []string, path, query string) (rows [][]xcauth.Text, err error) {
+	path, err = filepath.Abs(path) // it is no option
+	if err != nil {
+		return nil, err
+	}
+	var complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, program[0], append(slices.Clone(program[1:]), path, query)...)
+	cmd.Env, cmd.Stderr = childenv.New(), &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		said := strings.Split(strings.TrimSpace(complaint.String()), "\n")
+		return nil, fmt.Errorf("%s: %w: %s", program[0], err, said[len(said)-1])
+	}
+	for line := range strings.Lines(string(out)) {
+		var row []xcauth.Text
+		for word := range strings.SplitSeq(strings.TrimSpace(line), "|") {
+			digits, valid := strings.CutPrefix(word, "=")
+			text, err := hex.DecodeString(strings.TrimPrefix(digits, "-"))
+			if err != nil {
+				return nil, fmt.Errorf("%s printed %q: %w", program[0], line, err)
+			}
+			row = append(row, xcauth.Text{Value: string(text), Valid: valid})
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 // readDump adds the records of db_dump's output to data; path "-" is stdin.
