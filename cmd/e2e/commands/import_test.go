@@ -257,6 +257,7 @@ func TestImportErrors(t *testing.T) {
 	out := filepath.Join(w.Dir, "o.hcl")
 	for _, c := range []struct{ args, want string }{
 		{"--conf /nowhere.conf --out " + out, "/nowhere.conf"},
+		{"--out " + out, "there is neither /etc/xcauth.conf nor /etc/external_cloud.conf: name xcauth's configuration file with --conf"},
 		{"--conf " + bare + " --out " + out, "does not name its server"},
 		{"--conf " + bare + " --config " + out, "there is no database /nowhere/x.sqlite3"},
 		{"--conf " + w.Conf + " --out " + out + " --config " + out, "give one of them"},

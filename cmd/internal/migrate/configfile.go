@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"postern/cmd/internal/configfile"
 	"postern/internal/auth"
@@ -14,8 +16,10 @@ import (
 // newConfig makes the configuration and its secrets, which are not written yet. Files that exist already
 // are not touched if they have the same content, and are an error otherwise.
 func newConfig(o ImportOptions, settings *xcauth.Options, data *xcauth.Data) (*config.Config, []configfile.File, error) {
-	if err := settings.Complete(); err != nil {
-		return nil, nil, fmt.Errorf("xcauth's configuration does not name its server: %w: name it with --conf", err)
+	if err := settings.Complete(); err != nil && o.Conf == "" && !slices.ContainsFunc(xcauth.DefaultConfigs(), func(file string) bool { return !absent(file) }) {
+		return nil, nil, fmt.Errorf("there is neither %s: name xcauth's configuration file with --conf FILE", strings.Join(xcauth.DefaultConfigs(), " nor "))
+	} else if err != nil {
+		return nil, nil, fmt.Errorf("xcauth's configuration does not name its server: %w: write it there, or name another file with --conf FILE", err)
 	}
 	if err := xcauth.CheckURL(settings.URL); err != nil {
 		return nil, nil, fmt.Errorf("xcauth's configuration: %w", err)

@@ -192,10 +192,13 @@ const ejabberdFile = "/etc/ejabberd/ejabberd.yml"
 
 // nextSteps prints what is left to do.
 func (m *importer) nextSteps(out io.Writer) {
-	fmt.Fprintln(out, "next: sudo systemctl enable --now postern.service")
+	if file := m.files[len(m.files)-1].Path; file == config.DefaultPath {
+		fmt.Fprintln(out, "next: sudo systemctl enable --now postern.service")
+	} else { // where the service does not look
+		fmt.Fprintln(out, "next: postern serve"+configfile.Flags{File: file}.Shell())
+	}
 	if text, err := os.ReadFile(ejabberdFile); err == nil && strings.Contains(string(text), "xcauth") {
-		fmt.Fprintf(out, "next: sudo sed -i 's|^\\( *extauth_program:\\).*|\\1 \"/usr/bin/postern pipe --protocol ejabberd\"|' %s\n", ejabberdFile)
-		fmt.Fprintln(out, "next: sudo ejabberdctl reload_config")
+		fmt.Fprintf(out, "next: sudo sed -i 's|^\\( *extauth_program:\\).*|\\1 \"/usr/bin/postern pipe --protocol ejabberd\"|' %s && sudo ejabberdctl reload_config\n", ejabberdFile)
 	}
 	for _, d := range m.cfg.Domains {
 		if d.Roster != nil && d.Roster.Ejabberdctl != "" {
