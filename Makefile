@@ -47,6 +47,10 @@ check: ## Run gofmt, go vet, staticcheck, go mod tidy -diff, and check the types
 cross: ## Compile for SYSTEMS, which takes minutes each the first time.
 	for s in $(SYSTEMS); do CGO_ENABLED=0 GOOS=$${s%/*} GOARCH=$${s#*/} go build ./cmd/postern ./cmd/postern-relay || exit; done
 
+.PHONY: costs
+costs: ## Say what each direct dependency costs: seconds of compiling, and bytes of the program.
+	go run ./scripts/costs
+
 .PHONY: deadcode
 deadcode: ## List functions that no program reaches; fail if there are any.
 	./scripts/deadcode.sh

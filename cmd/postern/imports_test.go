@@ -99,6 +99,7 @@ var imports = map[string][]string{
 	"cmd/postern-relay":     {"cmd/internal/pipe/relay"},
 	"scripts/package/image": nil,
 	"scripts/typecheck":     nil,
+	"scripts/costs":         nil,
 	"scripts/bench":         {"internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/backend/oidctest", "internal/cache", "internal/config", "internal/doctor",
 		"internal/manual", "internal/roster", "internal/store"},
