@@ -57,7 +57,7 @@ func readSources(ctx context.Context, std pipe.Stdio, o ImportOptions, settings 
 
 // sqlitePrograms are programs that print the rows of a query, which follows the file on their command line, with
 // "|" between the columns: SQLite's own or, on a machine that has xcauth, the interpreter of xcauth. A library for one
-// import would be a third of this program.
+// import was the second largest dependency of this program.
 var sqlitePrograms = [][]string{
 	{"sqlite3", "-readonly", "-batch", "-bail", "-init", "/dev/null", "-noheader", "-list", "-separator", "|", "-cmd", ".timeout 5000"},
 	{"python3", "-I", "-c", `import sqlite3, sys, urllib.parse
