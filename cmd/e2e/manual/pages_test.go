@@ -281,7 +281,7 @@ func (r *reader) ejabberd(domain, program string) {
 	r.Must("systemctl restart ejabberd; ejabberdctl started")
 }
 
-// xcauth installs what is left of an xcauth: its files and its units.
+// xcauth installs what is left of an xcauth: its files, its units and its interpreter.
 func (r *reader) xcauth(address, password string) {
 	r.T.Helper()
 	x := harness.NewXcauth(r.T, "https://cloud.example.org/index.php/apps/ojsxc/ajax/externalApi.php", "a-secret", "")
@@ -290,5 +290,5 @@ func (r *reader) xcauth(address, password string) {
 	r.Write("/etc/xcauth.conf", strings.NewReplacer(x.DB, "/var/lib/xcauth/xcauth.sqlite3", x.Dir+"/log", "/var/log/xcauth").Replace(harness.ReadText(x.Conf)), 0o644)
 	r.Write("/etc/systemd/system/xcauth.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", 0o644)
 	r.Write("/etc/systemd/system/xcejabberd.socket", "[Socket]\nListenStream=23662\nService=xcauth.service\n[Install]\nWantedBy=sockets.target\n", 0o644)
-	r.Must("mkdir -p /var/log/xcauth; systemctl daemon-reload; systemctl enable --now xcejabberd.socket; systemctl enable xcauth.service")
+	r.Must("apt install python3; mkdir -p /var/log/xcauth; systemctl daemon-reload; systemctl enable --now xcejabberd.socket; systemctl enable xcauth.service")
 }
