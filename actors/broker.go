@@ -147,7 +147,7 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 	}
 	c.ID, c.Name = id.Fold(), id.User
 	if c.Req.Op == auth.OpAuth || c.Req.Op == auth.OpRemoveUser3 { // limits distinguish secrets by it
-		c.Key = b.shards.Key(c.ID, c.Req.Secret)
+		c.Key = b.shards.Key(c.ID, c.Req.Secret, c.Req.Bearer)
 	}
 	c.Hash = b.shards.Hash(c.ID)
 	return true

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"postern/internal/apppassword"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/backend/oidctest"
@@ -44,7 +46,7 @@ type oidcRig struct {
 	key oidctest.Key
 }
 
-func newOIDCRig(t *testing.T, change func(*setup, *backend.OIDCOptions)) *oidcRig {
+func newOIDCRig(t testing.TB, change func(*setup, *backend.OIDCOptions)) *oidcRig {
 	r := &oidcRig{Provider: oidctest.Start(t), key: oidctest.RSA(t, "a")}
 	r.Publish(r.key)
 	r.rig = newRig(t, func(s *setup) {
@@ -657,4 +659,98 @@ func TestOIDCReason(t *testing.T) {
 			}
 		}
 	}
+}
+
+// bearerLogin asks for a login with a token.
+func bearerLogin(id int, user, token string) string {
+	return fmt.Sprintf("AUTH\t%d\tOAUTHBEARER\tservice=smtp\trip=192.0.2.7\tresp=%s\n", id,
+		base64.StdEncoding.EncodeToString([]byte("n,a="+user+",\x01host=mail.dom.example\x01port=587\x01auth=Bearer "+token+"\x01\x01")))
+}
+
+// By the mechanisms of tokens only tokens let in: no other backend is asked, no password that is known passes, and what
+// is learned of a text there says nothing of it as a password.
+func TestOIDCMechanism(t *testing.T) {
+	const opaque, password = "opaque-0123456789-0123456789-0123456789", "good"
+	for name, introspection := range map[string]bool{"signed": false, "both": true} {
+		var sent sync.Map
+		in := openStore(t)
+		r := newOIDCRig(t, func(s *setup, o *backend.OIDCOptions) {
+			withApps(s, in)
+			withFirst(s, sentTo(&sent))
+			o.Introspection, o.PasswordGrant = introspection, introspection
+		})
+		r.Lock()
+		r.Active[opaque] = map[string]any{"active": true, "aud": "postern", "preferred_username": "alice", "exp": r.clock.now().Add(time.Hour).Unix()}
+		r.Users["alice"] = password
+		r.Unlock()
+		l := listenerBlock("dovecot")
+		l.Bearer = config.Bearer{Offered: true, Discovery: r.URL + oidctest.Discovery}
+		d := r.dovecot(t, r.listen(l), 0)
+		id := 0
+		login := func(user, token string) bool {
+			t.Helper()
+			id++
+			d.say(bearerLogin(id, user, token))
+			got := d.line()
+			if got == fmt.Sprintf("OK\t%d\tuser=alice@dom.example", id) {
+				return true
+			}
+			text, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(got, fmt.Sprintf("CONT\t%d\t", id)))
+			if string(text) != `{"status":"invalid_token","openid-configuration":"`+l.Bearer.Discovery+`"}` {
+				t.Fatalf("%s, %s: %q, %q", name, user, got, text)
+			}
+			d.say(fmt.Sprintf("CONT\t%d\tAQ==\n", id))
+			d.expect(fmt.Sprintf("FAIL\t%d\tuser=%s", id, user))
+			return false
+		}
+		plain := func() {
+			t.Helper()
+			id++
+			d.say(plainLogin(id, "alice", password))
+			d.expect(fmt.Sprintf("OK\t%d\tuser=alice@dom.example", id))
+		}
+		apps := r.add("alice", apppassword.New{Name: "phone"})
+		token := r.token(nil)
+		for range 2 {
+			for _, c := range []struct {
+				user, token string
+				want        bool
+			}{
+				{"alice", token, true},
+				{"bob", token, false},
+				{"alice", r.token(map[string]any{"exp": 1}), false},
+				{"alice", r.token(map[string]any{"iss": "https://other.example"}), false},
+				{"alice", password, false},
+				{"alice", strings.ReplaceAll(apps, " ", "-"), false},
+				{"alice", opaque, introspection},
+				{"bob", opaque, false},
+			} {
+				if got := login(c.user, c.token); got != c.want {
+					t.Errorf("%s, %s with %.20s: %v", name, c.user, c.token, got)
+				}
+				if _, went := sent.Load(c.token); went && c.token != password {
+					t.Errorf("%s: %.20s was sent to the first backend", name, c.token)
+				}
+			}
+			plain()
+		}
+		if n := r.Asked(oidctest.Token); n != 0 {
+			t.Errorf("%s: %d tokens were put to the provider as passwords", name, n)
+		}
+	}
+}
+
+// A temporary failure is one by every mechanism.
+func TestOIDCMechanismAway(t *testing.T) {
+	r := newOIDCRig(t, nil)
+	r.Provider.Close()
+	l := listenerBlock("dovecot")
+	l.Bearer.Offered = true
+	address := r.listen(l)
+	d := r.dovecot(t, address, 0)
+	d.say(bearerLogin(1, "alice", r.token(nil)))
+	d.ended()
+	d = r.dovecot(t, address, 2)
+	d.say(bearerLogin(1, "alice", r.token(nil)))
+	d.expect("FAIL\t1\tuser=alice\ttemp\tcode=temp_fail")
 }

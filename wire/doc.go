@@ -138,7 +138,8 @@
 //
 // Source: doc.dovecot.org, "Dovecot Authentication Protocol", versions 1.0 to 1.4; Postfix's
 // xsasl_dovecot_server.c, Exim's auths/dovecot.c, Prosody's mod_auth_dovecot. Lines of fields
-// split by TAB, with the mechanisms PLAIN and LOGIN. Postfix keeps a connection per smtpd
+// split by TAB, with the mechanisms PLAIN and LOGIN, and where a domain takes bearer tokens, with
+// OAUTHBEARER (RFC 7628) and XOAUTH2, which Postfix then offers, too. Postfix keeps a connection per smtpd
 // process, Exim makes one per login.
 //
 // The server speaks first, and does not wait for the client: Exim reads the whole greeting before
@@ -166,6 +167,12 @@
 // Dovecot 2.4 (1.3) has protocol= in place of service=, and the flag final-resp-ok, which is about
 // mechanisms with data in a success. From 1.4 on CANCEL is answered CANCELLED. The authorisation name
 // of PLAIN may be the login name with the default domain, or without it.
+//
+// OAUTHBEARER and XOAUTH2 must name the user. A refused token gets a challenge with the reason as
+// Dovecot 2.4 writes it (JSON: a status, the scope that is needed, the discovery document), and FAIL
+// once the client has answered that, whatever it says. A temporary failure is one as for PLAIN. A
+// message that is not well-formed has the status invalid_request, or 400. The token must be a
+// token68; the last separator, which Dovecot 2.4.1 did without, is demanded as by RFC 7628.
 //
 // # dovecot_userdb
 //

@@ -24,12 +24,13 @@ const (
 
 // dovecot is the protocol between Dovecot's login processes and its authentication server, which
 // Postfix, Exim and Prosody have too: lines of fields split by TAB, with the mechanisms PLAIN and
-// LOGIN. Control characters in fields are escaped. Names with one are refused, so no reply needs
+// LOGIN, and those of bearer tokens where there are some. Control characters in fields are escaped. Names with one are refused, so no reply needs
 // the escapes.
 type dovecot struct {
 	persistent
 	max           int
 	defaultDomain string // of names without one
+	bearer        Bearer
 	state         dovecotState
 	now           func() time.Time
 	reply         []byte // of the last event Reply
@@ -58,7 +59,7 @@ func newDovecot(limit int, o Options) *dovecot {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &dovecot{max: limit, defaultDomain: o.DefaultDomain, now: o.Now, open: make(map[uint32]*dialogue)}
+	return &dovecot{max: limit, defaultDomain: o.DefaultDomain, bearer: o.Bearer, now: o.Now, open: make(map[uint32]*dialogue)}
 }
 
 // Greeting implements Greeter. SPID must come after MECH: otherwise Postfix and Exim take the
@@ -67,8 +68,12 @@ func (d *dovecot) Greeting() []byte {
 	var random [20]byte
 	_, _ = rand.Read(random[:])
 	cuid := 1 + binary.BigEndian.Uint32(random[:])>>1
-	return fmt.Appendf(nil, "VERSION\t1\t%d\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t%d\nCUID\t%d\nCOOKIE\t%x\nDONE\n",
-		dovecotMinor, os.Getpid(), cuid, random[4:])
+	tokens := ""
+	if d.bearer.Offered {
+		tokens = "MECH\tOAUTHBEARER\tplaintext\nMECH\tXOAUTH2\tplaintext\n"
+	}
+	return fmt.Appendf(nil, "VERSION\t1\t%d\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\n%sSPID\t%d\nCUID\t%d\nCOOKIE\t%x\nDONE\n",
+		dovecotMinor, tokens, os.Getpid(), cuid, random[4:])
 }
 
 // Decode implements Codec. A line that breaks the protocol ends the connection. A login in a line
@@ -186,7 +191,7 @@ func (d *dovecot) auth(id uint32, rest []byte, req *auth.Request) Event {
 	if old := d.open[id]; len(mech) == 0 || !served || old != nil && !old.stale(g.since) {
 		return Broken
 	}
-	if g.login = bytes.EqualFold(mech, []byte("LOGIN")); !g.login && !bytes.EqualFold(mech, []byte("PLAIN")) {
+	if g.mech = d.mechanismOf(mech); g.mech == mechNone {
 		return d.say("FAIL\t%d\treason=mechanism not supported\n", id)
 	}
 	d.enter(id, g)
@@ -209,6 +214,10 @@ func (d *dovecot) cont(id uint32, data []byte, req *auth.Request) Event {
 		return d.say("FAIL\t%d\treason=the login took too long\n", id)
 	case g.asked:
 		return Broken
+	case g.failure != nil: // whatever the client says to that
+		delete(d.open, id)
+		d.reply = g.failure
+		return Reply
 	}
 	return d.data(id, g, data, req)
 }
@@ -222,16 +231,18 @@ func (d *dovecot) say(format string, args ...any) Event {
 // Reply implements Unordered.
 func (d *dovecot) Reply() []byte { return d.reply }
 
-// take ends the login of req. It returns false if the client has cancelled it.
-func (d *dovecot) take(req *auth.Request) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// take returns the login of req, which ends unless its token is refused. It is nil if the client has cancelled it. d.mu is
+// held.
+func (d *dovecot) take(req *auth.Request, refused bool) *dialogue {
 	id := uint32(req.Tag)
-	if g := d.open[id]; g == nil || g.tag(id) != req.Tag {
-		return false
+	g := d.open[id]
+	if g == nil || g.tag(id) != req.Tag {
+		return nil
 	}
-	delete(d.open, id)
-	return true
+	if !refused || !g.mech.bearer() {
+		delete(d.open, id)
+	}
+	return g
 }
 
 // AppendAnswer implements Codec. A yes has the account's name: in Postfix it becomes the
@@ -241,8 +252,13 @@ func (d *dovecot) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	if req.Op == auth.OpNone {
 		return append(dst, a.Body...)
 	}
-	if !d.take(req) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch g := d.take(req, a.Verdict == auth.Deny); {
+	case g == nil:
 		return dst
+	case a.Verdict == auth.Deny && g.mech.bearer():
+		return d.appendRefusal(dst, g, req, a)
 	}
 	word := "FAIL\t"
 	if a.Verdict == auth.Allow {

@@ -18,12 +18,13 @@ const (
 // dialogue is a login, from AUTH to its answer.
 type dialogue struct {
 	serial  uint32 // distinguishes logins of the same id
-	login   bool   // the mechanism is LOGIN, else PLAIN
+	mech    mechanism
 	user    string // LOGIN: the name, once it has come
 	service string
 	client  string
 	since   time.Time
-	asked   bool // its answer is pending
+	asked   bool   // its answer is pending
+	failure []byte // its end, for which a refused token waits until the client has heard why
 }
 
 // tag returns the Tag of the login's request: the serial number and the id.
@@ -52,7 +53,7 @@ func (d *dovecot) enter(id uint32, g *dialogue) {
 // prompt asks the client for the next data. LOGIN has texts for that, which clients ignore.
 func (d *dovecot) prompt(id uint32, g *dialogue) Event {
 	switch {
-	case !g.login:
+	case g.mech != mechLogin:
 		return d.say("CONT\t%d\t\n", id)
 	case g.user == "":
 		return d.say("CONT\t%d\tVXNlcm5hbWU6\n", id) // Username:
@@ -69,7 +70,13 @@ func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) E
 	}
 	user, secret := []byte(g.user), d.plain
 	switch {
-	case !g.login:
+	case g.mech.bearer():
+		name, token, ok := splitBearer(g.mech, d.plain)
+		if !ok {
+			return g.refuse(id, req, auth.Request{}, "not a message with a user and a bearer token")
+		}
+		user, secret = []byte(name), token
+	case g.mech == mechPlain:
 		var ok bool
 		if user, secret, ok = d.splitPlain(); !ok {
 			return g.refuse(id, req, auth.Request{}, "not a PLAIN message, or for another user")
@@ -81,7 +88,7 @@ func (d *dovecot) data(id uint32, g *dialogue, data []byte, req *auth.Request) E
 		g.user = string(d.plain)
 		return d.prompt(id, g)
 	}
-	r := auth.Request{Op: auth.OpAuth, User: string(user), Service: g.service, Client: g.client, Named: true}
+	r := auth.Request{Op: auth.OpAuth, User: string(user), Service: g.service, Client: g.client, Named: true, Bearer: g.mech.bearer()}
 	if at := strings.LastIndexByte(r.User, '@'); at >= 0 {
 		if r.User, r.Domain = r.User[:at], r.User[at+1:]; r.Domain == "" {
 			return g.refuse(id, req, r, faultDomain)

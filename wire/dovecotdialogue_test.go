@@ -149,6 +149,7 @@ func FuzzDovecot(f *testing.F) {
 		}
 	}
 	f.Add([]byte(hello(2)+"AUTH\t1\tLOGIN\tservice=a\x01tb\tresp="+b64("j\xc3\xa9@d")+"\nCONT\t1\t"+b64("p\t\n")+"\n"), uint16(40), uint16(0))
+	f.Add([]byte(hello(0)+bearerLine("OAUTHBEARER", rfcMessage)+bearerLine("XOAUTH2", "")+"CONT\t7\tAQ==\n"), uint16(60), uint16(0))
 	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) {
 		checkDecode(t, Dovecot, input, cut, limit)
 		checkReplies(t, input)

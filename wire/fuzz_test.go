@@ -23,7 +23,7 @@ func seed(f *testing.F, p Protocol) {
 // bounds, advances, and leaves no more unread than MaxFrame allows; here, that the
 // events do not depend on how the input is cut, and that only what may be asked is.
 func checkDecode(t *testing.T, p Protocol, input []byte, cut, limit uint16) {
-	o := Options{MaxFrame: int(limit), RecipientDelimiter: "+-"}
+	o := Options{MaxFrame: int(limit), RecipientDelimiter: "+-", Bearer: Bearer{Offered: true}}
 	at := min(int(cut), len(input))
 	want := steps(t, p, o, input)
 	cuts := [][][]byte{{input[:at], input[at:]}}

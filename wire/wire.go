@@ -117,6 +117,8 @@ type Options struct {
 	// DefaultDomain is the listener's, in canonical form: dovecot compares the names of a PLAIN
 	// message by it, and dovecot_userdb fills a template.
 	DefaultDomain string
+	// Bearer is what dovecot says of bearer tokens.
+	Bearer Bearer
 	// Userdb is what dovecot_userdb says of a user.
 	Userdb Userdb
 	// Now is the clock for the age of unfinished logins (dovecot); nil means time.Now.

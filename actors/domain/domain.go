@@ -256,23 +256,25 @@ type Bearer struct {
 	Hops []int // of those backends, by index
 }
 
-// Bearer looks whether a password is a token; nil if it is none of a backend of the domain.
-func (d *Domain) Bearer(id auth.Identity, secret auth.Secret) *Bearer {
-	if !d.signed && !d.Introspects {
+// Bearer looks whether a password is a token; nil if it is none of a backend of the domain. Where it came as a token, it is
+// never nil, and has the backends that take it for one.
+func (d *Domain) Bearer(id auth.Identity, r *auth.Request) *Bearer {
+	if !r.Bearer && !d.signed && !d.Introspects {
 		return nil
 	}
-	b := Bearer{JWT: oidc.Read(secret.Reveal())}
-	if b.JWT == nil {
+	b := Bearer{JWT: oidc.Read(r.Secret.Reveal())}
+	if b.JWT == nil && !r.Bearer {
 		return nil
 	}
 	for i, h := range d.Hops {
 		q := d.Query(h, id)
-		q.Op, q.Secret, q.JWT = auth.OpAuth, secret, b.JWT
-		if h.Backend.Screen(q).Own {
+		q.Op, q.Secret, q.JWT, q.Bearer = auth.OpAuth, r.Secret, b.JWT, r.Bearer
+		v := h.Backend.Screen(q)
+		if v.Own || r.Bearer && v.Answer == nil && h.Backend.Block.TakesTokens() {
 			b.Hops = append(b.Hops, i)
 		}
 	}
-	if b.Hops == nil {
+	if b.Hops == nil && !r.Bearer {
 		return nil
 	}
 	return &b

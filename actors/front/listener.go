@@ -70,6 +70,7 @@ func (p *params) newCodec() (wire.Codec, error) {
 	return wire.New(wire.Protocol(p.Protocol), wire.Options{
 		MaxFrame: p.MaxFrame, BinaryAnswers: p.BinaryAnswers, RecipientDelimiter: p.RecipientDelimiter,
 		DefaultDomain: p.DefaultDomain, FixedDomain: p.FixedDomain, Table: table,
+		Bearer: wire.Bearer(p.Bearer),
 		Userdb: wire.Userdb{UID: p.Userdb.UID, GID: p.Userdb.GID, Home: p.Userdb.Home},
 	})
 }

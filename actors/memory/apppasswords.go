@@ -209,6 +209,9 @@ func (s *shard) onAppLoaded(l *appLoaded) {
 func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
 	switch c.Req.Op {
 	case auth.OpAuth:
+		if c.Req.Bearer {
+			return false
+		}
 	case auth.OpIsUser:
 		if d.AppPasswords.Alone {
 			s.onAppWork(&appExists{c})
@@ -219,7 +222,7 @@ func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
 	}
 	secret, ok := apppassword.Parse(c.Req.Secret.Reveal())
 	if !ok {
-		if d.AppPasswords.Requires(c.Service) && d.Bearer(c.Asked(), c.Req.Secret) == nil {
+		if d.AppPasswords.Requires(c.Service) && d.Bearer(c.Asked(), &c.Req) == nil {
 			s.answerApp(c, sp, apppassword.Required(c.Service))
 			return true
 		}

@@ -130,7 +130,7 @@ func (r *replaceRig) askOf(op auth.Operation, user, secret string, d *domain.Dom
 		Hash: r.Hash(id), Received: now, Deadline: now.Add(4 * time.Second), Asker: a, Domain: d,
 	}
 	if op == auth.OpAuth {
-		c.Key = r.Key(id, c.Req.Secret)
+		c.Key = r.Key(id, c.Req.Secret, false)
 	}
 	if !r.calls.Acquire() {
 		r.t.Fatal("the router has ended")

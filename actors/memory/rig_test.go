@@ -252,7 +252,7 @@ func (r *rig) login(id auth.Identity, password string) *call.Call {
 	now := time.Now()
 	c := &call.Call{
 		Req: auth.Request{Op: auth.OpAuth, User: id.User, Domain: id.Domain, Secret: secret}, ID: id, Name: id.User,
-		Key: r.Key(id, secret), Hash: r.Hash(id), Received: now, Deadline: now.Add(time.Minute),
+		Key: r.Key(id, secret, false), Hash: r.Hash(id), Received: now, Deadline: now.Add(time.Minute),
 		Trace: call.NewTrace(), Asker: make(asker), Domain: r.Current(id.Domain),
 	}
 	r.router.Acquire()

@@ -279,7 +279,11 @@ func (s *shard) begin(c *call.Call, d *domain.Domain, sp *space) {
 func (s *shard) prepare(t *task, d *domain.Domain) {
 	c := t.call
 	if c.Req.Op == auth.OpAuth && c.Proof == nil {
-		t.bearer = d.Bearer(c.Asked(), c.Req.Secret)
+		t.bearer = d.Bearer(c.Asked(), &c.Req)
+		if t.bearer != nil && len(t.bearer.Hops) == 0 {
+			t.barred = &auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnsupported, Reason: "the domain has no issuer that takes the token"}
+			return
+		}
 	}
 	switch {
 	case c.Proof != nil: // no cache knows its secret
@@ -467,7 +471,7 @@ func (s *shard) follow(t *task, account string) {
 	t.landed(false)
 	t.end()
 	c.Via, c.ID.User = account, auth.FoldUser(account)
-	c.Key, c.Hash = s.Key(c.ID, c.Req.Secret), s.Hash(c.ID)
+	c.Key, c.Hash = s.Key(c.ID, c.Req.Secret, c.Req.Bearer), s.Hash(c.ID)
 	c.Trace.Add("cache", fmt.Sprintf("the name leads to the account %q", account))
 	s.self.Forward(s.Ref(c.Hash), c)
 }

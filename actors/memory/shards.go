@@ -113,9 +113,14 @@ func (p *Shards) Hash(id auth.Identity) uint64 {
 	return h.Sum64()
 }
 
-// Key stands for a login's secret.
-func (p *Shards) Key(id auth.Identity, secret auth.Secret) cache.Key {
-	return p.keyer.Key(auth.OpAuth, id, secret)
+// Key stands for a login's secret. One that came as a token is another than the same text as a password: what is known of
+// the one says nothing of the other.
+func (p *Shards) Key(id auth.Identity, secret auth.Secret, bearer bool) cache.Key {
+	op := auth.OpAuth
+	if bearer {
+		op = auth.OpNone
+	}
+	return p.keyer.Key(op, id, secret)
 }
 
 // answers reports whether a block answers for a name, or none does.

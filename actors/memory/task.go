@@ -44,7 +44,7 @@ type task struct {
 	hop    int // index into domain.Hops of the backend being asked
 	// change is the plan of an operation that changes something; chain is not used then.
 	change *backend.Change
-	barred *auth.Answer // by a limit, instead of asking; not for auth
+	barred *auth.Answer // by a limit, instead of asking; for auth, if no backend takes the token
 	known  bool         // the backend has accepted this secret before
 	epoch  uint64       // of the shard, when the first backend was asked
 	tries  int
@@ -202,7 +202,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 		q.Query.Secret = c.Req.Secret
 	}
 	if t.bearer != nil {
-		q.Query.JWT = t.bearer.JWT
+		q.Query.JWT, q.Query.Bearer = t.bearer.JWT, c.Req.Bearer
 	}
 	if q.Query.Proof = c.Proof; c.Proof != nil { // its message is no password
 		q.Query.Secret = auth.Secret{}
@@ -350,7 +350,7 @@ func (t *task) makeHash(cost int) {
 
 // limitWith finds out what the limit of the account goes by, which the backend's actor keeps. It counts
 // the task's question against the limit of its client's address, which may have the cache ask about
-// a secret only if that is known. A token of the domain's issuer is no guess: a web mail server has expired ones of many users.
+// a secret only if that is known. A signed token of the domain's issuer is no guess: a web mail server has expired ones of many users.
 // Only where too many were made up, none is verified for a while.
 func (t *task) limitWith() {
 	c, l, p := t.call, &t.domain.Limits, t.shards
@@ -362,7 +362,7 @@ func (t *task) limitWith() {
 	}
 	now := unixtime.At(p.env.Clock())
 	t.guess.From, t.guess.Tainted = p.Addresses.standing(from, secret, now)
-	if t.bearer != nil {
+	if t.signed() {
 		if l.Address.Refusals > 0 && p.Addresses.barred(from, now) {
 			t.requireKnown("too many made-up tokens came from the client's address")
 		}
@@ -393,7 +393,7 @@ func (t *task) requireKnown(why string) {
 func (t *task) refused() bool {
 	switch {
 	case t.login != nil:
-		return t.bearer == nil && t.chain.Refused()
+		return !t.signed() && t.chain.Refused()
 	case t.call.Proof != nil:
 		return t.chain.Refused()
 	case t.call.Req.Op == auth.OpRemoveUser3 && t.change != nil:
@@ -401,6 +401,9 @@ func (t *task) refused() bool {
 	}
 	return false
 }
+
+// signed reports whether the secret is a token that its issuer has signed, or is said to have.
+func (t *task) signed() bool { return t.bearer != nil && t.bearer.JWT != nil }
 
 // forged reports whether the secret is a made-up token.
 func (t *task) forged() bool {

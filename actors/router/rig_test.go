@@ -234,7 +234,7 @@ func (r *rig) newCall(domain, user, password string) *call.Call {
 	now := time.Now()
 	return &call.Call{
 		Req: auth.Request{Op: auth.OpAuth, User: user, Domain: domain, Secret: secret}, ID: id, Name: id.User,
-		Key: r.shards.Key(id, secret), Hash: r.shards.Hash(id), Received: now, Deadline: now.Add(time.Minute),
+		Key: r.shards.Key(id, secret, false), Hash: r.shards.Hash(id), Received: now, Deadline: now.Add(time.Minute),
 		Trace: call.NewTrace(), Asker: make(asker),
 	}
 }

@@ -191,6 +191,7 @@ type Request struct {
 	Client  string // address of the end user's client, where the front knows it
 	Tag     uint64 // the codec's number of the request, if answers may overtake each other
 	Named   bool   // the peer takes the account's name from the answer
+	Bearer  bool   // OpAuth: the secret came as a bearer token, so that none may take it for a password
 	Fault   string // why the codec refuses the request; empty: it does not. Never sent to the peer
 	Info    bool   // OpIsUser: the answer is to say what is known of the account besides
 	SASL    *SASL  // the login is by messages of a mechanism; nil: by the password itself

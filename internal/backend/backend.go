@@ -54,6 +54,8 @@ type Query struct {
 	Logins []string
 	// JWT is what the secret says of itself, if it has been found to be a JWT.
 	JWT *oidc.Unverified
+	// Bearer: the secret came as a token, so that it may not be put to a server as a password.
+	Bearer bool
 	// ChangeAdmins allows OpSetPass for the backend's administrators.
 	ChangeAdmins bool
 }

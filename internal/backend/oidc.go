@@ -90,7 +90,7 @@ func NewOIDC(o OIDCOptions) (Backend, error) {
 		b.algorithms = append(b.algorithms, jose.SignatureAlgorithm(name))
 	}
 	at := o.HTTPOptions
-	at.URL = strings.TrimSuffix(o.URL, "/") + "/.well-known/openid-configuration"
+	at.URL = oidc.DiscoveryURL(o.URL)
 	var err error
 	if b.discovery, err = newHTTPClient(at); err != nil {
 		return nil, err
@@ -142,12 +142,17 @@ func (b *oidcBackend) Screen(q Query) Screening {
 		return Screening{Own: true, Token: true}
 	}
 	switch {
-	case o.Introspection && oidc.LooksOpaque(secret):
-		return Screening{Token: !o.PasswordGrant}
-	case !o.PasswordGrant:
+	case b.opaque(q):
+		return Screening{Token: q.Bearer || !o.PasswordGrant}
+	case q.Bearer || !o.PasswordGrant:
 		return answered(Result{Class: Refused, Absent: true, Err: errNoToken})
 	}
 	return Screening{}
+}
+
+// opaque reports whether a secret is put to the provider for introspection, unless it is a JWT.
+func (b *oidcBackend) opaque(q Query) bool {
+	return b.options.Introspection && (q.Bearer || oidc.LooksOpaque(q.Secret.Reveal()))
 }
 
 // jwt returns what a secret says of itself; nil if it is no JWT, or one like any password to this backend.
@@ -172,8 +177,8 @@ func (b *oidcBackend) Ask(ctx context.Context, q Query) Result {
 		return *s.Answer
 	case s.Offline:
 		return b.signed(ctx, q, *q.JWT)
-	case s.Own, b.options.Introspection && oidc.LooksOpaque(q.Secret.Reveal()):
-		if r := b.introspect(ctx, q); r.Class != Refused || r.Final || s.Own || !b.options.PasswordGrant {
+	case s.Own, b.opaque(q):
+		if r := b.introspect(ctx, q); r.Class != Refused || r.Final || s.Own || q.Bearer || !b.options.PasswordGrant {
 			return r
 		}
 	}

@@ -33,6 +33,14 @@ func DefaultListener(name string) (l Listener, ok bool) {
 	return l, ok
 }
 
+// DefaultListener is DefaultListener with what depends on the domains.
+func (c *Config) DefaultListener(name string) (l Listener, ok bool) {
+	if l, ok = DefaultListener(name); l.Protocol == string(protocol.Dovecot) {
+		l.Bearer = c.Bearer()
+	}
+	return l, ok
+}
+
 // defaultsOf returns a listener of a protocol before its block is read.
 func defaultsOf(spec protocol.Spec) Listener {
 	return Listener{
@@ -88,6 +96,9 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 		p.complain(s.at("map"), "map is for the tcp_table protocol only", "remove the line; a socketmap client names its map itself")
 	}
 	out.Userdb = p.userdb(s, spec.Name)
+	if spec.Name == protocol.Dovecot {
+		out.Bearer = cfg.Bearer()
+	}
 	if spec.Name == protocol.Relay && !s.has("address") {
 		p.relaySocket(s, cfg, &out)
 	} else {

@@ -38,6 +38,9 @@ type OIDC struct {
 // Accepts reports whether the block is one of a provider that takes such passwords.
 func (b *Backend) Accepts(what string) bool { return slices.Contains(b.OIDC.Accept, what) }
 
+// TakesTokens reports whether the block is one of a provider that takes tokens, and not only passwords.
+func (b *Backend) TakesTokens() bool { return b.Accepts(AcceptJWT) || b.Accepts(AcceptIntrospection) }
+
 // oidc decodes the attributes that only an OpenID Connect provider has.
 func (p *parser) oidc(s *section, out *Backend) {
 	o := &out.OIDC
@@ -116,6 +119,35 @@ func (p *parser) issuers(s *section, cfg *Config, out *Domain) {
 			return
 		}
 	}
+}
+
+// Bearer is what a dovecot listener says of bearer tokens.
+type Bearer struct {
+	Offered bool // a domain takes them
+	// Discovery is the URL of the discovery document, and Scope the scopes that a token must have, split by spaces. Both are
+	// empty if there are several issuers.
+	Discovery, Scope string
+}
+
+// Bearer returns what the domains' backends say of bearer tokens.
+func (c *Config) Bearer() (b Bearer) {
+	var last *Backend
+	for i := range c.Domains {
+		for _, ref := range c.Domains[i].Backends {
+			at := slices.IndexFunc(c.Backends, func(b Backend) bool { return b.BackendRef == ref })
+			if at < 0 || !c.Backends[at].TakesTokens() {
+				continue
+			}
+			p := &c.Backends[at]
+			b.Offered = true
+			if last != nil && (last.URL != p.URL || !slices.Equal(last.OIDC.Scopes, p.OIDC.Scopes)) {
+				return Bearer{Offered: true}
+			}
+			last = p
+			b.Discovery, b.Scope = oidc.DiscoveryURL(p.URL), strings.Join(p.OIDC.Scopes, " ")
+		}
+	}
+	return b
 }
 
 // words returns some of the allowed words; nil without the attribute.

@@ -65,3 +65,38 @@ func TestOIDCClaims(t *testing.T) {
 		}
 	}
 }
+
+// A dovecot listener offers the mechanisms of tokens where a domain takes them, and names the issuer if there is one.
+func TestBearerOfListener(t *testing.T) {
+	idp := func(name, lines string) string {
+		return "backend \"oidc\" \"" + name + "\" {\nissuer = \"https://" + name + ".example.org/\"\naudience = \"postern\"\nusername_claim = \"upn\"\n" + lines + "}\n"
+	}
+	const listen, users = "listen \"dovecot\" { address = \"127.0.0.1:1\" }\nlisten \"ejabberd\" { address = \"127.0.0.1:2\" }\n", "backend \"users\" \"u\" {}\n"
+	at := func(name string) string { return "https://" + name + ".example.org/.well-known/openid-configuration" }
+	for name, c := range map[string]struct {
+		text string
+		want Bearer
+	}{
+		"no provider":         {users + "domain \"*\" { backends = [backend.users.u] }\n", Bearer{}},
+		"one":                 {users + idp("a", "") + "domain \"x.example\" { backends = [backend.users.u, backend.oidc.a] }\n", Bearer{true, at("a"), ""}},
+		"scopes":              {idp("a", "required_scope = [\"mail\", \"xmpp\"]\n") + "domain \"*\" { backends = [backend.oidc.a] }\n", Bearer{true, at("a"), "mail xmpp"}},
+		"passwords alone":     {idp("a", "client_id = \"x\"\naccept = \"password_grant\"\n") + "domain \"*\" { backends = [backend.oidc.a] }\n", Bearer{}},
+		"opaque tokens":       {idp("a", "client_id = \"x\"\naccept = \"introspection\"\n") + "domain \"*\" { backends = [backend.oidc.a] }\n", Bearer{true, at("a"), ""}},
+		"one, of two domains": {idp("a", "") + "domain \"x.example\" { backends = [backend.oidc.a] }\ndomain \"y.example\" { backends = [backend.oidc.a] }\n", Bearer{true, at("a"), ""}},
+		"two":                 {idp("a", "") + idp("b", "") + "domain \"x.example\" { backends = [backend.oidc.a] }\ndomain \"y.example\" { backends = [backend.oidc.b] }\n", Bearer{Offered: true}},
+	} {
+		cfg, problems := parse(t, listen+c.text)
+		if cfg == nil {
+			t.Fatalf("%s: %v", name, problems)
+		}
+		if got := cfg.Listeners[0].Bearer; got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+		if got := cfg.Listeners[1].Bearer; got != (Bearer{}) {
+			t.Errorf("%s: the ejabberd listener has %+v", name, got)
+		}
+		if l, _ := cfg.DefaultListener("dovecot"); l.Bearer != c.want {
+			t.Errorf("%s: a listener without a block has %+v", name, l.Bearer)
+		}
+	}
+}

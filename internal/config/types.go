@@ -53,6 +53,7 @@ type Listener struct {
 	FixedDomain          string // saslauthd: the domain of every login, whatever realm it has; canonical, may be empty
 	Logins               bool   // tcp_table: it serves the accounts of addresses, not the addresses that exist
 	Userdb               Userdb // dovecot_userdb: what is said of each user
+	Bearer               Bearer // dovecot: what is said of tokens; it is of the domains
 
 	// tcp_table and socketmap: the characters that separate a user from an address extension,
 	// as in Postfix; empty: addresses have no extensions.

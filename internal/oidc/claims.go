@@ -17,6 +17,11 @@ import (
 // Claims are the members of a JWT's payload, or of an answer about a token.
 type Claims map[string]json.RawMessage
 
+// DiscoveryURL is where an issuer publishes what it has.
+func DiscoveryURL(issuer string) string {
+	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
+}
+
 // Algorithms are those of signatures that can be verified. All are asymmetric: with one that is not, a signature can be
 // made by all that can check it, and a provider's public key could be passed off as the secret.
 var Algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}

@@ -126,7 +126,7 @@ func listenerFor(cfg *config.Config, name string) (config.Listener, bool) {
 			return l, true
 		}
 	}
-	l, ok := config.DefaultListener(name)
+	l, ok := cfg.DefaultListener(name)
 	if !ok {
 		return l, false
 	}
