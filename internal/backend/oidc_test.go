@@ -463,6 +463,45 @@ func TestOIDCLies(t *testing.T) {
 	}
 }
 
+// That the header of a good token is kept lets in no other token, and takes no more than so much memory.
+func TestOIDCHeaders(t *testing.T) {
+	r := newOIDCRig(t, nil)
+	key := oidctest.RSA(t, "a")
+	r.Publish(key)
+	good, bob := key.Sign(t, r.Claims(r.now(), nil)), key.Sign(t, r.Claims(r.now(), change{"preferred_username": "bob"}))
+	g, b := strings.Split(good, "."), strings.Split(bob, ".")
+	r.want("good", r.login(good), Accepted, "")
+	for name, token := range map[string]string{
+		"of another token": g[0] + "." + g[1] + "." + b[2], "with another's claims": g[0] + "." + b[1] + "." + g[2], "without a signature": g[0] + "." + g[1] + ".",
+		"a short signature": good[:len(good)-4], "no base64": good + "A", "a long signature": good + "AAAA",
+	} {
+		for user := range map[string]bool{"alice": true, "bob": true} {
+			if got := r.loginAs(user, token); got.Class != Refused || name != "with another's claims" && user == "alice" && !got.Forged {
+				t.Errorf("%s, of %s: %+v", name, user, got)
+			}
+		}
+	}
+	r.want("good once more", r.login(key.Sign(t, r.Claims(r.now(), nil))), Accepted, "")
+	for i := range 2 * maxHeaders {
+		o := (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("n", i)
+		token := oidctest.SignWith(t, jose.SigningKey{Algorithm: key.Alg, Key: jose.JSONWebKey{Key: key.Priv, KeyID: key.ID}}, o, r.Claims(r.now(), nil))
+		for range 2 {
+			r.want(fmt.Sprint("header ", i), r.login(token), Accepted, "")
+		}
+	}
+	kept := 0
+	r.Backend.(*oidcBackend).headers.known.Range(func(_, jws any) bool {
+		kept++
+		if payload := jws.(*jose.JSONWebSignature).UnsafePayloadWithoutVerification(); string(payload) != "{}" {
+			t.Errorf("kept with the header: %s", payload)
+		}
+		return true
+	})
+	if kept != maxHeaders {
+		t.Errorf("%d headers are kept", kept)
+	}
+}
+
 // BenchmarkOIDC is the verification of a token, and of its signature alone.
 func BenchmarkOIDC(b *testing.B) {
 	p, key := oidctest.Start(b), oidctest.RSA(b, "a")

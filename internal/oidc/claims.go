@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -353,6 +354,9 @@ const lastInstant = 253402300799
 
 // instant reads a NumericDate of RFC 7519: seconds since 1970, perhaps with a fraction.
 func instant(raw json.RawMessage) (time.Time, bool) {
+	if n, err := strconv.ParseUint(string(raw), 10, 63); err == nil && n <= lastInstant { // as most are
+		return time.Unix(int64(n), 0), true
+	}
 	var f *float64
 	if json.Unmarshal(raw, &f) != nil || f == nil || *f < 0 || *f > lastInstant {
 		return time.Time{}, false
