@@ -24,6 +24,9 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 				Step{Check: "path", Alone: true, Run: func(context.Context) []Outcome { return e.socketPath(&l) }})
 		}
 		c.Steps = append(c.Steps, Step{Check: "address", Alone: true, Run: func(ctx context.Context) []Outcome { return e.address(ctx, &l, d) }})
+		if l.Bearer.Offered {
+			c.Steps = append(c.Steps, Step{Check: "tokens", Alone: true, Run: func(context.Context) []Outcome { return e.postfixTokens() }})
+		}
 		out = append(out, c)
 	}
 	if len(cfg.Listeners) == 0 {
