@@ -10,9 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"postern/actors/call"
 	"postern/internal/apppassword"
 	"postern/internal/auth"
+	"postern/internal/backend"
+	"postern/internal/backend/oidctest"
+	"postern/internal/config"
 )
 
 // BenchmarkServe is a login from the hot tier over loopback, on many connections.
@@ -119,6 +124,36 @@ func BenchmarkAppPassword(b *testing.B) {
 	text := r.add("joe", apppassword.New{Name: "phone"})
 	r.auth("joe", text)
 	routerHop(b, r, text)
+}
+
+// BenchmarkBearer is the same by a token that is remembered, and by one that is verified each time; beside them are the
+// hot path and the check of the signature alone.
+func BenchmarkBearer(b *testing.B) {
+	for name, storage := range map[string]config.Storage{"remembered": config.StorageMemory, "first": config.StorageNone} {
+		b.Run(name, func(b *testing.B) {
+			r := newOIDCRig(b, func(s *setup, _ *backend.OIDCOptions) {
+				s.level, s.cfg.Domains[0].Cache.Storage = 100, storage
+			})
+			token := r.token(map[string]any{"preferred_username": "joe"})
+			r.auth("joe", token)
+			routerHop(b, r.rig, token)
+		})
+	}
+	b.Run("hot", BenchmarkRouterHop)
+	b.Run("signature", func(b *testing.B) {
+		key := oidctest.RSA(b, "a")
+		p := oidctest.Provider{}
+		jws, err := jose.ParseSignedCompact(key.Sign(b, p.Claims(time.Now(), nil)), []jose.SignatureAlgorithm{jose.RS256})
+		if err != nil {
+			b.Fatal(err)
+		}
+		public := key.Public()
+		for b.Loop() {
+			if _, err := jws.Verify(&public); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 // routerHop repeats a login of joe.

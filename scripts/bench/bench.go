@@ -24,6 +24,7 @@ type bench struct {
 	dir     string // of all files; removed by close
 	echo    *child
 	cloud   *child
+	idp     *provider // at cloud
 	relay   *child
 	postern *child
 	paths   []*path
@@ -64,6 +65,9 @@ func newBench(s settings) (b *bench, err error) {
 		return nil, err
 	}
 	if b.cloud, err = b.started(startSelf("cloud")); err != nil {
+		return nil, err
+	}
+	if b.idp, err = newProvider(b.cloud.addr); err != nil {
 		return nil, err
 	}
 	if b.relay, err = b.started(startSelf("relay", b.cloudURL("0"))); err != nil {
@@ -228,6 +232,13 @@ func measure(s settings) error {
 		return err
 	}
 	t.judge()
+	if b.wants("bearer first time") {
+		signature, err := b.idp.signature()
+		if err != nil {
+			return err
+		}
+		t.judgeBearer(signature)
+	}
 	t.print()
 	return errors.Join(t.write(s.jsonFile), t.writeLines(s.out))
 }

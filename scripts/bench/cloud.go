@@ -22,6 +22,10 @@ func serveCloud() {
 }
 
 func answerCloud(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, idpPath) {
+		answerProvider(w, r)
+		return
+	}
 	body, _ := io.ReadAll(r.Body)
 	wrong := bytes.Contains(body, []byte("password=wrong"))
 	if strings.HasPrefix(r.URL.Path, "/20") {

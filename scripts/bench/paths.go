@@ -108,10 +108,16 @@ func (b *bench) posternPaths() ([]*path, error) {
 	if err != nil {
 		return nil, err
 	}
+	remembered, first, err := b.bearerTokens()
+	if err != nil {
+		return nil, err
+	}
 	all := []*path{
 		{name: "token jsxc", ask: jsxc, pipelines: true},
 		{name: "token totp", ask: totp, maxLength: 300 * time.Millisecond}, // the server remembers used tokens for 90 s
 		{name: "hot cache", ask: fixed("hot.bench", "password"), pipelines: true},
+		{name: "bearer remembered", ask: remembered, pipelines: true},
+		{name: "bearer first time", ask: first},
 		{name: "disk cache, bcrypt 4", ask: turns("disk4.bench"), maxConns: 128},
 		{name: "disk cache, bcrypt 12", ask: turns("disk12.bench"), maxConns: 16},
 		{name: "negative cache", ask: fixed("hot.bench", "wrong"), want: "0\n"},

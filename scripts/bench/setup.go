@@ -68,6 +68,17 @@ domain "hot.bench" {
   backends = [backend.jsxc.jsxc0]
   cache { bcrypt_cost = 4 }
 }
+backend "oidc" "idp" {
+  issuer         = "http://%s%s"
+  audience       = "postern"
+  username_claim = "preferred_username"
+  slots          = %d
+}
+domain "bearer.bench" { backends = [backend.oidc.idp] }
+domain "first.bench" {
+  backends = [backend.oidc.idp]
+  cache { storage = "none" }
+}
 domain "totp.bench" {
   backends = [backend.users.local]
   token "totp" {
@@ -75,7 +86,7 @@ domain "totp.bench" {
     secrets = [%q]
   }
 }
-`, totpSeed, totpSecret)
+`, cloud, idpPath, slots, totpSeed, totpSecret)
 	for _, cost := range []int{4, 12} {
 		fmt.Fprintf(&b, "domain \"disk%d.bench\" {\n  backends = [backend.users.local]\n  cache { hot_entries = 16 }\n}\n", cost)
 	}
