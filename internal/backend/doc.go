@@ -1,6 +1,7 @@
 // Package backend asks the systems that know the passwords: a users file of postern's own
-// (NewUsers), Nextcloud (NewNextcloud), Nextcloud's JSXC app (NewJSXC), any web application with
-// two JSON endpoints (NewJSON), and OpenID Connect providers (NewOIDC). Breaker decides when a failing backend is not asked, and Chain
+// (NewUsers), Nextcloud (NewNextcloud), Nextcloud's JSXC app (NewJSXC), any web application with two
+// JSON endpoints (NewJSON) or with the API of MongooseIM's auth_http (NewAuthHTTP), any URL that wants
+// HTTP Basic authentication (NewEndpoint), and OpenID Connect providers (NewOIDC). Breaker decides when a failing backend is not asked, and Chain
 // combines the results of several backends.
 //
 // # Classes
@@ -54,6 +55,18 @@
 // POST of username and password to /login, of username to /exists, as the predecessor by
 // kongo2002 does. Only HTTP 200 with a JSON object counts, and in it only the JSON values true
 // (Accepted) and false (Refused) of success. Anything else with status 200 is an outage.
+//
+// # Endpoint
+//
+// A URL with HTTP Basic authentication says yes by 2xx, or by true at a place in its JSON. Only what is
+// configured is a no: 401 of the endpoint's own realm or with its own text, or false at that place.
+// Another 401 may be that of something in front of it, and 403 of a firewall: both are outages, and so is 404.
+//
+// # auth_http
+//
+// GET of check_password and user_exists, with "true" or "false" and status 200; POST of set_password,
+// register and remove_user, answered by the status alone. 401 is about the service's own password:
+// Misconfigured.
 //
 // # JSXC
 //

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -256,7 +257,8 @@ func (c *httpClient) exchange(h *httpConn, q request) (r response, reuse bool, e
 		return r, false, err
 	}
 	r = response{status: resp.StatusCode, location: resp.Header.Get("Location"), body: data,
-		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1", media: resp.Header.Get("Content-Type")}
+		maintenance: resp.Header.Get("X-Nextcloud-Maintenance-Mode") == "1", media: resp.Header.Get("Content-Type"),
+		challenge: strings.Join(resp.Header.Values("WWW-Authenticate"), ", ")}
 	if c.tunnel == nil && c.origin == "" {
 		r.from = addressOf(h.wire.LocalAddr())
 	}

@@ -69,6 +69,7 @@ type response struct {
 	maintenance bool   // Nextcloud's header for its maintenance mode
 	truncated   bool   // the body could not be read to its end, and is left out
 	media       string // the header Content-Type
+	challenge   string // the headers WWW-Authenticate
 	kept        bool   // it came over a connection with earlier requests
 	from        netip.Addr
 	body        []byte
