@@ -173,6 +173,11 @@ func (b *Broker) account(id auth.Identity) (auth.Identity, error) {
 	return id, err
 }
 
+// Users implements front.Router.
+func (b dispatcher) Users(ctx context.Context, domain string) ([]string, error) {
+	return b.table.Users(ctx, domain)
+}
+
 // XMPPUser implements front.Router.
 func (b dispatcher) XMPPUser(id auth.Identity) string {
 	if d := b.table.Current(id.Domain); d != nil {

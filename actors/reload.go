@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 
+	"postern/actors/front"
 	"postern/internal/config"
 	"postern/internal/registry"
 	"postern/internal/store"
-	"postern/wire"
 )
 
 // ErrReload is wrapped when a reload is refused for a reason that is not in the configuration.
@@ -68,7 +68,7 @@ func (b *Broker) Reload(ctx context.Context, r Reload) (changes config.Changes, 
 
 func checkListeners(r Reload, changes config.Changes) error {
 	for _, l := range r.Config.Listeners {
-		if _, err := wire.New(wire.Protocol(l.Protocol), wire.Options{}); err != nil {
+		if err := front.Check(l); err != nil {
 			return fmt.Errorf("listener %q: %w", l.Name, err)
 		}
 	}

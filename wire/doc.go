@@ -39,6 +39,7 @@
 //	dovecot      OK            FAIL                closes, or temp     10 s (Postfix)
 //	dovecot_     USER          NOTFOUND            FAIL                5 s (chasquid),
 //	userdb                                                             155 s (Dovecot)
+//	http         200           401, false, ...     503                 2 s (MongooseIM), 60 s (nginx)
 //
 // Deadlines, frame limits and the peers' time-outs are in package protocol.
 //
@@ -191,6 +192,28 @@
 // have a byte 1 before the codes 0, 1, t, r and n of NUL, 1, TAB, CR and LF. A name that no user can
 // have is not found. LIST, which would list the users, is answered DONE id fail as in a Dovecot that
 // cannot, PASS is answered FAIL, and any other command ends the connection.
+//
+// # http
+//
+// Sources: MongooseIM's doc/authentication-methods/http.md, nginx's ngx_mail_auth_http_module and
+// ngx_http_auth_request_module, Caddy's forward_auth, prosody-modules (mod_auth_http_async,
+// mod_auth_custom_http), scripts/dovecot/postern.lua. A carrier, net/http, parses and bounds the requests;
+// the path names the dialect. See HTTP.
+//
+//	/auth_http/METHOD       the auth_http family: query or body of a form, "true" or "false" compared as
+//	                        bytes; get_password is not offered. Changes by POST only
+//	/basic, /basic/DOMAIN   HTTP Basic; a yes has the account in Remote-User, a no the challenge
+//	/nginx-mail             headers coded as paths are. The status counts for nothing, and a reply without
+//	                        Auth-Status is a yes, so Auth-Server goes with a yes only. At most 1024 bytes
+//	/dovecot/passdb,        forms by POST; a yes has lines NAME=VALUE
+//	/dovecot/userdb
+//	/dovecot/users          a line for each user of a domain
+//	/prosody/DOMAIN         JSON by POST, "true" or "false"; the status counts for nothing
+//
+// A client's address is taken from trusted proxies only: of X-Forwarded-For the last one that is no
+// proxy's. What a browser sends because of a page, with Origin or Sec-Fetch-Site, is no peer's; with /basic
+// they are the visitor's, and the secret is the proof. A request without the listener's secret is answered
+// 503: a "no" would look like a wrong password.
 //
 // # relay
 //

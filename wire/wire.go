@@ -22,6 +22,7 @@ const (
 	Relay     = protocol.Relay
 
 	DovecotUserdb = protocol.DovecotUserdb
+	HTTPProtocol  = protocol.HTTP
 )
 
 // Event is what Decode found at the start of the unread bytes.
@@ -129,10 +130,11 @@ type Options struct {
 // oversize frame is refused under its own operation.
 const minFrame = 64
 
-// New returns a codec for one connection, or an error for a protocol that is not in the table.
+// New returns a codec for one connection, or an error for a protocol that is not in the table, or
+// whose requests do not come as bytes (HTTPProtocol, see NewHTTP).
 func New(p Protocol, o Options) (Codec, error) {
 	spec, ok := protocol.Find(p)
-	if !ok {
+	if !ok || p == HTTPProtocol {
 		return nil, fmt.Errorf("unknown protocol %q: use one of %v", p, protocol.Names())
 	}
 	limit := spec.MaxFrame

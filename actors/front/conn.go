@@ -22,17 +22,19 @@ var inThePast = time.Unix(1, 0)
 type conn struct {
 	server    *Server
 	worker    *connWorker
+	web       *webConn // that net/http serves; nil: a worker does
 	listener  *listener
 	params    *params // of the time at which it began
 	codec     wire.Codec
 	unordered wire.Unordered // the codec, if answers may overtake each other
+	anySlot   bool           // a request takes any slot of the ring that is free
 	socket    net.Conn
 	from      peer
 	since     time.Time
 	active    atomic.Int64 // when the last request came, or the connection; Unix nanoseconds
 
 	// ring[n%len] is the n-th request, from its admission until its answer is encoded. Where
-	// answers may overtake each other, a request takes any slot that is free.
+	// answers may overtake each other (anySlot), a request takes any slot that is free.
 	ring       []atomic.Pointer[call.Call]
 	admitted   atomic.Uint64 // requests
 	written    atomic.Uint64 // answers: the number of the request whose turn is next
@@ -70,7 +72,7 @@ func newConn(w *connWorker, l *listener, a arrival) (*conn, error) {
 		server: w.server, worker: w, listener: l, params: p, codec: codec, socket: a.socket, from: a.from, since: time.Now(),
 		ring: make([]atomic.Pointer[call.Call], pipeline), room: make(chan struct{}, 1), flushed: make(chan struct{}),
 	}
-	c.unordered, _ = codec.(wire.Unordered)
+	c.unordered, c.anySlot = codec.(wire.Unordered)
 	c.active.Store(c.since.UnixNano())
 	return c, nil
 }
@@ -85,7 +87,15 @@ func (c *conn) ending() bool {
 }
 
 // endReading ends the reader's wait for input, now or the next time.
-func (c *conn) endReading() { _ = c.socket.SetReadDeadline(inThePast) }
+func (c *conn) endReading() {
+	if c.web != nil {
+		c.web.ended.Store(true)
+		if c.busy() { // net/http would take the end of its input for the end of its client
+			return
+		}
+	}
+	_ = c.socket.SetReadDeadline(inThePast)
+}
 
 // Answered implements call.Asker.
 func (c *conn) Answered(*call.Call) { c.worker.wake() }
@@ -95,7 +105,7 @@ func (c *conn) sweep(now time.Time) {
 	size := uint64(len(c.ring))
 	from := c.written.Load()
 	to := min(c.admitted.Load(), from+size)
-	if c.unordered != nil { // any slot may be in use
+	if c.anySlot {
 		from, to = 0, size
 	}
 	for ; from < to; from++ {

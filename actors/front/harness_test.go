@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -109,6 +110,14 @@ func (f *fakeRouter) Prepare(c *call.Call, defaultDomain string) bool {
 	}
 	c.ID, c.Name, c.Hash = id.Fold(), id.User, uint64(len(id.User))
 	return true
+}
+
+// Users implements Router.
+func (*fakeRouter) Users(_ context.Context, domain string) ([]string, error) {
+	if domain != "dom.example" {
+		return nil, errors.New("injected: no list")
+	}
+	return []string{"ann", "joe"}, nil
 }
 
 // XMPPUser implements Router.

@@ -35,10 +35,11 @@ type params struct {
 	ledger    *call.Ledger
 	closed    auth.Answer // to a change, if the listener takes none from this peer
 	admission *admission
+	web       *web // of the protocol http; nil: it has a codec of bytes
 }
 
-func (s *Server) newParams(cfg config.Listener) *params {
-	return &params{
+func (s *Server) newParams(cfg config.Listener) (p *params, err error) {
+	p = &params{
 		Listener: cfg, ledger: call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log),
 		admission: s.newAdmission(cfg),
 		closed: auth.Answer{
@@ -46,11 +47,19 @@ func (s *Server) newParams(cfg config.Listener) *params {
 			Reason: "this listener takes no changes of accounts from this peer: " + cfg.ChangesLine() + " if its peers may make them",
 		},
 	}
+	if wire.Protocol(cfg.Protocol) == wire.HTTPProtocol {
+		p.web, err = s.newWeb(cfg)
+	} else {
+		_, err = p.newCodec()
+	}
+	return p, err
 }
 
-// returnsAccount reports whether the protocol's answers name the account, so that a login may lead to
+// returnsAccount reports whether the answer to a request names the account, so that a login may lead to
 // another one than the name asked.
-func (p *params) returnsAccount() bool { return wire.Protocol(p.Protocol) == wire.Dovecot }
+func (p *params) returnsAccount(req *auth.Request) bool {
+	return wire.Protocol(p.Protocol) == wire.Dovecot || p.web != nil && req.Named
+}
 
 // service is that of a login for which the peer has named one, or none: what speaks the protocols of XMPP
 // servers without a name is one of them.
@@ -97,9 +106,12 @@ type listener struct {
 }
 
 func (s *Server) newListener(cfg config.Listener, socket net.Listener) (*listener, error) {
-	p := s.newParams(cfg)
-	if _, err := p.newCodec(); err != nil {
+	p, err := s.newParams(cfg)
+	if err != nil {
 		return nil, err
+	}
+	if p.web != nil && open(socket, cfg) {
+		return nil, errOpen
 	}
 	l := &listener{
 		server: s, socket: socket, limit: newConnLimit(cfg.MaxConnections),
@@ -130,6 +142,9 @@ func (l *listener) accept(self *supervise.Ref) {
 	defer l.server.goroutines.Done()
 	defer func() {
 		l.accepting.Store(false)
+		if web := l.params.Load().web; web != nil && l.closed.Load() {
+			web.retire()
+		}
 		if reason := recover(); reason != nil {
 			self.Send(&acceptFailed{reason})
 		}
@@ -161,7 +176,9 @@ func (l *listener) accept(self *supervise.Ref) {
 			continue
 		}
 		l.server.arriving.Add(1)
-		if !l.workers.Offer(a) {
+		if l.params.Load().web != nil {
+			l.carry(a)
+		} else if !l.workers.Offer(a) {
 			l.server.goroutines.Add(1)
 			go l.serve(a)
 		}

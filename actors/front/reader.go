@@ -154,36 +154,51 @@ func (r *reader) drained() bool {
 // slowed down by its own unread answers.
 func (r *reader) admit(c *call.Call, event wire.Event) {
 	r.awaitRoom()
-	c.Received = time.Now()
-	r.active.Store(c.Received.UnixNano())
-	timeout := r.params.Deadline
-	if c.Req.Patience > 0 {
-		timeout = min(timeout, c.Req.Patience)
-	}
-	c.Deadline = c.Received.Add(timeout)
-	c.Asker, c.Front, c.Returns = r.conn, r.params.Name, r.params.returnsAccount()
-	c.Service = r.params.service(c.Req.Service)
-	// In the ring it may be answered, and then logged, at any time.
-	ready := event == wire.Ask && r.server.router.Prepare(c, r.params.DefaultDomain)
-	c.Counted = r.server.gate.Enter() // from here on it is answered, whatever panics
+	ready := r.prepare(c, r.conn, event)
 	n := r.admitted.Load()
 	r.slot(n).Store(c)
 	r.admitted.Store(n + 1)
 	if r.codec.OneShot() {
 		r.readClosed.Store(true) // the answer's wake-up is the last one needed
 	}
-	switch {
-	case ready && c.Req.Op.Changes() && !r.listener.params.Load().admission.changes(r.from.uid, c.Received):
-		c.Answer(r.listener.params.Load().closed)
-	case ready && c.Req.Base != "":
-		r.routeSubaddress(c)
-	case ready:
-		r.server.router.Route(&r.worker.runner, c)
-	case event == wire.Ask: // answered
-	case event == wire.Reply:
+	if event == wire.Reply {
 		c.Answer(auth.Answer{Body: r.unordered.Reply()})
+		return
+	}
+	r.send(&r.worker.runner, c, ready, event)
+}
+
+// prepare fills in the call of a decoded request, and counts it as in flight. From then on it is
+// answered, whatever panics. ready: it is to be routed.
+func (c *conn) prepare(call *call.Call, asker call.Asker, event wire.Event) (ready bool) {
+	call.Received = time.Now()
+	c.active.Store(call.Received.UnixNano())
+	timeout := c.params.Deadline
+	if call.Req.Patience > 0 {
+		timeout = min(timeout, call.Req.Patience)
+	}
+	call.Deadline = call.Received.Add(timeout)
+	call.Asker, call.Front, call.Returns = asker, c.params.Name, c.params.returnsAccount(&call.Req)
+	call.Service = c.params.service(call.Req.Service)
+	// In the ring it may be answered, and then logged, at any time.
+	ready = event == wire.Ask && c.server.router.Prepare(call, c.params.DefaultDomain)
+	call.Counted = c.server.gate.Enter()
+	return ready
+}
+
+// send sends a prepared call on its way, or answers it there and then if it was refused by the codec.
+// run is that of the calling goroutine.
+func (c *conn) send(run *supervise.Runner, call *call.Call, ready bool, event wire.Event) {
+	switch {
+	case ready && call.Req.Op.Changes() && !c.listener.params.Load().admission.changes(c.from.uid, call.Received):
+		call.Answer(c.listener.params.Load().closed)
+	case ready && call.Req.Base != "":
+		c.routeSubaddress(run, call)
+	case ready:
+		c.server.router.Route(run, call)
+	case event == wire.Ask: // answered
 	default:
-		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: c.Req.Fault})
+		call.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: call.Req.Fault})
 	}
 }
 
@@ -204,7 +219,7 @@ func (r *reader) awaitRoom() {
 // so one is free.
 func (r *reader) slot(n uint64) *atomic.Pointer[call.Call] {
 	slot := &r.ring[n%uint64(len(r.ring))]
-	for r.unordered != nil && slot.Load() != nil {
+	for r.anySlot && slot.Load() != nil {
 		n++
 		slot = &r.ring[n%uint64(len(r.ring))]
 	}

@@ -14,6 +14,9 @@
 // user the listener does not name (see admission). Requests that change accounts are refused unless the
 // listener's block allows them. When connections run out, one that is idle makes room.
 //
+// HTTP is carried by net/http, which reads and writes: see web. Its requests become calls by the same
+// code, and take slots of their connection's ring; a goroutine per request waits for the answer.
+//
 // While the goroutine has input to decode it runs the actors to which it sends, its own included, so
 // that a request which memory can answer takes no switch of goroutines, and all requests of one read
 // are answered by one write. It never runs the actor of another connection: that may block in a
@@ -21,6 +24,7 @@
 package front
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -50,6 +54,8 @@ type Router interface {
 	// Route sends a call that was prepared to the actor that deals with it. run is that of the
 	// calling goroutine.
 	Route(run *supervise.Runner, c *call.Call)
+	// Users lists the users of a domain in canonical form. Unlike the others it waits for backends.
+	Users(ctx context.Context, domain string) ([]string, error)
 	// XMPPUser returns the user of an identity as the XMPP server of its domain has it.
 	XMPPUser(id auth.Identity) string
 }
@@ -77,6 +83,7 @@ type Server struct {
 	arriving   atomic.Int64   // connections accepted that are not in conns yet
 	closing    atomic.Bool    // connections end after their requests in flight
 	goroutines sync.WaitGroup // that accept or serve
+	listing    sync.Mutex     // held while the users of a domain are listed
 
 	mu        sync.Mutex
 	listeners []*listener
@@ -116,7 +123,7 @@ func (s *Server) Listen(cfg config.Listener, socket net.Listener) error {
 func (s *Server) Change(d config.Delta[config.Listener], sockets map[string]net.Listener) {
 	for _, c := range d.Changed {
 		if l := s.find(c.Old); l != nil {
-			l.params.Store(s.newParams(c.New))
+			s.exchange(l, c.New)
 			l.limit.set(c.New.MaxConnections)
 			s.expel(l)
 		}
@@ -131,6 +138,21 @@ func (s *Server) Change(d config.Delta[config.Listener], sockets map[string]net.
 			s.env.Log.Error("listener could not be started", "listener", c.Name, "err", err)
 			_ = sockets[c.Name].Close()
 		}
+	}
+}
+
+// exchange gives a listener other parameters. The caller has checked them.
+func (s *Server) exchange(l *listener, cfg config.Listener) {
+	now, err := s.newParams(cfg)
+	if err == nil && now.web != nil && open(l.socket, cfg) {
+		err = errOpen
+	}
+	if err != nil {
+		s.env.Log.Error("listener keeps its former settings", "listener", cfg.Name, "err", err)
+		return
+	}
+	if former := l.params.Swap(now); former.web != nil {
+		former.web.retire()
 	}
 }
 

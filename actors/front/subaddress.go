@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/actors/call"
+	"postern/actors/supervise"
 	"postern/internal/auth"
 )
 
@@ -21,24 +22,24 @@ type subaddress struct {
 }
 
 // routeSubaddress sends both halves of a call with a base on their ways.
-func (r *reader) routeSubaddress(c *call.Call) {
-	q := &subaddress{outer: c}
+func (c *conn) routeSubaddress(run *supervise.Runner, outer *call.Call) {
+	q := &subaddress{outer: outer}
 	q.left.Store(2)
 	halves := [...]*call.Call{&q.whole, &q.base}
 	for _, half := range halves {
-		half.Req, half.Received, half.Deadline = c.Req, c.Received, c.Deadline
-		half.Asker, half.Front = q, c.Front
+		half.Req, half.Received, half.Deadline = outer.Req, outer.Received, outer.Deadline
+		half.Asker, half.Front = q, outer.Front
 		half.Req.Base = ""
 	}
-	q.base.Req.User = c.Req.Base
+	q.base.Req.User = outer.Req.Base
 	q.timer = time.AfterFunc(time.Hour, func() {
 		q.whole.Unavailable(auth.SourceDeadline)
 		q.base.Unavailable(auth.SourceDeadline)
 	})
-	q.timer.Reset(time.Until(c.Deadline)) // not before q.timer is set
+	q.timer.Reset(time.Until(outer.Deadline)) // not before q.timer is set
 	for _, half := range halves {
-		if r.server.router.Prepare(half, r.params.DefaultDomain) {
-			r.server.router.Route(&r.worker.runner, half)
+		if c.server.router.Prepare(half, c.params.DefaultDomain) {
+			c.server.router.Route(run, half)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestSweep(t *testing.T) {
 	add(&conn{}, 0, over, open)
 	add(&conn{}, 0, other)
 	add(&conn{}, 0)
-	add(&conn{unordered: overtaking{}}, 3, apart) // in any slot
+	add(&conn{unordered: overtaking{}, anySlot: true}, 3, apart) // in any slot
 	s.Sweep(now)
 	for name, c := range map[string]*call.Call{"a moment over": over, "an hour over": other, "over, in another slot": apart} {
 		if answer, _ := c.Result(); !c.Done() || answer.Source != auth.SourceDeadline || answer.Verdict != auth.Unavailable {

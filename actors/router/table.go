@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,6 +131,31 @@ func (t *Table) Receives(name string) (bool, error) {
 		}
 	}
 	return false, errs
+}
+
+// Users lists the users of a domain at all its backends, each once. It waits for them. Those of a registered
+// domain that is not in use cannot be listed.
+func (t *Table) Users(ctx context.Context, name string) ([]string, error) {
+	d := t.Current(name)
+	if d == nil || !d.Acquire() {
+		return nil, fmt.Errorf("%q: %w", name, ErrUnknownDomain)
+	}
+	defer d.Release()
+	seen := make(map[string]bool)
+	var all []string
+	for _, hop := range d.Hops {
+		names, err := hop.Backend.Users(ctx, cmp.Or(hop.AuthDomain, name))
+		if err != nil {
+			return nil, err
+		}
+		for _, user := range names {
+			if folded := auth.FoldUser(user); !seen[folded] || !d.Folds {
+				seen[folded] = true
+				all = append(all, user)
+			}
+		}
+	}
+	return all, nil
 }
 
 // Current implements memory.Directory.

@@ -248,6 +248,24 @@ func (b *Backend) Keyless(domain string) (int, error) {
 // errKeyless is why SCRAM cannot be offered for a backend.
 var errKeyless = errors.New("the backend keeps no SCRAM keys")
 
+// ErrNoList is wrapped when a backend cannot list its users.
+var ErrNoList = errors.New("the backend cannot list its users")
+
+// Users lists the users of a domain. It takes no slot: an administrator asks for that, seldom.
+func (b *Backend) Users(ctx context.Context, domain string) ([]string, error) {
+	l, ok := b.backend.(backend.Lister)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", b.Name, ErrNoList)
+	}
+	b.probes.Add(1)
+	defer b.probes.Add(-1)
+	names, err := l.Users(ctx, domain)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	return names, nil
+}
+
 // String describes the backend's slots in one line, for the log of SIGUSR1.
 func (b *Backend) String() string {
 	return fmt.Sprintf("%s slots=%d/%d of %d withheld=%d slowed=%v", b.Name, b.running.Load(), b.most.Load(), b.slots,

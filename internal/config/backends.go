@@ -22,6 +22,8 @@ const (
 	KindJSXC      = "jsxc"
 	KindJSON      = "json"
 	KindUsers     = "users"
+	KindHTTP      = "http"
+	KindAuthHTTP  = "auth_http"
 
 	KindAppPasswords = "app_passwords"
 	KindOIDC         = "oidc"
@@ -54,7 +56,7 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 	}
 	out.BreakerFailures = s.number("breaker_failures", 5, 1, 1000)
 	out.BreakerCooldown = s.duration("breaker_cooldown", time.Second, 10*time.Millisecond)
-	out.FoldCase = s.flag("fold_case", out.Kind != KindJSON)
+	out.FoldCase = s.flag("fold_case", out.Kind != KindJSON && out.Kind != KindHTTP && out.Kind != KindAuthHTTP)
 	out.AuthorityName = s.textOr("authority", "")
 	switch out.Kind {
 	case KindUsers:
@@ -73,9 +75,30 @@ func (p *parser) backend(s *section, cfg *Config) Backend {
 		p.nextcloud(s, &out)
 	case KindOIDC:
 		p.oidc(s, &out)
+	case KindHTTP:
+		p.endpointBackend(s, &out)
+	case KindAuthHTTP:
+		out.ServiceUser = s.textOr("service_user", "")
+		out.ServicePassword, _ = s.secret("service_password")
+		if s.has("service_user") != s.has("service_password") || strings.Contains(out.ServiceUser, ":") {
+			p.complain(s.header, "the service has only one of service_user and service_password, or a colon in its name", `give both, the password as file("path"), or none`)
+		}
 	}
 	p.http(s, &out)
 	return out
+}
+
+// endpointBackend decodes the attributes that only a backend of the kind http has.
+func (p *parser) endpointBackend(s *section, out *Backend) {
+	out.Method = s.word("method", "GET", "GET", "POST")
+	out.Realm, out.DenyBody, out.TrueAt = s.textOr("realm", ""), s.textOr("deny_body", ""), s.textOr("true_at", "")
+	switch {
+	case out.Realm == "" && out.DenyBody == "" && out.TrueAt == "":
+		p.complain(s.header, "no answer of this backend would be a no: a wrong password would be a temporary failure",
+			"add realm = ... or deny_body = ..., of the endpoint's own 401, or true_at = \"/POINTER\"")
+	case out.TrueAt != "" && out.TrueAt[0] != '/':
+		p.complain(s.at("true_at"), "true_at is not a JSON pointer", `write it as in "/user/valid"`)
+	}
 }
 
 // nextcloud decodes the attributes that only Nextcloud has.
@@ -168,7 +191,7 @@ func (p *parser) url(v value, attr string, at hcl.Range, kind string) string {
 		message, cure = attr+" holds a user name or password", "remove the text before the @: it would be logged"
 	case u.Fragment != "" || strings.Contains(v.AsString(), "#"):
 		message, cure = attr+" holds a fragment", "remove the # and what follows"
-	case (kind == KindNextcloud || kind == KindJSON || kind == KindOIDC) && (u.RawQuery != "" || u.ForceQuery):
+	case (kind == KindNextcloud || kind == KindJSON || kind == KindOIDC || kind == KindAuthHTTP) && (u.RawQuery != "" || u.ForceQuery):
 		message, cure = attr+" holds a query", "remove the ? and what follows: postern appends a path to the "+attr
 	}
 	if message != "" {

@@ -43,7 +43,7 @@ func TestExampleParses(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("config.hcl.example gives a warning: %s", p)
 	}
-	if len(cfg.Listeners) != len(protocol.Table)+1 || len(cfg.Backends) != 6 || len(cfg.Domains) != 4 {
+	if len(cfg.Listeners) != len(protocol.Table)+1 || len(cfg.Backends) != 8 || len(cfg.Domains) != 4 {
 		t.Errorf("config.hcl.example has %d listeners, %d backends, %d domains",
 			len(cfg.Listeners), len(cfg.Backends), len(cfg.Domains))
 	}
@@ -128,6 +128,8 @@ func TestEveryAttributeIsRead(t *testing.T) {
 var exampleOnly = []string{
 	"listen address", "listen default_domain", "listen owner", "listen group", "listen recipient_delimiter",
 	"listen fixed_domain", "listen userdb uid", "listen userdb gid", "listen userdb home",
+	"listen secret", "listen realm", "listen nginx_mail imap", "listen nginx_mail pop3", "listen nginx_mail smtp",
+	"listen tls certificate", "listen tls key", "listen tls client_ca",
 	"backend nextcloud url", "backend nextcloud ca_file", "backend nextcloud user_agent", "backend nextcloud proxy",
 	"backend nextcloud admin_user", "backend nextcloud admin_password",
 	"backend jsxc url", "backend jsxc secret", "backend jsxc ca_file", "backend jsxc user_agent", "backend jsxc proxy",
@@ -136,6 +138,9 @@ var exampleOnly = []string{
 	"backend oidc issuer", "backend oidc audience", "backend oidc clients", "backend oidc client_id", "backend oidc client_secret", "backend oidc username_claim",
 	"backend oidc required_scope", "backend oidc algorithms", "backend oidc authority", "backend oidc ca_file", "backend oidc user_agent", "backend oidc proxy",
 	"registry proxy",
+	"backend http url", "backend http ca_file", "backend http user_agent", "backend http proxy", "backend http realm", "backend http deny_body",
+	"backend http true_at", "backend http authority", "backend auth_http url", "backend auth_http ca_file", "backend auth_http user_agent",
+	"backend auth_http proxy", "backend auth_http service_user", "backend auth_http service_password", "backend auth_http authority",
 	"domain backends", "domain auth_domain", "domain local", "domain cache key", "registry cache key", "domain token totp seed", "domain token totp secrets", "log file", "metrics address",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
 	"domain roster ejabberd include", "domain roster ejabberd exclude", "domain roster ejabberd foreign",

@@ -44,6 +44,10 @@ func testEnv(t testing.TB) Env {
 		"etc/postern/empty":                  {Mode: 0o640},
 		"etc/postern/two-lines":              {Data: []byte(canary + "\n" + canary + "\n"), Mode: 0o640},
 		"etc/postern/binary":                 {Data: []byte{0xff, 0xfe}, Mode: 0o640},
+		"etc/postern/api.secret":             {Data: []byte(canary + "\n"), Mode: 0o640},
+		"etc/postern/http.secret":            {Data: []byte(canary + "\n"), Mode: 0o640},
+		"etc/postern/tls.pem":                {Data: testCA(t), Mode: 0o644},
+		"etc/postern/tls.key":                {Data: testKey(t), Mode: 0o640},
 		"etc/postern/no-ca.pem":              {Data: []byte("nothing"), Mode: 0o644},
 		"etc/postern/test.hcl":               {Mode: 0o600},
 		"etc/postern/readable.hcl":           {Mode: 0o640},
@@ -95,17 +99,31 @@ func testCA(t testing.TB) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return data
+	return data[0]
 }
 
-var certificate = sync.OnceValues(func() ([]byte, error) {
+// testKey is its key.
+func testKey(t testing.TB) []byte {
+	t.Helper()
+	data, err := certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data[1]
+}
+
+var certificate = sync.OnceValues(func() (pair [2][]byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return pair, err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
+	if err != nil {
+		return pair, err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	return [2][]byte{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})}, err
 })
 
 // parse parses a configuration that must have no errors.

@@ -43,10 +43,14 @@ func (c *Config) DefaultListener(name string) (l Listener, ok bool) {
 
 // defaultsOf returns a listener of a protocol before its block is read.
 func defaultsOf(spec protocol.Spec) Listener {
-	return Listener{
+	out := Listener{
 		Protocol: string(spec.Name), Deadline: spec.Deadline, IdleTimeout: spec.IdleTimeout, FrameTimeout: 30 * time.Second,
 		WriteTimeout: 10 * time.Second, MaxFrame: spec.MaxFrame, Pipeline: 64, MaxConnections: 16384,
 	}
+	if spec.Name == protocol.HTTP {
+		out.TrustedProxies = localProxies()
+	}
+	return out
 }
 
 // listener decodes a listen block.
@@ -103,6 +107,7 @@ func (p *parser) listener(s *section, cfg *Config) Listener {
 		p.relaySocket(s, cfg, &out)
 	} else {
 		out.Users = p.users(s)
+		p.web(s, &out)
 		p.endpoint(s, cfg, &out)
 	}
 	p.changes(s, &out)
@@ -155,7 +160,7 @@ func (p *parser) changes(s *section, out *Listener) {
 // changeable reports whether the protocol has requests that change accounts.
 func (l *Listener) changeable() bool {
 	switch protocol.Name(l.Protocol) {
-	case protocol.Ejabberd, protocol.Generic, protocol.Relay:
+	case protocol.Ejabberd, protocol.Generic, protocol.Relay, protocol.HTTP:
 		return true
 	}
 	return false
@@ -164,7 +169,7 @@ func (l *Listener) changeable() bool {
 // ChangesNote returns what to say of a listener that refuses changes though the configuration does
 // not say so; "" for any other.
 func (l *Listener) ChangesNote() string {
-	if l.Changes || l.ChangesSaid || !l.changeable() {
+	if l.Changes || l.ChangesSaid || !l.changeable() || l.Protocol == string(protocol.HTTP) { // most of its peers have none
 		return ""
 	}
 	return fmt.Sprintf("listener %q refuses requests that set passwords, register or remove accounts: %s if its peers may do that, or changes = false to be silent about it",
@@ -212,8 +217,8 @@ func (p *parser) fixedDomain(s *section, name protocol.Name) string {
 // userdb decodes the userdb block of a dovecot_userdb listener.
 func (p *parser) userdb(parent *section, name protocol.Name) Userdb {
 	s := p.only(parent, "userdb")
-	if !s.absent && name != protocol.DovecotUserdb {
-		p.complain(s.header, "userdb is for the dovecot_userdb protocol only", "remove the block")
+	if !s.absent && name != protocol.DovecotUserdb && name != protocol.HTTP {
+		p.complain(s.header, "userdb is for the protocols dovecot_userdb and http only", "remove the block")
 	}
 	out := Userdb{UID: p.account(s, "uid", p.env.LookupUser), GID: p.account(s, "gid", p.env.LookupGroup), Home: s.textOr("home", "")}
 	rest := strings.NewReplacer("%{user}", "", "%{domain}", "").Replace(out.Home)
@@ -369,7 +374,11 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 			p.complain(s.at(name), name+" is for Unix sockets only", cure)
 		}
 	}
-	if host, _, err := net.SplitHostPort(out.Address); err == nil && !loopback(host) {
+	if out.Protocol == string(protocol.HTTP) && out.Network == "tcp" && out.Secret.Empty() && out.TLS.ClientCA == "" {
+		p.complain(at, "every process of this machine, and every page in a browser on it, can reach a TCP port",
+			`add secret = file("/etc/postern/http.secret"), or tls with client_ca, or listen on "unix:/path"`)
+	}
+	if host, _, err := net.SplitHostPort(out.Address); err == nil && !loopback(host) && out.TLS.Certificate == "" {
 		p.warn(at, "passwords are sent in clear text to this address",
 			"listen on 127.0.0.1 or a Unix socket, or make sure that the network is private")
 	}

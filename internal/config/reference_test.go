@@ -12,9 +12,13 @@ var hosts = map[string]string{
 	"limit":                  "limit {\n%s\n}\n",
 	"listen":                 "listen \"LISTENER\" {\naddress = \"127.0.0.1:1\"\n%s\n}\n",
 	"listen userdb":          "listen \"dovecot_userdb\" {\naddress = \"127.0.0.1:1\"\nuserdb {\n%s\n}\n}\n",
+	"listen nginx_mail":      "listen \"http\" {\naddress = \"unix:/x\"\nnginx_mail {\nimap = \"127.0.0.1:143\"\npop3 = \"127.0.0.1:110\"\n%s\n}\n}\n",
+	"listen tls":             "listen \"http\" {\naddress = \"unix:/x\"\ntls {\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n%s\n}\n}\n",
 	"backend nextcloud":      "backend \"nextcloud\" \"x\" {\nurl = \"https://x.example.org\"\n%s\n}\n",
 	"backend jsxc":           "backend \"jsxc\" \"x\" {\nurl = \"https://x.example.org\"\nsecret = \"x\"\n%s\n}\n",
 	"backend json":           "backend \"json\" \"x\" {\nurl = \"https://x.example.org\"\n%s\n}\n",
+	"backend http":           "backend \"http\" \"x\" {\nurl = \"https://x.example.org\"\nrealm = \"x\"\ndeny_body = \"x\"\n%s\n}\n",
+	"backend auth_http":      "backend \"auth_http\" \"x\" {\nurl = \"https://x.example.org\"\n%s\n}\n",
 	"backend users":          "backend \"users\" \"x\" {\n%s\n}\n",
 	"backend app_passwords":  "backend \"app_passwords\" \"x\" {\nkey = file(\"cache.key\")\n%s\n}\n",
 	"backend oidc":           "backend \"oidc\" \"x\" {\nissuer = \"https://x.example.org\"\naudience = \"x\"\nusername_claim = \"sub\"\n%s\n}\n",
@@ -33,8 +37,11 @@ var hosts = map[string]string{
 
 // listenerOf is a protocol that takes the attribute of a listen block.
 func listenerOf(name string) string {
-	if name == "map" {
+	switch name {
+	case "map":
 		return "tcp_table"
+	case "secret", "trusted_proxies", "realm": // the rest of the line becomes a comment
+		return "http\" {\nsecret = env(\"TOKEN_SECRET\")\n#"
 	}
 	return "ejabberd"
 }

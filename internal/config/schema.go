@@ -51,9 +51,13 @@ var specs = []spec{
 			"protocol", "address", "mode", "owner", "group", "users", "default_domain", "deadline",
 			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
 			"max_connections", "binary_answers", "recipient_delimiter", "changes", "map", "fixed_domain",
+			"trusted_proxies", "realm",
 		},
-		blocks: []string{"userdb"},
+		secrets: []string{"secret"},
+		blocks:  []string{"userdb", "nginx_mail", "tls"},
 	},
+	{path: "listen nginx_mail", attrs: []string{"imap", "pop3", "smtp"}},
+	{path: "listen tls", attrs: []string{"certificate", "key", "client_ca"}},
 	{path: "listen userdb", attrs: []string{"uid", "gid", "home"}},
 	{
 		path: "backend nextcloud", labels: []string{"kind", "name"},
@@ -65,6 +69,14 @@ var specs = []spec{
 		attrs: append([]string{"accept_other_id"}, httpAttrs...), secrets: []string{"secret", "proxy"},
 	},
 	{path: "backend json", labels: []string{"kind", "name"}, attrs: httpAttrs, secrets: []string{"proxy"}},
+	{
+		path: "backend http", labels: []string{"kind", "name"},
+		attrs: slices.Concat(httpAttrs, []string{"method", "realm", "deny_body", "true_at"}), secrets: []string{"proxy"},
+	},
+	{
+		path: "backend auth_http", labels: []string{"kind", "name"},
+		attrs: slices.Concat(httpAttrs, []string{"service_user"}), secrets: []string{"service_password", "proxy"},
+	},
 	{
 		path: "backend users", labels: []string{"kind", "name"},
 		attrs: []string{"path", "bcrypt_cost", "slots", "min_slots", "queue", "fold_case", "authority"},

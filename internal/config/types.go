@@ -45,7 +45,7 @@ type Listener struct {
 	MaxConnections int           // others wait in the kernel's queue
 	BinaryAnswers  bool          // ejabberd: never answer 2, for MongooseIM
 
-	// ejabberd, generic and relay: peers may set passwords, register and remove accounts: all of them
+	// ejabberd, generic, http and relay: peers may set passwords, register and remove accounts: all of them
 	// or, if there are ChangeUsers, the processes of these users. ChangesSaid: the configuration says
 	// whether; see ChangesNote.
 	Changes, ChangesSaid bool
@@ -58,6 +58,20 @@ type Listener struct {
 	// tcp_table and socketmap: the characters that separate a user from an address extension,
 	// as in Postfix; empty: addresses have no extensions.
 	RecipientDelimiter string
+
+	// http only.
+	Secret         auth.Secret       // that requests must have; empty: none
+	TrustedProxies []netip.Prefix    // peers that may name the address of a client
+	Realm          string            // of the challenge to a browser; empty: the domain's name
+	NginxMail      map[string]string // where nginx is sent after a login, an address and port: by imap, pop3, smtp
+	TLS            TLS
+}
+
+// TLS is the tls block of a listener: the contents of its files, in PEM form. Empty: no TLS.
+type TLS struct {
+	Certificate string // with its chain
+	Key         auth.Secret
+	ClientCA    string // the authorities of the clients' certificates, which are then demanded; empty: none are
 }
 
 // Userdb is the userdb block of a dovecot_userdb listener. Empty texts are left out of the answer.
@@ -75,7 +89,7 @@ func (r BackendRef) String() string { return r.Kind + "." + r.Name }
 // Backend is a backend block. Fields that its kind does not have are zero.
 type Backend struct {
 	BackendRef
-	URL            string      // nextcloud, jsxc, json
+	URL            string      // nextcloud, jsxc, json, http, auth_http
 	Secret         auth.Secret // jsxc: the API secret
 	CAFile         string      // PEM file with the only authorities to trust; empty: those of the system
 	CASum          [32]byte    // SHA-256 of the file, so that Diff sees another content
@@ -91,6 +105,12 @@ type Backend struct {
 	UnconfirmedTTL time.Duration // app_passwords: see AppPasswords
 	FoldCase       bool          // spellings of a user that differ by letter case are one account
 	AuthorityName  string        // see Authority; empty: kind and place
+
+	Method          string      // http: GET or POST
+	Realm, DenyBody string      // http: which 401 is a no; empty: not by this
+	TrueAt          string      // http: the JSON pointer to what is true for a yes; empty: the status decides
+	ServiceUser     string      // auth_http: with which the endpoint is asked, empty: none
+	ServicePassword auth.Secret // auth_http
 
 	AdminUser     string        // nextcloud: the service account, empty: none
 	AdminPassword auth.Secret   // nextcloud

@@ -43,6 +43,7 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 		}
 		first := map[string]func(context.Context) []Outcome{
 			config.KindNextcloud: w.status, config.KindJSXC: w.forged, config.KindJSON: w.exists,
+			config.KindHTTP: w.refuses, config.KindAuthHTTP: w.refuses,
 		}[b.Kind]
 		c.Steps = append(e.way(r, b), Step{Check: "http", Run: w.first(first)}, Step{Check: "clock", Run: w.clock, Alone: true})
 		switch b.Kind {
@@ -50,6 +51,9 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 			c.Steps = append(c.Steps, Step{Check: "throttle", Run: w.throttle}, Step{Check: "rights", Run: w.rights})
 		case config.KindJSXC:
 			c.Steps = append(c.Steps, Step{Check: "signature", Run: w.signature}, Step{Check: "user", Run: w.user})
+		case config.KindHTTP: // it is only asked about passwords
+		case config.KindAuthHTTP:
+			c.Steps = append(c.Steps, Step{Check: "user", Run: w.user})
 		default:
 			c.Steps = append(c.Steps, Step{Check: "shape", Run: w.shape}, Step{Check: "user", Run: w.user})
 		}

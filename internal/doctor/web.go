@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
 )
@@ -226,6 +227,23 @@ func (w *web) exists(ctx context.Context) []Outcome {
 		return bad
 	}
 	return fine("the application answers")
+}
+
+// refuses asks an endpoint about a password of a user that cannot exist: only a no shows that it checks
+// passwords, and that its no is understood.
+func (w *web) refuses(ctx context.Context) []Outcome {
+	q := w.query
+	q.Op, q.Secret = auth.OpAuth, auth.NewSecret("no password")
+	r := w.backend.Ask(ctx, q)
+	switch {
+	case !w.replied():
+		return silent(r.Err)
+	case r.Class == backend.Refused:
+		return fine("the endpoint refuses a user of an impossible name")
+	case r.Class == backend.Accepted:
+		return fail("the endpoint takes a user of an impossible name, with any password", "correct url: what answers there checks no passwords")
+	}
+	return fail("the answer about a user of an impossible name is no refusal: "+r.Err.Error(), "correct url; what a refusal looks like is in the page of the backend: postern help http")
 }
 
 // shape checks the form of a JSON API's answer.

@@ -16,10 +16,14 @@ const referenceTopic = "config.hcl"
 var purposes = map[string]string{
 	"limit":                  "Limits on password guessing, for all domains; see [limits](limits.md).",
 	"listen":                 "An address at which servers connect, and the protocol there; see [ports](ports.md).",
-	"listen userdb":          "What a listener of the protocol dovecot_userdb answers about each user.",
+	"listen userdb":          "What a listener of the protocol dovecot_userdb or http answers about each user.",
+	"listen nginx_mail":      "Where a listener of the protocol http sends nginx's mail proxy after a login.",
+	"listen tls":             "TLS of a listener of the protocol http.",
 	"backend nextcloud":      "Nextcloud, without an app; see [Nextcloud](nextcloud.md).",
 	"backend jsxc":           "Nextcloud with the JSXC app.",
 	"backend json":           "The JSON API of a web application: POST URL/login and URL/exists.",
+	"backend http":           "Any URL that wants HTTP Basic authentication.",
+	"backend auth_http":      "An endpoint made for MongooseIM's auth_http and its kin.",
 	"backend users":          "A file of users, managed with `postern user`; see [own users](accounts.md).",
 	"backend oidc":           "Tokens and passwords of an OpenID Connect provider; see [OpenID Connect](oidc.md).",
 	"backend app_passwords":  "Secrets of the devices of accounts, managed with `postern password`; see [app passwords](app-passwords.md).",
@@ -120,7 +124,7 @@ func typeOf(path string) string {
 var (
 	exampleBlock     = regexp.MustCompile(`^\s*(?:# ?)?(\w+)((?: "[^"]*")*) \{(.*)$`)
 	exampleEnd       = regexp.MustCompile(`^\s*(?:# ?)?\s*\}\s*$`)
-	exampleAttribute = regexp.MustCompile(`^\s*(?:# ?)?\s*([a-z_]+)\s*= \S`)
+	exampleAttribute = regexp.MustCompile(`^\s*(?:# ?)?\s*([a-z_0-9]+)\s*= \S`)
 	exampleComment   = regexp.MustCompile(`^\s*#\s*(?:# )?(.*)$`)
 )
 

@@ -18,6 +18,8 @@ const (
 	Relay     Name = "relay"     // between processes of postern
 
 	DovecotUserdb Name = "dovecot_userdb" // what Dovecot's LMTP and chasquid ask of a recipient
+
+	HTTP Name = "http" // requests of HTTP, in a dialect for each path
 )
 
 // Spec is a row of the table.
@@ -27,7 +29,7 @@ type Spec struct {
 
 	Deadline    time.Duration // a request is answered within it
 	IdleTimeout time.Duration // a connection without a request is closed after it; 0: never
-	MaxFrame    int           // bytes of a frame or line, without length prefix or LF
+	MaxFrame    int           // bytes of a frame or line, without length prefix or LF; of HTTP: of a header, and of a body
 	PeerTimeout time.Duration // when peers stop waiting for an answer; 0: never, or not known
 }
 
@@ -43,6 +45,7 @@ var Table = []Spec{
 	{Name: Socketmap, Deadline: 20 * time.Second, MaxFrame: 65536, PeerTimeout: 100 * time.Second},
 	{Name: Dovecot, Deadline: 8 * time.Second, MaxFrame: 16384, PeerTimeout: 10 * time.Second},
 	{Name: DovecotUserdb, Deadline: 4 * time.Second, MaxFrame: 8192, PeerTimeout: 5 * time.Second},
+	{Name: HTTP, Deadline: 8 * time.Second, MaxFrame: 32768},
 	{Name: Relay, Deadline: 30 * time.Second, MaxFrame: 65536},
 }
 

@@ -33,6 +33,10 @@ func makeBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashin
 		return backend.NewJSXC(backend.JSXCOptions{HTTPOptions: o, Secret: b.Secret, AcceptOtherID: b.AcceptOtherID})
 	case "json":
 		return backend.NewJSON(o)
+	case config.KindHTTP:
+		return backend.NewEndpoint(backend.EndpointOptions{HTTPOptions: o, Method: b.Method, Realm: b.Realm, DenyBody: b.DenyBody, TrueAt: b.TrueAt})
+	case config.KindAuthHTTP:
+		return backend.NewAuthHTTP(backend.AuthHTTPOptions{HTTPOptions: o, User: b.ServiceUser, Password: b.ServicePassword})
 	case config.KindAppPasswords:
 		return backend.NewAppPasswords(), nil
 	case config.KindOIDC:

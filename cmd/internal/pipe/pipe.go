@@ -215,7 +215,7 @@ func checkTerminal(in *os.File, name string) error {
 
 // defaults returns the limits of a protocol when the configuration has no listener for it.
 func defaults(protocol string) (config.Listener, error) {
-	if protocol == string(wire.Dovecot) || protocol == string(wire.DovecotUserdb) {
+	if protocol == string(wire.Dovecot) || protocol == string(wire.DovecotUserdb) || protocol == string(wire.HTTPProtocol) {
 		return config.Listener{}, fmt.Errorf("--protocol %[1]s is for sockets only: add listen %[1]q to the configuration of `postern serve`", protocol)
 	}
 	l, known := config.DefaultListener(protocol)

@@ -1,0 +1,115 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"postern/internal/auth"
+	"postern/internal/protocol"
+)
+
+// minHTTPSecret is the least length of a listener's secret: it cannot be guessed, however often.
+const minHTTPSecret = 16
+
+// localProxies are the trusted proxies of a listener that names none.
+func localProxies() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+}
+
+// web decodes what only listeners of the protocol http have.
+func (p *parser) web(s *section, out *Listener) {
+	mail, secure := p.only(s, "nginx_mail"), p.only(s, "tls")
+	if out.Protocol != string(protocol.HTTP) {
+		for _, name := range []string{"secret", "trusted_proxies", "realm"} {
+			if s.has(name) {
+				p.complain(s.at(name), name+" is for the http protocol only", "remove the line")
+			}
+		}
+		for _, block := range []*section{mail, secure} {
+			if !block.absent {
+				p.complain(block.header, "this block is for the http protocol only", "remove it")
+			}
+		}
+		return
+	}
+	if secret, ok := s.secret("secret"); ok {
+		if out.Secret = secret; secret.Len() < minHTTPSecret {
+			p.complain(s.at("secret"), "the secret is short enough to be guessed", fmt.Sprintf("write at least %d random letters: openssl rand -hex 24", minHTTPSecret))
+		}
+	}
+	out.Realm = s.textOr("realm", "")
+	p.trustedProxies(s, out)
+	for _, name := range mail.spec.attrs {
+		if v, ok := mail.text(name); ok {
+			if at, err := netip.ParseAddrPort(v.AsString()); err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
+				p.complain(mail.at(name), name+" is not an IP address with a port", `write it as in "127.0.0.1:143": nginx takes no names`)
+			} else if out.NginxMail == nil {
+				out.NginxMail = map[string]string{name: at.String()}
+			} else {
+				out.NginxMail[name] = at.String()
+			}
+		}
+	}
+	if !mail.absent && out.NginxMail == nil {
+		p.complain(mail.header, "nginx_mail names no server", `add imap = "127.0.0.1:143", or remove the block`)
+	}
+	if !secure.absent {
+		p.tls(secure, out)
+	}
+}
+
+// trustedProxies decodes the addresses of the peers that may name a client's.
+func (p *parser) trustedProxies(s *section, out *Listener) {
+	if s.has("trusted_proxies") {
+		out.TrustedProxies = nil
+	}
+	s.texts("trusted_proxies", func(v value, at hcl.Range) {
+		prefix, err := netip.ParsePrefix(v.AsString())
+		if address, bad := netip.ParseAddr(v.AsString()); bad == nil && address.Zone() == "" {
+			prefix, err = netip.PrefixFrom(address, address.BitLen()), nil
+		}
+		if err != nil {
+			p.complain(at, "trusted_proxies has a text that is no address", `write them as in ["127.0.0.1", "10.0.0.0/8"]`)
+			return
+		}
+		out.TrustedProxies = append(out.TrustedProxies, prefix.Masked())
+	})
+}
+
+// tls decodes the tls block. The contents of the files are part of the configuration, so that a reload
+// takes those of a renewed certificate.
+func (p *parser) tls(s *section, out *Listener) {
+	read := func(name string) string {
+		v, ok := s.text(name)
+		if !ok {
+			return ""
+		}
+		path := p.resolve(p.dir, v.AsString())
+		p.files = append(p.files, path)
+		data, err := p.env.readFile(path)
+		if err != nil {
+			p.complain(s.at(name), fmt.Sprintf("cannot read the file: %v", cause(err)), "correct the path or its permissions; a relative path starts at the configuration's directory")
+		}
+		if name == "key" && p.env.mode(path)&0o004 != 0 && p.once(path) {
+			p.warn(s.at(name), "every user of this machine can read the key in "+path, "chmod o-rwx "+path)
+		}
+		return string(data)
+	}
+	s.need("certificate", "tls has no certificate", `add certificate = "/path", a PEM file with its chain`)
+	s.need("key", "tls has no key", `add key = "/path", a PEM file`)
+	out.TLS = TLS{Certificate: read("certificate"), ClientCA: read("client_ca")}
+	out.TLS.Key = auth.NewSecret(read("key"))
+	if out.TLS.Certificate != "" && !out.TLS.Key.Empty() {
+		if _, err := tls.X509KeyPair([]byte(out.TLS.Certificate), []byte(out.TLS.Key.Reveal())); err != nil {
+			p.complain(s.at("key"), "certificate and key do not make a pair", "name a PEM file with the certificate and its chain, and one with its key")
+		}
+	}
+	if s.has("client_ca") && out.TLS.ClientCA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(out.TLS.ClientCA)) {
+		p.complain(s.at("client_ca"), "the file holds no certificate", "it must hold CA certificates in PEM form")
+		out.TLS.ClientCA = "-" // there was one
+	}
+}
