@@ -26,11 +26,11 @@ run: build ## Start the broker on a built-in configuration, with its data in ./r
 	./bin/postern serve --embedded --data-dir run
 
 # RUN=PATTERN runs a part: the tests of all packages whose names match the pattern of go test -run,
-# such as RUN=Reload or RUN='^TestPromise$'. For one package, `go test ./internal/cache` is quicker.
+# such as RUN=Reload or RUN='^TestPromise$', in any letter case. For one package, `go test ./internal/cache` is quicker.
 .PHONY: test
 ifdef RUN
 test: setup
-	go test $(RACE) -timeout $(TIMEOUT) -run '$(value RUN)' ./...
+	go test $(RACE) -timeout $(TIMEOUT) -run '(?i)$(value RUN)' ./...
 else
 test: setup check unit ## Install what the tests need, then run all of them; RUN=PATTERN runs a part.
 endif

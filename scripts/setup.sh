@@ -9,7 +9,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	lua5.2:lua5.2 luacheck:lua-check php:php-cli
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
-	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl
+	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy
 	lintian:lintian fail2ban-regex:fail2ban"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
@@ -27,6 +27,8 @@ lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
 lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
 [ -f /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+[ -f /usr/lib/nginx/modules/ngx_mail_module.so ] || missing="$missing libnginx-mod-mail"
+ls /usr/lib/dovecot/modules/auth/*authdb_lua.so >/dev/null 2>&1 || missing="$missing dovecot-auth-lua"
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
 ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
@@ -93,7 +95,7 @@ for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules prometh
 done
 debian="$(dirname "$0")/debian.sh"
 # Debian 13's servers. Exim is unpacked in /opt, as above.
-sh "$debian" trixie "$cache/trixie" "prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd python3-slixmpp" \
+sh "$debian" trixie "$cache/trixie" "prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp" \
 	"exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
 # Fresh roots, in which `make manual-test` and `make package-test` install postern's package.
 fresh="systemd systemd-sysv dbus"

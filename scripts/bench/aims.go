@@ -126,6 +126,9 @@ func (t *table) judge() {
 	}
 	t.ofPath("saslauthd", "Cyrus saslauthd", 16, 1, 1.2)
 	t.ofPath("dovecot", "Dovecot auth", 16, 1.1, 1.1)
+	if r, e := t.of("http", cell{"closed", 128}), t.of("bare net/http", cell{"closed", 128}); r.Rate > 0 && e.CPU > 0 {
+		t.atMost("http, 128 connections: CPU of a bare net/http handler", float64(r.CPU)/float64(e.CPU), "", 1.5)
+	}
 	for _, name := range []string{"token jsxc", "hot cache"} {
 		if r, e := t.of(name, cell{"closed", 1}), t.of("echo", cell{"closed", 1}); r.Rate > 0 && e.Rate > 0 {
 			t.atMost(name+", 1 connection: p50 of the echo's", float64(r.P50)/float64(e.P50), "", 3)

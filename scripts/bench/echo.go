@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 )
@@ -14,6 +15,7 @@ import (
 const (
 	saslauthdSocket = "mux"
 	dovecotSocket   = "dovecot"
+	webSocket       = "http"
 )
 
 // serveEcho runs the ceiling: a server for each protocol that answers every request with a fixed
@@ -24,6 +26,11 @@ func serveEcho(dir string) {
 	serve(tcp, echoGeneric)
 	serve(must(net.Listen("unix", filepath.Join(dir, saslauthdSocket))), echoSaslauthd)
 	serve(must(net.Listen("unix", filepath.Join(dir, dovecotSocket))), echoDovecot)
+	go func() {
+		_ = http.Serve(must(net.Listen("unix", filepath.Join(dir, webSocket))), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "ok")
+		}))
+	}()
 	fmt.Println(tcp.Addr())
 	untilTerminated()
 }

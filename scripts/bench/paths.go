@@ -98,6 +98,10 @@ func askSaslauthd(b []byte, conn, _ int) []byte {
 
 func askDovecot(b []byte, conn, n int) []byte { return dovecotLogin(b, n, mailUser(conn), "password") }
 
+func askWeb(b []byte, conn, _ int) []byte {
+	return webLogin(b, fmt.Sprint("user", conn%hotAccounts), "hot.bench", "password")
+}
+
 // posternPaths returns the paths through the program under test.
 func (b *bench) posternPaths() ([]*path, error) {
 	jsxc, err := jsxcTokens()
@@ -143,6 +147,7 @@ func (b *bench) posternPaths() ([]*path, error) {
 	return append(all,
 		&path{name: "saslauthd", baseline: "echo saslauthd", protocol: saslauthd, server: b.postern, address: b.ownFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
 		&path{name: "dovecot", baseline: "echo dovecot", protocol: dovecot, server: b.postern, address: b.ownFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipelines: true},
+		&path{name: "http", baseline: "bare net/http", protocol: web, server: b.postern, address: b.ownFile(webSocket), ask: askWeb, want: "true"},
 	), nil
 }
 
@@ -153,6 +158,7 @@ func (b *bench) ceilings() []*path {
 		{name: "echo", protocol: generic, address: b.echo.addr, ask: fixed("echo.bench", "password"), want: "1\n", pipelines: true},
 		{name: "echo saslauthd", protocol: saslauthd, address: b.echoFile(saslauthdSocket), ask: askSaslauthd, want: "OK"},
 		{name: "echo dovecot", protocol: dovecot, address: b.echoFile(dovecotSocket), ask: askDovecot, want: "OK\t", pipelines: true},
+		{name: "bare net/http", protocol: web, address: b.echoFile(webSocket), ask: askWeb, want: "ok"},
 	}
 	for _, p := range list {
 		p.server = b.echo

@@ -24,7 +24,38 @@ var (
 	generic   = &protocol{network: "tcp", answer: readLine}
 	saslauthd = &protocol{network: "unix", oneShot: true, answer: readCounted}
 	dovecot   = &protocol{network: "unix", greet: greetDovecot, answer: readLine}
+	web       = &protocol{network: "unix", answer: readWeb}
 )
+
+// readWeb reads an answer of HTTP, and returns its body.
+func readWeb(r *bufio.Reader) ([]byte, error) {
+	length := 0
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		if len(line) <= len("\r\n") {
+			break
+		}
+		if name, value, _ := strings.Cut(string(line), ":"); strings.EqualFold(name, "Content-Length") {
+			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	body, err := r.Peek(length)
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.Discard(length)
+	return body, err
+}
+
+// webLogin appends a login in the dialect of MongooseIM.
+func webLogin(b []byte, user, domain, password string) []byte {
+	return append(b, "GET /auth_http/check_password?user="+user+"&server="+domain+"&pass="+password+" HTTP/1.1\r\nHost: bench\r\n\r\n"...)
+}
 
 func readLine(r *bufio.Reader) ([]byte, error) { return r.ReadSlice('\n') }
 

@@ -35,11 +35,7 @@ func configText(dir, address, cloud, level string) string {
 	fmt.Fprintf(&b, "data_dir = %q\nlog { level = %q }\n", filepath.Join(dir, "data"), level)
 	// Long enough for a queue of costly hashes on a busy machine.
 	fmt.Fprintf(&b, "listen \"generic\" {\n  address = %q\n  deadline = \"30s\"\n}\n", address)
-	for _, name := range []string{saslauthdSocket, dovecotSocket} {
-		protocol := "saslauthd"
-		if name == dovecotSocket {
-			protocol = "dovecot"
-		}
+	for name, protocol := range map[string]string{saslauthdSocket: "saslauthd", dovecotSocket: "dovecot", webSocket: "http"} {
 		fmt.Fprintf(&b, "listen %q {\n  address = \"unix:%s\"\n  default_domain = \"hot.bench\"\n}\n", protocol, filepath.Join(dir, name))
 	}
 	web := func(kind, name, path, more string) {

@@ -127,6 +127,7 @@ func installed(m *machine) {
 		scripts + "/systemd/*.service": "/usr/lib/systemd/system",
 		scripts + "/systemd/*.socket":  "/usr/lib/systemd/system",
 		scripts + "/prosody/*.lua":     "/usr/lib/prosody/modules",
+		scripts + "/dovecot/*.lua":     "/usr/share/postern/dovecot",
 	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
