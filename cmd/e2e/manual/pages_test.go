@@ -30,6 +30,7 @@ type reader struct {
 	printed   bool   // the next block of commands was printed by an earlier one
 	said      string // by the commands so far
 	use       bool   // the next configuration
+	other     bool   // the next block is for another release
 	ran       int    // blocks of commands
 	typed     int    // commands in them
 	logins    int
@@ -55,6 +56,7 @@ type reader struct {
 //	test: mail ADDRESS PASSWORD                  sent by a client to the same address arrives there
 //	test: login token ADDRESS KIND               by xmpp, with a token that postern issues
 //	test: release NAME                           the only one whose servers can do this
+//	test: only NAME                              the next file is for this release
 func (r *reader) follow() {
 	r.T.Helper()
 	for _, b := range r.page.Blocks {
@@ -113,6 +115,8 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.Must("echo secret | postern user add alice@example.org; systemctl enable --now postern")
 	case what == "xcauth" && len(rest) == 2:
 		r.xcauth(rest[0], rest[1])
+	case what == "only" && len(rest) == 1:
+		r.other = !strings.Contains(harness.ReadText(r.Path("/etc/os-release")), "VERSION_CODENAME="+rest[0]+"\n")
 	case what == "release":
 	default:
 		r.T.Fatalf("%s: unknown instruction %q", r.at(b), words)
@@ -123,6 +127,10 @@ func (r *reader) code(b manual.Block) {
 	r.T.Helper()
 	language, file, _ := strings.Cut(b.Info, " ")
 	text := strings.Join(b.Lines, "\n") + "\n"
+	if r.other {
+		r.other = false
+		return
+	}
 	if file != "" && file[0] != '+' && file[0] != '/' {
 		file = filepath.Join("/root", file) // where commands run
 	}
