@@ -13,7 +13,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// eximConfig takes a folder and where postern listens.
+// eximConfig is the beginning of a configuration. It takes a folder.
 const eximConfig = `primary_hostname = mail.dom.example
 spool_directory = %[1]s/spool
 log_file_path = %[1]s/%%slog
@@ -22,16 +22,6 @@ exim_group = mail
 keep_environment =
 tls_advertise_hosts =
 begin authenticators
-plain:
-  driver = dovecot
-  public_name = PLAIN
-  server_socket = %[2]s
-  server_set_id = $auth1
-login:
-  driver = dovecot
-  public_name = LOGIN
-  server_socket = %[2]s
-  server_set_id = $auth1
 `
 
 // exim is an SMTP session with Exim on standard input and output, from a client at 192.0.2.9.
@@ -52,22 +42,7 @@ func (e *exim) Close() error {
 // startExim returns what makes sessions with an Exim that asks postern at a socket.
 func (m *mail) startExim(t *testing.T, r harness.Release, socket string) func() *smtp {
 	t.Helper()
-	program, dir := r.Unpacked(t, "exim4/usr/sbin/exim4"), filepath.Join(m.dir, "exim"+fmt.Sprint(len(socket)))
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o777); err != nil { // for the user mail, whatever the umask
-		t.Fatal(err)
-	}
-	config := filepath.Join(dir, "exim.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, eximConfig, dir, socket), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("exim:\n%s", harness.ReadText(filepath.Join(dir, "mainlog")))
-		}
-	})
+	program, config := r.Unpacked(t, "exim4/usr/sbin/exim4"), m.configureExim(t, socket)
 	return func() *smtp {
 		t.Helper()
 		cmd := r.Command(program, "-C", config, "-bs", "-oMa", "192.0.2.9.4242")
@@ -81,6 +56,31 @@ func (m *mail) startExim(t *testing.T, r harness.Release, socket string) func() 
 		}
 		return newSMTP(t, &exim{out, in, cmd})
 	}
+}
+
+// configureExim writes a configuration of an Exim that asks postern at a socket, and returns its path.
+func (m *mail) configureExim(t *testing.T, socket string) string {
+	t.Helper()
+	dir := filepath.Join(m.dir, "exim"+fmt.Sprint(len(socket)))
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil { // for the user mail, whatever the umask
+		t.Fatal(err)
+	}
+	config, text := filepath.Join(dir, "exim.conf"), fmt.Sprintf(eximConfig, dir)
+	for _, mechanism := range []string{"PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"} {
+		text += fmt.Sprintf("%s:\n  driver = dovecot\n  public_name = %[1]s\n  server_socket = %s\n  server_set_id = $auth1\n", mechanism, socket)
+	}
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("exim:\n%s", harness.ReadText(filepath.Join(dir, "mainlog")))
+		}
+	})
+	return config
 }
 
 // The real Exim, on a port and on a Unix socket.
