@@ -249,6 +249,7 @@ func TestJSON(t *testing.T) {
 		"roster refresh":      "an object with count, later",
 		"token inspect":       "an object with kind, nonce_digits, version, key_id, expires, expired",
 		"user list":           "a list of strings",
+		"user groups":         "a list of strings",
 		"version":             "an object with version, go, os, arch",
 		"cache show": "an object with user, verifiers (first_verified, last_verified, last_used, stale, suspect, on_disk, in_memory), " +
 			"refused_passwords_remembered, exists, exists_asked",

@@ -24,7 +24,8 @@ import (
 
 func newUser(a *app) *cobra.Command {
 	var name string
-	listed := &output{app: a}
+	listed, grouped := &output{app: a}, &output{app: a}
+	none := false
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Manage the accounts of the users file",
@@ -34,8 +35,8 @@ or read from standard input; they are never on the command line.`,
   postern user passwd alice@example.org < new-password`,
 	}
 	cmd.PersistentFlags().StringVar(&name, "backend", "", "`NAME` of the users backend, if there are several")
-	command := func(use, short, example string, args int, do func(context.Context, usersFile, []string) error) *cobra.Command {
-		return a.command("postern user", use, short, example, cobra.ExactArgs(args), func(ctx context.Context, cfg *config.Config, args []string) error {
+	command := func(use, short, example string, args cobra.PositionalArgs, do func(context.Context, usersFile, []string) error) *cobra.Command {
+		return a.command("postern user", use, short, example, args, func(ctx context.Context, cfg *config.Config, args []string) error {
 			file, err := openUsersFile(cfg, name)
 			if err != nil {
 				return err
@@ -43,18 +44,24 @@ or read from standard input; they are never on the command line.`,
 			return do(ctx, file, args)
 		})
 	}
+	groups := grouped.with(command("groups USER@DOMAIN [GROUP...]", "Show the groups of an account, or set them",
+		"groups alice@example.org\ngroups alice@example.org mail staff\ngroups alice@example.org --none", cobra.MinimumNArgs(1), func(ctx context.Context, file usersFile, args []string) error {
+			return grouped.groups(ctx, file, args, none)
+		}), []string{})
+	groups.Flags().BoolVar(&none, "none", false, "the account is to be in no group")
 	return group(cmd,
-		command("add USER@DOMAIN", "Add an account", "add alice@example.org\nadd alice@example.org < password", 1, func(ctx context.Context, file usersFile, args []string) error {
+		command("add USER@DOMAIN", "Add an account", "add alice@example.org\nadd alice@example.org < password", cobra.ExactArgs(1), func(ctx context.Context, file usersFile, args []string) error {
 			if err := a.checkAccount(ctx, file, args[0]); err != nil {
 				return err
 			}
 			return a.setPassword(ctx, args[0], added, file, file.Add)
 		}),
-		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org\npasswd alice@example.org < new-password", 1, func(ctx context.Context, file usersFile, args []string) error {
+		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org\npasswd alice@example.org < new-password", cobra.ExactArgs(1), func(ctx context.Context, file usersFile, args []string) error {
 			return a.setPassword(ctx, args[0], "changed", file, file.Set)
 		}),
-		listed.with(command("list", "List the accounts", "list\nlist --json", 0, listed.users), []string{}),
-		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org\nremove bob@example.org --backend local", 1, a.userRemove),
+		listed.with(command("list", "List the accounts", "list\nlist --json", cobra.NoArgs, listed.users), []string{}),
+		groups,
+		command("remove USER@DOMAIN", "Remove an account", "remove alice@example.org\nremove bob@example.org --backend local", cobra.ExactArgs(1), a.userRemove),
 	)
 }
 
@@ -157,6 +164,37 @@ func (o *output) users(_ context.Context, file usersFile, _ []string) error {
 	})
 }
 
+// groups shows or sets the groups of an account.
+func (o *output) groups(ctx context.Context, file usersFile, args []string, none bool) error {
+	id, err := parseAddress(args[0])
+	if err != nil {
+		return err
+	}
+	if id, err = file.Name(id); err != nil {
+		return err
+	}
+	names := args[1:]
+	switch {
+	case none && len(names) > 0:
+		return errors.New("name the groups, or write --none")
+	case none || len(names) > 0:
+		slices.Sort(names)
+		if err := file.SetGroups(ctx, id, slices.Compact(names)); err != nil {
+			return userCure(err)
+		}
+		return o.app.userDone(ctx, file, "changed", id)
+	}
+	names, err = file.Groups(id)
+	return o.print(append([]string{}, names...), userCure(err), func(w io.Writer) error {
+		for _, name := range names {
+			if _, err := fmt.Fprintln(w, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (a *app) userRemove(ctx context.Context, file usersFile, args []string) error {
 	id, err := parseAddress(args[0])
 	if err != nil {
@@ -192,7 +230,7 @@ const (
 func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth.Identity) error {
 	op := map[string]string{removed: control.Removed, added: control.Added}[done]
 	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id, op); err != nil {
-		return fmt.Errorf("%s: %s; but the cache may accept the old password until `postern cache forget` succeeds: %w", done, id, err)
+		return fmt.Errorf("%s: %s; but the cache may go by what was before until `postern cache forget` succeeds: %w", done, id, err)
 	}
 	if done == removed && admin.KeepsPasswords(file.cfg, id) {
 		fmt.Fprintf(a.Err, "warning: app passwords made for %s under other domains stay: `postern password revoke %s@DOMAIN --all` for each\n", id, id.User)

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -42,7 +44,8 @@ const maxUsersFile = 128 << 20
 // content: the clocks of file systems tick in up to 10 ms.
 const settled = 100 * time.Millisecond
 
-// UsersFile is a file of lines user@domain:hash, where hash is one of package passhash. Empty
+// UsersFile is a file of lines user@domain:hash, where hash is one of package passhash. Behind it there may be the
+// user's groups, as :groups=mail,staff. Empty
 // lines and lines that start with '#' are kept and ignored. A file that is not there is empty.
 // Changes by other processes are noticed. Changes made here replace the file as a whole while
 // PATH.lock is locked, so that readers see no partial file and writers lose no change. It is safe
@@ -110,9 +113,67 @@ func (t *usersTable) alike(folded auth.Identity) []auth.Identity {
 
 // usersEntry is a user's line: a usable hash, or what is wrong with the line.
 type usersEntry struct {
-	hash string
-	keys *scram.Keys // nil: there are none of the password
-	err  error
+	hash   string
+	groups string      // with commas between them
+	keys   *scram.Keys // nil: there are none of the password
+	err    error
+}
+
+// groupsField begins the field of a line with the user's groups.
+const groupsField = "groups="
+
+// parseEntry reads what a line has behind the user. The hash of a long password has a colon itself.
+func parseEntry(text string) (e usersEntry, err error) {
+	at := strings.LastIndexByte(text, '$')
+	hash, rest := text, ""
+	if end := strings.IndexByte(text[at+1:], ':'); at >= 0 && end >= 0 {
+		hash, rest = text[:at+1+end], text[at+1+end+1:]
+	}
+	if err := passhash.Check(hash); err != nil {
+		return e, err
+	}
+	e.hash = hash
+	if hash == text {
+		return e, nil
+	}
+	list, ok := strings.CutPrefix(rest, groupsField)
+	if !ok {
+		return usersEntry{}, errors.New("unknown field behind the hash; write :groups=NAME,NAME or nothing")
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		if err := CheckGroup(name); err != nil {
+			return usersEntry{}, err
+		}
+	}
+	e.groups = list
+	return e, nil
+}
+
+// text is the inverse of parseEntry.
+func (e *usersEntry) text() string {
+	if e.groups == "" {
+		return e.hash
+	}
+	return e.hash + ":" + groupsField + e.groups
+}
+
+// list returns the groups; nil for none.
+func (e *usersEntry) list() []string {
+	if e.groups == "" {
+		return nil
+	}
+	return strings.Split(e.groups, ",")
+}
+
+// CheckGroup reports why a users file cannot hold the name of a group. The error wraps ErrName.
+func CheckGroup(name string) error {
+	switch {
+	case name == "" || strings.TrimSpace(name) != name:
+		return fmt.Errorf("%w: a group is empty, or has white space at an end", ErrName)
+	case strings.ContainsAny(name, ":,$") || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name):
+		return fmt.Errorf("%w: a group with ':', ',', '$' or a control character", ErrName)
+	}
+	return nil
 }
 
 // OpenUsersFile reads the file at path. Its errors are those of opening and reading; a broken line
@@ -300,7 +361,7 @@ func parseUsers(data []byte) *usersTable {
 	keyed := make(map[auth.Identity]taggedKeys)
 	for line := range bytes.Lines(data) {
 		number++
-		id, hash, err := parseUser(string(line))
+		id, entry, err := parseUser(string(line))
 		if err == nil && id == (auth.Identity{}) {
 			if id, keys, ok := parseKeysLine(string(line)); ok {
 				keyed[id] = keys
@@ -323,10 +384,11 @@ func parseUsers(data []byte) *usersTable {
 		if _, again := t.users[id]; !again && id != id.Fold() {
 			t.cased[id.Fold()] = append(t.cased[id.Fold()], id)
 		}
-		t.users[id] = usersEntry{hash: hash, err: err}
+		entry.err = err
+		t.users[id] = entry
 		t.domains[id.Domain] = struct{}{}
 		if err == nil {
-			t.costs = append(t.costs, passhash.Cost(hash))
+			t.costs = append(t.costs, passhash.Cost(entry.hash))
 		}
 	}
 	for id, keys := range keyed {
@@ -361,29 +423,27 @@ func BrokenLines(data []byte) (broken []error) {
 // parseUser splits one line. A comment or empty line gives no identity and no error. With an error
 // the identity is set if the line has a valid one. The user part may contain colons: the hash
 // starts after the first colon behind the '@'.
-func parseUser(line string) (id auth.Identity, hash string, err error) {
+func parseUser(line string) (id auth.Identity, entry usersEntry, err error) {
 	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 	if strings.TrimSpace(line) == "" || line[0] == '#' {
-		return auth.Identity{}, "", nil
+		return auth.Identity{}, entry, nil
 	}
 	user, rest, ok := strings.Cut(line, "@")
 	if !ok {
-		return auth.Identity{}, "", errors.New("no '@'; write user@domain:hash")
+		return auth.Identity{}, entry, errors.New("no '@'; write user@domain:hash")
 	}
-	domain, hash, ok := strings.Cut(rest, ":")
+	domain, text, ok := strings.Cut(rest, ":")
 	if !ok {
-		return auth.Identity{}, "", errors.New("no ':' after the domain; write user@domain:hash")
+		return auth.Identity{}, entry, errors.New("no ':' after the domain; write user@domain:hash")
 	}
 	if id, err = auth.NewIdentity(user, domain); err != nil {
-		return auth.Identity{}, "", err
+		return auth.Identity{}, entry, err
 	}
 	if err := checkFileName(id); err != nil {
-		return auth.Identity{}, "", err
+		return auth.Identity{}, entry, err
 	}
-	if err := passhash.Check(hash); err != nil {
-		return id, "", err
-	}
-	return id, hash, nil
+	entry, err = parseEntry(text)
+	return id, entry, err
 }
 
 // checkFileName reports why a line cannot hold a name.
@@ -402,31 +462,63 @@ func checkFileName(id auth.Identity) error {
 // Add adds a user with a hash of package passhash, and the SCRAM keys of the same password, or nil. It
 // returns ErrExists or ErrName.
 func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string, keys *scram.Keys) error {
-	return f.change(ctx, id, func(m usersMatch) (string, error) {
+	return f.change(ctx, id, func(m usersMatch) (usersEntry, error) {
 		if m.known || m.twins {
-			return "", fmt.Errorf("%w: %s", ErrExists, m.id)
+			return usersEntry{}, fmt.Errorf("%w: %s", ErrExists, m.id)
 		}
-		return userLines(m.id, hash, keys)
+		return usersEntry{hash: hash, keys: keys}, nil
 	})
 }
 
-// Set replaces the hash and the keys of a user. It returns ErrUnknownUser.
+// Set replaces the hash and the keys of a user, who keeps the groups. It returns ErrUnknownUser.
 func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string, keys *scram.Keys) error {
-	return f.change(ctx, id, func(m usersMatch) (string, error) {
+	return f.change(ctx, id, func(m usersMatch) (usersEntry, error) {
 		if !m.known {
-			return "", fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
+			return usersEntry{}, fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
 		}
-		return userLines(m.id, hash, keys)
+		return usersEntry{hash: hash, keys: keys, groups: m.entry.groups}, nil
 	})
+}
+
+// SetGroups replaces the groups of a user. It returns ErrUnknownUser, or ErrName for a group that a line cannot hold.
+func (f *UsersFile) SetGroups(ctx context.Context, id auth.Identity, groups []string) error {
+	for _, name := range groups {
+		if err := CheckGroup(name); err != nil {
+			return err
+		}
+	}
+	return f.change(ctx, id, func(m usersMatch) (usersEntry, error) {
+		switch {
+		case !m.known:
+			return usersEntry{}, fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
+		case m.entry.err != nil:
+			return usersEntry{}, m.entry.err
+		}
+		e := m.entry
+		e.groups = strings.Join(groups, ",")
+		return e, nil
+	})
+}
+
+// Groups returns the groups of a user. It returns ErrUnknownUser.
+func (f *UsersFile) Groups(id auth.Identity) ([]string, error) {
+	m, err := f.lookup(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !m.known:
+		return nil, fmt.Errorf("%w: %s", ErrUnknownUser, id)
+	}
+	return m.entry.list(), m.entry.err
 }
 
 // Remove removes a user. It returns ErrUnknownUser.
 func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
-	return f.change(ctx, id, func(m usersMatch) (string, error) {
+	return f.change(ctx, id, func(m usersMatch) (usersEntry, error) {
 		if !m.known {
-			return "", fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
+			return usersEntry{}, fmt.Errorf("%w: %s", ErrUnknownUser, m.id)
 		}
-		return "", nil
+		return usersEntry{}, nil
 	})
 }
 
@@ -434,31 +526,35 @@ func (f *UsersFile) Remove(ctx context.Context, id auth.Identity) error {
 const usersMode = 0o600
 
 // change replaces the lines of the user that id stands for. decide gets what the file has of it,
-// and returns the new lines, or "" to remove the user.
-func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(m usersMatch) (string, error)) error {
+// and returns what it is to have, or an entry without a hash to remove the user.
+func (f *UsersFile) change(ctx context.Context, id auth.Identity, decide func(m usersMatch) (usersEntry, error)) error {
 	if err := checkFileName(id); err != nil {
 		return err
 	}
 	return f.rewrite(ctx, func(data []byte) ([]byte, error) {
 		m := parseUsers(data).find(id, f.fold)
 		lines, known := withoutUser(data, m.id)
-		added, err := decide(m)
+		entry, err := decide(m)
 		if err != nil {
 			return nil, err
 		}
 		if known > 1 {
 			return nil, fmt.Errorf("%w: %s has %d lines; remove the wrong ones", ErrBrokenFile, m.id, known)
 		}
-		return append(lines, added...), nil
+		if entry.hash == "" {
+			return lines, nil
+		}
+		added, err := entry.lines(m.id)
+		return append(lines, added...), err
 	})
 }
 
-// userLines are the lines of a user with a hash and keys, or nil.
-func userLines(id auth.Identity, hash string, keys *scram.Keys) (string, error) {
-	if err := passhash.Check(hash); err != nil {
+// lines are those of a user with an entry.
+func (e *usersEntry) lines(id auth.Identity) (string, error) {
+	if err := passhash.Check(e.hash); err != nil {
 		return "", err
 	}
-	return id.String() + ":" + hash + "\n" + keysLine(id, hash, keys), nil
+	return id.String() + ":" + e.text() + "\n" + keysLine(id, e.hash, e.keys), nil
 }
 
 // rewrite replaces the content of the file, unless edit returns nil. The file is read under the lock, so that

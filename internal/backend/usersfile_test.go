@@ -75,6 +75,7 @@ func TestUsersFileChanges(t *testing.T) {
 	if m, err := f.lookup(id("joe")); err != nil || !m.known || m.entry.hash != two {
 		t.Errorf("joe: %+v, %v", m, err)
 	}
+	groupsStay(t, f, other, one)
 	if err := f.Remove(ctx, id("joe")); err != nil {
 		t.Error(err)
 	}
@@ -88,6 +89,38 @@ func TestUsersFileChanges(t *testing.T) {
 	entries, _ := os.ReadDir(filepath.Dir(path))
 	if len(entries) != 2 { // the file and its lock
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// groupsStay: groups are set, survive a change of the password, and are read by other processes; names that a line
+// cannot hold change nothing.
+func groupsStay(t *testing.T, f, other *UsersFile, hash string) {
+	ctx := t.Context()
+	if err := errors.Join(f.SetGroups(ctx, id("joe"), []string{"mail", "the staff"}), f.Set(ctx, id("joe"), hash, nil)); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range [][]string{{""}, {" mail"}, {"a,b"}, {"a:b"}, {"a$b"}, {"a\nb"}, {"mail", "\xff"}} {
+		if err := f.SetGroups(ctx, id("joe"), bad); !errors.Is(err, ErrName) {
+			t.Errorf("groups %q: %v", bad, err)
+		}
+	}
+	if err := f.SetGroups(ctx, id("ann"), []string{"mail"}); !errors.Is(err, ErrUnknownUser) {
+		t.Errorf("groups of an unknown user: %v", err)
+	}
+	if groups, err := other.Groups(id("joe")); err != nil || strings.Join(groups, ",") != "mail,the staff" {
+		t.Errorf("joe is in %q, %v", groups, err)
+	}
+	if m, err := other.lookup(id("joe")); err != nil || m.entry.hash != hash {
+		t.Errorf("joe: %+v, %v", m, err)
+	}
+	if err := f.SetGroups(ctx, id("joe"), nil); err != nil {
+		t.Error(err)
+	}
+	if groups, err := other.Groups(id("joe")); err != nil || groups != nil {
+		t.Errorf("joe is in %q, %v", groups, err)
+	}
+	if _, err := other.Groups(id("ann")); !errors.Is(err, ErrUnknownUser) {
+		t.Errorf("groups of an unknown user: %v", err)
 	}
 }
 
@@ -130,8 +163,18 @@ func TestParseUser(t *testing.T) {
 		"joe@dom.example:" + canary:          "not a usable",
 		"joe@a@b:" + good:                    "'@' in domain",
 		"joe@dom.example:$2b$31$" + good[7:]: "cost 31",
+
+		"joe@dom.example:" + good + ":groups=mail,the staff":  "joe@dom.example",
+		"joe@dom.example:sha256:" + good + ":groups=mail\r\n": "joe@dom.example",
+		"joe@dom.example:" + good + ":":                       "unknown field",
+		"joe@dom.example:" + good + ":mail":                   "unknown field",
+		"joe@dom.example:" + good + ":groups=":                "group is empty",
+		"joe@dom.example:" + good + ":groups=mail, staff":     "white space",
+		"joe@dom.example:" + good + ":groups=mail:" + canary:  "a group with",
+		"joe@dom.example:" + good + ":groups=mail$" + canary:  "not a usable",
 	} {
-		got, hash, err := parseUser(line)
+		got, entry, err := parseUser(line)
+		hash := strings.TrimPrefix(entry.hash, "sha256:")
 		switch {
 		case err != nil:
 			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), canary) || hash != "" {
@@ -253,6 +296,7 @@ func TestUsersFold(t *testing.T) {
 func FuzzUsersFile(f *testing.F) {
 	good := hashed(f, "x")
 	f.Add([]byte("joe@dom.example:" + good + "\n# x\n\n"))
+	f.Add([]byte("joe@dom.example:" + good + ":groups=mail,staff\nann@dom.example:" + good + ":groups="))
 	f.Add([]byte("a:b@c:" + good + "\r\na:b@C.:" + good))
 	f.Add([]byte("joe@dom.example:" + canary + "\n" + canary))
 	f.Add([]byte("\xff@\x00:\n@:\n:@"))
@@ -282,8 +326,12 @@ func FuzzUsersFile(f *testing.F) {
 			t.Fatalf("others changed: %d and %d users", len(before.users), len(after.users))
 		}
 		for who, entry := range before.users {
-			if other := after.users[who]; other.hash != entry.hash || (other.err == nil) != (entry.err == nil) {
+			if other := after.users[who]; other.hash != entry.hash || other.groups != entry.groups || (other.err == nil) != (entry.err == nil) {
 				t.Fatal("another user changed")
+			}
+			entry.keys = nil // of another line
+			if again, err := parseEntry(entry.text()); entry.err == nil && (err != nil || again != entry) {
+				t.Fatalf("written as %q, it is %+v, %v", entry.text(), again, err)
 			}
 			if who == (auth.Identity{}) {
 				t.Fatal("a user without a name")

@@ -112,14 +112,14 @@ func (f *UsersFile) addKeys(ctx context.Context, all learnt) error {
 				continue
 			}
 			lines = append(lines, line...)
-			id, hash, err := parseUser(string(line))
-			if err != nil || t.users[id].err != nil || all[id].keys == nil || hash != all[id].hash {
+			id, entry, err := parseUser(string(line))
+			if err != nil || t.users[id].err != nil || all[id].keys == nil || entry.hash != all[id].hash {
 				continue
 			}
 			if lines[len(lines)-1] != '\n' {
 				lines = append(lines, '\n')
 			}
-			lines = append(lines, keysLine(id, hash, all[id].keys)...)
+			lines = append(lines, keysLine(id, entry.hash, all[id].keys)...)
 		}
 		return lines, nil
 	})

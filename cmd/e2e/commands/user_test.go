@@ -70,6 +70,21 @@ func TestUserCommands(t *testing.T) {
 	harness.OK(t, "secret", "test", "auth", "joe@dom.example", "--config", config)
 	harness.OK(t, "other", "user", "passwd", "joe@dom.example", "--config", config)
 	harness.OK(t, "other", "test", "auth", "joe@dom.example", "--config", config)
+	runSteps(t, config, []userStep{
+		{"user groups joe@dom.example", "", 0, "", ""},
+		{"user groups joe@dom.example staff mail staff", "", 0, "changed: joe@dom.example\n", ""},
+		{"user groups JOE@dom.example", "", 0, "mail\nstaff\n", ""},
+		{"user groups joe@dom.example --json", "", 0, "[\n  \"mail\",\n  \"staff\"\n]\n", ""},
+		{"user groups joe@dom.example mail --none", "", 1, "", "or write --none"},
+		{"user groups joe@dom.example a:b", "", 1, "", "a group with"},
+		{"user groups bob@dom.example", "", 1, "", "`postern user list`"},
+		{"user groups bob@dom.example mail", "", 1, "", "`postern user add`"},
+		{"user passwd joe@dom.example", "other", 0, "changed", ""},
+		{"user groups joe@dom.example", "", 0, "mail\nstaff\n", ""},
+		{"user groups joe@dom.example --none", "", 0, "changed", ""},
+		{"user groups joe@dom.example", "", 0, "", ""},
+	})
+	harness.OK(t, "other", "test", "auth", "joe@dom.example", "--config", config)
 	harness.OK(t, "", "user", "remove", "ann@dom.example", "--config", config)
 	if got := harness.OK(t, "", "user", "list", "--config", config); got != "eve@dom.example\njoe@dom.example\n" {
 		t.Errorf("in the end there are %q", got)
