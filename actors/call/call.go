@@ -45,6 +45,7 @@ type Call struct {
 	Front    string // name of the listener
 	Service  string // for which a login is, as auth.FoldService has it; empty: the front did not say
 	Counted  bool   // as in flight: a draining broker waits for it
+	Proven   bool   // OpIsUser: for a login whose secret is proven; the account's groups must be known
 	Asker    Asker
 	// Proof stands in place of a password, once the client's last message of SCRAM has been read; Signature is
 	// the server's last one, if an app password was proved.
@@ -55,11 +56,16 @@ type Call struct {
 	Domain *domain.Domain
 	// Shard takes the call again if it waited for one that could not be answered. Set by the shard.
 	Shard *supervise.Ref
+	// Prover is an actor that has found the secret of a login right without a backend. It takes the call again with
+	// Standing: what is known of the account, as an answer to OpIsUser.
+	Prover   *supervise.Ref
+	Standing *auth.Answer
 
 	admission atomic.Pointer[supervise.RefCount] // of the router, held until the answer
 	state     atomic.Uint32
 	answer    auth.Answer
-	turned    bool // the answer was a yes for another account, which this front does not return
+	given     *auth.Answer // before the account's groups were looked at; nil: the same
+	turned    bool         // the answer was a yes for another account, which this front does not return
 	took      time.Duration
 
 	// Calls with the same question that wait for this one's answer: a stack that Answer
@@ -119,6 +125,10 @@ func (c *Call) Answer(a auth.Answer) bool {
 		c.Trace.Add("answer", a.Reason)
 		c.turned = true
 	}
+	if b := c.allowed(a); b.Verdict != a.Verdict || b.Barred != a.Barred {
+		given := a
+		a, c.given = b, &given
+	}
 	c.answer = a
 	c.took = time.Since(c.Received)
 	c.state.Store(answered)
@@ -138,6 +148,51 @@ func (c *Call) Answer(a auth.Answer) bool {
 	return true
 }
 
+// Vouched is the answer to a login that its Prover has found right: what the backends say of the account decides, as
+// far as the domain has conditions on it.
+func (c *Call) Vouched(source auth.Source) auth.Answer {
+	s := c.Standing
+	if s == nil {
+		return c.allowed(auth.Answer{Verdict: auth.Allow, Source: source})
+	}
+	switch {
+	case s.Verdict == auth.Deny:
+		return auth.Answer{Verdict: auth.Deny, Source: source, Reason: "the account does not exist at its backend, or not any more"}
+	case s.Verdict != auth.Allow:
+		return auth.Answer{Source: s.Source, Reason: "whether the account is in a group is not known: " + s.Reason}
+	case s.Disabled && s.Bridged:
+		return auth.Answer{Source: auth.SourceGrace, Reason: "the account was disabled, and its backend gives no answer now"}
+	case s.Disabled:
+		return auth.Answer{Verdict: auth.Deny, Source: source, Reason: "the account is disabled at its backend"}
+	}
+	a := auth.Answer{Verdict: auth.Allow, Source: source}
+	if !c.Leads(s.Account) { // else they are another account's
+		a.Groups = s.Groups
+	}
+	return c.allowed(a)
+}
+
+// allowed makes of an answer what the domain's conditions on the account's groups make of it. Every way to let an
+// account in ends here, so that none can forget them.
+func (c *Call) allowed(a auth.Answer) auth.Answer {
+	if c.Domain == nil || c.Domain.Rules.Allow == nil || a.Verdict != auth.Allow {
+		return a
+	}
+	switch b := c.Domain.Rules.Allow.Decide(a, c.Service); {
+	case c.Req.Op.LetsIn():
+		if b.Verdict != auth.Allow {
+			c.Trace.Add("groups", b.Reason)
+		}
+		return b
+	case c.Req.Op == auth.OpIsUser && c.Req.Info: // the peer has other ways to let the account in
+		a.Barred = b.Verdict == auth.Deny
+		if b.Verdict == auth.Unavailable {
+			return b
+		}
+	}
+	return a
+}
+
 // passOn gives this call's answer to one that waited for it. If this call ran out of time,
 // one that has time left for a backend goes back to the shard, as does one from another address if
 // this one's address is limited, one with another spelling of the user, and one with a front that returns
@@ -151,6 +206,9 @@ func (c *Call) passOn(w *Call) {
 		return
 	}
 	a := c.answer
+	if c.given != nil { // the other may be for another service
+		a = *c.given
+	}
 	switch a.Source {
 	case auth.SourceDeadline, auth.SourcePanic, auth.SourceOverload, auth.SourceStopping,
 		auth.SourceLimitUser, auth.SourceLimitAddress, auth.SourceLimitBudget:

@@ -13,6 +13,7 @@ import (
 
 	"postern/actors/slots"
 	"postern/actors/supervise"
+	"postern/internal/allow"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
@@ -170,6 +171,7 @@ func New(cfg config.Domain, backends map[config.BackendRef]*slots.Backend, share
 			Query: cfg.Cache.QueryTTL, Verify: cfg.Cache.VerifyTTL, Outage: cfg.Cache.OutageTTL,
 			Refused: cfg.Cache.RefusedTTL, Exists: cfg.Cache.ExistsTTL, Absent: cfg.Cache.AbsentTTL,
 			Secrets: cfg.Cache.Secrets, Refusals: maxRefusals, Sealer: cache.NewSealer(cfg.Cache.Key),
+			Allow: allow.New(cfg.Allow),
 		},
 	}
 	var err error
@@ -292,7 +294,7 @@ func (d *Domain) MayBeOpaque(secret auth.Secret) bool {
 
 // Query is a question about a user to one of the domain's backends, without operation and secret.
 func (d *Domain) Query(h Hop, id auth.Identity) backend.Query {
-	return backend.Query{User: id.User, Domain: cmp.Or(h.AuthDomain, id.Domain), Logins: d.Logins, ChangeAdmins: d.ChangeAdmins}
+	return backend.Query{User: id.User, Domain: cmp.Or(h.AuthDomain, id.Domain), Logins: d.Logins, ChangeAdmins: d.ChangeAdmins, Groups: d.Rules.Allow.Groups()}
 }
 
 // MayBeToken reports whether a password might be a token.
@@ -308,6 +310,11 @@ func (d *Domain) HasTokens() bool { return d.JSXC != nil || d.TOTP != nil }
 // another authority says nothing about this one.
 func (d *Domain) SameAuthority(other *Domain) bool {
 	return slices.Equal(d.Hops, other.Hops) && slices.Equal(d.Logins, other.Logins)
+}
+
+// SameQuestion reports whether the answer to a question that was put for the one is an answer for the other.
+func (d *Domain) SameQuestion(other *Domain) bool {
+	return d == other || d.SameAuthority(other) && slices.Equal(d.Rules.Allow.Groups(), other.Rules.Allow.Groups())
 }
 
 // XMPPUser returns a user as the XMPP server of the domain has it.

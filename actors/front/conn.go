@@ -160,6 +160,7 @@ func (c *conn) encodeNext() {
 		answer := call.Reply()
 		if call.Req.Info {
 			answer.Changed, answer.Disabled = c.server.changes.State(call.ID)
+			answer.Disabled = answer.Disabled || answer.Barred
 		}
 		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, answer)
 		switch {

@@ -339,12 +339,13 @@ func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppas
 		standing = &auth.Answer{Unasked: true}
 	}
 	if standing == nil && user != nil && !c.Req.Fresh {
-		if a, ok := user.IsUser(c.Name, &d.Rules, now); ok {
+		if a, ok := user.Standing(c.Name, c.Service, &d.Rules, now); ok {
 			standing = &a
 		}
 	}
 	if standing == nil {
-		s.askStanding(c)
+		c.Trace.Add("app-password", "valid; whether the account exists is asked")
+		s.askStanding(c, func(a auth.Answer) { s.self.Send(&appLogin{call: c, standing: &a}) })
 		return
 	}
 	s.concludeApp(c, d, sp, p, *standing, now)
@@ -352,7 +353,7 @@ func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppas
 
 // concludeApp answers a login by a valid app password, given what is known of its account.
 func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing auth.Answer, now unixtime.Time) {
-	a := p.Answer(standing, c.Leads(standing.Account), d.AppPasswords.TTL, now)
+	a := d.Rules.Allow.Decide(p.Answer(standing, c.Leads(standing.Account), d.AppPasswords.TTL, now), c.Service)
 	if a.Verdict == auth.Allow {
 		p.Last = apppassword.Use{At: now, Service: c.Service, Front: c.Front, Client: c.Req.Client}
 		s.apps.touched[c.ID] = struct{}{}
@@ -363,45 +364,6 @@ func (s *shard) concludeApp(c *call.Call, d *domain.Domain, sp *space, p *apppas
 		}
 	}
 	s.answerApp(c, sp, a)
-}
-
-// askStanding asks whether the account of a login exists, as any isuser question is asked: identical ones
-// wait for one answer, which is remembered, and memory bridges outages.
-func (s *shard) askStanding(c *call.Call) {
-	router := c.Admission()
-	if router == nil || !router.Join() {
-		return // c has been answered
-	}
-	c.Trace.Add("app-password", "valid; whether the account exists is asked")
-	about := &call.Call{
-		Req: auth.Request{Op: auth.OpIsUser, User: c.Req.User, Domain: c.Req.Domain, Client: c.Req.Client, Fresh: c.Req.Fresh},
-		ID:  c.ID, Name: c.Name, Hash: c.Hash, Received: c.Received, Deadline: c.Deadline, Trace: c.Trace, Front: c.Front,
-		Domain: c.Domain, Asker: &standingAsker{shard: s.self, call: c},
-	}
-	about.Admit(router)
-	begun := false
-	defer func() {
-		if !begun { // a panic: the login is failed by that
-			about.Unavailable(auth.SourcePanic)
-		}
-	}()
-	s.onCall(about)
-	begun = true
-}
-
-// standingAsker brings what the backends say of an account back to the login that waits for it.
-type standingAsker struct {
-	shard *supervise.Ref
-	call  *call.Call
-}
-
-// Answered implements call.Asker.
-func (a *standingAsker) Answered(about *call.Call) {
-	answer, _ := about.Result()
-	if answer.Reason == "" {
-		answer.Reason = about.Why()
-	}
-	a.shard.Send(&appLogin{call: a.call, standing: &answer})
 }
 
 // appConfirmed notes in the record of an account that a backend has accepted its own password.

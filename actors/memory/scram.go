@@ -110,7 +110,7 @@ func (s *shard) concludeProof(o *outcome, d *domain.Domain, sp *space, user *cac
 	a := auth.Answer{Source: o.reply.Source}
 	switch result.Class {
 	case backend.Accepted:
-		a.Verdict, a.Account, a.Body = auth.Allow, name.Account, result.Body
+		a.Verdict, a.Account, a.Body, a.Groups = auth.Allow, name.Account, result.Body, result.Groups
 	case backend.Refused:
 		a.Verdict = auth.Deny
 	case backend.Unsupported:

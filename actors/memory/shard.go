@@ -142,6 +142,10 @@ func (s *shard) onCall(c *call.Call) {
 		s.onSASL(c, d, sp)
 		return
 	}
+	if c.Prover != nil && c.Standing == nil {
+		s.forProver(c, sp)
+		return
+	}
 	if d.AppPasswords != nil && s.byAppPassword(c, d, sp) {
 		return
 	}
@@ -153,10 +157,10 @@ func (s *shard) onCall(c *call.Call) {
 		return
 	}
 	if c.Key == (cache.Key{}) {
-		c.Key = s.keyer.Key(c.Req.Op, c.ID, auth.Secret{})
+		c.Key = s.keyer.Key(c.Req.Op, c.ID, proof(c))
 	}
 	// An answer of other backends, asked before the configuration changed, is none for this call.
-	if leader := s.flights[c.Key]; leader != nil && leader != c && leader.Domain.SameAuthority(d) && leader.Join(c) {
+	if leader := s.flights[c.Key]; leader != nil && leader != c && leader.Domain.SameQuestion(d) && leader.Join(c) {
 		c.Trace.Add("cache", "waiting for an identical request")
 		return
 	}
@@ -185,7 +189,7 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 	if user != nil {
 		switch c.Req.Op {
 		case auth.OpAuth:
-			step, ok := user.Hot(c.Key, c.As(), rules, now)
+			step, ok := user.Hot(c.Key, c.As(), c.Service, rules, now)
 			if ok && step.Answer.Verdict == auth.Allow && sp.domain.MayBeSigned(c.Req.Secret) && !user.Token(c.Key) {
 				break // it was a password before the issuer of such tokens was known, and may be one of them
 			}
@@ -215,12 +219,24 @@ func (s *shard) answerHot(c *call.Call, sp *space) bool {
 
 // isUser answers isuser from memory.
 func isUser(c *call.Call, user *cache.User, rules *cache.Rules, now unixtime.Time) (auth.Answer, bool) {
-	if !c.Req.Info {
+	switch {
+	case c.Proven:
+		return user.Standing(c.Name, c.Service, rules, now)
+	case !c.Req.Info:
 		return user.IsUser(c.Name, rules, now)
 	}
 	soon := *rules
 	soon.Exists = min(soon.Exists, infoTTL)
-	return user.IsUser(c.Name, &soon, now)
+	return user.Standing(c.Name, c.Service, &soon, now)
+}
+
+// proof is the secret by which an isuser question differs from others: one that may need another answer does not
+// wait for theirs.
+func proof(c *call.Call) auth.Secret {
+	if c.Domain.Rules.Allow == nil || !c.Proven && !c.Req.Info {
+		return auth.Secret{}
+	}
+	return auth.NewSecret("groups for " + c.Service)
 }
 
 func (s *shard) answer(c *call.Call, sp *space, a auth.Answer) {
@@ -292,6 +308,7 @@ func (s *shard) prepare(t *task, d *domain.Domain) {
 	case c.Req.Op == auth.OpAuth:
 		t.login = cache.NewLogin(c.Key, c.As())
 		t.login.Secret(c.ID.Domain, c.Req.Secret)
+		t.login.For(c.Service)
 		switch {
 		case t.bearer != nil:
 			t.login.Bearer()
@@ -478,7 +495,7 @@ func (s *shard) follow(t *task, account string) {
 
 // onOther ends a login that a backend has let in as an account of another name than that of the
 // record: the record of the name asked keeps an alias, and what is learned is the account's.
-func (s *shard) onOther(t *task, d *domain.Domain, sp *space, user *cache.User, name cache.Name, by auth.AuthorityID) {
+func (s *shard) onOther(t *task, d *domain.Domain, sp *space, user *cache.User, name cache.Name, by auth.AuthorityID, groups auth.Groups) {
 	c := t.call
 	current := d == t.domain && t.epoch == *s.epoch
 	switch {
@@ -488,7 +505,7 @@ func (s *shard) onOther(t *task, d *domain.Domain, sp *space, user *cache.User, 
 		sp.save(c.ID, user)
 		sp.place(c.ID, user)
 	}
-	a := auth.Answer{Verdict: auth.Allow, Source: auth.SourceBackend, Account: name.Account}
+	a := auth.Answer{Verdict: auth.Allow, Source: auth.SourceBackend, Account: name.Account, Groups: groups}
 	s.note(c, sp, a)
 	s.finish(t, sp, a, false)
 	t.end()
@@ -589,13 +606,14 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 		t.login.Suspect()
 	}
 	if result.Class == backend.Accepted && auth.FoldUser(name.Account) != t.call.ID.User {
-		s.onOther(t, d, sp, user, name, by)
+		s.onOther(t, d, sp, user, name, by, result.Groups)
 		return
 	}
 	t.login.Answers(name, by)
 	if !result.Expires.IsZero() {
 		t.login.Expires(unixtime.At(result.Expires))
 	}
+	t.login.InGroups(result.Groups)
 	meaning, source := meaningOf(result.Class, o.reply.Busy), o.reply.Source
 	if t.withheld != auth.SourceNone && result.Class != backend.Accepted && result.Class != backend.Refused {
 		meaning, source = cache.Withheld, t.withheld
@@ -651,7 +669,7 @@ func meaningOf(c backend.Class, busy bool) cache.Outcome {
 
 // concludeOther ends the operations other than auth.
 func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.User, r backend.Result, source auth.Source, now unixtime.Time) {
-	a := auth.Answer{Source: source, Body: r.Body, Disabled: r.Disabled}
+	a := auth.Answer{Source: source, Body: r.Body, Disabled: r.Disabled, Groups: r.Groups}
 	a.Unasked = t.call.Req.Op == auth.OpIsUser && (r.Class == backend.Unsure || r.Class == backend.Unsupported)
 	switch r.Class {
 	case backend.Accepted:
@@ -693,6 +711,7 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 		changed := user.SetExists(r.Class == backend.Accepted, name, by, rules, now)
 		if r.Class == backend.Accepted {
 			user.SetDisabled(r.Disabled)
+			user.SetGroups(r.Groups)
 		}
 		if a.Account = name.Account; changed {
 			sp.save(id, user)
@@ -704,8 +723,7 @@ func (s *shard) afterIsUser(t *task, d *domain.Domain, sp *space, user *cache.Us
 		}
 	case backend.Unsure:
 		// No backend can be asked: a user that logged in within the outage lifetime is there.
-		if known, ok := user.IsUserGrace(t.call.Name, rules, now); ok {
-			known.Source, known.Bridged = auth.SourceCache, false
+		if known, ok := user.IsUserUnasked(t.call.Name, rules, now); ok {
 			return known
 		}
 	}
@@ -725,11 +743,12 @@ func (s *shard) isAlias(t *task, user *cache.User, class backend.Class, a auth.A
 		defer cancel()
 		known, err := shards.CachedUser(ctx, id)
 		known.Settle(rules)
-		if grace, ok := known.IsUserGrace(account, rules, unixtime.At(shards.env.Clock())); err == nil && ok {
+		remembered := known.IsUserGrace
+		if class == backend.Unsure {
+			remembered = known.IsUserUnasked
+		}
+		if grace, ok := remembered(account, rules, unixtime.At(shards.env.Clock())); err == nil && ok {
 			a = grace
-			if class == backend.Unsure {
-				a.Source, a.Bridged = auth.SourceCache, false
-			}
 		}
 		c.Answer(a)
 	})

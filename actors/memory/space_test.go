@@ -147,7 +147,7 @@ func TestSpaceAdapts(t *testing.T) {
 				if c.users == 0 {
 					return
 				}
-				a, held := sp.get(account("user19")).Hot(cache.Key{1}, "user19", &next.Rules, unixtime.At(time.Now()))
+				a, held := sp.get(account("user19")).Hot(cache.Key{1}, "user19", "", &next.Rules, unixtime.At(time.Now()))
 				if held != c.refusals {
 					t.Errorf("a refused password is refused without a question: %t, want %t (%+v)", held, c.refusals, a)
 				}

@@ -96,7 +96,9 @@ func (w *worker) onCall(c *call.Call) {
 		c.Trace.Add("token", "jsxc: "+status.String())
 		switch status {
 		case token.Valid:
-			c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+			if a, ok := w.vouch(c); ok {
+				c.Answer(a)
+			}
 			return
 		case token.Expired:
 			refuse("expired token")
@@ -114,7 +116,11 @@ func (w *worker) onCall(c *call.Call) {
 		c.Trace.Add("token", "totp: "+status.String())
 		switch status {
 		case token.Valid:
-			w.useOnce(c, nonce)
+			if a, ok := w.vouch(c); ok && a.Verdict == auth.Allow {
+				w.useOnce(c, nonce, a)
+			} else if ok {
+				c.Answer(a)
+			}
 			return
 		case token.Expired:
 			refuse("expired token, or the issuer has another clock or seed")
@@ -127,6 +133,17 @@ func (w *worker) onCall(c *call.Call) {
 	}
 	// It only looked like a token: it is a password like any other.
 	w.self.Forward(w.next(c.Hash), c)
+}
+
+// vouch returns the answer to a valid token. Where the domain has conditions on groups it is false at first: the call
+// goes to the shard that knows the account, and comes again.
+func (w *worker) vouch(c *call.Call) (a auth.Answer, ok bool) {
+	if c.Domain.Rules.Allow != nil && c.Standing == nil {
+		c.Prover = w.self
+		w.self.Forward(w.next(c.Hash), c)
+		return a, false
+	}
+	return c.Vouched(auth.SourceToken), true
 }
 
 // otherNonce logs what to configure if the issuer writes nonces of another length.
@@ -142,10 +159,10 @@ func (w *worker) otherNonce(d *domain.Domain, text string) {
 	}
 }
 
-// useOnce answers a valid single-use token. The nonce is remembered in memory at once, so
+// useOnce answers a valid single-use token with a yes. The nonce is remembered in memory at once, so
 // that the same token is refused from here on, and on disk before the answer, so that a
 // restart of the process does not open it again.
-func (w *worker) useOnce(c *call.Call, nonce token.Nonce) {
+func (w *worker) useOnce(c *call.Call, nonce token.Nonce, yes auth.Answer) {
 	fresh, full := w.used.use(nonce, w.env.Clock())
 	disk := w.env.Disk()
 	switch {
@@ -166,9 +183,9 @@ func (w *worker) useOnce(c *call.Call, nonce token.Nonce) {
 			if err != nil {
 				log.Error("used token could not be stored; it could be used again if postern restarts within its window", "err", err)
 			}
-			c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+			c.Answer(yes)
 		})
 	default:
-		c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceToken})
+		c.Answer(yes)
 	}
 }

@@ -31,10 +31,11 @@ var imports = map[string][]string{
 	"wire":                           {"internal/auth", "internal/protocol"},
 	"internal/scram":                 {"internal/auth"},
 	"internal/scram/scramtest":       nil,
-	"internal/config":                {"internal/auth", "internal/oidc", "internal/protocol"},
+	"internal/allow":                 {"internal/auth"},
+	"internal/config":                {"internal/allow", "internal/auth", "internal/oidc", "internal/protocol"},
 	"internal/token":                 {"internal/auth"},
 	"internal/store":                 {"internal/auth"},
-	"internal/cache":                 {"internal/auth", "internal/store"},
+	"internal/cache":                 {"internal/allow", "internal/auth", "internal/store"},
 	"internal/apppassword":           {"internal/auth", "internal/scram", "internal/store"},
 	"internal/oidc":                  {"internal/auth"},
 	"internal/backend":               {"internal/auth", "internal/oidc", "internal/scram"},
@@ -55,7 +56,7 @@ var imports = map[string][]string{
 	"actors/env":       {"actors/supervise", "internal/store"},
 	"actors/changes":   {"actors/env", "internal/auth", "internal/store"},
 	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
-	"actors/domain": {"actors/slots", "actors/supervise", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
+	"actors/domain": {"actors/slots", "actors/supervise", "internal/allow", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
 		"internal/oidc", "internal/roster", "internal/scram", "internal/token"},
 	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache", "internal/scram"},
 	"actors/tokens": {"actors/call", "actors/domain", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
@@ -100,7 +101,7 @@ var imports = map[string][]string{
 	"scripts/package/image": nil,
 	"scripts/typecheck":     nil,
 	"scripts/costs":         nil,
-	"scripts/bench":         {"internal/auth", "internal/cache", "internal/store", "internal/token"},
+	"scripts/bench":         {"internal/apppassword", "internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/backend/oidctest", "internal/cache", "internal/config", "internal/doctor",
 		"internal/manual", "internal/roster", "internal/store"},
 }
@@ -113,6 +114,7 @@ var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/o
 
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{
+	"actors":        {"internal/allow"},
 	"actors/domain": {"actors/env"},
 	"cmd/postern":   {"actors/slots", "internal/protocol"},
 }

@@ -35,7 +35,7 @@ func Refused(status Status, p *Password, service string) auth.Answer {
 // account, as an answer to OpIsUser; leads, that they know it by another name than the one asked. Where none can
 // be asked, an entry is good for ttl; see Confirmed.
 func (p *Password) Answer(standing auth.Answer, leads bool, ttl time.Duration, now unixtime.Time) auth.Answer {
-	allow := auth.Answer{Verdict: auth.Allow, Source: auth.SourceAppPassword, Account: standing.Account}
+	allow := auth.Answer{Verdict: auth.Allow, Source: auth.SourceAppPassword, Account: standing.Account, Groups: standing.Groups}
 	exists := standing.Verdict == auth.Allow
 	switch {
 	case exists && leads:

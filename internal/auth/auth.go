@@ -65,6 +65,9 @@ func ParseOperation(word []byte) Operation {
 	return OpNone
 }
 
+// LetsIn reports whether a yes lets the account in, so that the domain's conditions on its groups hold.
+func (o Operation) LetsIn() bool { return o == OpAuth || o == OpCertAuth }
+
 // Changes reports whether the operation changes something at the backend. It must then not be
 // repeated, nor answered with a "no" that a peer takes for success.
 func (o Operation) Changes() bool {
@@ -161,12 +164,13 @@ const (
 	SourceForbidden            // the listener, or the account, is closed to changes
 	SourceAppPassword          // an app password, or the rule that one is required
 	SourceScram                // an exchange of SCRAM that cannot be finished
+	SourceGroups               // the groups of the account: they do not allow the login, or are not known
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
-	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram",
+	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram", "groups",
 }
 
 // Sources is the number of sources.
@@ -249,6 +253,10 @@ type Answer struct {
 	Unasked bool
 	// Bridged, of OpIsUser: it is what was known before, since the backend gives no answer.
 	Bridged bool
+	// Groups are what is known of the account's, as far as the domain has conditions on them. Never sent to the peer.
+	// Barred, with Request.Info: they do not let the account log in.
+	Groups Groups
+	Barred bool
 	// Reason says why, for the log and for an administrator; it is never sent to the peer.
 	Reason string
 }

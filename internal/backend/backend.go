@@ -56,6 +56,9 @@ type Query struct {
 	JWT *oidc.Unverified
 	// Bearer: the secret came as a token, so that it may not be put to a server as a password.
 	Bearer bool
+	// Groups are those of which the domain wants to know, with an acceptance or an existing user, whether the account
+	// is in them; see Result.Groups.
+	Groups []string
 	// ChangeAdmins allows OpSetPass for the backend's administrators.
 	ChangeAdmins bool
 }
@@ -94,6 +97,8 @@ type Result struct {
 	// Forged, with a refusal, says that the secret is made up: it calls itself a token of the issuer, which has not
 	// signed it.
 	Forged bool
+	// Groups are what the backend says of Query.Groups, as auth.GroupsOf has it. Empty: it does not say.
+	Groups auth.Groups
 	// Body is the document of a roster query, as received; after an accepted Proof, the server-final-message.
 	Body []byte
 	// Err is the reason for a class other than Accepted and Refused, for the log. Refused may have

@@ -108,6 +108,8 @@
 // succeeded is remembered, because each wrong guess is a failure; and a refused service account
 // is not tried again for an hour, or until a reload.
 //
+// The same answer lists the account's groups, so that a login by a condition on them takes no other request.
+//
 // Whether a user exists is asked as the service account. A 404 proves absence only if that
 // account may look users up, since accounts without rights get a 404 for every name. Its rights
 // are checked once an hour, and without them the class is Misconfigured or Unsure.
@@ -140,7 +142,8 @@
 //
 // # Users file
 //
-// A user with a readable line is Accepted or Refused. A broken line is Misconfigured for its user,
+// A user with a readable line is Accepted or Refused. The line may have the user's groups behind the hash; without
+// them it is in none. A broken line is Misconfigured for its user,
 // and for users without a line if it does not show which user it is for. A file that is not there
 // is empty. A file that may not be read is Misconfigured; other errors of reading it, and a
 // password that could not be hashed in time, are outages.

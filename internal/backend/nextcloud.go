@@ -142,7 +142,7 @@ func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
 	}
 	answer := Result{Class: Refused, Known: known && n.now().Sub(last.at) < knownFor}
 	for i, name := range tried {
-		id, r := n.try(ctx, name, q.Secret, names)
+		id, r := n.try(ctx, q, name, names)
 		switch {
 		case r.Known && !n.options.AcceptOtherID && !among(id, names):
 			answer.Err = errOtherID
@@ -208,9 +208,9 @@ func among(id string, names []string) bool {
 
 // try makes one attempt to log in. It returns the account's id. An account that is none of names may
 // be that of a late response to an earlier request: the server is asked once more.
-func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret, names []string) (id string, r Result) {
+func (n *nextcloud) try(ctx context.Context, q Query, name string, names []string) (id string, r Result) {
 	begun := n.now()
-	login := n.request(http.MethodGet, "cloud/user", basic(name, secret.Reveal()), nil)
+	login := n.request(http.MethodGet, "cloud/user", basic(name, q.Secret.Reveal()), nil)
 	a, err := n.do(ctx, login)
 	if err == nil && a.response.kept && a.ok() {
 		if late, r := classifyAccount(a); r.Known && !among(late, names) {
@@ -232,7 +232,8 @@ func (n *nextcloud) try(ctx context.Context, name string, secret auth.Secret, na
 			a.before29 = n.before29()
 		}
 	}
-	id, r = classifyLogin(a, secret.Reveal())
+	id, r = classifyLogin(a, q.Secret.Reveal())
+	r.Groups = groupsIn(a, r, q.Groups)
 	if r.Class == Refused || r.Class == Throttled || a.status == http.StatusInternalServerError {
 		n.failures.Add(1)
 	}
@@ -286,6 +287,19 @@ func classifyAccount(a ocs) (id string, r Result) {
 		return id, Result{Class: Refused, Known: true, Disabled: true, Err: errors.New("the account is disabled")}
 	}
 	return id, Result{Class: Accepted, Known: true}
+}
+
+// groupsIn returns what an answer about an account says of some groups.
+func groupsIn(a ocs, r Result, asked []string) auth.Groups {
+	if r.Class != Accepted || len(asked) == 0 {
+		return ""
+	}
+	data, _ := object(a.data)
+	groups, listed := texts(data["groups"])
+	if !listed {
+		return ""
+	}
+	return auth.GroupsOf(asked, groups)
 }
 
 // basic is the value of an Authorization header.
@@ -534,7 +548,7 @@ func missing(a ocs) bool {
 
 // find returns the first of some names that is an account. If none is, the class is Refused only
 // if the service account may look users up; otherwise it is Unsure or Misconfigured.
-func (n *nextcloud) find(ctx context.Context, names []string) (id string, r Result) {
+func (n *nextcloud) find(ctx context.Context, q Query, names []string) (id string, r Result) {
 	hidden := false
 	for _, name := range names {
 		if !validAccount(name) {
@@ -550,7 +564,9 @@ func (n *nextcloud) find(ctx context.Context, names []string) (id string, r Resu
 			if r.Class == Outage || !among(found, names) {
 				return "", outage("HTTP 200, but the answer is of another account")
 			}
-			return found, Result{Class: Accepted, Known: true, Disabled: r.Disabled} // a disabled account exists, too
+			r = Result{Class: Accepted, Known: true, Disabled: r.Disabled} // a disabled account exists, too
+			r.Groups = groupsIn(a, r, q.Groups)
+			return found, r
 		default:
 			hidden = true
 		}
@@ -587,12 +603,12 @@ func (n *nextcloud) prove(ctx context.Context, ttl time.Duration) (r Result, ok 
 // first of the login names that is one.
 func (n *nextcloud) account(ctx context.Context, q Query, names []string) (id string, r Result) {
 	if last, known := n.logins.get(q.key(), names); known {
-		if id, r = n.find(ctx, []string{last.id}); r.Class != Refused {
+		if id, r = n.find(ctx, q, []string{last.id}); r.Class != Refused {
 			return id, r
 		}
 		n.logins.remove(q.key())
 	}
-	id, r = n.find(ctx, names)
+	id, r = n.find(ctx, q, names)
 	if r.Class == Refused && n.options.AcceptOtherID {
 		return "", Result{Class: Unsure, Err: errors.New("no account has this name, but a login may lead to one of another name")}
 	}

@@ -108,6 +108,7 @@ func (u *users) Ask(ctx context.Context, q Query) Result {
 	r.Exact = found.twins
 	if r.Class == Accepted {
 		r.Account = found.id.User
+		r.Groups = auth.GroupsOf(q.Groups, found.entry.list())
 	}
 	return r
 }

@@ -17,7 +17,7 @@ func TestAdopt(t *testing.T) {
 		return Verifier{Hash: hash, First: at - minute, Verified: at, Used: at + minute}
 	}
 	var u User
-	if !u.Import(foreign("a", now-9*minute), 2, now) || len(u.Verifiers) != 1 || u.Verifiers[0].Used != now-8*minute || !u.Verifiers[0].fresh(&rules, now) {
+	if !u.Import(foreign("a", now-9*minute), 2, now) || len(u.Verifiers) != 1 || u.Verifiers[0].Used != now-8*minute || !u.Verifiers[0].fresh(&rules, "", now) {
 		t.Fatalf("a first one: %+v", u)
 	}
 	if u.Import(foreign("a", now-5*minute), 2, now) || len(u.Verifiers) != 1 || u.Verifiers[0].Verified != now-9*minute {

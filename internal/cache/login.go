@@ -68,9 +68,9 @@ func answer(v auth.Verdict, s auth.Source) Step {
 
 func answered(a auth.Answer) Step { return Step{Answer: a, Answered: true} }
 
-// allow is a yes that names the account.
-func allow(s auth.Source, account string) Step {
-	return answered(auth.Answer{Verdict: auth.Allow, Source: s, Account: account})
+// accept is a yes that names the account and its groups.
+func accept(s auth.Source, account string, g auth.Groups) Step {
+	return answered(auth.Answer{Verdict: auth.Allow, Source: s, Account: account, Groups: g})
 }
 
 // Login is the way of one login through the cache: a state machine that names the work it needs
@@ -81,10 +81,12 @@ type Login struct {
 	as        string      // the spelling of the user
 	domain    string      // see Secret
 	secret    auth.Secret // see Secret
+	service   string      // see For
 	phase     phase
 	name      Name             // see Answers
 	by        auth.AuthorityID // see Answers
 	until     unixtime.Time    // see Expires
+	groups    auth.Groups      // see InGroups
 	tried     []string         // hashes that are known not to match
 	searches  *searches        // it is one of them: the refusal of the secret is kept until its comparison has ended
 	asked     *User            // the user when the backend was asked
@@ -134,6 +136,12 @@ func NewLogin(key Key, as string) *Login {
 // Secret gives the login its secret, for the verifiers at rest of Rules.Sealer. Without it they are as good
 // as under a lost key. It is called before Start.
 func (l *Login) Secret(domain string, secret auth.Secret) { l.domain, l.secret = domain, secret }
+
+// For names the service that the login is for, by which the account's groups may matter. It is called before Start.
+func (l *Login) For(service string) { l.service = service }
+
+// InGroups says what the backend has said of the account's groups. It is called before BackendAnswered.
+func (l *Login) InGroups(g auth.Groups) { l.groups = g }
 
 // Answers says for which name the answer is, and which backend gives it. It is called before
 // BackendAnswered; without it the answer is for the spelling of the login alone, and not kept longer
@@ -190,7 +198,7 @@ func (l *Login) Return(u *User, r *Rules, now unixtime.Time) Step {
 // compareAfterAll is the comparison that AskInstead has put off, if it may still answer the login.
 func (l *Login) compareAfterAll(u *User, r *Rules, now unixtime.Time) (step Step, ok bool) {
 	l.instead = false
-	if step, ok = u.Hot(l.key, l.as, r, now); ok { // another login has found it
+	if step, ok = u.Hot(l.key, l.as, l.service, r, now); ok { // another login has found it
 		l.phase = phaseEnd
 		return step, true
 	}
@@ -222,7 +230,7 @@ func (l *Login) Suspect() { l.suspect = true }
 // Start decides the first step.
 func (l *Login) Start(u *User, r *Rules, now unixtime.Time) Step {
 	found, changed := l.identify(u, r)
-	if step, ok := u.Hot(l.key, l.as, r, now); ok {
+	if step, ok := u.Hot(l.key, l.as, l.service, r, now); ok {
 		l.phase = phaseEnd
 		if found && step.Answer.Source == auth.SourceHot {
 			step.Answer.Source = auth.SourceCache
@@ -256,7 +264,7 @@ func (l *Login) freshHashes(u *User, r *Rules, now unixtime.Time) []string {
 	if u.keyed(l.key, l.as) != nil || u.refusal(l.key) != nil {
 		return nil
 	}
-	return l.untried(u, func(v *Verifier) bool { return v.Covers(l.as) && v.fresh(r, now) })
+	return l.untried(u, func(v *Verifier) bool { return v.Covers(l.as) && v.fresh(r, l.service, now) })
 }
 
 // Compared continues with the hash that matched, "" for none. ran is false when the
@@ -398,7 +406,7 @@ func (l *Login) covers(v *Verifier) bool { return v.Covers(l.as) }
 // the hash was computed.
 func (l *Login) comparedFresh(u *User, match string, r *Rules, now unixtime.Time) Step {
 	changed := l.attachKey(u, u.hashed(match), r)
-	step, ok := u.Hot(l.key, l.as, r, now)
+	step, ok := u.Hot(l.key, l.as, l.service, r, now)
 	if !ok {
 		if before := l.undone; before != nil {
 			l.undone = nil
@@ -429,7 +437,7 @@ func (l *Login) comparedGrace(u *User, match string, r *Rules, now unixtime.Time
 func (l *Login) graceOr(u *User, r *Rules, now unixtime.Time) Step {
 	if v := u.keyed(l.key, l.as); v != nil && v.grace(r, now) && u.refusal(l.key) == nil {
 		v.graced = now
-		return allow(auth.SourceGrace, v.Account)
+		return accept(auth.SourceGrace, v.Account, v.Groups)
 	}
 	return answered(l.fallback)
 }
@@ -498,7 +506,7 @@ func (l *Login) shed(u *User, r *Rules) bool {
 }
 
 func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
-	step := allow(auth.SourceBackend, l.name.Account)
+	step := accept(auth.SourceBackend, l.name.Account, l.groups)
 	l.phase = phaseEnd
 	if r.Off || l.outdated || l.superseded || l.refusedMeanwhile(u) || !l.name.Covers(l.as) {
 		return step
@@ -509,19 +517,20 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 	}
 	u.Alias = Alias{}
 	u.SetExists(true, l.name, l.by, r, now)
+	u.SetGroups(l.groups)
 	l.shed(u, r)
 	if l.until != 0 {
 		return l.acceptedToken(u, step, r, now)
 	}
 	if v := u.keyed(l.key, l.as); v != nil {
-		v.Name, v.By, v.Until = l.name, l.by, 0
+		v.Name, v.By, v.Groups, v.Until = l.name, l.by, l.groups, 0
 		v.Verified, v.Used, v.Stale, v.Suspect, v.graced = now, now, false, false, 0
 		if l.seal(v, r); r.Hashed && v.Hash == "" && l.find(u, &step) {
 			return step
 		}
 		return l.keep(v, step, r)
 	}
-	v := Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now}
+	v := Verifier{Name: l.name, By: l.by, Groups: l.groups, Key: l.key, First: now, Verified: now, Used: now}
 	step.Save = l.seal(&v, r)
 	u.add(v, r)
 	if l.find(u, &step) { // until it is known whose the hashes are, the verifier stands beside them
@@ -535,9 +544,9 @@ func (l *Login) accepted(u *User, r *Rules, now unixtime.Time) Step {
 func (l *Login) acceptedToken(u *User, step Step, r *Rules, now unixtime.Time) Step {
 	step.Save = r.Hashed
 	if v := u.keyed(l.key, l.as); v != nil {
-		*v = Verifier{Name: l.name, By: l.by, Key: l.key, First: v.First, Verified: now, Used: now, Until: l.until}
+		*v = Verifier{Name: l.name, By: l.by, Groups: l.groups, Key: l.key, First: v.First, Verified: now, Used: now, Until: l.until}
 	} else if now < l.until {
-		u.add(Verifier{Name: l.name, By: l.by, Key: l.key, First: now, Verified: now, Used: now, Until: l.until}, r)
+		u.add(Verifier{Name: l.name, By: l.by, Groups: l.groups, Key: l.key, First: now, Verified: now, Used: now, Until: l.until}, r)
 	}
 	return step
 }

@@ -137,7 +137,7 @@ func TestRefusalOlderThanChange(t *testing.T) {
 				}
 				old.Compared(u, "", step.Hashes, true, rules, base)
 			}
-			if _, held := u.Hot(keyA, "", rules, base); held != since {
+			if _, held := u.Hot(keyA, "", "", rules, base); held != since {
 				t.Errorf("hashes %v: the refusal is held against the secret: %v, want %v", hashes, held, since)
 			}
 		}
@@ -192,7 +192,7 @@ func TestRefusalBesideMutedOne(t *testing.T) {
 		for _, f := range flows {
 			f.Compared(u, "", hashes[f], true, rules, base)
 		}
-		if _, held := u.Hot(keyA, "", rules, base); !held {
+		if _, held := u.Hot(keyA, "", "", rules, base); !held {
 			t.Errorf("order %d: the refusal is not held against the secret", order)
 		}
 	}

@@ -12,11 +12,15 @@ import (
 	"postern/internal/unixtime"
 )
 
-// recordVersion is the first byte of every stored record.
-const recordVersion = 2
+// recordVersion is the first byte of every record that is written.
+const recordVersion = 3
 
-// formerVersion is that of the records of postern 0.1.0, of which Upgrade makes others.
-const formerVersion = 1
+// Versions that are read besides. formerVersion is that of the records of postern 0.1.0, of which Upgrade makes
+// others.
+const (
+	formerVersion    = 1
+	grouplessVersion = 2 // without groups
+)
 
 // maxRecordVerifiers bounds a stored record, so that a damaged one cannot cause a large allocation.
 const maxRecordVerifiers = 64
@@ -37,11 +41,11 @@ const (
 // Encode returns the record of what disk keeps of u: verifiers with a hash, a positive isuser answer
 // and an alias. It returns nil if there is none of them; see stored.
 //
-// Layout, version 2: version byte; flags byte; if flagged, the isuser answer: varint time, the 16
-// bytes of its authority, its account; if flagged, the alias: authority and account; uvarint number
+// Layout, version 3: version byte; flags byte; if flagged, the isuser answer: varint time, the 16
+// bytes of its authority, its account and groups; if flagged, the alias: authority and account; uvarint number
 // of verifiers; for each a flags byte, a length byte and the hash (or the text of a Sealer), three varints: first verified, last
-// verified and last used, in Unix milliseconds, the latter two as differences to the first; authority
-// and account. An account is a text after its length as a uvarint.
+// verified and last used, in Unix milliseconds, the latter two as differences to the first; authority,
+// account and groups. An account, and groups (auth.Groups, not in version 2), are a text after its length as a uvarint.
 func (u *User) Encode() []byte {
 	verifiers := u.stored()
 	yes := u.Exists.Known && u.Exists.Yes
@@ -53,6 +57,7 @@ func (u *User) Encode() []byte {
 	if yes {
 		b = binary.AppendVarint(b, int64(u.Exists.At))
 		b = appendSource(b, u.Exists.By, u.Exists.Account)
+		b = store.AppendText(b, string(u.Exists.Groups))
 	}
 	if u.Alias != (Alias{}) {
 		b = appendSource(b, u.Alias.By, u.Alias.Account)
@@ -66,6 +71,7 @@ func (u *User) Encode() []byte {
 		b = binary.AppendVarint(b, int64(v.Verified-v.First))
 		b = binary.AppendVarint(b, int64(v.Used-v.First))
 		b = appendSource(b, v.By, v.Account)
+		b = store.AppendText(b, string(v.Groups))
 	}
 	return b
 }
@@ -84,6 +90,13 @@ func appendSource(b []byte, by auth.AuthorityID, account string) []byte {
 func readSource(r *store.ValueReader) (by auth.AuthorityID, account string) {
 	copy(by[:], r.Bytes(uint64(len(by))))
 	return by, r.Text()
+}
+
+func readGroups(r *store.ValueReader, version byte) auth.Groups {
+	if version == grouplessVersion {
+		return ""
+	}
+	return auth.Groups(r.Text())
 }
 
 // stored lists the verifiers as a record has them.
@@ -113,21 +126,25 @@ func (u *User) certain() (list []Verifier) {
 // Decode reads a record that Encode wrote. A verifier that is neither sealed nor a hash that passhash
 // would check is an error: it would never match. The error wraps ErrRecord.
 func Decode(record []byte) (*User, error) {
-	if len(record) > 0 && record[0] != recordVersion {
-		return nil, fmt.Errorf("%w: version %d", ErrRecord, record[0])
+	if len(record) == 0 {
+		return decode(record, recordVersion)
 	}
-	return decode(record, recordVersion)
+	if v := record[0]; v != recordVersion && v != grouplessVersion {
+		return nil, fmt.Errorf("%w: version %d", ErrRecord, v)
+	}
+	return decode(record, record[0])
 }
 
-// decode reads a record of either version. The former one has no accounts and no authorities.
+// decode reads a record of a version. formerVersion has no accounts and no authorities.
 func decode(record []byte, version byte) (*User, error) {
 	r := store.ReadValue(record, version)
 	u := new(User)
 	flags := r.Byte()
 	if flags&flagExists != 0 {
 		u.Exists = Existence{Known: true, Yes: true, At: unixtime.Time(r.Varint())}
-		if version == recordVersion {
+		if version != formerVersion {
 			u.Exists.By, u.Exists.Account = readSource(r)
+			u.Exists.Groups = readGroups(r, version)
 			u.Exists.Exact = flags&flagExistsExact != 0
 			u.Exists.Disabled = flags&flagDisabled != 0
 		}
@@ -147,8 +164,9 @@ func decode(record []byte, version byte) (*User, error) {
 		v.First = unixtime.Time(r.Varint())
 		v.Verified = v.First + unixtime.Time(r.Varint())
 		v.Used = v.First + unixtime.Time(r.Varint())
-		if version == recordVersion {
+		if version != formerVersion {
 			v.By, v.Account = readSource(r)
+			v.Groups = readGroups(r, version)
 		}
 		if !r.OK() || !checkSealed(v.Hash) && passhash.Check(v.Hash) != nil {
 			return nil, fmt.Errorf("%w: bad verifier", ErrRecord)

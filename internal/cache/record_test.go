@@ -26,6 +26,10 @@ func TestRecordRoundTrip(t *testing.T) {
 			},
 			Exists: Existence{Name: Name{"joe", true}, By: authority(1), Known: true, Yes: true, At: 77},
 		},
+		"groups": {
+			Verifiers: []Verifier{{Hash: hashA, First: 1, Verified: 2, Used: 3, Groups: auth.GroupsOf([]string{"mail", "staff"}, []string{"mail"})}},
+			Exists:    Existence{Known: true, Yes: true, At: 7, Groups: auth.GroupsOf([]string{"mail"}, nil)},
+		},
 		"existence only": {Exists: Existence{Known: true, Yes: true, At: -1}},
 		"an alias":       {Alias: Alias{"joe.smith", authority(3)}},
 	}
@@ -58,6 +62,21 @@ func TestRecordOfBefore(t *testing.T) {
 	}
 	if _, err := Decode(record); !errors.Is(err, ErrRecord) {
 		t.Errorf("it is read as one of today: %v", err)
+	}
+}
+
+// TestRecordWithoutGroups: a record of version 2 is read, and says nothing of groups.
+func TestRecordWithoutGroups(t *testing.T) {
+	record := append([]byte{2, 1, 0x9a, 0x01}, make([]byte, 16)...)
+	record = append(record, 3, 'j', 'o', 'e', 1, 0, byte(len(hashA)))
+	record = append(append(record, hashA...), 2, 4, 6)
+	record = append(append(record, make([]byte, 16)...), 3, 'j', 'o', 'e')
+	want := User{
+		Verifiers: []Verifier{{Name: Name{Account: "joe"}, Hash: hashA, First: 1, Verified: 3, Used: 4}},
+		Exists:    Existence{Name: Name{Account: "joe"}, Known: true, Yes: true, At: 77},
+	}
+	if got, err := Decode(record); err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 }
 

@@ -61,7 +61,7 @@ func TestAskInstead(t *testing.T) {
 		if a.Verdict != c.want.Verdict || a.Source != c.want.Source || asked != c.asked || compared != c.compared {
 			t.Errorf("%s: %v (%v), asked %d, compared %d", name, a.Verdict, a.Source, asked, compared)
 		}
-		_, hot := u.Hot(keyA, "", r, after(2*time.Minute))
+		_, hot := u.Hot(keyA, "", "", r, after(2*time.Minute))
 		if known := a.Verdict != auth.Unavailable; hot != known {
 			t.Errorf("%s: the next login is answered from memory: %v", name, hot)
 		}

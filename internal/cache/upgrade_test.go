@@ -80,7 +80,7 @@ func TestUpgrade(t *testing.T) {
 		fresh, grace := 0, 0
 		for _, v := range u.Verifiers {
 			accounts = append(accounts, v.Account)
-			if v.fresh(rules, now) {
+			if v.fresh(rules, "", now) {
 				fresh++
 			}
 			if v.grace(rules, now) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"postern/internal/allow"
 	"postern/internal/auth"
 	"postern/internal/unixtime"
 )
@@ -25,6 +26,21 @@ type Rules struct {
 	Authorities []auth.Authority
 	// Sealer makes the verifiers at rest; nil: they are hashes.
 	Sealer *Sealer
+	// Allow are conditions of logins on the account's groups; nil: there are none.
+	Allow *allow.Rules
+}
+
+// settled reports whether an account's groups, as they were at a time, decide on a login for a service without a
+// question. That they forbid it does so for as long as a refused secret is remembered: it is to be known soon if the
+// account gets into a group.
+func (r *Rules) settled(g auth.Groups, at unixtime.Time, service string, now unixtime.Time) bool {
+	switch r.Allow.Judge(g, service) {
+	case allow.In:
+		return true
+	case allow.Out:
+		return at.Within(r.Refused, now)
+	}
+	return false
 }
 
 // Verifier is a secret that the backend has accepted.
@@ -36,6 +52,7 @@ type Verifier struct {
 	First    unixtime.Time    // first verified by the backend
 	Verified unixtime.Time    // last verified by the backend
 	Used     unixtime.Time    // last used
+	Groups   auth.Groups      // of the account, when last verified
 	Stale    bool             // must be verified again at its next use
 	// Suspect: since the secret was last accepted, one backend has refused it while another was
 	// unavailable.
@@ -50,9 +67,9 @@ type Verifier struct {
 // alive reports whether the secret has not ended by itself.
 func (v *Verifier) alive(now unixtime.Time) bool { return v.Until == 0 || now < v.Until }
 
-// fresh reports whether a matching secret may be allowed without asking.
-func (v *Verifier) fresh(r *Rules, now unixtime.Time) bool {
-	return !v.Stale && v.alive(now) && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now)
+// fresh reports whether a login for a service with a matching secret may be answered without asking.
+func (v *Verifier) fresh(r *Rules, service string, now unixtime.Time) bool {
+	return !v.Stale && v.alive(now) && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now) && r.settled(v.Groups, v.Verified, service, now)
 }
 
 // grace reports whether a matching secret may be allowed while the backend cannot answer. A token is let in for no
@@ -68,8 +85,8 @@ func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
 // stillGraced reports whether a matching secret may be allowed without asking, since the backend could
 // not answer lately: the next logins need not wait for a backend that hangs. Not so for a secret that
 // must be verified again because another one was accepted since.
-func (v *Verifier) stillGraced(r *Rules, now unixtime.Time) bool {
-	return !v.Stale && v.graced.Within(r.Query, now) && v.grace(r, now)
+func (v *Verifier) stillGraced(r *Rules, service string, now unixtime.Time) bool {
+	return !v.Stale && v.graced.Within(r.Query, now) && v.grace(r, now) && r.Allow.Judge(v.Groups, service) == allow.In
 }
 
 // suspect keeps a verifier from answering until the backend accepts its secret again, and reports
@@ -89,6 +106,7 @@ type Existence struct {
 	// Disabled: the account exists, but may not log in.
 	Disabled bool
 	At       unixtime.Time
+	Groups   auth.Groups // of the account
 }
 
 // Refusal is a secret that the backend has refused.
@@ -181,9 +199,10 @@ const (
 	reasonNoUser        = "the backend has no such user"
 )
 
-// Hot answers a login with the spelling as from memory alone, without work or allocation. It is the first step of
-// every Login, and the only one that most logins need.
-func (u *User) Hot(key Key, as string, r *Rules, now unixtime.Time) (step Step, ok bool) {
+// Hot answers a login for a service with the spelling as from memory alone, without work or allocation. It is the
+// first step of every Login, and the only one that most logins need. A yes is one to the secret: whether the account's
+// groups let it in is for Rules.Allow to decide.
+func (u *User) Hot(key Key, as, service string, r *Rules, now unixtime.Time) (step Step, ok bool) {
 	if r.Off {
 		return step, false
 	}
@@ -196,13 +215,13 @@ func (u *User) Hot(key Key, as string, r *Rules, now unixtime.Time) (step Step, 
 		}
 		past.standing = muted
 	}
-	if v := u.keyed(key, as); v != nil && v.fresh(r, now) {
+	if v := u.keyed(key, as); v != nil && v.fresh(r, service, now) {
 		v.Used = now
-		step = allow(auth.SourceHot, v.Account)
+		step = accept(auth.SourceHot, v.Account, v.Groups)
 		step.Touched = r.Hashed
 		return step, true
-	} else if v != nil && v.stillGraced(r, now) && u.refusal(key) == nil {
-		return allow(auth.SourceGrace, v.Account), true
+	} else if v != nil && v.stillGraced(r, service, now) && u.refusal(key) == nil {
+		return accept(auth.SourceGrace, v.Account, v.Groups), true
 	}
 	return step, false
 }
@@ -222,11 +241,29 @@ func (u *User) IsUser(as string, r *Rules, now unixtime.Time) (a auth.Answer, ok
 	}
 	switch {
 	case u.Exists.Yes && u.Exists.At.Within(u.Exists.lifetime(r), now):
-		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Account: u.Exists.Account, Disabled: u.Exists.Disabled}, true
+		return auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Account: u.Exists.Account, Disabled: u.Exists.Disabled, Groups: u.Exists.Groups}, true
 	case !u.Exists.Yes && u.Exists.At.Within(r.Absent, now):
 		return auth.Answer{Verdict: auth.Deny, Source: auth.SourceHot, Reason: reasonNoUser}, true
 	}
 	return a, false
+}
+
+// Standing answers as IsUser does, for a login for a service that is proven by other means than a remembered secret.
+// What is known of the account's groups must decide on it.
+func (u *User) Standing(as, service string, r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
+	a, ok = u.IsUser(as, r, now)
+	return a, ok && (a.Verdict != auth.Allow || a.Disabled || r.settled(a.Groups, u.Exists.At, service, now))
+}
+
+// IsUserUnasked answers isuser where no backend can be asked: what logins have shown counts for the outage lifetime,
+// but the groups of the account only as long as they do without an outage.
+func (u *User) IsUserUnasked(as string, r *Rules, now unixtime.Time) (a auth.Answer, ok bool) {
+	a, ok = u.IsUserGrace(as, r, now)
+	a.Source, a.Bridged = auth.SourceCache, false
+	if !u.Exists.At.Within(r.Verify, now) {
+		a.Groups = ""
+	}
+	return a, ok
 }
 
 // IsUserGrace answers isuser while the backend cannot: yes for a user that existed within the
@@ -237,13 +274,13 @@ func (u *User) IsUserGrace(as string, r *Rules, now unixtime.Time) (a auth.Answe
 	}
 	yes := auth.Answer{Verdict: auth.Allow, Source: auth.SourceGrace, Bridged: true}
 	if u.Exists.Known && u.Exists.Covers(as) {
-		yes.Account, yes.Disabled = u.Exists.Account, u.Exists.Disabled
+		yes.Account, yes.Disabled, yes.Groups = u.Exists.Account, u.Exists.Disabled, u.Exists.Groups
 		return yes, u.Exists.Yes && u.Exists.At.Within(r.Outage, now)
 	}
 	// A suspect verifier counts too: whatever the password is, the user existed.
 	for i := range u.Verifiers {
 		if v := &u.Verifiers[i]; v.Covers(as) && v.Verified.Within(r.Outage, now) {
-			yes.Account = v.Account
+			yes.Account, yes.Groups = v.Account, v.Groups
 			return yes, true
 		}
 	}
@@ -264,6 +301,20 @@ func (u *User) SetDisabled(disabled bool) (changed bool) {
 	changed = u.Exists.Yes && u.Exists.Disabled != disabled
 	u.Exists.Disabled = u.Exists.Yes && disabled
 	return changed
+}
+
+// SetGroups notes the groups of the account that exists, as the answer of a backend has them. They are those of the
+// account's secrets as well.
+func (u *User) SetGroups(g auth.Groups) {
+	if !u.Exists.Yes {
+		return
+	}
+	u.Exists.Groups = g
+	for i := range u.Verifiers {
+		if v := &u.Verifiers[i]; g != "" && v.Account == u.Exists.Account && v.By == u.Exists.By {
+			v.Groups = g
+		}
+	}
 }
 
 // LetIn notes that a backend has let the account in, and reports whether that changes the record. It may have been

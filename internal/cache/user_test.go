@@ -385,7 +385,7 @@ func BenchmarkHot(b *testing.B) {
 	rules := defaults()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok := u.Hot(keyA, "", rules, base); !ok {
+		if _, ok := u.Hot(keyA, "", "", rules, base); !ok {
 			b.Fatal("missed")
 		}
 	}

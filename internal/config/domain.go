@@ -50,6 +50,7 @@ func (p *parser) domain(s *section, cfg *Config) Domain {
 	out.Cache = p.cache(s, cfg, 100000)
 	out.Limit = p.domainLimit(s, out.Backends, cfg.Registry.Limit)
 	out.Roster = p.roster(s, cfg, name)
+	p.allow(s, cfg, &out)
 	return out
 }
 

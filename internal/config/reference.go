@@ -135,6 +135,9 @@ var details = map[string]detail{
 	"require_app_password": {"true, false or list of texts", "false", "0.2.0"},
 	"scram":                {aFlag, "false", "0.2.0"},
 
+	"groups":   {aTextList, "", "0.2.0"},
+	"services": {aTextList, "(all)", "0.2.0"},
+
 	"enabled":                    {aFlag, "true", ""},
 	"user_refusals":              {aNumber, "10", ""},
 	"address_refusals":           {aNumber, "30", ""},

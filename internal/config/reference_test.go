@@ -27,6 +27,7 @@ var hosts = map[string]string{
 	"domain token jsxc":      "domain \"example.com\" {\nbackends = [backend.jsxc.app]\ntoken \"jsxc\" {\nsecrets = [\"x\"]\n%s\n}\n}\n",
 	"domain token totp":      "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\ntoken \"totp\" {\nseed = env(\"OTP_SEED\")\nsecrets = [\"x\"]\n%s\n}\n}\n",
 	"domain cache":           "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\ncache {\n%s\n}\n}\n",
+	"domain allow":           "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nallow {\ngroups = \"mail\"\n%s\n}\n}\n",
 	"registry":               "registry {\n%s\n}\n",
 	"registry cache":         "registry {\ncache {\n%s\n}\n}\n",
 	"domain roster ejabberd": "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nroster \"ejabberd\" {\napi = \"http://127.0.0.1:5281/api\"\n%s\n}\n}\n",

@@ -95,8 +95,9 @@ var specs = []spec{
 	{
 		path: "domain", labels: []string{"name"},
 		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password", "scram"},
-		blocks: []string{"token", "cache", "limit", "roster"},
+		blocks: []string{"allow", "token", "cache", "limit", "roster"},
 	},
+	{path: "domain allow", attrs: []string{"groups", "services"}},
 	{path: "domain limit", attrs: limitAttrs},
 	{
 		path: "domain token jsxc", labels: []string{"kind"},

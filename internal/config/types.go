@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"postern/internal/allow"
 	"postern/internal/auth"
 )
 
@@ -144,6 +145,7 @@ type Domain struct {
 	ChangeAdmins bool
 	JSXC         *JSXCToken
 	TOTP         *TOTPToken
+	Allow        []allow.Block // conditions of logins on the account's groups; none: there are none
 	Cache        Cache
 	Limit        Limit
 	Roster       *Roster // nil: no shared rosters

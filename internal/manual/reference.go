@@ -28,6 +28,7 @@ var purposes = map[string]string{
 	"backend oidc":           "Tokens and passwords of an OpenID Connect provider; see [OpenID Connect](oidc.md).",
 	"backend app_passwords":  "Secrets of the devices of accounts, managed with `postern password`; see [app passwords](app-passwords.md).",
 	"domain":                 "Which backends have the users of a domain. The name is the domain, or `*` for all others.",
+	"domain allow":           "Groups of which an account must be in one to log in; see [groups](groups.md).",
 	"domain limit":           "Limits of this domain, where they differ from the limit block of the file.",
 	"domain token jsxc":      "Time-limited tokens of the JSXC app; see [tokens](tokens.md).",
 	"domain token totp":      "Single-use tokens, as for Prosody's mod_auth_token; see [tokens](tokens.md).",

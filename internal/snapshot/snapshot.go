@@ -18,7 +18,7 @@ import (
 
 // Format is the version of a snapshot's layout and of all types in it. It must be raised with every
 // change of these; a test of package actors notices one.
-const Format = 3
+const Format = 4
 
 // Size limits of a snapshot in bytes.
 const (
