@@ -134,6 +134,9 @@ func (t *table) judge() {
 			t.atMost(name+", 1 connection: p50 of the echo's", float64(r.P50)/float64(e.P50), "", 3)
 		}
 	}
+	if r := t.of("app password", cell{"closed", 128}); r.Ratio > 0 {
+		t.atLeast("app password, 128 connections: of the hot cache", r.Ratio, "", 0.9)
+	}
 	if r := t.of("jsxc 0 ms", cell{"closed", 128}); r.Rate > 0 {
 		t.atLeast("jsxc 0 ms, 128 connections: of an http.Client loop", r.Ratio, "", 0.7)
 	}

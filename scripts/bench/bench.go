@@ -28,6 +28,7 @@ type bench struct {
 	relay   *child
 	postern *child
 	paths   []*path
+	apps    []string // app passwords, by user
 	defers  []func() // run by close, last first
 }
 
@@ -84,6 +85,10 @@ func (b *bench) prepare(config string) error {
 			return err
 		}
 	}
+	var err error
+	if b.apps, err = fillApps(b.ownFile("data"), hotAccounts); err != nil {
+		return err
+	}
 	return addUser(b.binary, config, "joe@users.bench")
 }
 
@@ -103,8 +108,14 @@ func (b *bench) choose() error {
 	}
 	var chosen []*path
 	needed := make(map[string]bool)
-	for _, p := range append(own, b.startPeers()...) {
+	own = append(own, b.startPeers()...)
+	for _, p := range own {
 		if b.wants(p.name) {
+			needed[p.baseline] = true
+		}
+	}
+	for _, p := range own {
+		if b.wants(p.name) || needed[p.name] {
 			chosen = append(chosen, p)
 			needed[p.baseline] = true
 		}

@@ -27,6 +27,9 @@ type path struct {
 	fixedConns int                                // replaces the number of connections of the cell; 0: does not
 }
 
+// hotPath is the path of a password that memory knows. It is the baseline of others.
+const hotPath = "hot cache"
+
 // fixed returns an ask function that repeats the login of one user per connection.
 func fixed(domain, password string) func([]byte, int, int) []byte {
 	return func(b []byte, conn, _ int) []byte {
@@ -46,6 +49,14 @@ func distinct(domain string) func([]byte, int, int) []byte {
 func turns(domain string) func([]byte, int, int) []byte {
 	return func(b []byte, conn, n int) []byte {
 		return append(b, genericLogin(fmt.Sprint("user", (conn*131+n)%diskUsers), domain, "password")...)
+	}
+}
+
+// appLogins returns an ask function of logins by app passwords, one for each user.
+func (b *bench) appLogins() func([]byte, int, int) []byte {
+	return func(out []byte, conn, _ int) []byte {
+		i := conn % len(b.apps)
+		return append(out, genericLogin(fmt.Sprint("user", i), appDomain, b.apps[i])...)
 	}
 }
 
@@ -119,7 +130,8 @@ func (b *bench) posternPaths() ([]*path, error) {
 	all := []*path{
 		{name: "token jsxc", ask: jsxc, pipelines: true},
 		{name: "token totp", ask: totp, maxLength: 300 * time.Millisecond}, // the server remembers used tokens for 90 s
-		{name: "hot cache", ask: fixed("hot.bench", "password"), pipelines: true},
+		{name: hotPath, ask: fixed("hot.bench", "password"), pipelines: true},
+		{name: "app password", ask: b.appLogins(), baseline: hotPath, pipelines: true},
 		{name: "bearer remembered", ask: remembered, pipelines: true},
 		{name: "bearer first time", ask: first},
 		{name: "disk cache, bcrypt 4", ask: turns("disk4.bench"), maxConns: 128},

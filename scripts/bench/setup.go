@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/apppassword"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/cache"
@@ -25,8 +26,13 @@ const (
 	totpSecret  = "bench-token-secret"
 	slots       = 64   // of each backend
 	diskUsers   = 4096 // in a disk cache, far more than the hot tier holds
-	hotAccounts = 1000 // that log in by hot cache, token and the mail protocols
+	hotAccounts = 1000 // that log in by hot cache, token, app password and the mail protocols
+
+	appDomain = "app.bench"
 )
+
+// appKey is the key of the app passwords.
+var appKey = strings.Repeat("k", apppassword.KeySize)
 
 // configText returns the configuration under test, with a domain for each path. Passwords that are
 // hashed on the way have the lowest bcrypt cost, so that the figures show the broker and not bcrypt.
@@ -75,6 +81,11 @@ domain "first.bench" {
   backends = [backend.oidc.idp]
   cache { storage = "none" }
 }
+backend "app_passwords" "devices" { key = file(%q) }
+domain %q {
+  backends = [backend.app_passwords.devices, backend.jsxc.jsxc0]
+  cache { bcrypt_cost = 4 }
+}
 domain "totp.bench" {
   backends = [backend.users.local]
   token "totp" {
@@ -82,11 +93,34 @@ domain "totp.bench" {
     secrets = [%q]
   }
 }
-`, cloud, idpPath, slots, totpSeed, totpSecret)
+`, cloud, idpPath, slots, keyFile(dir), appDomain, totpSeed, totpSecret)
 	for _, cost := range []int{4, 12} {
 		fmt.Fprintf(&b, "domain \"disk%d.bench\" {\n  backends = [backend.users.local]\n  cache { hot_entries = 16 }\n}\n", cost)
 	}
 	return b.String()
+}
+
+// keyFile has the key of the app passwords.
+func keyFile(dir string) string { return filepath.Join(dir, "app.key") }
+
+// fillApps makes an app password for each of n users of appDomain in the store of a data directory.
+func fillApps(dataDir string, n int) (secrets []string, err error) {
+	p, err := store.OpenPebble(filepath.Join(dataDir, "store"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	key, now := apppassword.NewKey(auth.NewSecret(appKey)), unixtime.At(time.Now())
+	var ops []store.Op
+	for i := range n {
+		id, a := auth.Identity{User: fmt.Sprint("user", i), Domain: appDomain}, new(apppassword.Account)
+		_, secret, err := a.Add(key, id.Domain, id.User, apppassword.New{Name: "phone"}, now)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		secrets = append(secrets, secret.Show().Reveal())
+		ops = append(ops, store.Op{Key: apppassword.RecordKey(id), Value: a.Encode()})
+	}
+	return secrets, errors.Join(p.Apply(ops, true), p.Close())
 }
 
 // fill writes n users of a domain, named by a prefix and a number, into the store of a data directory.
@@ -148,7 +182,7 @@ func (b *bench) startConfigured(dir string, prepare func(config string) error) (
 	}
 	config := dir + ".hcl"
 	text := configText(dir, address, b.cloud.addr, b.level)
-	if err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.MkdirAll(dir, 0o700)); err != nil {
+	if err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.MkdirAll(dir, 0o700), os.WriteFile(keyFile(dir), []byte(appKey), 0o600)); err != nil {
 		return nil, err
 	}
 	if err := prepare(config); err != nil {
