@@ -2,10 +2,14 @@ package actors
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,9 +88,9 @@ func newUsersAuthority(t *testing.T) *accountAuthority {
 		}
 	}
 	joe := auth.Identity{User: "joe", Domain: "dom.example"}
-	must(file.Add(t.Context(), joe, hash))
+	must(file.Add(t.Context(), joe, hash, nil))
 	must(file.SetGroups(t.Context(), joe, []string{"mail"}))
-	must(file.Add(t.Context(), auth.Identity{User: "ann", Domain: "dom.example"}, hash))
+	must(file.Add(t.Context(), auth.Identity{User: "ann", Domain: "dom.example"}, hash, nil))
 	b, err := backend.NewUsers(backend.UsersOptions{Path: path, Fold: true}, func(_ context.Context, _ auth.Identity, run func()) error { run(); return nil })
 	must(err)
 	return &accountAuthority{
@@ -105,6 +109,33 @@ func newUsersAuthority(t *testing.T) *accountAuthority {
 	}
 }
 
+// newSCIMAuthority is a provider of OpenID Connect with a SCIM API. Nobody logs in there by a password.
+func newSCIMAuthority(t *testing.T) *accountAuthority {
+	var away, disabled, gone atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		list := `{"schemas":["urn:ietf:params:scim:api:messages:2.0:ListResponse"],"totalResults":%d,"Resources":[%s]}`
+		switch {
+		case away.Load():
+			w.WriteHeader(http.StatusBadGateway)
+		case r.URL.Path != "/scim/v2/Users" || r.Header.Get("Authorization") != "Bearer of-postern":
+			w.WriteHeader(http.StatusUnauthorized)
+		case gone.Load() || r.FormValue("filter") != `userName eq "joe"`:
+			_, _ = fmt.Fprintf(w, list, 0, "")
+		default:
+			_, _ = fmt.Fprintf(w, list, 1, fmt.Sprintf(`{"userName":"joe","active":%t}`, !disabled.Load()))
+		}
+	}))
+	t.Cleanup(server.Close)
+	b, err := backend.NewOIDC(backend.OIDCOptions{
+		HTTPOptions: backend.HTTPOptions{URL: server.URL}, JWT: true, Audience: "postern", UsernameClaim: "sub",
+		SCIM: &backend.SCIMOptions{URL: server.URL + "/scim/v2", Token: auth.NewSecret("of-postern")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &accountAuthority{Backend: b, leave: away.Store, disable: disabled.Store, remove: func() { gone.Store(true) }}
+}
+
 // accountAuthorities are the backends that can be asked about an account without its password.
 var accountAuthorities = map[string]func(*testing.T) *accountAuthority{
 	"Nextcloud's service account": newNextcloudAuthority, "users file": newUsersAuthority,
@@ -113,7 +144,9 @@ var accountAuthorities = map[string]func(*testing.T) *accountAuthority{
 // TestAppPasswordAuthorities: each backend that can be asked has an app password end with its account, and an outage
 // of it is bridged for outage_ttl.
 func TestAppPasswordAuthorities(t *testing.T) {
-	for name, start := range accountAuthorities {
+	all := maps.Clone(accountAuthorities)
+	all["SCIM"] = newSCIMAuthority
+	for name, start := range all {
 		t.Run(name, func(t *testing.T) {
 			a := start(t)
 			r := appRig(t, a.standsIn(t))

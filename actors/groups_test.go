@@ -300,6 +300,30 @@ func TestGroupsReload(t *testing.T) {
 	r.want(r.login("mailer", "imap", "good"), auth.Allow, auth.SourceHot)
 }
 
+// TestGroupsOfTokens: a bearer token says in which groups its account is. One that does not say it is a temporary
+// failure, and no token is verified again for another service.
+func TestGroupsOfTokens(t *testing.T) {
+	r := newOIDCRig(t, func(s *setup, o *backend.OIDCOptions) {
+		o.GroupsClaim = "groups"
+		s.cfg.Domains[0].Allow = []groups.Block{{Groups: []string{"mail"}, Services: []string{"imap"}}}
+	})
+	for claim, want := range map[string]auth.Verdict{"mail": auth.Allow, "chat": auth.Deny, "": auth.Unavailable} {
+		claims := map[string]any{"groups": []string{"x", claim}}
+		if claim == "" {
+			claims = nil
+		}
+		token := r.token(claims)
+		r.fake.asked.Store(0)
+		for range 2 {
+			r.allowed("a token with the group "+claim, r.login("alice", "imap", token), want)
+		}
+		r.allowed("for chat", r.login("alice", "xmpp", token), auth.Allow)
+		if n := r.fake.asked.Load(); want != auth.Unavailable && n != 1 {
+			t.Errorf("a token with the group %s: %d questions", claim, n)
+		}
+	}
+}
+
 // TestGroupsRestart: groups are remembered on disk and by the successor of the process.
 func TestGroupsRestart(t *testing.T) {
 	d, disk := newDirectory(), openStore(t)

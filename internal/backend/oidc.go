@@ -30,6 +30,9 @@ type OIDCOptions struct {
 	// UsernameDomain: the claim is user@domain, as "email" always is; else it is the user alone.
 	UsernameDomain bool
 
+	GroupsClaim string       // the claim that lists the account's groups; empty: none does
+	SCIM        *SCIMOptions // where accounts are looked up; nil: they cannot be
+
 	Scopes     []string // that a token must have, and a password grant asks for
 	Algorithms []string // some of oidc.Algorithms; empty: all
 	Leeway     time.Duration
@@ -43,6 +46,7 @@ type oidcBackend struct {
 	rules      oidc.Rules
 	algorithms []jose.SignatureAlgorithm
 	discovery  *httpClient
+	scim       *scim // nil: accounts cannot be looked up
 
 	headers  headers
 	turn     chan struct{} // held by the one that fetches metadata or keys
@@ -59,7 +63,7 @@ type oidcBackend struct {
 	fetching sync.WaitGroup
 }
 
-// NewOIDC returns a backend for the OpenID Connect provider at o.URL. It answers auth alone. Nothing is fetched before
+// NewOIDC returns a backend for the OpenID Connect provider at o.URL. It answers auth and, with o.SCIM, isuser. Nothing is fetched before
 // the first question. Its errors say what to correct in the options.
 func NewOIDC(o OIDCOptions) (Backend, error) {
 	rules := oidc.Rules{
@@ -95,6 +99,11 @@ func NewOIDC(o OIDCOptions) (Backend, error) {
 	if b.discovery, err = newHTTPClient(at); err != nil {
 		return nil, err
 	}
+	if o.SCIM != nil {
+		if b.scim, err = newSCIM(*o.SCIM, o.HTTPOptions, o.Fold); err != nil {
+			return nil, err
+		}
+	}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }
@@ -104,6 +113,9 @@ func (b *oidcBackend) Close() error {
 	b.end()
 	b.fetching.Wait()
 	b.discovery.close()
+	if b.scim != nil {
+		b.scim.client.close()
+	}
 	if p := b.provider.Load(); p != nil {
 		p.close(nil)
 	}
@@ -112,7 +124,7 @@ func (b *oidcBackend) Close() error {
 
 var (
 	errNoToken   = errors.New("it is not a token, and the provider takes no other passwords")
-	errNoLookup  = errors.New("an OpenID Connect provider cannot be asked whether a user exists")
+	errNoLookup  = errors.New("an OpenID Connect provider cannot be asked whether a user exists, but by its SCIM API (scim)")
 	errAlgorithm = errors.New("the token is malformed, or its algorithm is not one of algorithms")
 	errSignature = errors.New("the signature is of none of the issuer's keys")
 )
@@ -122,6 +134,9 @@ func (b *oidcBackend) Screen(q Query) Screening {
 	answered := func(r Result) Screening { return Screening{Answer: &r} }
 	switch q.Op {
 	case auth.OpIsUser:
+		if b.scim != nil {
+			return Screening{}
+		}
 		return answered(Result{Class: Unsure, Err: errNoLookup})
 	case auth.OpAuth:
 	default:
@@ -174,6 +189,8 @@ func (b *oidcBackend) Ask(ctx context.Context, q Query) Result {
 	switch {
 	case s.Answer != nil:
 		return *s.Answer
+	case q.Op == auth.OpIsUser:
+		return b.scim.exists(ctx, q)
 	case s.Offline:
 		return b.signed(ctx, q, *q.JWT)
 	case s.Own, b.opaque(q):
@@ -203,7 +220,16 @@ func (b *oidcBackend) signed(ctx context.Context, q Query, u oidc.Unverified) Re
 	if fault != nil {
 		return faulty(fault)
 	}
-	return Result{Class: Accepted, Known: true, Account: pass.Account, Expires: pass.Expires}
+	return Result{Class: Accepted, Known: true, Account: pass.Account, Expires: pass.Expires, Groups: b.groups(q, u.Claims)}
+}
+
+// groups returns what claims say of the groups that are asked about.
+func (b *oidcBackend) groups(q Query, c oidc.Claims) auth.Groups {
+	has, said := c.Groups(b.options.GroupsClaim)
+	if !said {
+		return ""
+	}
+	return auth.GroupsOf(q.Groups, has)
 }
 
 // faulty is the Result for a token that does not let its bearer in.

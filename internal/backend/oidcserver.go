@@ -51,7 +51,7 @@ func (b *oidcBackend) introspect(ctx context.Context, q Query) Result {
 	if pass.Expires.IsZero() {
 		pass.Expires = b.options.Now().Add(untold)
 	}
-	return Result{Class: Accepted, Known: true, Account: pass.Account, Expires: pass.Expires}
+	return Result{Class: Accepted, Known: true, Account: pass.Account, Expires: pass.Expires, Groups: b.groups(q, fields)}
 }
 
 // grant puts a password to the provider, as the resource owner password credentials grant of RFC 6749. The ID token
@@ -102,7 +102,7 @@ func (b *oidcBackend) granted(q Query, fields oidc.Claims) Result {
 	if fault != nil {
 		return faulty(fault)
 	}
-	return Result{Class: Accepted, Known: true, Account: pass.Account}
+	return Result{Class: Accepted, Known: true, Account: pass.Account, Groups: b.groups(q, u.Claims)}
 }
 
 // post sends a form to an endpoint of the provider as the client of postern, and returns the JSON object of a

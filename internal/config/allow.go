@@ -67,12 +67,12 @@ func (p *parser) allowBlock(s *section) (block allow.Block) {
 
 // KnowsGroups reports whether the backend says in which groups an account is that logs in with its password.
 func (b *Backend) KnowsGroups() bool {
-	return b.Kind == KindNextcloud || b.Kind == KindUsers
+	return b.Kind == KindNextcloud || b.Kind == KindUsers || b.OIDC.GroupsClaim != ""
 }
 
 // LooksUpGroups reports whether the backend says so without the account's password.
 func (b *Backend) LooksUpGroups() bool {
-	return b.Kind == KindNextcloud && b.AdminUser != "" || b.Kind == KindUsers
+	return b.Kind == KindNextcloud && b.AdminUser != "" || b.Kind == KindUsers || b.OIDC.SCIMURL != ""
 }
 
 // groupless complains of conditions that no backend of the domain can answer, and warns of logins that would all be
@@ -93,7 +93,7 @@ func (p *parser) groupless(s *section, cfg *Config, out *Domain) {
 		}
 	}
 	at := s.children("allow")[0].DefRange()
-	const cure = "backends of the kinds nextcloud and users do"
+	const cure = "backends of the kinds nextcloud and users do, and oidc ones with groups_claim"
 	switch {
 	case knows == 0 && len(out.Backends) > 0:
 		p.complain(at, "no backend of the domain says in which groups an account is, so that every login would be a temporary failure", cure)
@@ -102,6 +102,6 @@ func (p *parser) groupless(s *section, cfg *Config, out *Domain) {
 	}
 	if knows > 0 && looks < knows && (out.AppPasswords != nil || out.JSXC != nil || out.TOTP != nil) {
 		p.warn(at, "logins with app passwords or tokens will be temporary failures where a backend says only with the account's own password in which groups it is",
-			"give the nextcloud backend a service account: admin_user and admin_password")
+			"give a nextcloud backend a service account (admin_user, admin_password), and an oidc one scim")
 	}
 }

@@ -50,6 +50,21 @@ func TestComplaintsAboutAllow(t *testing.T) {
 		{"one does not", on("backend.users.local, backend.json.app", block), Warning, at, "accounts of backend.json.app will be temporary failures", ""},
 		{"app passwords without a service account", on("backend.app_passwords.devices, backend.nextcloud.c", block), Warning, at, "app passwords or tokens", "service account"},
 	})
+	idp := func(more string) string {
+		return "backend \"oidc\" \"idp\" {\nissuer = \"https://id.example.org\"\naudience = \"x\"\nusername_claim = \"sub\"\n" + more + "}\n" +
+			devices + "domain \"y.example\" {\nbackends = [backend.app_passwords.devices, backend.oidc.idp]\n" + block + "}\n"
+	}
+	scim := "scim {\nurl = \"https://id.example.org/scim\"\ntoken = env(\"TOKEN_SECRET\")\n}\n"
+	runComplaints(t, []complaint{
+		{"a provider without a claim", idp(""), Error, 11, "no backend of the domain says", "groups_claim"},
+		{"a provider that cannot be asked", idp("groups_claim = \"groups\"\n"), Warning, 12, "app passwords or tokens", "scim"},
+		{"scim without a token", idp("groups_claim = \"groups\"\nscim { url = \"https://id.example.org/scim\" }\n"), Error, 6, "no token", "file("},
+		{"scim without a url", idp("groups_claim = \"groups\"\nscim { token = env(\"TOKEN_SECRET\") }\n"), Error, 6, "no url", "/Users"},
+		{"scim with a query", idp("scim {\nurl = \"https://id.example.org/?x\"\ntoken = env(\"TOKEN_SECRET\")\n}\n"), Error, 6, "query", ""},
+	})
+	if cfg, problems := parse(t, idp("groups_claim = \"groups\"\n"+scim)); cfg == nil || len(problems) > 0 || cfg.Backends[0].OIDC.SCIMToken.Empty() {
+		t.Errorf("a provider that can be asked:\n%s", render(problems))
+	}
 	for _, quiet := range []string{"backend.users.local", "backend.app_passwords.devices, backend.users.local", "backend.nextcloud.c"} {
 		if cfg, problems := parse(t, on(quiet, block)); cfg == nil || strings.Contains(render(problems), "groups") {
 			t.Errorf("%s:\n%s", quiet, render(problems))

@@ -27,7 +27,7 @@ func (b *Backend) Authority(authDomain string) auth.Authority {
 
 // taken is which tokens and passwords the backend takes, and for which account. The order of a list says nothing.
 func (o *OIDC) taken() []string {
-	parts := []string{o.Audience, o.UsernameClaim, strconv.FormatBool(o.UsernameDomain)}
+	parts := []string{o.Audience, o.UsernameClaim, strconv.FormatBool(o.UsernameDomain), o.GroupsClaim}
 	for _, list := range [][]string{o.Accept, o.Clients, o.Scopes, o.Algorithms} {
 		list = slices.Sorted(slices.Values(list))
 		parts = append(parts, strconv.Itoa(len(list)))

@@ -103,10 +103,11 @@ func (p *parser) login(s *section, cfg *Config, refs []BackendRef) []string {
 		}
 	})
 	named := func(r BackendRef) bool {
-		return r.Kind == KindNextcloud || r.Kind == KindHTTP || cfg.Backends[p.blocks[r]].Accepts(AcceptPasswordGrant)
+		b := &cfg.Backends[p.blocks[r]]
+		return r.Kind == KindNextcloud || r.Kind == KindHTTP || b.Accepts(AcceptPasswordGrant) || b.OIDC.SCIMURL != ""
 	}
 	if s.has("login") && !slices.ContainsFunc(refs, named) {
-		p.warn(s.at("login"), "the line has no effect, since no backend of the domain has login names", "it is for nextcloud and http backends, and for oidc ones with password_grant")
+		p.warn(s.at("login"), "the line has no effect, since no backend of the domain has login names", "it is for nextcloud and http backends, and for oidc ones with password_grant or scim")
 	}
 	if len(rules) == 0 {
 		return []string{"{user}"}

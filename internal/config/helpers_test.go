@@ -35,6 +35,7 @@ func testEnv(t testing.TB) Env {
 		"etc/postern/token.secret":           {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/cache.key":              {Data: []byte(cacheKeyHex + "\n"), Mode: 0o640},
 		"etc/postern/app-passwords.key":      {Data: []byte(cacheKeyHex + "\n"), Mode: 0o640},
+		"etc/postern/scim.token":             {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/oidc.secret":            {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/raw.key":                {Data: []byte(rawCacheKey), Mode: 0o640},
 		"etc/postern/open.key":               {Data: []byte(rawCacheKey), Mode: 0o644},

@@ -29,6 +29,10 @@ type OIDC struct {
 	UsernameClaim string
 	// UsernameDomain: the claim is user@domain; else it is the user alone.
 	UsernameDomain bool
+	GroupsClaim    string // the claim that lists the account's groups; empty: none does
+	// SCIMURL is the base URL of the API at which accounts are looked up; empty: they cannot be.
+	SCIMURL   string
+	SCIMToken auth.Secret
 
 	Scopes     []string
 	Algorithms []string // empty: all that can be verified
@@ -61,6 +65,8 @@ func (p *parser) oidc(s *section, out *Backend) {
 	if o.UsernameClaim == "sub" && !s.has("fold_case") { // OpenID Connect Core 2: letter case is a part of it
 		out.FoldCase = false
 	}
+	o.GroupsClaim = s.textOr("groups_claim", "")
+	p.scim(s, o)
 	s.texts("required_scope", func(v value, at hcl.Range) {
 		if strings.ContainsAny(v.AsString(), " \t") {
 			p.complain(at, "required_scope holds a space", `write each scope in quotes of its own, as in ["mail", "profile"]`)
@@ -100,6 +106,20 @@ func (p *parser) oidcTokens(s *section, out *Backend) {
 	if o.ClientID == "" && !o.ClientSecret.Empty() {
 		p.complain(s.at("client_secret"), "client_secret stands without client_id", "add client_id, or remove it")
 	}
+}
+
+// scim decodes the scim block.
+func (p *parser) scim(parent *section, o *OIDC) {
+	s := p.only(parent, "scim")
+	if s.absent {
+		return
+	}
+	s.need("url", "the scim block has no url", `add url = "https://...", to which postern appends /Users`)
+	if v, ok := s.text("url"); ok {
+		o.SCIMURL = p.url(v, "url", s.at("url"), KindOIDC)
+	}
+	s.need("token", "the scim block has no token", `add token = file("path"), the token of a client that may read users`)
+	o.SCIMToken, _ = s.secret("token")
 }
 
 // issuers checks that a domain has one issuer: two have accounts of one name that belong to different people.

@@ -88,10 +88,11 @@ var specs = []spec{
 	{
 		path: "backend oidc", labels: []string{"kind", "name"},
 		attrs: slices.Concat([]string{
-			"issuer", "accept", "audience", "clients", "client_id", "username_claim", "username_domain", "required_scope", "algorithms", "leeway",
+			"issuer", "accept", "audience", "clients", "client_id", "username_claim", "username_domain", "groups_claim", "required_scope", "algorithms", "leeway",
 		}, httpAttrs[1:]), // but url
-		secrets: []string{"client_secret", "proxy"},
+		secrets: []string{"client_secret", "proxy"}, blocks: []string{"scim"},
 	},
+	{path: "backend oidc scim", attrs: []string{"url"}, secrets: []string{"token"}},
 	{
 		path: "domain", labels: []string{"name"},
 		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password", "scram"},

@@ -27,6 +27,7 @@ var purposes = map[string]string{
 	"backend users":          "A file of users, managed with `postern user`; see [own users](accounts.md).",
 	"backend oidc":           "Tokens and passwords of an OpenID Connect provider; see [OpenID Connect](oidc.md).",
 	"backend app_passwords":  "Secrets of the devices of accounts, managed with `postern password`; see [app passwords](app-passwords.md).",
+	"backend oidc scim":      "Where the provider says whether an account exists and is enabled; see [OpenID Connect](oidc.md).",
 	"domain":                 "Which backends have the users of a domain. The name is the domain, or `*` for all others.",
 	"domain allow":           "Groups of which an account must be in one to log in; see [groups](groups.md).",
 	"domain limit":           "Limits of this domain, where they differ from the limit block of the file.",

@@ -318,6 +318,14 @@ func (c Claims) scopes() (all []string) {
 	return all
 }
 
+// Groups reads a claim that lists the groups of an account. said is false without it.
+func (c Claims) Groups(claim string) (groups []string, said bool) {
+	if claim == "" {
+		return nil, false
+	}
+	return list(c[claim])
+}
+
 // list reads a text or a list of texts.
 func list(raw json.RawMessage) ([]string, bool) {
 	if one, ok := texted(raw); ok {

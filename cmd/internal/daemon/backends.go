@@ -40,11 +40,15 @@ func makeBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashin
 	case config.KindAppPasswords:
 		return backend.NewAppPasswords(), nil
 	case config.KindOIDC:
+		var scim *backend.SCIMOptions
+		if b.OIDC.SCIMURL != "" {
+			scim = &backend.SCIMOptions{URL: b.OIDC.SCIMURL, Token: b.OIDC.SCIMToken}
+		}
 		return backend.NewOIDC(backend.OIDCOptions{
 			HTTPOptions: o, JWT: b.Accepts(config.AcceptJWT), Introspection: b.Accepts(config.AcceptIntrospection),
 			PasswordGrant: b.Accepts(config.AcceptPasswordGrant), Audience: b.OIDC.Audience, Clients: b.OIDC.Clients,
 			ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret, UsernameClaim: b.OIDC.UsernameClaim, UsernameDomain: b.OIDC.UsernameDomain,
-			Scopes: b.OIDC.Scopes, Algorithms: b.OIDC.Algorithms, Leeway: b.OIDC.Leeway, Fold: b.FoldCase,
+			GroupsClaim: b.OIDC.GroupsClaim, SCIM: scim, Scopes: b.OIDC.Scopes, Algorithms: b.OIDC.Algorithms, Leeway: b.OIDC.Leeway, Fold: b.FoldCase,
 		})
 	case "users":
 		return backend.NewUsers(backend.UsersOptions{Path: b.Path, Cost: b.BcryptCost, Fold: b.FoldCase, SeedFile: b.ScramSeed, Log: keysFault}, hashing)
