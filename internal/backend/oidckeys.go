@@ -315,7 +315,7 @@ func (s *keySet) verify(of *signature) (signed, named bool) {
 // maxHeaders is how many headers are kept: an issuer has one for each key, unless it writes something of the token there.
 const maxHeaders = 64
 
-// headers has the headers of tokens that were good. go-jose takes as long to read one as for half of a signature.
+// headers has the headers of tokens that were good: go-jose reads one in several passes.
 type headers struct {
 	known sync.Map // text -> *jose.JSONWebSignature, of a token without content
 	n     atomic.Int32
