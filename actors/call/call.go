@@ -173,9 +173,10 @@ func (c *Call) Vouched(source auth.Source) auth.Answer {
 }
 
 // allowed makes of an answer what the domain's conditions on the account's groups make of it. Every way to let an
-// account in ends here, so that none can forget them.
+// account in ends here, so that none can forget them. Only a yes comes from one that has the call after the router has
+// set its domain: others may end it at any time.
 func (c *Call) allowed(a auth.Answer) auth.Answer {
-	if c.Domain == nil || c.Domain.Rules.Allow == nil || a.Verdict != auth.Allow {
+	if a.Verdict != auth.Allow || c.Domain == nil || c.Domain.Rules.Allow == nil {
 		return a
 	}
 	switch b := c.Domain.Rules.Allow.Decide(a, c.Service); {
