@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"time"
 
@@ -43,7 +42,7 @@ const (
 // place when it comes again. A login that waits may go another way (hashJob.leaves). The bound on the number of
 // jobs is for memory alone.
 //
-// The workers have threads and processors of their own (see processors).
+// The workers have processors of their own (see processors).
 type HashPool struct {
 	size int // of each queue
 	log  *slog.Logger
@@ -397,10 +396,6 @@ func (p *HashPool) closing() bool { return isClosed(p.stop) }
 
 // work does urgent jobs, and with later also those of bookkeeping where there are none.
 func (p *HashPool) work(later bool) {
-	prepare := sync.OnceFunc(func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		longSlice()
-	})
 	for {
 		job := p.next(later)
 		switch {
@@ -412,7 +407,6 @@ func (p *HashPool) work(later bool) {
 			p.mu.Unlock()
 			job.failed()
 		default:
-			prepare()
 			p.borrow()
 			p.do(job)
 		}

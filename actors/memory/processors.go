@@ -10,11 +10,9 @@ import (
 // A goroutine that computes keeps its processor (GOMAXPROCS) for 10 ms, and nothing polls the network while
 // every processor has one: beside hashes, each step of each login took that long. So hashes get processors
 // in addition to those that all other goroutines have; the kernel then interrupts them when there is something
-// else to do. It does so at once only for a thread that has shorter slices of time than the one that runs, and
-// otherwise after the slice, a few milliseconds at each of the steps: so the threads of hashes have the longest
-// slices (longSlice). They keep the common priority, and with it their share: with a lower one, a login that
-// waits for a hash would wait for every other program of a busy machine. With more processors than the machine
-// has, all else costs more, so they are there only as long as hashes are computed.
+// else to do. Their threads keep the common priority: with a lower one, a login that waits for a hash would
+// wait for every other program of a busy machine. With more processors than the machine has, all else costs
+// more, so they are there only as long as hashes are computed.
 var processors struct {
 	mu   sync.Mutex
 	own  int // while some are lent

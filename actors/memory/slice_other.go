@@ -1,6 +1,0 @@
-//go:build !linux
-
-package memory
-
-// longSlice is for Linux.
-func longSlice() {}
