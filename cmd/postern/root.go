@@ -94,16 +94,16 @@ func (a *app) addCures(cmd *cobra.Command) {
 }
 
 // permitted adds to an error for want of a permission which user has it.
-func (a *app) permitted(err error) error { return permittedAs(os.Geteuid(), a.owner(), err) }
+func (a *app) permitted(err error) error { return permittedAs(os.Geteuid(), a.owner, err) }
 
-func permittedAs(euid int, owner string, err error) error {
-	switch {
-	case !errors.Is(err, fs.ErrPermission) || euid == 0:
+func permittedAs(euid int, owner func() string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) || euid == 0 { // the configuration is not read for others: it may be a FIFO by now
 		return err
-	case owner == "" || owner == "root" || owner == datadir.UserName(euid):
-		return fmt.Errorf("%w: run it as root", err)
 	}
-	return fmt.Errorf("%w: run it as root or as %[2]s (sudo -u %[2]s postern ...)", err, owner)
+	if has := owner(); has != "" && has != "root" && has != datadir.UserName(euid) {
+		return fmt.Errorf("%w: run it as root or as %[2]s (sudo -u %[2]s postern ...)", err, has)
+	}
+	return fmt.Errorf("%w: run it as root", err)
 }
 
 // owner returns the user that the configuration's data directory belongs to or, if it is not there, the user of

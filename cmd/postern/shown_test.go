@@ -84,12 +84,15 @@ func TestPermitted(t *testing.T) {
 		{4711, "4711", "read: permission denied: run it as root"},
 		{4711, "", "read: permission denied: run it as root"},
 	} {
-		if got := permittedAs(c.euid, c.owner, denied); !errors.Is(got, fs.ErrPermission) || got.Error() != c.want {
+		if got := permittedAs(c.euid, func() string { return c.owner }, denied); !errors.Is(got, fs.ErrPermission) || got.Error() != c.want {
 			t.Errorf("as %d, of %s: %q", c.euid, c.owner, got)
 		}
 	}
-	if got := permittedAs(4711, "postern", errors.New("other")); got.Error() != "other" {
-		t.Error(got)
+	asked := func() string { t.Error("the configuration is read for another error"); return "" }
+	for _, err := range []error{nil, errors.New("other")} {
+		if got := permittedAs(4711, asked, err); got != err {
+			t.Error(got)
+		}
 	}
 }
 
