@@ -65,8 +65,9 @@ if peer_host == "localhost" then peer_host = "127.0.0.1"; end
 local pause_first, pause_most, connect_most = 0.1, 5, 3;
 -- Maximum number of unanswered requests on a connection; the default of the listener's "pipeline".
 local depth = 64;
--- Maximum size of a request: its length is sent in two bytes. No frame of postern is longer than the other.
-local frame_most, reply_most = 65535, 16400;
+-- Maximum size of a request: its length is sent in two bytes. No frame of postern is longer than the second, but
+-- answers to messages of SCRAM, which are at most the third.
+local frame_most, reply_most, sasl_most = 65535, 2048, 16400;
 -- Pause between questions of what postern can do, in seconds.
 local refresh_every = 60;
 
@@ -370,7 +371,8 @@ function listeners.onincoming(conn, data)
 	local buffer, answered, wrong = link.buffer .. data, {}, false;
 	while #buffer >= 2 and not wrong do
 		local size = byte(buffer, 1) * 256 + byte(buffer, 2);
-		wrong = size < 2 or size > reply_most;
+		local asked = link.sent[link.first];
+		wrong = size < 2 or size > (asked and asked.sasl and sasl_most or reply_most);
 		if wrong or #buffer < 2 + size then break; end
 		wrong = not take(link, sub(buffer, 3, 2 + size), answered);
 		buffer = sub(buffer, 3 + size);
@@ -634,8 +636,8 @@ local function scram_step(handler, message)
 		name = name and stringprep.nodeprep(name);
 		if not name or name == "" then return "failure", "malformed-request", "Invalid username."; end
 		handler.username = name;
-		local value, answer = ask("scram", name, mechanism .. " " .. bindings(handler, mechanism) .. " " .. message, ip);
-		local challenge, state = match(answer or "", "^(%S+) (%S+)$");
+		local value, reply = ask("scram", name, mechanism .. " " .. bindings(handler, mechanism) .. " " .. message, ip);
+		local challenge, state = match(reply or "", "^(%S+) (%S+)$");
 		if value ~= 1 or not challenge then return failed(value); end
 		handler.exchange = { state = state, binding = match(message, "^p=([^,]*),") };
 		return "challenge", challenge;
@@ -646,10 +648,11 @@ local function scram_step(handler, message)
 		local ok, found = pcall(data, handler);
 		data = ok and found or nil;
 	end
-	local value, answer = ask("proof", handler.username, mechanism .. " " .. (data and base64(data) or "-") .. " " .. exchange.state .. " " .. message, ip);
+	local proof = mechanism .. " " .. (data and base64(data) or "-") .. " " .. exchange.state .. " " .. message;
+	local value, signature = ask("proof", handler.username, proof, ip);
 	if value ~= 1 then return failed(value); end
 	learn(handler.username, 0, false);
-	return "success", answer;
+	return "success", signature;
 end
 
 local function step(handler, message)
