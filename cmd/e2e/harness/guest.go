@@ -138,10 +138,12 @@ func (g *Guest) Listen(address string) (l net.Listener) {
 
 // Command is a script of bash in the guest, as root in root's home.
 func (g *Guest) Command(script string) *exec.Cmd {
-	return exec.Command("nsenter", "--target="+g.pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd",
+	cmd := exec.Command("nsenter", "--target="+g.pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd",
 		"env", "-i", "HOME=/root", "USER=root", "TERM=dumb", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"bash", "-euo", "pipefail", "-c", "cd /root\n"+script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without a terminal passwords are read from standard input
+	return cmd
 }
 
 // scriptLimit bounds each script: apt may download much.

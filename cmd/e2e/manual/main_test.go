@@ -165,6 +165,43 @@ func buildDeb(t *testing.T) string {
 	return files[0]
 }
 
+// elsewhere begins the comment before a block that another test carries out.
+const elsewhere = "test: elsewhere "
+
+// Each block of every page is carried out: commands and files of servers by TestPages or the test that is named,
+// and parts of postern's configuration by TestManualConfigurations, if not by TestPages.
+func TestEveryBlock(t *testing.T) {
+	var tests strings.Builder
+	files, err := filepath.Glob("../*/*_test.go")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		tests.WriteString(harness.ReadText(file))
+	}
+	for _, topic := range manual.Topics() {
+		page, err := manual.Find(topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := false
+		for _, b := range page.Blocks {
+			switch name, found := strings.CutPrefix(b.Text, elsewhere); {
+			case b.Kind == manual.Comment && found:
+				if named = strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)"); !named {
+					t.Errorf("%s.md:%d: there is no %s", topic, b.Line, name)
+				}
+			case b.Kind == manual.Code:
+				language, file, _ := strings.Cut(b.Info, " ")
+				if !named && language != "sh" && language != "hcl" && file == "" {
+					t.Errorf("%s.md:%d: nothing reads this", topic, b.Line)
+				}
+				named = false
+			}
+		}
+	}
+}
+
 // releaseOf is the only release whose servers can do what a page says; "" if all can.
 func releaseOf(page *manual.Page) string {
 	for _, b := range page.Blocks {
@@ -180,10 +217,10 @@ func commands(page *manual.Page) bool {
 	skip := false
 	for _, b := range page.Blocks {
 		switch {
-		case b.Kind == manual.Comment && strings.HasPrefix(b.Text, "test: skip "):
+		case b.Kind == manual.Comment && strings.HasPrefix(b.Text, elsewhere):
 			skip = true
-		case b.Kind == manual.Code && b.Info == "sh":
-			if !skip {
+		case b.Kind == manual.Code:
+			if b.Info == "sh" && !skip {
 				return true
 			}
 			skip = false

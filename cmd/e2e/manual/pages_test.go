@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ type reader struct {
 	page      *manual.Page
 	authority *authority
 	input     string // for the next block of commands
-	skip      bool   // the next block of commands
+	status    int    // of the next block of commands
+	skip      bool   // the next block
 	printed   bool   // the next block of commands was printed by an earlier one
 	said      string // by the commands so far
 	use       bool   // the next configuration
@@ -49,7 +51,8 @@ type reader struct {
 //	test: command TEXT                           what the reader does for the next commands
 //	test: file PATH TEXT                         a file that the reader has
 //	test: input TEXT                             is typed in the next commands
-//	test: skip WHY                               the next commands
+//	test: status N                               the next commands may end with it
+//	test: elsewhere TEST                         carries out the next block
 //	test: printed                                commands so far have printed the next ones
 //	test: use                                    the next configuration, as the whole of it
 //	test: login KIND ADDRESS PASSWORD            by a client: xmpp, imap or smtp
@@ -97,8 +100,10 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.Write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
 	case what == "input" && len(rest) == 1:
 		r.input = rest[0] + "\n"
-	case what == "skip" && len(rest) > 0:
+	case what == "elsewhere" && len(rest) == 1:
 		r.skip = true
+	case what == "status" && len(rest) == 1:
+		r.status, _ = strconv.Atoi(rest[0])
 	case what == "printed" && len(rest) == 0:
 		r.printed = true
 	case what == "login" && len(rest) == 3:
@@ -135,11 +140,11 @@ func (r *reader) code(b manual.Block) {
 		file = filepath.Join("/root", file) // where commands run
 	}
 	switch {
+	case r.skip:
+		r.skip = false
 	case language == "sh":
-		if !r.skip {
-			r.commands(b, text)
-		}
-		r.skip, r.printed, r.input = false, false, ""
+		r.commands(b, text)
+		r.printed, r.input, r.status = false, "", 0
 	case strings.HasPrefix(file, "+"):
 		if _, err := os.Stat(r.Path(file[1:])); err != nil {
 			r.T.Fatalf("%s: lines are added to a file that is not there: %v", r.at(b), err)
@@ -167,7 +172,7 @@ func (r *reader) commands(b manual.Block, text string) {
 	out, status := r.Run(r.input, text)
 	r.said += out
 	r.T.Logf("%s: exit status %d after %v\n%s%s", r.at(b), status, time.Since(started).Round(time.Millisecond), text, out)
-	if status != 0 {
+	if status != 0 && status != r.status {
 		logs, _ := r.Run("", "systemctl --no-pager --failed || true; journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; ls -la /etc/postern /run/postern || true")
 		r.T.Fatalf("%s: these commands fail with status %d\n%s", r.at(b), status, logs)
 	}

@@ -15,10 +15,11 @@ import (
 
 	"postern/cmd/e2e/harness"
 	"postern/internal/auth"
+	"postern/internal/manual"
 	"postern/internal/roster"
 )
 
-// rosterEjabberdConfig takes the port of the HTTP API.
+// rosterEjabberdConfig takes the port of the HTTP API, and the permissions in the manual.
 const rosterEjabberdConfig = `
 hosts: [dom.example]
 loglevel: warning
@@ -28,16 +29,15 @@ listen:
     module: ejabberd_http
     request_handlers:
       /api: mod_http_api
-api_permissions:
-  "console":
+%s
+  console:
     from: [ejabberd_ctl]
     who: all
     what: "*"
-  "postern":
+  test:
     from: [mod_http_api]
-    who:
-      ip: 127.0.0.1/8
-    what: [srg_create, srg_get_members, srg_user_add, srg_user_del, set_vcard, get_vcard, kick_user]
+    who: { ip: 127.0.0.1/8 }
+    what: [get_vcard]
 modules:
   mod_admin_extra: {}
   mod_roster: {}
@@ -56,12 +56,28 @@ type rosterEjabberd struct {
 func startRosterEjabberd(t *testing.T, r harness.Release) *rosterEjabberd {
 	t.Helper()
 	port := harness.FreePort(t)
-	e := &rosterEjabberd{startEjabberdNode(t, r, fmt.Sprintf(rosterEjabberdConfig, port)), fmt.Sprintf("http://127.0.0.1:%d/api", port)}
+	e := &rosterEjabberd{startEjabberdNode(t, r, fmt.Sprintf(rosterEjabberdConfig, port, rosterPermissions(t))), fmt.Sprintf("http://127.0.0.1:%d/api", port)}
 	harness.WaitFor(t, "ejabberd's API answers", func() bool {
 		_, err := e.post("srg_get_members", map[string]string{"group": "none", "host": "dom.example"})
 		return err == nil
 	})
 	return e
+}
+
+// rosterPermissions is what the manual says to write into ejabberd.yml.
+func rosterPermissions(t *testing.T) string {
+	t.Helper()
+	page, err := manual.Find("rosters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range page.Blocks {
+		if b.Kind == manual.Code && b.Info == "yaml" {
+			return strings.Join(b.Lines, "\n")
+		}
+	}
+	t.Fatal("the manual has no permissions for ejabberd")
+	return ""
 }
 
 func (e *rosterEjabberd) post(command string, args map[string]string) (string, error) {
