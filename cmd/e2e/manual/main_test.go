@@ -165,8 +165,11 @@ func buildDeb(t *testing.T) string {
 	return files[0]
 }
 
-// elsewhere begins the comment before a block that another test carries out.
-const elsewhere = "test: elsewhere "
+// Beginnings of the comment before a block that TestPages passes by.
+const (
+	elsewhere   = "test: elsewhere "   // another test carries it out
+	unavailable = "test: unavailable " // nothing that reads it can be installed
+)
 
 // Each block of every page is carried out: commands and files of servers by TestPages or the test that is named,
 // and parts of postern's configuration by TestManualConfigurations, if not by TestPages.
@@ -191,6 +194,8 @@ func TestEveryBlock(t *testing.T) {
 				if named = strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)"); !named {
 					t.Errorf("%s.md:%d: there is no %s", topic, b.Line, name)
 				}
+			case b.Kind == manual.Comment && strings.HasPrefix(b.Text, unavailable):
+				named = true
 			case b.Kind == manual.Code:
 				language, file, _ := strings.Cut(b.Info, " ")
 				if !named && language != "sh" && language != "hcl" && file == "" {
@@ -217,7 +222,7 @@ func commands(page *manual.Page) bool {
 	skip := false
 	for _, b := range page.Blocks {
 		switch {
-		case b.Kind == manual.Comment && strings.HasPrefix(b.Text, elsewhere):
+		case b.Kind == manual.Comment && (strings.HasPrefix(b.Text, elsewhere) || strings.HasPrefix(b.Text, unavailable)):
 			skip = true
 		case b.Kind == manual.Code:
 			if b.Info == "sh" && !skip {

@@ -53,6 +53,7 @@ type reader struct {
 //	test: input TEXT                             is typed in the next commands
 //	test: status N                               the next commands may end with it
 //	test: elsewhere TEST                         carries out the next block
+//	test: unavailable WHAT                       would read the next block
 //	test: printed                                commands so far have printed the next ones
 //	test: use                                    the next configuration, as the whole of it
 //	test: login KIND ADDRESS PASSWORD            by a client: xmpp, imap or smtp
@@ -100,7 +101,7 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.Write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
 	case what == "input" && len(rest) == 1:
 		r.input = rest[0] + "\n"
-	case what == "elsewhere" && len(rest) == 1:
+	case what == "elsewhere" && len(rest) == 1, what == "unavailable" && len(rest) > 0:
 		r.skip = true
 	case what == "status" && len(rest) == 1:
 		r.status, _ = strconv.Atoi(rest[0])
