@@ -109,7 +109,7 @@ func newUsersAuthority(t *testing.T) *accountAuthority {
 	}
 }
 
-// newSCIMAuthority is a provider of OpenID Connect with a SCIM API. Nobody logs in there by a password.
+// newSCIMAuthority is a provider of OpenID Connect with a SCIM API. It takes no passwords.
 func newSCIMAuthority(t *testing.T) *accountAuthority {
 	var away, disabled, gone atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

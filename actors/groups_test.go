@@ -18,7 +18,7 @@ import (
 // directory is a backend of which each user has groups. Every user has the password "good".
 type directory struct {
 	sync.Mutex
-	groups map[string][]string // a user without an entry is one whose groups are not said
+	groups map[string][]string // without an entry the groups of a user are not said
 	away   bool
 	asked  int
 }

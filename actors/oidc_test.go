@@ -407,7 +407,7 @@ func sentTo(sent *sync.Map) *fakeBackend {
 }
 
 // Wherever the provider stands in the chain, its tokens go to no other backend, which would count them as wrong
-// passwords, and whose knowledge of the account decides nothing.
+// passwords. What another backend knows of the account decides nothing.
 func TestOIDCBehindOthers(t *testing.T) {
 	var sent sync.Map
 	r := newOIDCRig(t, func(s *setup, _ *backend.OIDCOptions) {
@@ -474,7 +474,7 @@ func TestOIDCAuthDomains(t *testing.T) {
 	}
 }
 
-// A token whose key was withdrawn has no grace: the provider is there, and its keys do not have that of the token.
+// After its key was withdrawn a token has no grace: the provider is there, and its keys do not have that of the token.
 func TestOIDCWithdrawnKey(t *testing.T) {
 	r := newOIDCRig(t, nil)
 	token := r.token(map[string]any{"exp": r.clock.now().Add(72 * time.Hour).Unix()})

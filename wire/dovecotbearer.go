@@ -14,8 +14,8 @@ import (
 // Bearer is what the dovecot protocol says of bearer tokens.
 type Bearer struct {
 	Offered bool // the mechanisms OAUTHBEARER and XOAUTH2 are
-	// Discovery is the URL of the issuer's discovery document, and Scope what a token must have, for clients whose token
-	// was refused. Empty: not said.
+	// Discovery is the URL of the issuer's discovery document, and Scope what a token must have: for clients after a
+	// refusal. Empty: not said.
 	Discovery, Scope string
 }
 
@@ -135,7 +135,7 @@ func tokenOf(value []byte) []byte {
 	return token
 }
 
-// refusal is what a client is told of a refused token, in the order in which Dovecot has it.
+// refusal is what a client learns of a refused token, in the order in which Dovecot has it.
 type refusal struct {
 	Schemes   string `json:"schemes,omitempty"` // XOAUTH2 alone
 	Status    string `json:"status"`

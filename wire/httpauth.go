@@ -123,7 +123,7 @@ type prosodyLogin struct {
 	Password string `json:"password"`
 }
 
-// prosody decodes mod_auth_custom_http, whose Content-Type is not that of the body. It takes a body "true"
+// prosody decodes mod_auth_custom_http. Its Content-Type is not that of the body. It takes a body "true"
 // for yes, whatever the status is, and everything else for no.
 func (h *HTTP) prosody(r *HTTPRequest, rest string, req *auth.Request) (Respond, Event) {
 	domain, ok := httpDomain(rest)

@@ -130,8 +130,8 @@ type Options struct {
 // oversize frame is refused under its own operation.
 const minFrame = 64
 
-// New returns a codec for one connection, or an error for a protocol that is not in the table, or
-// whose requests do not come as bytes (HTTPProtocol, see NewHTTP).
+// New returns a codec for one connection, or an error for a protocol that is not in the table, and for
+// HTTPProtocol: its requests do not come as bytes (see NewHTTP).
 func New(p Protocol, o Options) (Codec, error) {
 	spec, ok := protocol.Find(p)
 	if !ok || p == HTTPProtocol {

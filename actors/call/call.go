@@ -45,7 +45,7 @@ type Call struct {
 	Front    string // name of the listener
 	Service  string // for which a login is, as auth.FoldService has it; empty: the front did not say
 	Counted  bool   // as in flight: a draining broker waits for it
-	Proven   bool   // OpIsUser: for a login whose secret is proven; the account's groups must be known
+	Proven   bool   // OpIsUser: for a login with a proven secret; the account's groups must be known
 	Asker    Asker
 	// Proof stands in place of a password, once the client's last message of SCRAM has been read; Signature is
 	// the server's last one, if an app password was proved.

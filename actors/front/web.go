@@ -34,9 +34,9 @@ func open(socket net.Listener, cfg config.Listener) bool {
 // noIdleTimeout stands for none: for 0, net/http would take another one.
 const noIdleTimeout = 365 * 24 * time.Hour
 
-// web carries HTTP for the connections of a listener that begin under one configuration. It stands
-// between net/http, as whose listener it serves, and the accept loop, which counts and admits the
-// connections as those of every protocol. They outlive it.
+// web carries HTTP for the connections of a listener that begin under one configuration. The accept loop
+// counts and admits them, as those of every protocol, and gives them to web, which is the listener of a
+// net/http server. They outlive it.
 type web struct {
 	server   *Server
 	codec    *wire.HTTP

@@ -194,7 +194,7 @@ func TestWebLists(t *testing.T) {
 	c.want(503, "temporary failure\n", "POST", "/dovecot/users", "domain=dom.example")
 }
 
-// TestWebDeadline: a request whose answer does not come is answered by the sweep.
+// TestWebDeadline: the sweep answers a request for which no answer comes.
 func TestWebDeadline(t *testing.T) {
 	b := newBarrier() // never opened
 	r := newRig(t)

@@ -631,7 +631,7 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	s.apply(t, d, sp, user, step)
 }
 
-// noteLogin notes what a login has shown of its account, and returns the name for which that is, and who says so.
+// noteLogin notes what a login has shown of its account, and returns the name for which that is, and the authority that says so.
 func (s *shard) noteLogin(t *task, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now unixtime.Time) (cache.Name, auth.AuthorityID) {
 	switch {
 	case result.Disabled:

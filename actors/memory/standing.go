@@ -6,7 +6,7 @@ import (
 	"postern/internal/unixtime"
 )
 
-// forProver sends a login, whose secret was found right elsewhere, back there with what is known of its account.
+// forProver sends a login back to where its secret was found right, with what is known of its account.
 func (s *shard) forProver(c *call.Call, sp *space) {
 	if user := sp.get(c.ID); user != nil && !c.Req.Fresh {
 		if a, ok := user.Standing(c.Name, c.Service, &sp.domain.Rules, unixtime.At(s.env.Clock())); ok {

@@ -128,7 +128,7 @@ var shells = map[string]struct {
 	"zsh":  {"_postern", (*cobra.Command).GenZshCompletion},
 }
 
-// newCompletion replaces cobra's completion command, whose pages are of another form.
+// newCompletion replaces cobra's completion command, which has help pages of another form.
 func newCompletion(a *app) *cobra.Command {
 	names := slices.Sorted(maps.Keys(shells))
 	return &cobra.Command{

@@ -150,7 +150,7 @@ type Screening struct {
 	Token bool
 	// Offline: it is verified here, so that a refusal costs the server nothing.
 	Offline bool
-	// Local: it is answered without the server, most likely, whose outages have no say then.
+	// Local: most likely it is answered without the server, and an outage has no say then.
 	Local bool
 }
 

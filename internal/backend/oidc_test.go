@@ -286,7 +286,7 @@ func (r *oidcRig) hang(path string) <-chan struct{} {
 	return begun
 }
 
-// A provider that hangs holds up no token whose key is known, and one other at a time.
+// A provider that hangs holds up no token with a known key, and one other at a time.
 func TestOIDCHangs(t *testing.T) {
 	r := newOIDCRig(t, func(o *OIDCOptions) { o.PasswordGrant = true })
 	key, other := oidctest.RSA(t, "a"), oidctest.RSA(t, "b")

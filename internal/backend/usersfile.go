@@ -470,7 +470,7 @@ func (f *UsersFile) Add(ctx context.Context, id auth.Identity, hash string, keys
 	})
 }
 
-// Set replaces the hash and the keys of a user, who keeps the groups. It returns ErrUnknownUser.
+// Set replaces the hash and the keys of a user, and keeps the groups. It returns ErrUnknownUser.
 func (f *UsersFile) Set(ctx context.Context, id auth.Identity, hash string, keys *scram.Keys) error {
 	return f.change(ctx, id, func(m usersMatch) (usersEntry, error) {
 		if !m.known {

@@ -16,7 +16,7 @@ import (
 // keysMark begins a line with the SCRAM keys of a user.
 const keysMark = "#scram "
 
-// taggedKeys are the keys of a password whose hash has the tag.
+// taggedKeys are the keys of the password with the tagged hash.
 type taggedKeys struct {
 	tag  string
 	keys *scram.Keys
@@ -101,8 +101,8 @@ type learntKeys struct {
 	keys *scram.Keys
 }
 
-// addKeys writes keys into the file, at once for many users. A user whose hash is another one by now keeps what
-// there is.
+// addKeys writes keys into the file, at once for many users. Users with another
+// hash by now keep what there is.
 func (f *UsersFile) addKeys(ctx context.Context, all learnt) error {
 	return f.rewrite(ctx, func(data []byte) ([]byte, error) {
 		t := parseUsers(data)

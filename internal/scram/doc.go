@@ -16,7 +16,7 @@
 // directory. So all secrets of an account have the same salt, wherever they are kept, and the proof can be
 // tried against each. And a name without an account has its salt in the same way, by the same work, so
 // that the first answer does not show which accounts there are; no record is read for it. A salt is no
-// secret, as anyone may ask for it, but without the seed none can be known, nor tables be made, before.
+// secret, as any client may ask for it, but without the seed no tables can be made before that.
 // Keys carry the salt that they were made with: after the loss of a seed they do not fit any more, and
 // are made anew as those of an account without keys are.
 //

@@ -121,7 +121,7 @@ type onePipe struct {
 	took time.Duration // from its start to the answer
 }
 
-// pipe starts a pipe and asks whether a user exists who does not.
+// pipe starts a pipe and asks for a user that does not exist.
 func (b *bench) pipe(config, domain string) (*onePipe, error) {
 	p := &onePipe{cmd: exec.Command(b.binary, "pipe", "--protocol", "generic", "--config", config)}
 	p.cmd.Stderr = os.Stderr

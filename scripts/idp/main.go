@@ -19,7 +19,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// signed is the client whose access tokens are JWTs.
+// signed is the client that gets JWTs as access tokens.
 const signed = "signed"
 
 type store struct{ *storage.Storage }

@@ -22,8 +22,8 @@ const (
 	appAddress   = "127.0.0.1:23665"
 )
 
-// comeBack checks that users who were logged in get in again while the service is restarted: none of them is told to
-// come later, with the application and without it.
+// comeBack checks that users who were logged in get in again while the service is restarted: none of them gets a
+// temporary failure, with the application and without it.
 func comeBack(t *testing.T, g *harness.Guest) {
 	t.Helper()
 	users, length := 100, 2*time.Second

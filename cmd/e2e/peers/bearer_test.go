@@ -14,7 +14,7 @@ import (
 	"postern/internal/backend/oidctest"
 )
 
-// bearerConfig is postern behind a mail server whose users have an OpenID Connect provider. It takes a folder and the issuer.
+// bearerConfig is postern behind a mail server with users of an OpenID Connect provider. It takes a folder and the issuer.
 const bearerConfig = `
 listen "dovecot" {
   address        = "127.0.0.1:0"
@@ -64,7 +64,7 @@ func (b *bearer) token(changes map[string]any) string {
 	return b.key.Sign(b.T, b.idp.Claims(time.Now(), changes))
 }
 
-// codes are the replies of an SMTP server in what curl tells.
+// codes are the replies of an SMTP server in what curl prints.
 var codes = regexp.MustCompile(`(?m)^< (\d{3})`)
 
 // curlSMTP logs in with a token by curl, which takes OAUTHBEARER if that is offered, and returns the code that ends the

@@ -228,7 +228,7 @@ func imap(t *testing.T, port int, user, password string) string {
 }
 
 // upstream is a mail server behind nginx: after greeting it answers each line by the first of the answers
-// whose beginning it has.
+// that fits the beginning of the line.
 func upstream(t *testing.T, greeting string, answers [][2]string) (port int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -111,7 +111,7 @@ func readSQLite(ctx context.Context, path string, data *xcauth.Data) error {
 	return nil
 }
 
-// findProgram returns the first command whose program is installed.
+// findProgram returns the first command that is installed.
 func findProgram(commands [][]string) ([]string, error) {
 	var names []string
 	for _, command := range commands {
@@ -142,7 +142,7 @@ func hexOf(column string) string {
 	return "CASE WHEN " + column + " IS NULL THEN '-' ELSE '=' || hex(CAST(" + column + " AS BLOB)) END"
 }
 
-// sqliteRows returns the rows of a query whose columns are made by hexOf.
+// sqliteRows returns the rows of a query with columns made by hexOf.
 func sqliteRows(ctx context.Context, program []string, path, query string) (rows [][]xcauth.Text, err error) {
 	path, err = filepath.Abs(path) // it is no option
 	if err != nil {
