@@ -119,8 +119,8 @@
 // its turn comes, or at its deadline, early enough for the cache to answer in place of the backend.
 //
 // Drain accepts the connections that the kernel holds, closes the listeners, gives new connections
-// a moment to ask, refuses further requests as temporary failures, and waits until the answers in
-// flight have left or the time is over. Stop fails what is left, then stops readers, routers, token
+// a moment to ask, leaves further requests unread, so that their peers ask the next process, and waits
+// until the answers in flight have left or the time is over. Stop fails what is left, then stops readers, routers, token
 // workers and shards in this order, so that what a shard has to write reaches the disk.
 //
 // At an orderly restart StopForSuccessor takes a copy of what is remembered on that way: the limits when

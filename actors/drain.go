@@ -3,40 +3,11 @@ package actors
 import (
 	"context"
 	"time"
-
-	"postern/actors/front"
 )
 
-// drainPoll is how often a draining broker looks whether all answers have left.
-const drainPoll = 5 * time.Millisecond
-
-// Drain ends the broker's work in order. It accepts what is already in the listen backlog, then
-// closes the listeners, gives new connections a moment to ask, refuses further requests as
-// unavailable, and waits until every request in flight has its answer or ctx ends. Then it closes
-// the connections. It reports whether all was answered. Stop must follow.
-func (b *Broker) Drain(ctx context.Context) bool {
-	tick := time.NewTicker(drainPoll)
-	defer tick.Stop()
-	while := func(waits func() bool) {
-		for begun := time.Now(); waits() && time.Since(begun) < front.NewConnGrace && ctx.Err() == nil; {
-			<-tick.C
-		}
-	}
-	while(b.front.Queued)
-	b.front.CloseListeners()
-	while(b.front.Expecting)
-	b.gate.Drain()
-	clean := true
-	for b.gate.InFlight() > 0 && clean {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			clean = false
-		}
-	}
-	b.front.CloseConnections()
-	return clean
-}
+// Drain ends the broker's work in order: no connection and no request is let in any more, and every
+// request that was has its answer, or ctx ends. It reports whether all was answered. Stop must follow.
+func (b *Broker) Drain(ctx context.Context) bool { return b.front.Drain(ctx) }
 
 // stopTimeout bounds the wait for each kind of actors and goroutines at the end.
 const stopTimeout = 5 * time.Second

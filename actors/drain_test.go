@@ -15,17 +15,10 @@ import (
 	"postern/internal/backend"
 )
 
-// drain starts to drain and returns where its result will come.
-func (r *rig) drain(ctx context.Context) <-chan bool {
-	done := make(chan bool, 1)
-	go func() { done <- r.Drain(ctx) }()
-	eventually(r.t, "the beginning of the drain", r.gate.Draining)
-	return done
-}
-
 const unavailableFrame = "\x00\x02\x00\x02"
 
-// TestDrain: what is in flight is answered, what comes is refused, and every connection ends.
+// TestDrain: what is in flight is answered, what comes then is left to the next process, and every
+// connection ends.
 func TestDrain(t *testing.T) {
 	f, g := new(faults), newBarrier()
 	r := newRig(t, func(s *setup) { s.fake.ask, s.inject = g.ask, f.inject })
@@ -45,10 +38,13 @@ func TestDrain(t *testing.T) {
 	inside := r.start("inside", "good")
 	r.routed(f, 25)
 	eventually(t, "the connections", func() bool { return r.open() == 14 })
-	done := r.drain(context.Background())
-	roundTripText(t, idle, yes.frame("ejabberd"), unavailableFrame)
-	roundTripText(t, idle, isUserQuestion.frame("ejabberd"), unavailableFrame)
-	r.want(r.auth("late", "good"), auth.Unavailable, auth.SourceDraining)
+	done := make(chan bool, 1)
+	go func() { done <- r.Drain(context.Background()) }()
+	ended(t, idle, "")
+	ended(t, idleUnix, "")
+	for _, c := range busy {
+		_, _ = io.WriteString(c, yes.frame("ejabberd"))
+	}
 	if c, err := net.Dial("tcp", address); err == nil {
 		_ = c.Close()
 		t.Error("the listener still listens")
@@ -62,12 +58,11 @@ func TestDrain(t *testing.T) {
 	for _, c := range busy {
 		ended(t, c, "\x00\x02\x00\x01\x00\x02\x00\x01")
 	}
-	ended(t, idle, "")
-	ended(t, idleUnix, "")
 	r.want(<-inside, auth.Allow, auth.SourceBackend)
 	if !<-done {
 		t.Error("Drain says that something was not answered")
 	}
+	r.want(r.auth("late", "good"), auth.Unavailable, auth.SourceDraining)
 	eventually(t, "the end of the connections", func() bool { return r.open() == 0 })
 }
 

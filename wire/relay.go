@@ -38,7 +38,13 @@ var ErrRelay = errors.New("the other postern speaks another relay protocol: run 
 // requests.
 type relayCodec struct{ persistent }
 
-var _ Greeter = relayCodec{}
+var (
+	_ Greeter   = relayCodec{}
+	_ Postponer = relayCodec{}
+)
+
+// Postpones implements Postponer.
+func (relayCodec) Postpones() {}
 
 // RelayGreeting is the length of the owner's greeting in bytes.
 const RelayGreeting = 4

@@ -98,6 +98,12 @@ type Reporter interface {
 	AppendChange(dst []byte, kind byte, at time.Time, user string) []byte
 }
 
+// Postponer is a Codec with a reply that says that a request was not begun since the process ends
+// (auth.SourceDraining): the peer asks the next one.
+type Postponer interface {
+	Postpones()
+}
+
 // Options tune a codec.
 type Options struct {
 	// MaxFrame bounds a frame or line in bytes, without the length prefix or the LF

@@ -83,7 +83,15 @@ func (c *conn) busy() bool { return c.written.Load() != c.admitted.Load() }
 // ending reports whether the connection is to end after its requests in flight: the process stops,
 // the listener was removed, or its peer may not connect any more.
 func (c *conn) ending() bool {
-	return c.server.closing.Load() || c.listener.removed.Load() || c.expelled.Load()
+	return c.server.closing.Load() || c.unread() || c.listener.removed.Load() || c.expelled.Load()
+}
+
+// unread reports whether the process drains, and what the peer may send yet is left unread: its connection
+// ends, and it asks the next process. A refusal would be a failed login, and in some protocols it would be a
+// "no". Where a reply can say that a request was not begun, requests are answered so instead.
+func (c *conn) unread() bool {
+	_, postpones := c.codec.(wire.Postponer)
+	return c.server.draining.Load() && !postpones
 }
 
 // endReading ends the reader's wait for input, now or the next time.

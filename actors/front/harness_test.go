@@ -372,29 +372,12 @@ func (r *rig) restarts(actor string) (sum int) {
 	return sum
 }
 
-// drain ends the work as the process does when it is to stop.
-func (r *rig) drain() {
-	grace := func(waits func() bool) {
-		for begun := time.Now(); waits() && time.Since(begun) < NewConnGrace; {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	grace(r.Queued)
-	r.CloseListeners()
-	grace(r.Expecting)
-	r.gate.Drain()
-	for r.gate.InFlight() > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	r.CloseConnections()
-}
-
-// startDrain drains on another goroutine, and waits until new requests are refused. The channel is
+// startDrain drains on another goroutine, and waits until no request is read any more. The channel is
 // closed at the end.
 func (r *rig) startDrain() <-chan struct{} {
 	done := make(chan struct{})
-	go func() { defer close(done); r.drain() }()
-	eventually(r.t, "the beginning of the drain", r.gate.Draining)
+	go func() { defer close(done); r.Drain(context.Background()) }()
+	eventually(r.t, "the end of reading", r.draining.Load)
 	return done
 }
 

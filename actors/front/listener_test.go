@@ -15,6 +15,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/config"
+	"postern/wire"
 )
 
 // TestRefusedListener: a protocol without a codec is an error at once, not at the first
@@ -62,7 +63,8 @@ func TestStopInMidFlight(t *testing.T) {
 	ended(t, idle, "")
 }
 
-// TestDrain: what is in flight is answered, what comes is refused, and every connection ends.
+// TestDrain: what is in flight is answered, what comes then is left to the next process, and every
+// connection ends.
 func TestDrain(t *testing.T) {
 	b := newBarrier()
 	r := newRig(t)
@@ -77,11 +79,24 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	idle, idleUnix := r.dial(address), r.dial(unix)
+	idle, idleUnix, pipe := r.dial(address), r.dial(unix), r.dial(r.listenOn("unix", listenerBlock("relay")))
 	b.reached(t, 24)
-	eventually(t, "the connections", func() bool { return r.open() == 14 })
+	eventually(t, "the connections", func() bool { return r.open() == 15 })
 	done := r.startDrain()
-	roundTrip(t, idle, yes.frame("ejabberd"), unavailable)
+	ended(t, idle, "")
+	ended(t, idleUnix, "")
+	eventually(t, "the end of requests", r.gate.Draining)
+	if _, err := pipe.Write(wire.AppendRelayRequest(nil, &auth.Request{Op: auth.OpAuth, User: "joe", Domain: "dom.example", Secret: auth.NewSecret("good")}, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	postponed := make([]byte, wire.RelayGreeting+6)
+	if _, err := io.ReadFull(pipe, postponed); err != nil {
+		t.Fatal(err)
+	}
+	if _, a, err := wire.DecodeRelayAnswer(postponed[wire.RelayGreeting:]); err != nil || a.Source != auth.SourceDraining {
+		t.Errorf("a pipe is told %v (%v)", a, err)
+	}
+	_, _ = io.WriteString(busy[0], yes.frame("ejabberd"))
 	if c, err := net.Dial("tcp", address); err == nil {
 		_ = c.Close()
 		t.Error("the listener still listens")
@@ -95,8 +110,7 @@ func TestDrain(t *testing.T) {
 	for _, c := range busy {
 		ended(t, c, strings.Repeat(yes.reply("ejabberd"), 2))
 	}
-	ended(t, idle, "")
-	ended(t, idleUnix, "")
+	ended(t, pipe, "")
 	<-done
 	eventually(t, "the end of the connections", func() bool { return r.open() == 0 })
 }
@@ -118,7 +132,7 @@ func TestDrainAnswersNewConnections(t *testing.T) {
 	young, silent := r.dial(address), r.dial(address)
 	eventually(t, "the connections", func() bool { return r.open() == 2 })
 	done := make(chan struct{})
-	go func() { defer close(done); r.drain() }()
+	go func() { defer close(done); r.Drain(context.Background()) }()
 	eventually(t, "the end of listening", func() bool {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
@@ -159,7 +173,7 @@ func TestDrainAcceptsBacklog(t *testing.T) {
 	if _, err := io.WriteString(c, yes.frame("generic")); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 10*time.Second, "the drain", r.drain)
+	within(t, 10*time.Second, "the drain", func() { r.Drain(context.Background()) })
 	ended(t, c, "1\n")
 }
 

@@ -60,9 +60,9 @@ type Router interface {
 	XMPPUser(id auth.Identity) string
 }
 
-// NewConnGrace is how old a connection without a request may be when the drain begins and still be
+// newConnGrace is how old a connection without a request may be when the drain begins and still be
 // waited for, for as long: a client that has just connected has a request on its way.
-const NewConnGrace = 500 * time.Millisecond
+const newConnGrace = 500 * time.Millisecond
 
 // errStopping is why no listener is started any more.
 var errStopping = errors.New("postern is stopping")
@@ -81,6 +81,7 @@ type Server struct {
 	opened     atomic.Uint64  // connections since the start
 	started    atomic.Uint64  // workers since the start
 	arriving   atomic.Int64   // connections accepted that are not in conns yet
+	draining   atomic.Bool    // see conn.unread
 	closing    atomic.Bool    // connections end after their requests in flight
 	goroutines sync.WaitGroup // that accept or serve
 	listing    sync.Mutex     // held while the users of a domain are listed
@@ -253,9 +254,66 @@ func (s *Server) FailInFlight() {
 	}
 }
 
-// Queued reports whether the kernel holds connections for a listener: it would reset them, with the
+// CloseListeners closes the listening sockets; connections stay.
+func (s *Server) CloseListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		l.close()
+	}
+}
+
+// CloseConnections ends the reading of every connection; each closes itself after its last answer.
+func (s *Server) CloseConnections() {
+	s.closing.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.endReading()
+	}
+}
+
+// drainPoll is how often a draining server looks whether all answers have left.
+const drainPoll = 5 * time.Millisecond
+
+// Drain accepts what is already in the listen backlog, closes the listeners, gives new connections a
+// moment to ask, reads no further requests, closes the gate, and waits until every request that was read
+// has its answer. Then it closes the connections. It reports whether that came about before the end of ctx.
+func (s *Server) Drain(ctx context.Context) bool {
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	while := func(lasts func() bool, ctx context.Context) bool {
+		for lasts() {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return false
+			}
+		}
+		return true
+	}
+	briefly := func(lasts func() bool) {
+		ctx, cancel := context.WithTimeout(ctx, newConnGrace)
+		defer cancel()
+		while(lasts, ctx)
+	}
+	briefly(s.queued)
+	s.CloseListeners()
+	briefly(s.expecting)
+	s.draining.Store(true)
+	for _, c := range s.connsWhere((*conn).unread) {
+		c.endReading()
+	}
+	clean := while(s.reading, ctx)
+	s.gate.Drain()
+	clean = while(func() bool { return s.gate.InFlight() > 0 }, ctx) && clean
+	s.CloseConnections()
+	return clean
+}
+
+// queued reports whether the kernel holds connections for a listener: it would reset them, with the
 // requests that they have sent, when the socket is closed.
-func (s *Server) Queued() bool {
+func (s *Server) queued() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.listeners, func(l *listener) bool {
@@ -275,38 +333,24 @@ func (s *Server) Queued() bool {
 	})
 }
 
-// Expecting reports whether a connection may be about to bring its first request.
-func (s *Server) Expecting() bool {
+// expecting reports whether a connection may be about to bring its first request.
+func (s *Server) expecting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.arriving.Load() > 0 || slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.accepting.Load() }) {
 		return true
 	}
 	for c := range s.conns {
-		if c.admitted.Load() == 0 && time.Since(c.since) < NewConnGrace {
+		if c.admitted.Load() == 0 && time.Since(c.since) < newConnGrace {
 			return true
 		}
 	}
 	return false
 }
 
-// CloseListeners closes the listening sockets; connections stay.
-func (s *Server) CloseListeners() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.listeners {
-		l.close()
-	}
-}
-
-// CloseConnections ends the reading of every connection; each closes itself after its last answer.
-func (s *Server) CloseConnections() {
-	s.closing.Store(true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.endReading()
-	}
+// reading reports whether a connection whose requests are left unread may still take one in.
+func (s *Server) reading() bool {
+	return len(s.connsWhere(func(c *conn) bool { return c.web == nil && c.unread() && !c.readClosed.Load() })) > 0
 }
 
 // Stop ends everything, answered or not, and waits for its end, but not longer than timeout. The
