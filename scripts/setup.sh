@@ -10,7 +10,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
 	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy
-	lintian:lintian fail2ban-regex:fail2ban"
+	lintian:lintian fail2ban-regex:fail2ban node:nodejs npm:npm"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community modules
@@ -93,6 +93,19 @@ for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules prometh
 		exit 1
 	fi
 done
+# The OpenID Connect provider of the tests, in the versions of its lock file.
+provider="$(dirname "$0")/idp/node"
+if ! cmp -s "$provider/package-lock.json" "$cache/idp/package-lock.json"; then
+	echo "setup: installing oidc-provider in $cache/idp"
+	rm -rf "$cache/idp" "$cache/idp.new"
+	mkdir -p "$cache/idp.new"
+	cp "$provider/package.json" "$provider/package-lock.json" "$cache/idp.new"
+	if ! (cd "$cache/idp.new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then
+		echo "setup: npm cannot install oidc-provider" >&2
+		exit 1
+	fi
+	mv "$cache/idp.new" "$cache/idp"
+fi
 debian="$(dirname "$0")/debian.sh"
 # Debian 13's servers. Exim is unpacked in /opt, as above.
 sh "$debian" trixie "$cache/trixie" "prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp" \
