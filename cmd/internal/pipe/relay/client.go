@@ -52,7 +52,7 @@ func (r *relay) read(ctx context.Context, in io.Reader) {
 		known = known || ev != wire.More
 		switch ev {
 		case wire.Ask, wire.Refuse, wire.RefuseBroken:
-			d.refused = ev != wire.Ask || d.req.SASL != nil // the relay protocol has no mechanisms, nor are they offered through it
+			d.refused = ev != wire.Ask
 			d.last = ev == wire.RefuseBroken || codec.OneShot() && onlyOne(in)
 			select {
 			case r.input <- d:

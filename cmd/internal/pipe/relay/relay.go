@@ -162,6 +162,10 @@ func (r *relay) enqueue(d decoded, ok bool) {
 		it.deadline, it.late = d.came.Add(r.Deadline), d.came.Add(r.LateAfter)
 	}
 	r.queue.add(it, d.refused)
+	if (it.req.SASL != nil || it.req.Bearer) && !it.done { // the relay protocol has neither, and they are not offered through it
+		it.settle(auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceUnsupported})
+		r.Log.Warn("SCRAM and bearer tokens do not go through a pipe: use a listener of the daemon", "user", it.req.User, "domain", it.req.Domain)
+	}
 	if r.RefuseChanges && it.req.Op.Changes() && !it.done {
 		it.settle(auth.Answer{Verdict: auth.Unsupported, Source: auth.SourceForbidden})
 		r.Log.Warn("a change is refused: standard input is a socket, and any client of it might ask for that; "+
