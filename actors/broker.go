@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -135,6 +136,9 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 		b.watch(c)
 		return false
 	}
+	if c.Req.Bearer && c.Req.User == "" && !b.named(c, defaultDomain) {
+		return false
+	}
 	id, err := b.identity(c, defaultDomain)
 	if err == nil {
 		err = c.Req.Check()
@@ -151,6 +155,26 @@ func (b dispatcher) Prepare(c *call.Call, defaultDomain string) bool {
 	}
 	c.Hash = b.shards.Hash(c.ID)
 	return true
+}
+
+// named takes the user of a login from its token, where the peer may leave that out. It is false if the call has its
+// answer.
+func (b dispatcher) named(c *call.Call, defaultDomain string) bool {
+	name, err := auth.FoldDomain(cmp.Or(c.Req.Domain, defaultDomain))
+	if err != nil {
+		return true // it is refused for that
+	}
+	d := b.table.Current(name)
+	if d == nil {
+		c.Answer(auth.Answer{Source: auth.SourceConfig, Reason: "the domain is not served, or cannot be used now"})
+		return false
+	}
+	if c.Req.User = d.NamedBy(c.Req.Secret); c.Req.User != "" {
+		return true
+	}
+	c.ID.Domain = name
+	c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceMalformed, Reason: "neither the client nor the token says who the user is"})
+	return false
 }
 
 // identity is the account that a call asks about.
@@ -218,6 +242,9 @@ func (b dispatcher) watch(c *call.Call) {
 	var flags auth.WatchFlags
 	if d != nil && d.TOTP != nil {
 		flags |= auth.WatchTokens
+	}
+	if d != nil && d.Told.Offered {
+		flags |= auth.WatchBearer
 	}
 	answer := func(flags auth.WatchFlags) {
 		c.Answer(auth.Answer{Verdict: auth.Allow, Source: auth.SourceHot, Body: []byte{byte(flags)}})

@@ -72,6 +72,9 @@
 //     after 1 the server's message, a space and a state. The value 3 says that the domain does not offer SCRAM;
 //   - proof:USER:DOMAIN:SERVICE CLIENT MECHANISM BINDING STATE MESSAGE, the client's last message, with the data of its
 //     channel binding (base64, or "-"). After a 1 comes the server's last message;
+//   - bearer:USER:DOMAIN:SERVICE CLIENT TOKEN, a login with a bearer token. USER may be empty: the token says who the user
+//     is. The answer is a value as of login; after a 1 comes the user if USER is empty, and after a 0 what the client is
+//     told (JSON of RFC 7628), if anything. The value 3 says that tokens are not taken here;
 //   - account:USER:DOMAIN, answered with a frame of ten bytes: a value as of isuser, or 3 for a disabled
 //     account, and the time of the account's last change (see package changes);
 //   - and reports of changes of the domain's accounts, between the answers: frames of the letter P, a

@@ -124,15 +124,26 @@ func tokenOf(value []byte) []byte {
 		return nil
 	}
 	token := bytes.TrimLeft(value[len(scheme):], " ")
-	for _, c := range bytes.TrimRight(token, "=") {
-		if !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || bytes.IndexByte([]byte("-._~+/"), c) >= 0) {
-			return nil
-		}
-	}
-	if len(token) == 0 || token[0] == '=' {
+	if !isToken(token) {
 		return nil
 	}
 	return token
+}
+
+// isToken reports whether a text has the form of a bearer token (token68 of RFC 7235).
+func isToken(text []byte) bool {
+	for _, c := range bytes.TrimRight(text, "=") {
+		if !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || bytes.IndexByte([]byte("-._~+/"), c) >= 0) {
+			return false
+		}
+	}
+	return len(text) > 0 && text[0] != '='
+}
+
+// TokenRefused is what a client learns of a token that is refused, in JSON as RFC 7628 has it.
+func TokenRefused(b Bearer) []byte {
+	text, _ := json.Marshal(refusal{Status: "invalid_token", Scope: b.Scope, Discovery: b.Discovery}) // texts alone
+	return text
 }
 
 // refusal is what a client learns of a refused token, in the order in which Dovecot has it.

@@ -73,7 +73,7 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 		return Ask, true
 	case "account":
 		op = auth.OpIsUser
-	case "login", "proof":
+	case "login", "proof", "bearer":
 		op = auth.OpAuth
 	case "scram":
 		op = auth.OpScram
@@ -93,7 +93,12 @@ func decodeModule(frame []byte, req *auth.Request) (ev Event, ok bool) {
 		}
 		r.Service, r.Client, text = string(service), clientAddress(string(client)), secret
 	}
-	if string(word) != "login" && has {
+	switch string(word) {
+	case "bearer":
+		if r.Bearer, r.Named = true, r.User == ""; !isToken(text) {
+			return refuseNamed(req, r, faultToken), true
+		}
+	case "scram", "proof":
 		var ok bool
 		if r.SASL, text, ok = decodeSASL(op, text); !ok {
 			return refuse(req, op, faultForm), true
@@ -144,6 +149,8 @@ func (e *ejabberd) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []
 		return append(dst, 0, 2, 0, 0)
 	case req.Info:
 		return appendAccount(dst, a)
+	case req.Bearer:
+		return appendBearer(dst, req, a)
 	case req.SASL != nil:
 		return appendSASL(dst, a)
 	}
@@ -171,6 +178,28 @@ func appendSASL(dst []byte, a auth.Answer) []byte {
 	}
 	dst = binary.BigEndian.AppendUint16(dst, uint16(2+len(body)))
 	return append(append(dst, 0, value), body...)
+}
+
+// appendBearer appends the answer to a bearer token: a value, and after 1 the user that the token names, if the peer
+// did not; after 0 what the client is told. 3 says that it is not taken here.
+func appendBearer(dst []byte, req *auth.Request, a auth.Answer) []byte {
+	switch {
+	case a.Verdict == auth.Allow && req.Named:
+		a.Body = []byte(req.User)
+	case a.Verdict != auth.Deny || len(a.Body) > maxSASL:
+		a.Body = nil
+	}
+	value := byte(2)
+	switch a.Verdict {
+	case auth.Allow:
+		value = 1
+	case auth.Deny:
+		value = 0
+	case auth.Unsupported:
+		value = 3
+	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(2+len(a.Body)))
+	return append(append(dst, 0, value), a.Body...)
 }
 
 // maxSASL is the longest message that the server sends, in bytes, with the state after the first one.

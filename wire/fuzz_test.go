@@ -67,7 +67,8 @@ func sameStep(a, b step) bool {
 
 func checkAsked(t *testing.T, p Protocol, req *auth.Request) {
 	t.Helper()
-	if err := auth.CheckUser(req.User); (err == nil) == (req.Op == auth.OpIsDomain || req.Op == auth.OpWatch) {
+	nameless := req.Op == auth.OpIsDomain || req.Op == auth.OpWatch || req.Bearer && req.Named && p == Ejabberd && req.User == ""
+	if err := auth.CheckUser(req.User); (err == nil) == nameless {
 		t.Fatalf("%v with the user %q: %v", req.Op, req.User, err)
 	}
 	if err := auth.CheckDomain(req.Domain); err != nil && (p != Saslauthd && p != Dovecot && p != DovecotUserdb || req.Domain != "") {
@@ -83,6 +84,9 @@ func checkAsked(t *testing.T, p Protocol, req *auth.Request) {
 		strings.ContainsAny(req.Base, "+-") || !strings.HasPrefix(req.User, req.Base)) {
 		t.Fatalf("%q is no base of %q", req.Base, req.User)
 	}
+	if req.Bearer && !isToken([]byte(req.Secret.Reveal())) {
+		t.Fatalf("%q is no token", req.Secret.Reveal())
+	}
 	if !plainText(req.Service) || !plainText(req.Client) {
 		t.Fatalf("service %q or client %q cannot be logged", req.Service, req.Client)
 	}
@@ -97,7 +101,8 @@ func FuzzEjabberd(f *testing.F) {
 	seed(f, Ejabberd)
 	for _, text := range []string{"watch:1700000000000:dom.example", "account:joe:dom.example", "login:joe:dom.example:xmpp 192.0.2.1 se cret",
 		"scram:joe:dom.example:xmpp 192.0.2.1 SCRAM-SHA-256-PLUS tls-exporter,tls-unique p=tls-exporter,,n=joe,r=x",
-		"proof:joe:dom.example:xmpp - SCRAM-SHA-1 ZGF0YQ== state c=biws,r=x,p=AA==", "proof:joe:dom.example:xmpp - SCRAM-SHA-1 - state c=biws"} {
+		"proof:joe:dom.example:xmpp - SCRAM-SHA-1 ZGF0YQ== state c=biws,r=x,p=AA==", "proof:joe:dom.example:xmpp - SCRAM-SHA-1 - state c=biws",
+		"bearer:joe:dom.example:xmpp 192.0.2.1 eyJh.e30.AA==", "bearer::dom.example:xmpp - e30", "bearer:joe:dom.example:xmpp - se cret", "bearer:joe:dom.example"} {
 		f.Add(frame(text), uint16(5), uint16(0))
 	}
 	f.Fuzz(func(t *testing.T, input []byte, cut, limit uint16) { checkDecode(t, Ejabberd, input, cut, limit) })

@@ -103,8 +103,8 @@ func (relayCodec) AppendAnswer(dst []byte, req *auth.Request, a auth.Answer) []b
 	if req.Named && a.Verdict == auth.Allow {
 		body = []byte(accountOf(req, a))
 	}
-	if req.Op == auth.OpWatch && len(body) == 1 { // the protocol has no messages of SCRAM
-		body = []byte{body[0] &^ byte(auth.WatchScram)}
+	if req.Op == auth.OpWatch && len(body) == 1 { // the protocol has neither messages of SCRAM nor marks of tokens
+		body = []byte{body[0] &^ byte(auth.WatchScram|auth.WatchBearer)}
 	}
 	if len(body) > relayMaxAnswer-2 {
 		body, a.Verdict = nil, auth.Unavailable

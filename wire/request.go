@@ -39,6 +39,7 @@ const (
 	faultAddress = "not a mail address"
 	faultDomain  = "empty domain after '@'"
 	faultService = "service name is over-long, not UTF-8 or has control characters"
+	faultToken   = "not a bearer token"
 )
 
 // leadingOperation reads the operation of a colon-separated request from its first bytes.
@@ -99,7 +100,7 @@ func fill(req *auth.Request, r auth.Request, secret []byte) Event {
 // named reports why r has not the valid names that its operation needs.
 func named(r *auth.Request) error {
 	if r.Op != auth.OpIsDomain {
-		if err := auth.CheckUser(r.User); err != nil {
+		if err := auth.CheckUser(r.User); err != nil && !(r.User == "" && r.Bearer && r.Named) {
 			return err
 		}
 		if r.Base != "" && auth.CheckUser(r.Base) != nil {

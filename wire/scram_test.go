@@ -74,10 +74,10 @@ func TestScramAnswers(t *testing.T) {
 	}
 }
 
-// TestScramThroughRelay: the relay protocol has no messages of mechanisms, and does not offer them.
+// TestScramThroughRelay: the relay protocol has no messages of mechanisms and no mark of tokens, and does not offer them.
 func TestScramThroughRelay(t *testing.T) {
 	watch := auth.Request{Op: auth.OpWatch}
-	flags := byte(auth.WatchTokens | auth.WatchScram)
+	flags := byte(auth.WatchTokens | auth.WatchScram | auth.WatchBearer)
 	got := relayCodec{}.AppendAnswer(nil, &watch, auth.Answer{Verdict: auth.Allow, Body: []byte{flags}})
 	if last := got[len(got)-1]; auth.WatchFlags(last) != auth.WatchTokens {
 		t.Errorf("the flags are %d", last)

@@ -44,6 +44,8 @@ type Domain struct {
 	Unescape    bool     // users come with the escapes of XEP-0106
 	Introspects bool     // one of the backends takes opaque tokens
 	signed      bool     // one of them takes signed ones
+	// Told is what clients are told of the tokens that the domain takes.
+	Told config.Bearer
 	// ChangeAdmins: passwords of administrators may be set, too; those of services may not.
 	ChangeAdmins bool
 	services     []string // folded names of the service accounts of the backends
@@ -227,10 +229,12 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 		names = []string{""}
 	}
 	var blocks []config.Backend
+	var told []*config.Backend
 	for _, ref := range cfg.Backends {
 		backends[ref].Acquire()
 		blocks = append(blocks, backends[ref].Block)
 		b := &backends[ref].Block
+		told = append(told, b)
 		d.Introspects = d.Introspects || b.Accepts(config.AcceptIntrospection)
 		d.signed = d.signed || b.Accepts(config.AcceptJWT)
 		if name := backends[ref].Block.AdminUser; name != "" {
@@ -240,6 +244,7 @@ func (d *Domain) addHops(cfg config.Domain, backends map[config.BackendRef]*slot
 			d.Hops = append(d.Hops, Hop{Backend: backends[ref], AuthDomain: name})
 		}
 	}
+	d.Told = config.BearerOf(told)
 	d.Rules.Authorities = cfg.Authorities(blocks)
 	d.Folds = true
 	some := false
@@ -280,6 +285,29 @@ func (d *Domain) Bearer(id auth.Identity, r *auth.Request) *Bearer {
 		return nil
 	}
 	return &b
+}
+
+// NamedBy returns the user that a bearer token names, as the XMPP server has it, for a login that names none; "" if it
+// cannot be read in the token. Its issuer's backend decides on it then, as on any login of that user.
+func (d *Domain) NamedBy(secret auth.Secret) string {
+	u := oidc.Read(secret.Reveal())
+	if u == nil {
+		return ""
+	}
+	for i := range d.Hops {
+		b := &d.Hops[i].Backend.Block
+		if !b.TakesTokens() {
+			continue
+		}
+		name := u.Named(b.URL, b.OIDC.UsernameClaim, b.OIDC.UsernameDomain)
+		if d.Folds { // as XMPP servers write names
+			name = auth.FoldUser(name)
+		}
+		if name != "" {
+			return d.XMPPUser(name)
+		}
+	}
+	return ""
 }
 
 // MayBeSigned reports whether a password has the beginning of a token that Bearer may know.

@@ -170,6 +170,9 @@ func (c *conn) encodeNext() {
 			answer.Changed, answer.Disabled = c.server.changes.State(call.ID)
 			answer.Disabled = answer.Disabled || answer.Barred
 		}
+		if call.Req.Bearer && answer.Verdict == auth.Deny && call.Domain != nil { // whose answer it then is
+			answer.Body = wire.TokenRefused(wire.Bearer(call.Domain.Told))
+		}
 		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, answer)
 		switch {
 		case call.Req.Op == auth.OpWatch:

@@ -194,7 +194,7 @@ type Request struct {
 	Service string // saslauthd's service name
 	Client  string // address of the end user's client, where the front knows it
 	Tag     uint64 // the codec's number of the request, if answers may overtake each other
-	Named   bool   // the peer takes the account's name from the answer
+	Named   bool   // the peer takes the account's name from the answer. With Bearer it may leave out User: the token says who it is
 	Bearer  bool   // OpAuth: the secret came as a bearer token, so that none may take it for a password
 	Fault   string // why the codec refuses the request; empty: it does not. Never sent to the peer
 	Info    bool   // OpIsUser: the answer is to say what is known of the account besides
@@ -233,11 +233,16 @@ const WatchTokens WatchFlags = 1
 // WatchScram: users can log in by SCRAM-SHA-1 and SCRAM-SHA-256.
 const WatchScram WatchFlags = 2
 
+// WatchBearer: users can log in with bearer tokens, by OAUTHBEARER.
+const WatchBearer WatchFlags = 4
+
 // Answer is the reply to a request.
 type Answer struct {
 	Verdict Verdict
 	Source  Source
-	Body    []byte // roster: the backend's document, as received; watch: the WatchFlags; see also SASL
+	// Body, of a roster: the backend's document, as received; of a watch: the WatchFlags; of a bearer token that is
+	// refused: what the client is told of it. See also SASL.
+	Body []byte
 
 	// Account is the name that the backend gives the user, which may be known to the peer by another
 	// spelling or by a mail address. Empty: the name asked.

@@ -141,7 +141,7 @@ func (p *parser) issuers(s *section, cfg *Config, out *Domain) {
 	}
 }
 
-// Bearer is what a dovecot listener says of bearer tokens.
+// Bearer is what servers tell their clients of bearer tokens.
 type Bearer struct {
 	Offered bool // a domain takes them
 	// Discovery is the URL of the discovery document, and Scope the scopes that a token must have, split by spaces. Both are
@@ -149,23 +149,32 @@ type Bearer struct {
 	Discovery, Scope string
 }
 
-// Bearer returns what the domains' backends say of bearer tokens.
-func (c *Config) Bearer() (b Bearer) {
-	var last *Backend
+// Bearer returns what the domains' backends say of bearer tokens, for the listeners that have one answer for all domains.
+func (c *Config) Bearer() Bearer {
+	var all []*Backend
 	for i := range c.Domains {
 		for _, ref := range c.Domains[i].Backends {
-			at := slices.IndexFunc(c.Backends, func(b Backend) bool { return b.BackendRef == ref })
-			if at < 0 || !c.Backends[at].TakesTokens() {
-				continue
+			if at := slices.IndexFunc(c.Backends, func(b Backend) bool { return b.BackendRef == ref }); at >= 0 {
+				all = append(all, &c.Backends[at])
 			}
-			p := &c.Backends[at]
-			b.Offered = true
-			if last != nil && (last.URL != p.URL || !slices.Equal(last.OIDC.Scopes, p.OIDC.Scopes)) {
-				return Bearer{Offered: true}
-			}
-			last = p
-			b.Discovery, b.Scope = oidc.DiscoveryURL(p.URL), strings.Join(p.OIDC.Scopes, " ")
 		}
+	}
+	return BearerOf(all)
+}
+
+// BearerOf returns what some backends say of bearer tokens.
+func BearerOf(all []*Backend) (b Bearer) {
+	var last *Backend
+	for _, p := range all {
+		if !p.TakesTokens() {
+			continue
+		}
+		b.Offered = true
+		if last != nil && (last.URL != p.URL || !slices.Equal(last.OIDC.Scopes, p.OIDC.Scopes)) {
+			return Bearer{Offered: true}
+		}
+		last = p
+		b.Discovery, b.Scope = oidc.DiscoveryURL(p.URL), strings.Join(p.OIDC.Scopes, " ")
 	}
 	return b
 }

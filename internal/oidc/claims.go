@@ -263,6 +263,19 @@ func (r *Rules) alive(c Claims, now time.Time) (expires time.Time, f *Fault) {
 	return expires, nil
 }
 
+// Named returns the user that a JWT of an issuer names, without a domain, for a login that names none; "" if it does
+// not say. It is to be asked about as any user is: nothing is checked here.
+func (u *Unverified) Named(issuer, claim string, domain bool) string {
+	if iss, _ := texted(u.Claims["iss"]); iss != issuer {
+		return ""
+	}
+	name, _ := texted(u.Claims[claim])
+	if i := strings.LastIndexByte(name, '@'); domain && i >= 0 {
+		name = name[:i]
+	}
+	return name
+}
+
 // account reads the claim that names the user, and compares it with the login.
 func (r *Rules) account(c Claims, user, domain string) (string, *Fault) {
 	name, ok := texted(c[r.Claim])

@@ -29,7 +29,8 @@ local stringprep, base64 = encodings.stringprep, encodings.base64.encode;
 local time = require "util.time";
 local monotonic = time.monotonic;
 
-local char, byte, sub, find, match, gsub = string.char, string.byte, string.sub, string.find, string.match, string.gsub;
+local char, byte, sub, find, match = string.char, string.byte, string.sub, string.find, string.match;
+local gsub, gmatch = string.gsub, string.gmatch;
 
 local host = module.host;
 local address = module:get_option_string("postern_address");
@@ -66,7 +67,7 @@ local pause_first, pause_most, connect_most = 0.1, 5, 3;
 -- Maximum number of unanswered requests on a connection; the default of the listener's "pipeline".
 local depth = 64;
 -- Maximum size of a request: its length is sent in two bytes. No frame of postern is longer than the second, but
--- answers to messages of SCRAM, which are at most the third.
+-- answers to messages of SCRAM and to bearer tokens, which are at most the third.
 local frame_most, reply_most, sasl_most = 65535, 2048, 16400;
 -- Pause between questions of what postern can do, in seconds.
 local refresh_every = 60;
@@ -91,9 +92,15 @@ local queue, queue_first, queue_last = {}, 1, 0;
 local pause, retry; -- the last pause between attempts to connect, and its timer while it runs
 local away, ended, pumping = false, false, false;
 local tokens = false; -- postern has one-time tokens for the domain
--- All accounts can log in by SCRAM. Clients that have done so do not go back to PLAIN, so it is known over a restart.
-local scram, scram_store = false, module:open_store("postern_mechanisms");
-if not alone then scram = (scram_store:get() or {}).scram or false; end
+-- All accounts can log in by SCRAM, and with bearer tokens. Clients that have done so do not go back to PLAIN, or have no
+-- password, so it is known over a restart.
+local scram, bearer, mechanism_store = false, false, module:open_store("postern_mechanisms");
+if not alone then
+	local known = mechanism_store:get() or {};
+	scram, bearer = known.scram or false, known.bearer or false;
+end
+-- Prosody 13 and newer have OAUTHBEARER, and their modules know of it.
+local knows_bearer = pcall(require, "util.sasl.oauthbearer");
 local heard = 0;      -- up to this time, in seconds, changes of accounts were reported
 
 -- What postern has said of accounts: { changed = time of the last change, in seconds; disabled = boolean }.
@@ -180,9 +187,11 @@ end
 local function watched(value)
 	if value % 256 ~= 1 and value ~= 0 then return; end
 	tokens = math.floor(value / 256) % 2 == 1;
-	local offers = math.floor(value / 512) % 2 == 1;
-	if offers ~= scram and not alone then scram_store:set(nil, { scram = offers }); end
-	scram = offers;
+	local proofs, bearers = math.floor(value / 512) % 2 == 1, math.floor(value / 1024) % 2 == 1;
+	if (proofs ~= scram or bearers ~= bearer) and not alone then
+		mechanism_store:set(nil, { scram = proofs, bearer = bearers });
+	end
+	scram, bearer = proofs, bearers;
 end
 
 local function settle(request, value)
@@ -246,7 +255,9 @@ local function pump()
 	while queue_first <= queue_last do
 		local request = queue[queue_first];
 		local link = not request.done and choose();
-		if link then
+		if link and request.sasl and not link.extended then -- to a version that would take it for a wrong password
+			settle(request, nil);
+		elseif link then
 			send(link, request);
 		elseif not request.done then
 			break;
@@ -446,6 +457,9 @@ local function overdue(request)
 	if head and monotonic() - head.sent > 0.9 * patience then drop(link, "no answer in time"); end
 end
 
+-- Operations that change nothing, and may be sent twice.
+local questions = { auth = true, isuser = true, account = true, scram = true, bearer = true };
+
 -- ask sends a request and waits, without blocking Prosody, for the value of the answer: 1 is yes, 0
 -- is no, and anything else or nil is a temporary failure. client is the address of the user's client. The second
 -- result is the time of an account's last change, or postern's message of a mechanism.
@@ -453,7 +467,7 @@ local function ask(op, username, secret, client)
 	-- A colon in the user name would shift the fields.
 	if type(username) ~= "string" or find(username, "[:%c]") then return 0; end
 	local text, extended = op .. ":" .. username .. ":" .. domain, nil;
-	local sasl = op == "scram" or op == "proof";
+	local sasl = op == "scram" or op == "proof" or op == "bearer";
 	if op == "auth" or sasl then
 		extended = (sasl and op or "login") .. ":" .. username .. ":" .. domain .. ":xmpp " .. (client or "-") .. " " .. secret;
 	end
@@ -470,7 +484,7 @@ local function ask(op, username, secret, client)
 	end
 	local request = {
 		text = text, extended = extended, tries = 0, wake = wake,
-		question = op == "auth" or op == "isuser" or op == "account" or op == "scram", account = op == "account", sasl = sasl,
+		question = questions[op], account = op == "account", sasl = sasl,
 	};
 	request.timer = timer.add_task(patience, function () overdue(request); end);
 	enqueue(request);
@@ -655,8 +669,63 @@ local function scram_step(handler, message)
 	return "success", signature;
 end
 
+-- bearer_user returns the user that a client names in the header of OAUTHBEARER, "" if it names none, and nil if it is
+-- none of this host's. XMPP clients need not say who they are: the token does.
+local function bearer_user(header)
+	local name = match(header, "^[ny],a=([^,]+),$");
+	if not name then return match(header, "^[ny],,$") and ""; end
+	if find(gsub(name, "=[23][CD]", ""), "=", 1, true) then return nil; end
+	name = gsub(gsub(name, "=2C", ","), "=3D", "=");
+	local user, at = match(name, "^(.*)@([^@]*)$");
+	if at and stringprep.nameprep(at) ~= host then return nil; end
+	name = stringprep.saslprep(user or name);
+	name = name and stringprep.nodeprep(name);
+	return name ~= "" and name or nil;
+end
+
+-- bearer_step takes a token by OAUTHBEARER (RFC 7628). A client is told why its token is refused, and the login
+-- fails once it has heard that, whatever it says.
+local function bearer_step(handler, message)
+	if handler.refused then
+		return "failure", "not-authorized", "The token is not valid here.";
+	end
+	if not message or find(message, "%z") then return "failure", "malformed-request"; end
+	local header, fields = match(message, "^([^\1]*)(\1.*\1)\1$");
+	local name = header and bearer_user(header);
+	if not name then return "failure", header and find(header, "^[ny],a=") and "invalid-authzid" or "malformed-request"; end
+	local token;
+	for key, value in gmatch(fields, "%f[^\1](%a+)=([^%z\1]*)%f[\1]") do
+		if key == "auth" then
+			if token then return "failure", "malformed-request"; end
+			token = match(value, "^[Bb][Ee][Aa][Rr][Ee][Rr] +([%w%-._~+/]+=*)$");
+			if not token then return "failure", "malformed-request"; end
+		end
+	end
+	if not token then return "failure", "malformed-request"; end
+	handler.username = name ~= "" and name or nil;
+	local session = handler.session;
+	local value, reply = ask("bearer", name, token, session and session.ip);
+	if value == 1 and name == "" then
+		name = reply and stringprep.nodeprep(reply) or "";
+		if name == "" then return "failure", "not-authorized", "The token names no user of this server."; end
+		-- The provider may have users whose names are one to XMPP: whose token it is, postern knows.
+		if name ~= reply then value, reply = ask("bearer", name, token, session and session.ip); end
+	end
+	if value == 1 then
+		handler.username = name;
+		learn(name, 0, false);
+		return "success";
+	elseif value == 0 then
+		handler.refused = true;
+		return "challenge", reply and reply ~= "" and reply or '{"status":"invalid_token"}';
+	end
+	return failed(value);
+end
+
 local function step(handler, message)
-	return (find(handler.selected, "^SCRAM%-") and scram_step or plain)(handler, message);
+	local mechanism = handler.selected;
+	if mechanism == "OAUTHBEARER" then return bearer_step(handler, message); end
+	return (find(mechanism, "^SCRAM%-") and scram_step or plain)(handler, message);
 end
 
 local function with_steps(handler, session)
@@ -677,8 +746,11 @@ function provider.get_sasl_handler(session)
 			mechanisms["SCRAM-" .. hash], mechanisms["SCRAM-" .. hash .. "-PLUS"] = true, true; -- the latter where Prosody can
 		end
 	end
-	-- Unlike PLAIN it is not known to Prosody as one that needs encryption.
-	if tokens and (plain_unencrypted or session and session.secure) then mechanisms["X-TOKEN"] = true; end
+	-- Unlike PLAIN these are not known to Prosody as some that need encryption.
+	if plain_unencrypted or session and session.secure then
+		if tokens then mechanisms["X-TOKEN"] = true; end
+		if bearer and knows_bearer then mechanisms["OAUTHBEARER"] = true; end
+	end
 	return with_steps(new_sasl(host, { mechanisms = mechanisms }), session);
 end
 

@@ -2,7 +2,7 @@
 
 WAY is sasl1 (RFC 6120, with PLAIN), the name of another mechanism (the same), sasl2 (XEP-0388 with Bind 2), request (the same, and it asks for a FAST token) or fast (SECRET
 is that token, XEP-0484). Prints one line: "success", with the token if one was given, or the failure's condition.
-slixmpp 1.10 has no SASL2 of its own: the feature is added here.
+slixmpp 1.10 has neither SASL2 nor OAUTHBEARER (RFC 7628) of its own: they are added here.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 from slixmpp import ClientXMPP
 from slixmpp.stanza import StreamFeatures
+from slixmpp.util.sasl.client import Mech, sasl_mech
 from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
@@ -22,6 +23,19 @@ from slixmpp.xmlstream.matcher import MatchXPath
 SASL2, BIND2, FAST = "urn:xmpp:sasl:2", "urn:xmpp:bind:0", "urn:xmpp:fast:0"
 CLIENT = "d4565fa7-4d72-4749-b3d3-740edbf87770"  # a device keeps its id
 LIMIT = 120  # seconds
+
+
+@sasl_mech(30)
+class OAuthBearer(Mech):
+    """SECRET is the token. The client does not say who it is, as RFC 6120 has it of one that acts for itself."""
+
+    name = "OAUTHBEARER"
+    required_credentials = {"username", "password"}
+
+    def process(self, challenge=b""):
+        if challenge:  # why the token is refused
+            return b"\x01"
+        return b"n,,\x01auth=Bearer " + self.credentials["password"] + b"\x01\x01"
 
 
 class Authentication(ElementBase):
