@@ -108,6 +108,26 @@ func (b *Broker) keylessApps(d *domain.Domain, name string) (n int, err error) {
 	return n, errors.Join(err, scan)
 }
 
+// KeylessApps returns how many app passwords have no SCRAM keys, by domain of the configuration that is to have SCRAM.
+func (b *Broker) KeylessApps() (map[string]int, error) {
+	all := map[string]int{}
+	for _, cfg := range b.table.Config().Domains {
+		d := b.table.Current(cfg.Name)
+		if d == nil || d.AppPasswords == nil || cfg.ScramSeed == "" || cfg.Name == "*" {
+			continue
+		}
+		if d.Scram == nil {
+			return nil, d.ScramFault
+		}
+		n, err := b.keylessApps(d, cfg.Name)
+		if err != nil {
+			return nil, err
+		}
+		all[cfg.Name] = n
+	}
+	return all, nil
+}
+
 // KeyAppPassword makes and stores the SCRAM keys of an app password that was just made, where its domain has SCRAM. If
 // that fails, which is logged, they are made at its first login as a password.
 func (b *Broker) KeyAppPassword(ctx context.Context, id auth.Identity, secret auth.Secret) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,7 @@ func (out *output) doctor(ctx context.Context, o doctorOptions) error {
 	if cfg != nil {
 		s.StoreDir, s.Daemon = datadir.Store(cfg.DataDir), askInfo(ctx, cfg)
 		s.Registered, s.RegisteredErr = registered(ctx, cfg, s.Daemon)
+		s.Keyless, s.KeylessErr = keylessApps(ctx, cfg, s.Daemon)
 	}
 	report := doctor.NewReport(version.Version, time.Now(), doctor.Run(ctx, env.Chains(s)))
 	err = out.print(report, nil, func(w io.Writer) error { return report.Write(w, a.colours()) })
@@ -104,6 +106,18 @@ func registered(ctx context.Context, cfg *config.Config, d *doctor.Daemon) (all 
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// keylessApps asks a daemon for the app passwords without SCRAM keys, where a domain is to have SCRAM.
+func keylessApps(ctx context.Context, cfg *config.Config, d *doctor.Daemon) (map[string]int, error) {
+	if d.Info == nil || !slices.ContainsFunc(cfg.Domains, func(d config.Domain) bool { return d.ScramSeed != "" && d.AppPasswords != nil }) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
+	defer cancel()
+	var reply control.ScramReply
+	err := control.Call(ctx, datadir.Control(cfg.DataDir), "/v1/scram", control.Request{}, &reply)
+	return reply.Keyless, err
 }
 
 // doctorEnv is the real machine, as opposed to those of tests.

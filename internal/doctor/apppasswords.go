@@ -31,6 +31,34 @@ func appPasswords(cfg *config.Config, b config.Backend) []Outcome {
 	return fine("app passwords of %s end with their accounts", strings.Join(used, ", "))
 }
 
+// keylessApps counts the app passwords that keep SCRAM from being offered. Only a daemon that runs reads them.
+func keylessApps(cfg *config.Config, b config.Backend, s *Subject) (out []Outcome) {
+	all := true
+	for _, d := range cfg.Domains {
+		if d.ScramSeed == "" || d.AppPasswords == nil || d.AppPasswords.Backend != b.BackendRef {
+			continue
+		}
+		n, known := s.Keyless[d.Name]
+		switch {
+		case s.KeylessErr != nil:
+			return skip(fmt.Sprintf("app passwords without SCRAM keys cannot be counted: %v", s.KeylessErr), "see the log of the daemon")
+		case s.Keyless == nil:
+			return skip("app passwords without SCRAM keys are counted by the daemon alone", "run doctor while the daemon runs")
+		case !known: // of the domain "*", or not loaded yet
+			all = false
+		case n > 0:
+			out = append(out, warn(plural(n, "app password")+" of "+d.Name+" without SCRAM keys: SCRAM is not offered there",
+				"let their users log in by PLAIN once, or make new ones and revoke these: postern password list USER@"+d.Name)...)
+		default:
+			out = append(out, fine("all app passwords of %s have SCRAM keys", d.Name)...)
+		}
+	}
+	if !all {
+		out = append(out, skip("not all domains with app passwords could be looked at for SCRAM keys", "")...)
+	}
+	return out
+}
+
 // hidesAccounts reports whether a backend cannot be asked whether an account exists.
 func hidesAccounts(cfg *config.Config, ref config.BackendRef) bool {
 	return slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestAppPasswords(t *testing.T) {
 		cfg := &config.Config{Backends: []config.Backend{devices, c.behind}, Domains: []config.Domain{{
 			Name: "dom.example", Backends: []config.BackendRef{c.behind.BackendRef}, AppPasswords: &config.AppPasswords{Backend: devices.BackendRef},
 		}}}
-		chain := (&Env{}).backends(&config.Config{Backends: cfg.Backends[:1], Domains: cfg.Domains}, KnownUser{})[0]
+		chain := (&Env{}).backends(&config.Config{Backends: cfg.Backends[:1], Domains: cfg.Domains}, &Subject{})[0]
 		if chain.Hop != "backend.app_passwords.devices" {
 			t.Fatalf("%s: %+v", name, chain)
 		}
@@ -37,5 +38,42 @@ func TestAppPasswords(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 		_ = chain.Steps[0].Run(context.Background())
+	}
+}
+
+// TestKeylessApps: app passwords that keep SCRAM from being offered are counted by domain, where the daemon says so.
+func TestKeylessApps(t *testing.T) {
+	devices := config.Backend{BackendRef: config.BackendRef{Kind: config.KindAppPasswords, Name: "devices"}}
+	others := config.Backend{BackendRef: config.BackendRef{Kind: config.KindAppPasswords, Name: "others"}}
+	domain := func(name, seed string, of config.Backend) config.Domain {
+		return config.Domain{Name: name, ScramSeed: seed, AppPasswords: &config.AppPasswords{Backend: of.BackendRef}}
+	}
+	cfg := &config.Config{Domains: []config.Domain{
+		domain("one.example", "seed", devices), domain("two.example", "seed", devices), domain("off.example", "", devices),
+		domain("other.example", "seed", others), {Name: "none.example", ScramSeed: "seed"},
+	}}
+	for name, c := range map[string]struct {
+		known Subject
+		want  []Outcome // by status and a part of the text
+	}{
+		"all have keys": {Subject{Keyless: map[string]int{"one.example": 0, "two.example": 0}},
+			[]Outcome{{OK, "all app passwords of one.example", ""}, {OK, "two.example", ""}}},
+		"some are missing": {Subject{Keyless: map[string]int{"one.example": 1, "two.example": 3}},
+			[]Outcome{{Warning, "1 app password of one.example", "postern password list USER@one.example"}, {Warning, "3 app passwords of two.example", "by PLAIN"}}},
+		"not loaded":  {Subject{Keyless: map[string]int{"one.example": 0}}, []Outcome{{OK, "one.example", ""}, {Skipped, "not all domains", ""}}},
+		"no daemon":   {Subject{}, []Outcome{{Skipped, "by the daemon alone", "while the daemon runs"}}},
+		"a fault":     {Subject{KeylessErr: errors.New("no store")}, []Outcome{{Skipped, "no store", "log"}}},
+		"a fault yet": {Subject{KeylessErr: errors.New("no store"), Keyless: map[string]int{}}, []Outcome{{Skipped, "no store", "log"}}},
+	} {
+		got := keylessApps(cfg, devices, &c.known)
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %+v", name, got)
+			continue
+		}
+		for i, want := range c.want {
+			if got[i].Status != want.Status || !strings.Contains(got[i].Text, want.Text) || !strings.Contains(got[i].Cure, want.Cure) {
+				t.Errorf("%s: %+v, want %+v", name, got[i], want)
+			}
+		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 type KnownUser struct{ User, Domain string }
 
 // backends returns the chains of all backends.
-func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
+func (e *Env) backends(cfg *config.Config, s *Subject) []Chain {
 	var out []Chain
 	for _, b := range cfg.Backends {
 		c := Chain{Hop: "backend." + b.String()}
@@ -26,7 +26,8 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 			continue
 		}
 		if b.Kind == config.KindAppPasswords {
-			c.Steps = []Step{{Check: "accounts", Run: func(context.Context) []Outcome { return appPasswords(cfg, b) }}}
+			c.Steps = []Step{{Check: "accounts", Run: func(context.Context) []Outcome { return appPasswords(cfg, b) }},
+				{Check: "scram", Run: func(context.Context) []Outcome { return keylessApps(cfg, b, s) }}}
 			out = append(out, c)
 			continue
 		}
@@ -35,7 +36,7 @@ func (e *Env) backends(cfg *config.Config, known KnownUser) []Chain {
 			continue // the configuration does not allow such a url
 		}
 		w := &web{route: r, config: b}
-		w.query, w.known = queries(cfg, b.BackendRef, known)
+		w.query, w.known = queries(cfg, b.BackendRef, s.Known)
 		if b.Kind == config.KindOIDC {
 			c.Steps = append(e.way(r, b), w.oidc()...)
 			out = append(out, c)

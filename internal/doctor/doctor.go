@@ -185,6 +185,9 @@ type Subject struct {
 
 	Registered    []Registered // domains with their backends
 	RegisteredErr error        // why they are not known
+
+	Keyless    map[string]int // app passwords without SCRAM keys, by domain; nil: not known
+	KeylessErr error          // why not; nil: no daemon runs
 }
 
 // Chains returns all checks in the order of a report. Without a valid configuration, these are only
@@ -205,7 +208,7 @@ func (e *Env) Chains(s Subject) []Chain {
 	out = append(out, e.listeners(s.Config, s.Daemon)...)
 	all, registry := s.withRegistered()
 	out = append(out, registry)
-	out = append(out, e.backends(all, s.Known)...)
+	out = append(out, e.backends(all, &s)...)
 	out = append(out, e.proxies(all))
 	out = append(out, e.tokens(s.Config, s.Registered), e.ejabberdAuth(s.Ejabberd, s.Config))
 	return append(out, e.rosters(s.File, s.Config)...)

@@ -90,7 +90,7 @@ func jsonBackend(url, caFile string) *config.Config {
 
 func examine(t *testing.T, e *Env, cfg *config.Config, known KnownUser) Report {
 	t.Helper()
-	r := NewReport("", time.Now(), Run(t.Context(), e.backends(cfg, known)))
+	r := NewReport("", time.Now(), Run(t.Context(), e.backends(cfg, &Subject{Known: known})))
 	holdsNoSecret(t, r)
 	return r
 }

@@ -41,6 +41,13 @@ type ReloadReply struct {
 	Warnings []string `json:"warnings"`
 }
 
+// ScramReply is the answer to /v1/scram: app passwords without SCRAM keys, by domain.
+type ScramReply struct {
+	Keyless map[string]int `json:"keyless"`
+}
+
+func keyless(n map[string]int, err error) (any, error) { return ScramReply{n}, err }
+
 // Forgotten is the answer to /v1/forget, and to those under /v1/cache: what was removed, by kind.
 type Forgotten struct {
 	Users     int  `json:"users"`     // records in the cache
@@ -78,6 +85,7 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 		"/v1/info":   func(context.Context, Request) (any, error) { return d.Info() },
 		"/v1/reload": s.reload,
 		"/v1/yield":  s.yield,
+		"/v1/scram":  func(context.Context, Request) (any, error) { return keyless(d.Broker().KeylessApps()) },
 		"/v1/forget": inScope(func(ctx context.Context, id auth.Identity) (any, error) { return d.Forget(ctx, id) }),
 
 		"/v1/cache/show":   s.cacheShow,
