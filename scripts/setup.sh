@@ -10,7 +10,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
 	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy
-	lintian:lintian fail2ban-regex:fail2ban node:nodejs npm:npm"
+	lintian:lintian fail2ban-regex:fail2ban logrotate:logrotate apparmor_parser:apparmor node:nodejs npm:npm"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community modules
@@ -31,6 +31,7 @@ lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
 ls /usr/lib/dovecot/modules/auth/*authdb_lua.so >/dev/null 2>&1 || missing="$missing dovecot-auth-lua"
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
+/usr/bin/python3 -c 'import systemd.journal' 2>/dev/null || missing="$missing python3-systemd" # fail2ban reads the journal by it
 ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
 packed=""
 for pair in $unpacked; do
@@ -107,9 +108,10 @@ if ! cmp -s "$provider/package-lock.json" "$cache/idp/package-lock.json"; then
 	mv "$cache/idp.new" "$cache/idp"
 fi
 debian="$(dirname "$0")/debian.sh"
-# Debian 13's servers. Exim is unpacked in /opt, as above.
-sh "$debian" trixie "$cache/trixie" "prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp" \
-	"exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
+# Debian 13's servers, and tools that read what the package has, with a systemd to boot. Exim is unpacked in /opt, as above.
+servers="prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp"
+tools="lintian fail2ban python3-systemd logrotate apparmor systemd systemd-sysv dbus"
+sh "$debian" trixie "$cache/trixie" "$servers $tools" "exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
 # Fresh roots, in which `make manual-test` and `make package-test` install postern's package.
 fresh="systemd systemd-sysv dbus"
 [ "${1:-}" != all ] || sh "$debian" bookworm "$cache/fresh-bookworm" "$fresh"

@@ -1,9 +1,9 @@
 // Package packages tests what `make deb`, `make image` and `make install` make, in the end by
 // installing it.
 //
-// `make package-test` does so in fresh installations of Debian 12 and 13, and with the image as it is
-// shipped. `make test` uses a copy of the machine's own root, and an image with programs that the
-// C compiler links, which are compiled already.
+// `make package-test` does so in fresh installations of Debian 12 and 13, with the packages of both
+// architectures, and with the image as it is shipped. `make test` uses a copy of the machine's own root, and an
+// image with programs that the C compiler links, which are compiled already.
 package packages
 
 import (
@@ -33,12 +33,16 @@ SOURCE_DATE_EPOCH=1 go run ./scripts/package/image -version 1 -programs "$0/stat
 	if full() {
 		image = `make image ARCH="$1" OUT="$0"`
 	}
+	architectures := runtime.GOARCH
+	if full() {
+		architectures = "amd64 arm64"
+	}
 	for _, script := range []string{
-		`make deb ARCH="$1" OUT="$0"`,
+		`make deb ARCH="$2" OUT="$0"`,
 		`umask 077; export TZ=Asia/Kolkata LC_ALL=C.UTF-8; unset SOURCE_DATE_EPOCH; make deb ARCH="$1" OUT="$0/again"`,
 		image,
 	} {
-		cmd := exec.Command("sh", "-euc", script, dir, runtime.GOARCH)
+		cmd := exec.Command("sh", "-euc", script, dir, runtime.GOARCH, architectures)
 		cmd.Dir = repository
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", script, err, out)
