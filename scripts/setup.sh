@@ -18,6 +18,19 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
 unpacked="exim4:exim4-daemon-heavy prosody-modules:prosody-modules prometheus:prometheus"
 
+# What is there already needs no more room.
+set -- "${1:-}" "1500:${TMPDIR:-/tmp}" # programs with the race detector, and what tests write
+[ -f "$cache/trixie/complete" ] || set -- "$@" "1200:$cache"
+[ "$1" != all ] || [ -f "$cache/fresh-trixie/complete" ] || set -- "$@" "1000:$cache"
+compiled="$(go env GOCACHE 2>/dev/null || true)"
+if [ -n "$compiled" ]; then
+	used="$(du -sm "$compiled" 2>/dev/null | cut -f1)"
+	[ "${used:-0}" -gt 3000 ] || set -- "$@" "$((4000 - ${used:-0})):$compiled" # with the race detector and without
+fi
+what="$1"
+shift
+sh "$(dirname "$0")/space.sh" "$@"
+
 missing=""
 for pair in $programs; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
@@ -114,5 +127,5 @@ tools="lintian fail2ban python3-systemd logrotate apparmor systemd systemd-sysv 
 sh "$debian" trixie "$cache/trixie" "$servers $tools" "exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
 # Fresh roots, in which `make manual-test` and `make package-test` install postern's package.
 fresh="systemd systemd-sysv dbus"
-[ "${1:-}" != all ] || sh "$debian" bookworm "$cache/fresh-bookworm" "$fresh"
-[ "${1:-}" != all ] || sh "$debian" trixie "$cache/fresh-trixie" "$fresh"
+[ "$what" != all ] || sh "$debian" bookworm "$cache/fresh-bookworm" "$fresh"
+[ "$what" != all ] || sh "$debian" trixie "$cache/fresh-trixie" "$fresh"

@@ -74,3 +74,21 @@ func files(t *testing.T, dir string) (all []string) {
 	}
 	return all
 }
+
+// What setup.sh is about to need is compared with what the disks have, before anything is written.
+func TestSpace(t *testing.T) {
+	dir := harness.SmallDisk(t, 20)
+	for _, c := range []struct {
+		megabytes []string
+		want      string
+	}{
+		{[]string{"2:" + dir, "2:" + dir + "/not/there"}, ""},
+		{[]string{"2:" + dir, "1500:" + dir + "/not/there"}, "setup: the tests need 1.5 GB in " + dir + ", " + dir + "/not/there, and its disk (" + dir + ") has 0.0 GB free\n"},
+		{[]string{"2:" + dir + "/not/there", "1:/"}, ""},
+	} {
+		r := harness.RunCommand(t, "", "sh", append([]string{repository + "/scripts/space.sh"}, c.megabytes...)...)
+		if (r.Code == 0) != (c.want == "") || r.Err != c.want {
+			t.Errorf("%q: exit status %d, %s", c.megabytes, r.Code, r.Err)
+		}
+	}
+}
