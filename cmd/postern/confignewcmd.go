@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,10 +36,10 @@ func newConfigNew(a *app) *cobra.Command {
 		Use:   "new [FILE]",
 		Short: "Write a first configuration from a few answers",
 		Long: `Asks what the logins come from, which servers ask, and for which domains, as far as flags do
-not say it. It writes a short configuration, which passes ` + "`postern config check`" + `, and a file for
-its secret, which only root and the daemon can read, and prints the lines for the configurations
-of the servers. Nothing that exists is overwritten without --force. The secret is asked for, or
-read from standard input or --secret-file; it is never on the command line.`,
+not say it. It writes a short configuration, which passes ` + "`postern config check`" + `, and files for
+its secrets, which only root and the daemon can read, and prints the lines for the configurations
+of the servers. Nothing that exists is overwritten without --force. The backend's secret is asked
+for, or read from standard input or --secret-file; it is never on the command line.`,
 		Example: `  postern config new
   postern config new --logins users --server prosody --server postfix --domain example.org
   postern config new --logins users --server exim --domain example.org`,
@@ -57,7 +59,7 @@ read from standard input or --secret-file; it is never on the command line.`,
 	f.StringVar(&o.secretFile, "secret-file", "", "`FILE` with the API secret, or the password of the service account")
 	f.StringSliceVar(&o.Servers, "server", nil, "`NAME` of a server that asks: "+strings.Join(starter.Servers(), ", ")+"; may be repeated")
 	f.StringSliceVar(&o.Domains, "domain", nil, "`DOMAIN` of accounts; may be repeated")
-	f.BoolVar(&o.Credentials, "credentials", false, "pass the secret to the service as a credential of systemd, by a drop-in")
+	f.BoolVar(&o.Credentials, "credentials", false, "pass secrets to the service as credentials of systemd, by a drop-in")
 	f.BoolVar(&o.force, "force", false, "overwrite files that exist")
 	f.BoolVar(&o.dry, "dry-run", false, "print the configuration, and write nothing")
 	return cmd
@@ -110,22 +112,42 @@ func (a *app) configNew(file string, o newOptions) (err error) {
 	return err
 }
 
-// starterFiles reads the secret, if the answers need one, and returns its file and its credential.
+// starterFiles reads and makes the secrets that the answers need, and returns their files and credentials.
 func (a *app) starterFiles(o *newOptions) (files []configfile.File, credentials []unit.Credential, err error) {
-	name := o.SecretFile()
-	if name == "" {
-		return nil, nil, nil
+	for _, s := range []struct {
+		name string
+		get  func() (string, error)
+	}{
+		{o.SecretName(), func() (string, error) {
+			secret, err := a.starterSecret(o)
+			return secret.Reveal() + "\n", err
+		}},
+		{o.MadeName(), func() (string, error) { return madeSecret(o.SecretFile(o.MadeName())) }},
+	} {
+		if s.name == "" {
+			continue
+		}
+		text, err := s.get()
+		if err != nil {
+			return nil, nil, err
+		}
+		f := configfile.File{Path: o.SecretFile(s.name), Data: []byte(text)}
+		if o.Credentials { // systemd reads it
+			f.Readers = configfile.None
+			credentials = append(credentials, unit.Credential{Name: s.name, Source: f.Path})
+		}
+		files = append(files, f)
 	}
-	secret, err := a.starterSecret(o)
-	if err != nil {
-		return nil, nil, err
+	return files, credentials, nil
+}
+
+// madeSecret returns what a file has, so that servers which know it go on, or a new secret.
+func madeSecret(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return strings.ToLower(rand.Text()) + "\n", nil
 	}
-	f := configfile.File{Path: name, Data: []byte(secret.Reveal() + "\n")}
-	if o.Credentials { // systemd reads it
-		f.Readers = configfile.None
-		credentials = []unit.Credential{{Name: o.SecretName(), Source: name}}
-	}
-	return []configfile.File{f}, credentials, nil
+	return string(text), err
 }
 
 // overwriteCure is what to do about a file that exists.
@@ -285,9 +307,14 @@ func (a *app) askLine(question string) (string, error) {
 func nextSteps(o *newOptions) string {
 	var b strings.Builder
 	for _, l := range o.Lines() {
-		fmt.Fprintf(&b, "\n%s: put this into %s\n\n", l.Server, l.Where)
-		for line := range strings.Lines(l.Text) {
-			b.WriteString("    " + line)
+		for _, p := range l.Places {
+			fmt.Fprintf(&b, "\n%s: put this into %s\n\n", l.Server, p.Where)
+			for line := range strings.Lines(p.Text) {
+				b.WriteString("    " + line)
+			}
+		}
+		if len(l.Commands) > 0 {
+			b.WriteString("\n  and carry out\n\n    " + strings.Join(l.Commands, "\n    ") + "\n")
 		}
 		fmt.Fprintf(&b, "\n  The whole recipe: postern help %s\n", l.Topic)
 	}

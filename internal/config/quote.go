@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // Quote returns text as a literal of a configuration, for programs that write one.
@@ -31,4 +32,15 @@ func Quote(text string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// QuoteShell returns a word of a command for a shell, for commands that a person pastes: in quotes where it needs them.
+func QuoteShell(word string) string {
+	plain := func(r rune) bool {
+		return strings.ContainsRune("-_./+:@,%=", r) || unicode.IsLetter(r) || unicode.IsDigit(r)
+	}
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -4,13 +4,23 @@ package starter
 type server struct {
 	name      string
 	listeners []string // blocks of the configuration
-	user      string   // that starts postern pipe or postern checkpassword, which ask at the relay listener
-	where     string   // the lines go there
-	lines     string
-	perDomain bool   // the lines are repeated for each domain
-	looksUp   bool   // it asks whether users exist that have not logged in
-	topic     string // of the manual's page with the whole recipe
+	user      string   // that starts postern pipe, which asks at the relay listener
+	places    []Place
+	commands  []string // SECRET is the file of httpSecret
+	perDomain bool     // the lines are repeated for each domain
+	looksUp   bool     // it asks whether users exist that have not logged in
+	byHTTP    bool     // it sends httpSecret
+	topic     string   // of the manual's page with the whole recipe
 }
+
+// Place is where lines go.
+type Place struct {
+	Where string // file and place
+	Text  string
+}
+
+// httpSecret is the file of the secret of a listener "http", beside the configuration.
+const httpSecret = "http.secret"
 
 // dovecotAuth is for several servers.
 const dovecotAuth = `listen "dovecot" { # logins, in the protocol of Dovecot's auth service
@@ -28,19 +38,18 @@ var servers = []server{
   changes = false # true: clients may change passwords and register; so may every program of this machine
 }
 `},
-		where: "/etc/prosody/conf.d/DOMAIN.cfg.lua", perDomain: true,
-		lines: `VirtualHost "DOMAIN"
+		perDomain: true,
+		places: []Place{{"/etc/prosody/conf.d/DOMAIN.cfg.lua", `VirtualHost "DOMAIN"
 authentication = "postern"
-`,
+`}},
 	},
 	{
 		name: "ejabberd", topic: "ejabberd",
-		user:  "ejabberd",
-		where: "/etc/ejabberd/ejabberd.yml",
-		lines: `auth_method: external
+		user: "ejabberd",
+		places: []Place{{"/etc/ejabberd/ejabberd.yml", `auth_method: external
 extauth_program: "/usr/bin/postern pipe --protocol ejabberd"
 auth_use_cache: false
-`,
+`}},
 	},
 	{
 		name: "postfix", topic: "mail", looksUp: true,
@@ -49,20 +58,18 @@ auth_use_cache: false
   recipient_delimiter = "+" # as in main.cf: alice+news is alice
 }
 `},
-		where: "/etc/postfix/main.cf",
-		lines: `smtpd_sasl_auth_enable = yes
+		places: []Place{{"/etc/postfix/main.cf", `smtpd_sasl_auth_enable = yes
 smtpd_tls_auth_only = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = inet:127.0.0.1:23668
 virtual_mailbox_domains = socketmap:inet:127.0.0.1:23667:domain
 virtual_mailbox_maps = socketmap:inet:127.0.0.1:23667:mailbox
 smtpd_sender_login_maps = socketmap:inet:127.0.0.1:23667:login
-`,
+`}},
 	},
 	{
 		name: "exim", topic: "exim", listeners: []string{dovecotAuth},
-		where: `Exim's configuration, after "begin authenticators" (exim4-daemon-heavy)`,
-		lines: `plain_postern:
+		places: []Place{{`Exim's configuration, after "begin authenticators" (exim4-daemon-heavy)`, `plain_postern:
   driver = dovecot
   public_name = PLAIN
   server_socket = 127.0.0.1 23668
@@ -74,24 +81,45 @@ login_postern:
   server_socket = 127.0.0.1 23668
   server_set_id = $auth1
   server_advertise_condition = ${if def:tls_in_cipher}
-`,
+`}},
 	},
 	{
-		name: "dovecot", topic: "mail",
-		user:  "dovecot",
-		where: "/etc/dovecot/conf.d/99-postern.conf (Dovecot 2.3; 2.4 has no such driver)",
-		lines: `passdb {
-  driver = checkpassword
-  args = /usr/bin/postern checkpassword
+		name: "dovecot", topic: "mail", byHTTP: true,
+		listeners: []string{`listen "http" { # logins and users of Dovecot, which asks by Lua
+  address        = "127.0.0.1:23670"
+  secret         = SECRET # Dovecot sends it
+  default_domain = "DOMAIN" # of logins without a domain
+  userdb {
+    uid  = 5000 # of vmail
+    gid  = 5000
+    home = "/var/vmail/%{domain}/%{user}"
+  }
+}
+`},
+		places: []Place{
+			{"/etc/dovecot/conf.d/99-postern.conf, for Dovecot 2.3 (Debian 12, package dovecot-auth-lua)", `passdb {
+  driver = lua
+  args = file=/usr/share/postern/dovecot/postern.lua blocking=yes
 }
 userdb {
-  driver = static
-  args = allow_all_users=yes uid=vmail gid=vmail home=/var/vmail/%d/%n
+  driver = lua
+  args = file=/usr/share/postern/dovecot/postern.lua blocking=yes
 }
-service auth {
-  vsz_limit = 4G
+`},
+			{"the same file, for Dovecot 2.4 (Debian 13, package dovecot-auth-lua)", `passdb lua {
+  lua_file = /usr/share/postern/dovecot/postern.lua
 }
-`,
+userdb lua {
+  lua_file = /usr/share/postern/dovecot/postern.lua
+}
+`},
+		},
+		commands: []string{
+			`sudo useradd --uid 5000 --user-group --create-home --home-dir /var/vmail --shell /usr/sbin/nologin vmail`,
+			`sudo sed -i 's/^!include auth-system/#&/' /etc/dovecot/conf.d/10-auth.conf`,
+			`sudo sh -c 'printf "return { url = \"http://127.0.0.1:23670\", secret = \"%s\" }\n" "$(cat "$0")" | install -m 640 -g dovecot /dev/stdin /etc/dovecot/postern.lua' SECRET`,
+			`sudo systemctl restart dovecot`,
+		},
 	},
 	{
 		name: "cyrus", topic: "cyrus",
@@ -101,11 +129,10 @@ service auth {
   default_domain = "DOMAIN" # of logins without a domain
 }
 `},
-		where: "/etc/imapd.conf",
-		lines: `sasl_pwcheck_method: saslauthd
+		places: []Place{{"/etc/imapd.conf", `sasl_pwcheck_method: saslauthd
 sasl_mech_list: PLAIN LOGIN
 sasl_saslauthd_path: /run/saslauthd/mux
-`,
+`}},
 	},
 }
 

@@ -49,8 +49,8 @@ func FindSource(kind string) *Source {
 	return nil
 }
 
-// Answers are what a first configuration depends on. File is its absolute path; the secret goes into
-// a file beside it.
+// Answers are what a first configuration depends on. File is its absolute path; secrets go into
+// files beside it.
 type Answers struct {
 	Logins      string   // the kind of a Source
 	URL         string   // of sources that have one
@@ -59,7 +59,7 @@ type Answers struct {
 	Domains     []string // the first one is that of logins without a domain
 	File        string
 	DataDir     string // absolute; empty: the default
-	Credentials bool   // the secret is a credential of the unit
+	Credentials bool   // secrets are credentials of the unit
 }
 
 // Errors of Check.
@@ -120,7 +120,7 @@ func kinds() (names []string) {
 	return names
 }
 
-// SecretName returns the name of the secret's file and credential, or "" if the answers need none.
+// SecretName returns the name of the backend's secret, as a file and as a credential, or "" if the answers need none.
 func (a *Answers) SecretName() string {
 	s := FindSource(a.Logins)
 	if s.Secret == "" || s.Admin && a.AdminUser == "" {
@@ -129,16 +129,27 @@ func (a *Answers) SecretName() string {
 	return s.Kind + ".secret"
 }
 
-// SecretFile returns the path of the secret's file, or "" if the answers need none.
-func (a *Answers) SecretFile() string {
-	if name := a.SecretName(); name != "" {
-		return filepath.Join(filepath.Dir(a.File), name)
+// MadeName is SecretName for the secret of a listener, which may be any; "" if the answers need none.
+func (a *Answers) MadeName() string {
+	if slices.ContainsFunc(a.Servers, func(name string) bool { s := find(name); return s != nil && s.byHTTP }) {
+		return httpSecret
 	}
 	return ""
 }
 
-// Config returns the text of the configuration. It has fewer than 40 lines for up to three domains, and
-// one more for each other.
+// SecretFile returns the path of a secret's file.
+func (a *Answers) SecretFile(name string) string { return filepath.Join(filepath.Dir(a.File), name) }
+
+// secret returns the expression for a secret.
+func (a *Answers) secret(name string) string {
+	if a.Credentials {
+		return "credential(" + config.Quote(name) + ")"
+	}
+	return "file(" + config.Quote(a.SecretFile(name)) + ")"
+}
+
+// Config returns the text of the configuration. It has fewer than 40 lines for up to three domains and
+// three servers, and one more for each other domain.
 func (a *Answers) Config() string {
 	var b strings.Builder
 	b.WriteString("# Written by `postern config new`. Every setting, with its default, is in config.hcl.example.\n")
@@ -150,7 +161,7 @@ func (a *Answers) Config() string {
 		for _, l := range find(name).listeners {
 			if slices.Contains(a.Servers, name) && !shared[l] {
 				shared[l] = true
-				b.WriteString("\n" + strings.ReplaceAll(l, "DOMAIN", a.Domains[0]))
+				b.WriteString("\n" + strings.NewReplacer("DOMAIN", a.Domains[0], "SECRET", a.secret(httpSecret)).Replace(l))
 			}
 		}
 	}
@@ -175,7 +186,7 @@ func (a *Answers) relay() string {
 		return ""
 	}
 	return fmt.Sprintf(`
-listen "relay" { # for postern pipe and postern checkpassword, which these users start
+listen "relay" { # for postern pipe, which these users start
   users          = [%s]
   default_domain = %s # of logins without a domain
   changes        = false # a list of users: they may register accounts and set passwords
@@ -185,10 +196,7 @@ listen "relay" { # for postern pipe and postern checkpassword, which these users
 
 // backend returns the lines of the backend block.
 func (a *Answers) backend() string {
-	secret := "file(" + config.Quote(a.SecretFile()) + ")"
-	if a.Credentials {
-		secret = "credential(" + config.Quote(a.SecretName()) + ")"
-	}
+	secret := a.secret(a.SecretName())
 	switch {
 	case a.Logins == config.KindUsers:
 		return ""
@@ -208,36 +216,48 @@ func (a *Answers) backend() string {
 
 // DropIn returns the drop-in that the unit needs; "" if it needs none.
 func (a *Answers) DropIn() string {
-	if !a.Credentials || a.SecretName() == "" {
+	var lines strings.Builder
+	for _, name := range []string{a.SecretName(), a.MadeName()} {
+		if name != "" {
+			fmt.Fprintf(&lines, "LoadCredential=%s:%s\n", name, strings.ReplaceAll(a.SecretFile(name), "%", "%%"))
+		}
+	}
+	if !a.Credentials || lines.Len() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("# Written by `postern config new`.\n[Service]\nLoadCredential=%s:%s\n",
-		a.SecretName(), strings.ReplaceAll(a.SecretFile(), "%", "%%"))
+	return "# Written by `postern config new`.\n[Service]\n" + lines.String()
 }
 
-// Lines are what goes into the configuration of a server.
+// Lines are what goes into the configuration of a server, and what is to be done then.
 type Lines struct {
-	Server string
-	Where  string // file and place
-	Text   string
-	Topic  string // of the manual's page that has the rest
+	Server   string
+	Places   []Place
+	Commands []string
+	Topic    string // of the manual's page that has the rest
 }
 
-// Lines returns what goes into the configurations of the servers.
+// Lines returns what the servers need.
 func (a *Answers) Lines() (out []Lines) {
 	for _, name := range Servers() {
 		if !slices.Contains(a.Servers, name) {
 			continue
 		}
 		s := find(name)
-		text := s.lines
-		if s.perDomain {
-			text = ""
-			for _, domain := range a.Domains {
-				text += strings.ReplaceAll(s.lines, "DOMAIN", domain)
+		lines := Lines{Server: name, Topic: s.topic}
+		for _, p := range s.places {
+			text := p.Text
+			if s.perDomain {
+				text = ""
+				for _, domain := range a.Domains {
+					text += strings.ReplaceAll(p.Text, "DOMAIN", domain)
+				}
 			}
+			lines.Places = append(lines.Places, Place{strings.ReplaceAll(p.Where, "DOMAIN", a.Domains[0]), text})
 		}
-		out = append(out, Lines{name, strings.ReplaceAll(s.where, "DOMAIN", a.Domains[0]), text, s.topic})
+		for _, command := range s.commands {
+			lines.Commands = append(lines.Commands, strings.ReplaceAll(command, "SECRET", config.QuoteShell(a.SecretFile(httpSecret))))
+		}
+		out = append(out, lines)
 	}
 	return out
 }

@@ -78,6 +78,30 @@ func TestConfigNewCredentials(t *testing.T) {
 	}
 }
 
+// Dovecot's secret is made, once: the file of the secret that the printed command reads.
+func TestConfigNewDovecot(t *testing.T) {
+	dir := t.TempDir()
+	file, secret := filepath.Join(dir, "config.hcl"), filepath.Join(dir, "http.secret")
+	args := []string{"config", "new", file, "--logins", "users", "--server", "dovecot", "--domain", "dom.example"}
+	out := harness.OK(t, "", args...)
+	made := harness.ReadText(secret)
+	if info, err := os.Stat(secret); err != nil || info.Mode().Perm()&0o007 != 0 || len(made) < 25 || strings.Contains(out+harness.ReadText(file), strings.TrimSpace(made)) {
+		t.Errorf("%v, %v, %d bytes\n%s", info, err, len(made), out)
+	}
+	for _, want := range []string{"    passdb {\n      driver = lua\n", "    passdb lua {\n", "\n  and carry out\n\n    sudo useradd ", "postern.lua' " + secret + "\n", "postern help mail"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if check := harness.OK(t, "", "config", "check", file); strings.Contains(check, "warning") {
+		t.Errorf("%s", check)
+	}
+	again := harness.OK(t, "", append(args, "--domain", "more.example", "--force")...)
+	if !strings.Contains(again, secret+": unchanged\n") || harness.ReadText(secret) != made {
+		t.Errorf("another secret:\n%s", again)
+	}
+}
+
 // Without a terminal everything must be said by flags, and nothing is written for answers that do not go
 // together.
 func TestConfigNewRefuses(t *testing.T) {

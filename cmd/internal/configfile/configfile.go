@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"postern/cmd/internal/datadir"
 	"postern/internal/config"
@@ -125,15 +124,7 @@ func (f Flags) Shell() string {
 	}
 	var b strings.Builder
 	for _, word := range f.Args() {
-		switch {
-		case word == "":
-			word = "''"
-		case strings.ContainsFunc(word, func(r rune) bool {
-			return !strings.ContainsRune("-_./+:@,%=", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
-		}):
-			word = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-		}
-		b.WriteString(" " + word)
+		b.WriteString(" " + config.QuoteShell(word))
 	}
 	return b.String()
 }
