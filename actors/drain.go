@@ -14,11 +14,11 @@ const stopTimeout = 5 * time.Second
 
 // Stop ends everything, answered or not: what is in flight is a temporary failure. The
 // store is the caller's to close. It may be called once, with or without Drain before it.
-func (b *Broker) Stop() { b.stop(func() {}, func() {}) }
+func (b *Broker) Stop() { b.stop(context.Background(), func() {}, func() {}) }
 
-// stop is Stop. It calls quiet when no question is put any more, while the backends have their actors,
+// stop is Stop. It waits for password hashes that are being computed until ctx ends, as Stop does. It calls quiet when no question is put any more, while the backends have their actors,
 // and learned when nothing is learned any more, while the shards have theirs.
-func (b *Broker) stop(quiet, learned func()) {
+func (b *Broker) stop(ctx context.Context, quiet, learned func()) {
 	b.gate.Drain()
 	if b.front != nil {
 		b.front.CloseListeners()
@@ -35,7 +35,7 @@ func (b *Broker) stop(quiet, learned func()) {
 	}
 	quiet()
 	if b.shards != nil {
-		b.shards.Hashing.Close()
+		b.shards.Hashing.Close(ctx)
 	}
 	b.table.Stop()
 	learned()

@@ -26,7 +26,9 @@ const saveTimeout = 10 * time.Second
 func (b *Broker) StopForSuccessor() (m *Memory, err error) {
 	m = new(Memory)
 	marks := make(map[string]domain.Mark)
-	b.stop(func() {
+	atOnce, cancel := context.WithCancel(context.Background())
+	cancel()
+	b.stop(atOnce, func() { // a hash may take longer than all the rest, and clients wait
 		ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 		defer cancel()
 		for name, d := range b.table.Domains(true) {

@@ -60,6 +60,22 @@ func (r *rig) unasked() {
 	}
 }
 
+// TestSuccessorAwaitsNoHash: a stop for a successor does not wait for the hashes that are being computed.
+func TestSuccessorAwaitsNoHash(t *testing.T) {
+	r := newRig(t, nil)
+	r.want(r.auth("joe", "good"), allow, fromBackend)
+	release := r.busyHashing()
+	answeredWithin(t, 20*time.Second, "StopForSuccessor", func() {
+		m, err := r.StopForSuccessor()
+		if err != nil || m.Users == nil {
+			t.Errorf("left %v (%v)", m, err)
+		}
+	})
+	release()
+	r.end = func() {}
+	r.stop()
+}
+
 var isNobody = auth.Request{Op: auth.OpIsUser, User: "nobody", Domain: "dom.example"}
 
 // TestSuccessor: a broker goes on with what the one before it knew, without a question and without a

@@ -373,8 +373,9 @@ func isClosed(c <-chan struct{}) bool {
 
 var _ backend.Hashing = (*HashPool)(nil).Run
 
-// Close fails what is queued, and waits for the jobs that run.
-func (p *HashPool) Close() {
+// Close fails what is queued, and waits for the jobs that run unless ctx ends before. They have no effect
+// any more.
+func (p *HashPool) Close(ctx context.Context) {
 	p.mu.Lock()
 	p.closed = true
 	close(p.stop)
@@ -386,9 +387,17 @@ func (p *HashPool) Close() {
 	for _, job := range jobs {
 		job.failed()
 	}
-	p.wg.Wait()
-	p.unused.Stop()
-	p.giveBack()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.wg.Wait()
+		p.unused.Stop()
+		p.giveBack()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 }
 
 // closing reports whether the pool closes: a job that goes on would delay that.

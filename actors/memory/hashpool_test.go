@@ -102,7 +102,7 @@ func TestHashPoolFair(t *testing.T) {
 	if got := <-failed; got != "going@a" {
 		t.Errorf("%s failed", got)
 	}
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolKeepsPlaces: users whose logins were dropped come back in any order, after others, and have
@@ -148,7 +148,7 @@ func TestHashPoolKeepsPlaces(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolDisplaces: a full queue has room for a user with few jobs, in place of one of the user
@@ -175,7 +175,7 @@ func TestHashPoolDisplaces(t *testing.T) {
 		t.Error("no room for another user")
 	}
 	h.free()
-	p.Close()
+	p.Close(context.Background())
 	close(failed)
 }
 
@@ -193,7 +193,7 @@ func TestHashPoolOnePerUser(t *testing.T) {
 	for range 50 {
 		<-ended
 	}
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolCloses: what is queued is dropped at once, and only jobs that run are waited for.
@@ -208,7 +208,7 @@ func TestHashPoolCloses(t *testing.T) {
 		}
 	}
 	closed := make(chan struct{})
-	go func() { defer close(closed); p.Close() }()
+	go func() { defer close(closed); p.Close(context.Background()) }()
 	for failed.Load() < 100 {
 		runtime.Gosched()
 	}
@@ -254,7 +254,7 @@ func TestHashPoolOrder(t *testing.T) {
 			t.Errorf("%s ran, want %s", got, want)
 		}
 	}
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolRun is what the users backend does.
@@ -295,7 +295,7 @@ func TestHashPoolRun(t *testing.T) {
 		t.Errorf("one hash alone outlives its time: %v", err)
 	}
 	close(hold)
-	p.Close()
+	p.Close(context.Background())
 	if err := p.Run(context.Background(), joe, func() {}); !errors.Is(err, passhash.ErrStopped) || !passhash.NotDone(err) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -326,7 +326,7 @@ func TestHashPoolEnd(t *testing.T) {
 			}()
 		}
 		close(begin)
-		p.Close()
+		p.Close(context.Background())
 		wg.Wait()
 		if taken.Load() != ended.Load() {
 			t.Fatalf("%d jobs were taken, %d came to an end", taken.Load(), ended.Load())
@@ -345,5 +345,5 @@ func TestHashPoolBookkeeping(t *testing.T) {
 		t.Error(err)
 	}
 	close(release)
-	p.Close()
+	p.Close(context.Background())
 }

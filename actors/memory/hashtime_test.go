@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestHashPoolExpects(t *testing.T) {
 		}
 	}
 	h.free()
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolTooLate: what cannot end before its deadline any more is dropped at its turn, while others wait.
@@ -66,7 +67,7 @@ func TestHashPoolTooLate(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolLeaves: a login that waits goes another way when there is a quicker one.
@@ -92,7 +93,7 @@ func TestHashPoolLeaves(t *testing.T) {
 	if name := <-stayed; name != "a" {
 		t.Errorf("%s stayed", name)
 	}
-	p.Close()
+	p.Close(context.Background())
 }
 
 // TestHashPoolWakesAll: logins use every worker, also those that do bookkeeping, and bookkeeping uses half of them.
@@ -113,7 +114,7 @@ func TestHashPoolWakesAll(t *testing.T) {
 		}
 		p.mu.Unlock()
 		close(release)
-		p.Close()
+		p.Close(context.Background())
 	}
 }
 
@@ -133,5 +134,5 @@ func TestHashPoolPatience(t *testing.T) {
 		t.Errorf("%d were taken", taken)
 	}
 	h.free()
-	p.Close()
+	p.Close(context.Background())
 }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"runtime"
 	"testing"
 )
@@ -25,10 +26,10 @@ func TestProcessorsForHashes(t *testing.T) {
 	more := occupied(t, other)
 	is("with a job of another pool", own+5)
 	h.free()
-	p.Close()
+	p.Close(context.Background())
 	is("after one", own+3)
 	more.free()
-	other.Close()
+	other.Close(context.Background())
 	is("after both", own)
 }
 
@@ -36,7 +37,7 @@ func TestProcessorsForHashes(t *testing.T) {
 func TestProcessorsAreGivenBack(t *testing.T) {
 	own := runtime.GOMAXPROCS(0)
 	p, _ := newTestPool(t, 2, 10)
-	defer p.Close()
+	defer p.Close(context.Background())
 	occupied(t, p).free()
 	eventually(t, "the processors", func() bool { return runtime.GOMAXPROCS(0) == own })
 }

@@ -67,7 +67,7 @@ func newReplaceRig(t testing.TB, disk store.Store) *replaceRig {
 	}
 	t.Cleanup(func() {
 		cancel()
-		r.Hashing.Close()
+		r.Hashing.Close(context.Background())
 		r.Stop()
 		if w := e.Disk(); w != nil {
 			w.Close()

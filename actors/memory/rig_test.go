@@ -151,7 +151,7 @@ func newRig(t *testing.T, storage config.Storage) *rig {
 		if n := r.router.Holders(); n != 0 {
 			t.Errorf("%d calls or tasks are left", n)
 		}
-		r.Hashing.Close()
+		r.Hashing.Close(context.Background())
 		r.Stop()
 		b.Close(time.Minute)
 		system.Close()

@@ -152,7 +152,7 @@ func newRig(t testing.TB, blocks, registered []string, change func(*config.Confi
 		cancel()
 		r.changing.Lock()
 		defer r.changing.Unlock()
-		shards.Hashing.Close()
+		shards.Hashing.Close(context.Background())
 		r.Table.Stop()
 		shards.Stop()
 		behind.Close()
