@@ -146,8 +146,10 @@ func prosodyBearer(t *testing.T, r harness.Release) {
 			t.Errorf("%s by %s: %s, want %s", step.name, way, got, step.want)
 		}
 	}
-	if got, _ := slixmpp(t, c.port, "alice@dom.example", "sasl1", bobs); got != "not-authorized" {
-		t.Errorf("the token of another in a password field: %s", got)
+	for token, want := range map[string]string{c.token(nil): "success", bobs: "not-authorized"} {
+		if got, _ := slixmpp(t, c.port, "alice@dom.example", "sasl1", token); got != want {
+			t.Errorf("a token in the password field: %s, want %s", got, want)
+		}
 	}
 	if r.Trixie() {
 		prosodyBearerMessages(c, expired, bobs)
@@ -280,6 +282,33 @@ func TestProsodyBearerWaits(t *testing.T) {
 	free()
 	if got, _, err := waits.bearerEnd("AQ=="); err != nil || got != "success" {
 		t.Errorf("once the provider answers: %s, %v", got, err)
+	}
+}
+
+// The same by SASL2 (XEP-0388), wrong and then right on a connection.
+func TestProsodyBearerSASL2(t *testing.T) {
+	r := harness.Trixie(t)
+	c := newChat(t, r, fastOptions(t, r))
+	x := c.open("dom.example", "OAUTHBEARER")
+	if !strings.Contains(x.offers, "<authentication xmlns='urn:xmpp:sasl:2'>") {
+		t.Fatalf("no SASL2: %s", x.offers)
+	}
+	for _, step := range []struct{ token, ends string }{
+		{c.token(map[string]any{"exp": 1}), "<not-authorized"},
+		{c.token(map[string]any{"preferred_username": "ａlice"}), "<not-authorized"},
+		{"", "<malformed-request"},
+		{c.token(nil), "<authorization-identifier>alice@dom.example<"},
+	} {
+		fmt.Fprintf(x.c, "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='OAUTHBEARER'><initial-response>%s</initial-response></authenticate>",
+			harness.Base64(message("n,,", step.token)))
+		text, err := until(x.c, "</success>", "</failure>", "</challenge>")
+		if strings.HasSuffix(text, "</challenge>") {
+			fmt.Fprint(x.c, "<response xmlns='urn:xmpp:sasl:2'>AQ==</response>")
+			text, err = until(x.c, "</failure>")
+		}
+		if err != nil || !strings.Contains(text, step.ends) {
+			t.Errorf("want %s, got %s, %v", step.ends, text, err)
+		}
 	}
 }
 
