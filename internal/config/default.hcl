@@ -38,6 +38,11 @@ listen "dovecot_userdb" {
   default_domain = "localhost"
 }
 
+listen "http" {
+  address        = "unix:http.sock"
+  default_domain = "localhost"
+}
+
 backend "users" "local" { path = "users" }
 
 domain "*" {

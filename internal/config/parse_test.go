@@ -188,7 +188,7 @@ func TestDefault(t *testing.T) {
 	want := []string{
 		"ejabberd 127.0.0.1:23662 ", "generic 127.0.0.1:23663 ", "tcp_table 127.0.0.1:23665 ", "socketmap 127.0.0.1:23667 ",
 		"saslauthd 127.0.0.1:23666 localhost", "saslauthd " + dir + "/saslauthd.sock localhost",
-		"dovecot 127.0.0.1:23668 localhost", "dovecot_userdb " + dir + "/userdb.sock localhost",
+		"dovecot 127.0.0.1:23668 localhost", "dovecot_userdb " + dir + "/userdb.sock localhost", "http " + dir + "/http.sock localhost",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("listeners: %q, want %q", got, want)

@@ -51,6 +51,7 @@ func TestEmbeddedDefault(t *testing.T) {
 		"saslauthd":      {"127.0.0.1:23666", harness.Fields("demo", pw, "imap", ""), "\x00"},
 		"dovecot":        {"127.0.0.1:23668", "VERSION\t1\t0\nCPID\t1\n", "VERSION\t1\t4\nMECH\tPLAIN"},
 		"dovecot_userdb": {filepath.Join(dir, "userdb.sock"), "VERSION\t1\t0\nUSER\t1\tdemo\tservice=lmtp\n", "VERSION\t1\t"},
+		"http":           {filepath.Join(dir, "http.sock"), "GET /basic HTTP/1.0\r\nAuthorization: Basic " + harness.Base64("demo:"+pw) + "\r\n\r\n", "HTTP/1.0 200 OK\r\n"},
 		"saslauthd-unix": {filepath.Join(dir, "saslauthd.sock"), harness.Fields("demo", pw, "imap", ""), "\x00"},
 	} {
 		got := harness.Exchange(t, c.address, c.input)
@@ -58,7 +59,7 @@ func TestEmbeddedDefault(t *testing.T) {
 			t.Errorf("%s answered %q, want %q", name, got, c.want)
 		}
 	}
-	for _, protocol := range []string{"ejabberd", "generic", "tcp_table", "socketmap", "saslauthd", "dovecot", "dovecot_userdb", "relay"} {
+	for _, protocol := range []string{"ejabberd", "generic", "tcp_table", "socketmap", "saslauthd", "dovecot", "dovecot_userdb", "http", "relay"} {
 		if !strings.Contains(s.Out.String(), "\n  "+protocol+" ") {
 			t.Errorf("%s is not listed in %q", protocol, s.Out.String())
 		}
