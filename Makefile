@@ -150,7 +150,7 @@ manual-test: ## Follow every page of the manual in fresh installations of Debian
 
 # A short form is part of the tests, too, and the same holds for root.
 .PHONY: package-test
-package-test: ## Install, upgrade under load and purge the package in fresh Debian 12 and 13; start the image.
+package-test: ## Install, upgrade under load and purge the package in fresh Debian 12 and 13; start the image; make archives.
 	./scripts/setup.sh all
 	POSTERN_PACKAGES=full go test -count 1 -timeout 1h -v ./cmd/e2e/packages
 

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Runs the static checks: formatting, go vet, staticcheck, the module files, and the types on other
-# systems (about 12 seconds of CPU, whatever is in Go's cache; `make cross` compiles for them).
+# systems. That takes about 12 seconds of CPU, whatever is in Go's cache. To compile for them takes 115
+# seconds and 400 MB of the cache for each system the first time: `make cross` does so, and `make
+# package-test` for the systems of the packages and archives that it makes.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -2,8 +2,8 @@
 // installing it.
 //
 // `make package-test` does so in fresh installations of Debian 12 and 13, with the packages of both
-// architectures, and with the image as it is shipped. `make test` uses a copy of the machine's own root, and an
-// image with programs that the C compiler links, which are compiled already.
+// architectures, and with the image and the archives as they are shipped. `make test` uses a copy of the machine's
+// own root, and an image with programs that the C compiler links, which are compiled already.
 package packages
 
 import (
@@ -31,7 +31,7 @@ func build(dir string) error {
 	image := `go build -ldflags '-linkmode external -extldflags -static' -o "$0/static/" ` + program + `
 SOURCE_DATE_EPOCH=1 go run ./scripts/package/image -version 1 -programs "$0/static" -out "$0/image.oci.tar"`
 	if full() {
-		image = `make image ARCH="$1" OUT="$0"`
+		image = `make image ARCH="$1" OUT="$0"; make tarball OUT="$0"`
 	}
 	architectures := runtime.GOARCH
 	if full() {
