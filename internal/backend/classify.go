@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"postern/internal/jsonobject"
 )
 
 // misconfigured is a Result that only an administrator can correct.
@@ -64,7 +66,7 @@ func (r *response) kind() string {
 func texts(raw json.RawMessage) ([]string, bool) {
 	var items []json.RawMessage
 	if json.Unmarshal(raw, &items) != nil {
-		fields, err := object(raw)
+		fields, err := jsonobject.Split(raw)
 		if err != nil {
 			return nil, false
 		}
@@ -87,7 +89,7 @@ func texts(raw json.RawMessage) ([]string, bool) {
 
 // text reads a non-empty name, which PHP may have made a number.
 func text(raw json.RawMessage) (string, bool) {
-	if s, ok := simpleText(raw); ok {
+	if s, ok := jsonobject.Text(raw); ok {
 		return s, s != ""
 	}
 	var s string

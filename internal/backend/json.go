@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/auth"
+	"postern/internal/jsonobject"
 )
 
 // jsonAPI asks a web application with the JSON API of kongo2002's ejabberd-auth.
@@ -71,7 +72,7 @@ func (j *jsonAPI) Ask(ctx context.Context, q Query) Result {
 
 // classifyJSON accepts only a JSON true or false in success, with status 200.
 func classifyJSON(q Query, r response) Result {
-	fields, err := object(r.body)
+	fields, err := jsonobject.Split(r.body)
 	if err != nil || r.status != http.StatusOK {
 		return foreign(q, r)
 	}

@@ -76,3 +76,14 @@ func TestJSONAnswers(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkAccount reads an answer of Nextcloud to a login.
+func BenchmarkAccount(b *testing.B) {
+	r := response{status: 200, body: []byte(`{"ocs":{"meta":{"status":"ok","statuscode":200,"message":"OK"},"data":{"enabled":true,"id":"joe","groups":["a","b"]}}}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if id, got := classifyLogin(parseOCS(r), "secret"); id != "joe" || got.Class != Accepted {
+			b.Fatal(id, got)
+		}
+	}
+}

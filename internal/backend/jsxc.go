@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/jsonobject"
 )
 
 // signatureHeader carries the signature of a JSXC request.
@@ -145,7 +146,7 @@ func (s *signer) sign(body []byte) string {
 
 // classifyJSXC classifies a response of the JSXC app, which reports its own errors with HTTP 500.
 func classifyJSXC(q Query, r response) Result {
-	answer, err := object(r.body)
+	answer, err := jsonobject.Split(r.body)
 	if err != nil || r.status != http.StatusOK && r.status != http.StatusInternalServerError {
 		return foreign(q, r)
 	}
@@ -173,7 +174,7 @@ func classifyJSXC(q Query, r response) Result {
 // jsxcAccount returns the account of a login. The app tries the account user@domain first, and then
 // the account user: both are the user asked about.
 func jsxcAccount(q Query, data json.RawMessage) string {
-	fields, _ := object(data)
+	fields, _ := jsonobject.Split(data)
 	uid, ok := text(fields["uid"])
 	if !ok { // an old version of the app
 		return ""
@@ -191,7 +192,7 @@ var ErrSignature = errors.New("the server says that the signature is wrong: secr
 // user differ in the text only.
 func classifyError(q Query, data json.RawMessage) Result {
 	var msg string
-	if fields, err := object(data); err == nil {
+	if fields, err := jsonobject.Split(data); err == nil {
 		_ = json.Unmarshal(fields["msg"], &msg) // without a text, the result below is an outage
 	}
 	msg = strings.ToLower(msg)
@@ -216,7 +217,7 @@ func classifyError(q Query, data json.RawMessage) Result {
 
 // classifyIsUser reads data.isUser by PHP's idea of truth: old versions send "1" and "0".
 func classifyIsUser(data json.RawMessage) Result {
-	fields, _ := object(data)
+	fields, _ := jsonobject.Split(data)
 	var value any
 	err := json.Unmarshal(fields["isUser"], &value)
 	switch value {
@@ -235,7 +236,7 @@ func classifyIsUser(data json.RawMessage) Result {
 // classifyRoster accepts a document with an object as roster, or a list where PHP made one of an
 // array that is empty or has the keys 0, 1, 2 and so on.
 func classifyRoster(data json.RawMessage, document []byte) Result {
-	fields, _ := object(data)
+	fields, _ := jsonobject.Split(data)
 	if roster := fields["sharedRoster"]; len(roster) > 0 && (roster[0] == '{' || roster[0] == '[') {
 		return Result{Class: Accepted, Known: true, Body: document}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"postern/internal/auth"
+	"postern/internal/jsonobject"
 )
 
 // Lister is a Backend that can list its users.
@@ -53,7 +54,7 @@ func (n *nextcloud) Users(ctx context.Context, domain string) (names []string, e
 		case !a.ok():
 			return nil, fmt.Errorf("HTTP %d (code %d): the service account may not list users", a.status, a.code)
 		}
-		data, err := object(a.data)
+		data, err := jsonobject.Split(a.data)
 		ids, listed := texts(data["users"])
 		if err != nil || !listed {
 			return nil, errors.New("the answer holds no users")

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern/internal/auth"
+	"postern/internal/jsonobject"
 )
 
 // NextcloudOptions configure a backend that asks Nextcloud itself. Zero numbers and durations mean
@@ -271,7 +272,7 @@ func classifyLogin(a ocs, secret string) (id string, r Result) {
 
 // classifyAccount reads the account in an answer.
 func classifyAccount(a ocs) (id string, r Result) {
-	data, err := object(a.data)
+	data, err := jsonobject.Split(a.data)
 	if err != nil {
 		return "", outage("HTTP 200, but the answer holds no account")
 	}
@@ -294,7 +295,7 @@ func groupsIn(a ocs, r Result, asked []string) auth.Groups {
 	if r.Class != Accepted || len(asked) == 0 {
 		return ""
 	}
-	data, _ := object(a.data)
+	data, _ := jsonobject.Split(a.data)
 	groups, listed := texts(data["groups"])
 	if !listed {
 		return ""
@@ -351,7 +352,7 @@ func (n *nextcloud) Status(ctx context.Context) (s ServerStatus, err error) {
 	if r.status >= 300 && r.status < 400 {
 		return s, redirect(r, "").Err
 	}
-	fields, err := object(r.body)
+	fields, err := jsonobject.Split(r.body)
 	if err != nil || r.status != http.StatusOK && r.status != http.StatusServiceUnavailable {
 		return s, fmt.Errorf("HTTP %d: there is no Nextcloud at url: it must be the base URL of Nextcloud, without index.php", r.status)
 	}
@@ -386,8 +387,8 @@ func (n *nextcloud) Throttle(ctx context.Context) (s ThrottleState, err error) {
 
 // parseVersion reads the server's major version in its capabilities; 0 if it is not there.
 func parseVersion(a ocs) int32 {
-	data, _ := object(a.data)
-	version, _ := object(data["version"])
+	data, _ := jsonobject.Split(a.data)
+	version, _ := jsonobject.Split(data["version"])
 	var major int32
 	if json.Unmarshal(version["major"], &major) != nil {
 		return 0
@@ -398,7 +399,7 @@ func parseVersion(a ocs) int32 {
 func parseThrottle(a ocs) (s ThrottleState, err error) {
 	fields := map[string]json.RawMessage{"data": a.data}
 	for _, word := range []string{"data", "capabilities", "bruteforce"} {
-		if fields, err = object(fields[word]); err != nil {
+		if fields, err = jsonobject.Split(fields[word]); err != nil {
 			return s, ErrNoThrottle
 		}
 	}
@@ -653,7 +654,7 @@ func (n *nextcloud) changeable(ctx context.Context, id string, admins bool) (r R
 	if !ok {
 		return r, false
 	}
-	data, err := object(a.data)
+	data, err := jsonobject.Split(a.data)
 	groups, listed := texts(data["groups"])
 	switch {
 	case !a.ok():
@@ -726,7 +727,7 @@ func (n *nextcloud) roster(ctx context.Context, q Query, names []string) Result 
 	if !ok {
 		return r
 	}
-	data, err := object(a.data)
+	data, err := jsonobject.Split(a.data)
 	groups, listed := texts(data["groups"])
 	switch {
 	case !a.ok():
@@ -806,7 +807,7 @@ func (n *nextcloud) memberNames(ctx context.Context, group string, contacts map[
 	case !a.ok():
 		return Result{Class: Misconfigured, Err: errRights}, false
 	}
-	data, err := object(a.data)
+	data, err := jsonobject.Split(a.data)
 	ids, listed := texts(data["users"])
 	if err != nil || !listed {
 		return outage("HTTP 200, but the answer holds no members"), false
@@ -848,7 +849,7 @@ func (c *contact) in(group string) bool {
 // parseMembers reads {users: {uid: {displayname, ...}}}. PHP makes a list of it if the accounts are
 // named 0, 1, 2 and so on. An id in an entry has priority over its key.
 func parseMembers(raw json.RawMessage) (page []member, ok bool) {
-	data, err := object(raw)
+	data, err := jsonobject.Split(raw)
 	if err != nil {
 		return nil, false
 	}
@@ -862,7 +863,7 @@ func parseMembers(raw json.RawMessage) (page []member, ok bool) {
 		}
 		return page, true
 	}
-	users, err := object(data["users"])
+	users, err := jsonobject.Split(data["users"])
 	if err != nil {
 		return nil, false
 	}
@@ -874,7 +875,7 @@ func parseMembers(raw json.RawMessage) (page []member, ok bool) {
 
 func parseMember(key string, entry json.RawMessage) member {
 	m := member{id: key}
-	fields, err := object(entry)
+	fields, err := jsonobject.Split(entry)
 	if err != nil {
 		return m
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"postern/internal/jsonobject"
 )
 
 // Codes of the OCS API in meta.statuscode that are not HTTP statuses.
@@ -28,15 +30,15 @@ type ocs struct {
 // parseOCS reads an answer. One that is not the API's own is not valid.
 func parseOCS(r response) ocs {
 	a := ocs{status: r.status, response: r}
-	document, err := object(r.body)
+	document, err := jsonobject.Split(r.body)
 	if err != nil {
 		return a
 	}
-	envelope, err := object(document["ocs"])
+	envelope, err := jsonobject.Split(document["ocs"])
 	if err != nil {
 		return a
 	}
-	meta, err := object(envelope["meta"])
+	meta, err := jsonobject.Split(envelope["meta"])
 	if err != nil || json.Unmarshal(meta["statuscode"], &a.code) != nil || a.code == 0 {
 		return a
 	}

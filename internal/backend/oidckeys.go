@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"postern/internal/jsonobject"
 	"postern/internal/oidc"
 )
 
@@ -260,7 +261,7 @@ func (b *oidcBackend) get(ctx context.Context, c *httpClient, what string) (oidc
 		r.OneAccount = false // no account is part of the question
 		return nil, &r
 	}
-	fields, err := object(resp.body)
+	fields, err := jsonobject.Split(resp.body)
 	if err == nil && resp.status == http.StatusOK {
 		return fields, nil
 	}

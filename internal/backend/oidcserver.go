@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"postern/internal/jsonobject"
 	"postern/internal/oidc"
 )
 
@@ -121,7 +122,7 @@ func (b *oidcBackend) post(ctx context.Context, c *httpClient, what string, form
 		r := unanswered(err)
 		return nil, &r
 	}
-	fields, err := object(resp.body)
+	fields, err := jsonobject.Split(resp.body)
 	if err == nil && resp.status == http.StatusOK {
 		return fields, nil
 	}

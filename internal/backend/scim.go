@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"postern/internal/auth"
+	"postern/internal/jsonobject"
 )
 
 // SCIMOptions are where a provider says of its accounts whether they exist and are enabled (RFC 7644).
@@ -151,7 +152,7 @@ var (
 
 // parseSCIM reads a list of users. It takes nothing for granted: an answer that is not complete says nothing.
 func parseSCIM(body []byte) ([]scimUser, error) {
-	fields, err := object(body)
+	fields, err := jsonobject.Split(body)
 	if err != nil {
 		return nil, errNoList
 	}
@@ -180,7 +181,7 @@ func parseSCIM(body []byte) ([]scimUser, error) {
 }
 
 func parseSCIMUser(raw json.RawMessage) (u scimUser, err error) {
-	fields, err := object(raw)
+	fields, err := jsonobject.Split(raw)
 	if err != nil {
 		return u, errSCIMUser
 	}

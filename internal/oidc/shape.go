@@ -2,11 +2,11 @@ package oidc
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"strings"
 
 	"postern/internal/auth"
+	"postern/internal/jsonobject"
 )
 
 // minOpaque is the length of the shortest password that may be an opaque token. App passwords of Nextcloud have 29
@@ -87,7 +87,7 @@ func Read(secret string) *Unverified {
 	return nil
 }
 
-// members reads a part of a JWT, which is a JSON object. Unlike decoding into a struct it is case-sensitive.
+// members reads a part of a JWT, which is a JSON object. Letter case counts in the names of members.
 func members(part string) (c Claims, data []byte, err error) {
 	if data, err = base64.RawURLEncoding.DecodeString(part); err != nil {
 		return nil, nil, ErrNoJWT
@@ -98,8 +98,8 @@ func members(part string) (c Claims, data []byte, err error) {
 
 // ParseClaims reads a JSON object of claims. The error is ErrNoJWT.
 func ParseClaims(data []byte) (Claims, error) {
-	var c Claims
-	if json.Unmarshal(data, &c) != nil || c == nil {
+	c, err := jsonobject.Split(data)
+	if err != nil {
 		return nil, ErrNoJWT
 	}
 	return c, nil

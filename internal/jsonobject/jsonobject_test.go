@@ -1,4 +1,4 @@
-package backend
+package jsonobject
 
 import (
 	"encoding/json"
@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzObject: an object has the members that encoding/json finds in it, and what is no object to it is none.
-func FuzzObject(f *testing.F) {
+// FuzzSplit: an object has the members that encoding/json finds in it, and what is no object to it is none.
+func FuzzSplit(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `[]`, `1`, `"x"`, `{`, `{}`, ` { } `, `{"a":1}`, `{"a":1,"a":2}`, `{"a":1,}`, `{"a" : "b" , "c":[1,{"d":"}"}],"e":{"f":[]} }`,
 		`{"\u0061\"":"\\","b\\":"\""}`, "{\"\xff\":\"\xfe\"}", `{"ä":"\ud800"}`, `{"a":-1.5e3,"b":true,"c":null,"d":""}`, `{"a":1}x`, `{"a":{}}}`,
@@ -18,7 +18,7 @@ func FuzzObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var want map[string]json.RawMessage
 		err := json.Unmarshal(data, &want)
-		got, gotErr := object(data)
+		got, gotErr := Split(data)
 		if (gotErr == nil) != (err == nil && want != nil) {
 			t.Fatalf("%q: %v, and encoding/json: %v, %v", data, gotErr, want, err)
 		}
@@ -27,20 +27,9 @@ func FuzzObject(f *testing.F) {
 		}
 		for _, raw := range got {
 			var s string
-			if text, ok := simpleText(raw); ok && (json.Unmarshal(raw, &s) != nil || s != text) {
+			if text, ok := Text(raw); ok && (json.Unmarshal(raw, &s) != nil || s != text) {
 				t.Fatalf("%q is %q, want %q", raw, text, s)
 			}
 		}
 	})
-}
-
-// BenchmarkAccount reads an answer of Nextcloud to a login.
-func BenchmarkAccount(b *testing.B) {
-	r := response{status: 200, body: []byte(`{"ocs":{"meta":{"status":"ok","statuscode":200,"message":"OK"},"data":{"enabled":true,"id":"joe","groups":["a","b"]}}}`)}
-	b.ReportAllocs()
-	for b.Loop() {
-		if id, got := classifyLogin(parseOCS(r), "secret"); id != "joe" || got.Class != Accepted {
-			b.Fatal(id, got)
-		}
-	}
 }
