@@ -48,7 +48,7 @@ var imports = map[string][]string{
 	"internal/snapshot":              nil,
 	"internal/xcauth":                {"internal/auth", "internal/config"},
 	"internal/starter":               {"internal/auth", "internal/config"},
-	"internal/doctor":                {"internal/auth", "internal/config", "internal/backend"},
+	"internal/doctor":                {"internal/allow", "internal/auth", "internal/config", "internal/backend"},
 	"internal/manual":                {"internal/config"},
 
 	// The actors, which decide when, from the bottom to the top.
@@ -83,7 +83,7 @@ var imports = map[string][]string{
 	"cmd/internal/control": {"cmd/internal/handover", "actors", "actors/memory", "actors/router", "actors/slots", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config",
 		"internal/doctor", "internal/registry", "internal/roster", "internal/store"},
 	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/handover", "cmd/internal/listen",
-		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/auth", "internal/backend", "internal/cache",
+		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache",
 		"internal/config", "internal/doctor", "internal/roster", "internal/snapshot", "internal/store", "wire"},
 	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "actors/changes", "actors/router", "internal/apppassword", "internal/auth",
 		"internal/backend", "internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},

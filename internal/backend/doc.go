@@ -134,6 +134,10 @@
 // is Misconfigured, and everything else an outage. The ID token that comes with a grant says which account it is;
 // it needs no signature, since the provider itself has sent it (OpenID Connect Core 3.1.3.7).
 //
+// Accounts are looked up at the SCIM API with the token of the configuration, or with one of the client credentials grant,
+// which serves until shortly before its end. One that is refused with 401 is replaced once; if the new one is refused, too,
+// none is fetched for ten seconds. An answer counts only if it is a complete list of users with the name asked for.
+//
 // go-jose verifies the signatures, with the keys of this package. go-oidc, which verifies ID tokens with it, is not used: of
 // what it checks only iss and aud are as they are wanted here (an access token has another type, times have a leeway, and
 // a fault of the token is another than one of the provider), its own key set fetches the keys for each bad signature, and it

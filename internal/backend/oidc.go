@@ -100,7 +100,7 @@ func NewOIDC(o OIDCOptions) (Backend, error) {
 		return nil, err
 	}
 	if o.SCIM != nil {
-		if b.scim, err = newSCIM(*o.SCIM, o.HTTPOptions, o.Fold); err != nil {
+		if b.scim, err = newSCIM(*o.SCIM, o.HTTPOptions, b, o.Fold); err != nil {
 			return nil, err
 		}
 	}

@@ -133,6 +133,9 @@ func (b *oidcBackend) beside(due func() bool, fetch func(context.Context)) {
 
 // Retry implements Retrier.
 func (b *oidcBackend) Retry() {
+	if b.scim != nil && b.scim.issued != nil {
+		b.scim.issued.retry()
+	}
 	if !b.takeFree() {
 		return // it is being tried
 	}

@@ -32,7 +32,7 @@ func (b *oidcBackend) introspect(ctx context.Context, q Query) Result {
 	if p.introspection == nil {
 		return misconfigured("the provider has no introspection_endpoint: remove introspection from accept")
 	}
-	fields, r := b.post(ctx, p.introspection.client, "introspection", []param{{"token", q.Secret.Reveal()}, {"token_type_hint", "access_token"}})
+	fields, r := b.post(ctx, p.introspection.client, introspection, []param{{"token", q.Secret.Reveal()}, {"token_type_hint", "access_token"}})
 	if r != nil {
 		return *r
 	}
@@ -72,7 +72,7 @@ func (b *oidcBackend) grant(ctx context.Context, q Query) Result {
 	scope := strings.Join(append([]string{"openid"}, b.options.Scopes...), " ")
 	refused := Result{Class: Refused}
 	for i, name := range q.LoginNames() {
-		fields, r := b.post(ctx, p.token.client, "token", []param{
+		fields, r := b.post(ctx, p.token.client, passwordGrant, []param{
 			{"grant_type", "password"}, {"username", name}, {"password", password}, {"scope", scope},
 		})
 		switch {
@@ -133,11 +133,17 @@ func (b *oidcBackend) post(ctx context.Context, c *httpClient, what string, form
 // refusal classifies a response of the token or the introspection endpoint with an error (RFC 6749 section 5.2).
 func refusal(resp response, fields oidc.Claims, what string) Result {
 	code, _ := text(fields["error"])
+	if what == clientGrant {
+		if r, ok := clientRefusal(resp.status, code); ok {
+			return r
+		}
+		return foreignProvider(resp, "token endpoint's answer")
+	}
 	switch {
 	case resp.status != http.StatusBadRequest && resp.status != http.StatusUnauthorized && resp.status != http.StatusForbidden:
-	case code == "invalid_grant" && what == "token":
+	case code == "invalid_grant" && what == passwordGrant:
 		return Result{Class: Refused, Err: errInvalidGrant}
-	case code == "invalid_client", resp.status == http.StatusUnauthorized && what == "introspection":
+	case code == "invalid_client", resp.status == http.StatusUnauthorized && what == introspection:
 		return misconfigured("the provider does not accept client_id and client_secret")
 	case code == "unauthorized_client", code == "unsupported_grant_type":
 		return misconfigured("the provider does not let this client use the password grant (Keycloak: direct access grants)")

@@ -18,30 +18,37 @@ import (
 // SCIMOptions are where a provider says of its accounts whether they exist and are enabled (RFC 7644).
 type SCIMOptions struct {
 	URL   string      // the base URL of the API: "/Users" is appended
-	Token auth.Secret // of a client that may read users
+	Token auth.Secret // of a client that may read users; empty: postern gets tokens as its own client at the provider
+	// Scopes are those that it asks for then; may be empty.
+	Scopes []string
 }
 
 // scim looks accounts up at a provider. It is safe for concurrent use.
 type scim struct {
 	client *httpClient
-	token  string
-	fold   bool // names that differ by letter case are one account
+	token  string        // that of the configuration
+	issued *clientTokens // nil: there is one in the configuration
+	fold   bool          // names that differ by letter case are one account
 }
 
-// newSCIM returns the client of an API; o are the options of the provider.
-func newSCIM(s SCIMOptions, o HTTPOptions, fold bool) (*scim, error) {
+// newSCIM returns the client of an API. of is the provider that issues tokens, if the options have none.
+func newSCIM(s SCIMOptions, o HTTPOptions, of *oidcBackend, fold bool) (*scim, error) {
 	o.URL = strings.TrimRight(s.URL, "/")
 	switch {
 	case strings.ContainsAny(o.URL, "?#"):
 		return nil, errors.New("the url of scim must have no query and no fragment")
-	case s.Token.Empty():
-		return nil, errors.New("the token of scim is empty")
+	case s.Token.Empty() && of.options.ClientID == "":
+		return nil, errors.New("scim has no token, and client_id is empty")
 	}
 	client, err := newHTTPClient(o)
 	if err != nil {
 		return nil, fmt.Errorf("scim: %w", err)
 	}
-	return &scim{client, s.Token.Reveal(), fold}, nil
+	out := &scim{client: client, token: s.Token.Reveal(), fold: fold}
+	if out.token == "" {
+		out.issued = newClientTokens(of, s.Scopes)
+	}
+	return out, nil
 }
 
 // exists finds out whether a user of the provider exists and is enabled: the first of the login names that is one.
@@ -55,16 +62,29 @@ func (s *scim) exists(ctx context.Context, q Query) Result {
 }
 
 // user asks about one name. An answer about another one may be the late response to an earlier request: the provider
-// is asked once more over a new connection.
+// is asked once more over a new connection. So it is with another token where one that was issued is refused.
 func (s *scim) user(ctx context.Context, q Query, name string) Result {
-	ask := request{
-		method: http.MethodGet, target: strings.TrimSuffix(s.client.target, "/") + "/Users?count=2&filter=" + scimFilter(name),
-		header: []headerField{{"Accept", "application/scim+json, application/json"}, {"Authorization", "Bearer " + s.token}},
+	token, none := s.bearer(ctx, "")
+	if none != nil {
+		return *none
 	}
+	target, fresh, renewed := strings.TrimSuffix(s.client.target, "/")+"/Users?count=2&filter="+scimFilter(name), false, false
 	for {
-		resp, err := s.client.do(ctx, ask)
-		if err != nil {
+		resp, err := s.client.do(ctx, request{method: http.MethodGet, target: target, fresh: fresh, header: []headerField{
+			{"Accept", "application/scim+json, application/json"}, {"Authorization", "Bearer " + token},
+		}})
+		switch {
+		case err != nil:
 			return unanswered(err)
+		case resp.status == http.StatusUnauthorized && s.issued != nil && renewed:
+			s.issued.rejected()
+			return Result{Class: Misconfigured, Err: errFreshRefused}
+		case resp.status == http.StatusUnauthorized && s.issued != nil:
+			if token, none = s.bearer(ctx, token); none != nil {
+				return *none
+			}
+			renewed = true
+			continue
 		}
 		if r, ok := s.failed(q, resp); !ok {
 			return r
@@ -78,11 +98,19 @@ func (s *scim) user(ctx context.Context, q Query, name string) Result {
 		switch {
 		case !other:
 			return s.answer(q, name, list)
-		case !resp.kept || ask.fresh:
+		case !resp.kept || fresh:
 			return misconfigured("the provider's SCIM API names another user than it was asked for: it does not filter by userName")
 		}
-		ask.fresh = true
+		fresh = true
 	}
+}
+
+// bearer returns a token for a request, another one than that which was refused.
+func (s *scim) bearer(ctx context.Context, refused string) (string, *Result) {
+	if s.issued == nil {
+		return s.token, nil
+	}
+	return s.issued.get(ctx, refused)
 }
 
 // answer is the Result for the users of a name. Those of another spelling are others, where letter case counts.
@@ -111,7 +139,7 @@ func (s *scim) failed(q Query, resp response) (r Result, ok bool) {
 	case http.StatusOK:
 		return r, true
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return misconfigured("the provider's SCIM API refuses the token: give postern one that may read users"), false
+		return Result{Class: Misconfigured, Err: errTokenRefused}, false
 	case http.StatusBadRequest:
 		return misconfigured("the provider's SCIM API does not take the filter userName eq (HTTP 400)"), false
 	case http.StatusNotFound:

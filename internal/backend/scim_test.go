@@ -21,7 +21,7 @@ func scimBody(total any, users ...string) string {
 // scimAt is the client of an API at a URL.
 func scimAt(t *testing.T, at string, fold bool) *scim {
 	t.Helper()
-	s, err := newSCIM(SCIMOptions{URL: at + "/scim/v2/", Token: auth.NewSecret(canary)}, HTTPOptions{UserAgent: "postern/test"}, fold)
+	s, err := newSCIM(SCIMOptions{URL: at + "/scim/v2/", Token: auth.NewSecret(canary)}, HTTPOptions{UserAgent: "postern/test"}, new(oidcBackend), fold)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestSCIMNames(t *testing.T) {
 		t.Errorf("another spelling: %+v", r)
 	}
 	for _, o := range []SCIMOptions{{URL: server.URL}, {URL: server.URL + "?x", Token: auth.NewSecret(canary)}, {URL: "ftp://x", Token: auth.NewSecret(canary)}} {
-		if _, err := newSCIM(o, HTTPOptions{}, false); err == nil || strings.Contains(err.Error(), canary) {
+		if _, err := newSCIM(o, HTTPOptions{}, new(oidcBackend), false); err == nil || strings.Contains(err.Error(), canary) {
 			t.Errorf("%+v: %v", o.URL, err)
 		}
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,12 +59,17 @@ func TestComplaintsAboutAllow(t *testing.T) {
 	runComplaints(t, []complaint{
 		{"a provider without a claim", idp(""), Error, 11, "no backend of the domain says", "groups_claim"},
 		{"a provider that cannot be asked", idp("groups_claim = \"groups\"\n"), Warning, 12, "app passwords or tokens", "scim"},
-		{"scim without a token", idp("groups_claim = \"groups\"\nscim { url = \"https://id.example.org/scim\" }\n"), Error, 6, "no token", "file("},
+		{"scim without a token", idp("groups_claim = \"groups\"\nscim { url = \"https://id.example.org/scim\" }\n"), Error, 6, "no token", "client_id"},
+		{"a scope with a space", idp("client_id = \"p\"\nscim {\nurl = \"https://id.example.org/scim\"\nscope = [\"a b\"]\n}\n"), Error, 8, "scope holds a space", "each scope"},
 		{"scim without a url", idp("groups_claim = \"groups\"\nscim { token = env(\"TOKEN_SECRET\") }\n"), Error, 6, "no url", "/Users"},
 		{"scim with a query", idp("scim {\nurl = \"https://id.example.org/?x\"\ntoken = env(\"TOKEN_SECRET\")\n}\n"), Error, 6, "query", ""},
 	})
 	if cfg, problems := parse(t, idp("groups_claim = \"groups\"\n"+scim)); cfg == nil || len(problems) > 0 || cfg.Backends[0].OIDC.SCIMToken.Empty() {
 		t.Errorf("a provider that can be asked:\n%s", render(problems))
+	}
+	asClient := "client_id = \"p\"\nclient_secret = env(\"TOKEN_SECRET\")\nscim {\nurl = \"https://id.example.org/scim\"\nscope = \"users\"\n}\n"
+	if cfg, problems := parse(t, idp("groups_claim = \"groups\"\n"+asClient)); cfg == nil || len(problems) > 0 || !slices.Equal(cfg.Backends[0].OIDC.SCIMScopes, []string{"users"}) {
+		t.Errorf("a provider that is asked with tokens that postern gets:\n%s", render(problems))
 	}
 	for _, quiet := range []string{"backend.users.local", "backend.app_passwords.devices, backend.users.local", "backend.nextcloud.c"} {
 		if cfg, problems := parse(t, on(quiet, block)); cfg == nil || strings.Contains(render(problems), "groups") {

@@ -136,7 +136,7 @@ var exampleOnly = []string{
 	"backend json url", "backend json ca_file", "backend json user_agent", "backend json proxy",
 	"backend nextcloud authority", "backend jsxc authority", "backend json authority", "backend users authority", "backend app_passwords key",
 	"backend oidc issuer", "backend oidc audience", "backend oidc clients", "backend oidc client_id", "backend oidc client_secret", "backend oidc username_claim",
-	"backend oidc groups_claim", "backend oidc scim url", "backend oidc scim token",
+	"backend oidc groups_claim", "backend oidc scim url", "backend oidc scim token", "backend oidc scim scope",
 	"backend oidc required_scope", "backend oidc algorithms", "backend oidc authority", "backend oidc ca_file", "backend oidc user_agent", "backend oidc proxy",
 	"registry proxy",
 	"backend http url", "backend http ca_file", "backend http user_agent", "backend http proxy", "backend http realm", "backend http deny_body",

@@ -31,8 +31,9 @@ type OIDC struct {
 	UsernameDomain bool
 	GroupsClaim    string // the claim that lists the account's groups; empty: none does
 	// SCIMURL is the base URL of the API at which accounts are looked up; empty: they cannot be.
-	SCIMURL   string
-	SCIMToken auth.Secret
+	SCIMURL    string
+	SCIMToken  auth.Secret // empty: postern gets tokens as ClientID
+	SCIMScopes []string    // that it asks for then
 
 	Scopes     []string
 	Algorithms []string // empty: all that can be verified
@@ -67,12 +68,7 @@ func (p *parser) oidc(s *section, out *Backend) {
 	}
 	o.GroupsClaim = s.textOr("groups_claim", "")
 	p.scim(s, o)
-	s.texts("required_scope", func(v value, at hcl.Range) {
-		if strings.ContainsAny(v.AsString(), " \t") {
-			p.complain(at, "required_scope holds a space", `write each scope in quotes of its own, as in ["mail", "profile"]`)
-		}
-		o.Scopes = append(o.Scopes, v.AsString())
-	})
+	s.texts("required_scope", func(v value, at hcl.Range) { o.Scopes = append(o.Scopes, p.scope("required_scope", v, at)) })
 	o.Leeway = s.duration("leeway", 30*time.Second, 0)
 	if o.Leeway > maxLeeway {
 		p.complain(s.at("leeway"), "leeway is too long", fmt.Sprintf("give it at most %v, and have clocks set by NTP", maxLeeway))
@@ -118,8 +114,20 @@ func (p *parser) scim(parent *section, o *OIDC) {
 	if v, ok := s.text("url"); ok {
 		o.SCIMURL = p.url(v, "url", s.at("url"), KindOIDC)
 	}
-	s.need("token", "the scim block has no token", `add token = file("path"), the token of a client that may read users`)
 	o.SCIMToken, _ = s.secret("token")
+	if !s.has("token") && o.ClientID == "" {
+		p.complain(s.header, "the scim block has no token, and the backend no client_id with which postern would get one",
+			`add client_id and client_secret of a client that may read users, or token = file("path")`)
+	}
+	s.texts("scope", func(v value, at hcl.Range) { o.SCIMScopes = append(o.SCIMScopes, p.scope("scope", v, at)) })
+}
+
+// scope returns one scope of a list.
+func (p *parser) scope(name string, v value, at hcl.Range) string {
+	if strings.ContainsAny(v.AsString(), " \t") {
+		p.complain(at, name+" holds a space", `write each scope in quotes of its own, as in ["mail", "profile"]`)
+	}
+	return v.AsString()
 }
 
 // issuers checks that a domain has one issuer: two have accounts of one name that belong to different people.

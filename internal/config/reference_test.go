@@ -27,7 +27,7 @@ var hosts = map[string]string{
 	"domain token jsxc":      "domain \"example.com\" {\nbackends = [backend.jsxc.app]\ntoken \"jsxc\" {\nsecrets = [\"x\"]\n%s\n}\n}\n",
 	"domain token totp":      "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\ntoken \"totp\" {\nseed = env(\"OTP_SEED\")\nsecrets = [\"x\"]\n%s\n}\n}\n",
 	"domain cache":           "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\ncache {\n%s\n}\n}\n",
-	"backend oidc scim":      "backend \"oidc\" \"x\" {\nissuer = \"https://x.example.org\"\naudience = \"x\"\nusername_claim = \"sub\"\nscim {\nurl = \"https://x.example.org/scim\"\ntoken = \"x\"\n%s\n}\n}\n",
+	"backend oidc scim":      "backend \"oidc\" \"x\" {\nclient_id = \"x\"\nissuer = \"https://x.example.org\"\naudience = \"x\"\nusername_claim = \"sub\"\nscim {\nurl = \"https://x.example.org/scim\"\ntoken = \"x\"\n%s\n}\n}\n",
 	"domain allow":           "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nallow {\ngroups = \"mail\"\n%s\n}\n}\n",
 	"registry":               "registry {\n%s\n}\n",
 	"registry cache":         "registry {\ncache {\n%s\n}\n}\n",

@@ -92,7 +92,7 @@ var specs = []spec{
 		}, httpAttrs[1:]), // but url
 		secrets: []string{"client_secret", "proxy"}, blocks: []string{"scim"},
 	},
-	{path: "backend oidc scim", attrs: []string{"url"}, secrets: []string{"token"}},
+	{path: "backend oidc scim", attrs: []string{"url", "scope"}, secrets: []string{"token"}},
 	{
 		path: "domain", labels: []string{"name"},
 		attrs:  []string{"backends", "auth_domain", "login", "change_admins", "local", "unescape_jid", "require_app_password", "scram"},

@@ -26,7 +26,7 @@ func appPasswords(cfg *config.Config, b config.Backend) []Outcome {
 		return nil
 	case len(unasked) > 0:
 		return warn(fmt.Sprintf("no backend can be asked whether accounts of %s exist: their app passwords end %v after they were made, or after a login with the account's own password",
-			strings.Join(unasked, ", "), b.UnconfirmedTTL), "give the nextcloud backend a service account (admin_user), or set unconfirmed_ttl to what suits the site")
+			strings.Join(unasked, ", "), b.UnconfirmedTTL), "give the nextcloud backend a service account (admin_user), or the oidc one scim, or set unconfirmed_ttl to what suits the site")
 	}
 	return fine("app passwords of %s end with their accounts", strings.Join(used, ", "))
 }
@@ -62,6 +62,23 @@ func keylessApps(cfg *config.Config, b config.Backend, s *Subject) (out []Outcom
 // hidesAccounts reports whether a backend cannot be asked whether an account exists.
 func hidesAccounts(cfg *config.Config, ref config.BackendRef) bool {
 	return slices.ContainsFunc(cfg.Backends, func(b config.Backend) bool {
-		return b.BackendRef == ref && (b.Kind == config.KindNextcloud && b.AdminUser == "" || b.Kind == config.KindOIDC)
+		return b.BackendRef == ref && (b.Kind == config.KindNextcloud && b.AdminUser == "" || b.Kind == config.KindOIDC && b.OIDC.SCIMURL == "")
 	})
+}
+
+// appKeys compares the key of a block with those under which the store has app passwords.
+func appKeys(b config.Backend, d *Daemon) []Outcome {
+	if d == nil || d.Info == nil || !d.Info.Store {
+		return skip("app passwords are not counted without the daemon and its store", "")
+	}
+	switch n := d.Info.AppPasswords[b.BackendRef.String()]; {
+	case n.Unreadable > 0:
+		return fail("the store has "+plural(n.Unreadable, "record")+" of app passwords that cannot be read: logins of these accounts are temporary failures",
+			"install the version of postern that has written them, or revoke them: postern password revoke USER@DOMAIN --all")
+	case n.OtherKey > 0:
+		return fail(fmt.Sprintf("%s in the store, of which %d under another key than that of the block: their logins are temporary failures", plural(n.Alive, "app password"), n.OtherKey),
+			"restore the former key; if it is lost, revoke them and make others: postern password list USER@DOMAIN")
+	default:
+		return fine("%s in the store, under the key of the block", plural(n.Alive, "app password"))
+	}
 }

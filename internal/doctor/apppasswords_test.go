@@ -16,6 +16,9 @@ func TestAppPasswords(t *testing.T) {
 	cloud := config.Backend{BackendRef: config.BackendRef{Kind: config.KindNextcloud, Name: "cloud"}}
 	served, local := cloud, config.Backend{BackendRef: config.BackendRef{Kind: config.KindUsers, Name: "local"}}
 	served.AdminUser = "postern"
+	idp := config.Backend{BackendRef: config.BackendRef{Kind: config.KindOIDC, Name: "idp"}}
+	scim := idp
+	scim.OIDC.SCIMURL = "https://id.example.org/scim"
 	for name, c := range map[string]struct {
 		behind config.Backend
 		want   Status
@@ -24,6 +27,8 @@ func TestAppPasswords(t *testing.T) {
 		"users file":                       {local, OK, "end with their accounts"},
 		"nextcloud with a service account": {served, OK, "end with their accounts"},
 		"nextcloud without":                {cloud, Warning, "no backend can be asked whether accounts of dom.example"},
+		"a provider":                       {idp, Warning, "no backend can be asked"},
+		"a provider with scim":             {scim, OK, "end with their accounts"},
 		"alone, so that there is no other": {devices, Warning, "no backend can be asked"},
 	} {
 		cfg := &config.Config{Backends: []config.Backend{devices, c.behind}, Domains: []config.Domain{{
@@ -74,6 +79,31 @@ func TestKeylessApps(t *testing.T) {
 			if got[i].Status != want.Status || !strings.Contains(got[i].Text, want.Text) || !strings.Contains(got[i].Cure, want.Cure) {
 				t.Errorf("%s: %+v, want %+v", name, got[i], want)
 			}
+		}
+	}
+}
+
+// TestAppPasswordKeys: app passwords under another key are a failure of their logins.
+func TestAppPasswordKeys(t *testing.T) {
+	devices := config.Backend{BackendRef: config.BackendRef{Kind: config.KindAppPasswords, Name: "devices"}}
+	count := func(n AppPasswords) *Info {
+		return &Info{Store: true, AppPasswords: map[string]AppPasswords{"app_passwords.devices": n, "app_passwords.other": {Alive: 9, OtherKey: 9}}}
+	}
+	for name, c := range map[string]struct {
+		info       *Info
+		want       Status
+		says, cure string
+	}{
+		"good":       {count(AppPasswords{Alive: 3}), OK, "3 app passwords", ""},
+		"none":       {&Info{Store: true}, OK, "0 app passwords", ""},
+		"two of 3":   {count(AppPasswords{Alive: 3, OtherKey: 2}), Failure, "3 app passwords in the store, of which 2 under another key", "restore the former key"},
+		"unreadable": {count(AppPasswords{Alive: 3, OtherKey: 2, Unreadable: 1}), Failure, "1 record", "revoke"},
+		"no daemon":  {nil, Skipped, "not counted", ""},
+		"no store":   {&Info{}, Skipped, "not counted", ""},
+	} {
+		got := appKeys(devices, &Daemon{Info: c.info})
+		if len(got) != 1 || got[0].Status != c.want || !strings.Contains(got[0].Text, c.says) || !strings.Contains(got[0].Cure, c.cure) {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"postern/internal/allow"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
@@ -27,6 +28,7 @@ func (e *Env) backends(cfg *config.Config, s *Subject) []Chain {
 		}
 		if b.Kind == config.KindAppPasswords {
 			c.Steps = []Step{{Check: "accounts", Run: func(context.Context) []Outcome { return appPasswords(cfg, b) }},
+				{Check: "key", Alone: true, Run: func(context.Context) []Outcome { return appKeys(b, s.Daemon) }},
 				{Check: "scram", Run: func(context.Context) []Outcome { return keylessApps(cfg, b, s) }}}
 			out = append(out, c)
 			continue
@@ -167,7 +169,7 @@ func queries(cfg *config.Config, ref config.BackendRef, known KnownUser) (none b
 				none.Domain, none.Logins = at[0], d.Login
 			}
 			if known.User != "" && (known.Domain == "" || known.Domain == d.Name || d.Name == "*") {
-				all = append(all, backend.Query{Op: auth.OpIsUser, User: known.User, Domain: at[0], Logins: d.Login})
+				all = append(all, backend.Query{Op: auth.OpIsUser, User: known.User, Domain: at[0], Logins: d.Login, Groups: allow.New(d.Allow).Groups()})
 			}
 		}
 	}

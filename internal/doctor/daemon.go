@@ -36,6 +36,16 @@ type Info struct {
 	Unloadable  string    `json:"unloadable"`   // why a reload would fail
 	Store       bool      `json:"store"`        // it uses a store on disk
 	StoreFailed string    `json:"store_failed"` // why the store is not used any more
+
+	// AppPasswords are those in the store, by the name of the backend block.
+	AppPasswords map[string]AppPasswords `json:"app_passwords,omitempty"`
+}
+
+// AppPasswords counts those of the domains of a backend block.
+type AppPasswords struct {
+	Alive      int `json:"alive"`      // neither revoked nor expired
+	OtherKey   int `json:"other_key"`  // of them, under another key than the block's
+	Unreadable int `json:"unreadable"` // records
 }
 
 // daemon returns the chain of the daemon.

@@ -160,9 +160,13 @@ func connect(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backen
 	case config.KindJSON:
 		return backend.NewJSON(o)
 	case config.KindOIDC:
+		var scim *backend.SCIMOptions
+		if b.OIDC.SCIMURL != "" {
+			scim = &backend.SCIMOptions{URL: b.OIDC.SCIMURL, Token: b.OIDC.SCIMToken}
+		}
 		return backend.NewOIDC(backend.OIDCOptions{
 			HTTPOptions: o, JWT: b.Accepts(config.AcceptJWT), Introspection: b.Accepts(config.AcceptIntrospection), PasswordGrant: b.Accepts(config.AcceptPasswordGrant),
-			Audience: b.OIDC.Audience, UsernameClaim: b.OIDC.UsernameClaim, ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret,
+			Audience: b.OIDC.Audience, UsernameClaim: b.OIDC.UsernameClaim, ClientID: b.OIDC.ClientID, ClientSecret: b.OIDC.ClientSecret, SCIM: scim,
 		})
 	}
 	return noUsers{}, nil

@@ -19,6 +19,9 @@ func (w *web) oidc() []Step {
 	if w.config.Accepts(config.AcceptIntrospection) || w.config.Accepts(config.AcceptPasswordGrant) {
 		steps = append(steps, Step{Check: "client", Run: w.client})
 	}
+	if w.config.OIDC.SCIMURL != "" {
+		steps = append(steps, Step{Check: "scim", Run: w.scim})
+	}
 	return steps
 }
 
@@ -70,4 +73,42 @@ func (w *web) client(ctx context.Context) []Outcome {
 	default:
 		return fail(fmt.Sprintf("the provider does not answer the client %s: %v", w.config.OIDC.ClientID, r.Err), "see the client at the provider, and its log")
 	}
+}
+
+// scim asks the provider's SCIM API about a user that does not exist, and about the known one.
+func (w *web) scim(ctx context.Context) []Outcome {
+	r := w.backend.Ask(ctx, w.query)
+	switch r.Class {
+	case backend.Refused:
+	case backend.Accepted:
+		return fail("the SCIM API has a user for every name", "see whether it filters by userName: app passwords of accounts that are gone would stay good")
+	default:
+		return fail(fmt.Sprintf("accounts cannot be looked up: %v", r.Err), "see the client's rights at the provider, and its log: logins with app passwords are temporary failures meanwhile")
+	}
+	out := fine("accounts are looked up at the SCIM API; test it on one with --as USER")
+	for i, q := range w.known {
+		if i == 0 {
+			out = nil
+		}
+		out = append(out, w.scimUser(ctx, q)...)
+	}
+	return out
+}
+
+// scimUser asks the SCIM API about a user that should exist.
+func (w *web) scimUser(ctx context.Context, q backend.Query) []Outcome {
+	user := q.User + "@" + q.Domain
+	switch r := w.backend.Ask(ctx, q); {
+	case r.Class == backend.Refused:
+		return warn("the SCIM API does not know "+user+": app passwords of the account are refused",
+			"see its userName at the provider, and login of the domain, which makes other names of the user")
+	case r.Class != backend.Accepted:
+		return fail(fmt.Sprintf("the question for %s was not answered: %v", user, r.Err), "see the provider's log")
+	case r.Disabled:
+		return warn(user+" is disabled at the provider (active): app passwords of the account are refused", "enable the account there, if it should log in")
+	case len(q.Groups) > 0 && r.Groups == "":
+		return warn("the SCIM API does not list the groups of "+user+": logins with app passwords under the domain's allow are temporary failures",
+			"have the provider list groups in its users, or put them into another backend")
+	}
+	return fine("the SCIM API knows %s", user)
 }

@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/allow"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/backend/nextcloudtest"
@@ -177,6 +180,78 @@ func TestOIDC(t *testing.T) {
 			e.Connect = connect
 			c.want.hop = "backend.oidc.x"
 			c.want.expect(t, examine(t, e, one(b), KnownUser{}))
+		})
+	}
+}
+
+// Faults of a provider's SCIM API.
+func TestOIDCSCIM(t *testing.T) {
+	const list = `{"schemas":["urn:ietf:params:scim:api:messages:2.0:ListResponse"],"totalResults":%d,"Resources":[%s]}`
+	// users answers with what the API says of alice.
+	users := func(alice string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Header.Get("Authorization") != "Bearer "+canary:
+				w.WriteHeader(http.StatusUnauthorized)
+			case alice != "" && r.FormValue("filter") == `userName eq "alice"`:
+				_, _ = fmt.Fprintf(w, list, 1, alice)
+			default:
+				_, _ = fmt.Fprintf(w, list, 0, "")
+			}
+		}
+	}
+	all := func(w http.ResponseWriter, r *http.Request) {
+		_, name, _ := strings.Cut(r.FormValue("filter"), " eq ")
+		_, _ = fmt.Fprintf(w, list, 1, `{"userName":`+name+`}`)
+	}
+	const alice = `{"userName":"alice","groups":[]}`
+	for name, c := range map[string]struct {
+		api    http.HandlerFunc
+		known  string
+		change func(*oidctest.Provider, *config.Backend)
+		want   want
+	}{
+		"good":          {users(alice), "", nil, want{status: OK, text: "--as USER"}},
+		"a user":        {users(alice), "alice", nil, want{status: OK, text: "knows alice@dom.example"}},
+		"an absent one": {users(""), "alice", nil, want{status: Warning, text: "does not know alice@dom.example", cure: "userName"}},
+		"a disabled one": {users(`{"userName":"alice","active":false}`), "alice", nil,
+			want{status: Warning, text: "is disabled", cure: "enable"}},
+		"no groups":  {users(`{"userName":"alice"}`), "alice", nil, want{status: Warning, text: "does not list the groups", cure: "groups"}},
+		"every name": {all, "", nil, want{status: Failure, text: "for every name", cure: "userName"}},
+		"no API":     {answer(404, html), "", nil, want{status: Failure, text: "no SCIM API at the url", cure: "rights"}},
+		"a page":     {answer(200, html), "", nil, want{status: Failure, text: "not with a list", cure: "log"}},
+		"no rights":  {answer(403, "{}"), "", nil, want{status: Failure, text: "may read users", cure: "rights"}},
+		"a wrong token": {users(alice), "", func(_ *oidctest.Provider, b *config.Backend) { b.OIDC.SCIMToken = auth.NewSecret("x") },
+			want{status: Failure, text: "refuses the token", cure: "rights"}},
+		"a token by the client": {users(alice), "", func(p *oidctest.Provider, b *config.Backend) {
+			b.OIDC.SCIMToken = auth.Secret{}
+			p.ClientToken = func(string) map[string]any { return map[string]any{"access_token": canary} }
+		}, want{status: OK, text: "--as USER"}},
+		"no such grant": {users(alice), "", func(_ *oidctest.Provider, b *config.Backend) { b.OIDC.SCIMToken = auth.Secret{} },
+			want{status: Failure, text: "client credentials grant", cure: "rights"}},
+		"no provider": {users(alice), "", func(p *oidctest.Provider, b *config.Backend) {
+			b.OIDC.SCIMToken = auth.Secret{}
+			p.Fail(oidctest.Discovery, 503)
+		}, want{check: "discovery", status: Failure, text: "503", cure: "issuer"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := oidctest.Start(t)
+			p.Publish(oidctest.RSA(t, "a"))
+			p.Set("/scim/Users", c.api)
+			b := kind(config.KindOIDC, p.URL, "")
+			b.OIDC = config.OIDC{
+				Accept: []string{config.AcceptJWT}, Audience: "postern", UsernameClaim: "sub", ClientID: oidctest.Client, ClientSecret: auth.NewSecret(oidctest.Secret),
+				SCIMURL: p.URL + "/scim", SCIMToken: auth.NewSecret(canary),
+			}
+			if c.change != nil {
+				c.change(p, &b)
+			}
+			cfg := one(b)
+			cfg.Domains[1].Allow = []allow.Block{{Groups: []string{"mail"}}}
+			e := OSEnv()
+			e.Connect = connect
+			c.want.hop, c.want.check = "backend.oidc.x", cmp.Or(c.want.check, "scim")
+			c.want.expect(t, examine(t, e, cfg, KnownUser{User: c.known}))
 		})
 	}
 }

@@ -385,3 +385,84 @@ func TestOIDCProviderRotation(t *testing.T) {
 		t.Errorf("the daemon ended with status %d", code)
 	}
 }
+
+// scimConfig takes the issuer and a folder with secrets.
+const scimConfig = `
+listen "ejabberd" { address = "127.0.0.1:0" }
+backend "app_passwords" "devices" { key = file("%[2]s/key") }
+backend "oidc" "idp" {
+  issuer         = %[1]q
+  audience       = "postern"
+  client_id      = "postern"
+  client_secret  = file("%[2]s/secret")
+  username_claim = "preferred_username"
+  groups_claim   = "groups"
+  scim {
+    url   = "%[1]s/scim/v2"
+    scope = "users"
+  }
+}
+domain "dom.example" {
+  backends = [backend.app_passwords.devices, backend.oidc.idp]
+  allow { groups = ["mail"] }
+  cache {
+    storage     = "memory"
+    bcrypt_cost = 4
+    query_ttl   = "1ms"
+    exists_ttl  = "1ms"
+    absent_ttl  = "1ms"
+    outage_ttl  = "1h"
+  }
+}
+`
+
+// TestOIDCProviderSCIM: app passwords live and end with their accounts, which postern looks up with tokens that the provider
+// issues to it; it gets another one when one is taken back.
+func TestOIDCProviderSCIM(t *testing.T) {
+	t.Parallel()
+	dir, p := t.TempDir(), startCertified(t)
+	harness.WriteFile(t, filepath.Join(dir, "secret"), "secret\n")
+	harness.WriteFile(t, filepath.Join(dir, "key"), strings.Repeat("5a", 32)+"\n")
+	config := harness.ConfigFile(t, t.TempDir(), fmt.Sprintf(scimConfig, p.issuer, dir))
+	s := &bearerSite{p, harness.Serve(t, "--config", config), config}
+	secrets := map[string]string{}
+	for _, user := range []string{"alice", "bob", "carol"} {
+		secrets[user] = strings.TrimSpace(harness.OK(t, "", "password", "add", user+"@dom.example", "--name", "phone", "--config", config))
+	}
+	check := func(when string, want map[string]string) {
+		t.Helper()
+		for user, want := range want {
+			if got := s.byEjabberd(user, secrets[user]); got != want {
+				t.Errorf("%s: %s: %q, want %q", when, user, got, want)
+			}
+		}
+	}
+	all := map[string]string{"alice": yes, "bob": no, "carol": no} // bob is disabled, and carol is not there
+	for range 3 {
+		check("first", all)
+	}
+	if n := s.asked("/token"); n != 1 {
+		t.Errorf("a token was asked for %d times", n)
+	}
+	s.post("/forget", nil)
+	check("after the token was taken back", all)
+	if n := s.asked("/token"); n != 2 {
+		t.Errorf("a token was asked for %d times, with one taken back", n)
+	}
+	doctor := func(want ...string) {
+		t.Helper()
+		out := harness.Command(t, "", "doctor", "--as", "alice@dom.example", "--config", config).Out
+		for _, text := range want {
+			if !strings.Contains(out, text) {
+				t.Errorf("doctor does not say %q:\n%s", text, out)
+			}
+		}
+	}
+	doctor("the SCIM API knows alice@dom.example", "app passwords of dom.example end with their accounts")
+	s.stop()
+	check("while the provider is away", map[string]string{"alice": yes})
+	s.start() // without the tokens that it has issued
+	check("after its start", all)
+	harness.WriteFile(t, filepath.Join(dir, "secret"), "another\n")
+	doctor("the provider does not accept client_id and client_secret")
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"postern/cmd/e2e/harness"
+	"postern/internal/doctor"
 )
 
 // TestPasswordCommands: app passwords are made and taken back through a running daemon and without one, and
@@ -105,4 +106,27 @@ func TestPasswordCommands(t *testing.T) {
 	replace()
 	run(0, "user", "remove", "joe@dom.example")
 	r.Meanwhile(replace)
+}
+
+// TestPasswordKeyChanged: with another key app passwords are temporary failures, of which doctor says the cause.
+func TestPasswordKeyChanged(t *testing.T) {
+	dir, key := t.TempDir(), filepath.Join(t.TempDir(), "app.key")
+	harness.WriteFile(t, key, strings.Repeat("5a", 32)+"\n")
+	config := harness.ConfigFile(t, dir, `listen "ejabberd" { address = "127.0.0.1:0" }`+"\n"+harness.UsersBackend+fmt.Sprintf(
+		"backend \"app_passwords\" \"devices\" {\n  key = file(%q)\n}\n"+
+			"domain \"dom.example\" {\n  backends = [backend.app_passwords.devices, backend.users.local]\n}\n", key))
+	harness.OK(t, "good\n", "user", "add", "joe@dom.example", "--config", config)
+	secret := strings.TrimSpace(harness.OK(t, "", "password", "add", "joe@dom.example", "--name", "phone", "--config", config))
+	s := harness.Serve(t, "--config", config)
+	says := func(code int, answer string, status doctor.Status, parts ...string) {
+		t.Helper()
+		if got := harness.Exchange(t, s.Address("ejabberd"), harness.Frame("auth:joe:dom.example:"+secret)); got != answer {
+			t.Errorf("answered %q, want %q", got, answer)
+		}
+		harness.WantFinding(t, harness.Diagnose(t, code, "--config", config), "backend.app_passwords.devices", "key", status, parts...)
+	}
+	says(0, "\x00\x02\x00\x01", doctor.OK, "1 app password in the store")
+	harness.WriteFile(t, key, strings.Repeat("a5", 32)+"\n")
+	harness.OK(t, "", "reload", "--config", config)
+	says(2, "\x00\x02\x00\x02", doctor.Failure, "1 app password in the store, of which 1", "restore the former key")
 }

@@ -42,7 +42,7 @@ func makeBackend(b config.Backend, o backend.HTTPOptions, hashing backend.Hashin
 	case config.KindOIDC:
 		var scim *backend.SCIMOptions
 		if b.OIDC.SCIMURL != "" {
-			scim = &backend.SCIMOptions{URL: b.OIDC.SCIMURL, Token: b.OIDC.SCIMToken}
+			scim = &backend.SCIMOptions{URL: b.OIDC.SCIMURL, Token: b.OIDC.SCIMToken, Scopes: b.OIDC.SCIMScopes}
 		}
 		return backend.NewOIDC(backend.OIDCOptions{
 			HTTPOptions: o, JWT: b.Accepts(config.AcceptJWT), Introspection: b.Accepts(config.AcceptIntrospection),

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"postern/cmd/internal/metrics"
+	"postern/internal/apppassword"
 	"postern/internal/config"
 	"postern/internal/doctor"
+	"postern/internal/store"
+	"postern/internal/unixtime"
 	"postern/internal/version"
 )
 
@@ -47,6 +51,7 @@ func (d *Daemon) Info() (doctor.Info, error) {
 	}
 	if p := d.store.Load(); p != nil {
 		out.Store, out.StoreFailed = true, p.Failed()
+		out.AppPasswords = d.appPasswords(p)
 	}
 	if r.flags.Embedded {
 		return out, nil
@@ -59,6 +64,33 @@ func (d *Daemon) Info() (doctor.Info, error) {
 		out.Unloadable = err.Error()
 	}
 	return out, nil
+}
+
+// appPasswords counts the app passwords in the store. What cannot be read of it is left out: StoreFailed says so.
+func (d *Daemon) appPasswords(p *store.Pebble) map[string]doctor.AppPasswords {
+	if !slices.ContainsFunc(d.cfg.Domains, func(of config.Domain) bool { return of.AppPasswords != nil }) {
+		return nil
+	}
+	counts, keys, now := map[string]apppassword.Count{}, map[string]*apppassword.Key{}, unixtime.At(time.Now())
+	_ = p.Scan([]byte(store.AppPasswords), func(key, record []byte) bool {
+		of := d.cfg.DomainFor(apppassword.RecordDomain(key))
+		if of == nil || of.AppPasswords == nil {
+			return true
+		}
+		name := of.AppPasswords.Backend.String()
+		if keys[name] == nil {
+			keys[name] = apppassword.NewKey(of.AppPasswords.Key)
+		}
+		count := counts[name]
+		count.Add(record, keys[name], now)
+		counts[name] = count
+		return true
+	})
+	out := map[string]doctor.AppPasswords{}
+	for name, c := range counts {
+		out[name] = doctor.AppPasswords{Alive: c.Alive, OtherKey: c.Strange, Unreadable: c.Unreadable}
+	}
+	return out
 }
 
 // pending lists what a reload with cfg would change.

@@ -42,6 +42,8 @@ type Provider struct {
 	Active    map[string]map[string]any                               // what is said of opaque tokens
 	Users     map[string]string                                       // passwords
 	Granted   any                                                     // the scope in the answer to a password grant; nil: none
+	// ClientToken answers the client credentials grant; nil: there is none.
+	ClientToken func(scope string) map[string]any
 
 	asked sync.Map // path -> *atomic.Int64
 }
@@ -54,11 +56,19 @@ const (
 
 // Start starts a provider for the time of a test.
 func Start(t testing.TB) *Provider {
-	p := &Provider{Handlers: map[string]func(http.ResponseWriter, *http.Request){}, Active: map[string]map[string]any{}, Users: map[string]string{}}
-	p.server = httptest.NewServer(http.HandlerFunc(p.serve))
+	p := New("")
+	p.server = httptest.NewServer(p)
 	t.Cleanup(p.server.Close)
 	p.URL, p.Issuer = p.server.URL, p.server.URL
 	return p
+}
+
+// New returns a provider that another server answers for, at a URL.
+func New(url string) *Provider {
+	return &Provider{
+		URL: url, Issuer: url,
+		Handlers: map[string]func(http.ResponseWriter, *http.Request){}, Active: map[string]map[string]any{}, Users: map[string]string{},
+	}
 }
 
 // Close ends the provider: connections are refused from here on.
@@ -82,7 +92,8 @@ func (p *Provider) Asked(path string) int64 {
 	return n.(*atomic.Int64).Load()
 }
 
-func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements http.Handler.
+func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n, _ := p.asked.LoadOrStore(r.URL.Path, new(atomic.Int64))
 	n.(*atomic.Int64).Add(1)
 	p.Lock()
@@ -122,6 +133,10 @@ func (p *Provider) authenticated(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answer(w, 200, map[string]any{"active": false})
+		return
+	}
+	if grant := r.PostFormValue("grant_type"); grant == "client_credentials" && p.ClientToken != nil {
+		answer(w, 200, p.ClientToken(r.PostFormValue("scope")))
 		return
 	}
 	user := r.PostFormValue("username")
