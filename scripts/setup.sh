@@ -10,7 +10,8 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
 	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy
-	lintian:lintian fail2ban-regex:fail2ban logrotate:logrotate apparmor_parser:apparmor node:nodejs npm:npm"
+	lintian:lintian fail2ban-regex:fail2ban logrotate:logrotate apparmor_parser:apparmor node:nodejs npm:npm
+	zbarimg:zbar-tools"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community modules

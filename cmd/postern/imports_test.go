@@ -47,6 +47,8 @@ var imports = map[string][]string{
 	"internal/limit":                 {"internal/auth"},
 	"internal/snapshot":              nil,
 	"internal/xcauth":                {"internal/auth", "internal/config"},
+	"internal/qrcode":                nil,
+	"internal/qrcode/qrcodetest":     nil,
 	"internal/starter":               {"internal/auth", "internal/config"},
 	"internal/doctor":                {"internal/allow", "internal/auth", "internal/config", "internal/backend"},
 	"internal/manual":                {"internal/config"},
@@ -97,21 +99,21 @@ var imports = map[string][]string{
 	// The programs.
 	"cmd/postern": {"cmd/internal/admin", "cmd/internal/configfile", "cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir",
 		"cmd/internal/migrate", "cmd/internal/pipe", "actors", "actors/memory", "internal/auth", "internal/backend", "internal/config", "internal/doctor", "internal/manual", "internal/protocol",
-		"internal/registry", "internal/roster", "internal/scram", "internal/starter", "internal/store", "internal/token", "internal/xcauth"},
+		"internal/qrcode", "internal/registry", "internal/roster", "internal/scram", "internal/starter", "internal/store", "internal/token", "internal/xcauth"},
 	"cmd/postern-relay":     {"cmd/internal/pipe/relay"},
 	"scripts/package/image": nil,
 	"scripts/typecheck":     nil,
 	"scripts/costs":         nil,
 	"scripts/bench":         {"internal/apppassword", "internal/auth", "internal/cache", "internal/store", "internal/token"},
 	"cmd/e2e/...": {"cmd/e2e/...", "internal/auth", "internal/backend", "internal/backend/nextcloudtest", "internal/backend/oidctest", "internal/cache", "internal/config", "internal/doctor",
-		"internal/manual", "internal/roster", "internal/store"},
+		"internal/manual", "internal/qrcode/qrcodetest", "internal/roster", "internal/store"},
 }
 
 // leaves may be imported by every package except those that they import.
 var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
-var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/scram/scramtest", "internal/token"}
+var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/qrcode/qrcodetest", "internal/scram/scramtest", "internal/token"}
 
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"postern/cmd/internal/admin"
 	"postern/cmd/internal/control"
 	"postern/internal/config"
+	"postern/internal/qrcode"
 )
 
 // passwordFlags are those of the commands about app passwords.
@@ -21,6 +23,7 @@ type passwordFlags struct {
 	expires, ends string // of add, and of expire
 	services      []string
 	all           bool
+	qr, server    string // of add
 }
 
 func newPassword(a *app) *cobra.Command {
@@ -32,11 +35,15 @@ func newPassword(a *app) *cobra.Command {
 		}), control.PasswordReply{})
 	}
 	add := command("add USER@DOMAIN", "Make an app password, and print it once",
-		"add alice@example.org --name phone\nadd alice@example.org --name laptop --services imap,smtp --expires 90d",
+		"add alice@example.org --name phone\nadd alice@example.org --name laptop --services imap,smtp --expires 90d\n"+
+			"add alice@example.org --name phone --qr=thunderbird --server mail.example.org\nadd alice@example.org --name chat --services xmpp --qr=conversations",
 		cobra.ExactArgs(1), f.add)
 	add.Flags().StringVar(&f.name, "name", "", "`NAME` of the device or program that is to have it")
 	add.Flags().StringSliceVar(&f.services, "services", nil, "`SERVICES` that it is for, such as imap,smtp (default: all)")
 	add.Flags().StringVar(&f.expires, "expires", "never", "`WHEN` it ends: after a time such as 90d, or after a day such as 2027-12-31")
+	add.Flags().StringVar(&f.qr, "qr", "", "print a QR code, too: `FORM` text, thunderbird (also for K-9 Mail) or conversations")
+	add.Flags().Lookup("qr").NoOptDefVal = qrcode.Text
+	add.Flags().StringVar(&f.server, "server", "", "`HOST` of the mail server, for the QR code")
 	expire := command("expire USER@DOMAIN NAME|ID", "Set when an app password ends",
 		"expire alice@example.org phone\nexpire alice@example.org phone --expires never", cobra.ExactArgs(2), f.expire)
 	expire.Flags().StringVar(&f.ends, "expires", "0s", "`WHEN` it ends: after a time, after a day, or never (default: now)")
@@ -93,14 +100,52 @@ func (f *passwordFlags) add(o *output, ctx context.Context, cfg *config.Config, 
 	if err != nil {
 		return err
 	}
+	device, err := f.device(o, args[0])
+	if err != nil {
+		return err
+	}
 	reply, err := f.call(ctx, cfg, "/v1/password/add", args, control.Request{Name: f.name, Services: f.services, Expires: end})
 	return o.print(reply, err, func(out io.Writer) error {
 		p := reply.Passwords[0]
 		fmt.Fprintln(out, reply.Secret)
+		if f.qr != "" {
+			device.Password = reply.Secret
+			code, err := qrcode.Draw(device.In(f.qr), term.IsTerminal(int(o.app.Out.Fd())))
+			if err != nil {
+				return fmt.Errorf("the app password was made, but %w", err)
+			}
+			fmt.Fprint(out, code)
+		}
 		_, err := fmt.Fprintf(o.app.Err, "app password %q (%s) of %s, for %s, expires: %s; it is not shown again; capitals and hyphens do not count\n",
 			p.Name, p.ID, args[0], listOr(p.Services, "all services"), momentOf(p.Expires))
 		return err
 	})
+}
+
+// device returns what the QR code is to have, without the password.
+func (f *passwordFlags) device(o *output, address string) (a qrcode.Account, err error) {
+	switch {
+	case f.qr == "" && f.server == "":
+		return a, nil
+	case f.qr == "":
+		return a, errors.New("--server is for the QR code: write --qr=thunderbird, or --qr, too")
+	case o.json:
+		return a, errors.New("--json and --qr are mutually exclusive")
+	}
+	id, err := parseAddress(address)
+	if err != nil {
+		return a, err
+	}
+	a = qrcode.Account{User: id.User, Domain: id.Domain, Server: f.server}
+	switch err = a.Check(f.qr); {
+	case errors.Is(err, qrcode.ErrForm):
+		return a, fmt.Errorf("--qr %q: write --qr, or --qr=thunderbird, --qr=conversations", f.qr)
+	case errors.Is(err, qrcode.ErrServer):
+		return a, fmt.Errorf("%w: write --server mail.%s, or what its name is", err, id.Domain)
+	case err != nil:
+		return a, fmt.Errorf("--qr=%s, --server %q: %w", f.qr, f.server, err)
+	}
+	return a, nil
 }
 
 // momentOf is a time for people that may be absent.

@@ -3,12 +3,15 @@ package commands
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"postern/cmd/e2e/harness"
 	"postern/internal/doctor"
+	"postern/internal/qrcode/qrcodetest"
 )
 
 // TestPasswordCommands: app passwords are made and taken back through a running daemon and without one, and
@@ -106,6 +109,76 @@ func TestPasswordCommands(t *testing.T) {
 	replace()
 	run(0, "user", "remove", "joe@dom.example")
 	r.Meanwhile(replace)
+}
+
+// TestPasswordQR: another program reads from the QR code, on a terminal and elsewhere, what a device needs to log in.
+func TestPasswordQR(t *testing.T) {
+	dir, keys := t.TempDir(), t.TempDir()
+	key := filepath.Join(keys, "app.key")
+	harness.WriteFile(t, key, strings.Repeat("5a", 32)+"\n")
+	r := &harness.Restartable{T: t, Config: harness.ConfigFile(t, dir, harness.OneList+harness.UsersBackend+fmt.Sprintf(
+		"backend \"app_passwords\" \"devices\" {\n  key = file(%q)\n}\n"+
+			"domain \"dom.example\" {\n  backends = [backend.app_passwords.devices, backend.users.local]\n}\n", key))}
+	harness.OK(t, "good\n", "user", "add", "joe@dom.example", "--config", r.Config)
+	r.Running()
+	add := func(more ...string) []string {
+		return append([]string{"password", "add", "joe@dom.example", "--name", "phone", "--config", r.Config}, more...)
+	}
+	// checked reads what was printed: the secret, and the code.
+	checked := func(form, out string) {
+		t.Helper()
+		secret, code, _ := strings.Cut(out, "\n")
+		secret = strings.TrimSpace(secret)
+		want := map[string]string{
+			"": "user: joe@dom.example\npassword: " + secret,
+			"thunderbird": `[1,[1,1],[0,"mail.dom.example",993,3,1,"joe@dom.example","","` + secret + `"],` +
+				`[[[0,"mail.dom.example",587,2,1,"joe@dom.example","` + secret + `"],["joe@dom.example","joe"]]]]`,
+			"conversations": `{"protocol":"xmpp","address":"joe@dom.example","password":"` + secret + `"}`,
+		}[form]
+		if got := qrcodetest.Read(t, code); got != want {
+			t.Errorf("%q: the code has %q, want %q", form, got, want)
+		}
+		if got := r.Ask("auth:joe:dom.example:" + secret + "\n"); len(secret) != 34 || got != "1\n" {
+			t.Errorf("%q: a login with the secret is answered %q", form, got)
+		}
+	}
+	checked("", harness.OK(t, "", add("--qr")...))
+	checked("thunderbird", harness.OK(t, "", add("--qr=thunderbird", "--server", "mail.dom.example")...))
+	checked("conversations", harness.OK(t, "", add("--qr=conversations")...))
+
+	master, slave := harness.Terminal(t)
+	cmd := exec.Command(harness.Binary, add("--qr")...)
+	cmd.Stdout = slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = slave.Close()
+	var shown strings.Builder
+	_, _ = io.Copy(&shown, master) // ends with an error when the terminal has no other end
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(shown.String(), "\x1b[38;5;16;48;5;231m") {
+		t.Error("on a terminal the code has no colours")
+	}
+	checked("", shown.String())
+
+	for says, more := range map[string][]string{
+		"--server mail.dom.example": {"--qr=thunderbird"},
+		"--qr=conversations":        {"--qr=png"},
+		"exclusive":                 {"--qr", "--json"},
+		"write --qr":                {"--server", "mail.dom.example"},
+		"not the name of a server":  {"--qr", "--server", "mail.dom.example:993"},
+		"by the domain":             {"--qr=conversations", "--server", "mail.dom.example"},
+	} {
+		if got := harness.Command(t, "", add(more...)...); got.Code != 1 || !strings.Contains(got.Err, says) || got.Out != "" {
+			t.Errorf("%q: %+v", more, got)
+		}
+	}
+	var listed struct{ Passwords []struct{} }
+	if err := json.Unmarshal([]byte(harness.OK(t, "", "password", "list", "joe@dom.example", "--json", "--config", r.Config)), &listed); err != nil || len(listed.Passwords) != 4 {
+		t.Errorf("%d app passwords, %v: one was made in spite of an error", len(listed.Passwords), err)
+	}
 }
 
 // TestPasswordKeyChanged: with another key app passwords are temporary failures, of which doctor says the cause.
