@@ -17,6 +17,7 @@ import (
 
 	"postern/cmd/e2e/harness"
 	"postern/internal/backend/nextcloudtest"
+	"postern/internal/backend/oidctest"
 )
 
 // authority is a certificate authority that the machines of a test trust.
@@ -105,6 +106,28 @@ func (a *authority) nextcloud(m *machine, host string, users []string) {
 	cloud, stop := nextcloudtest.Start(accounts...)
 	m.T.Cleanup(stop)
 	a.serve(m, host, cloud)
+}
+
+// provider is an imitation of Keycloak.
+type provider struct {
+	t *testing.T
+	*oidctest.Provider
+	key oidctest.Key
+}
+
+// provider puts an OpenID Connect provider into the place of a host, with the realm staff.
+func (a *authority) provider(m *machine, host string) *provider {
+	m.T.Helper()
+	const realm = "/realms/staff"
+	p := &provider{m.T, oidctest.New("https://" + host + realm), oidctest.RSA(m.T, "a")}
+	p.Publish(p.key)
+	a.serve(m, host, http.StripPrefix(realm, p))
+	return p
+}
+
+// token is an access token of a user.
+func (p *provider) token(user string) string {
+	return p.key.Sign(p.t, p.Claims(time.Now(), map[string]any{"preferred_username": user}))
 }
 
 // serve answers https requests to a host.

@@ -56,7 +56,7 @@ func TestPages(t *testing.T) {
 		return
 	}
 	machine := harness.ReadText("/etc/os-release")
-	for _, topic := range []string{"prosody", "mail", "accounts"} {
+	for _, topic := range []string{"prosody", "mail", "accounts", "oidc"} {
 		t.Run(topic, func(t *testing.T) {
 			page, err := manual.Find(topic)
 			if err != nil {
@@ -265,4 +265,4 @@ func followFresh(t *testing.T, release, topic, deb string) {
 }
 
 // recipes are the pages that lead from nothing to a login.
-var recipes = []string{"prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token", "containers"}
+var recipes = []string{"prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token", "containers", "oidc"}

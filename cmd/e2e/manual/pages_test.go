@@ -36,11 +36,14 @@ type reader struct {
 	ran       int    // blocks of commands
 	typed     int    // commands in them
 	logins    int
+	idp       *provider // nil: there is none
+	last      string    // what the last commands printed
 }
 
 // follow carries out a page. The instructions in its comments are:
 //
 //	test: nextcloud HOST users NAME=PASSWORD...  an imitation of Nextcloud answers there
+//	test: provider HOST USER                     an OpenID Connect provider answers at /realms/staff there
 //	test: certificate NAME                       as Let's Encrypt has issued it
 //	test: installed                              postern's package is
 //	test: running                                the same, with a configuration and alice@example.org, "secret"
@@ -51,12 +54,15 @@ type reader struct {
 //	test: command TEXT                           what the reader does for the next commands
 //	test: file PATH TEXT                         a file that the reader has
 //	test: input TEXT                             is typed in the next commands
+//	test: input token USER                       the same with a token of the provider
 //	test: status N                               the next commands may end with it
 //	test: elsewhere TEST                         carries out the next block
 //	test: unavailable WHAT                       would read the next block
 //	test: printed                                commands so far have printed the next ones
 //	test: use                                    the next configuration, as the whole of it
 //	test: login KIND ADDRESS PASSWORD            by a client: xmpp, scram (the same, by that), imap or smtp
+//	                                             The password "token" is one of the provider, and "printed" the first
+//	                                             line that the last commands printed
 //	test: mail ADDRESS PASSWORD                  sent by a client to the same address arrives there
 //	test: login token ADDRESS KIND               by xmpp, with a token that postern issues
 //	test: release NAME                           the only one whose servers can do this
@@ -86,6 +92,8 @@ func (r *reader) instruction(b manual.Block, words []string) {
 	switch what, rest := words[0], words[1:]; {
 	case what == "nextcloud" && len(rest) > 2:
 		r.authority.nextcloud(r.machine, rest[0], rest[2:])
+	case what == "provider" && len(rest) == 2:
+		r.idp = r.authority.provider(r.machine, rest[0])
 	case what == "certificate" && len(rest) == 1:
 		r.certificate(rest[0])
 	case what == "prosody" && len(rest) == 1:
@@ -99,6 +107,8 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.Must(strings.Join(rest, " "))
 	case what == "file" && len(rest) > 0:
 		r.Write(rest[0], strings.Join(rest[1:], " ")+"\n", 0o644)
+	case what == "input" && len(rest) == 2 && rest[0] == "token":
+		r.input = r.idp.token(rest[1]) + "\n"
 	case what == "input" && len(rest) == 1:
 		r.input = rest[0] + "\n"
 	case what == "elsewhere" && len(rest) == 1, what == "unavailable" && len(rest) > 0:
@@ -108,7 +118,7 @@ func (r *reader) instruction(b manual.Block, words []string) {
 	case what == "printed" && len(rest) == 0:
 		r.printed = true
 	case what == "login" && len(rest) == 3:
-		r.login(b, rest[0], rest[1], rest[2])
+		r.login(b, rest[0], rest[1], r.secret(rest[1], rest[2]))
 	case what == "mail" && len(rest) == 2:
 		r.deliver(b, rest[0], rest[1])
 	case what == "use" && len(rest) == 0:
@@ -171,12 +181,25 @@ func (r *reader) commands(b manual.Block, text string) {
 	}
 	started := time.Now()
 	out, status := r.Run(r.input, text)
-	r.said += out
+	r.said, r.last = r.said+out, out
 	r.T.Logf("%s: exit status %d after %v\n%s%s", r.at(b), status, time.Since(started).Round(time.Millisecond), text, out)
 	if status != 0 && status != r.status {
 		logs, _ := r.Run("", "systemctl --no-pager --failed || true; journalctl --no-pager -n 300 | grep -v ' systemd' | tail -n 60; ls -la /etc/postern /run/postern || true")
 		r.T.Fatalf("%s: these commands fail with status %d\n%s", r.at(b), status, logs)
 	}
+}
+
+// secret is what a password stands for.
+func (r *reader) secret(address, password string) string {
+	switch password {
+	case "token":
+		user, _, _ := strings.Cut(address, "@")
+		return r.idp.token(user)
+	case "printed":
+		line, _, _ := strings.Cut(r.last, "\n")
+		return strings.TrimSpace(line)
+	}
+	return password
 }
 
 // login logs in by a real client, which a wrong password must not do. Servers that have just been

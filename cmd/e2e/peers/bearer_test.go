@@ -147,13 +147,28 @@ func TestPostfixBearer(t *testing.T) { harness.EachRelease(t, postfixBearer) }
 
 func postfixBearer(t *testing.T, r harness.Release) {
 	b := newBearer(t)
+	page := harness.PageBlocks(t, "webmail", "TestPostfixBearer")
+	if len(page) != 2 {
+		t.Fatalf("%d blocks of the manual: %q", len(page), page)
+	}
+	// The lines for Postfix are settings of a service here, and its TLS is not tried.
+	_, setting, _ := strings.Cut(page[0], "postconf -e '")
+	setting, _, _ = strings.Cut(setting, "'")
 	p := b.startPostfix(r, "", map[string]string{
 		"usual": "smtpd_sasl_type=dovecot smtpd_sasl_path=inet:" + b.Address("dovecot"),
-		"long":  "smtpd_sasl_type=dovecot smtpd_sasl_path=" + b.Address("dovecot-unix") + " line_length_limit=16384",
+		"long":  "smtpd_sasl_type=dovecot smtpd_sasl_path=" + b.Address("dovecot-unix") + " " + strings.ReplaceAll(setting, " ", ""),
 	})
 	b.check(t, p.ports["usual"], "454")
 	b.long(t, "535", p.ports["usual"])
 	b.long(t, "235", p.ports["long"])
+	command := strings.NewReplacer("--ssl-reqd ", "", "mail.example.org:587", fmt.Sprintf("127.0.0.1:%d/client.example", p.ports["usual"]), "alice@example.org", "alice@dom.example").Replace(page[1])
+	for token, want := range map[string]string{b.token(nil): "235", b.token(map[string]any{"exp": 1}): "535"} {
+		curl := exec.Command("sh", "-c", command)
+		curl.Env = append(os.Environ(), "TOKEN="+token)
+		if out, _ := curl.CombinedOutput(); !strings.Contains(string(out), "\n< "+want) {
+			t.Errorf("%q: no %s, but\n%s", command, want, out)
+		}
+	}
 }
 
 // The same through the real Exim, which takes long lines.

@@ -69,8 +69,13 @@ func (m *mail) configureExim(t *testing.T, socket string) string {
 		t.Fatal(err)
 	}
 	config, text := filepath.Join(dir, "exim.conf"), fmt.Sprintf(eximConfig, dir)
-	for _, mechanism := range []string{"PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"} {
+	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
 		text += fmt.Sprintf("%s:\n  driver = dovecot\n  public_name = %[1]s\n  server_socket = %s\n  server_set_id = $auth1\n", mechanism, socket)
+	}
+	// Those of tokens are the manual's, but offered without TLS, too.
+	const withTLS = "  server_advertise_condition = ${if def:tls_in_cipher}\n"
+	for _, block := range harness.PageBlocks(t, "webmail", "TestEximBearer", "127.0.0.1 23668", socket, withTLS, "") {
+		text += block
 	}
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -7,19 +7,14 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// caddyfile takes the port and postern's address.
+// caddyfile takes the port, and the block of the manual.
 const caddyfile = `
 {
   admin off
   auto_https off
 }
 http://127.0.0.1:%[1]d {
-  forward_auth %[2]s {
-    uri /basic
-    header_up X-Postern-Secret "` + secret + `"
-    copy_headers Remote-User
-  }
-  header X-Account {http.request.header.Remote-User}
+%[2]s  header X-Account {http.request.header.Remote-User}
   respond "the page"
 }
 `
@@ -28,7 +23,8 @@ http://127.0.0.1:%[1]d {
 func TestWebCaddy(t *testing.T) {
 	t.Parallel()
 	s, port := newSite(t, 1, 1), harness.FreePort(t)
-	conf := s.write(t, "Caddyfile", fmt.Sprintf(caddyfile, port, s.http))
+	page := harness.PageBlocks(t, "http", "TestWebCaddy", "127.0.0.1:23670", s.http, "the secret", secret)
+	conf := s.write(t, "Caddyfile", fmt.Sprintf(caddyfile, port, page[0]))
 	s.start(t, harness.Machine(), port, "", "caddy", "run", "--config", conf, "--adapter", "caddyfile")
 	s.scene(t, func(user, password string) string { return visit(t, port, user, password) }, "200 account=", `401 account="" challenge="Basic realm=`, "503")
 }

@@ -90,7 +90,5 @@ func dovecot(t *testing.T, r harness.Release) {
 	if !strings.Contains(log, "joe@dom.example") || strings.Contains(log, password) {
 		t.Error("Dovecot does not go by the account's name, or logs a password")
 	}
-	if !strings.Contains(s.Log.String(), "client=127.0.0.1") {
-		t.Error("the client's address is not in the log")
-	}
+	s.Eventually("the address is in the log", func() bool { return strings.Contains(s.Log.String(), "client=127.0.0.1") })
 }

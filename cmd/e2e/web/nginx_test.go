@@ -9,7 +9,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// nginxConf takes a folder, postern's address and the ports of HTTP, IMAP and SMTP.
+// nginxConf takes a folder, the ports of HTTP, IMAP and SMTP, and the three blocks of the manual.
 const nginxConf = `
 load_module /usr/lib/nginx/modules/ngx_mail_module.so;
 daemon off;
@@ -26,34 +26,22 @@ http {
   uwsgi_temp_path %[1]s/uwsgi;
   scgi_temp_path %[1]s/scgi;
   server {
-    listen 127.0.0.1:%[3]d;
-    location = /postern {
-      internal;
-      proxy_pass http://%[2]s/basic;
-      proxy_pass_request_body off;
-      proxy_set_header Content-Length "";
-      proxy_set_header X-Postern-Secret "` + secret + `";
-      proxy_set_header X-Forwarded-For $remote_addr;
-    }
-    location / {
-      auth_request /postern;
-      auth_request_set $account $upstream_http_remote_user;
-      add_header X-Account $account always;
+    listen 127.0.0.1:%[2]d;
+%[5]s    location / {
+%[6]s      add_header X-Account $account always;
       root %[1]s/www;
     }
   }
 }
 mail {
   server_name mail.dom.example;
-  auth_http %[2]s/nginx-mail;
-  auth_http_header X-Postern-Secret "` + secret + `";
-  proxy_pass_error_message on;
+%[7]s  proxy_pass_error_message on;
   server {
-    listen 127.0.0.1:%[4]d;
+    listen 127.0.0.1:%[3]d;
     protocol imap;
   }
   server {
-    listen 127.0.0.1:%[5]d;
+    listen 127.0.0.1:%[4]d;
     protocol smtp;
     smtp_auth plain login;
     xclient off;
@@ -69,7 +57,11 @@ func TestWebNginx(t *testing.T) {
 		upstream(t, "220 ready\r\n", [][2]string{{"", "250 yes\r\n"}}))
 	web, mail, smtp := harness.FreePort(t), harness.FreePort(t), harness.FreePort(t)
 	s.write(t, "www/page", "the page")
-	conf := s.write(t, "nginx.conf", fmt.Sprintf(nginxConf, s.dir, s.http, web, mail, smtp))
+	page := harness.PageBlocks(t, "http", "TestWebNginx", "127.0.0.1:23670", s.http, "the secret", secret)
+	if len(page) != 3 {
+		t.Fatalf("%d blocks of the manual: %q", len(page), page)
+	}
+	conf := s.write(t, "nginx.conf", fmt.Sprintf(nginxConf, s.dir, web, mail, smtp, page[0], page[1], page[2]))
 	s.start(t, harness.Machine(), web, s.dir+"/error.log", "nginx", "-c", conf, "-e", s.dir+"/error.log")
 
 	// The visitor sees 500 in an outage.
@@ -83,9 +75,7 @@ func TestWebNginx(t *testing.T) {
 	if got := visit(t, web, "", ""); !strings.Contains(got, "401") {
 		t.Errorf("without a password: %s", got)
 	}
-	if !strings.Contains(s.Log.String(), "client=127.0.0.1") {
-		t.Error("the visitor's address is not in the log")
-	}
+	s.Eventually("the address is in the log", func() bool { return strings.Contains(s.Log.String(), "client=127.0.0.1") })
 
 	s.scene(t, func(user, password string) string { return imap(t, mail, user, password) },
 		"a OK", "a NO Invalid login or password", "a NO Temporary authentication failure")
