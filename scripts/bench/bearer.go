@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
@@ -40,25 +43,36 @@ func answerProvider(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// provider is the provider from where its tokens are made.
+// provider is the provider from where its tokens are made, with a key for each algorithm.
 type provider struct {
 	issuer string
+	keys   map[jose.SignatureAlgorithm]idpKey
+}
+
+type idpKey struct {
 	public jose.JSONWebKey
 	signer jose.Signer
 }
 
-// newProvider makes a key, which the web server at an address publishes.
+// newProvider makes keys, which the web server at an address publishes.
 func newProvider(cloud string) (*provider, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
+	rs, err1 := rsa.GenerateKey(rand.Reader, 2048)
+	es, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	p := &provider{issuer: "http://" + cloud + idpPath, public: jose.JSONWebKey{Key: key.Public(), KeyID: "bench", Algorithm: string(jose.RS256), Use: "sig"}}
-	p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "bench"}}, (&jose.SignerOptions{}).WithType("at+jwt"))
-	if err != nil {
-		return nil, err
+	p := &provider{issuer: "http://" + cloud + idpPath, keys: map[jose.SignatureAlgorithm]idpKey{}}
+	var set jose.JSONWebKeySet
+	for alg, private := range map[jose.SignatureAlgorithm]crypto.Signer{jose.RS256: rs, jose.ES256: es} {
+		k := idpKey{public: jose.JSONWebKey{Key: private.Public(), KeyID: string(alg), Algorithm: string(alg), Use: "sig"}}
+		var err error
+		k.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: private, KeyID: string(alg)}}, (&jose.SignerOptions{}).WithType("at+jwt"))
+		if err != nil {
+			return nil, err
+		}
+		p.keys[alg], set.Keys = k, append(set.Keys, k.public)
 	}
-	keys, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{p.public}})
+	keys, err := json.Marshal(set)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +88,7 @@ func newProvider(cloud string) (*provider, error) {
 }
 
 // token makes a token of a user, with the claims that Keycloak has at the least.
-func (p *provider) token(user string) (string, error) {
+func (p *provider) token(user string, alg jose.SignatureAlgorithm) (string, error) {
 	now := time.Now()
 	claims, err := json.Marshal(map[string]any{
 		"iss": p.issuer, "aud": []string{"account", "postern"}, "sub": "f1f8c2a5-5a5e-4d31-9d0c-8c1c7e0a4c55", "typ": "Bearer", "azp": "webmail",
@@ -83,7 +97,7 @@ func (p *provider) token(user string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	jws, err := p.signer.Sign(claims)
+	jws, err := p.keys[alg].signer.Sign(claims)
 	if err != nil {
 		return "", err
 	}
@@ -93,42 +107,37 @@ func (p *provider) token(user string) (string, error) {
 // bearerUsers is how many users have a token: making one takes a millisecond.
 const bearerUsers = 200
 
-// bearerTokens returns ask functions of logins by a token for each user: one in a domain that remembers tokens, one in a
-// domain that verifies them each time.
-func (b *bench) bearerTokens() (remembered, first func([]byte, int, int) []byte, err error) {
-	var lines [2][]string
+// bearerTokens returns an ask function of logins by a token for each user, in a domain.
+func (b *bench) bearerTokens(domain string, alg jose.SignatureAlgorithm) (func([]byte, int, int) []byte, error) {
+	var lines []string
 	for i := range bearerUsers {
 		user := fmt.Sprint("user", i)
-		token, err := b.idp.token(user)
+		token, err := b.idp.token(user, alg)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		for i, domain := range []string{"bearer.bench", "first.bench"} {
-			lines[i] = append(lines[i], genericLogin(user, domain, token))
-		}
+		lines = append(lines, genericLogin(user, domain, token))
 	}
-	ask := func(i int) func([]byte, int, int) []byte {
-		return func(b []byte, conn, _ int) []byte { return append(b, lines[i][conn%bearerUsers]...) }
-	}
-	return ask(0), ask(1), nil
+	return func(b []byte, conn, _ int) []byte { return append(b, lines[conn%bearerUsers]...) }, nil
 }
 
 // signature is the processor time of the check of a token's signature alone.
-func (p *provider) signature() (time.Duration, error) {
-	token, err := p.token("user0")
+func (p *provider) signature(alg jose.SignatureAlgorithm) (time.Duration, error) {
+	token, err := p.token("user0", alg)
 	if err != nil {
 		return 0, err
 	}
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{alg})
 	if err != nil {
 		return 0, err
 	}
+	public := p.keys[alg].public
 	least := time.Hour // of a few, as other work may be in the way
 	for range 20 {
 		const times = 100
 		begun := time.Now()
 		for range times {
-			if _, err := jws.Verify(&p.public); err != nil {
+			if _, err := jws.Verify(&public); err != nil {
 				return 0, errors.New("the signature is wrong")
 			}
 		}
@@ -138,17 +147,34 @@ func (p *provider) signature() (time.Duration, error) {
 }
 
 // judgeBearer adds the aims of the paths of tokens.
-func (t *table) judgeBearer(signature time.Duration) {
+func (t *table) judgeBearer(p *provider) error {
 	at := cell{"closed", 128}
-	hot, remembered, first := t.of("hot cache", at), t.of("bearer remembered", at), t.of("bearer first time", at)
+	hot, remembered := t.of(hotPath, at), t.of("bearer remembered", at)
 	if hot.Rate > 0 && remembered.Rate > 0 {
 		t.atLeast("bearer remembered, 128 connections: of the hot cache", remembered.Rate/hot.Rate, "", 0.85)
 	}
-	if first.CPU > 0 && signature > 0 {
-		t.atMost("bearer first time, 128 connections: CPU of the signature check alone", float64(first.CPU)/float64(signature), "", 1.2)
+	for _, alg := range []jose.SignatureAlgorithm{jose.RS256, jose.ES256} {
+		first := t.of(firstPath(alg), at)
+		if first.CPU == 0 {
+			continue
+		}
+		signature, err := p.signature(alg)
+		if err != nil {
+			return err
+		}
+		name := firstPath(alg) + ", 128 connections: CPU "
+		t.atMost(name+"of the signature check alone", float64(first.CPU)/float64(signature), "", 1.2)
 		if hot.CPU > 0 {
-			t.atMost("bearer first time, 128 connections: CPU beyond that of the hot cache, of the signature check alone",
-				float64(first.CPU-hot.CPU)/float64(signature), "", 1.2)
+			t.atMost(name+"beyond that of the hot cache, of the signature check alone", float64(first.CPU-hot.CPU)/float64(signature), "", 1.2)
 		}
 	}
+	return nil
+}
+
+// firstPath is the name of the path of tokens that are verified each time.
+func firstPath(alg jose.SignatureAlgorithm) string {
+	if alg == jose.RS256 {
+		return "bearer first time"
+	}
+	return "bearer first time " + string(alg)
 }

@@ -243,12 +243,8 @@ func measure(s settings) error {
 		return err
 	}
 	t.judge()
-	if b.wants("bearer first time") {
-		signature, err := b.idp.signature()
-		if err != nil {
-			return err
-		}
-		t.judgeBearer(signature)
+	if err := t.judgeBearer(b.idp); err != nil {
+		return err
 	}
 	t.print()
 	return errors.Join(t.write(s.jsonFile), t.writeLines(s.out))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"postern/internal/auth"
 	"postern/internal/token"
 )
@@ -123,9 +125,15 @@ func (b *bench) posternPaths() ([]*path, error) {
 	if err != nil {
 		return nil, err
 	}
-	remembered, first, err := b.bearerTokens()
+	remembered, err := b.bearerTokens("bearer.bench", jose.RS256)
 	if err != nil {
 		return nil, err
+	}
+	first := map[jose.SignatureAlgorithm]func([]byte, int, int) []byte{}
+	for _, alg := range []jose.SignatureAlgorithm{jose.RS256, jose.ES256} {
+		if first[alg], err = b.bearerTokens("first.bench", alg); err != nil {
+			return nil, err
+		}
 	}
 	all := []*path{
 		{name: "token jsxc", ask: jsxc, pipelines: true},
@@ -133,7 +141,8 @@ func (b *bench) posternPaths() ([]*path, error) {
 		{name: hotPath, ask: fixed("hot.bench", "password"), pipelines: true},
 		{name: "app password", ask: b.appLogins(), baseline: hotPath, pipelines: true},
 		{name: "bearer remembered", ask: remembered, pipelines: true},
-		{name: "bearer first time", ask: first},
+		{name: firstPath(jose.RS256), ask: first[jose.RS256]},
+		{name: firstPath(jose.ES256), ask: first[jose.ES256], maxConns: 128},
 		{name: "disk cache, bcrypt 4", ask: turns("disk4.bench"), maxConns: 128},
 		{name: "disk cache, bcrypt 12", ask: turns("disk12.bench"), maxConns: 16},
 		{name: "negative cache", ask: fixed("hot.bench", "wrong"), want: "0\n"},
