@@ -23,6 +23,7 @@ import (
 	"postern/actors/router"
 	"postern/actors/supervise"
 	"postern/actors/tokens"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
@@ -40,6 +41,7 @@ type Options struct {
 	// line in the log, not at all.
 	Former *Memory
 	Log    *slog.Logger
+	Audit  *audit.Log // nil: none
 	// Clock returns the time for tokens, cache and limits; nil means time.Now.
 	Clock func() time.Time
 
@@ -76,6 +78,7 @@ func Start(o Options) (*Broker, error) {
 		env: env.New(ctx, system, o.Log, o.Clock), cancel: cancel, decisions: metrics.NewDecisions(),
 		cfg: &config.Config{Registry: o.Config.Registry},
 	}
+	b.env.Audit = o.Audit
 	b.changes = changes.New(b.env)
 	b.table = router.NewTable(b.env, func(c config.Backend) (backend.Backend, error) { return o.Backend(c, b.shards.Hashing.Run) })
 	if err := b.start(o); err != nil {

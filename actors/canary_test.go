@@ -54,7 +54,7 @@ func (a *canaryRig) check(words ...string) {
 	a.stop()
 	log := a.log.String()
 	for _, secret := range a.secrets {
-		for name, text := range map[string]string{"log": log, "tree": tree, "output": a.seen.String()} {
+		for name, text := range map[string]string{"log": log, "audit log": a.trail.String(), "tree": tree, "output": a.seen.String()} {
 			if i := strings.Index(text, secret); i >= 0 {
 				a.t.Errorf("the %s holds a secret: %q", name, text[max(i-200, 0):min(i+100, len(text))])
 			}

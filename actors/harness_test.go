@@ -20,6 +20,7 @@ import (
 
 	"postern/actors/memory"
 	"postern/actors/supervise"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/config"
@@ -85,6 +86,7 @@ type rig struct {
 	fake  *fakeBackend
 	clock *clock
 	log   *syncBuffer
+	trail *trail // the audit log
 	cfg   *config.Config
 	stop  func() // once, at the latest at the test's end
 	end   func() // how stop ends the broker
@@ -143,10 +145,11 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	}
 	fakes := map[string]*fakeBackend{rigBackend.Name: s.fake}
 	maps.Copy(fakes, s.more)
-	r := &rig{t: t, fake: s.fake, clock: s.clock, log: &syncBuffer{}, cfg: s.cfg}
+	r := &rig{t: t, fake: s.fake, clock: s.clock, log: &syncBuffer{}, trail: &trail{}, cfg: s.cfg}
+	events := audit.New(r.trail)
 	var err error
 	r.Broker, err = Start(Options{
-		Config: s.cfg, Store: s.store, Former: s.former, Clock: r.clock.now, kernel: kernelOf(s),
+		Config: s.cfg, Store: s.store, Former: s.former, Clock: r.clock.now, Audit: events, kernel: kernelOf(s),
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: s.level})),
 		Backend: func(c config.Backend, _ backend.Hashing) (backend.Backend, error) {
 			if fakes[c.Name] == nil && s.made != nil {
@@ -164,6 +167,7 @@ func newRig(t testing.TB, change func(*setup)) *rig {
 	r.end = r.Stop
 	r.stop = sync.OnceFunc(func() {
 		r.end()
+		events.Close()
 		goleak.VerifyNone(t, append(libraryGoroutines, before)...)
 		for name, f := range fakes {
 			if !f.closed.Load() {
@@ -216,6 +220,13 @@ func (r *rig) listenOn(network string, cfg config.Listener) string {
 	}
 	return l.Addr().String()
 }
+
+// trail is an audit log in memory.
+type trail struct{ syncBuffer }
+
+func (*trail) Flush()        {}
+func (*trail) Reopen() error { return nil }
+func (*trail) Close()        {}
 
 // client is a TCP or a Unix connection.
 type client interface {

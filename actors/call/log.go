@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"postern/actors/metrics"
+	"postern/internal/audit"
 	"postern/internal/auth"
 )
 
@@ -17,14 +18,15 @@ import (
 type Ledger struct {
 	front *metrics.Front
 	log   *slog.Logger
+	audit *audit.Log
 	name  string
 	// Handlers with the attributes that lines of equal operation, verdict and source share.
 	lines [auth.Operations][auth.Verdicts][auth.Sources]atomic.Pointer[slog.Handler]
 }
 
 // NewLedger returns the ledger of a listener.
-func NewLedger(name string, front *metrics.Front, log *slog.Logger) *Ledger {
-	return &Ledger{front: front, log: log, name: name}
+func NewLedger(name string, front *metrics.Front, log *slog.Logger, audit *audit.Log) *Ledger {
+	return &Ledger{front: front, log: log, audit: audit, name: name}
 }
 
 // Peer describes the other end of the connection that a call came by.
@@ -44,6 +46,24 @@ func (l *Ledger) Note(c *Call, from Peer) {
 		at.Store(to)
 	}
 	c.write(*to, from)
+	if c.Req.Op.Changes() && l.audit.On() {
+		c.noteChange(l.audit, from)
+	}
+}
+
+// noteChange writes to the audit log that a server has asked for a change, and what came of it.
+func (c *Call) noteChange(to *audit.Log, from Peer) {
+	e := audit.Event{
+		Kind: audit.Change, Action: c.Req.Op.String(), Outcome: audit.Failed, Client: c.Req.Client,
+		Domain: c.ID.Domain, User: c.ID.User, Front: c.Front, Reason: c.Why(),
+	}
+	if c.answer.Verdict == auth.Allow {
+		e.Outcome = audit.Done
+	}
+	if from != nil {
+		e.Peer = from.Peer()
+	}
+	to.Note(e)
 }
 
 // Log writes the line of a call that no listener counts.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/actors/supervise"
+	"postern/internal/audit"
 	"postern/internal/store"
 )
 
@@ -15,6 +16,7 @@ import (
 type Env struct {
 	System  *supervise.System
 	Log     *slog.Logger
+	Audit   *audit.Log       // nil: none
 	Clock   func() time.Time // for tokens, cache and limits; tests move it
 	Context context.Context  // ends when backends and rosters must stop
 

@@ -15,6 +15,7 @@ import (
 	"postern/actors/env"
 	"postern/actors/supervise"
 	"postern/internal/apppassword"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/limit"
@@ -318,13 +319,17 @@ func (s *shard) unknownApp(c *call.Call, d *domain.Domain, sp *space, now unixti
 
 // refusedFrom counts a refused secret, or a made-up token, against the client's address.
 func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, forged bool, now unixtime.Time) {
-	l, what, count := &d.Limits, "wrong passwords", p.Addresses.refused
+	l, action, what, count := &d.Limits, "address", "wrong passwords", p.Addresses.refused
 	if forged {
-		what, count = "made-up tokens", p.Addresses.forged
+		action, what, count = "tokens", "made-up tokens", p.Addresses.forged
 	}
 	if !count(from, c.Key.Fingerprint(), &l.Address, now) {
 		return
 	}
+	p.env.Audit.Note(audit.Event{
+		Kind: audit.Limit, Action: action, Client: c.Req.Client, Network: from.String(), Domain: c.ID.Domain, User: c.ID.User,
+		Front: c.Front, Refusals: l.Address.Refusals, Window: l.Address.Window.String(),
+	})
 	if held, ok := d.AddressLimitLog.Due(time.Now()); ok {
 		p.env.Log.Warn("client address limited: too many "+what+"; those that the cache does not know are a temporary failure for a while",
 			"domain", c.ID.Domain, "client", from.String(), "refusals", l.Address.Refusals, "within", l.Address.Window, "alike", held)

@@ -13,6 +13,7 @@ import (
 	"postern/actors/changes"
 	"postern/actors/domain"
 	"postern/actors/supervise"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/cache"
@@ -457,6 +458,7 @@ func (s *shard) apply(t *task, d *domain.Domain, sp *space, user *cache.User, st
 	sp.place(c.ID, user)
 	if user.Revoked() {
 		s.Changes.Note(c.ID, changes.Secret, d.Disk)
+		s.noteRefusal(c, "password")
 	}
 	if step.Answered {
 		s.note(c, sp, step.Answer)
@@ -631,6 +633,13 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	s.apply(t, d, sp, user, step)
 }
 
+// noteRefusal writes to the audit log that what was let in before is not any more: a password, or the account.
+func (s *shard) noteRefusal(c *call.Call, what string) {
+	s.env.Audit.Note(audit.Event{
+		Kind: audit.Refusal, Action: what, Client: c.Req.Client, Domain: c.ID.Domain, User: c.ID.User, Front: c.Front,
+	})
+}
+
 // noteLogin notes what a login has shown of its account, and returns the name for which that is, and the authority that says so.
 func (s *shard) noteLogin(t *task, d *domain.Domain, sp *space, user *cache.User, result backend.Result, now unixtime.Time) (cache.Name, auth.AuthorityID) {
 	switch {
@@ -639,8 +648,12 @@ func (s *shard) noteLogin(t *task, d *domain.Domain, sp *space, user *cache.User
 	case result.Class == backend.Accepted:
 		s.Changes.Enabled(t.call.ID, d.Disk)
 	}
-	if result.Disabled && user.SetDisabled(true) || !result.Disabled && result.Class == backend.Accepted && user.LetIn() {
+	disabled := result.Disabled && user.SetDisabled(true)
+	if disabled || !result.Disabled && result.Class == backend.Accepted && user.LetIn() {
 		sp.save(t.call.ID, user)
+	}
+	if disabled {
+		s.noteRefusal(t.call, "account")
 	}
 	name, by := t.answers(result)
 	if result.Class == backend.Accepted && d == t.domain && t.epoch == *s.epoch {

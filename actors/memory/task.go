@@ -193,7 +193,7 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	q := &slots.Question{
 		Query:    t.domain.Query(h, c.Asked()),
 		Deadline: t.askBy(t.instead),
-		Known:    t.known, ID: c.ID, Block: t.domain.Name, Guess: t.guess,
+		Known:    t.known, ID: c.ID, Client: c.Req.Client, Block: t.domain.Name, Guess: t.guess,
 		Reply:     func(r slots.Reply) { t.shard.Send(&outcome{task: t, kind: asked, reply: r, number: number}) },
 		Abandoned: c.Done,
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/actors/supervise"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/backend"
 	"postern/internal/limit"
@@ -194,6 +195,10 @@ func (b *limits) refused(q *Question, now unixtime.Time) {
 	if !b.accounts.Refused(&q.Guess, q.ID.String(), now) {
 		return
 	}
+	b.env.Audit.Note(audit.Event{
+		Kind: audit.Limit, Action: "user", Client: q.Client, Domain: q.ID.Domain, User: q.ID.User, Backend: b.Name,
+		Refusals: q.Guess.Rules.Refusals, Window: q.Guess.Rules.Window.String(),
+	})
 	if held, ok := b.guesses.Due(time.Now()); ok {
 		b.env.Log.Warn("user limited: too many wrong passwords; for a while only those that were accepted before, and one other a minute, are put to the backend",
 			"backend", b.Name, "domain", q.ID.Domain, "user", q.ID.User, "refusals", q.Guess.Rules.Refusals, "within", q.Guess.Rules.Window, "alike", held)

@@ -55,6 +55,8 @@ type Question struct {
 	Background bool
 	// ID is the user as asked, for the log.
 	ID auth.Identity
+	// Client is the address of the client, for the audit log; it may be empty.
+	Client string
 	// Block is the name of the domain block; the blocks take turns at the slots.
 	Block string
 	// Guess is what the limits of the account go by. The actor sets its Account.

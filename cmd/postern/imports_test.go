@@ -16,6 +16,7 @@ import (
 var imports = map[string][]string{
 	// One function each, used in several places.
 	"internal/atomicfile":    nil,
+	"internal/audit":         nil,
 	"internal/auth/passhash": nil,
 	"internal/childenv":      nil,
 	"internal/filelock":      nil,
@@ -110,7 +111,7 @@ var imports = map[string][]string{
 }
 
 // leaves may be imported by every package except those that they import.
-var leaves = []string{"internal/atomicfile", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
+var leaves = []string{"internal/atomicfile", "internal/audit", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
 var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/qrcode/qrcodetest", "internal/scram/scramtest", "internal/token"}

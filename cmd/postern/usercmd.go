@@ -15,6 +15,7 @@ import (
 	"postern/cmd/internal/admin"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/auth/passhash"
 	"postern/internal/backend"
@@ -54,10 +55,10 @@ or read from standard input; they are never on the command line.`,
 			if err := a.checkAccount(ctx, file, args[0]); err != nil {
 				return err
 			}
-			return a.setPassword(ctx, args[0], added, file, file.Add)
+			return a.setPassword(ctx, args[0], "user add", added, file, file.Add)
 		}),
 		command("passwd USER@DOMAIN", "Change a password", "passwd alice@example.org\npasswd alice@example.org < new-password", cobra.ExactArgs(1), func(ctx context.Context, file usersFile, args []string) error {
-			return a.setPassword(ctx, args[0], "changed", file, file.Set)
+			return a.setPassword(ctx, args[0], "user passwd", "changed", file, file.Set)
 		}),
 		listed.with(command("list", "List the accounts", "list\nlist --json", cobra.NoArgs, listed.users), []string{}),
 		groups,
@@ -122,7 +123,7 @@ func (a *app) checkAccount(ctx context.Context, file usersFile, address string) 
 	return nil
 }
 
-func (a *app) setPassword(ctx context.Context, address, done string, file usersFile, set func(context.Context, auth.Identity, string, *scram.Keys) error) error {
+func (a *app) setPassword(ctx context.Context, address, command, done string, file usersFile, set func(context.Context, auth.Identity, string, *scram.Keys) error) error {
 	id, err := parseAddress(address)
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (a *app) setPassword(ctx context.Context, address, done string, file usersF
 	if err := set(ctx, id, hash, keys); err != nil {
 		return userCure(err)
 	}
-	return a.userDone(ctx, file, done, id)
+	return a.userDone(ctx, file, command, done, id)
 }
 
 func (o *output) users(_ context.Context, file usersFile, _ []string) error {
@@ -182,7 +183,7 @@ func (o *output) groups(ctx context.Context, file usersFile, args []string, none
 		if err := file.SetGroups(ctx, id, slices.Compact(names)); err != nil {
 			return userCure(err)
 		}
-		return o.app.userDone(ctx, file, "changed", id)
+		return o.app.userDone(ctx, file, "user groups", "changed", id)
 	}
 	names, err = file.Groups(id)
 	return o.print(append([]string{}, names...), userCure(err), func(w io.Writer) error {
@@ -206,7 +207,7 @@ func (a *app) userRemove(ctx context.Context, file usersFile, args []string) err
 	if err := file.Remove(ctx, id); err != nil {
 		return userCure(err)
 	}
-	return a.userDone(ctx, file, removed, id)
+	return a.userDone(ctx, file, "user remove", removed, id)
 }
 
 // userCure adds to an error of the users file what to do about it.
@@ -226,8 +227,10 @@ const (
 	added   = "added"
 )
 
-// userDone makes the cache forget what it knew of a changed account, and prints the change.
-func (a *app) userDone(ctx context.Context, file usersFile, done string, id auth.Identity) error {
+// userDone writes a changed account to the audit log, makes the cache forget what it knew of it, and prints the
+// change. command is the one that has changed it.
+func (a *app) userDone(ctx context.Context, file usersFile, command, done string, id auth.Identity) error {
+	admin.Note(file.cfg, audit.Event{Kind: audit.Admin, Action: command, Outcome: audit.Done, Domain: id.Domain, User: id.User})
 	op := map[string]string{removed: control.Removed, added: control.Added}[done]
 	if err := admin.ForgetAccount(ctx, file.cfg, file.path, id, op); err != nil {
 		return fmt.Errorf("%s: %s; but the cache may go by what was before until `postern cache forget` succeeds: %w", done, id, err)

@@ -290,6 +290,7 @@ func (p *parser) root(body *hclsyntax.Body, late []piece) (cfg *Config, ok bool)
 	p.localDomains(s, cfg)
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
+	cfg.Audit = p.audit(p.only(s, "audit"), cfg)
 	if len(s.children("domain"))+len(late) == 0 && !cfg.Registry.Declared {
 		p.complain(hcl.Range{}, "no domain is configured, so every login would be refused",
 			`add domain "example.org" { backends = [...] }, or domain "*" for all domains, or registry {} to register them with "postern domain add"`)
@@ -404,4 +405,21 @@ func (p *parser) log(s *section, cfg *Config) Log {
 		Format: child.word("format", "text", "text", "json"),
 		File:   p.resolve(cfg.DataDir, child.textOr("file", "")),
 	}
+}
+
+// audit decodes the audit block, which may be absent.
+func (p *parser) audit(s *section, cfg *Config) Audit {
+	if s.absent {
+		return Audit{}
+	}
+	out := Audit{File: p.resolve(cfg.DataDir, s.textOr("file", "")), Syslog: s.textOr("syslog", "")}
+	switch {
+	case out.File == "" && out.Syslog == "":
+		p.complain(s.header, "the block does not say where the audit log is", `add file = "/var/log/postern/audit.log", or syslog = "/dev/log"`)
+	case out.File != "" && out.File == cfg.Log.File:
+		p.complain(s.at("file"), "the log is in this file", "give each its own")
+	case out.Syslog != "" && !filepath.IsAbs(out.Syslog):
+		p.complain(s.at("syslog"), "syslog is not an absolute path", `write it as in "/dev/log"`)
+	}
+	return out
 }

@@ -16,6 +16,7 @@ type Changes struct {
 	DrainTimeout bool
 	Metrics      bool
 	Log          bool
+	Audit        bool
 }
 
 // Delta has the blocks of one type that were added, removed or changed.
@@ -33,7 +34,7 @@ func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Change
 
 // Empty reports whether the configurations are equal.
 func (c Changes) Empty() bool {
-	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Metrics && !c.Log
+	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Metrics && !c.Log && !c.Audit
 }
 
 // Diff compares two validated configurations. Backends and domains are identified by their names,
@@ -42,7 +43,7 @@ func (c Changes) Empty() bool {
 func Diff(old, now *Config) Changes {
 	return Changes{
 		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
-		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log,
+		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log, Audit: old.Audit != now.Audit,
 		Metrics:   old.Metrics != now.Metrics,
 		Listeners: diff(old.Listeners, now.Listeners, socketOf),
 		Backends:  diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),

@@ -187,6 +187,9 @@ func TestComplaintsAboutListeners(t *testing.T) {
 		{"mode of systemd", listen("address = \"systemd:mux\"\nmode = \"0660\""), Error, 3, "Unix sockets only", "SocketMode="},
 		{"same systemd", "listen \"ejabberd\" { address = \"systemd:mux\" }\n" +
 			"listen \"generic\" { address = \"systemd:mux\" }\n" + base, Error, 2, `listener "ejabberd" has the same address`, "its own"},
+		{"no place for the audit log", "audit {}\n" + base, Error, 1, "where the audit log is", "audit.log"},
+		{"audit log in the log", "log { file = \"x\" }\naudit { file = \"x\" }\n" + base, Error, 2, "the log is in this file", "its own"},
+		{"syslog by name", "audit { syslog = \"localhost\" }\n" + base, Error, 1, "not an absolute path", "/dev/log"},
 		{"mode as number", listen("address = \"unix:/x\"\nmode = 0660"), Error, 3, "mode must be a string", `"0660": a number would be decimal`},
 		{"mode not octal", listen("address = \"unix:/x\"\nmode = \"0888\""), Error, 3, "octal digits", `"0660"`},
 		{"setuid mode", listen("address = \"unix:/x\"\nmode = \"4755\""), Error, 3, "octal digits", `"0660"`},

@@ -142,7 +142,7 @@ var exampleOnly = []string{
 	"backend http url", "backend http ca_file", "backend http user_agent", "backend http proxy", "backend http realm", "backend http deny_body",
 	"backend http true_at", "backend http authority", "backend auth_http url", "backend auth_http ca_file", "backend auth_http user_agent",
 	"backend auth_http proxy", "backend auth_http service_user", "backend auth_http service_password", "backend auth_http authority",
-	"domain backends", "domain allow groups", "domain allow services", "domain auth_domain", "domain local", "domain cache key", "registry cache key", "domain token totp seed", "domain token totp secrets", "log file", "metrics address",
+	"domain backends", "domain allow groups", "domain allow services", "domain auth_domain", "domain local", "domain cache key", "registry cache key", "domain token totp seed", "domain token totp secrets", "log file", "audit file", "audit syslog", "metrics address",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
 	"domain roster ejabberd include", "domain roster ejabberd exclude", "domain roster ejabberd foreign",
 	"domain roster prosody groups_file", "domain roster prosody include", "domain roster prosody exclude", "domain roster prosody foreign",

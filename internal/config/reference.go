@@ -185,6 +185,8 @@ var details = map[string]detail{
 	"level":           {aText, `"info"`, ""},
 	"format":          {aText, `"text"`, ""},
 	"file":            {aPath, "(standard error)", ""},
+	"audit file":      {aPath, "(none)", "0.2.0"},
+	"syslog":          {aPath, "(none)", "0.2.0"},
 
 	"domain roster ejabberd window":  {aDuration, `"2s"`, ""},
 	"domain roster ejabberd timeout": {aDuration, `"30s"`, ""},

@@ -34,6 +34,7 @@ var hosts = map[string]string{
 	"domain roster ejabberd": "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nroster \"ejabberd\" {\napi = \"http://127.0.0.1:5281/api\"\n%s\n}\n}\n",
 	"domain roster prosody":  "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nroster \"prosody\" {\ngroups_file = \"groups\"\n%s\n}\n}\n",
 	"metrics":                "metrics {\naddress = \"127.0.0.1:2\"\n%s\n}\n",
+	"audit":                  "audit {\nfile = \"audit.log\"\nsyslog = \"/dev/log\"\n%s\n}\n",
 	"log":                    "log {\n%s\n}\n",
 }
 

@@ -42,7 +42,7 @@ var specs = []spec{
 	{
 		path:   "",
 		attrs:  []string{"data_dir", "drain_timeout"},
-		blocks: []string{"listen", "backend", "domain", "registry", "limit", "metrics", "log"},
+		blocks: []string{"listen", "backend", "domain", "registry", "limit", "metrics", "log", "audit"},
 	},
 	{path: "limit", attrs: limitAttrs},
 	{
@@ -121,6 +121,7 @@ var specs = []spec{
 	},
 	{path: "metrics", attrs: []string{"address"}},
 	{path: "log", attrs: []string{"level", "format", "file"}},
+	{path: "audit", attrs: []string{"file", "syslog"}},
 }
 
 // knows reports whether a block of this kind may hold the attribute.

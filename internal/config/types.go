@@ -19,6 +19,7 @@ type Config struct {
 	Registry     Registry
 	Metrics      string // host:port at which they are served by HTTP; empty: nowhere
 	Log          Log
+	Audit        Audit
 	Files        []string // that file() and ca_file have read: absolute, sorted; the daemon's user reads them again
 }
 
@@ -218,4 +219,10 @@ type Log struct {
 	Level  string // debug, info, warn, error
 	Format string // text, json
 	File   string // absolute; empty: stderr
+}
+
+// Audit is the audit block: where the audit log is written to. Without either path there is none.
+type Audit struct {
+	File   string // absolute
+	Syslog string // the socket of syslog, absolute
 }

@@ -87,7 +87,8 @@ func (e *Env) files(cfg *config.Config, d *Daemon) Chain {
 		{Check: "data-dir", Run: func(context.Context) []Outcome { return e.dataDir(cfg.DataDir) }},
 		{Check: "owner", Run: func(context.Context) []Outcome { return e.owner(cfg.DataDir) }},
 		{Check: "free-space", Alone: true, Run: func(context.Context) []Outcome { return e.space(cfg.DataDir) }},
-		{Check: "log", Alone: true, Run: func(context.Context) []Outcome { return e.logFile(cfg) }},
+		{Check: "log", Alone: true, Run: func(context.Context) []Outcome { return e.logFile("log", cfg.Log.File, cfg) }},
+		{Check: "audit", Alone: true, Run: func(context.Context) []Outcome { return e.logFile("audit log", cfg.Audit.File, cfg) }},
 		{Check: "open-files", Alone: true, Run: func(context.Context) []Outcome { return e.openFiles(cfg, d) }},
 	}}
 }
@@ -148,26 +149,26 @@ func (e *Env) space(dir string) []Outcome {
 	return fine("%s has %s left", dir, size(n))
 }
 
-func (e *Env) logFile(cfg *config.Config) []Outcome {
-	file := cfg.Log.File
+// logFile looks whether the daemon can write a log.
+func (e *Env) logFile(what, file string, cfg *config.Config) []Outcome {
 	if file == "" {
 		return nil
 	}
 	dir := filepath.Dir(file)
 	d, err := e.Stat(dir)
 	if err != nil {
-		return fail(fmt.Sprintf("the directory of the log, %s: %v", dir, cause(err)), "create it for the user that postern runs as: install -d -m 0750 -o "+e.cure.owner+" -g "+e.cure.owner+" "+dir)
+		return fail(fmt.Sprintf("the directory of the %s, %s: %v", what, dir, cause(err)), "create it for the user that postern runs as: install -d -m 0750 -o "+e.cure.owner+" -g "+e.cure.owner+" "+dir)
 	}
 	data, err := e.Stat(cfg.DataDir)
 	if err != nil {
 		return nil
 	}
 	owner := e.runsAs(data)
-	what, bits := d, fs.FileMode(mayWrite|mayEnter)
+	at, bits := d, fs.FileMode(mayWrite|mayEnter)
 	if f, err := e.Stat(file); err == nil {
-		what, bits = f, mayWrite
+		at, bits = f, mayWrite
 	}
-	if !what.may(owner, bits) {
+	if !at.may(owner, bits) {
 		return fail(fmt.Sprintf("%s cannot write %s", e.UserName(owner.uid), file), fmt.Sprintf("chown %s %s", e.UserName(owner.uid), dir))
 	}
 	return fine("%s", file)

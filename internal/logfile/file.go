@@ -28,10 +28,10 @@ func Open(path string) (io.WriteCloser, error) {
 		f, err = os.OpenFile(path, flags, 0o640)
 	}
 	if errors.Is(err, syscall.ENXIO) {
-		return nil, fmt.Errorf("log file: %s is a socket, or a FIFO without a reader: start the reader first, or remove file from the log block to log to standard error", path)
+		return nil, fmt.Errorf("log file: %s is a socket, or a FIFO without a reader: start the reader first, or remove file from its block", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("log file: %w: correct its path in the log block, or make it writable", err)
+		return nil, fmt.Errorf("log file: %w: correct its path in the configuration, or make it writable", err)
 	}
 	return f, nil
 }

@@ -75,6 +75,10 @@ func withUnit(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
+// NewSink makes a Sink for lines that others make. What cannot be written to its file is lost. An error is about
+// that file, and the Sink works all the same, as that of New does. The caller closes it.
+func NewSink(path string) (*Sink, error) { return newSink(path, io.Discard) }
+
 func newSink(path string, out io.Writer) (*Sink, error) {
 	s := &Sink{path: path, out: out, outIsJournal: toJournal(out), stop: make(chan struct{}), done: make(chan struct{})}
 	s.journal.Store(s.outIsJournal)

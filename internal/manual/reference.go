@@ -38,6 +38,7 @@ var purposes = map[string]string{
 	"registry cache":         "The cache of each registered domain.",
 	"domain roster ejabberd": "Shared rosters of ejabberd; see [shared rosters](rosters.md).",
 	"domain roster prosody":  "Shared rosters of Prosody, by mod_groups; see [shared rosters](rosters.md).",
+	"audit":                  "The audit log; see [audit](audit.md).",
 	"metrics":                "Metrics for Prometheus; see [metrics](metrics.md).",
 	"log":                    "The log.",
 }

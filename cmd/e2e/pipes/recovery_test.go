@@ -57,7 +57,7 @@ func TestPipeWithoutItsOwnLog(t *testing.T) {
 // A daemon does not start: the user or systemd sees its error.
 func TestServeWithoutItsLogFile(t *testing.T) {
 	config := harness.ConfigFile(t, t.TempDir(), harness.UsersConfig+"log { file = \"/dev/null/postern.log\" }\n")
-	if r := harness.Command(t, "", "serve", "--config", config); r.Code == 0 || !strings.Contains(r.Err, "correct its path in the log block") {
+	if r := harness.Command(t, "", "serve", "--config", config); r.Code == 0 || !strings.Contains(r.Err, "correct its path in the configuration") {
 		t.Errorf("exit status %d\n%s", r.Code, r.Err)
 	}
 }

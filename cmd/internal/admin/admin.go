@@ -46,6 +46,7 @@ func withStore(ctx context.Context, cfg *config.Config, path string, req control
 	if errors.Is(err, datadir.ErrOwned) {
 		return control.Call(ctx, datadir.Control(cfg.DataDir), path, req, reply)
 	}
+	note(cfg, path, req, reply, err)
 	return err
 }
 
@@ -117,6 +118,7 @@ func withBroker(ctx context.Context, cfg *config.Config, path string, req contro
 	if err != nil && started {
 		return control.Call(ctx, datadir.Control(cfg.DataDir), path, req, reply)
 	}
+	note(cfg, path, req, reply, err)
 	return err
 }
 

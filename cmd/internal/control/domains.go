@@ -151,10 +151,10 @@ func removeDomain(r Request, _ *DomainReply) edit {
 func (s *Server) handleDomains(mux *http.ServeMux) {
 	reply := func() *DomainReply { return &DomainReply{Configured: ConfiguredDomains(s.daemon.Broker().InForce())} }
 	for path, change := range edits {
-		mux.HandleFunc("POST "+path, handle(maxDomainBody, func(_ context.Context, r Request) (any, error) {
+		mux.HandleFunc("POST "+path, handle(maxDomainBody, s.noted(path, func(_ context.Context, r Request) (any, error) {
 			reply := reply()
 			return reply, s.daemon.Broker().Registry(change(r, reply))
-		}))
+		})))
 	}
 	for path := range views {
 		mux.HandleFunc("POST "+path, handle(maxBody, func(_ context.Context, r Request) (any, error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/actors"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/doctor"
 	"postern/internal/roster"
@@ -28,6 +29,7 @@ type Daemon interface {
 	ForgetCached(context.Context, auth.Identity) (Forgotten, error)
 	Info() (doctor.Info, error)
 	Reload(context.Context) (ReloadReply, error)
+	Audit() *audit.Log
 	Yield() bool // ends the broker of pipes; a daemon stays, and returns false
 	// HandOver ends the daemon, which then sends what it has to the other end. It closes the connection,
 	// unless there is an error.
@@ -101,16 +103,16 @@ func Serve(d Daemon, log *slog.Logger, socket net.Listener) *Server {
 		"/v1/roster/refresh":      limited(s.rosterRefresh),
 		"/v1/roster/forget-group": limited(s.rosterForgetGroup),
 	} {
-		mux.HandleFunc("POST "+path, handle(maxBody, do))
+		mux.HandleFunc("POST "+path, handle(maxBody, s.noted(path, do)))
 	}
 	for path := range Passwords {
-		mux.HandleFunc("POST "+path, handle(maxBody, s.password(path)))
+		mux.HandleFunc("POST "+path, handle(maxBody, s.noted(path, s.password(path))))
 	}
 	mux.HandleFunc("POST /v1/takeover", s.takeover)
 	s.handleDomains(mux)
 	s.server = &http.Server{
 		Handler: mux, ReadTimeout: Timeout, WriteTimeout: Timeout,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ConnContext: keepUser,
 	}
 	go func() {
 		defer close(s.done)

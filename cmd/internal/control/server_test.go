@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/actors"
+	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/doctor"
 	"postern/internal/store"
@@ -25,6 +26,7 @@ type fake struct {
 var errFake = errors.New("cannot forget: try again")
 
 func (f *fake) Broker() *actors.Broker     { return nil }
+func (f *fake) Audit() *audit.Log          { return nil }
 func (f *fake) Store() *store.Pebble       { return nil }
 func (f *fake) StoreFailed() string        { return "" }
 func (f *fake) Info() (doctor.Info, error) { return doctor.Info{Version: "1.2"}, nil }

@@ -21,6 +21,7 @@ import (
 	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/metrics"
 	"postern/cmd/internal/systemd"
+	"postern/internal/audit"
 	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/logfile"
@@ -42,7 +43,8 @@ type Daemon struct {
 
 	cfg     *config.Config // in force, with the listeners that are served
 	sink    *logfile.Sink
-	started func() // ends what holds for the start only
+	audit   *audit.Log // nil for a broker of a command
+	started func()     // ends what holds for the start only
 	reloads *reloads
 	metrics *metrics.Server
 	yield   func()                  // ends a broker of pipes; nil for a daemon
@@ -75,6 +77,9 @@ func Start(cfg *config.Config) (*Daemon, error) {
 
 // Broker returns the running broker.
 func (d *Daemon) Broker() *actors.Broker { return d.broker }
+
+// Audit returns the audit log.
+func (d *Daemon) Audit() *audit.Log { return d.audit }
 
 // Store returns the open store, or nil.
 func (d *Daemon) Store() *store.Pebble { return d.store.Load() }
@@ -125,7 +130,7 @@ func (d *Daemon) startBroker(cfg *config.Config, former *actors.Memory) error {
 	if name, backends := unusedProxy(cfg); name != "" {
 		d.log.Warn(name+` is set in the environment, but not used: if this network needs it, add proxy = "environment" to the backends`, "backends", backends)
 	}
-	options := actors.Options{Config: cfg, Backend: d.newBackend, Log: d.log, Former: former}
+	options := actors.Options{Config: cfg, Backend: d.newBackend, Log: d.log, Audit: d.audit, Former: former}
 	if p := d.store.Load(); p != nil {
 		options.Store = p
 	}
@@ -210,6 +215,7 @@ func (d *Daemon) Stop(ctx context.Context) {
 	memory := d.stopBroker()
 	d.closeStore()
 	d.leave(memory, sockets)
+	d.audit.Note(audit.Event{Kind: audit.Daemon, Action: "stop"})
 	d.log.Info("stopped", "clean", clean, "took", time.Since(begun).Round(time.Millisecond))
 }
 

@@ -16,6 +16,7 @@ import (
 	"postern/cmd/internal/configfile"
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/listen"
+	"postern/internal/audit"
 	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/logfile"
@@ -105,6 +106,7 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 		if err != nil {
 			r.state.Store(&reloadState{was.loaded, err})
 		}
+		d.noteReload(ctx, reply.Changes, err)
 	}()
 	cfg, err := r.flags.Reload(func(w config.Problem) { reply.Warnings = append(reply.Warnings, w.String()) })
 	if err != nil {
@@ -125,12 +127,24 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 		reply.Note += ": nothing has changed"
 	}
 	d.log.Info("configuration reloaded", "listeners", count(changes.Listeners), "backends", count(changes.Backends),
-		"domains", count(changes.Domains), "log", changes.Log, "drain_timeout", changes.DrainTimeout, "metrics", changes.Metrics,
+		"domains", count(changes.Domains), "log", changes.Log, "audit", changes.Audit, "drain_timeout", changes.DrainTimeout, "metrics", changes.Metrics,
 		"took", time.Since(begun).Round(time.Microsecond))
 	return reply, nil
 }
 
+// noteReload writes how a reload went to the audit log.
+func (d *Daemon) noteReload(ctx context.Context, changes []string, err error) {
+	e := audit.Event{Kind: audit.Reload, Outcome: audit.Done, By: control.By(ctx), Changes: changes}
+	if err != nil {
+		e.Outcome, e.Reason = audit.Failed, err.Error()
+	}
+	d.audit.Note(e)
+}
+
 func (d *Daemon) reopenLog() {
+	if err := d.audit.Reopen(); err != nil {
+		d.log.Error("audit log could not be reopened; the old one stays in use", "err", err)
+	}
 	if d.cfg.Log.File == "" {
 		return
 	}
@@ -168,6 +182,15 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 			undo = append(undo, func() { _ = logFile.Close() })
 		}
 	}
+	var events audit.Target
+	if changes.Audit {
+		if events, err = audit.Open(audit.Config(cfg.Audit)); err != nil {
+			return changes, err
+		}
+		if events != nil {
+			undo = append(undo, events.Close)
+		}
+	}
 	next := actors.Reload{Config: cfg}
 	if next.Sockets, err = openChanged(changes.Listeners, list, &undo); err != nil {
 		return changes, err
@@ -192,6 +215,9 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 	}
 	if opened != nil {
 		d.store.Store(opened)
+	}
+	if changes.Audit {
+		d.audit.SetTarget(events)
 	}
 	d.putInForce(cfg, changes, next.Sockets, logFile)
 	d.noteOwn(list, next.Sockets, changes.Listeners.Removed)
@@ -269,7 +295,7 @@ func describeChanges(c config.Changes) []string {
 	for _, setting := range []struct {
 		name    string
 		changed bool
-	}{{"registry", c.Registry}, {"drain_timeout", c.DrainTimeout}, {"metrics", c.Metrics}, {"log", c.Log}} {
+	}{{"registry", c.Registry}, {"drain_timeout", c.DrainTimeout}, {"metrics", c.Metrics}, {"log", c.Log}, {"audit", c.Audit}} {
 		if setting.changed {
 			lines = append(lines, setting.name+" changed")
 		}

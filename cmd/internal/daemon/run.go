@@ -23,6 +23,7 @@ import (
 	"postern/cmd/internal/listen"
 	"postern/cmd/internal/metrics"
 	"postern/cmd/internal/systemd"
+	"postern/internal/audit"
 	"postern/internal/config"
 	"postern/internal/logfile"
 	"postern/internal/version"
@@ -62,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Log.File != "" { // which may be in the data directory
+	if cfg.Log.File != "" || cfg.Audit.File != "" { // which may be in the data directory
 		_ = os.MkdirAll(cfg.DataDir, 0o700)
 	}
 	log, sink, err := logfile.New(logfile.Config(cfg.Log), o.Log)
@@ -73,6 +74,15 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil { // logins matter more than the log
 		log.Error("log file cannot be opened; logging here instead", "err", err)
 	}
+	events, err := audit.Open(audit.Config(cfg.Audit))
+	if err != nil && !o.ForPipes {
+		return err
+	}
+	if err != nil {
+		log.Error("audit log cannot be opened; there is none", "err", err)
+	}
+	trail := audit.New(events)
+	defer trail.Close()
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
 	}
@@ -86,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(hups)
 	signal.Ignore(syscall.SIGPIPE) // a write to a closed connection is an error, not the end of the process
 
-	d := &Daemon{log: log, sink: sink, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1), started: started}
+	d := &Daemon{log: log, sink: sink, audit: trail, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1), started: started}
 	if !o.ForPipes {
 		d.takeSockets()
 	}
@@ -271,6 +281,7 @@ func (d *Daemon) listen(ctx context.Context, o Options, list []listen.Endpoint, 
 			return err
 		}
 	}
+	d.audit.Note(audit.Event{Kind: audit.Daemon, Action: "start"})
 	d.log.Info("ready", "version", version.Version, "listeners", len(d.cfg.Listeners), "domains", len(d.cfg.Domains), "data_dir", d.cfg.DataDir)
 	return nil
 }
