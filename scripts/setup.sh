@@ -9,7 +9,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	lua5.2:lua5.2 luacheck:lua-check php:php-cli
 	systemd-analyze:systemd systemd-socket-activate:systemd pkill:procps
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
-	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy
+	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy haproxy:haproxy apache2:apache2
 	lintian:lintian fail2ban-regex:fail2ban logrotate:logrotate apparmor_parser:apparmor node:nodejs npm:npm
 	zbarimg:zbar-tools"
 
@@ -41,6 +41,7 @@ lua5.2 -e 'require "lpty"' >/dev/null 2>&1 || missing="$missing lua-lpty"
 lua5.2 -e 'require "luaevent"' >/dev/null 2>&1 || missing="$missing lua-event"
 [ -f /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+[ -f /usr/lib/apache2/modules/mod_authn_sasl.so ] || missing="$missing libapache2-mod-authn-sasl"
 [ -f /usr/lib/nginx/modules/ngx_mail_module.so ] || missing="$missing libnginx-mod-mail"
 ls /usr/lib/dovecot/modules/auth/*authdb_lua.so >/dev/null 2>&1 || missing="$missing dovecot-auth-lua"
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"

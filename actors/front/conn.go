@@ -29,6 +29,7 @@ type conn struct {
 	unordered wire.Unordered // the codec, if answers may overtake each other
 	anySlot   bool           // a request takes any slot of the ring that is free
 	socket    net.Conn
+	proxied   *proxied // the socket, if a proxy speaks first; or nil
 	from      peer
 	since     time.Time
 	active    atomic.Int64 // when the last request came, or the connection; Unix nanoseconds
@@ -69,7 +70,7 @@ func newConn(w *connWorker, l *listener, a arrival) (*conn, error) {
 		pipeline = 1
 	}
 	c := &conn{
-		server: w.server, worker: w, listener: l, params: p, codec: codec, socket: a.socket, from: a.from, since: time.Now(),
+		server: w.server, worker: w, listener: l, params: p, codec: codec, socket: a.socket, proxied: a.proxied, from: a.from, since: time.Now(),
 		ring: make([]atomic.Pointer[call.Call], pipeline), room: make(chan struct{}, 1), flushed: make(chan struct{}),
 	}
 	c.unordered, c.anySlot = codec.(wire.Unordered)

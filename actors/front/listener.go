@@ -86,8 +86,9 @@ func (p *params) newCodec() (wire.Codec, error) {
 
 // arrival is a connection that was accepted.
 type arrival struct {
-	socket net.Conn
-	from   peer
+	socket  net.Conn
+	proxied *proxied // the socket, if a proxy speaks first; or nil
+	from    peer
 }
 
 // listener is one endpoint. It outlives restarts of its actor: the socket stays open.
@@ -164,8 +165,8 @@ func (l *listener) accept(self *supervise.Ref) {
 			continue
 		}
 		pause = 0
-		a := arrival{socket, peerOf(socket)}
-		if !l.admits(a.from) {
+		a := arrival{socket: socket, from: peerOf(socket)}
+		if !l.admits(a.from) || !l.unwrap(&a) {
 			_ = socket.Close()
 			l.limit.leave()
 			continue

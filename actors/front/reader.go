@@ -180,6 +180,9 @@ func (c *conn) prepare(call *call.Call, asker call.Asker, event wire.Event) (rea
 	call.Deadline = call.Received.Add(timeout)
 	call.Asker, call.Front, call.Returns = asker, c.params.Name, c.params.returnsAccount(&call.Req)
 	call.Service = c.params.service(call.Req.Service)
+	if call.Req.Client == "" && c.proxied != nil {
+		call.Req.Client = c.proxied.client(c.params)
+	}
 	// In the ring it may be answered, and then logged, at any time.
 	ready = event == wire.Ask && c.server.router.Prepare(call, c.params.DefaultDomain)
 	call.Counted = c.server.gate.Enter()

@@ -192,7 +192,7 @@ func (w *web) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 type webConn struct {
 	*conn
 	net.Conn
-	peer  netip.Addr   // of TCP
+	peer  netip.Addr   // of TCP, that did the connecting
 	ended atomic.Bool  // endReading was called
 	users atomic.Int32 // the connection while it is open, and its requests
 	once  sync.Once
@@ -200,15 +200,10 @@ type webConn struct {
 
 func newWebConn(l *listener, p *params, a arrival) *webConn {
 	w := &webConn{Conn: a.socket, conn: &conn{
-		server: l.server, listener: l, params: p, from: a.from, since: time.Now(),
+		server: l.server, listener: l, params: p, proxied: a.proxied, from: a.from, since: time.Now(),
 		ring: make([]atomic.Pointer[call.Call], p.Pipeline), anySlot: true,
 	}}
-	if a.socket.LocalAddr().Network() != "unix" {
-		w.peer = netip.IPv4Unspecified() // no proxy's
-		if at, err := netip.ParseAddrPort(a.socket.RemoteAddr().String()); err == nil {
-			w.peer = at.Addr()
-		}
-	}
+	w.peer = w.remote()
 	w.conn.socket, w.conn.web = w, w
 	w.conn.active.Store(w.since.UnixNano())
 	w.users.Store(1)
@@ -222,6 +217,26 @@ func newWebConn(l *listener, p *params, a arrival) *webConn {
 		w.endReading()
 	}
 	return w
+}
+
+// address is that of the peer, or where the connection came from before a proxy took it. It is not valid on a Unix
+// socket.
+func (w *webConn) address() netip.Addr {
+	if w.proxied != nil { // it is known now
+		return w.remote()
+	}
+	return w.peer
+}
+
+func (w *webConn) remote() netip.Addr {
+	if w.LocalAddr().Network() == "unix" {
+		return netip.Addr{}
+	}
+	at, err := netip.ParseAddrPort(w.RemoteAddr().String())
+	if err != nil {
+		return netip.IPv4Unspecified() // no proxy's
+	}
+	return at.Addr()
 }
 
 // Close implements net.Conn.
@@ -337,7 +352,7 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 
 // read takes a request from net/http. A status that is not 0 is the whole answer.
 func (w *web) read(c *webConn, out http.ResponseWriter, r *http.Request) (*wire.HTTPRequest, int) {
-	q := &wire.HTTPRequest{Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: r.Header, Peer: c.peer}
+	q := &wire.HTTPRequest{Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: r.Header, Peer: c.address()}
 	if r.Body == http.NoBody {
 		return q, 0
 	}

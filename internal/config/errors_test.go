@@ -83,6 +83,7 @@ func TestComplaintsAboutListenersOfOneProtocol(t *testing.T) {
 		{"tls elsewhere", of("dovecot", "tls {}"), Error, 3, "http protocol", "remove"},
 		{"no mail server", of("http", "nginx_mail {}"), Error, 3, "no server", "imap"},
 		{"mail server by name", of("http", "nginx_mail { imap = \"localhost:143\" }"), Error, 3, "not an IP address", "no names"},
+		{"proxies without need", of("generic", "trusted_proxies = \"127.0.0.1\""), Error, 3, "for the http protocol, or for proxy_protocol", "add proxy_protocol"},
 		{"proxy by name", of("http", "trusted_proxies = \"localhost\""), Error, 3, "no address", "10.0.0.0/8"},
 		{"tls without a key", of("http", "tls { certificate = \"tls.pem\" }"), Error, 3, "no key", "PEM"},
 		{"tls of two pairs", of("http", "tls {\ncertificate = \"tls.pem\"\nkey = \"tls.pem\"\n}"), Error, 5, "pair", "chain"},
@@ -187,6 +188,7 @@ func TestComplaintsAboutListeners(t *testing.T) {
 		{"mode of systemd", listen("address = \"systemd:mux\"\nmode = \"0660\""), Error, 3, "Unix sockets only", "SocketMode="},
 		{"same systemd", "listen \"ejabberd\" { address = \"systemd:mux\" }\n" +
 			"listen \"generic\" { address = \"systemd:mux\" }\n" + base, Error, 2, `listener "ejabberd" has the same address`, "its own"},
+		{"proxy protocol on a socket file", listen("address = \"unix:/x\"\nproxy_protocol = true"), Error, 3, "ports only", "host:port"},
 		{"no place for the audit log", "audit {}\n" + base, Error, 1, "where the audit log is", "audit.log"},
 		{"audit log in the log", "log { file = \"x\" }\naudit { file = \"x\" }\n" + base, Error, 2, "the log is in this file", "its own"},
 		{"syslog by name", "audit { syslog = \"localhost\" }\n" + base, Error, 1, "not an absolute path", "/dev/log"},

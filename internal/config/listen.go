@@ -355,6 +355,9 @@ func (p *parser) endpoint(s *section, cfg *Config, out *Listener) {
 	}
 	p.unusedAddress(cfg, out, at)
 	if out.Network == "unix" {
+		if out.ProxyProtocol {
+			p.complain(s.at("proxy_protocol"), "proxy_protocol is for ports only", "remove the line, or listen on host:port")
+		}
 		p.permissions(s, out)
 		return
 	}

@@ -22,9 +22,12 @@ func localProxies() []netip.Prefix {
 
 // web decodes what only listeners of the protocol http have.
 func (p *parser) web(s *section, out *Listener) {
+	if out.ProxyProtocol = s.flag("proxy_protocol", false); out.ProxyProtocol && out.TrustedProxies == nil {
+		out.TrustedProxies = localProxies()
+	}
 	mail, secure := p.only(s, "nginx_mail"), p.only(s, "tls")
 	if out.Protocol != string(protocol.HTTP) {
-		for _, name := range []string{"secret", "trusted_proxies", "realm"} {
+		for _, name := range []string{"secret", "realm"} {
 			if s.has(name) {
 				p.complain(s.at(name), name+" is for the http protocol only", "remove the line")
 			}
@@ -33,6 +36,11 @@ func (p *parser) web(s *section, out *Listener) {
 			if !block.absent {
 				p.complain(block.header, "this block is for the http protocol only", "remove it")
 			}
+		}
+		if out.ProxyProtocol {
+			p.trustedProxies(s, out)
+		} else if s.has("trusted_proxies") {
+			p.complain(s.at("trusted_proxies"), "trusted_proxies is for the http protocol, or for proxy_protocol", "remove the line, or add proxy_protocol = true")
 		}
 		return
 	}

@@ -67,6 +67,7 @@ var details = map[string]detail{
 
 	"listen secret":   {aSecret, "(none)", "0.2.0"},
 	"trusted_proxies": {aTextList, `["127.0.0.0/8", "::1"]`, "0.2.0"},
+	"proxy_protocol":  {aFlag, "false", "0.2.0"},
 	"realm":           {aText, "(the domain)", "0.2.0"},
 	"imap":            {aText, "(none)", "0.2.0"},
 	"pop3":            {aText, "(none)", "0.2.0"},

@@ -43,7 +43,7 @@ func listenerOf(name string) string {
 	switch name {
 	case "map":
 		return "tcp_table"
-	case "secret", "trusted_proxies", "realm": // the rest of the line becomes a comment
+	case "secret", "trusted_proxies", "proxy_protocol", "realm": // the rest of the line becomes a comment
 		return "http\" {\nsecret = env(\"TOKEN_SECRET\")\n#"
 	}
 	return "ejabberd"

@@ -51,7 +51,7 @@ var specs = []spec{
 			"protocol", "address", "mode", "owner", "group", "users", "default_domain", "deadline",
 			"idle_timeout", "frame_timeout", "write_timeout", "max_frame", "pipeline",
 			"max_connections", "binary_answers", "recipient_delimiter", "changes", "map", "fixed_domain",
-			"trusted_proxies", "realm",
+			"trusted_proxies", "proxy_protocol", "realm",
 		},
 		secrets: []string{"secret"},
 		blocks:  []string{"userdb", "nginx_mail", "tls"},

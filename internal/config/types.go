@@ -52,6 +52,7 @@ type Listener struct {
 	// whether; see ChangesNote.
 	Changes, ChangesSaid bool
 	ChangeUsers          []string
+	ProxyProtocol        bool   // on TCP: each connection begins with a header of a trusted proxy
 	FixedDomain          string // saslauthd: the domain of every login, whatever realm it has; canonical, may be empty
 	Logins               bool   // tcp_table: it serves the accounts of addresses, not the addresses that exist
 	Userdb               Userdb // dovecot_userdb: what is said of each user
@@ -63,7 +64,7 @@ type Listener struct {
 
 	// http only.
 	Secret         auth.Secret       // that requests must have; empty: none
-	TrustedProxies []netip.Prefix    // peers that may name the address of a client
+	TrustedProxies []netip.Prefix    // peers that may name the address of a client; also with ProxyProtocol
 	Realm          string            // of the challenge to a browser; empty: the domain's name
 	NginxMail      map[string]string // where nginx is sent after a login, an address and port: by imap, pop3, smtp
 	TLS            TLS

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"postern/internal/config"
 )
@@ -24,6 +27,10 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 				Step{Check: "path", Alone: true, Run: func(context.Context) []Outcome { return e.socketPath(&l) }})
 		}
 		c.Steps = append(c.Steps, Step{Check: "address", Alone: true, Run: func(ctx context.Context) []Outcome { return e.address(ctx, &l, d) }})
+		if l.Protocol == "http" {
+			c.Steps = append(c.Steps, Step{Check: "peers", Alone: true, Run: func(context.Context) []Outcome { return peers(&l) }},
+				Step{Check: "certificate", Alone: true, Run: func(context.Context) []Outcome { return e.certificate(&l) }})
+		}
 		if l.Bearer.Offered {
 			c.Steps = append(c.Steps, Step{Check: "tokens", Alone: true, Run: func(context.Context) []Outcome { return e.postfixTokens() }})
 		}
@@ -41,6 +48,46 @@ func (e *Env) listeners(cfg *config.Config, d *Daemon) []Chain {
 		}}}})
 	}
 	return out
+}
+
+// peers says what keeps strangers from asking by HTTP.
+func peers(l *config.Listener) []Outcome {
+	switch {
+	case l.TLS.ClientCA != "":
+		return fine("need a certificate of client_ca")
+	case !l.Secret.Empty():
+		return fine("need the secret")
+	case l.Network == "unix":
+		return fine("those that may open the socket")
+	}
+	// The configuration does not allow it for a port; of a socket of systemd it is not known which it is.
+	return warn("have no secret: if "+l.Address+" is a port, postern does not serve it", `add secret = file("/etc/postern/http.secret") to the listen block`)
+}
+
+// certificate checks the validity of a listener's own certificate.
+func (e *Env) certificate(l *config.Listener) []Outcome {
+	if l.TLS.Certificate == "" {
+		return nil
+	}
+	const renew = "renew it, and have that followed by: postern reload"
+	block, _ := pem.Decode([]byte(l.TLS.Certificate))
+	if block == nil {
+		return nil // the configuration is not valid then
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fail(fmt.Sprintf("the certificate cannot be read: %v", err), renew)
+	}
+	now, date := e.Now(), func(t time.Time) string { return t.Format(time.DateOnly) }
+	switch left := leaf.NotAfter.Sub(now); {
+	case now.Before(leaf.NotBefore):
+		return fail("the certificate is not valid before "+date(leaf.NotBefore), "correct this machine's clock, or the certificate")
+	case left <= 0:
+		return fail("the certificate expired on "+date(leaf.NotAfter), renew)
+	case left < expirySoon:
+		return warn(fmt.Sprintf("the certificate expires on %s, in %s", date(leaf.NotAfter), plural(int(left/(24*time.Hour)), "day")), renew)
+	}
+	return fine("valid until %s", date(leaf.NotAfter))
 }
 
 // noListener is the outcome for a configuration without a listen block: a socket unit, or a server
@@ -184,7 +231,7 @@ func (e *Env) freePath(ctx context.Context, l *config.Listener) []Outcome {
 // blind lists the listeners of protocols that do not carry client addresses.
 func blind(cfg *config.Config) (out []string) {
 	for _, l := range cfg.Listeners {
-		if l.Protocol != "dovecot" && l.Protocol != "saslauthd" {
+		if l.Protocol != "dovecot" && l.Protocol != "saslauthd" && l.Protocol != "http" && !l.ProxyProtocol {
 			out = append(out, l.Name)
 		}
 	}

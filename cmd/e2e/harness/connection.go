@@ -21,6 +21,12 @@ func Exchange(t *testing.T, address, input string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ExchangeOn(t, c, input)
+}
+
+// ExchangeOn is Exchange on a connection, which it closes.
+func ExchangeOn(t *testing.T, c net.Conn, input string) string {
+	t.Helper()
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(Timeout))
 	if _, err := io.WriteString(c, input); err != nil {
