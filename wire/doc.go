@@ -205,7 +205,8 @@
 //
 //	/auth_http/METHOD       the auth_http family: query or body of a form, "true" or "false" compared as
 //	                        bytes; get_password is not offered. Changes by POST only
-//	/basic, /basic/DOMAIN   HTTP Basic; a yes has the account in Remote-User, a no the challenge
+//	/basic, /basic/DOMAIN   HTTP Basic; a yes has the account in Remote-User and groups of it in Remote-Groups, a
+//	                        no the challenge
 //	/nginx-mail             headers coded as paths are. The status counts for nothing, and a reply without
 //	                        Auth-Status is a yes, so Auth-Server goes with a yes only. At most 1024 bytes
 //	/dovecot/passdb,        forms by POST; a yes has lines NAME=VALUE

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -119,6 +120,33 @@ func TestHTTPVectors(t *testing.T) {
 			v.Unavailable.check(t, "unavailable", respond(auth.Answer{}))
 			v.Unsupported.check(t, "unsupported", respond(auth.Answer{Verdict: auth.Unsupported}))
 		})
+	}
+}
+
+// The groups of an account that a web application is told of: not those of which only the absence is known, or with a
+// name that would be read as two.
+func TestRemoteGroups(t *testing.T) {
+	for _, c := range []struct {
+		has  []string
+		want string
+	}{
+		{nil, ""}, {[]string{"staff"}, "staff"}, {[]string{"board", "staff"}, "staff,board"}, {[]string{"a,b", "staff", "\x01", " x", "jo é"}, "staff,jo é"},
+		{[]string{strings.Repeat("x", 200), "staff"}, "staff"},
+	} {
+		var req auth.Request
+		respond, _ := testHTTP("").Decode(&HTTPRequest{Method: "GET", Path: "/basic", Header: map[string][]string{"Authorization": {"Basic bWFpbDp4"}}}, &req)
+		asked := []string{"staff", "board", "admins", "a,b", "\x01", " x", "jo é"}
+		got := respond(auth.Answer{Verdict: auth.Allow, Domain: "def.example", Groups: auth.GroupsOf(asked, c.has)})
+		if got.Status != 200 || len(got.Header) != 2 || got.Header[1] != [2]string{"Remote-Groups", c.want} {
+			t.Errorf("%q: %+v, want %q", c.has, got, c.want)
+		}
+	}
+	var all []string
+	for i := range 1000 {
+		all = append(all, fmt.Sprint("group", i))
+	}
+	if got := remoteGroups(auth.GroupsOf(all, all)); len(got) > maxRemoteGroups || len(got) < maxRemoteGroups/2 || strings.HasSuffix(got, ",") {
+		t.Errorf("of many groups there are %d bytes", len(got))
 	}
 }
 

@@ -80,7 +80,7 @@ func (h *HTTP) basic(r *HTTPRequest, rest string, req *auth.Request) (Respond, E
 		account := h.remoteUser(only, req, a)
 		switch {
 		case a.Verdict == auth.Allow && plainText(account):
-			return HTTPReply{200, [][2]string{{"Remote-User", account}}, ""}
+			return HTTPReply{200, [][2]string{{"Remote-User", account}, {"Remote-Groups", remoteGroups(a.Groups)}}, ""}
 		case no(a):
 			return HTTPReply{401, [][2]string{challenge}, ""}
 		}
@@ -115,6 +115,26 @@ func (h *HTTP) remoteUser(only string, req *auth.Request, a auth.Answer) string 
 		return user
 	}
 	return account
+}
+
+// maxRemoteGroups bounds the header with the groups of an account, in bytes.
+const maxRemoteGroups = 4096
+
+// remoteGroups lists groups for a web application, as Authelia does: with commas between them. The header is there
+// without any as well, so that a visitor's own, with groups of the visitor's choice, does not reach the application.
+// A name with a comma would be two, and is left out.
+func remoteGroups(g auth.Groups) string {
+	var list []string
+	size := 0
+	for _, name := range g.Members() {
+		if size += len(name) + 1; size > maxRemoteGroups {
+			break
+		}
+		if plainText(name) && !strings.Contains(name, ",") && strings.TrimSpace(name) == name {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // prosodyLogin is the body of mod_auth_custom_http.

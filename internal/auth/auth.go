@@ -258,7 +258,8 @@ type Answer struct {
 	Unasked bool
 	// Bridged, of OpIsUser: it is what was known before, since the backend gives no answer.
 	Bridged bool
-	// Groups are what is known of the account's, as far as the domain has conditions on them. Never sent to the peer.
+	// Groups are what is known of the account's, as far as the domain has conditions on them. One protocol, HTTP
+	// Basic, tells its peer.
 	// Barred, with Request.Info: they do not let the account log in.
 	Groups Groups
 	Barred bool

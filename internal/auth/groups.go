@@ -52,3 +52,13 @@ func (g Groups) In(name string) (in, known bool) {
 	}
 	return false, false
 }
+
+// Members lists the groups in which the account is known to be.
+func (g Groups) Members() (names []string) {
+	for line := range strings.Lines(string(g)) {
+		if name := strings.TrimSuffix(line[1:], "\n"); line[0] == member && name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}

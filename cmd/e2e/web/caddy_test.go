@@ -15,7 +15,7 @@ const caddyfile = `
 }
 http://127.0.0.1:%[1]d {
 %[2]s  header X-Account {http.request.header.Remote-User}
-  respond "the page"
+  respond "the page of [{http.request.header.Remote-Groups}]"
 }
 `
 
@@ -27,4 +27,5 @@ func TestWebCaddy(t *testing.T) {
 	conf := s.write(t, "Caddyfile", fmt.Sprintf(caddyfile, port, page[0]))
 	s.start(t, harness.Machine(), port, "", "caddy", "run", "--config", conf, "--adapter", "caddyfile")
 	s.scene(t, func(user, password string) string { return visit(t, port, user, password) }, "200 account=", `401 account="" challenge="Basic realm=`, "503")
+	groups(t, port, "of [%s]")
 }

@@ -29,6 +29,7 @@ http {
     listen 127.0.0.1:%[2]d;
 %[5]s    location / {
 %[6]s      add_header X-Account $account always;
+      add_header X-Groups $groups always;
       root %[1]s/www;
     }
   }
@@ -72,6 +73,7 @@ func TestWebNginx(t *testing.T) {
 	if got := visit(t, web, "ann@shop.example", "secret"); !strings.Contains(got, `account="ann@shop.example"`) {
 		t.Errorf("of another domain: %s", got)
 	}
+	groups(t, web, `groups="%s"`)
 	if got := visit(t, web, "", ""); !strings.Contains(got, "401") {
 		t.Errorf("without a password: %s", got)
 	}

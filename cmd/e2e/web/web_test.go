@@ -45,6 +45,10 @@ backend "json" "app" {
 domain "dom.example" {
   backends = [backend.users.local]
   cache { bcrypt_cost = 4 }
+  allow {
+    groups   = ["staff", "board"]
+    services = ["sieve"]
+  }
 }
 domain "shop.example" {
   backends = [backend.json.app]
@@ -81,6 +85,7 @@ func newSite(t *testing.T, imap, smtp int) *site {
 	for _, user := range []string{"joe", "jo é+%", "jo é+"} {
 		harness.OK(t, "se:cret %41+\n", "user", "add", user+"@dom.example", "--config", file)
 	}
+	harness.OK(t, "", "user", "groups", "joe@dom.example", "staff", "players", "--config", file)
 	s.Server = harness.Serve(t, "--config", file)
 	s.http = s.Address("http")
 	return s
@@ -168,6 +173,18 @@ func (s *site) write(t *testing.T, name, text string) (path string) {
 	return path
 }
 
+// groups checks that a visitor's groups reach the application, which shows them in a form: those that an allow block
+// names, and not those that the visitor says.
+func groups(t *testing.T, port int, form string) {
+	t.Helper()
+	for user, list := range map[string]string{"joe@dom.example": "staff", "jo é+@dom.example": ""} {
+		want := fmt.Sprintf(form, list)
+		if got := visit(t, port, user, password); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, want) {
+			t.Errorf("%s: %s; want %s", user, got, want)
+		}
+	}
+}
+
 // visit is a browser's request to a server: its answer in a line.
 func visit(t *testing.T, port int, user, password string) string {
 	t.Helper()
@@ -178,6 +195,7 @@ func visit(t *testing.T, port int, user, password string) string {
 	if user != "" {
 		r.SetBasicAuth(user, password)
 	}
+	r.Header.Set("Remote-Groups", "board")       // as if it were the proxy's
 	r.Header.Set("Sec-Fetch-Site", "cross-site") // a link of another site leads here
 	client := http.Client{Timeout: harness.Timeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Do(r)
@@ -189,7 +207,7 @@ func visit(t *testing.T, port int, user, password string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%d account=%q challenge=%q %s", answer.StatusCode, answer.Header.Get("X-Account"), answer.Header.Get("WWW-Authenticate"), body)
+	return fmt.Sprintf("%d account=%q challenge=%q groups=%q %s", answer.StatusCode, answer.Header.Get("X-Account"), answer.Header.Get("WWW-Authenticate"), answer.Header.Get("X-Groups"), body)
 }
 
 // dialogue speaks a protocol of lines: it sends each line when the answer to the one before has come, and
