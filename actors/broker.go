@@ -205,6 +205,19 @@ func (b dispatcher) Users(ctx context.Context, domain string) ([]string, error) 
 	return b.table.Users(ctx, domain)
 }
 
+// Limited implements front.Router.
+func (b dispatcher) Limited(id auth.Identity, client string) bool {
+	d := b.table.Current(id.Domain)
+	return d != nil && b.shards.Limited(d, client)
+}
+
+// Refused implements front.Router.
+func (b dispatcher) Refused(front string, id auth.Identity, client, hash string) {
+	if d := b.table.Current(id.Domain); d != nil {
+		b.shards.RefusedElsewhere(front, d, id.Fold(), client, hash)
+	}
+}
+
 // XMPPUser implements front.Router.
 func (b dispatcher) XMPPUser(id auth.Identity) string {
 	if d := b.table.Current(id.Domain); d != nil {

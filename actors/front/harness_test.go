@@ -72,7 +72,10 @@ type fakeRouter struct {
 	backend func(context.Context, auth.Request) auth.Answer
 	asked   atomic.Int64 // questions to the backend
 	prepare func()       // called first by Prepare; nil: nothing
-	asking  sync.WaitGroup
+
+	limited   func(id auth.Identity, client string) bool // nil: nobody is
+	elsewhere []string                                   // refusals of other servers, one request at a time
+	asking    sync.WaitGroup
 }
 
 func newFakeRouter(e env.Env, gate *call.Gate) *fakeRouter {
@@ -118,6 +121,16 @@ func (*fakeRouter) Users(_ context.Context, domain string) ([]string, error) {
 		return nil, errors.New("injected: no list")
 	}
 	return []string{"ann", "joe"}, nil
+}
+
+// Limited implements Router.
+func (f *fakeRouter) Limited(id auth.Identity, client string) bool {
+	return f.limited != nil && f.limited(id, client)
+}
+
+// Refused implements Router.
+func (f *fakeRouter) Refused(front string, id auth.Identity, client, hash string) {
+	f.elsewhere = append(f.elsewhere, strings.Join([]string{front, id.String(), client, hash}, " "))
 }
 
 // XMPPUser implements Router.

@@ -56,6 +56,11 @@ type Router interface {
 	Route(run *supervise.Runner, c *call.Call)
 	// Users lists the users of a domain in canonical form. Unlike the others it waits for backends.
 	Users(ctx context.Context, domain string) ([]string, error)
+	// Limited reports whether an account's domain takes no unknown password from a client's address now.
+	Limited(id auth.Identity, client string) bool
+	// Refused counts a password of which hash stands for account and password: another server has refused it. front
+	// is the name of the listener.
+	Refused(front string, id auth.Identity, client, hash string)
 	// XMPPUser returns the user of an identity as the XMPP server of its domain has it.
 	XMPPUser(id auth.Identity) string
 }

@@ -341,6 +341,10 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		c.list(out, domain)
 		return
 	}
+	if p, ok := w.codec.Policy(question); ok {
+		c.reply(out, c.policy(p))
+		return
+	}
 	x := &webCall{answered: make(chan struct{}, 1)}
 	respond, event := w.codec.Decode(question, &x.call.Req)
 	if event == wire.Reply {
@@ -416,6 +420,22 @@ func (c *webConn) list(out http.ResponseWriter, domain string) {
 	c.reply(out, wire.UsersReply(names, domain, err == nil))
 }
 
+// policy answers Dovecot's auth-policy client: it lends the limits of client addresses to logins that postern does not
+// decide. A refusal that Dovecot reports counts as one of ours.
+func (c *webConn) policy(p wire.Policy) wire.HTTPReply {
+	if p.Domain == "" || p.Client == "" {
+		return wire.PolicyReply(false)
+	}
+	id := auth.Identity{User: p.User, Domain: p.Domain}
+	if p.Report {
+		if p.Refused {
+			c.server.router.Refused(c.params.Name, id, p.Client, p.Hash)
+		}
+		return wire.PolicyReply(false)
+	}
+	return wire.PolicyReply(c.server.router.Limited(id, p.Client))
+}
+
 // claim puts a call into the ring; nil if that is full, as with requests that a client of HTTP/2 has
 // given up.
 func (c *webConn) claim(call *call.Call) *atomic.Pointer[call.Call] {
@@ -456,9 +476,10 @@ func (c *webConn) reply(out http.ResponseWriter, a wire.HTTPReply) {
 	for _, field := range a.Header {
 		header[field[0]] = []string{field[1]}
 	}
-	header["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	if a.Body == "" {
 		header["Content-Type"] = nil
+	} else if header["Content-Type"] == nil {
+		header["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	}
 	header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
 	header["Cache-Control"] = []string{"no-store"}

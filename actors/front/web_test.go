@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -383,4 +384,40 @@ func benchmarkWeb(b *testing.B, c *webClient) {
 			b.Fatalf("%+v, %v", got, err)
 		}
 	}
+}
+
+// Dovecot's auth-policy client is told which addresses are limited, and has its refusals counted; without the secret
+// it is told nothing.
+func TestWebPolicy(t *testing.T) {
+	r := newRig(t)
+	r.router.limited = func(id auth.Identity, client string) bool { return id.Domain == "dom.example" && client == "192.0.2.1" }
+	c := newWebClient(t, r.listen(withProxies(webBlock())), false)
+	ask := func(command, body, want string, header ...string) {
+		t.Helper()
+		a, err := c.do("POST", "/dovecot/policy?command="+command, body, header...)
+		if err != nil || a.body != want {
+			t.Errorf("%s of %s: %+v, %v; want %s", command, body, a, err, want)
+		}
+		if strings.HasPrefix(want, "{") && a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %v", command, a.header)
+		}
+	}
+	const goOn, refuse = `{"status":0,"msg":""}`, `{"status":-1,"msg":"too many wrong passwords came from this address"}`
+	ask("allow", `{"login":"joe@dom.example","remote":"192.0.2.1"}`, refuse)
+	ask("allow", `{"login":"joe","remote":"192.0.2.1"}`, refuse) // of the default domain
+	ask("allow", `{"login":"joe@dom.example","remote":"192.0.2.2"}`, goOn)
+	ask("allow", `{"login":"joe@other.example","remote":"192.0.2.1"}`, goOn)
+	ask("allow", `no JSON`, goOn)
+	ask("report", `{"login":"joe@dom.example","remote":"192.0.2.1","pwhash":"05","success":false}`, goOn)
+	ask("report", `{"login":"joe@dom.example","remote":"192.0.2.1","pwhash":"06","success":true}`, goOn)
+	ask("report", `{"login":"joe@dom.example","remote":"192.0.2.1","pwhash":"07","policy_reject":true}`, goOn)
+	ask("allow", `{"login":"joe@dom.example","remote":"192.0.2.1"}`, "the secret of the listener is missing or wrong\n", "X-Postern-Secret", "")
+	if got := fmt.Sprint(r.router.elsewhere); got != "[http joe@dom.example 192.0.2.1 05]" {
+		t.Errorf("counted: %s", got)
+	}
+}
+
+func withProxies(cfg config.Listener) config.Listener {
+	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	return cfg
 }

@@ -336,6 +336,29 @@ func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, 
 	}
 }
 
+// RefusedElsewhere counts a password against the client's address that another server has refused, which hash stands
+// for. front is the name of the listener by which that is known.
+func (p *Shards) RefusedElsewhere(front string, d *domain.Domain, id auth.Identity, client, hash string) {
+	from, ok := limit.Network(client, d.Limits.Exempt)
+	if !ok {
+		return
+	}
+	c := &call.Call{ID: id, Front: front, Key: p.Key(id, auth.NewSecret(hash), false)}
+	c.Req.Client = client
+	p.refusedFrom(c, d, from, false, unixtime.At(p.env.Clock()))
+}
+
+// Limited reports whether no unknown password is taken from a client's address now.
+func (p *Shards) Limited(d *domain.Domain, client string) bool {
+	from, ok := limit.Network(client, d.Limits.Exempt)
+	if !ok {
+		return false
+	}
+	now := unixtime.At(p.env.Clock())
+	state := p.Addresses.Show(from, now)
+	return state.Pauses > 0 && now < state.Until
+}
+
 // appStanding goes on with a login by a valid app password: the account must exist and be enabled at the
 // other backends.
 func (s *shard) appStanding(c *call.Call, d *domain.Domain, sp *space, p *apppassword.Password, standing *auth.Answer, now unixtime.Time) {
