@@ -19,8 +19,12 @@ import (
 // prosodyBearerConfig is postern behind Prosody with users of a provider, beside a domain without one. It takes the issuer
 // and the path of a users file.
 const prosodyBearerConfig = `
-listen "ejabberd" { address = "127.0.0.1:0" }
+listen "ejabberd" {
+  address  = "127.0.0.1:0"
+  deadline = "100s" # this machine may be slow
+}
 backend "oidc" "idp" {
+  timeout        = "60s"
   issuer         = %[1]q
   audience       = "postern"
   username_claim = "preferred_username"
@@ -259,7 +263,7 @@ func prosodyBearerAway(c *chat) {
 
 // While a token waits for its provider, Prosody serves others. One whose client has gone meanwhile does no harm.
 func TestProsodyBearerWaits(t *testing.T) {
-	c := newChat(t, harness.Trixie(t), "")
+	c := newChat(t, harness.Trixie(t), "postern_timeout = 120")
 	release := make(chan struct{})
 	c.idp.Set(oidctest.Keys, func(w http.ResponseWriter, _ *http.Request) {
 		<-release

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,4 +173,64 @@ func (x *xmpp) scram(c *scramtest.Client) (string, error) {
 		}
 	}
 	return answer, nil
+}
+
+// Through a pipe, as inetd starts one for each connection, there is PLAIN alone, also for a Prosody that has offered SCRAM
+// before.
+func TestProsodyScramThroughPipe(t *testing.T) {
+	config := harness.ConfigFile(t, t.TempDir(), strings.Replace(harness.UsersConfig, "  cache { bcrypt_cost = 4 }\n", "  scram = true\n", 1))
+	harness.OK(t, "secret\n", "user", "add", "joe@dom.example", "--config", config)
+	s := harness.Serve(t, "--config", config)
+	p := startProsody(t, harness.Trixie(t), posternAt(s.Address("ejabberd"), ""))
+	harness.FileSays(t, p.mechanisms("dom%2eexample"), `["scram"] = true`)
+	if got, _ := slixmpp(t, p.port, "joe@dom.example", "SCRAM-SHA-256", "secret"); got != "success" {
+		t.Errorf("without a pipe: %s", got)
+	}
+	p.stop()
+	text := strings.Replace(harness.ReadText(p.config), s.Address("ejabberd"), pipes(t, config), 1)
+	harness.WriteFile(t, p.config, text)
+	p.start()
+	harness.FileSays(t, p.mechanisms("dom%2eexample"), `["scram"] = false`)
+	if got, _ := slixmpp(t, p.port, "joe@dom.example", "sasl1", "secret"); got != "success" {
+		t.Errorf("PLAIN through a pipe: %s", got)
+	}
+	x, err := xmppOpen(p.port, "dom.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.c.Close()
+	if strings.Contains(x.offers, "SCRAM") || !strings.Contains(x.offers, "<mechanism>PLAIN</mechanism>") {
+		t.Errorf("through a pipe there is %s", x.offers)
+	}
+}
+
+// pipes starts a pipe for each connection to an address.
+func pipes(t *testing.T, config string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); all.Wait() })
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f, err := c.(*net.TCPConn).File()
+			_ = c.Close()
+			if err != nil {
+				continue
+			}
+			cmd := exec.Command(harness.Binary, "pipe", "--protocol", "ejabberd", "--config", config)
+			cmd.Stdin, cmd.Stdout = f, f
+			if err := cmd.Start(); err == nil {
+				all.Go(func() { _ = cmd.Wait() }) // it ends with its peer
+			}
+			_ = f.Close()
+		}
+	})
+	return l.Addr().String()
 }
