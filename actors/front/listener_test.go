@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -113,6 +114,47 @@ func TestDrain(t *testing.T) {
 	ended(t, pipe, "")
 	<-done
 	eventually(t, "the end of the connections", func() bool { return r.open() == 0 })
+}
+
+// lateSocket accepts connections that read nothing until the server drains, and then only that time is over.
+type lateSocket struct {
+	net.Listener
+	server *Server
+}
+
+func (l lateSocket) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return lateConn{c.(*net.TCPConn), l.server}, nil
+}
+
+type lateConn struct {
+	*net.TCPConn
+	server *Server
+}
+
+func (c lateConn) Read([]byte) (int, error) {
+	for !c.server.draining.Load() {
+		runtime.Gosched()
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// TestDrainAnswersWhatHasCome: what a peer has sent before the drain, and postern has not read yet, is answered.
+func TestDrainAnswersWhatHasCome(t *testing.T) {
+	r := newRig(t)
+	c := r.dial(r.listenAt(listenerBlock("ejabberd"), lateSocket{socketOf(t), r.Server}))
+	if _, err := io.WriteString(c, strings.Repeat(yes.frame("ejabberd"), 100)); err != nil { // more than a buffer
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "the drain", func() {
+		if !r.Drain(context.Background()) {
+			t.Error("something was not answered")
+		}
+	})
+	ended(t, c, strings.Repeat(yes.reply("ejabberd"), 100))
 }
 
 // TestLateConnection: a connection that was accepted before the socket was closed, but served

@@ -5,7 +5,10 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"postern/actors/call"
 	"postern/actors/supervise"
@@ -40,6 +43,7 @@ type reader struct {
 	known      bool // a frame has come: the peer speaks the listener's protocol
 	suspect    bool // what has come of the first frame looks like another protocol
 	garbled    int  // lines in a row that make no sense
+	late       int  // bytes read after the end of reading
 	call       *call.Call
 }
 
@@ -243,6 +247,9 @@ func (r *reader) fill() error {
 	r.worker.settle(false)
 	r.arm()
 	n, err := r.socket.Read(r.buf[r.end:])
+	if n == 0 && r.ending() && !r.server.closing.Load() && !r.expelled.Load() {
+		n = r.arrived(r.buf[r.end:])
+	}
 	r.worker.runner.Attend()
 	r.end += n
 	if n > 0 {
@@ -252,6 +259,25 @@ func (r *reader) fill() error {
 		return io.ErrNoProgress
 	}
 	return err
+}
+
+// arrived reads what the peer has sent before the end of reading: it is answered, too. What comes later is not,
+// so that it ends with the first look that finds nothing.
+func (r *reader) arrived(buf []byte) (n int) {
+	socket, ok := r.socket.(syscall.Conn)
+	if !ok || r.late > lingerBytes {
+		return 0
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), buf) }) // does not wait, nor look at the deadline
+	if err != nil || n <= 0 {
+		return 0
+	}
+	r.late += n
+	return n
 }
 
 // arm sets the read deadline: one for the rest of a request that has begun, counted from its
