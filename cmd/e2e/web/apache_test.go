@@ -13,7 +13,7 @@ import (
 // saslauthd is where libsasl2 looks for the socket: Apache's module cannot be told another place.
 const saslauthd = "/run/saslauthd"
 
-// apacheConf takes a folder and the port.
+// apacheConf takes a folder, the port, and what the manual says.
 const apacheConf = `
 ServerRoot %[1]s
 ServerName localhost
@@ -29,13 +29,7 @@ LoadModule auth_basic_module /usr/lib/apache2/modules/mod_auth_basic.so
 LoadModule authn_sasl_module /usr/lib/apache2/modules/mod_authn_sasl.so
 DocumentRoot %[1]s/www
 <Location />
-  AuthType Basic
-  AuthName "Site"
-  AuthBasicProvider sasl
-  AuthSaslPwcheckMethod saslauthd
-  AuthSaslServiceName http
-  Require valid-user
-</Location>
+%[3]s</Location>
 `
 
 // Apache has no module that asks by HTTP. That of Debian for Cyrus SASL asks by the saslauthd protocol; it takes a
@@ -60,7 +54,7 @@ listen "http"`, 1), s.app.URL, s.dir, 1, 1))
 	p := harness.Serve(t, "--config", file)
 	port := harness.FreePort(t)
 	s.write(t, "www/page", "the page")
-	s.start(t, harness.Machine(), port, s.dir+"/error.log", "apache2", "-X", "-d", s.dir, "-f", s.write(t, "apache.conf", fmt.Sprintf(apacheConf, s.dir, port)))
+	s.start(t, harness.Machine(), port, s.dir+"/error.log", "apache2", "-X", "-d", s.dir, "-f", s.write(t, "apache.conf", fmt.Sprintf(apacheConf, s.dir, port, harness.PageBlocks(t, "http", "TestWebApache")[0])))
 	want := func(user, password, want string) {
 		t.Helper()
 		if got := visit(t, port, user, password); !strings.HasPrefix(got, want) {

@@ -9,7 +9,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// haproxyConf takes the port and the address of each of two frontends, the first of which speaks version 1.
+// haproxyConf takes a port and the listener's address, for version 1, and another port and the server of the manual.
 const haproxyConf = `
 defaults
   mode tcp
@@ -21,7 +21,7 @@ listen one
   server postern %s send-proxy
 listen two
   bind 127.0.0.1:%d
-  server postern %s send-proxy-v2 check check-send-proxy
+  %s check check-send-proxy
 `
 
 // HAProxy passes connections on with where they came from, by both versions of its protocol: what a client guesses
@@ -43,7 +43,8 @@ limit {
 	s := harness.Serve(t, "--config", file)
 	w := &site{Server: s, dir: t.TempDir()}
 	ports := []int{harness.FreePort(t), harness.FreePort(t)}
-	conf := w.write(t, "haproxy.cfg", fmt.Sprintf(haproxyConf, ports[0], s.Address("generic"), ports[1], s.Address("generic")))
+	conf := w.write(t, "haproxy.cfg", fmt.Sprintf(haproxyConf, ports[0], s.Address("generic"), ports[1],
+		strings.TrimSuffix(harness.PageBlocks(t, "limits", "TestWebHAProxy", "127.0.0.1:23663", s.Address("generic"))[0], "\n")))
 	w.start(t, harness.Machine(), ports[1], "", "haproxy", "-db", "-f", conf)
 	for i, port := range ports {
 		attacker, neighbour := fmt.Sprintf("127.0.1.%d", i+1), fmt.Sprintf("127.0.2.%d", i+1)

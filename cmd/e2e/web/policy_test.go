@@ -12,13 +12,7 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// policyCommon takes the listener's address; its passwords are Dovecot's own.
-const policyCommon = `
-auth_policy_server_url = http://%[1]s/dovecot/policy
-auth_policy_server_api_header = X-Postern-Secret: ` + secret + `
-auth_policy_hash_nonce = a-random-text
-`
-
+// policy23 and policy24 take a folder; the passwords are Dovecot's own.
 const policy23 = `
 disable_plaintext_auth = no
 mail_location = maildir:~/Maildir
@@ -28,7 +22,7 @@ passdb {
 }
 userdb {
   driver = static
-  args = uid=65534 gid=65534 home=%[2]s/mail/%%u
+  args = uid=65534 gid=65534 home=%[1]s/mail/%%u
 }
 `
 
@@ -43,7 +37,7 @@ userdb static {
   fields {
     uid = 65534
     gid = 65534
-    home = %[2]s/mail/%%{user}
+    home = %[1]s/mail/%%{user}
   }
 }
 `
@@ -68,11 +62,12 @@ limit {
 }
 `)
 	lends := harness.Serve(t, "--config", file)
-	text, own := fmt.Sprintf(dovecotCommon, s.dir, port), policyCommon+policy23
+	text, own := fmt.Sprintf(dovecotCommon, s.dir, port), policy23
 	if r.Trixie() {
-		text, own = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\n"+text, policyCommon+policy24
+		text, own = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\n"+text, policy24
 	}
-	conf := s.write(t, "dovecot.conf", text+fmt.Sprintf(own, lends.Address("http"), s.dir))
+	page := harness.PageBlocks(t, "http", "TestWebDovecotPolicy", "127.0.0.1:23670", lends.Address("http"), "SECRET", secret)
+	conf := s.write(t, "dovecot.conf", text+fmt.Sprintf(own, s.dir)+page[0])
 	s.start(t, r, port, filepath.Join(s.dir, "log"), "dovecot", "-F", "-c", conf)
 
 	const attacker, other, yes, no, limited = "127.0.1.1", "127.0.1.2", "a OK", "a NO [AUTHENTICATIONFAILED]", "a NO [ALERT] too many wrong passwords"
