@@ -26,6 +26,7 @@ import (
 	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/backend"
+	"postern/internal/cache"
 	"postern/internal/config"
 	"postern/internal/store"
 )
@@ -94,7 +95,7 @@ func (b *Broker) start(o Options) (err error) {
 	if b.shards, err = memory.Start(b.env, width, b.table); err != nil {
 		return err
 	}
-	b.shards.Changes = b.changes
+	b.shards.Changes, b.shards.Strict = b.changes, o.Config.Store.Refuse
 	b.changes.Watch("", time.Time{}, rosters.StartKicker(b.env, b.table.Current))
 	if b.tokens, err = tokens.Start(b.env, width, b.shards.Ref); err != nil {
 		return err
@@ -116,7 +117,28 @@ func (b *Broker) start(o Options) (err error) {
 
 // openDisk has a store written to on a goroutine of its own.
 func (b *Broker) openDisk(s store.Store) *store.WriteBehind {
-	return store.NewWriteBehind(s, b.shards.StoreWritten)
+	w := store.NewWriteBehind(s, b.shards.StoreWritten)
+	if shared := w.Shared(); shared != nil {
+		w.Share(mergeRecords, func(key string) { b.shards.Changed([]string{key}) })
+		shared.Watch(b.changed)
+	}
+	return w
+}
+
+// mergeRecords says what to write of a record that two nodes have written at once.
+func mergeRecords(key string, mine, theirs []byte) ([]byte, bool) {
+	if strings.HasPrefix(key, store.Credentials) {
+		return cache.Merge(mine, theirs)
+	}
+	return mine, true
+}
+
+// changed takes the keys that other nodes have changed in the store.
+func (b *Broker) changed(keys []string) {
+	b.shards.Changed(keys)
+	if slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, store.Changes) }) {
+		b.env.System.Go(func() { b.changes.Read(keys) }) // it waits for the store
+	}
 }
 
 // Listen starts to accept on a socket that the caller has opened and that the broker closes

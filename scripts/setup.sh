@@ -11,7 +11,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
 	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy haproxy:haproxy apache2:apache2
 	lintian:lintian fail2ban-regex:fail2ban logrotate:logrotate apparmor_parser:apparmor node:nodejs npm:npm
-	zbarimg:zbar-tools"
+	zbarimg:zbar-tools redis-server:redis-server"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community modules
@@ -127,7 +127,7 @@ if ! cmp -s "$provider/package-lock.json" "$cache/idp/package-lock.json"; then
 fi
 debian="$(dirname "$0")/debian.sh"
 # Debian 13's servers, and tools that read what the package has, with a systemd to boot. Exim is unpacked in /opt, as above.
-servers="prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp"
+servers="prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp valkey-server"
 tools="lintian fail2ban python3-systemd logrotate apparmor systemd systemd-sysv dbus"
 sh "$debian" trixie "$cache/trixie" "$servers $tools" "exim4:exim4-daemon-heavy prosody-modules:prosody-modules"
 # Fresh roots, in which `make manual-test` and `make package-test` install postern's package.

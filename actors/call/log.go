@@ -173,4 +173,5 @@ var reasons = [auth.Sources]string{
 	auth.SourceForbidden:     "changes are not allowed here",
 	auth.SourceAppPassword:   "the app password is not valid",
 	auth.SourceScram:         "the SCRAM exchange cannot be finished",
+	auth.SourceStore:         "the shared store cannot say what must be known",
 }

@@ -14,6 +14,7 @@ package changes
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,6 +194,31 @@ func (l *Log) Restore() {
 	})
 	if err != nil {
 		l.env.Log.Error("changes of accounts could not be read: tokens that servers have issued before them count as valid", "err", err)
+	}
+}
+
+// Read takes over the changes that other nodes have noted in a shared store, of those with the given keys. Watchers
+// are not told: no name is stored.
+func (l *Log) Read(keys []string) {
+	disk := l.env.Disk()
+	if disk == nil {
+		return
+	}
+	for _, name := range keys {
+		if !strings.HasPrefix(name, store.Changes) {
+			continue
+		}
+		value, err := disk.Store().Get([]byte(name))
+		if err != nil {
+			continue // it is gone, or comes again with the next start
+		}
+		k, c, ok := changeOf([]byte(name), value)
+		l.mu.Lock()
+		if was := l.last[k]; ok && c.At.After(was.At) {
+			c.ID = was.ID
+			l.last[k] = c
+		}
+		l.mu.Unlock()
 	}
 }
 

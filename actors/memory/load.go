@@ -19,9 +19,13 @@ type load struct {
 	shard  *supervise.Ref
 	id     auth.Identity
 	disk   *store.WriteBehind
-	lead   *task // its first step is decided beside the read; may be nil
+	term   uint64 // of a shared store, when it began
+	again  *space // in which the user is, whom another process has changed; nil: it is read for a call
+	lead   *task  // its first step is decided beside the read; may be nil
 
 	user   atomic.Pointer[cache.User] // nil until it is read; from then on it is the shard's
+	former bool                       // the record is one that may lack a later change; set with user
+	away   bool                       // a shared store did not answer in time; set with user
 	wanted atomic.Bool                // an outcome waits in the shard
 
 	// For the shard's goroutine only.
@@ -81,26 +85,33 @@ func (l *load) record() (user *cache.User) {
 			user = new(cache.User)
 		}
 	}()
-	user, err := readRecord(l.disk, l.id)
+	user, r, err := readRecord(l.disk, l.id)
+	user.Version, user.Seen = r.Version, l.term
+	if l.former = r.Former; l.former {
+		user.Distrust()
+	}
+	if l.away = errors.Is(err, store.ErrAway); l.away { // which the store says once
+		return user
+	}
 	if err != nil {
 		log.Warn("cache record ignored", "domain", l.id.Domain, "user", l.id.User, "err", err)
 	}
 	return user
 }
 
-// readRecord returns what is stored of a user, which may be nothing. It is never nil.
-func readRecord(disk *store.WriteBehind, id auth.Identity) (*cache.User, error) {
-	record, err := disk.Get(cache.RecordKey(id))
+// readRecord returns what is stored of a user, which may be nothing, and the record. The user is never nil.
+func readRecord(disk *store.WriteBehind, id auth.Identity) (*cache.User, store.Record, error) {
+	record, err := disk.Read(cache.RecordKey(id))
 	if err == nil {
 		var user *cache.User
-		if user, err = cache.Decode(record); err == nil {
-			return user, nil
+		if user, err = cache.Decode(record.Value); err == nil {
+			return user, record, nil
 		}
 	}
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrFailed) { // which the store says once
 		err = nil
 	}
-	return new(cache.User), err
+	return new(cache.User), store.Record{}, err
 }
 
 // loaded has the outcomes that wait for a record go on.

@@ -185,9 +185,9 @@ func (s *shard) pruneFlights() {
 // answerHot answers from memory, if it can.
 func (s *shard) answerHot(c *call.Call, sp *space) bool {
 	now := unixtime.At(s.env.Clock())
-	rules := &sp.domain.Rules
+	rules := s.rules(sp.domain)
 	user := sp.get(c.ID)
-	if user != nil {
+	if user != nil && s.current(sp, user) {
 		switch c.Req.Op {
 		case auth.OpAuth:
 			step, ok := user.Hot(c.Key, c.As(), c.Service, rules, now)
@@ -352,8 +352,9 @@ func (s *shard) limited(c *call.Call) bool {
 // then comes again.
 func (s *shard) user(o *outcome, sp *space) *cache.User {
 	id := o.call.ID
-	if user := sp.get(id); user != nil {
-		return user
+	known := sp.get(id)
+	if known != nil && s.current(sp, known) {
+		return known
 	}
 	disk := sp.disk()
 	if disk == nil {
@@ -362,9 +363,9 @@ func (s *shard) user(o *outcome, sp *space) *cache.User {
 	}
 	l := s.loads[id]
 	if l == nil {
-		l = &load{shards: s.Shards, shard: s.self, id: id, disk: disk}
+		l = &load{shards: s.Shards, shard: s.self, id: id, disk: disk, term: termOf(disk)}
 		s.loads[id] = l
-		if o.kind == started {
+		if o.kind == started && known == nil {
 			l.lead = o.task
 		} else {
 			l.wanted.Store(true)
@@ -375,24 +376,31 @@ func (s *shard) user(o *outcome, sp *space) *cache.User {
 	}
 	l.wanted.Store(true)
 	if user := l.user.Load(); user != nil { // read, but nothing has brought it here yet
-		s.install(l, sp, user)
-		return user
+		return s.install(l, sp, user)
 	}
 	l.waiting = append(l.waiting, o)
 	return nil
 }
 
 // install takes a record that was read into memory.
-func (s *shard) install(l *load, sp *space, user *cache.User) {
+func (s *shard) install(l *load, sp *space, user *cache.User) *cache.User {
 	delete(s.loads, l.id)
+	if known := sp.get(l.id); known != nil {
+		renew(known, l, user)
+		user = known
+	}
 	user.Settle(&sp.domain.Rules)
 	sp.place(l.id, user)
+	return user
 }
 
 // onLoaded has the outcomes go on that have waited for a record.
 func (s *shard) onLoaded(l *loaded) {
 	if s.loads[l.id] == l.load && len(l.waiting) > 0 { // else it was forgotten meanwhile, and is read again
 		s.install(l.load, s.space(s.answering(l.waiting[0])), l.user.Load())
+	}
+	if l.again != nil {
+		s.reread(l.load)
 	}
 	for len(l.waiting) > 0 {
 		l.current, l.waiting = l.waiting[0], l.waiting[1:]
@@ -438,7 +446,7 @@ func (s *shard) handle(o *outcome, d *domain.Domain, sp *space, user *cache.User
 			s.apply(t, d, sp, user, t.askInstead(user))
 			return
 		}
-		s.apply(t, d, sp, user, t.login.Compared(user, o.match, o.hashes, o.ran, &d.Rules, now))
+		s.apply(t, d, sp, user, t.login.Compared(user, o.match, o.hashes, o.ran, s.rules(d), now))
 	case hashed:
 		s.apply(t, d, sp, user, t.login.Hashed(user, o.hash))
 	case asked:
@@ -571,7 +579,7 @@ func (s *shard) onAsked(o *outcome, d *domain.Domain, sp *space, user *cache.Use
 	}
 	if next, more := t.after(&o.reply.Result); !t.chain.Add(o.reply.Result) && more {
 		if instead && !t.chain.Refused() {
-			s.apply(t, d, sp, user, t.login.Return(user, &d.Rules, now))
+			s.apply(t, d, sp, user, t.login.Return(user, s.rules(d), now))
 			return
 		}
 		t.hop = next
@@ -626,7 +634,10 @@ func (s *shard) concludeLogin(o *outcome, d *domain.Domain, sp *space, user *cac
 	if t.bearer != nil && result.Class == backend.Unsure { // the provider can be reached: its word of a while ago does not count
 		meaning = cache.Misconfigured
 	}
-	step := t.login.BackendAnswered(user, meaning, source, &d.Rules, now)
+	step := t.login.BackendAnswered(user, meaning, source, s.rules(d), now)
+	if meaning == cache.Refused && !step.Save {
+		sp.mark(t.call.ID)
+	}
 	if reason := t.reason(&result); reason != "" && step.Answered && step.Answer.Verdict == auth.Deny {
 		step.Answer.Reason = reason
 	}
@@ -793,6 +804,7 @@ func (s *shard) afterChange(t *task, sp *space, user *cache.User, class backend.
 		// Whether it was carried out is not known: every password must be verified again.
 		user.Invalidate()
 	}
+	sp.mark(c.ID)
 	*s.epoch++
 	clear(s.flights) // later questions must not have an answer from before
 	sp.save(c.ID, user)
@@ -810,7 +822,7 @@ func (s *shard) landed(t *task) {
 
 // finish answers a task's call. A lasting answer leaves when what was saved is on disk. A disk that
 // fails keeps no answer waiting; one that only stalls makes the answer a temporary failure when too
-// many others wait for it.
+// many others wait for it. For a shared store that is away it waits until the call's deadline.
 func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	c := t.call
 	s.landed(t)
@@ -819,7 +831,7 @@ func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	}
 	disk, log := sp.disk(), s.env.Log
 	answer := func() {
-		if !lasting || disk == nil || s.failing.Load() {
+		if !lasting || disk == nil || s.failing.Load() && disk.Shared() == nil {
 			c.Answer(a)
 			return
 		}

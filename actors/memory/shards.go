@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -23,6 +24,7 @@ import (
 	"postern/internal/cache"
 	"postern/internal/limit"
 	"postern/internal/scram"
+	"postern/internal/store"
 	"postern/internal/unixtime"
 )
 
@@ -54,6 +56,7 @@ type Shards struct {
 	Hashing   *HashPool
 	Addresses *Addresses
 	Changes   *changes.Log // gets what users must log in again for; set before the first call
+	Strict    bool         // without a shared store, memory does not bridge outages either; set before the first call
 
 	env       env.Env
 	directory Directory
@@ -235,6 +238,7 @@ func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, pre
 	show := func() {}
 	if disk != nil {
 		show = disk.Hide(prefix)
+		disk.Mark(strings.TrimPrefix(string(prefix), store.Credentials))
 	}
 	err := p.each(ctx, func(s *shard) {
 		*s.epoch++ // a login now at the backend is not to be remembered
@@ -249,7 +253,11 @@ func (p *Shards) Forget(ctx context.Context, match func(auth.Identity) bool, pre
 	p.env.System.Go(func() { // hidden until it is done, even if it is not waited for
 		err := <-removal
 		show()
-		deleted <- err
+		if err != nil || disk.Shared() == nil {
+			deleted <- err
+			return
+		}
+		disk.Flush(func(err error) { deleted <- err }) // the mark
 	})
 	return await(ctx, deleted)
 }
@@ -273,6 +281,7 @@ func (p *Shards) ForgetUser(ctx context.Context, id auth.Identity) error {
 		s.dropAll(same)
 		if disk != nil {
 			disk.Put(cache.RecordKey(id), nil)
+			disk.Mark(markOf(id))
 		}
 	})
 	if err != nil || disk == nil {
@@ -303,7 +312,7 @@ func (p *Shards) CachedUser(ctx context.Context, id auth.Identity) (user cache.U
 	if d := p.directory.Current(id.Domain); found || disk == nil || d != nil && !d.Disk {
 		return user, nil
 	}
-	stored, err := readRecord(disk, id)
+	stored, _, err := readRecord(disk, id)
 	return *stored, err
 }
 

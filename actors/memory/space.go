@@ -108,7 +108,7 @@ func (sp *space) disk() *store.WriteBehind {
 func (sp *space) save(id auth.Identity, user *cache.User) {
 	delete(sp.touched, id)
 	if disk := sp.disk(); disk != nil {
-		disk.Put(cache.RecordKey(id), user.Encode())
+		user.Version = disk.PutOver(cache.RecordKey(id), user.Encode(), user.Version)
 	}
 }
 

@@ -120,7 +120,7 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 		exists, known := user.IsUser(t.call.Name, &t.domain.Rules, now)
 		t.guess.Stranger = user.Disposable()
 		t.guess.Absent = known && exists.Verdict == auth.Deny
-		step := t.login.Start(user, &t.domain.Rules, now)
+		step := t.login.Start(user, t.shards.rules(t.domain), now)
 		if step.Do == cache.Compare && t.login.MayAsk() && t.sooner()(t.shards.Hashing.Expect(t.hashing(), rounds(step.Hashes))) {
 			save := step.Save
 			step = t.askInstead(user)

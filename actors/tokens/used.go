@@ -81,6 +81,9 @@ func (w *Workers) Inherit(s token.SavedReplay) {
 // The others are removed after that, so that a disk which cannot be written keeps none from being
 // restored.
 func (w *Workers) Restore() {
+	if w.env.Disk().Shared() != nil { // it is asked about each token, and drops what has expired
+		return
+	}
 	now := w.env.Clock().Unix()
 	err := w.env.Disk().Store().Scan([]byte(store.Nonces), func(key, value []byte) bool {
 		if n, ok := nonceOf(key, value); ok && now < n.Expires {
@@ -102,7 +105,7 @@ const maxPruned = 10000
 // Prune removes the stored nonces that have expired, a bounded number at a time.
 func (w *Workers) Prune() {
 	disk := w.env.Disk()
-	if disk == nil {
+	if disk == nil || disk.Shared() != nil {
 		return
 	}
 	for more := true; more && w.env.Context.Err() == nil; {

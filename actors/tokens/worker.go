@@ -2,8 +2,10 @@
 package tokens
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -162,7 +164,13 @@ func (w *worker) otherNonce(d *domain.Domain, text string) {
 // useOnce answers a valid single-use token with a yes. The nonce is remembered in memory at once, so
 // that the same token is refused from here on, and on disk before the answer, so that a
 // restart of the process does not open it again.
+//
+// Beside a shared store, that alone says whether the token was used: on whichever node.
 func (w *worker) useOnce(c *call.Call, nonce token.Nonce, yes auth.Answer) {
+	if disk := w.env.Disk(); disk != nil && disk.Shared() != nil {
+		w.claim(c, disk.Shared(), nonce, yes)
+		return
+	}
 	fresh, full := w.used.use(nonce, w.env.Clock())
 	disk := w.env.Disk()
 	switch {
@@ -170,8 +178,7 @@ func (w *worker) useOnce(c *call.Call, nonce token.Nonce, yes auth.Answer) {
 		w.env.Log.Error("memory of used tokens is full; refusing single-use tokens for a moment", "domain", c.Domain.Name)
 		c.Unavailable(auth.SourceOverload)
 	case !fresh:
-		c.Trace.Add("token", "totp: already used")
-		c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "single-use token that was used before"})
+		usedBefore(c)
 	case disk != nil: // also where no password is kept: what is stored contains no name
 		log := w.env.Log
 		key, value := nonceRecord(nonce)
@@ -189,3 +196,33 @@ func (w *worker) useOnce(c *call.Call, nonce token.Nonce, yes auth.Answer) {
 		c.Answer(yes)
 	}
 }
+
+func usedBefore(c *call.Call) {
+	c.Trace.Add("token", "totp: already used")
+	c.Answer(auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "single-use token that was used before"})
+}
+
+// claim answers a valid single-use token with a yes if no node has had it before. Where the store cannot say so, that
+// is a temporary failure.
+func (w *worker) claim(c *call.Call, shared store.Shared, nonce token.Nonce, yes auth.Answer) {
+	log, now, domain := w.env.Log, w.env.Clock(), c.Domain.Name
+	w.env.System.Go(func() {
+		ctx, cancel := context.WithDeadline(w.env.Context, c.Deadline)
+		defer cancel()
+		key, value := nonceRecord(nonce)
+		first, err := shared.Claim(ctx, key, value, time.Unix(nonce.Expires, 0).Sub(now)+claimSpare)
+		switch {
+		case err != nil:
+			log.Warn("a single-use token cannot be told from one that was used", "domain", domain, "err", err)
+			c.Trace.Add("token", "totp: "+err.Error())
+			c.Answer(auth.Answer{Source: auth.SourceStore, Reason: "the store cannot say whether the token was used"})
+		case first:
+			c.Answer(yes)
+		default:
+			usedBefore(c)
+		}
+	})
+}
+
+// claimSpare is how long a used token is known beyond its end: the clocks of the nodes and the store differ.
+const claimSpare = 10 * time.Minute

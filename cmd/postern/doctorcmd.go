@@ -124,6 +124,10 @@ func keylessApps(ctx context.Context, cfg *config.Config, d *doctor.Daemon) (map
 func doctorEnv() *doctor.Env {
 	env := doctor.OSEnv()
 	env.OpenDisk = store.CheckPebble
+	env.LookAtStore = func(c *config.Store) (doctor.SharedStore, error) {
+		h, err := daemon.LookAtShared(c)
+		return doctor.SharedStore(h), err
+	}
 	env.Connect = func(b config.Backend, shape func(*backend.HTTPOptions)) (backend.Backend, error) {
 		options := daemon.HTTPOptions(b)
 		shape(&options)

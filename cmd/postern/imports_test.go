@@ -54,6 +54,10 @@ var imports = map[string][]string{
 	"internal/doctor":                {"internal/allow", "internal/auth", "internal/config", "internal/backend"},
 	"internal/manual":                {"internal/config"},
 
+	"internal/store/storetest":              {"internal/store"},
+	"internal/store/valkeystore":            {"internal/auth", "internal/store"},
+	"internal/store/valkeystore/valkeytest": nil,
+
 	// The actors, which decide when, from the bottom to the top.
 	"actors/supervise": nil, // knows nothing of the project
 	"actors/metrics":   {"internal/auth"},
@@ -87,7 +91,7 @@ var imports = map[string][]string{
 		"internal/doctor", "internal/registry", "internal/roster", "internal/store"},
 	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/handover", "cmd/internal/listen",
 		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache",
-		"internal/config", "internal/doctor", "internal/roster", "internal/snapshot", "internal/store", "wire"},
+		"internal/config", "internal/doctor", "internal/roster", "internal/snapshot", "internal/store", "internal/store/valkeystore", "wire"},
 	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "actors/changes", "actors/router", "internal/apppassword", "internal/auth",
 		"internal/backend", "internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},
 	"cmd/internal/pipe/relay": {"cmd/internal/systemd", "internal/auth", "wire"}, // small: no store, no actors, no configuration
@@ -114,7 +118,7 @@ var imports = map[string][]string{
 var leaves = []string{"internal/atomicfile", "internal/audit", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
-var testImports = []string{"internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/qrcode/qrcodetest", "internal/scram/scramtest", "internal/token"}
+var testImports = []string{"internal/store/storetest", "internal/store/valkeystore/valkeytest", "internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/qrcode/qrcodetest", "internal/scram/scramtest", "internal/token"}
 
 // rigImports are what the tests of a package need to set it up, from layers below it.
 var rigImports = map[string][]string{

@@ -165,12 +165,13 @@ const (
 	SourceAppPassword          // an app password, or the rule that one is required
 	SourceScram                // an exchange of SCRAM that cannot be finished
 	SourceGroups               // the groups of the account: they do not allow the login, or are not known
+	SourceStore                // the shared store cannot say what must be known
 )
 
 var sourceNames = [...]string{
 	"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 	"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported", "draining",
-	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram", "groups",
+	"limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram", "groups", "store",
 }
 
 // Sources is the number of sources.

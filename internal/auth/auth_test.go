@@ -61,17 +61,17 @@ func TestVerdicts(t *testing.T) {
 
 func TestSources(t *testing.T) {
 	var words []string
-	for s := SourceNone; s <= SourceGroups; s++ {
+	for s := SourceNone; s <= SourceStore; s++ {
 		words = append(words, s.String())
 	}
 	// Logs and metrics rely on these words.
 	want := []string{"none", "token", "hot", "cache", "coalesced", "backend", "grace", "refused-before", "malformed",
 		"unknown-domain", "overload", "deadline", "panic", "stopping", "config", "unsupported",
-		"draining", "limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram", "groups"}
+		"draining", "limit-user", "limit-address", "limit-budget", "forbidden", "app-password", "scram", "groups", "store"}
 	if !slices.Equal(words, want) {
 		t.Errorf("%q\nwant %q", words, want)
 	}
-	if got := (SourceGroups + 1).String(); got != "unknown" {
+	if got := (SourceStore + 1).String(); got != "unknown" {
 		t.Errorf("a source without a word is %q", got)
 	}
 }

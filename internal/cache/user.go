@@ -6,6 +6,7 @@ import (
 
 	"postern/internal/allow"
 	"postern/internal/auth"
+	"postern/internal/store"
 	"postern/internal/unixtime"
 )
 
@@ -28,6 +29,9 @@ type Rules struct {
 	Sealer *Sealer
 	// Allow are conditions of logins on the account's groups; nil: there are none.
 	Allow *allow.Rules
+	// Isolated: what other processes have refused meanwhile is not known. Every secret is asked about, and
+	// memory only bridges outages; with Strict it does not do that either.
+	Isolated, Strict bool
 }
 
 // settled reports whether an account's groups, as they were at a time, decide on a login for a service without a
@@ -69,7 +73,7 @@ func (v *Verifier) alive(now unixtime.Time) bool { return v.Until == 0 || now < 
 
 // fresh reports whether a login for a service with a matching secret may be answered without asking.
 func (v *Verifier) fresh(r *Rules, service string, now unixtime.Time) bool {
-	return !v.Stale && v.alive(now) && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now) && r.settled(v.Groups, v.Verified, service, now)
+	return !r.Isolated && !v.Stale && v.alive(now) && v.Used.Within(r.Query, now) && v.Verified.Within(r.Verify, now) && r.settled(v.Groups, v.Verified, service, now)
 }
 
 // grace reports whether a matching secret may be allowed while the backend cannot answer. A token is let in for no
@@ -79,7 +83,7 @@ func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
 	if v.Until != 0 {
 		lifetime = min(lifetime, r.Verify)
 	}
-	return !v.Suspect && v.alive(now) && v.Verified.Within(lifetime, now)
+	return !r.Strict && !v.Suspect && v.alive(now) && v.Verified.Within(lifetime, now)
 }
 
 // stillGraced reports whether a matching secret may be allowed without asking, since the backend could
@@ -146,6 +150,11 @@ type User struct {
 	Exists    Existence
 	Alias     Alias // no verifier stands beside it
 
+	// Version and Seen are for its owner, beside a store that other processes use as well: the version of the
+	// record that it was read from or last written as, and the term of the store in which that was so.
+	Version store.Version
+	Seen    uint64
+
 	revoked  bool   // see Revoked
 	refusals uint64 // number of refusals since the user was loaded into memory
 	lost     uint64 // the highest seq among forgotten refusals
@@ -165,7 +174,9 @@ func (u *User) Revoked() bool {
 }
 
 // Forget drops everything, as after a change of password.
-func (u *User) Forget() { *u = User{refusals: u.refusals, lost: u.refusals} }
+func (u *User) Forget() {
+	*u = User{Version: u.Version, Seen: u.Seen, refusals: u.refusals, lost: u.refusals}
+}
 
 // Invalidate has everything verified again at its next use, as after a change with an unknown
 // outcome.

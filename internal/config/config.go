@@ -288,6 +288,7 @@ func (p *parser) root(body *hclsyntax.Body, late []piece) (cfg *Config, ok bool)
 		cfg.Listeners = append(cfg.Listeners, p.listener(child, cfg))
 	}
 	p.localDomains(s, cfg)
+	cfg.Store = p.store(s, cfg)
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
 	cfg.Log = p.log(s, cfg)
 	cfg.Audit = p.audit(p.only(s, "audit"), cfg)
@@ -358,9 +359,9 @@ func (p *parser) localDomains(s *section, cfg *Config) {
 }
 
 // NeedsStore reports whether the store must be opened, for a cache, a roster, app passwords or
-// registered domains.
+// registered domains, or since other machines share it.
 func (c *Config) NeedsStore() bool {
-	return c.Registry.Declared || slices.ContainsFunc(c.Domains, func(d Domain) bool {
+	return c.Store.Kind != "" || c.Registry.Declared || slices.ContainsFunc(c.Domains, func(d Domain) bool {
 		return d.Cache.Storage == StorageDisk || d.Roster != nil || d.AppPasswords != nil
 	})
 }

@@ -13,6 +13,7 @@ type Changes struct {
 
 	Registry     bool
 	DataDir      bool
+	Store        bool
 	DrainTimeout bool
 	Metrics      bool
 	Log          bool
@@ -34,7 +35,7 @@ func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Change
 
 // Empty reports whether the configurations are equal.
 func (c Changes) Empty() bool {
-	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.DrainTimeout && !c.Metrics && !c.Log && !c.Audit
+	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.Store && !c.DrainTimeout && !c.Metrics && !c.Log && !c.Audit
 }
 
 // Diff compares two validated configurations. Backends and domains are identified by their names,
@@ -44,6 +45,7 @@ func Diff(old, now *Config) Changes {
 	return Changes{
 		Registry: !reflect.DeepEqual(old.Registry, now.Registry),
 		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log, Audit: old.Audit != now.Audit,
+		Store:     !reflect.DeepEqual(old.Store, now.Store),
 		Metrics:   old.Metrics != now.Metrics,
 		Listeners: diff(old.Listeners, now.Listeners, socketOf),
 		Backends:  diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),

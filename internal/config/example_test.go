@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -31,8 +32,27 @@ func TestExampleAsShipped(t *testing.T) {
 	}
 }
 
+// parseExample parses the store block apart from the rest, of which some does not go with it.
 func parseExample(t *testing.T, src []byte) (*Config, Problems) {
-	return Parse("/etc/postern/config.hcl", src, testEnv(t))
+	begin := bytes.Index(src, []byte("\nstore \"valkey\" {"))
+	if begin < 0 {
+		return Parse("/etc/postern/config.hcl", src, testEnv(t))
+	}
+	end := begin + bytes.Index(src[begin:], []byte("\n}\n")) + 3
+	lines := func(text []byte) []byte { return bytes.Repeat([]byte("\n"), bytes.Count(text, []byte("\n"))) }
+	cfg, problems := Parse("/etc/postern/config.hcl", slices.Concat(src[:begin], lines(src[begin:end]), src[end:]), testEnv(t))
+	alone, more := Parse("/etc/postern/config.hcl", slices.Concat(lines(src[:begin]), src[begin:end],
+		[]byte("backend \"users\" \"local\" {}\ndomain \"*\" { backends = [backend.users.local] }\n")), testEnv(t))
+	for _, p := range more {
+		if p.Severity == Error {
+			problems = append(problems, p)
+		}
+	}
+	if cfg == nil || alone == nil {
+		return nil, problems
+	}
+	cfg.Store = alone.Store
+	return cfg, problems
 }
 
 func TestExampleParses(t *testing.T) {
@@ -143,6 +163,7 @@ var exampleOnly = []string{
 	"backend http true_at", "backend http authority", "backend auth_http url", "backend auth_http ca_file", "backend auth_http user_agent",
 	"backend auth_http proxy", "backend auth_http service_user", "backend auth_http service_password", "backend auth_http authority",
 	"domain backends", "domain allow groups", "domain allow services", "domain auth_domain", "domain local", "domain cache key", "registry cache key", "domain token totp seed", "domain token totp secrets", "log file", "audit file", "audit syslog", "metrics address",
+	"store valkey address", "store valkey username", "store valkey password",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
 	"domain roster ejabberd include", "domain roster ejabberd exclude", "domain roster ejabberd foreign",
 	"domain roster prosody groups_file", "domain roster prosody include", "domain roster prosody exclude", "domain roster prosody foreign",

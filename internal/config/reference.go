@@ -182,6 +182,12 @@ var details = map[string]detail{
 	"groups_file":  {aPath, "", ""},
 	"reload":       {"list of texts", "(by prosodyctl)", ""},
 
+	"store valkey address": {aText, "", "0.2.0"},
+	"username":             {aText, "(the default user)", "0.2.0"},
+	"password":             {aSecret, "(none)", "0.2.0"},
+	"prefix":               {aText, `"postern:"`, "0.2.0"},
+	"isolated":             {aText, `"bridge"`, "0.2.0"},
+
 	"metrics address": {aText, "", ""},
 	"level":           {aText, `"info"`, ""},
 	"format":          {aText, `"text"`, ""},

@@ -8,6 +8,7 @@ import (
 
 // hosts are configurations with one block of each path, in which %s stands for a line in it.
 var hosts = map[string]string{
+	"store valkey":           "store \"valkey\" {\naddress = \"127.0.0.1:1\"\n%s\n}\n",
 	"":                       "%s\n",
 	"limit":                  "limit {\n%s\n}\n",
 	"listen":                 "listen \"LISTENER\" {\naddress = \"127.0.0.1:1\"\n%s\n}\n",

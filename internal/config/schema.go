@@ -42,7 +42,7 @@ var specs = []spec{
 	{
 		path:   "",
 		attrs:  []string{"data_dir", "drain_timeout"},
-		blocks: []string{"listen", "backend", "domain", "registry", "limit", "metrics", "log", "audit"},
+		blocks: []string{"listen", "backend", "domain", "registry", "limit", "store", "metrics", "log", "audit"},
 	},
 	{path: "limit", attrs: limitAttrs},
 	{
@@ -118,6 +118,10 @@ var specs = []spec{
 	{
 		path: "domain roster prosody", labels: []string{"kind"},
 		attrs: append([]string{"groups_file", "reload"}, rosterAttrs...),
+	},
+	{
+		path: "store valkey", labels: []string{"kind"},
+		attrs: []string{"address", "username", "prefix", "isolated"}, secrets: []string{"password"},
 	},
 	{path: "metrics", attrs: []string{"address"}},
 	{path: "log", attrs: []string{"level", "format", "file"}},

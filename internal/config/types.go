@@ -17,6 +17,7 @@ type Config struct {
 	Backends     []Backend // in the order of the file
 	Domains      []Domain  // "*", if present, is the fallback
 	Registry     Registry
+	Store        Store
 	Metrics      string // host:port at which they are served by HTTP; empty: nowhere
 	Log          Log
 	Audit        Audit

@@ -35,14 +35,18 @@ type Env struct {
 	MaxFiles func(pid int) (uint64, error)    // limit of a process's open files; pid 0 means this process
 	UserName func(uid int) string             // or its number
 	Groups   func(uid int) []int
-	UserID   func(name string) (int, error)                 // of a name or a number
-	GroupID  func(name string) (int, error)                 // of a name or a number
-	Sockets  func() []string                                // names of postern's socket units that are enabled
-	Glob     func(pattern string) []string                  // paths that match, broken links among them
-	OpenDisk func(dir string) error                         // opens a store without changing it
-	Run      func(context.Context, string, ...string) error // runs a program to its end
-	unit     Service                                        // of the Subject
-	cure     cures                                          // for the Subject
+	UserID   func(name string) (int, error) // of a name or a number
+	GroupID  func(name string) (int, error) // of a name or a number
+	Sockets  func() []string                // names of postern's socket units that are enabled
+	Glob     func(pattern string) []string  // paths that match, broken links among them
+	OpenDisk func(dir string) error         // opens a store without changing it
+
+	// LookAtStore connects to the server of a store block.
+	LookAtStore func(*config.Store) (SharedStore, error)
+
+	Run  func(context.Context, string, ...string) error // runs a program to its end
+	unit Service                                        // of the Subject
+	cure cures                                          // for the Subject
 
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
@@ -63,7 +67,7 @@ type File struct {
 // maxFile is the largest file that is read, in bytes.
 const maxFile = 4 << 20
 
-// OSEnv returns the machine that the process runs on, without OpenDisk and Connect.
+// OSEnv returns the machine that the process runs on, without OpenDisk, LookAtStore and Connect.
 func OSEnv() *Env {
 	return &Env{
 		Now: time.Now, UID: os.Geteuid(), Stat: stat, ReadFile: readFile, Probe: probe, Free: free, MaxFiles: maxFiles,

@@ -203,7 +203,9 @@ func (e *Env) openFiles(cfg *config.Config, d *Daemon) []Outcome {
 // restarted once it is.
 func (e *Env) storage(cfg *config.Config, dir string, d *Daemon) Chain {
 	c := Chain{Hop: "store"}
-	if cfg.NeedsStore() {
+	if cfg.Store.Kind != "" {
+		c.Steps = []Step{{Check: "shared", Alone: true, Run: func(context.Context) []Outcome { return e.sharedStore(&cfg.Store) }}}
+	} else if cfg.NeedsStore() {
 		c.Steps = []Step{
 			{Check: "mode", Alone: true, Run: func(context.Context) []Outcome { return e.storeMode(dir) }},
 			{Check: "writable", Run: func(context.Context) []Outcome { return e.writable(cfg.DataDir) }},

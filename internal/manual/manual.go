@@ -34,7 +34,7 @@ type Chapter struct {
 // Contents lists the topics in the order of the table of contents. A test compares it with the pages.
 var Contents = []Chapter{
 	{"Recipes, from apt to the first login", []string{"prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token"}},
-	{"Subjects", []string{"nextcloud", "accounts", "app-passwords", "oidc", "webmail", "groups", "domains", "http", "tokens", "rosters", "limits", "caching"}},
+	{"Subjects", []string{"nextcloud", "accounts", "app-passwords", "oidc", "webmail", "groups", "domains", "http", "tokens", "rosters", "limits", "caching", "machines"}},
 	{"Operation", []string{"install", "containers", "trouble", "daily", "upgrade", "files", "ports", "metrics", "audit", "promises", "terms"}},
 	{"Reference", []string{referenceTopic}},
 }

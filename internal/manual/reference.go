@@ -39,6 +39,7 @@ var purposes = map[string]string{
 	"domain roster ejabberd": "Shared rosters of ejabberd; see [shared rosters](rosters.md).",
 	"domain roster prosody":  "Shared rosters of Prosody, by mod_groups; see [shared rosters](rosters.md).",
 	"audit":                  "The audit log; see [audit](audit.md).",
+	"store valkey":           "A store that several machines share; see [machines](machines.md).",
 	"metrics":                "Metrics for Prometheus; see [metrics](metrics.md).",
 	"log":                    "The log.",
 }

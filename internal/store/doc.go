@@ -1,6 +1,7 @@
 // Package store keeps what must outlive the process: verifiers, nonces, the domain registry and
-// roster state. Store is a small interface over keys and bytes; Pebble, the only implementation,
-// is an embedded database in a directory that one process at a time can open.
+// roster state. Store is a small interface over keys and bytes. Pebble, the default,
+// is an embedded database in a directory that one process at a time can open. Package valkeystore keeps a
+// store on a server that several processes use: a Shared store, with what the others need beyond Store.
 //
 // # Keys and values
 //

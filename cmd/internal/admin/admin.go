@@ -29,19 +29,19 @@ import (
 
 // onStore makes a call to the daemon or, when none runs, has direct do the same to the store. If
 // there is no store, nothing was ever kept, and reply is left as it is.
-func onStore(ctx context.Context, cfg *config.Config, path string, req control.Request, reply any, direct func(*store.Pebble) error) error {
+func onStore(ctx context.Context, cfg *config.Config, path string, req control.Request, reply any, direct func(store.Disk) error) error {
 	err := control.Call(ctx, datadir.Control(cfg.DataDir), path, req, reply)
 	if !errors.Is(err, control.ErrNoDaemon) {
 		return err
 	}
-	if absent(datadir.Store(cfg.DataDir)) {
+	if cfg.Store.Kind == "" && absent(datadir.Store(cfg.DataDir)) {
 		return nil
 	}
 	return withStore(ctx, cfg, path, req, reply, direct)
 }
 
 // withStore is onStore after no daemon was found. A daemon that has started since is asked.
-func withStore(ctx context.Context, cfg *config.Config, path string, req control.Request, reply any, direct func(*store.Pebble) error) error {
+func withStore(ctx context.Context, cfg *config.Config, path string, req control.Request, reply any, direct func(store.Disk) error) error {
 	err := OnStore(ctx, cfg, direct)
 	if errors.Is(err, datadir.ErrOwned) {
 		return control.Call(ctx, datadir.Control(cfg.DataDir), path, req, reply)
@@ -52,17 +52,26 @@ func withStore(ctx context.Context, cfg *config.Config, path string, req control
 
 // OnStore locks the data directory and calls do with its store, which is created if it is missing.
 // The error wraps datadir.ErrOwned if a daemon runs.
-func OnStore(ctx context.Context, cfg *config.Config, do func(*store.Pebble) error) error {
+func OnStore(ctx context.Context, cfg *config.Config, do func(store.Disk) error) error {
 	lock, err := datadir.Lock(ctx, cfg.DataDir, 0, control.Yield)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	p, err := cache.Open(datadir.Store(cfg.DataDir), slog.New(logfile.NewHandler(os.Stderr, slog.LevelWarn)))
+	p, err := openDisk(cfg)
 	if err == nil {
 		err = errors.Join(do(p), p.Close())
 	}
 	return errors.Join(err, datadir.GiveToOwner(cfg.DataDir))
+}
+
+// openDisk opens the store that a configuration names.
+func openDisk(cfg *config.Config) (store.Disk, error) {
+	log := slog.New(logfile.NewHandler(os.Stderr, slog.LevelWarn))
+	if cfg.Store.Kind != "" {
+		return daemon.OpenShared(cfg, log)
+	}
+	return cache.Open(datadir.Store(cfg.DataDir), log)
 }
 
 func absent(path string) bool {

@@ -17,7 +17,7 @@ import (
 // CachedUser describes what the cache has of an account.
 func CachedUser(ctx context.Context, cfg *config.Config, id auth.Identity) (control.CachedUser, error) {
 	shown := control.DescribeUser(id, new(cache.User))
-	err := onStore(ctx, cfg, "/v1/cache/show", control.For(id), &shown, func(p *store.Pebble) error {
+	err := onStore(ctx, cfg, "/v1/cache/show", control.For(id), &shown, func(p store.Disk) error {
 		user := new(cache.User)
 		record, err := p.Get(cache.RecordKey(id))
 		if err == nil {
@@ -35,7 +35,7 @@ func CachedUser(ctx context.Context, cfg *config.Config, id auth.Identity) (cont
 // CacheStats counts what the cache has, in memory and on disk.
 func CacheStats(ctx context.Context, cfg *config.Config) (control.CacheStats, error) {
 	stats := control.CacheStats{Disk: map[string]int{}}
-	err := onStore(ctx, cfg, "/v1/cache/stats", control.Request{}, &stats, func(p *store.Pebble) (err error) {
+	err := onStore(ctx, cfg, "/v1/cache/stats", control.Request{}, &stats, func(p store.Disk) (err error) {
 		stats.DiskBytes = p.Size()
 		stats.Disk, err = control.CountRecords(p)
 		return err
@@ -60,7 +60,7 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, op 
 	if id == (auth.Identity{}) {
 		path = "/v1/cache/flush"
 	}
-	err = onStore(ctx, cfg, path, request, &n, func(p *store.Pebble) (err error) {
+	err = onStore(ctx, cfg, path, request, &n, func(p store.Disk) (err error) {
 		if err := p.Apply([]store.Op{change}, true); err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func forgetCached(ctx context.Context, cfg *config.Config, id auth.Identity, op 
 
 // Forget removes all that is remembered of an account, or of a whole domain if id has no user.
 func Forget(ctx context.Context, cfg *config.Config, id auth.Identity) (n control.Forgotten, err error) {
-	err = onStore(ctx, cfg, "/v1/forget", control.For(id), &n, func(p *store.Pebble) (err error) {
+	err = onStore(ctx, cfg, "/v1/forget", control.For(id), &n, func(p store.Disk) (err error) {
 		if err := p.Apply([]store.Op{changes.Op(id, changes.Secret, time.Now())}, true); err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func Domains(ctx context.Context, cfg *config.Config, path string, r control.Req
 	case !view && !cfg.NeedsStore():
 		return reply, ErrNotKept
 	}
-	err = withStore(ctx, cfg, path, r, &reply, func(p *store.Pebble) error {
+	err = withStore(ctx, cfg, path, r, &reply, func(p store.Disk) error {
 		return control.OnRegistry(registry.New(p), path, r, &reply)
 	})
 	return reply, err

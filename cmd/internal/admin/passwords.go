@@ -29,7 +29,7 @@ func Passwords(ctx context.Context, cfg *config.Config, path string, id auth.Ide
 	if err != nil {
 		return reply, err
 	}
-	err = withStore(ctx, cfg, path, r, &reply, func(p *store.Pebble) error {
+	err = withStore(ctx, cfg, path, r, &reply, func(p store.Disk) error {
 		now := time.Now()
 		a, err := apppassword.Read(p, owner.ID)
 		if err != nil {

@@ -30,7 +30,7 @@ func PlanRoster(ctx context.Context, cfg *config.Config, id auth.Identity) (plan
 func ShowRoster(ctx context.Context, cfg *config.Config, id auth.Identity) (control.RosterUser, error) {
 	shown, err := control.DescribeRoster(nil, id)
 	if err == nil {
-		err = onStore(ctx, cfg, "/v1/roster/show", control.For(id), &shown, func(p *store.Pebble) (err error) {
+		err = onStore(ctx, cfg, "/v1/roster/show", control.For(id), &shown, func(p store.Disk) (err error) {
 			shown, err = control.DescribeRoster(p, id)
 			return err
 		})
@@ -42,7 +42,7 @@ func ShowRoster(ctx context.Context, cfg *config.Config, id auth.Identity) (cont
 // id has no user, or about all domains if id is zero. A daemon synchronises their users again; without
 // one, what was known of them is forgotten, and later logins synchronise them.
 func RefreshRosters(ctx context.Context, cfg *config.Config, id auth.Identity) (reply control.RosterCount, err error) {
-	err = onStore(ctx, cfg, "/v1/roster/refresh", control.For(id), &reply, func(p *store.Pebble) (err error) {
+	err = onStore(ctx, cfg, "/v1/roster/refresh", control.For(id), &reply, func(p store.Disk) (err error) {
 		reply.Later = true
 		reply.Count, err = forgetRosters(p, cfg, id)
 		return err
@@ -51,7 +51,7 @@ func RefreshRosters(ctx context.Context, cfg *config.Config, id auth.Identity) (
 }
 
 // forgetRosters returns the number of users that were known.
-func forgetRosters(p *store.Pebble, cfg *config.Config, id auth.Identity) (users int, err error) {
+func forgetRosters(p store.Disk, cfg *config.Config, id auth.Identity) (users int, err error) {
 	domains := []string{id.Domain}
 	if id.Domain == "" {
 		domains = nil

@@ -21,7 +21,7 @@ type CacheStats struct {
 }
 
 // CountRecords counts the accounts in a store by domain.
-func CountRecords(p *store.Pebble) (map[string]int, error) {
+func CountRecords(p store.Store) (map[string]int, error) {
 	n := map[string]int{}
 	err := p.Scan([]byte(store.Credentials), func(key, _ []byte) bool {
 		if id, ok := cache.RecordIdentity(key); ok {

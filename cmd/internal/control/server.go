@@ -23,8 +23,8 @@ import (
 // Daemon is what the server needs of the daemon. Its methods are called by several goroutines.
 type Daemon interface {
 	Broker() *actors.Broker
-	Store() *store.Pebble // nil: nothing is kept on disk
-	StoreFailed() string  // why the store does not work; "" if it does, or there is none
+	Store() store.Disk   // nil: nothing is kept on disk
+	StoreFailed() string // why the store does not work; "" if it does, or there is none
 	Forget(context.Context, auth.Identity) (Forgotten, error)
 	ForgetCached(context.Context, auth.Identity) (Forgotten, error)
 	Info() (doctor.Info, error)

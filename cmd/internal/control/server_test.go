@@ -27,7 +27,7 @@ var errFake = errors.New("cannot forget: try again")
 
 func (f *fake) Broker() *actors.Broker     { return nil }
 func (f *fake) Audit() *audit.Log          { return nil }
-func (f *fake) Store() *store.Pebble       { return nil }
+func (f *fake) Store() store.Disk          { return nil }
 func (f *fake) StoreFailed() string        { return "" }
 func (f *fake) Info() (doctor.Info, error) { return doctor.Info{Version: "1.2"}, nil }
 func (f *fake) Reload(context.Context) (ReloadReply, error) {

@@ -26,14 +26,15 @@ import (
 	"postern/internal/config"
 	"postern/internal/logfile"
 	"postern/internal/store"
+	"postern/internal/store/valkeystore"
 )
 
 // Daemon is a broker with its store and, if Run made it, all else that a daemon has.
 type Daemon struct {
 	log       *slog.Logger
 	broker    *actors.Broker
-	store     atomic.Pointer[store.Pebble] // nil if it could not be opened, or no domain needs it
-	storeFail atomic.Pointer[string]       // why the store could not be opened; nil if it could
+	store     atomic.Pointer[store.Disk] // nil if it could not be opened, or no domain needs it
+	storeFail atomic.Pointer[string]     // why the store could not be opened; nil if it could
 
 	// The serials of the store, as a former process left it and as this one did; zero without a store that
 	// can be written.
@@ -66,7 +67,7 @@ func Start(cfg *config.Config) (*Daemon, error) {
 	d := &Daemon{log: slog.New(slog.DiscardHandler)}
 	// A daemon that starts now waits for the lock, until the files made here have their owner.
 	if lock, err := datadir.TryLock(cfg.DataDir); err == nil {
-		d.store.Store(d.openStore(cfg, cache.Open))
+		d.keep(d.openStore(cfg, cache.Open))
 		_ = lock.Close()
 	}
 	if err := d.startBroker(cfg, nil); err != nil {
@@ -82,11 +83,23 @@ func (d *Daemon) Broker() *actors.Broker { return d.broker }
 func (d *Daemon) Audit() *audit.Log { return d.audit }
 
 // Store returns the open store, or nil.
-func (d *Daemon) Store() *store.Pebble { return d.store.Load() }
+func (d *Daemon) Store() store.Disk {
+	if p := d.store.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// keep takes a store into use, or nil.
+func (d *Daemon) keep(s store.Disk) {
+	if s != nil {
+		d.store.Store(&s)
+	}
+}
 
 // StoreFailed returns why there is no store, or why it has stopped working; "" if nothing is wrong.
 func (d *Daemon) StoreFailed() string {
-	if p := d.store.Load(); p != nil {
+	if p := d.Store(); p != nil {
 		return p.Failed()
 	}
 	if why := d.storeFail.Load(); why != nil {
@@ -113,9 +126,9 @@ func (d *Daemon) start(ctx context.Context, cfg *config.Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		d.withoutStore("data directory cannot be made; nothing will be kept on disk", err)
 	} else {
-		d.store.Store(d.openStore(cfg, waitForStore(ctx)))
+		d.keep(d.openStore(cfg, waitForStore(ctx)))
 	}
-	if d.store.Load() == nil {
+	if d.Store() == nil {
 		if err := store.MarkIncomplete(datadir.Store(cfg.DataDir)); err != nil {
 			d.log.Error("store", "err", err)
 		}
@@ -131,7 +144,7 @@ func (d *Daemon) startBroker(cfg *config.Config, former *actors.Memory) error {
 		d.log.Warn(name+` is set in the environment, but not used: if this network needs it, add proxy = "environment" to the backends`, "backends", backends)
 	}
 	options := actors.Options{Config: cfg, Backend: d.newBackend, Log: d.log, Audit: d.audit, Former: former}
-	if p := d.store.Load(); p != nil {
+	if p := d.Store(); p != nil {
 		options.Store = p
 	}
 	var err error
@@ -148,7 +161,7 @@ const (
 	storePoll = 50 * time.Millisecond
 )
 
-// opener is cache.Open, or waits until that succeeds.
+// opener opens the store in a directory, or waits until that succeeds.
 type opener = func(dir string, log *slog.Logger) (*store.Pebble, error)
 
 // waitForStore returns an opener that waits, if another process has the store, for it to end.
@@ -174,9 +187,12 @@ func waitForStore(ctx context.Context) opener {
 
 // openStore opens the store if a domain needs one and it is not open. It returns nil otherwise,
 // and if it cannot be opened, which is not fatal.
-func (d *Daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
-	if d.store.Load() != nil || !cfg.NeedsStore() {
+func (d *Daemon) openStore(cfg *config.Config, open opener) store.Disk {
+	if d.Store() != nil || !cfg.NeedsStore() {
 		return nil
+	}
+	if cfg.Store.Kind != "" {
+		return d.openShared(cfg)
 	}
 	p, err := open(datadir.Store(cfg.DataDir), d.log)
 	if err != nil {
@@ -190,6 +206,32 @@ func (d *Daemon) openStore(cfg *config.Config, open opener) *store.Pebble {
 		d.log.Error("store cannot be written", "err", err)
 	}
 	return p
+}
+
+// openShared opens the store that other machines use as well. A former process's memory is not taken over with it:
+// it has no serial.
+func (d *Daemon) openShared(cfg *config.Config) store.Disk {
+	s, err := OpenShared(cfg, d.log)
+	if err != nil {
+		d.withoutStore("cache works from memory only, until a restart opens the store", err)
+		return nil
+	}
+	d.storeFail.Store(nil)
+	return s
+}
+
+// OpenShared opens the store of a store block.
+func OpenShared(cfg *config.Config, log *slog.Logger) (*valkeystore.Store, error) {
+	return valkeystore.Open(sharedOptions(&cfg.Store), log)
+}
+
+// LookAtShared examines the server of a store block.
+func LookAtShared(c *config.Store) (valkeystore.Health, error) {
+	return valkeystore.Check(sharedOptions(c))
+}
+
+func sharedOptions(c *config.Store) valkeystore.Options {
+	return valkeystore.Options{Address: c.Address, Username: c.Username, Password: c.Password, Prefix: c.Prefix}
 }
 
 // withoutStore logs the consequence of a store that cannot be opened, and keeps the reason for
@@ -220,7 +262,7 @@ func (d *Daemon) Stop(ctx context.Context) {
 }
 
 func (d *Daemon) closeStore() {
-	p := d.store.Load()
+	p := d.Store()
 	if p == nil {
 		return
 	}

@@ -99,7 +99,7 @@ func (d *Daemon) Forget(ctx context.Context, id auth.Identity) (n control.Forgot
 	if err != nil && !errors.Is(err, router.ErrUnknownDomain) {
 		return n, err
 	}
-	disk := d.store.Load()
+	disk := d.Store()
 	if disk == nil {
 		return n, nil
 	}
@@ -143,7 +143,7 @@ func (d *Daemon) ForgetCached(ctx context.Context, id auth.Identity) (n control.
 		}
 		return n, d.broker.ForgetUser(ctx, id)
 	}
-	if disk := d.store.Load(); disk != nil {
+	if disk := d.Store(); disk != nil {
 		if err := countUsers(disk, prefixOf(id.Domain), &n); err != nil {
 			return n, err
 		}

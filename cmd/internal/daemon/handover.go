@@ -180,7 +180,7 @@ func (d *Daemon) report(err error) {
 
 // hands reports whether a successor may get the memory of this process.
 func (d *Daemon) hands() bool {
-	p := d.store.Load()
+	p := d.Store()
 	return (d.notify.Active() || d.successor != nil) && p != nil && p.Failed() == "" && d.serial != (store.Serial{})
 }
 

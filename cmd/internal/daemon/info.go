@@ -12,6 +12,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/doctor"
 	"postern/internal/store"
+	"postern/internal/store/valkeystore"
 	"postern/internal/unixtime"
 	"postern/internal/version"
 )
@@ -26,11 +27,17 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	counts, err := d.broker.Counts(ctx)
 	state := d.reloads.state.Load()
 	s := metrics.Snapshot{Counts: counts, Counters: d.broker.Collect, Stalled: err != nil, Loaded: state.loaded, ReloadFailed: state.failed != nil}
-	p := d.store.Load()
+	p := d.Store()
 	s.Store.Wanted = p != nil || d.storeFail.Load() != nil
 	s.Store.Up = d.StoreFailed() == ""
 	if p != nil {
 		s.Store.Open, s.Store.Bytes = true, p.Size()
+	}
+	if shared, ok := p.(*valkeystore.Store); ok {
+		c := shared.Counts()
+		s.Store.Shared = &metrics.SharedStore{
+			RoundTrips: c.RoundTrips, Invalidations: c.Invalidations, Losses: c.Losses, Epochs: c.Epochs, Lag: c.Lag, Up: c.Up,
+		}
 	}
 	return s
 }
@@ -49,7 +56,7 @@ func (d *Daemon) Info() (doctor.Info, error) {
 	for _, l := range d.cfg.Listeners {
 		out.Listeners = append(out.Listeners, l.Name)
 	}
-	if p := d.store.Load(); p != nil {
+	if p := d.Store(); p != nil {
 		out.Store, out.StoreFailed = true, p.Failed()
 		out.AppPasswords = d.appPasswords(p)
 	}
@@ -67,7 +74,7 @@ func (d *Daemon) Info() (doctor.Info, error) {
 }
 
 // appPasswords counts the app passwords in the store. What cannot be read of it is left out: StoreFailed says so.
-func (d *Daemon) appPasswords(p *store.Pebble) map[string]doctor.AppPasswords {
+func (d *Daemon) appPasswords(p store.Disk) map[string]doctor.AppPasswords {
 	if !slices.ContainsFunc(d.cfg.Domains, func(of config.Domain) bool { return of.AppPasswords != nil }) {
 		return nil
 	}

@@ -173,6 +173,9 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 	if changes.DataDir {
 		return changes, fmt.Errorf("data_dir is another, %s: restart postern to move there, or restore %s", cfg.DataDir, d.cfg.DataDir)
 	}
+	if changes.Store {
+		return changes, errors.New("the block store is another: restart postern, or restore it")
+	}
 	var logFile io.WriteCloser
 	if cfg.Log.File != d.cfg.Log.File {
 		if logFile, err = logfile.Open(cfg.Log.File); err != nil {
@@ -214,7 +217,7 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 		return changes, err
 	}
 	if opened != nil {
-		d.store.Store(opened)
+		d.store.Store(&opened)
 	}
 	if changes.Audit {
 		d.audit.SetTarget(events)

@@ -28,6 +28,14 @@ type Store struct {
 	Up     bool   // it works
 	Open   bool   // it could be opened, so that it has a size
 	Bytes  uint64 // on disk
+	Shared *SharedStore
+}
+
+// SharedStore is the state of a store that other machines use as well.
+type SharedStore struct {
+	RoundTrips, Invalidations, Losses, Epochs uint64
+	Lag                                       time.Duration
+	Up                                        bool
 }
 
 // collector implements prometheus.Collector.
@@ -82,8 +90,15 @@ func (e exposition) counter(name, help string, value float64, labels ...string) 
 func (e exposition) process(s Snapshot) {
 	e.gauge("build_info", "Always 1; the labels name the build", 1, "version", version.Version, "goversion", runtime.Version())
 	if s.Store.Wanted {
-		e.gauge("store_up", "1 if the store on disk works, 0 if the cache lives in memory only until a restart; see the log", one(s.Store.Up))
-		if s.Store.Open {
+		e.gauge("store_up", "1 if the store works, 0 if the cache lives in memory only: until a restart, or until a shared store is back; see the log", one(s.Store.Up))
+		if shared := s.Store.Shared; shared != nil {
+			e.gauge("store_connected", "1 while the shared store tells of every change by others, 0 while every password is asked about", one(shared.Up))
+			e.gauge("store_lag_seconds", "Time since the shared store has shown that it does", shared.Lag.Seconds())
+			e.counter("store_round_trips_total", "Requests to the shared store", float64(shared.RoundTrips))
+			e.counter("store_invalidations_total", "Changed records of which the shared store has told", float64(shared.Invalidations))
+			e.counter("store_losses_total", "Times that the shared store was lost, or emptied", float64(shared.Losses))
+			e.counter("store_epochs_total", "Times that the shared store was seen emptied, restarted or replaced", float64(shared.Epochs))
+		} else if s.Store.Open {
 			e.gauge("store_bytes", "Size of the store on disk", float64(s.Store.Bytes))
 		}
 	}

@@ -120,7 +120,7 @@ type counts struct {
 // can refuse the import any more.
 func (m *importer) run(ctx context.Context, std pipe.Stdio, data *xcauth.Data) error {
 	if !m.dry {
-		return admin.OnStore(ctx, m.cfg, func(p *store.Pebble) error {
+		return admin.OnStore(ctx, m.cfg, func(p store.Disk) error {
 			m.store = p
 			if err := write(&m.wrote, false, m.files); err != nil {
 				return err
