@@ -57,10 +57,15 @@ local function ask(path, fields)
 	return status, answer
 end
 
+-- service is what Dovecot 2.4 calls the protocol.
+local function service(request)
+	return request.service or request.protocol or ""
+end
+
 -- Any status but 200 and these is a temporary failure: a wrong secret, too, says nothing about a user.
 function auth_password_verify(request, password)
 	local status, answer = ask("/dovecot/passdb", {
-		user = request.user, password = password, service = request.service or "", rip = request.rip or request.remote_ip or "", -- Dovecot 2.4 has the longer name
+		user = request.user, password = password, service = service(request), rip = request.rip or request.remote_ip or "", -- Dovecot 2.4 has the longer name
 	})
 	if status == 200 and answer.user then
 		return dovecot.auth.PASSDB_RESULT_OK, { user = answer.user }
@@ -71,7 +76,7 @@ function auth_password_verify(request, password)
 end
 
 function auth_userdb_lookup(request)
-	local status, answer = ask("/dovecot/userdb", { user = request.user, service = request.service or "" })
+	local status, answer = ask("/dovecot/userdb", { user = request.user, service = service(request) })
 	if status == 200 and answer.user then
 		return dovecot.auth.USERDB_RESULT_OK, answer
 	elseif status == 404 then
