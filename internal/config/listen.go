@@ -183,6 +183,9 @@ func (c *Config) Notes() (notes []string) {
 			notes = append(notes, note)
 		}
 	}
+	if note := c.Store.clearNote(); note != "" {
+		notes = append(notes, note)
+	}
 	return notes
 }
 

@@ -83,9 +83,14 @@ func (p *parser) storeAddress(s *section) string {
 		p.complain(at, "address is neither host:port nor the path of a socket", `write it as in "127.0.0.1:6379" or "unix:/run/valkey/valkey.sock"`)
 		return ""
 	}
-	if !loopback(host) {
-		p.warn(at, "what the store has, and its password, is sent in clear text to this address",
-			"make sure that the network is private, as a VPN or a cable between the machines is")
-	}
 	return text
+}
+
+// clearNote returns what to say of a store to which the way may be listened to; "" for any other.
+func (s Store) clearNote() string {
+	host, _, err := net.SplitHostPort(s.Address)
+	if err != nil || strings.HasPrefix(s.Address, "unix:") || loopback(host) {
+		return ""
+	}
+	return fmt.Sprintf("what the store %s has, and its password, are sent in clear text: the network must be private, as a VPN or a cable between the machines is", s.Address)
 }
