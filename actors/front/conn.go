@@ -98,8 +98,8 @@ func (c *conn) unread() bool {
 // endReading ends the reader's wait for input, now or the next time.
 func (c *conn) endReading() {
 	if c.web != nil {
-		c.web.ended.Store(true)
-		if c.busy() { // net/http would take the end of its input for the end of its client
+		again := c.web.ended.Swap(true)
+		if again || c.busy() { // net/http would take the end of its input for the end of its client, and it may be writing yet
 			return
 		}
 	}

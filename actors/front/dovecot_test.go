@@ -259,6 +259,7 @@ func TestDovecotDrain(t *testing.T) {
 	busy.say(plainLogin(1, "joe", "good"))
 	b.reached(t, 1)
 	done := r.startDrain()
+	eventually(t, "the end of requests", r.gate.Draining)
 	late.say(plainLogin(1, "joe", "good"))
 	late.ended()
 	postfix.ended()

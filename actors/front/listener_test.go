@@ -146,6 +146,7 @@ func (c lateConn) Read([]byte) (int, error) {
 func TestDrainAnswersWhatHasCome(t *testing.T) {
 	r := newRig(t)
 	c := r.dial(r.listenAt(listenerBlock("ejabberd"), lateSocket{socketOf(t), r.Server}))
+	eventually(t, "the connection", func() bool { return r.open() == 1 })
 	if _, err := io.WriteString(c, strings.Repeat(yes.frame("ejabberd"), 100)); err != nil { // more than a buffer
 		t.Fatal(err)
 	}
