@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -253,10 +254,9 @@ func TestWebPanics(t *testing.T) {
 	r := newRig(t)
 	c := newWebClient(t, r.listen(webBlock()), false)
 	c.want(200, "true", "GET", check+"good", "")
-	panics := true
+	var panicked atomic.Bool
 	r.router.prepare = func() {
-		if panics {
-			panics = false
+		if !panicked.Swap(true) {
 			panic("injected")
 		}
 	}

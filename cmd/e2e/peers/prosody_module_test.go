@@ -64,9 +64,7 @@ func prosodyTokens(t *testing.T, r harness.Release) {
 	if strings.Contains(x.offers, "X-TOKEN") {
 		t.Errorf("offered without tokens: %s", x.offers)
 	}
-	if log := s.Log.String(); !strings.Contains(log, "client=127.0.0.1") {
-		t.Errorf("the client's address is not in the log:\n%s", log)
-	}
+	harness.WaitFor(t, "the client's address in the log", func() bool { return strings.Contains(s.Log.String(), "client=127.0.0.1") })
 }
 
 // The option has a name that prosodyctl does not take for a port of the server; the names of 0.1 work, with
