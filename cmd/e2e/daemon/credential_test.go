@@ -41,9 +41,7 @@ func TestCredentials(t *testing.T) {
 	reload(0, "")
 	harness.WriteFile(t, source, "another\n")
 	reload(0, "the credential api needs a restart: "+source+" has changed")
-	if !strings.Contains(s.Log.String(), "the credential api needs a restart") {
-		t.Error("the log does not say it")
-	}
+	s.Eventually("the log says it", func() bool { return strings.Contains(s.Log.String(), "the credential api needs a restart") })
 	harness.WriteFile(t, unit, lines+"LoadCredential=api:"+source+"\nLoadCredential=later:"+source+"\n")
 	harness.WriteFile(t, config, strings.Replace(harness.ReadText(config), "credential(\"api\")", "credential(\"later\")", 1))
 	reload(1, "the credential later came into the unit after the service was started; it needs a restart")

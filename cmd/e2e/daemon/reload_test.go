@@ -78,9 +78,7 @@ func TestReloadCommand(t *testing.T) {
 		t.Error("the socket of the removed listener is still there")
 	}
 	for _, line := range []string{"msg=listening listener=fresh", `msg="no longer listening" listener=gone`, `msg="configuration reloaded" listeners="+1 -1 ~0"`} {
-		if !strings.Contains(s.Log.String(), line) {
-			t.Errorf("the log does not say %s", line)
-		}
+		s.Eventually("the log says "+line, func() bool { return strings.Contains(s.Log.String(), line) })
 	}
 	if out := harness.OK(t, "", "reload", "--config", s.file); out != "configuration reloaded: nothing has changed\n" {
 		t.Errorf("printed %q", out)

@@ -317,9 +317,7 @@ func TestStartWithoutStore(t *testing.T) {
 	s := newSite(t, store, cheap, cheap)
 	s.want(0, "joe", "secret", yes)
 	s.want(0, "joe", "secret", yes)
-	if !strings.Contains(s.nodes[0].Log.String(), "the shared store is away") {
-		t.Errorf("the log does not say so:\n%s", s.nodes[0].Log.String())
-	}
+	s.nodes[0].Eventually("the log says so", func() bool { return strings.Contains(s.nodes[0].Log.String(), "the shared store is away") })
 	store.Start()
 	s.hot(0, "joe", "secret")
 	s.written("joe")

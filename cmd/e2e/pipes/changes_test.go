@@ -69,9 +69,7 @@ listen "editors" {
 		}
 	}
 	for _, part := range []string{`listener=relay note="listener \"relay\" refuses`, `add changes = true to listen \"relay\"`, "source=forbidden"} {
-		if !strings.Contains(s.Log.String(), part) {
-			t.Errorf("the log lacks %q", part)
-		}
+		s.Eventually("the log has "+part, func() bool { return strings.Contains(s.Log.String(), part) })
 	}
 	if strings.Contains(s.Log.String(), `refuses requests of listen "editors"`) || strings.Contains(s.Log.String(), "listener=editors note=") {
 		t.Error("the log names the listener that takes changes")
