@@ -85,7 +85,7 @@ func TestBearerFromModule(t *testing.T) {
 	}
 }
 
-// TestBearerOfDomain: where the claim has the domain, the token of another domain's account lets nobody in.
+// TestBearerOfDomain: where the claim has the domain, the token of another domain's account does not let in.
 func TestBearerOfDomain(t *testing.T) {
 	r := newOIDCRig(t, func(s *setup, o *backend.OIDCOptions) {
 		o.UsernameDomain = true

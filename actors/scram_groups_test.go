@@ -13,7 +13,7 @@ import (
 	"postern/internal/scram/scramtest"
 )
 
-// TestScramGroups: a right proof lets in only those whom their groups let in, and nobody else gets the server's
+// TestScramGroups: a right proof lets in only users that their groups let in, and no others get the server's
 // signature. Groups that are set leave the keys of SCRAM as they are.
 func TestScramGroups(t *testing.T) {
 	r := newScramRig(t, []string{"joe", "ann"}, func(s *setup) {

@@ -171,7 +171,7 @@ func (c *conn) encodeNext() {
 			answer.Changed, answer.Disabled = c.server.changes.State(call.ID)
 			answer.Disabled = answer.Disabled || answer.Barred
 		}
-		if call.Req.Bearer && answer.Verdict == auth.Deny && call.Domain != nil { // whose answer it then is
+		if call.Req.Bearer && answer.Verdict == auth.Deny && call.Domain != nil { // it is the answer of that domain
 			answer.Body = wire.TokenRefused(wire.Bearer(call.Domain.Told))
 		}
 		c.pending = c.codec.AppendAnswer(c.pending, &call.Req, answer)

@@ -73,7 +73,7 @@ type fakeRouter struct {
 	asked   atomic.Int64 // questions to the backend
 	prepare func()       // called first by Prepare; nil: nothing
 
-	limited   func(id auth.Identity, client string) bool // nil: nobody is
+	limited   func(id auth.Identity, client string) bool // nil: none is
 	elsewhere []string                                   // refusals of other servers, one request at a time
 	asking    sync.WaitGroup
 }

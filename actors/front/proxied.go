@@ -15,7 +15,7 @@ import (
 const proxyTimeout = 5 * time.Second
 
 // proxied is a connection that a proxy has taken and passed on: its first bytes are a header that says where it
-// came from. The header is read before the first Read returns, so that accepting waits for nobody.
+// came from. The header is read before the first Read returns, so that accepting waits for none.
 type proxied struct {
 	net.Conn
 	failed func(error) // called once, if the header is none

@@ -353,7 +353,7 @@ func (s *Server) expecting() bool {
 	return false
 }
 
-// reading reports whether a connection whose requests are left unread may still take one in.
+// reading reports whether a connection that leaves requests unread may still take one in.
 func (s *Server) reading() bool {
 	return len(s.connsWhere(func(c *conn) bool { return c.web == nil && c.unread() && !c.readClosed.Load() })) > 0
 }

@@ -20,7 +20,7 @@ type load struct {
 	id     auth.Identity
 	disk   *store.WriteBehind
 	term   uint64 // of a shared store, when it began
-	again  *space // in which the user is, whom another process has changed; nil: it is read for a call
+	again  *space // in which the user is that another process has changed; nil: it is read for a call
 	lead   *task  // its first step is decided beside the read; may be nil
 
 	user   atomic.Pointer[cache.User] // nil until it is read; from then on it is the shard's

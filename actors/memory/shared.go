@@ -83,7 +83,7 @@ func renew(known *cache.User, l *load, read *cache.User) {
 	known.Seen = l.term
 }
 
-// readAgain reads a user whom another process has changed, so that what is known here is true when the store is lost.
+// readAgain reads a user that another process has changed, so that what is known here is true when the store is lost.
 func (s *shard) readAgain(sp *space, id auth.Identity) {
 	disk := sp.disk()
 	if disk == nil {

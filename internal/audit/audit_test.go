@@ -35,7 +35,7 @@ func (*slow) Flush()        {}
 func (*slow) Reopen() error { return nil }
 func (*slow) Close()        {}
 
-// A log whose disk hangs takes no time from those who note something, keeps a bounded number of events, and
+// A log on a disk that hangs takes no time from callers, keeps a bounded number of events, and
 // says how many are missing.
 func TestFullQueue(t *testing.T) {
 	to := &slow{let: make(chan struct{})}

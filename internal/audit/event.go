@@ -44,7 +44,7 @@ type Event struct {
 	Backend string `json:"backend,omitempty"`
 	Front   string `json:"front,omitempty"` // name of the listener
 	Peer    string `json:"peer,omitempty"`  // what is at the other end of the connection
-	By      string `json:"by,omitempty"`    // the user of the machine whose command it is
+	By      string `json:"by,omitempty"`    // the user of the machine that gave the command
 	Reason  string `json:"reason,omitempty"`
 
 	Refusals int      `json:"refusals,omitempty"` // within Window

@@ -206,7 +206,7 @@ func TestSCIMClientTokenFaults(t *testing.T) {
 	}
 }
 
-// TestSCIMClientTokenHangs: a lookup whose time is over says so, and holds up none for longer.
+// TestSCIMClientTokenHangs: a lookup that has run out of time says so, and holds up none for longer.
 func TestSCIMClientTokenHangs(t *testing.T) {
 	r := newSCIMRig(t)
 	begun := r.hang(oidctest.Token)

@@ -17,7 +17,7 @@ const (
 
 	maxGather = time.Millisecond // a commit waits at most so long for the callers of the one before
 
-	firstRetry, lastRetry = 50 * time.Millisecond, time.Second // pauses of a writer whose shared store is away
+	firstRetry, lastRetry = 50 * time.Millisecond, time.Second // pauses of a writer while its shared store is away
 
 	maxMerges = 8 // of a record that others change all the time
 )

@@ -36,7 +36,7 @@ func trail(t *testing.T, file string) (list []audit.Event) {
 	return list
 }
 
-// What a daemon and commands do is in the audit log: with who has done it and what came of it, over a rotation and a
+// What a daemon and commands do is in the audit log: with the user that has done it and what came of it, over a rotation and a
 // reload, and without a secret. Commands write to it without a daemon as well.
 func TestAuditLog(t *testing.T) {
 	t.Parallel()
@@ -130,7 +130,7 @@ func equalEvents(a, b audit.Event) bool {
 	return string(x) == string(y)
 }
 
-// A daemon whose audit log cannot be opened does not start, and a reload to such a one is refused; doctor says what
+// A daemon that cannot open its audit log does not start, and a reload to such a one is refused; doctor says what
 // is wrong.
 func TestAuditLogThatCannotBeOpened(t *testing.T) {
 	t.Parallel()

@@ -173,7 +173,7 @@ func TestRefusal(t *testing.T) {
 		s.backend(http.StatusServiceUnavailable, "")
 		s.stops(1, "joe", "secret", connected)
 		s.want(1, "joe", "secret", later)
-		s.want(1, "jim", "other", yes) // of whom nothing was refused
+		s.want(1, "jim", "other", yes) // nothing of his was refused
 	})
 }
 
@@ -219,7 +219,7 @@ func TestSilence(t *testing.T) {
 	s.stops(1, "joe", "secret", silent)
 	s.backend(http.StatusOK, harness.JSONYes)
 	begun := time.Now()
-	s.want(0, "jim", "other", yes) // whose record cannot be read
+	s.want(0, "jim", "other", yes) // his record cannot be read
 	if took := time.Since(begun); took > spare*100*time.Millisecond {
 		t.Errorf("a yes has waited for %v", took)
 	}

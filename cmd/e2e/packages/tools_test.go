@@ -80,7 +80,7 @@ func apparmor(g *harness.Guest) {
 // clientUsers is ownUsers for clients that send their address.
 var clientUsers = strings.Replace(ownUsers, `"generic"`, `"saslauthd"`, 1)
 
-// noteAction is an action of fail2ban that notes whom it bans.
+// noteAction is an action of fail2ban that notes the addresses that it bans.
 const noteAction = `[Definition]
 actionban = echo <ip> >> /run/banned
 actionunban = true

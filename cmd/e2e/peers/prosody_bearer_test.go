@@ -262,7 +262,7 @@ func prosodyBearerAway(c *chat) {
 	}
 }
 
-// While a token waits for its provider, Prosody serves others. One whose client has gone meanwhile does no harm.
+// While a token waits for its provider, Prosody serves others. One that its client has left meanwhile does no harm.
 func TestProsodyBearerWaits(t *testing.T) {
 	c := newChat(t, harness.Trixie(t), "postern_timeout = 120")
 	release := make(chan struct{})

@@ -85,7 +85,7 @@ func keepUser(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, userKey{}, peer.UID)
 }
 
-// By returns the user of the machine whose call this is; "" if it is no call.
+// By returns the user of the machine that makes this call; "" if it is no call.
 func By(ctx context.Context) string {
 	uid, ok := ctx.Value(userKey{}).(int)
 	if !ok {
