@@ -44,6 +44,7 @@ func newKeeper(path string) (*keeper, error) {
 // close forgets what is kept.
 func (k *keeper) close() {
 	_ = k.socket.Close()
+	_ = os.Remove(k.path) // the next start of the same configuration has it
 	k.remove(func(kept) bool { return true })
 }
 
