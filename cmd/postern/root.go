@@ -25,7 +25,7 @@ type app struct {
 
 // newRoot builds the command line.
 func newRoot(std pipe.Stdio) *cobra.Command {
-	a := &app{Stdio: std}
+	a, version := &app{Stdio: std}, false
 	root := &cobra.Command{
 		Use:   "postern",
 		Short: "One authentication broker behind XMPP and mail servers",
@@ -44,14 +44,19 @@ nobody can log in.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case version:
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
+				return err
+			case len(args) == 0:
 				return cmd.Help()
 			}
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	root.Version = versionLine()
-	root.SetVersionTemplate("{{.Version}}\n")
+	// Not by root.Version: its templates call methods by name, and then the linker keeps every exported method of every
+	// type (see scripts/check.sh).
+	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpPage(cmd)) })
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
