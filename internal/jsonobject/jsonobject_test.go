@@ -33,3 +33,14 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkSplit(b *testing.B) {
+	data := []byte(`{"iss":"https://id.example.org/realms/users","aud":["account","postern"],"sub":"f1f8c2a5-5a5e-4d31-9d0c-8c1c7e0a4c55","typ":"Bearer","azp":"webmail","exp":1800000000,"iat":1799999700,"scope":"openid mail profile","preferred_username":"alice"}`)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Split(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -19,18 +19,9 @@ func LooksJWT(s string) bool {
 	if !strings.HasPrefix(s, "eyJ") {
 		return false
 	}
-	dots, part := 0, 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '.' && part > 0 && dots < 2:
-			dots, part = dots+1, 0
-		case base64url(c):
-			part++
-		default:
-			return false
-		}
-	}
-	return dots == 2
+	head, rest, _ := strings.Cut(s, ".")
+	body, signature, ok := strings.Cut(rest, ".")
+	return ok && body != "" && allBase64url(head) && allBase64url(body) && allBase64url(signature)
 }
 
 // LooksOpaque reports whether a password may be a token that only its provider can read: a token68 of RFC 7235
@@ -41,15 +32,28 @@ func LooksOpaque(s string) bool {
 	}
 	s = strings.TrimRight(s, "=")
 	for i := range len(s) {
-		if c := s[i]; !base64url(c) && c != '.' && c != '~' && c != '+' && c != '/' {
+		if c := s[i]; !base64url[c] && c != '.' && c != '~' && c != '+' && c != '/' {
 			return false
 		}
 	}
 	return s != ""
 }
 
-func base64url(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+// base64url has the letters of base64url. It is a table since a token has a thousand of them.
+var base64url = func() (is [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		is[c] = true
+	}
+	return is
+}()
+
+func allBase64url(s string) bool {
+	for i := range len(s) {
+		if !base64url[s[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // ErrNoJWT means that a text is not a JWT, whatever it looks like.
