@@ -47,6 +47,7 @@ func testEnv(t testing.TB) Env {
 		"etc/postern/binary":                 {Data: []byte{0xff, 0xfe}, Mode: 0o640},
 		"etc/postern/api.secret":             {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/valkey.password":        {Data: []byte(canary + "\n"), Mode: 0o640},
+		"etc/postern/valkey-ca.pem":          {Data: testCA(t), Mode: 0o644},
 		"etc/postern/http.secret":            {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/tls.pem":                {Data: testCA(t), Mode: 0o644},
 		"etc/postern/tls.key":                {Data: testKey(t), Mode: 0o640},

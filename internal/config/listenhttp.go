@@ -91,26 +91,10 @@ func (p *parser) trustedProxies(s *section, out *Listener) {
 // tls decodes the tls block. The contents of the files are part of the configuration, so that a reload
 // takes those of a renewed certificate.
 func (p *parser) tls(s *section, out *Listener) {
-	read := func(name string) string {
-		v, ok := s.text(name)
-		if !ok {
-			return ""
-		}
-		path := p.resolve(p.dir, v.AsString())
-		p.files = append(p.files, path)
-		data, err := p.env.readFile(path)
-		if err != nil {
-			p.complain(s.at(name), fmt.Sprintf("cannot read the file: %v", cause(err)), "correct the path or its permissions; a relative path starts at the configuration's directory")
-		}
-		if name == "key" && p.env.mode(path)&0o004 != 0 && p.once(path) {
-			p.warn(s.at(name), "every user of this machine can read the key in "+path, "chmod o-rwx "+path)
-		}
-		return string(data)
-	}
 	s.need("certificate", "tls has no certificate", `add certificate = "/path", a PEM file with its chain`)
 	s.need("key", "tls has no key", `add key = "/path", a PEM file`)
-	out.TLS = TLS{Certificate: read("certificate"), ClientCA: read("client_ca")}
-	out.TLS.Key = auth.NewSecret(read("key"))
+	out.TLS = TLS{Certificate: p.pem(s, "certificate"), ClientCA: p.pem(s, "client_ca")}
+	out.TLS.Key = auth.NewSecret(p.pem(s, "key"))
 	if out.TLS.Certificate != "" && !out.TLS.Key.Empty() {
 		if _, err := tls.X509KeyPair([]byte(out.TLS.Certificate), []byte(out.TLS.Key.Reveal())); err != nil {
 			p.complain(s.at("key"), "certificate and key do not make a pair", "name a PEM file with the certificate and its chain, and one with its key")
@@ -120,4 +104,22 @@ func (p *parser) tls(s *section, out *Listener) {
 		p.complain(s.at("client_ca"), "the file holds no certificate", "it must hold CA certificates in PEM form")
 		out.TLS.ClientCA = "-" // there was one
 	}
+}
+
+// pem reads the PEM file that an attribute names; "" if it is absent.
+func (p *parser) pem(s *section, name string) string {
+	v, ok := s.text(name)
+	if !ok {
+		return ""
+	}
+	path := p.resolve(p.dir, v.AsString())
+	p.files = append(p.files, path)
+	data, err := p.env.readFile(path)
+	if err != nil {
+		p.complain(s.at(name), fmt.Sprintf("cannot read the file: %v", cause(err)), "correct the path or its permissions; a relative path starts at the configuration's directory")
+	}
+	if name == "key" && p.env.mode(path)&0o004 != 0 && p.once(path) {
+		p.warn(s.at(name), "every user of this machine can read the key in "+path, "chmod o-rwx "+path)
+	}
+	return string(data)
 }

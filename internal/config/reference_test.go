@@ -8,7 +8,9 @@ import (
 
 // hosts are configurations with one block of each path, in which %s stands for a line in it.
 var hosts = map[string]string{
-	"store valkey":           "store \"valkey\" {\naddress = \"127.0.0.1:1\"\n%s\n}\n",
+	"store valkey":           "store \"valkey\" {\naddresses = \"127.0.0.1:1\"\n%s\n}\n",
+	"store valkey tls":       "store \"valkey\" {\naddresses = \"127.0.0.1:1\"\ntls {\n%s\n}\n}\n",
+	"store valkey sentinel":  "store \"valkey\" {\naddresses = \"127.0.0.1:1\"\nsentinel {\nmaster = \"x\"\n%s\n}\n}\n",
 	"":                       "%s\n",
 	"limit":                  "limit {\n%s\n}\n",
 	"listen":                 "listen \"LISTENER\" {\naddress = \"127.0.0.1:1\"\n%s\n}\n",

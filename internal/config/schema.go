@@ -121,8 +121,11 @@ var specs = []spec{
 	},
 	{
 		path: "store valkey", labels: []string{"kind"},
-		attrs: []string{"address", "username", "prefix", "isolated"}, secrets: []string{"password"},
+		attrs: []string{"addresses", "username", "cluster", "prefix", "isolated"}, secrets: []string{"password"},
+		blocks: []string{"tls", "sentinel"},
 	},
+	{path: "store valkey tls", attrs: []string{"ca_file", "certificate", "key", "server_name"}},
+	{path: "store valkey sentinel", attrs: []string{"master", "username"}, secrets: []string{"password"}},
 	{path: "metrics", attrs: []string{"address"}},
 	{path: "log", attrs: []string{"level", "format", "file"}},
 	{path: "audit", attrs: []string{"file", "syslog"}},

@@ -28,10 +28,10 @@ const (
 func (e *Env) sharedStore(cfg *config.Store) []Outcome {
 	s, err := e.LookAtStore(cfg)
 	if err != nil {
-		return fail(fmt.Sprintf("the store at %s cannot be used: %v", cfg.Address, cause(err)),
-			"check address, username and password of the block store, the server, and the rights of its user (`postern help machines`)")
+		return fail(fmt.Sprintf("the store at %s cannot be used: %v", cfg.Where(), cause(err)),
+			"check addresses, username and password of the block store, the server, and the rights of its user (`postern help machines`)")
 	}
-	out := fine("%s at %s answers in %v", s.Name, cfg.Address, s.RoundTrip.Round(time.Microsecond))
+	out := fine("%s at %s answers in %v", s.Name, cfg.Where(), s.RoundTrip.Round(time.Microsecond))
 	if s.Major < oldestStore {
 		out = fail(s.Name+" is too old", "install Redis 7 or Valkey 8, or newer")
 	}

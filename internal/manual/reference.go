@@ -40,6 +40,8 @@ var purposes = map[string]string{
 	"domain roster prosody":  "Shared rosters of Prosody, by mod_groups; see [shared rosters](rosters.md).",
 	"audit":                  "The audit log; see [audit](audit.md).",
 	"store valkey":           "A store that several machines share; see [machines](machines.md).",
+	"store valkey tls":       "How connections to the store, and to its Sentinels, are protected.",
+	"store valkey sentinel":  "Sentinels that say which server is the primary.",
 	"metrics":                "Metrics for Prometheus; see [metrics](metrics.md).",
 	"log":                    "The log.",
 }

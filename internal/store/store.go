@@ -20,6 +20,9 @@ const (
 	AppPasswords = "apppw/" // one record per account: its app passwords
 )
 
+// Watched are the kinds of which processes have records in memory: a Watcher tells of no others.
+var Watched = []string{Credentials, Changes, Refused, Domains, AppPasswords}
+
 // CredentialsOf is the prefix of the keys of a domain's users.
 func CredentialsOf(domain string) []byte { return []byte(Credentials + domain + "\x00") }
 

@@ -179,7 +179,7 @@ func TestEveryBlock(t *testing.T) {
 	if err != nil || len(files) < 50 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	files = append(files, "../../../internal/store/valkeystore/store_test.go")
+	files = append(files, "../../../internal/store/valkeystore/store_test.go", "../../../internal/store/valkeystore/guided_test.go")
 	for _, file := range files {
 		tests.WriteString(harness.ReadText(file))
 	}

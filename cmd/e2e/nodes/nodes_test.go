@@ -60,7 +60,7 @@ func newSite(t *testing.T, store *valkeytest.Server, caches ...string) *site {
 		socket := filepath.Join(dir, "http")
 		config := harness.ConfigFile(t, dir, fmt.Sprintf(`
 listen "http" { address = "unix:%s" }
-store "valkey" { address = %q }
+store "valkey" { addresses = %q }
 backend "json" "app" {
   url              = %q
   breaker_failures = 1000

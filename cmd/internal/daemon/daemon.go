@@ -231,7 +231,10 @@ func LookAtShared(c *config.Store) (valkeystore.Health, error) {
 }
 
 func sharedOptions(c *config.Store) valkeystore.Options {
-	return valkeystore.Options{Address: c.Address, Username: c.Username, Password: c.Password, Prefix: c.Prefix}
+	return valkeystore.Options{
+		Addresses: c.Addresses, Username: c.Username, Password: c.Password, TLS: c.TLS.Config(), Prefix: c.Prefix, Cluster: c.Cluster,
+		Sentinel: c.Sentinel.Master, SentinelUsername: c.Sentinel.Username, SentinelPassword: c.Sentinel.Password,
+	}
 }
 
 // withoutStore logs the consequence of a store that cannot be opened, and keeps the reason for

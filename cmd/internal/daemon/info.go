@@ -36,7 +36,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	if shared, ok := p.(*valkeystore.Store); ok {
 		c := shared.Counts()
 		s.Store.Shared = &metrics.SharedStore{
-			RoundTrips: c.RoundTrips, Invalidations: c.Invalidations, Losses: c.Losses, Epochs: c.Epochs, Lag: c.Lag, Up: c.Up,
+			RoundTrips: c.RoundTrips, Invalidations: c.Invalidations, Losses: c.Losses, Restores: c.Restores, Epochs: c.Epochs, Lag: c.Lag, Up: c.Up,
 		}
 	}
 	return s

@@ -33,9 +33,9 @@ type Store struct {
 
 // SharedStore is the state of a store that other machines use as well.
 type SharedStore struct {
-	RoundTrips, Invalidations, Losses, Epochs uint64
-	Lag                                       time.Duration
-	Up                                        bool
+	RoundTrips, Invalidations, Losses, Restores, Epochs uint64
+	Lag                                                 time.Duration
+	Up                                                  bool
 }
 
 // collector implements prometheus.Collector.
@@ -97,6 +97,7 @@ func (e exposition) process(s Snapshot) {
 			e.counter("store_round_trips_total", "Requests to the shared store", float64(shared.RoundTrips))
 			e.counter("store_invalidations_total", "Changed records of which the shared store has told", float64(shared.Invalidations))
 			e.counter("store_losses_total", "Times that the shared store was lost, or emptied", float64(shared.Losses))
+			e.counter("store_restores_total", "Times that the shared store was back after a loss", float64(shared.Restores))
 			e.counter("store_epochs_total", "Times that the shared store was seen emptied, restarted or replaced", float64(shared.Epochs))
 		} else if s.Store.Open {
 			e.gauge("store_bytes", "Size of the store on disk", float64(s.Store.Bytes))

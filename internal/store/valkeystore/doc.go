@@ -17,9 +17,15 @@
 // # Epochs
 //
 // A server that was emptied, restarted or replaced by a replica may have lost what was written last. So the store
-// has an epoch, which the heartbeats renew when they find none, or another server process. A record
+// has an epoch, which the heartbeats renew when they find none, another server process, or another replication id. A record
 // of a former epoch is marked (store.Record.Former), and nothing can be claimed until what was lost
 // with the former epoch has expired (claimAfter).
+//
+// # Sentinel and Cluster
+//
+// The server is where a majority of the Sentinels, or of the cluster's nodes, says (see agreed). All keys of a store have one
+// hash tag there, so that scripts may touch several of them, and one server at a time has them all. A change is done
+// when a replica has it, unless there is none.
 //
 // # A store that is away
 //

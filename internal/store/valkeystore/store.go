@@ -1,7 +1,6 @@
 package valkeystore
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -33,25 +32,55 @@ const (
 	beatWait   = 1500 * time.Millisecond // for the answer to one
 	staleAfter = 2500 * time.Millisecond // since the last one that was answered was sent
 	claimAfter = 90 * time.Second        // since the epoch began
+	copyWait   = time.Second             // for a replica to have a change
 	ownFor     = 10 * time.Second        // after a write, for which the server has told of it by then
 )
 
 // scanStep is how many keys one step of a scan looks at, and how many are read or deleted at once.
 const scanStep = 1000
 
+// maxWaits bounds the changes that wait for a replica at the same time.
+const maxWaits = 8
+
 // Options are where the server is, and how to log in there.
 type Options struct {
-	Address  string // host:port, or unix: and a path
-	Username string // empty: the default user
-	Password auth.Secret
-	TLS      *tls.Config // nil: none
-	Prefix   string      // of all keys
+	// Addresses are host:port, or unix: and a path: one of a server, those of all Sentinels if Sentinel is set, or with
+	// Cluster those of the cluster's nodes. What a majority of Sentinels or nodes says is where the server is.
+	Addresses []string
+	Username  string // empty: the default user
+	Password  auth.Secret
+	TLS       *tls.Config // nil: none
+	// Prefix of all keys. With Cluster it has a hash tag, so that one server has all keys.
+	Prefix string
+
+	Sentinel         string // the name of the primary among Sentinels; empty: there are none
+	SentinelUsername string // of the Sentinels themselves
+	SentinelPassword auth.Secret
+	Cluster          bool
 }
+
+// Where says in words which server it is.
+func (o *Options) Where() string {
+	list := strings.Join(o.Addresses, ", ")
+	switch {
+	case o.Sentinel != "":
+		return fmt.Sprintf("%q of the Sentinels %s", o.Sentinel, list)
+	case o.Cluster:
+		return "the cluster of " + list
+	}
+	return list
+}
+
+// guided reports whether others say where the server is.
+func (o *Options) guided() bool { return o.Sentinel != "" || o.Cluster }
 
 // Store is safe for concurrent use. See the package comment.
 type Store struct {
 	options  Options
 	log      *slog.Logger
+	guides   []*guide      // that say where the server is; without any it is at the only address
+	kick     chan struct{} // a guide says something else
+	at       string        // where the connections go; of the watch's goroutine
 	data     valkey.Client
 	tracking atomic.Pointer[valkey.Client]
 	versions *store.Versions
@@ -65,6 +94,7 @@ type Store struct {
 	up    atomic.Bool
 	proof atomic.Int64            // when the last heartbeat that was answered was sent, since begun
 	downs atomic.Uint64           // how often the watch was lost
+	reps  atomic.Int64            // replicas of the server
 	epoch atomic.Pointer[epochID] // nil: not known yet
 	away  atomic.Pointer[string]  // why the server cannot be used; nil: it can
 
@@ -84,13 +114,14 @@ type ownWrite struct {
 }
 
 // counts are what Counts returns.
-type counts struct{ trips, told, lost, renewed atomic.Uint64 }
+type counts struct{ trips, told, lost, restored, renewed atomic.Uint64 }
 
 // Counts is what has happened since Open.
 type Counts struct {
 	RoundTrips    uint64        // commands and scripts, heartbeats among them
 	Invalidations uint64        // keys of which the server has told
 	Losses        uint64        // of the watch
+	Restores      uint64        // of the watch, after a loss
 	Epochs        uint64        // epochs seen beyond the first
 	Lag           time.Duration // since the last heartbeat that was answered was sent
 	Up            bool          // the watch misses nothing
@@ -103,14 +134,19 @@ var (
 
 // Open connects to a server. If that is not there, the store is away until it is. The error is about the options.
 func Open(o Options, log *slog.Logger) (*Store, error) {
-	if o.Address == "" || o.Prefix == "" {
+	if len(o.Addresses) == 0 || o.Prefix == "" {
 		return nil, errors.New("valkey: no address, or no prefix")
 	}
-	s := &Store{options: o, log: log, versions: store.NewVersions(), begun: time.Now(), own: make(map[string]ownWrite)}
+	s := &Store{
+		options: o, log: log, versions: store.NewVersions(), begun: time.Now(), own: make(map[string]ownWrite), kick: make(chan struct{}, 1),
+	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.fresh = sync.NewCond(&s.mu)
 	started := make(chan struct{})
 	s.running.Add(2)
+	if o.guided() {
+		s.guide()
+	}
 	go s.check()
 	go s.watch(started)
 	select {
@@ -118,18 +154,18 @@ func Open(o Options, log *slog.Logger) (*Store, error) {
 	case <-time.After(startWait):
 		why := "it does not answer"
 		s.away.CompareAndSwap(nil, &why)
-		log.Error("the shared store is away: logins are asked about at the backends until it is back", "address", o.Address, "err", s.Failed())
+		log.Error("the shared store is away: logins are asked about at the backends until it is back", "address", o.Where(), "err", s.Failed())
 	}
 	return s, nil
 }
 
-// clientOptions are those of both connections.
-func (s *Store) clientOptions() valkey.ClientOption {
+// clientOptions are those of all connections.
+func (s *Store) clientOptions(address string) valkey.ClientOption {
 	o := s.options
 	return valkey.ClientOption{
-		InitAddress: []string{o.Address}, Username: o.Username, Password: o.Password.Reveal(), TLSConfig: o.TLS, DialCtxFn: dial,
+		InitAddress: []string{address}, Username: o.Username, Password: o.Password.Reveal(), TLSConfig: o.TLS, DialCtxFn: dial,
 		Dialer: net.Dialer{Timeout: dialWait}, ConnWriteTimeout: writeWait, ClientName: "postern", ClientSetInfo: valkey.DisableClientSetInfo,
-		ForceSingleClient: true, DisableRetry: true, AlwaysPipelining: true, PipelineMultiplex: -1,
+		ForceSingleClient: true, DisableRetry: true, AlwaysPipelining: true, PipelineMultiplex: -1, BlockingPoolSize: maxWaits,
 		RingScaleEachConn: 8, ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
 	}
 }
@@ -168,9 +204,9 @@ func (s *Store) connect() error {
 	if there {
 		return nil
 	}
-	o := s.clientOptions()
+	o := s.clientOptions(s.at)
 	o.DisableCache = true
-	c, err := valkey.NewClient(o)
+	c, err := dialClient(o)
 	if err != nil {
 		return err
 	}
@@ -178,6 +214,15 @@ func (s *Store) connect() error {
 	s.data = c
 	s.mu.Unlock()
 	return nil
+}
+
+// dialClient is valkey.NewClient, which returns a client also when it is not connected.
+func dialClient(o valkey.ClientOption) (valkey.Client, error) {
+	c, err := valkey.NewClient(o)
+	if err != nil && c != nil {
+		c.Close()
+	}
+	return c, err
 }
 
 // trip carries out one call, with what bounds its time.
@@ -198,8 +243,54 @@ func (s *Store) tripIn(ctx context.Context, wait time.Duration, what string, do 
 		return err
 	case s.context.Err() != nil:
 		return store.ErrClosed
+	case misplaced(err):
+		s.lose()
 	}
 	return fmt.Errorf("%w: %s: %w", store.ErrAway, what, err)
+}
+
+// misplaced reports whether the server is no longer the one to ask.
+func misplaced(err error) bool {
+	e, ok := valkey.IsValkeyErr(err)
+	if !ok {
+		return false
+	}
+	_, moved := e.IsMoved()
+	return moved || strings.HasPrefix(e.Error(), "READONLY")
+}
+
+// write carries out a script that changes something, and waits until a replica has the change where there are replicas
+// that may take over. Where others say which server that is, it must be known that they still do: what a server
+// takes that was replaced is lost.
+func (s *Store) write(ctx context.Context, what string, l *script, keys, args []string) (reply valkey.ValkeyResult, err error) {
+	copied := false
+	if s.options.guided() {
+		if _, ok := s.Term(); !ok {
+			return reply, fmt.Errorf("%w: it is not known which server is the primary", store.ErrAway)
+		}
+		copied = s.reps.Load() > 0
+	}
+	err = s.tripIn(ctx, writeWait, what, func(ctx context.Context, c valkey.Client) error {
+		if !copied {
+			reply = l.exec(ctx, c, keys, args)
+			return reply.Error()
+		}
+		var replies []valkey.ValkeyResult
+		for _, run := range []valkey.Completed{l.sha(c, keys, args), l.text(c, keys, args)} {
+			replies = c.DoMulti(ctx, run, c.B().Wait().Numreplicas(1).Timeout(copyWait.Milliseconds()).Build())
+			if e, ok := valkey.IsValkeyErr(replies[0].Error()); !ok || !e.IsNoScript() {
+				break
+			}
+		}
+		if reply = replies[0]; reply.Error() != nil {
+			return reply.Error()
+		}
+		if n, err := replies[1].AsInt64(); err != nil || n < 1 {
+			return errors.Join(errors.New("no replica has taken it"), err)
+		}
+		return nil
+	})
+	return reply, err
 }
 
 func (s *Store) name(key []byte) string { return s.options.Prefix + string(key) }
@@ -332,17 +423,21 @@ func (s *Store) Swap(changes []store.Change) (lost []store.Lost, err error) {
 		args = append(args, over, was, value, strconv.FormatInt(c.Keep.Milliseconds(), 10))
 	}
 	s.expect(keys, now)
-	err = s.trip(writeWait, "write", func(ctx context.Context, c valkey.Client) error {
-		reply, err := swap.Exec(ctx, c, keys, args).ToArray()
-		for i := 0; err == nil && i+1 < len(reply); i += 2 {
-			var l store.Lost
-			if l, err = s.lostOf(reply[i], reply[i+1], len(changes)); err == nil && (!l.Of || l.Record.Version != changes[l.Change].Now || changes[l.Change].Value == nil) {
-				lost = append(lost, l) // unless an earlier try has written it
-			}
+	result, err := s.write(s.context, "write", swap, keys, args)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := result.ToArray()
+	for i := 0; err == nil && i+1 < len(reply); i += 2 {
+		var l store.Lost
+		if l, err = s.lostOf(reply[i], reply[i+1], len(changes)); err == nil && (!l.Of || l.Record.Version != changes[l.Change].Now || changes[l.Change].Value == nil) {
+			lost = append(lost, l) // unless an earlier try has written it
 		}
-		return err
-	})
-	return lost, err
+	}
+	if err != nil {
+		return lost, fmt.Errorf("%w: write: %w", store.ErrAway, err)
+	}
+	return lost, nil
 }
 
 func (s *Store) lostOf(index, value valkey.ValkeyMessage, n int) (l store.Lost, err error) {
@@ -390,18 +485,20 @@ func (s *Store) Claim(ctx context.Context, key, value []byte, keep time.Duration
 		string(epoch[:]), strconv.FormatInt(claimAfter.Milliseconds(), 10),
 		string(encode(*epoch, s.versions.Next(), value)), strconv.FormatInt(max(keep.Milliseconds(), 1), 10),
 	}
-	err = s.tripIn(ctx, writeWait, "claim", func(ctx context.Context, c valkey.Client) error {
-		n, err := claim.Exec(ctx, c, []string{s.name([]byte(epochKey)), s.name(key)}, args).AsInt64()
-		switch {
-		case err == nil && n == -1:
-			return errors.New("it was emptied, restarted or replaced a moment ago")
-		case err == nil && n < 0:
-			return fmt.Errorf("it was emptied, restarted or replaced less than %v ago", claimAfter)
-		}
-		first = n == 1
-		return err
-	})
-	return first && err == nil, err
+	reply, err := s.write(ctx, "claim", claim, []string{s.name([]byte(epochKey)), s.name(key)}, args)
+	if err != nil {
+		return false, err
+	}
+	switch n, err := reply.AsInt64(); {
+	case err != nil:
+		return false, fmt.Errorf("%w: claim: %w", store.ErrAway, err)
+	case n == -1:
+		return false, fmt.Errorf("%w: it was emptied, restarted or replaced a moment ago", store.ErrAway)
+	case n < 0:
+		return false, fmt.Errorf("%w: it was emptied, restarted or replaced less than %v ago", store.ErrAway, claimAfter)
+	default:
+		return n == 1, nil
+	}
 }
 
 // Size implements store.Disk. The server has no figure for the keys of one prefix.
@@ -420,7 +517,7 @@ func (s *Store) Counts() Counts {
 	_, up := s.Term()
 	c := &s.counts
 	return Counts{
-		RoundTrips: c.trips.Load(), Invalidations: c.told.Load(), Losses: c.lost.Load(), Epochs: c.renewed.Load(),
+		RoundTrips: c.trips.Load(), Invalidations: c.told.Load(), Losses: c.lost.Load(), Restores: c.restored.Load(), Epochs: c.renewed.Load(),
 		Lag: time.Since(s.begun) - time.Duration(s.proof.Load()), Up: up,
 	}
 }
@@ -446,10 +543,11 @@ func newEpoch() (e epochID) {
 }
 
 // epochOfReply reads what beat returns.
-func epochOfReply(reply []byte) (e epochID, err error) {
-	if len(reply) < 48 || bytes.IndexByte(reply[8:48], 0) >= 0 {
-		return e, errors.New("the record of its epoch makes no sense: does something else use its keys?")
+func epochOfReply(reply []string) (e epochID, replicas int64, err error) {
+	if len(reply) != 2 || len(reply[0]) < 48 || strings.IndexByte(reply[0][8:48], 0) >= 0 {
+		return e, 0, errors.New("the record of its epoch makes no sense: does something else use its keys?")
 	}
-	copy(e[:], reply)
-	return e, nil
+	copy(e[:], reply[0])
+	replicas, err = strconv.ParseInt(reply[1], 10, 64)
+	return e, replicas, err
 }

@@ -28,7 +28,7 @@ type starter = func(t *testing.T, options ...string) *valkeytest.Server
 
 func open(t *testing.T, address string) *Store {
 	t.Helper()
-	s, err := Open(Options{Address: address, Prefix: "postern:"}, slog.New(slog.DiscardHandler))
+	s, err := Open(Options{Addresses: []string{address}, Prefix: "postern:"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func TestACL(t *testing.T) {
 		if reply := server.Do(append([]string{"ACL", "SETUSER", "postern"}, strings.Fields(rule)...)...); !strings.HasPrefix(reply, "+OK") {
 			t.Fatalf("%q", reply)
 		}
-		o := Options{Address: server.Address, Username: "postern", Password: auth.NewSecret("the-password"), Prefix: "postern:"}
+		o := Options{Addresses: []string{server.Address}, Username: "postern", Password: auth.NewSecret("the-password"), Prefix: "postern:"}
 		s, err := Open(o, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)

@@ -30,10 +30,7 @@ func (s *Store) watch(started chan struct{}) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
-		err := s.connect()
-		if err == nil {
-			err = s.beat()
-		}
+		err := s.round()
 		if s.context.Err() == nil {
 			s.report(err)
 		}
@@ -48,19 +45,56 @@ func (s *Store) watch(started chan struct{}) {
 			}
 			return
 		case <-tick.C:
+		case <-s.kick:
 		}
 	}
 }
 
-// beat sends one heartbeat, on the connection on which the server tells of changes: it has no other.
-func (s *Store) beat() error {
+// round sends a heartbeat to where the server is.
+func (s *Store) round() error {
+	at, known, err := s.primary()
+	if err != nil {
+		return err
+	}
+	if at != s.at {
+		s.leave()
+		s.at = at
+	}
+	if err = s.connect(); err == nil {
+		err = s.beat(known)
+	}
+	if misplaced(err) {
+		s.lose()
+	}
+	return err
+}
+
+// leave drops the connections to a server that was replaced.
+func (s *Store) leave() {
+	c := s.tracking.Swap(nil)
+	s.mu.Lock()
+	data := s.data
+	s.data = nil
+	s.mu.Unlock()
+	if data != nil {
+		data.Close()
+	}
+	if c != nil {
+		(*c).Close()
+		s.lose()
+	}
+}
+
+// beat sends one heartbeat, on the connection on which the server tells of changes: it has no other. That it is the
+// server was known at a time since the store was opened.
+func (s *Store) beat(known time.Duration) error {
 	client := s.tracking.Load()
 	if client == nil {
-		o := s.clientOptions()
-		o.ClientTrackingOptions = []string{"PREFIX", s.options.Prefix, "BCAST"}
+		o := s.clientOptions(s.at)
+		o.ClientTrackingOptions = s.tracked()
 		o.OnInvalidations = s.invalidated
 		o.ConnWriteTimeout = beatWait
-		c, err := valkey.NewClient(o)
+		c, err := dialClient(o)
 		if err != nil {
 			return err
 		}
@@ -72,14 +106,15 @@ func (s *Store) beat() error {
 	defer cancel()
 	s.counts.trips.Add(1)
 	fresh := newEpoch()
-	reply, err := beat.Exec(ctx, *client, []string{s.options.Prefix + epochKey}, []string{string(fresh[:])}).AsBytes()
+	reply, err := beat.Exec(ctx, *client, []string{s.options.Prefix + epochKey}, []string{string(fresh[:])}).AsStrSlice()
 	if err != nil {
 		return err
 	}
-	epoch, err := epochOfReply(reply)
+	epoch, replicas, err := epochOfReply(reply)
 	if err != nil {
 		return err
 	}
+	s.reps.Store(replicas)
 	was := s.epoch.Swap(&epoch)
 	renewed := was != nil && *was != epoch
 	if renewed {
@@ -89,25 +124,37 @@ func (s *Store) beat() error {
 	if s.downs.Load() != downs { // the connection was lost meanwhile: the next heartbeat has another one
 		return nil
 	}
-	if renewed || !s.up.Load() {
+	up := s.up.Load()
+	if renewed || !up {
 		s.term.Add(1) // before it is up: what is read from here on is watched
 	}
-	s.proof.Store(int64(sent))
-	s.up.Store(true)
+	s.proof.Store(int64(min(sent, known)))
+	if s.up.Store(true); !up && s.counts.lost.Load() > 0 {
+		s.counts.restored.Add(1)
+	}
 	return nil
+}
+
+// tracked has the server tell of the kinds of records that processes have in memory.
+func (s *Store) tracked() []string {
+	options := []string{"BCAST"}
+	for _, kind := range store.Watched {
+		options = append(options, "PREFIX", s.options.Prefix+kind)
+	}
+	return options
 }
 
 // report logs when the server is lost, and when it is back.
 func (s *Store) report(err error) {
 	if err == nil {
 		if s.away.Swap(nil) != nil {
-			s.log.Info("the shared store is back", "address", s.options.Address)
+			s.log.Info("the shared store is back", "address", s.at)
 		}
 		return
 	}
 	why := err.Error()
 	if s.away.Swap(&why) == nil {
-		s.log.Error("the shared store is away: logins are asked about at the backends until it is back", "address", s.options.Address, "err", err)
+		s.log.Error("the shared store is away: logins are asked about at the backends until it is back", "address", s.options.Where(), "err", err)
 	}
 }
 
@@ -116,12 +163,7 @@ func (s *Store) invalidated(list []valkey.ValkeyMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if list == nil {
-		s.downs.Add(1)
-		s.counts.lost.Add(1)
-		s.up.Store(false)
-		s.term.Add(1)
-		clear(s.own)
-		s.told = nil // another term says more
+		s.down()
 		return
 	}
 	s.counts.told.Add(uint64(len(list)))
@@ -131,6 +173,24 @@ func (s *Store) invalidated(list []valkey.ValkeyMessage) {
 		}
 	}
 	s.fresh.Signal()
+}
+
+// lose ends the term: the server is not the one to ask any more.
+func (s *Store) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down()
+}
+
+// down ends the term. The caller holds mu.
+func (s *Store) down() {
+	s.downs.Add(1)
+	if s.up.Swap(false) {
+		s.counts.lost.Add(1)
+	}
+	s.term.Add(1)
+	clear(s.own)
+	s.told = nil // another term says more
 }
 
 // expect notes that the server is going to tell of writes of this process.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,6 +23,7 @@ type Server struct {
 	Address string // for valkeystore.Options
 
 	t       *testing.T
+	program []string // the server's, without options
 	command []string
 	socket  string
 	cmd     *exec.Cmd
@@ -76,20 +79,137 @@ func find(name string) []string {
 	return []string{loaders[0], "--library-path", libraries[0], path}
 }
 
-func start(t *testing.T, command, options []string) *Server {
+func start(t *testing.T, program, options []string) *Server {
+	t.Helper()
+	s := prepare(t, program)
+	s.command = append(append(append([]string(nil), program...),
+		"--port", "0", "--unixsocket", s.socket, "--dir", filepath.Dir(s.socket), "--save", "", "--daemonize", "no"), options...)
+	s.Start()
+	return s
+}
+
+// prepare makes a server that has no command yet.
+func prepare(t *testing.T, program []string) *Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "valkey") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &Server{t: t, socket: filepath.Join(dir, "s")}
+	s := &Server{t: t, program: program, socket: filepath.Join(dir, "s")}
 	s.Address = "unix:" + s.socket
-	s.command = append(append(append([]string(nil), command...),
-		"--port", "0", "--unixsocket", s.socket, "--dir", dir, "--save", "", "--daemonize", "no"), options...)
 	t.Cleanup(s.Kill)
-	s.Start()
 	return s
+}
+
+// Port returns a port of 127.0.0.1 that was free a moment ago.
+func Port(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// Local are the options of a server that listens on a port of 127.0.0.1, too.
+func Local(port string) []string { return []string{"--bind", "127.0.0.1", "--port", port} }
+
+// Sentinels starts three Sentinels of the server's program, with the lines of their configuration that say what to watch.
+func (s *Server) Sentinels(watched string) (sentinels []*Server) {
+	s.t.Helper()
+	for range 3 {
+		w := prepare(s.t, s.program)
+		own := Port(s.t)
+		w.Address = "127.0.0.1:" + own
+		config := filepath.Join(filepath.Dir(w.socket), "sentinel.conf")
+		if err := os.WriteFile(config, fmt.Appendf(nil, `port %s
+bind 127.0.0.1
+unixsocket %s
+dir %s
+%s
+`, own, w.socket, filepath.Dir(w.socket), watched), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		w.command = append(append([]string(nil), s.program...), config, "--sentinel")
+		w.Start()
+		sentinels = append(sentinels, w)
+	}
+	return sentinels
+}
+
+// Cluster starts a cluster of three of which each has a third of the slots.
+func Cluster(t *testing.T, begin func(t *testing.T, options ...string) *Server) (nodes []*Server) {
+	t.Helper()
+	const slots = 16384
+	for i := range 3 {
+		port, bus := Port(t), Port(t)
+		n := begin(t, append(Local(port), "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf")...)
+		n.Address = "127.0.0.1:" + port
+		n.Want("+OK", "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/3), strconv.Itoa((i+1)*slots/3-1))
+		if i > 0 {
+			nodes[0].Want("+OK", "CLUSTER", "MEET", "127.0.0.1", port, bus)
+		}
+		nodes = append(nodes, n)
+	}
+	for _, n := range nodes {
+		for end := time.Now().Add(startWait); ; time.Sleep(10 * time.Millisecond) {
+			info := n.Do("CLUSTER", "INFO")
+			if strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3") && strings.Contains(info, "cluster_slots_ok:16384") {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the cluster does not come about: %s", info)
+			}
+		}
+	}
+	return nodes
+}
+
+// MoveSlot moves a slot from one node of a cluster to another; during is called while it is being moved, with some keys here
+// and others there.
+func MoveSlot(from, to *Server, slot int, during func()) {
+	from.t.Helper()
+	id := func(s *Server) string { return Strings(s.Do("CLUSTER", "MYID"))[0] }
+	which := strconv.Itoa(slot)
+	to.Want("+OK", "CLUSTER", "SETSLOT", which, "IMPORTING", id(from))
+	from.Want("+OK", "CLUSTER", "SETSLOT", which, "MIGRATING", id(to))
+	port := to.Address[strings.LastIndexByte(to.Address, ':')+1:]
+	for first := true; ; first = false {
+		keys := Strings(from.Do("CLUSTER", "GETKEYSINSLOT", which, "2"))
+		if len(keys) == 0 {
+			break
+		}
+		from.Want("+OK", append([]string{"MIGRATE", "127.0.0.1", port, "", "0", "5000", "KEYS"}, keys...)...)
+		if first {
+			during()
+		}
+	}
+	for _, s := range []*Server{to, from} {
+		s.Want("+OK", "CLUSTER", "SETSLOT", which, "NODE", id(to))
+	}
+}
+
+// Strings returns the texts of a reply in the form of the protocol.
+func Strings(reply string) (texts []string) {
+	for {
+		_, rest, ok := strings.Cut(reply, "$")
+		size, rest, ok2 := strings.Cut(rest, "\r\n")
+		n, err := strconv.Atoi(size)
+		if !ok || !ok2 || err != nil || n < 0 || n > len(rest) {
+			return texts
+		}
+		texts, reply = append(texts, rest[:n]), rest[n:]
+	}
+}
+
+// Want carries out a command and fails the test unless the reply begins so.
+func (s *Server) Want(begin string, args ...string) {
+	s.t.Helper()
+	if reply := s.Do(args...); !strings.HasPrefix(reply, begin) {
+		s.t.Fatalf("%q: %q", args, reply)
+	}
 }
 
 // Start starts the server again.
@@ -131,9 +251,18 @@ func (s *Server) Process() *os.Process { return s.cmd.Process }
 // Do carries out a command by another connection and returns its reply, as the protocol has it.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
-	c, err := net.Dial("unix", s.socket)
+	reply, err := s.Try(args...)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	return reply
+}
+
+// Try is Do for a server that may be away.
+func (s *Server) Try(args ...string) (string, error) {
+	c, err := net.Dial("unix", s.socket)
+	if err != nil {
+		return "", err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(startWait))
@@ -143,12 +272,9 @@ func (s *Server) Do(args ...string) string {
 		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
 	}
 	if _, err := c.Write(b.Bytes()); err != nil {
-		s.t.Fatal(err)
+		return "", err
 	}
 	reply := make([]byte, 1<<20)
 	n, err := c.Read(reply)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(reply[:n])
+	return string(reply[:n]), err
 }
