@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"postern/internal/auth"
@@ -116,7 +117,7 @@ func (h *HTTP) Admits(r *HTTPRequest) bool {
 	if rest, basic := strings.CutPrefix(r.Path, basicPath); basic && (rest == "" || rest[0] == '/') {
 		if given == "" {
 			form, _ := httpForm(r.Query)
-			given = form["secret"]
+			given = form.get("secret")
 		}
 	} else if given == "" {
 		value := r.get("Authorization")
@@ -185,22 +186,37 @@ func (h *HTTP) forwarded(r *HTTPRequest) string {
 // maxFormFields bounds the fields of a form.
 const maxFormFields = 32
 
-// httpForm decodes a query, or a body of that form. ok is false if it is malformed, or has a field twice:
-// two readers of it might take different ones.
-func httpForm(text string) (fields map[string]string, ok bool) {
-	if strings.Count(text, "&") >= maxFormFields {
+// form is a decoded query, or a body of that form: a few fields, each once.
+type form [][2]string
+
+// get returns the value of a field.
+func (f form) get(name string) string {
+	for _, field := range f {
+		if field[0] == name {
+			return field[1]
+		}
+	}
+	return ""
+}
+
+// httpForm decodes a form as url.ParseQuery does. ok is false if it is malformed, or has a field twice: two readers of
+// it might take different ones.
+func httpForm(text string) (fields form, ok bool) {
+	if strings.Count(text, "&") >= maxFormFields || strings.Contains(text, ";") {
 		return nil, false
 	}
-	values, err := url.ParseQuery(text)
-	if err != nil {
-		return nil, false
-	}
-	fields = make(map[string]string, len(values))
-	for name, list := range values {
-		if len(list) != 1 {
+	fields = make(form, 0, 4)
+	for pair := range strings.SplitSeq(text, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		if err != nil || err2 != nil || slices.ContainsFunc(fields, func(f [2]string) bool { return f[0] == name }) {
 			return nil, false
 		}
-		fields[name] = list[0]
+		fields = append(fields, [2]string{name, value})
 	}
 	return fields, true
 }

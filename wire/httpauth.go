@@ -32,7 +32,7 @@ func (h *HTTP) authHTTP(r *HTTPRequest, rest string, req *auth.Request) (Respond
 	if !ok {
 		return respond, refuse(req, op, faultForm)
 	}
-	return respond, fill(req, auth.Request{Op: op, User: form["user"], Domain: form["server"], Service: "xmpp"}, []byte(form["pass"]))
+	return respond, fill(req, auth.Request{Op: op, User: form.get("user"), Domain: form.get("server"), Service: "xmpp"}, []byte(form.get("pass")))
 }
 
 // authHTTPReply encodes an answer. The peers compare the bodies byte by byte, and take every status

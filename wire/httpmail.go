@@ -98,15 +98,15 @@ func (h *HTTP) dovecot(r *HTTPRequest, rest string, req *auth.Request) (Respond,
 	if !ok {
 		return respond, refuse(req, op, faultForm)
 	}
-	user, domain, ok := splitLogin(form["user"])
-	ask := auth.Request{Op: op, User: user, Domain: domain, Service: form["service"], Client: h.named(r, form["rip"]), Named: true}
+	user, domain, ok := splitLogin(form.get("user"))
+	ask := auth.Request{Op: op, User: user, Domain: domain, Service: form.get("service"), Client: h.named(r, form.get("rip")), Named: true}
 	switch {
 	case !ok:
 		return respond, refuseNamed(req, ask, faultDomain)
 	case !plainText(ask.Service):
 		return respond, refuseNamed(req, ask, faultService)
 	}
-	return respond, fill(req, ask, []byte(form["password"]))
+	return respond, fill(req, ask, []byte(form.get("password")))
 }
 
 // Lists returns the domain of a request for a list of users, in canonical form; ok is false for any other
@@ -119,10 +119,10 @@ func (h *HTTP) Lists(r *HTTPRequest) (domain string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	if form["domain"] == "" {
+	if form.get("domain") == "" {
 		return h.DefaultDomain, h.DefaultDomain != ""
 	}
-	domain, err := auth.FoldDomain(form["domain"])
+	domain, err := auth.FoldDomain(form.get("domain"))
 	return domain, err == nil && domain != "*"
 }
 

@@ -192,10 +192,11 @@ func (w *web) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 type webConn struct {
 	*conn
 	net.Conn
-	peer  netip.Addr   // of TCP, that did the connecting
-	ended atomic.Bool  // endReading was called
-	users atomic.Int32 // the connection while it is open, and its requests
-	once  sync.Once
+	peer    netip.Addr              // of TCP, that did the connecting
+	ended   atomic.Bool             // endReading was called
+	users   atomic.Int32            // the connection while it is open, and its requests
+	sending atomic.Pointer[webCall] // whose answer net/http writes next
+	once    sync.Once
 }
 
 func newWebConn(l *listener, p *params, a arrival) *webConn {
@@ -239,9 +240,24 @@ func (w *webConn) remote() netip.Addr {
 	return at.Addr()
 }
 
+// Write implements net.Conn.
+func (w *webConn) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	w.sent()
+	return n, err
+}
+
+// sent ends the request whose answer has left.
+func (w *webConn) sent() {
+	if x := w.sending.Swap(nil); x != nil {
+		w.done(x)
+	}
+}
+
 // Close implements net.Conn.
 func (w *webConn) Close() error {
 	err := w.Conn.Close()
+	w.sent()
 	w.once.Do(func() {
 		w.listener.limit.went(w.from.uid)
 		w.end()
@@ -308,13 +324,14 @@ type webCall struct {
 	call     call.Call
 	runner   supervise.Runner
 	slot     *atomic.Pointer[call.Call] // of the ring; nil: none
-	answered chan struct{}
+	unsent   bool                       // net/http sends the answer after the handler's return
+	answered sync.WaitGroup             // for the answer
 }
 
 // Answered implements call.Asker.
 func (x *webCall) Answered(*call.Call) {
 	if !x.runner.Notify() {
-		x.answered <- struct{}{}
+		x.answered.Done()
 	}
 }
 
@@ -345,13 +362,13 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		c.reply(out, c.policy(p))
 		return
 	}
-	x := &webCall{answered: make(chan struct{}, 1)}
+	x := new(webCall)
 	respond, event := w.codec.Decode(question, &x.call.Req)
 	if event == wire.Reply {
 		c.reply(out, respond(auth.Answer{}))
 		return
 	}
-	c.ask(out, x, respond, event)
+	c.ask(out, r, x, respond, event)
 }
 
 // read takes a request from net/http. A status that is not 0 is the whole answer.
@@ -361,6 +378,13 @@ func (w *web) read(c *webConn, out http.ResponseWriter, r *http.Request) (*wire.
 		return q, 0
 	}
 	var err error
+	if n := r.ContentLength; 0 <= n && n <= int64(c.params.MaxFrame) {
+		q.Body = make([]byte, n)
+		if _, err = io.ReadFull(r.Body, q.Body); err != nil {
+			return nil, http.StatusBadRequest
+		}
+		return q, 0
+	}
 	if q.Body, err = io.ReadAll(http.MaxBytesReader(out, r.Body, int64(c.params.MaxFrame))); err != nil {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			return nil, http.StatusRequestEntityTooLarge
@@ -387,8 +411,9 @@ func (w *web) admits(c *webConn, q *wire.HTTPRequest) bool {
 }
 
 // ask sends a decoded request on its way, and answers it.
-func (c *webConn) ask(out http.ResponseWriter, x *webCall, respond wire.Respond, event wire.Event) {
+func (c *webConn) ask(out http.ResponseWriter, r *http.Request, x *webCall, respond wire.Respond, event wire.Event) {
 	defer c.release(x)
+	x.answered.Add(1)
 	x.runner.Attend()
 	ready := c.prepare(&x.call, x, event)
 	if x.slot = c.claim(&x.call); x.slot != nil {
@@ -397,10 +422,13 @@ func (c *webConn) ask(out http.ResponseWriter, x *webCall, respond wire.Respond,
 		x.call.Unavailable(auth.SourceOverload)
 	}
 	if !x.runner.Settle() {
-		<-x.answered
+		x.answered.Wait()
 	}
 	c.params.ledger.Note(&x.call, c.conn)
-	c.reply(out, respond(x.call.Reply()))
+	a := respond(x.call.Reply())
+	if x.unsent = c.leave(out, r, a); !x.unsent {
+		c.reply(out, a)
+	}
 }
 
 // list answers with the users of a domain, one listing at a time: it is dear, and no login waits for it.
@@ -448,13 +476,25 @@ func (c *webConn) claim(call *call.Call) *atomic.Pointer[call.Call] {
 	return nil
 }
 
-// release frees the slot of a request after its answer has left. A panic before it is an answer as well.
+// release ends a request after its answer has left. A panic before it is an answer as well.
 func (c *webConn) release(x *webCall) {
 	reason := recover()
+	if reason == nil && x.unsent {
+		c.sending.Store(x)
+		return
+	}
 	if reason != nil {
 		c.server.env.Log.Error("handler panicked; closing its connection", "front", c.params.Name, "panic", supervise.PanicText(reason))
 		x.call.Unavailable(auth.SourcePanic)
 	}
+	c.done(x)
+	if reason != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// done frees the slot of a request.
+func (c *webConn) done(x *webCall) {
 	if x.slot != nil {
 		x.slot.Store(nil)
 		c.written.Add(1)
@@ -465,9 +505,26 @@ func (c *webConn) release(x *webCall) {
 	if c.ended.Load() && !c.busy() { // after what net/http has yet to write
 		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Second))
 	}
-	if reason != nil {
-		panic(http.ErrAbortHandler)
+}
+
+// maxLeft is the longest body that net/http sends in one piece, with its length, if it is left to it; it gathers 2 KiB.
+const maxLeft = 1024
+
+// noStore is for answers that a cache might keep.
+var noStore = []string{"no-store"}
+
+// leave leaves an answer to net/http, which makes the rest of its header and writes it after the handler's return. It
+// is false, and has done nothing, for an answer that this is not for.
+func (c *webConn) leave(out http.ResponseWriter, r *http.Request, a wire.HTTPReply) bool {
+	if r.ProtoMajor != 1 || len(a.Header) > 0 || a.Body == "" || len(a.Body) > maxLeft || c.ending() || c.ended.Load() {
+		return false
 	}
+	if r.Method != http.MethodPost {
+		out.Header()["Cache-Control"] = noStore
+	}
+	out.WriteHeader(a.Status)
+	_, _ = io.WriteString(out, a.Body)
+	return true
 }
 
 // reply writes an answer, in one piece and with its length: the auth_http family knows no other.
@@ -482,11 +539,13 @@ func (c *webConn) reply(out http.ResponseWriter, a wire.HTTPReply) {
 		header["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	}
 	header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
-	header["Cache-Control"] = []string{"no-store"}
+	header["Cache-Control"] = noStore
 	if c.ending() || c.ended.Load() {
 		header["Connection"] = []string{"close"}
 	}
 	out.WriteHeader(a.Status)
 	_, _ = io.WriteString(out, a.Body)
-	_ = http.NewResponseController(out).Flush()
+	if f, ok := out.(http.Flusher); ok {
+		f.Flush()
+	}
 }
