@@ -234,6 +234,7 @@ func TestJSON(t *testing.T) {
 	want := map[string]string{
 		"cache flush":         forgotten,
 		"cache forget":        forgotten,
+		"store copy":          "an object with users, dropped, newer, changes, tokens, others, others_left_out",
 		"config check":        "an object with file, ok, listeners, backends, domains, problems (severity, file, line, column, message, cure), notes",
 		"password add":        passwords,
 		"password expire":     passwords,

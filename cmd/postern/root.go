@@ -66,7 +66,7 @@ nobody can log in.`,
 	flags.BoolVar(&a.Embedded, "embedded", false, "use the built-in configuration, with passwords from the users file")
 	flags.StringVar(&a.DataDir, "data-dir", "", "data `DIRECTORY` of the built-in configuration (with --embedded)")
 	root.AddCommand(
-		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newPassword(a), newDomain(a), newToken(a), newCache(a),
+		newServe(a), newReload(a), newPipe(a), newCheckpassword(a), newTest(a), newDoctor(a), newUser(a), newPassword(a), newDomain(a), newToken(a), newCache(a), newStore(a),
 		newLimit(a), newRoster(a), newForget(a), newImport(a), newConfig(a), newVersion(a), newCompletion(a), newGenDocs(),
 	)
 	root.SetHelpCommand(newHelp(a))

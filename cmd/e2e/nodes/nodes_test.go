@@ -380,3 +380,75 @@ func TestCommands(t *testing.T) {
 	r = diagnose()
 	harness.WantFinding(t, r, "store", "shared", doctor.Failure, "cannot be used")
 }
+
+// A machine takes what it knows along to a shared store, and back, so that nobody is asked about again. What was changed
+// in the store meanwhile does not come back by a copy, and nor does what is left in the directory.
+func TestCopy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, valkeytest.Start(t), cheap, cheap)
+	one := s.nodes[0]
+	copyTo := func(to, want string) {
+		t.Helper()
+		if out := harness.OK(t, "", "store", "copy", "--to", to, "--config", one.config); !strings.Contains(out, want) {
+			t.Errorf("the copy to a %s says %q, want %q", to, out, want)
+		}
+	}
+	if r := harness.Command(t, "", "store", "copy", "--to", "valkey", "--config", one.config); r.Code == 0 {
+		t.Error("what a daemon uses is copied")
+	}
+	one.Stop(syscall.SIGTERM)
+	text, store := harness.ReadText(one.config), ""
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "store ") {
+			store = line
+		}
+	}
+	alone := one.config + ".alone"
+	harness.WriteFile(t, alone, strings.Replace(text, store, "", 1))
+
+	one.Server = harness.Serve(t, "--config", alone)
+	for _, user := range []string{"joe", "jim", "ann"} {
+		s.want(0, user, "secret", yes)
+	}
+	harness.WaitFor(t, "the directory has all", func() bool {
+		return strings.Contains(harness.OK(t, "", "cache", "stats", "--json", "--config", alone), `"dom.example": 3`)
+	})
+	harness.OK(t, "", "forget", "ann@dom.example", "--config", alone)
+	one.Stop(syscall.SIGTERM)
+	copyTo("valkey", "2 users written")
+	s.backend(http.StatusServiceUnavailable, "")
+	asked := s.app.Asked.Load()
+	s.want(1, "joe", "secret", yes)
+	s.want(1, "jim", "secret", yes)
+	if now := s.app.Asked.Load(); now != asked {
+		t.Errorf("%d questions about what was copied", now-asked)
+	}
+	s.want(1, "ann", "secret", later)
+	harness.OK(t, "", "forget", "jim@dom.example", "--config", s.nodes[1].config)
+	copyTo("valkey", "0 users written\n1 passwords left out")
+	s.want(1, "jim", "secret", later)
+	s.want(1, "joe", "secret", yes)
+
+	// The directory has jim still, until it hears of the store.
+	s.backend(http.StatusOK, harness.JSONYes)
+	s.want(1, "eve", "secret", yes)
+	s.written("eve")
+	copyTo("directory", "2 users written\n1 passwords left out")
+	s.backend(http.StatusServiceUnavailable, "")
+	one.Server = harness.Serve(t, "--config", alone)
+	s.want(0, "joe", "secret", yes)
+	s.want(0, "eve", "secret", yes)
+	s.want(0, "jim", "secret", later)
+	one.Stop(syscall.SIGTERM)
+
+	// A daemon that works with the store lets what the directory knows get old.
+	one.Server = harness.Serve(t, "--config", one.config)
+	s.want(0, "joe", "secret", yes)
+	one.Stop(syscall.SIGTERM)
+	one.Server = harness.Serve(t, "--config", alone)
+	s.want(0, "joe", "secret", later)
+	one.Stop(syscall.SIGTERM)
+	copyTo("directory", "2 users written")
+	one.Server = harness.Serve(t, "--config", alone)
+	s.want(0, "joe", "secret", yes)
+}

@@ -211,6 +211,11 @@ func (d *Daemon) openStore(cfg *config.Config, open opener) store.Disk {
 // openShared opens the store that other machines use as well. A former process's memory is not taken over with it:
 // it has no serial.
 func (d *Daemon) openShared(cfg *config.Config) store.Disk {
+	// What the directory knows gets old from here on: a password that is refused now is not to be accepted when the
+	// block store is removed again.
+	if err := store.MarkIncomplete(datadir.Store(cfg.DataDir)); err != nil {
+		d.log.Error("what this machine knew without the shared store may be used again when it works without it", "err", err)
+	}
 	s, err := OpenShared(cfg, d.log)
 	if err != nil {
 		d.withoutStore("cache works from memory only, until a restart opens the store", err)
