@@ -28,6 +28,7 @@ import (
 	"postern/internal/backend"
 	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/recent"
 	"postern/internal/store"
 )
 
@@ -42,7 +43,8 @@ type Options struct {
 	// line in the log, not at all.
 	Former *Memory
 	Log    *slog.Logger
-	Audit  *audit.Log // nil: none
+	Audit  *audit.Log  // nil: none
+	Recent *recent.Log // gets the decisions of listeners; nil: none is remembered
 	// Clock returns the time for tokens, cache and limits; nil means time.Now.
 	Clock func() time.Time
 
@@ -79,7 +81,7 @@ func Start(o Options) (*Broker, error) {
 		env: env.New(ctx, system, o.Log, o.Clock), cancel: cancel, decisions: metrics.NewDecisions(),
 		cfg: &config.Config{Registry: o.Config.Registry},
 	}
-	b.env.Audit = o.Audit
+	b.env.Audit, b.env.Recent = o.Audit, o.Recent
 	b.changes = changes.New(b.env)
 	b.table = router.NewTable(b.env, func(c config.Backend) (backend.Backend, error) { return o.Backend(c, b.shards.Hashing.Run) })
 	if err := b.start(o); err != nil {

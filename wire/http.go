@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"postern/internal/auth"
+	"postern/internal/proxies"
 )
 
 // HTTPRequest is a request of HTTP that its carrier has parsed and bounded.
@@ -50,7 +51,7 @@ type HTTPOptions struct {
 	Realm string
 	// TrustedProxies are the addresses of the peers that may name the address of a client. A process at
 	// the other end of a Unix socket may always.
-	TrustedProxies []netip.Prefix
+	TrustedProxies proxies.Trusted
 	// Mail has the servers to which nginx is sent after a login, by their protocol.
 	Mail map[string]netip.AddrPort
 	// Userdb is what /dovecot/userdb says of a user.
@@ -139,46 +140,18 @@ func (h *HTTP) Browser(r *HTTPRequest) bool {
 	return len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0
 }
 
-// trusts reports whether a peer may name a client's address.
-func (h *HTTP) trusts(peer netip.Addr) bool {
-	if !peer.IsValid() {
-		return true
-	}
-	peer = peer.Unmap()
-	for _, p := range h.TrustedProxies {
-		if p.Contains(peer) {
-			return true
-		}
-	}
-	return false
-}
-
 // named returns the address of a client as the peer names it, if the peer may.
 func (h *HTTP) named(r *HTTPRequest, address string) string {
-	if !h.trusts(r.Peer) {
+	if !h.TrustedProxies.Trusts(r.Peer) {
 		return ""
 	}
 	return clientAddress(address)
 }
 
-// forwarded returns the address of a proxy's visitor: the last one in X-Forwarded-For that is no trusted
-// proxy's, since a visitor may have sent those before it. Without the header, X-Real-Ip has it.
+// forwarded returns the address of a proxy's visitor; "" if the peer may not name it, or does not.
 func (h *HTTP) forwarded(r *HTTPRequest) string {
-	if !h.trusts(r.Peer) {
-		return ""
-	}
-	chain := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
-	for i := len(chain) - 1; i >= 0; i-- {
-		text := strings.TrimSpace(chain[i])
-		address, err := netip.ParseAddr(text)
-		switch {
-		case text == "" && len(chain) == 1:
-			return clientAddress(r.get("X-Real-Ip"))
-		case err != nil || address.Zone() != "":
-			return ""
-		case i == 0 || !h.trusts(address):
-			return address.Unmap().String()
-		}
+	if client := h.TrustedProxies.Client(r.Peer, r.Header); client.IsValid() {
+		return client.String()
 	}
 	return ""
 }

@@ -107,7 +107,7 @@ func TestDecisionLine(t *testing.T) {
 			ID:  auth.Identity{User: "joe", Domain: "dom.example"}, Name: "joe", Received: time.Now(),
 		}
 		call.Answer(c.answer)
-		NewLedger("mux", metrics.NewDecisions().Front("mux"), slog.New(slog.NewTextHandler(log, nil)), nil).Note(call, nil)
+		NewLedger("mux", metrics.NewDecisions().Front("mux"), slog.New(slog.NewTextHandler(log, nil)), nil, nil).Note(call, nil)
 		for _, want := range []string{"level=" + c.level, "front=mux", "op=auth", "domain=dom.example", "user=joe", "took=", "client=192.0.2.1",
 			"verdict=" + c.answer.Verdict.String(), "source=" + c.answer.Source.String()} {
 			if !strings.Contains(log.String(), want) {

@@ -12,6 +12,7 @@ import (
 	"postern/actors/metrics"
 	"postern/internal/audit"
 	"postern/internal/auth"
+	"postern/internal/recent"
 )
 
 // Ledger counts and logs the decisions of one listener. It is safe for concurrent use.
@@ -19,14 +20,15 @@ type Ledger struct {
 	front *metrics.Front
 	log   *slog.Logger
 	audit *audit.Log
+	last  *recent.Log
 	name  string
 	// Handlers with the attributes that lines of equal operation, verdict and source share.
 	lines [auth.Operations][auth.Verdicts][auth.Sources]atomic.Pointer[slog.Handler]
 }
 
-// NewLedger returns the ledger of a listener.
-func NewLedger(name string, front *metrics.Front, log *slog.Logger, audit *audit.Log) *Ledger {
-	return &Ledger{front: front, log: log, audit: audit, name: name}
+// NewLedger returns the ledger of a listener. audit and last may be nil.
+func NewLedger(name string, front *metrics.Front, log *slog.Logger, audit *audit.Log, last *recent.Log) *Ledger {
+	return &Ledger{front: front, log: log, audit: audit, last: last, name: name}
 }
 
 // Peer describes the other end of the connection that a call came by.
@@ -46,9 +48,27 @@ func (l *Ledger) Note(c *Call, from Peer) {
 		at.Store(to)
 	}
 	c.write(*to, from)
+	if l.last.On() {
+		l.last.Note(c.decision(l.name))
+	}
 	if c.Req.Op.Changes() && l.audit.On() {
 		c.noteChange(l.audit, from)
 	}
+}
+
+// decision is an answered call as the status page shows it.
+func (c *Call) decision(front string) recent.Decision {
+	d := recent.Decision{
+		At: c.Received.Add(c.took), Took: c.took, Front: front, Op: c.Req.Op, Verdict: c.answer.Verdict, Source: c.answer.Source,
+		User: c.Name, Domain: c.ID.Domain, Client: c.Req.Client, Reason: c.Why(),
+	}
+	if c.Req.Service != c.Req.Secret.Reveal() { // a client may have mixed up the fields
+		d.Service = c.Service
+	}
+	if d.Domain == "" { // there is no account of that name
+		d.User, d.Domain = shown(c.Req.User), shown(c.Req.Domain)
+	}
+	return d
 }
 
 // noteChange writes to the audit log that a server has asked for a change, and what came of it.

@@ -9,6 +9,7 @@ import (
 
 	"postern/actors/supervise"
 	"postern/internal/audit"
+	"postern/internal/recent"
 	"postern/internal/store"
 )
 
@@ -17,6 +18,7 @@ type Env struct {
 	System  *supervise.System
 	Log     *slog.Logger
 	Audit   *audit.Log       // nil: none
+	Recent  *recent.Log      // nil: decisions are not remembered
 	Clock   func() time.Time // for tokens, cache and limits; tests move it
 	Context context.Context  // ends when backends and rosters must stop
 

@@ -40,7 +40,7 @@ type params struct {
 
 func (s *Server) newParams(cfg config.Listener) (p *params, err error) {
 	p = &params{
-		Listener: cfg, ledger: call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log, s.env.Audit),
+		Listener: cfg, ledger: call.NewLedger(cfg.Name, s.decisions.Front(cfg.Name), s.env.Log, s.env.Audit, s.env.Recent),
 		admission: s.newAdmission(cfg),
 		closed: auth.Answer{
 			Verdict: auth.Unsupported, Source: auth.SourceForbidden,

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/internal/proxies"
 	"postern/wire"
 )
 
@@ -124,7 +125,7 @@ func (p *proxied) CloseWrite() error {
 // its proxy says. "" if it does not say, or that is a proxy as well.
 func (p *proxied) client(of *params) string {
 	from := p.source.Load()
-	if from == nil || of.trusts(from.AddrPort().Addr()) {
+	if from == nil || proxies.Trusted(of.TrustedProxies).Trusts(from.AddrPort().Addr()) {
 		return ""
 	}
 	return from.AddrPort().Addr().String()
@@ -138,7 +139,7 @@ func (l *listener) unwrap(a *arrival) bool {
 	}
 	peer := a.socket.RemoteAddr().String()
 	at, err := netip.ParseAddrPort(peer)
-	if err != nil || !p.trusts(at.Addr()) {
+	if err != nil || !proxies.Trusted(p.TrustedProxies).Trusts(at.Addr()) {
 		if held, ok := l.strangers.Due(time.Now()); ok {
 			l.server.env.Log.Warn("a connection that is not from a trusted proxy, and the listen block has proxy_protocol; it is closed",
 				"listener", p.Name, "peer", peer, "trusted_proxies", p.TrustedProxies, "alike", held)
@@ -153,14 +154,4 @@ func (l *listener) unwrap(a *arrival) bool {
 	})
 	a.socket = a.proxied
 	return true
-}
-
-// trusts reports whether an address is a trusted proxy's.
-func (p *params) trusts(address netip.Addr) bool {
-	for _, network := range p.TrustedProxies {
-		if network.Contains(address.Unmap()) {
-			return true
-		}
-	}
-	return false
 }

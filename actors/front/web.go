@@ -3,9 +3,7 @@ package front
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -56,7 +54,7 @@ func (s *Server) newWeb(cfg config.Listener) (*web, error) {
 		return nil, err
 	}
 	w := &web{server: s, codec: codec, arrivals: make(chan net.Conn), retired: make(chan struct{})}
-	if w.tls, err = tlsOf(cfg.TLS); err != nil {
+	if w.tls, err = cfg.TLS.Server("h2", "http/1.1"); err != nil {
 		return nil, err
 	}
 	idle := cfg.IdleTimeout
@@ -86,7 +84,7 @@ func Check(cfg config.Listener) error {
 	if _, err := newHTTP(cfg); err != nil {
 		return err
 	}
-	_, err := tlsOf(cfg.TLS)
+	_, err := cfg.TLS.Server("h2", "http/1.1")
 	return err
 }
 
@@ -105,25 +103,6 @@ func newHTTP(cfg config.Listener) (*wire.HTTP, error) {
 		o.Mail[protocol] = at
 	}
 	return wire.NewHTTP(o), nil
-}
-
-// tlsOf returns the TLS configuration of a listener; nil if it has none.
-func tlsOf(cfg config.TLS) (*tls.Config, error) {
-	if cfg.Certificate == "" {
-		return nil, nil
-	}
-	pair, err := tls.X509KeyPair([]byte(cfg.Certificate), []byte(cfg.Key.Reveal()))
-	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	out := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
-	if cfg.ClientCA != "" {
-		out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-		if !out.ClientCAs.AppendCertsFromPEM([]byte(cfg.ClientCA)) {
-			return nil, errors.New("tls: client_ca holds no certificate")
-		}
-	}
-	return out, nil
 }
 
 // carry has net/http serve a connection that was accepted.

@@ -87,6 +87,9 @@ func TestOpenBreakerSaysWhy(t *testing.T) {
 				t.Fatalf("it never says %q", cause)
 			}
 		}
+		if h := r.Health(); !h.Open || h.Cause == nil || h.Cause.Error() != cause || h.Since.Before(before) || h.Failed.Before(h.Since) {
+			t.Errorf("health: %+v; want the cause %q", h, cause)
+		}
 	}
 	if text := (&openBreaker{since: before, now: before.Add(90 * time.Second)}).Error(); !strings.HasSuffix(text, "(1m30s)") {
 		t.Error(text)

@@ -16,6 +16,7 @@ type counts struct {
 	took    prometheus.Histogram
 	waiting atomic.Int32
 	open    atomic.Bool // the breaker
+	health  atomic.Pointer[Health]
 }
 
 func (c *counts) init(name string) {
@@ -43,6 +44,7 @@ type Counts struct {
 	Busy     int  // of its slots
 	Waiting  int  // questions that wait for a slot
 	Open     bool // its breaker: it is not asked
+	Health   Health
 	Withheld int64
 	Slowed   time.Duration // by which it delays our logins, as far as it says
 }
@@ -50,9 +52,27 @@ type Counts struct {
 // Counts returns how the backend stands.
 func (b *Backend) Counts() Counts {
 	return Counts{
-		Slots: int(b.slots), Limit: int(b.most.Load()), Busy: int(b.running.Load()), Waiting: int(b.counts.waiting.Load()), Open: b.counts.open.Load(),
+		Slots: int(b.slots), Limit: int(b.most.Load()), Busy: int(b.running.Load()), Waiting: int(b.counts.waiting.Load()), Open: b.counts.open.Load(), Health: b.Health(),
 		Withheld: b.withheld.Load(), Slowed: time.Duration(b.delay.Load()),
 	}
+}
+
+// Health is whether a backend is asked, and why not.
+type Health struct {
+	Open   bool      // its breaker: it is not asked
+	Since  time.Time // that the breaker is as it is
+	Cause  error     // of the last failure; nil: there was none, or the breaker has closed since
+	Failed time.Time // when that was
+}
+
+func (c *counts) show(h Health) { c.health.Store(&h) }
+
+// Health returns how the backend's last answers were.
+func (b *Backend) Health() Health {
+	if h := b.counts.health.Load(); h != nil {
+		return *h
+	}
+	return Health{}
 }
 
 // Collect sends what the backend has answered since it is in use, as prometheus.Collector does.

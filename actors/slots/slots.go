@@ -370,6 +370,7 @@ func (s *slots) Receive(ctx actor.Context) {
 		s.abandon() // those that waited before a restart of the actor
 		s.state, s.cause = backend.NewBreaker(s.breaker), nil
 		s.counts.open.Store(false)
+		s.counts.show(Health{Since: time.Now()})
 		s.pace = backend.NewPace(backend.PaceOptions{Ceiling: int(s.slots), Floor: s.Block.MinSlots})
 		s.limits = newLimits(s.Backend)
 	case *Question:
@@ -633,8 +634,13 @@ func (s *slots) time(op auth.Operation, class backend.Class, r backend.Result, b
 func (s *slots) reportClass(class backend.Class, account string, cause error) {
 	was, since, now := s.state.Open(), s.state.Since(), time.Now()
 	s.state.Report(class, account, now)
+	health := s.Health()
 	if class == backend.Outage || class == backend.Throttled {
-		s.cause = cause
+		if s.cause = cause; cause == nil {
+			cause = errUnknown
+		}
+		health.Cause, health.Failed = cause, now
+		s.counts.show(health)
 	}
 	switch open := s.state.Open(); {
 	case open == was:
@@ -644,10 +650,12 @@ func (s *slots) reportClass(class backend.Class, account string, cause error) {
 	default:
 		s.pace.Resume(int(s.running.Load()), now)
 		s.env.Log.Warn("breaker changed", "backend", s.Name, "open", false, "after", now.Sub(since).Round(time.Millisecond), "last_err", s.cause)
-		s.cause = nil
+		s.cause, health.Cause = nil, nil
 		s.outages.clear()
 	}
 	s.counts.open.Store(s.state.Open())
+	health.Open, health.Since = s.state.Open(), now
+	s.counts.show(health)
 }
 
 // onThrottleProbe has the breaker open for a backend that slows logins from here for too long.

@@ -64,12 +64,26 @@ func (out *output) doctor(ctx context.Context, o doctorOptions) error {
 		return err
 	}
 	a.Flags = a.Beside()
-	cfg, problems, file, err := a.examine()
+	findings, err := a.findings(ctx, known, o.ejabberd)
 	if err != nil {
 		return err
 	}
+	report := doctor.NewReport(version.Version, time.Now(), findings)
+	err = out.print(report, nil, func(w io.Writer) error { return report.Write(w, a.colours()) })
+	if err == nil && report.Exit != 0 {
+		err = exitStatus(report.Exit)
+	}
+	return err
+}
+
+// findings examines the installation.
+func (a *app) findings(ctx context.Context, known doctor.KnownUser, ejabberd string) ([]doctor.Finding, error) {
+	cfg, problems, file, err := a.examine()
+	if err != nil {
+		return nil, err
+	}
 	env := doctorEnv()
-	s := doctor.Subject{Version: version.Version, File: file, Flags: a.Shell(), Config: cfg, Problems: problems, Known: known, Ejabberd: o.ejabberd, Service: doctorService()}
+	s := doctor.Subject{Version: version.Version, File: file, Flags: a.Shell(), Config: cfg, Problems: problems, Known: known, Ejabberd: ejabberd, Service: doctorService()}
 	if cfg == nil {
 		s.DataDir = config.DataDirOrDefault(file)
 	}
@@ -78,12 +92,7 @@ func (out *output) doctor(ctx context.Context, o doctorOptions) error {
 		s.Registered, s.RegisteredErr = registered(ctx, cfg, s.Daemon)
 		s.Keyless, s.KeylessErr = keylessApps(ctx, cfg, s.Daemon)
 	}
-	report := doctor.NewReport(version.Version, time.Now(), doctor.Run(ctx, env.Chains(s)))
-	err = out.print(report, nil, func(w io.Writer) error { return report.Write(w, a.colours()) })
-	if err == nil && report.Exit != 0 {
-		err = exitStatus(report.Exit)
-	}
-	return err
+	return doctor.Run(ctx, env.Chains(s)), nil
 }
 
 // registered asks a daemon for the registered domains. Without one they are not read: doctor opens no

@@ -23,6 +23,7 @@ var imports = map[string][]string{
 	"internal/logfile":       nil,
 	"internal/peercred":      nil,
 	"internal/protocol":      nil,
+	"internal/proxies":       nil,
 	"internal/unit":          nil,
 	"internal/unixtime":      nil,
 	"internal/version":       nil,
@@ -51,6 +52,9 @@ var imports = map[string][]string{
 	"internal/qrcode":                nil,
 	"internal/qrcode/qrcodetest":     nil,
 	"internal/starter":               {"internal/auth", "internal/config"},
+	"internal/recent":                {"internal/auth"},
+	"internal/web":                   nil,
+	"internal/web/status":            {"internal/auth", "internal/recent", "internal/web"},
 	"internal/doctor":                {"internal/allow", "internal/auth", "internal/config", "internal/backend"},
 	"internal/manual":                {"internal/config"},
 
@@ -61,12 +65,12 @@ var imports = map[string][]string{
 	// The actors, which decide when, from the bottom to the top.
 	"actors/supervise": nil, // knows nothing of the project
 	"actors/metrics":   {"internal/auth"},
-	"actors/env":       {"actors/supervise", "internal/store"},
+	"actors/env":       {"actors/supervise", "internal/recent", "internal/store"},
 	"actors/changes":   {"actors/env", "internal/auth", "internal/store"},
 	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
 	"actors/domain": {"actors/slots", "actors/supervise", "internal/allow", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
 		"internal/oidc", "internal/roster", "internal/scram", "internal/token"},
-	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache", "internal/scram"},
+	"actors/call":   {"actors/domain", "actors/metrics", "actors/slots", "actors/supervise", "internal/auth", "internal/cache", "internal/recent", "internal/scram"},
 	"actors/tokens": {"actors/call", "actors/domain", "actors/env", "actors/supervise", "internal/auth", "internal/store", "internal/token"},
 	"actors/memory": {"actors/call", "actors/changes", "actors/domain", "actors/env", "actors/slots", "actors/supervise", "internal/apppassword", "internal/auth",
 		"internal/backend", "internal/cache", "internal/limit", "internal/scram", "internal/store"},
@@ -78,7 +82,7 @@ var imports = map[string][]string{
 	"actors/front":           {"actors/call", "actors/changes", "actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/config", "wire"},
 	"actors/front/fronttest": {"internal/auth", "internal/config"},
 	"actors": {"actors/...", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",
-		"internal/registry", "internal/scram", "internal/snapshot", "internal/store", "internal/token", "wire"},
+		"internal/recent", "internal/registry", "internal/scram", "internal/snapshot", "internal/store", "internal/token", "wire"},
 
 	// The daemon around the actors, from the bottom to the top.
 	"cmd/internal/systemd":    nil,
@@ -87,10 +91,11 @@ var imports = map[string][]string{
 	"cmd/internal/configfile": {"cmd/internal/datadir", "internal/config"},
 	"cmd/internal/listen":     {"cmd/internal/systemd", "internal/config", "wire"},
 	"cmd/internal/metrics":    {"actors", "actors/memory", "actors/slots"},
+	"cmd/internal/pages":      {"cmd/internal/listen", "internal/config"},
 	"cmd/internal/control": {"cmd/internal/handover", "actors", "actors/memory", "actors/router", "actors/slots", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config",
 		"internal/doctor", "internal/registry", "internal/roster", "internal/store"},
 	"cmd/internal/daemon": {"cmd/internal/configfile", "cmd/internal/control", "cmd/internal/datadir", "cmd/internal/handover", "cmd/internal/listen",
-		"cmd/internal/metrics", "cmd/internal/systemd", "actors", "actors/router", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache",
+		"cmd/internal/metrics", "cmd/internal/pages", "cmd/internal/systemd", "actors", "actors/router", "actors/slots", "internal/recent", "internal/web", "internal/web/status", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache",
 		"internal/config", "internal/doctor", "internal/roster", "internal/snapshot", "internal/store", "internal/store/valkeystore", "wire"},
 	"cmd/internal/admin": {"cmd/internal/control", "cmd/internal/daemon", "cmd/internal/datadir", "actors", "actors/changes", "actors/router", "internal/apppassword", "internal/auth",
 		"internal/backend", "internal/cache", "internal/config", "internal/registry", "internal/roster", "internal/store"},
@@ -115,7 +120,7 @@ var imports = map[string][]string{
 }
 
 // leaves may be imported by every package except those that they import.
-var leaves = []string{"internal/atomicfile", "internal/audit", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/unit", "internal/unixtime", "internal/version"}
+var leaves = []string{"internal/atomicfile", "internal/audit", "internal/auth/passhash", "internal/childenv", "internal/filelock", "internal/logfile", "internal/peercred", "internal/proxies", "internal/unit", "internal/unixtime", "internal/version"}
 
 // testImports are imported by tests only, besides what the package itself may import.
 var testImports = []string{"internal/store/storetest", "internal/store/valkeystore/valkeytest", "internal/backend/nextcloudtest", "internal/backend/oidctest", "actors/front/fronttest", "actors/rosters/rostertest", "internal/config", "internal/qrcode/qrcodetest", "internal/scram/scramtest", "internal/token"}

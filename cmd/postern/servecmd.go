@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"postern/cmd/internal/daemon"
+	"postern/internal/doctor"
 )
 
 func newServe(a *app) *cobra.Command {
@@ -35,6 +38,13 @@ of them to root.`,
 			o.Flags, o.Log = a.Flags, a.Err
 			if a.Embedded {
 				o.Listening = a.printDemo
+			}
+			o.Doctor = func(ctx context.Context) []doctor.Finding {
+				findings, err := a.findings(ctx, doctor.KnownUser{}, "")
+				if err != nil { // there would be no daemon
+					return []doctor.Finding{{Hop: "config", Check: "file", Status: doctor.Failure, Text: err.Error()}}
+				}
+				return findings
 			}
 			return daemon.Run(cmd.Context(), o)
 		},

@@ -290,6 +290,7 @@ func (p *parser) root(body *hclsyntax.Body, late []piece) (cfg *Config, ok bool)
 	p.localDomains(s, cfg)
 	cfg.Store = p.store(s, cfg)
 	cfg.Metrics = p.metrics(p.only(s, "metrics"), cfg)
+	cfg.Web = p.webPages(p.only(s, "web"), cfg)
 	cfg.Log = p.log(s, cfg)
 	cfg.Audit = p.audit(p.only(s, "audit"), cfg)
 	if len(s.children("domain"))+len(late) == 0 && !cfg.Registry.Declared {

@@ -16,6 +16,7 @@ type Changes struct {
 	Store        bool
 	DrainTimeout bool
 	Metrics      bool
+	Web          bool
 	Log          bool
 	Audit        bool
 }
@@ -35,7 +36,7 @@ func (d Delta[T]) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Change
 
 // Empty reports whether the configurations are equal.
 func (c Changes) Empty() bool {
-	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.Store && !c.DrainTimeout && !c.Metrics && !c.Log && !c.Audit
+	return c.Listeners.Empty() && c.Backends.Empty() && c.Domains.Empty() && !c.Registry && !c.DataDir && !c.Store && !c.DrainTimeout && !c.Metrics && !c.Web && !c.Log && !c.Audit
 }
 
 // Diff compares two validated configurations. Backends and domains are identified by their names,
@@ -47,6 +48,7 @@ func Diff(old, now *Config) Changes {
 		DataDir:  old.DataDir != now.DataDir, DrainTimeout: old.DrainTimeout != now.DrainTimeout, Log: old.Log != now.Log, Audit: old.Audit != now.Audit,
 		Store:     !reflect.DeepEqual(old.Store, now.Store),
 		Metrics:   old.Metrics != now.Metrics,
+		Web:       !reflect.DeepEqual(old.Web, now.Web),
 		Listeners: diff(old.Listeners, now.Listeners, socketOf),
 		Backends:  diff(old.Backends, now.Backends, func(b Backend) BackendRef { return b.BackendRef }),
 		Domains:   diff(old.Domains, now.Domains, func(d Domain) string { return d.Name }),

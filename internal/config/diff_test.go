@@ -57,7 +57,7 @@ func toldAll(c Changes) string {
 	list := summary("listener", c.Listeners, func(l Listener) string { return l.Name })
 	list = append(list, summary("backend", c.Backends, func(b Backend) string { return b.String() })...)
 	list = append(list, summary("domain", c.Domains, func(d Domain) string { return d.Name })...)
-	for name, is := range map[string]bool{"data_dir": c.DataDir, "drain_timeout": c.DrainTimeout, "log": c.Log, "metrics": c.Metrics, "registry": c.Registry} {
+	for name, is := range map[string]bool{"data_dir": c.DataDir, "drain_timeout": c.DrainTimeout, "log": c.Log, "metrics": c.Metrics, "web": c.Web, "registry": c.Registry} {
 		if is {
 			list = append(list, name)
 		}
@@ -91,6 +91,7 @@ func TestDiff(t *testing.T) {
 			want: "+listener mux, -listener any, ~listener any from mux"},
 		"registry": {src: diffBase + "registry { idle = \"1h\" }\n", want: "registry"},
 		"metrics":  {src: diffBase + "metrics { address = \"127.0.0.1:23669\" }\n", want: "metrics"},
+		"web":      {src: diffBase + "web {\nurl = \"https://x.example\"\nself_service { address = \"127.0.0.1:23671\" }\n}\n", want: "web"},
 		"the rest": {src: swap("/srv/postern", "/srv/other") + "drain_timeout = \"3s\"\nlog { level = \"debug\" }\n", want: "data_dir, drain_timeout, log, -listener mux, +listener mux, ~backend users.local"},
 	}
 	parseWith := func(src, secret string) *Config {

@@ -49,6 +49,7 @@ func testEnv(t testing.TB) Env {
 		"etc/postern/valkey.password":        {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/valkey-ca.pem":          {Data: testCA(t), Mode: 0o644},
 		"etc/postern/http.secret":            {Data: []byte(canary + "\n"), Mode: 0o640},
+		"etc/postern/status.token":           {Data: []byte(canary + "\n"), Mode: 0o640},
 		"etc/postern/tls.pem":                {Data: testCA(t), Mode: 0o644},
 		"etc/postern/tls.key":                {Data: testKey(t), Mode: 0o640},
 		"etc/postern/no-ca.pem":              {Data: []byte("nothing"), Mode: 0o644},

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -38,7 +39,7 @@ func (p *parser) web(s *section, out *Listener) {
 			}
 		}
 		if out.ProxyProtocol {
-			p.trustedProxies(s, out)
+			out.TrustedProxies = p.trustedProxies(s, out.TrustedProxies)
 		} else if s.has("trusted_proxies") {
 			p.complain(s.at("trusted_proxies"), "trusted_proxies is for the http protocol, or for proxy_protocol", "remove the line, or add proxy_protocol = true")
 		}
@@ -50,7 +51,7 @@ func (p *parser) web(s *section, out *Listener) {
 		}
 	}
 	out.Realm = s.textOr("realm", "")
-	p.trustedProxies(s, out)
+	out.TrustedProxies = p.trustedProxies(s, out.TrustedProxies)
 	for _, name := range mail.spec.attrs {
 		if v, ok := mail.text(name); ok {
 			if at, err := netip.ParseAddrPort(v.AsString()); err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
@@ -66,14 +67,14 @@ func (p *parser) web(s *section, out *Listener) {
 		p.complain(mail.header, "nginx_mail names no server", `add imap = "127.0.0.1:143", or remove the block`)
 	}
 	if !secure.absent {
-		p.tls(secure, out)
+		out.TLS = p.tls(secure)
 	}
 }
 
-// trustedProxies decodes the addresses of the peers that may name a client's.
-func (p *parser) trustedProxies(s *section, out *Listener) {
-	if s.has("trusted_proxies") {
-		out.TrustedProxies = nil
+// trustedProxies decodes the addresses of the peers that may name a client's; absent if there is no such line.
+func (p *parser) trustedProxies(s *section, absent []netip.Prefix) (proxies []netip.Prefix) {
+	if !s.has("trusted_proxies") {
+		return absent
 	}
 	s.texts("trusted_proxies", func(v value, at hcl.Range) {
 		prefix, err := netip.ParsePrefix(v.AsString())
@@ -84,26 +85,47 @@ func (p *parser) trustedProxies(s *section, out *Listener) {
 			p.complain(at, "trusted_proxies has a text that is no address", `write them as in ["127.0.0.1", "10.0.0.0/8"]`)
 			return
 		}
-		out.TrustedProxies = append(out.TrustedProxies, prefix.Masked())
+		proxies = append(proxies, prefix.Masked())
 	})
+	return proxies
 }
 
 // tls decodes the tls block. The contents of the files are part of the configuration, so that a reload
 // takes those of a renewed certificate.
-func (p *parser) tls(s *section, out *Listener) {
+func (p *parser) tls(s *section) TLS {
 	s.need("certificate", "tls has no certificate", `add certificate = "/path", a PEM file with its chain`)
 	s.need("key", "tls has no key", `add key = "/path", a PEM file`)
-	out.TLS = TLS{Certificate: p.pem(s, "certificate"), ClientCA: p.pem(s, "client_ca")}
-	out.TLS.Key = auth.NewSecret(p.pem(s, "key"))
-	if out.TLS.Certificate != "" && !out.TLS.Key.Empty() {
-		if _, err := tls.X509KeyPair([]byte(out.TLS.Certificate), []byte(out.TLS.Key.Reveal())); err != nil {
+	out := TLS{Certificate: p.pem(s, "certificate"), ClientCA: p.pem(s, "client_ca")}
+	out.Key = auth.NewSecret(p.pem(s, "key"))
+	if out.Certificate != "" && !out.Key.Empty() {
+		if _, err := tls.X509KeyPair([]byte(out.Certificate), []byte(out.Key.Reveal())); err != nil {
 			p.complain(s.at("key"), "certificate and key do not make a pair", "name a PEM file with the certificate and its chain, and one with its key")
 		}
 	}
-	if s.has("client_ca") && out.TLS.ClientCA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(out.TLS.ClientCA)) {
+	if s.has("client_ca") && out.ClientCA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(out.ClientCA)) {
 		p.complain(s.at("client_ca"), "the file holds no certificate", "it must hold CA certificates in PEM form")
-		out.TLS.ClientCA = "-" // there was one
+		out.ClientCA = "-" // there was one
 	}
+	return out
+}
+
+// Server returns what a server of TLS needs; nil if there is none. protocols are those that it speaks, for ALPN.
+func (t TLS) Server(protocols ...string) (*tls.Config, error) {
+	if t.Certificate == "" {
+		return nil, nil
+	}
+	pair, err := tls.X509KeyPair([]byte(t.Certificate), []byte(t.Key.Reveal()))
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	out := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: protocols, MinVersion: tls.VersionTLS12}
+	if t.ClientCA != "" {
+		out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !out.ClientCAs.AppendCertsFromPEM([]byte(t.ClientCA)) {
+			return nil, errors.New("tls: client_ca holds no certificate")
+		}
+	}
+	return out, nil
 }
 
 // pem reads the PEM file that an attribute names; "" if it is absent.

@@ -194,6 +194,17 @@ var details = map[string]detail{
 	"prefix":                         {aText, `"postern:"`, "0.2.0"},
 	"isolated":                       {aText, `"bridge"`, "0.2.0"},
 
+	"web url":                  {aText, "", "0.2.0"},
+	"privacy":                  {aFlag, "false", "0.2.0"},
+	"web tls key":              {aPath, "", "0.2.0"},
+	"web status address":       {aText, "", "0.2.0"},
+	"web status url":           {aText, "(that of web)", "0.2.0"},
+	"accounts":                 {aTextList, "(none)", "0.2.0"},
+	"web status groups":        {aTextList, "(none)", "0.2.0"},
+	"web status token":         {aSecret, "(none)", "0.2.0"},
+	"web self_service address": {aText, "", "0.2.0"},
+	"web self_service url":     {aText, "(that of web)", "0.2.0"},
+
 	"metrics address": {aText, "", ""},
 	"level":           {aText, `"info"`, ""},
 	"format":          {aText, `"text"`, ""},

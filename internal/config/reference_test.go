@@ -36,9 +36,22 @@ var hosts = map[string]string{
 	"registry cache":         "registry {\ncache {\n%s\n}\n}\n",
 	"domain roster ejabberd": "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nroster \"ejabberd\" {\napi = \"http://127.0.0.1:5281/api\"\n%s\n}\n}\n",
 	"domain roster prosody":  "domain \"example.com\" {\nbackends = [backend.nextcloud.cloud]\nroster \"prosody\" {\ngroups_file = \"groups\"\n%s\n}\n}\n",
+	"web":                    webHost("url = \"https://x.example.org\"\n%s", "", ""),
+	"web tls":                webHost(webURL+"tls {\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n%s\n}", "", ""),
+	"web status":             webHost(webURL, "%s", ""),
+	"web self_service":       webHost(webURL, "", "%s"),
 	"metrics":                "metrics {\naddress = \"127.0.0.1:2\"\n%s\n}\n",
 	"audit":                  "audit {\nfile = \"audit.log\"\nsyslog = \"/dev/log\"\n%s\n}\n",
 	"log":                    "log {\n%s\n}\n",
+}
+
+// webURL is written so that it is not taken for a line of another block.
+const webURL = "url=\"https://x.example.org\"\n"
+
+// webHost has both pages, with lines in the blocks.
+func webHost(web, status, own string) string {
+	return "web {\n" + web + "\nstatus {\naddress = \"127.0.0.1:1\"\ndefault_domain=\"x.example\"\naccounts = [\"x\"]\ngroups = [\"x\"]\n" + status +
+		"\n}\nself_service {\nurl=\"https://y.example.org\"\naddress = \"unix:/run/y\"\n" + own + "\n}\n}\n"
 }
 
 // listenerOf is a protocol that takes the attribute of a listen block.

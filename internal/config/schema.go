@@ -42,7 +42,7 @@ var specs = []spec{
 	{
 		path:   "",
 		attrs:  []string{"data_dir", "drain_timeout"},
-		blocks: []string{"listen", "backend", "domain", "registry", "limit", "store", "metrics", "log", "audit"},
+		blocks: []string{"listen", "backend", "domain", "registry", "limit", "store", "metrics", "web", "log", "audit"},
 	},
 	{path: "limit", attrs: limitAttrs},
 	{
@@ -127,6 +127,13 @@ var specs = []spec{
 	{path: "store valkey tls", attrs: []string{"ca_file", "certificate", "key", "server_name"}},
 	{path: "store valkey sentinel", attrs: []string{"master", "username"}, secrets: []string{"password"}},
 	{path: "metrics", attrs: []string{"address"}},
+	{path: "web", attrs: []string{"url", "privacy", "trusted_proxies"}, blocks: []string{"tls", "status", "self_service"}},
+	{path: "web tls", attrs: []string{"certificate", "key", "client_ca"}},
+	{
+		path: "web status", attrs: []string{"address", "url", "mode", "owner", "group", "default_domain", "accounts", "groups"},
+		secrets: []string{"token"},
+	},
+	{path: "web self_service", attrs: []string{"address", "url", "mode", "owner", "group", "default_domain"}},
 	{path: "log", attrs: []string{"level", "format", "file"}},
 	{path: "audit", attrs: []string{"file", "syslog"}},
 }

@@ -19,6 +19,7 @@ type Config struct {
 	Registry     Registry
 	Store        Store
 	Metrics      string // host:port at which they are served by HTTP; empty: nowhere
+	Web          Web
 	Log          Log
 	Audit        Audit
 	Files        []string // that file() and ca_file have read: absolute, sorted; the daemon's user reads them again

@@ -35,7 +35,7 @@ type Chapter struct {
 var Contents = []Chapter{
 	{"Recipes, from apt to the first login", []string{"prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token"}},
 	{"Subjects", []string{"nextcloud", "accounts", "app-passwords", "oidc", "webmail", "groups", "domains", "http", "tokens", "rosters", "limits", "caching", "machines"}},
-	{"Operation", []string{"install", "containers", "trouble", "daily", "upgrade", "files", "ports", "metrics", "audit", "promises", "terms"}},
+	{"Operation", []string{"install", "containers", "trouble", "daily", "upgrade", "files", "ports", "metrics", "pages", "audit", "promises", "terms"}},
 	{"Reference", []string{referenceTopic}},
 }
 

@@ -43,6 +43,10 @@ var purposes = map[string]string{
 	"store valkey tls":       "How connections to the store, and to its Sentinels, are protected.",
 	"store valkey sentinel":  "Sentinels that say which server is the primary.",
 	"metrics":                "Metrics for Prometheus; see [metrics](metrics.md).",
+	"web":                    "Pages for people, in a browser; see [pages](pages.md).",
+	"web tls":                "TLS of the pages, in place of a reverse proxy's.",
+	"web status":             "What postern does, for administrators; see [pages](pages.md).",
+	"web self_service":       "App passwords and passwords, for users; see [pages](pages.md).",
 	"log":                    "The log.",
 }
 

@@ -20,11 +20,14 @@ import (
 	"postern/cmd/internal/control"
 	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/metrics"
+	"postern/cmd/internal/pages"
 	"postern/cmd/internal/systemd"
 	"postern/internal/audit"
 	"postern/internal/cache"
 	"postern/internal/config"
+	"postern/internal/doctor"
 	"postern/internal/logfile"
+	"postern/internal/recent"
 	"postern/internal/store"
 	"postern/internal/store/valkeystore"
 )
@@ -48,12 +51,15 @@ type Daemon struct {
 	started func()     // ends what holds for the start only
 	reloads *reloads
 	metrics *metrics.Server
-	yield   func()                  // ends a broker of pipes; nil for a daemon
-	notify  *systemd.Notifier       // nil for a broker of pipes
-	passed  []*systemd.Socket       // by systemd
-	kept    []*os.File              // from a former process, until they are taken
-	own     map[string]net.Listener // that this process has opened, by the name of the listener
-	keeps   map[string]net.Listener // those that the service manager keeps, by the name there
+	pages   map[string]*pages.Server               // of the web block, by its names
+	recent  *recent.Log                            // what the status page shows; off without it
+	doctor  func(context.Context) []doctor.Finding // nil: it cannot be called
+	yield   func()                                 // ends a broker of pipes; nil for a daemon
+	notify  *systemd.Notifier                      // nil for a broker of pipes
+	passed  []*systemd.Socket                      // by systemd
+	kept    []*os.File                             // from a former process, until they are taken
+	own     map[string]net.Listener                // that this process has opened, by the name of the listener
+	keeps   map[string]net.Listener                // those that the service manager keeps, by the name there
 
 	successors chan *net.UnixConn // a process that takes over
 	successor  *net.UnixConn      // it, once this one ends for it; nil: there is none
@@ -143,7 +149,7 @@ func (d *Daemon) startBroker(cfg *config.Config, former *actors.Memory) error {
 	if name, backends := unusedProxy(cfg); name != "" {
 		d.log.Warn(name+` is set in the environment, but not used: if this network needs it, add proxy = "environment" to the backends`, "backends", backends)
 	}
-	options := actors.Options{Config: cfg, Backend: d.newBackend, Log: d.log, Audit: d.audit, Former: former}
+	options := actors.Options{Config: cfg, Backend: d.newBackend, Log: d.log, Audit: d.audit, Recent: d.recent, Former: former}
 	if p := d.Store(); p != nil {
 		options.Store = p
 	}
@@ -254,6 +260,7 @@ func (d *Daemon) withoutStore(consequence string, err error) {
 // everything.
 func (d *Daemon) Stop(ctx context.Context) {
 	d.reloads.close()
+	d.closePages()
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.DrainTimeout)
 	defer cancel()
 	begun := time.Now()

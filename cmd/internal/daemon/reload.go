@@ -41,19 +41,21 @@ type reloads struct {
 
 // reloadState is how the last reload went.
 type reloadState struct {
-	loaded time.Time // when the configuration in force was read
-	failed error     // why a later one was refused; nil: none was
+	loaded time.Time      // when the configuration in force was read
+	cfg    *config.Config // that
+	failed error          // why a later one was refused; nil: none was
+	at     time.Time      // when that was
 }
 
 // newReloads returns with mu held: reloads wait until allow is called.
-func newReloads(ctx context.Context, flags configfile.Flags) (*reloads, error) {
+func newReloads(ctx context.Context, flags configfile.Flags, cfg *config.Config) (*reloads, error) {
 	flags, err := flags.Absolute(flags.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	r := &reloads{flags: flags, started: now}
-	r.state.Store(&reloadState{loaded: now})
+	r.state.Store(&reloadState{loaded: now, cfg: cfg})
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.mu.Lock()
 	return r, nil
@@ -104,7 +106,7 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 	begun, was := time.Now(), r.state.Load()
 	defer func() {
 		if err != nil {
-			r.state.Store(&reloadState{was.loaded, err})
+			r.state.Store(&reloadState{loaded: was.loaded, cfg: was.cfg, failed: err, at: begun})
 		}
 		d.noteReload(ctx, reply.Changes, err)
 	}()
@@ -118,7 +120,7 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 		d.log.Error("configuration could not be reloaded; the old one stays in force", "err", err)
 		return reply, fmt.Errorf("%w: %w", errKept, err)
 	}
-	r.state.Store(&reloadState{loaded: begun})
+	r.state.Store(&reloadState{loaded: begun, cfg: d.cfg})
 	for _, w := range reply.Warnings {
 		d.log.Warn("configuration", "warning", w)
 	}
@@ -127,7 +129,7 @@ func (d *Daemon) Reload(ctx context.Context) (reply control.ReloadReply, err err
 		reply.Note += ": nothing has changed"
 	}
 	d.log.Info("configuration reloaded", "listeners", count(changes.Listeners), "backends", count(changes.Backends),
-		"domains", count(changes.Domains), "log", changes.Log, "audit", changes.Audit, "drain_timeout", changes.DrainTimeout, "metrics", changes.Metrics,
+		"domains", count(changes.Domains), "log", changes.Log, "audit", changes.Audit, "drain_timeout", changes.DrainTimeout, "metrics", changes.Metrics, "web", changes.Web,
 		"took", time.Since(begun).Round(time.Microsecond))
 	return reply, nil
 }
@@ -207,6 +209,12 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 			undo = append(undo, func() { _ = metricsSocket.Close() })
 		}
 	}
+	var pageSockets map[string]net.Listener
+	if changes.Web {
+		if pageSockets, err = d.openPages(cfg, &undo); err != nil {
+			return changes, err
+		}
+	}
 	opened := d.openStore(cfg, cache.Open) // without waiting: logins do not wait for a reload
 	if opened != nil {
 		next.Store = opened
@@ -227,6 +235,9 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (changes confi
 	if changes.Metrics {
 		d.metrics.Close()
 		d.serveMetrics(metricsSocket)
+	}
+	if changes.Web {
+		d.servePages(cfg, pageSockets)
 	}
 	return changes, nil
 }
@@ -298,7 +309,7 @@ func describeChanges(c config.Changes) []string {
 	for _, setting := range []struct {
 		name    string
 		changed bool
-	}{{"registry", c.Registry}, {"drain_timeout", c.DrainTimeout}, {"metrics", c.Metrics}, {"log", c.Log}, {"audit", c.Audit}} {
+	}{{"registry", c.Registry}, {"drain_timeout", c.DrainTimeout}, {"metrics", c.Metrics}, {"web", c.Web}, {"log", c.Log}, {"audit", c.Audit}} {
 		if setting.changed {
 			lines = append(lines, setting.name+" changed")
 		}

@@ -22,10 +22,13 @@ import (
 	"postern/cmd/internal/datadir"
 	"postern/cmd/internal/listen"
 	"postern/cmd/internal/metrics"
+	"postern/cmd/internal/pages"
 	"postern/cmd/internal/systemd"
 	"postern/internal/audit"
 	"postern/internal/config"
+	"postern/internal/doctor"
 	"postern/internal/logfile"
+	"postern/internal/recent"
 	"postern/internal/version"
 	"postern/wire"
 )
@@ -35,6 +38,7 @@ type Options struct {
 	Flags     configfile.Flags
 	Log       io.Writer                                   // the log, if the configuration names no file
 	Listening func(context.Context, *config.Config) error // called when all listeners are open; may be nil
+	Doctor    func(context.Context) []doctor.Finding      // examines the installation, for the status page; may be nil
 	TakeOver  bool                                        // from the daemon that owns the data directory, if there is one
 
 	// Of the broker of pipes.
@@ -96,7 +100,7 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(hups)
 	signal.Ignore(syscall.SIGPIPE) // a write to a closed connection is an error, not the end of the process
 
-	d := &Daemon{log: log, sink: sink, audit: trail, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1), started: started}
+	d := &Daemon{log: log, sink: sink, audit: trail, recent: new(recent.Log), pages: make(map[string]*pages.Server), doctor: o.Doctor, own: make(map[string]net.Listener), successors: make(chan *net.UnixConn, 1), started: started}
 	if !o.ForPipes {
 		d.takeSockets()
 	}
@@ -222,18 +226,29 @@ func (d *Daemon) serve(ctx context.Context, cfg *config.Config, o Options, socke
 	if metricsSocket != nil {
 		defer metricsSocket.Close()
 	}
+	var undo []func() // of sockets that no page has taken
+	pageSockets, err := d.openPages(cfg, &undo)
+	defer func() {
+		for _, u := range undo {
+			u()
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	starting, started := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT) // wait gets these, too
 	err = d.start(starting, cfg)
 	started()
 	if err != nil {
 		return err
 	}
-	if d.reloads, err = newReloads(ctx, o.Flags); err != nil {
+	if d.reloads, err = newReloads(ctx, o.Flags, cfg); err != nil {
 		d.Stop(ctx)
 		return err
 	}
 	server := control.Serve(d, d.log, socket)
 	d.serveMetrics(metricsSocket)
+	d.servePages(cfg, pageSockets)
 	if err = d.listen(ctx, o, list, sockets); err == nil {
 		d.sink.Flush()
 		d.notify.Ready(d.status())
@@ -424,6 +439,7 @@ func (d *Daemon) match(cfg *config.Config) (*config.Config, []listen.Endpoint, [
 	out := *cfg
 	out.Listeners = nil
 	if d.yield != nil {
+		out.Web = config.Web{}
 		return &out, nil, nil, nil
 	}
 	list, unserved, err := listen.Match(cfg, d.passed)
