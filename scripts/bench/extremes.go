@@ -137,6 +137,11 @@ domain "many.bench" {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
+	first, err := startPostern(b.binary, config, address) // which writes into each record whose it is
+	if err != nil {
+		return nil, err
+	}
+	first.stop()
 	begun := time.Now()
 	c, err := startPostern(b.binary, config, address)
 	if err != nil {
