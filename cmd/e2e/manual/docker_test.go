@@ -40,23 +40,23 @@ func (r *reader) docker(dir string) {
 	own := r.T.TempDir()
 	proxy := "Acquire::http::Proxy \"http://" + hostAddress + ":3142\";\n"
 	harness.WriteFile(r.T, own+"/99proxy", proxy)
-	r.build("tar", "-cf", own+"/debian.tar", "-C", harness.Cached("fresh-trixie"), ".")
-	r.build("tar", "-rf", own+"/debian.tar", "-C", own, "--mode=0644", "--transform=s,^,etc/apt/apt.conf.d/,", "99proxy")
+	r.outside("tar", "-cf", own+"/debian.tar", "-C", harness.Cached("fresh-trixie"), ".")
+	r.outside("tar", "-rf", own+"/debian.tar", "-C", own, "--mode=0644", "--transform=s,^,etc/apt/apt.conf.d/,", "99proxy")
 	r.Copy(own+"/debian.tar", "/root/debian.tar", 0o644)
 	r.Must("podman import -q debian.tar docker.io/library/debian:trixie-slim; rm debian.tar")
 
 	harness.WriteFile(r.T, own+"/ca.pem", r.authority.pem)
-	r.build("make", "-C", "../../..", "image", "ARCH="+runtime.GOARCH, "OUT="+own, "CERTIFICATES="+own+"/ca.pem")
+	r.outside("make", "-C", repository, "image", "ARCH="+runtime.GOARCH, "OUT="+own, "CERTIFICATES="+own+"/ca.pem")
 	images, err := filepath.Glob(own + "/postern-*.oci.tar")
 	if err != nil || len(images) != 1 {
 		r.T.Fatalf("%q, %v", images, err)
 	}
 	r.Copy(images[0], filepath.Join(dir, filepath.Base(images[0])), 0o644)
-	r.Copy("../../../scripts/prosody/mod_auth_postern.lua", "/root/prosody/mod_auth_postern.lua", 0o644)
+	r.Copy(repository+"/scripts/prosody/mod_auth_postern.lua", "/root/prosody/mod_auth_postern.lua", 0o644)
 }
 
-// build runs a program of the test's own machine.
-func (r *reader) build(args ...string) {
+// outside runs a program of the test's own machine.
+func (r *reader) outside(args ...string) {
 	r.T.Helper()
 	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 		r.T.Fatalf("%q: %v\n%s", args, err, out)

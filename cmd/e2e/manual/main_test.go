@@ -1,9 +1,9 @@
-// Package manual carries out the pages of postern's manual: every command and every file in them, in
-// order, on a Debian of its own with systemd, and then logs in by a real client. What cannot be
+// Package manual carries out the README and the pages of postern's manual: every command and every file in
+// them, in order, on a Debian of its own with systemd, and then logs in by a real client. What cannot be
 // installed here, such as Nextcloud, is imitated under the recipe's name.
 //
 // `make manual-test` follows every page in fresh installations of Debian 12 and 13, into which apt
-// installs the servers. `make test` follows three pages in a copy of the machine's own root, which has
+// installs the servers. `make test` follows a few in a copy of the machine's own root, which has
 // the servers already.
 package manual
 
@@ -20,6 +20,9 @@ import (
 	"postern/internal/manual"
 )
 
+// repository is the root of the source tree.
+const repository = "../../.."
+
 // machine is what a page is carried out on.
 type machine = harness.Guest
 
@@ -32,6 +35,25 @@ func TestMain(m *testing.M) {
 		return
 	}
 	harness.ServersMain(m)
+}
+
+// readme is the README among the topics.
+const readme = "README"
+
+// topics lists the README and the pages.
+func topics() []string { return append([]string{readme}, manual.Topics()...) }
+
+// find reads a page or the README.
+func find(t *testing.T, topic string) *manual.Page {
+	t.Helper()
+	page, err := manual.Find(topic)
+	if topic == readme {
+		page, err = manual.Parse(readme, harness.ReadText(repository+"/README.md"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
 }
 
 // trixie is the folder of Debian 13 with the clients.
@@ -49,20 +71,16 @@ func TestPages(t *testing.T) {
 	if full() {
 		deb := buildDeb(t)
 		for _, release := range []string{"bookworm", "trixie"} {
-			for _, topic := range manual.Topics() {
+			for _, topic := range topics() {
 				t.Run(release+"/"+topic, func(t *testing.T) { followFresh(t, release, topic, deb) })
 			}
 		}
 		return
 	}
 	machine := harness.ReadText("/etc/os-release")
-	for _, topic := range []string{"prosody", "mail", "accounts", "oidc"} {
+	for _, topic := range []string{readme, "prosody", "mail", "accounts", "oidc"} {
 		t.Run(topic, func(t *testing.T) {
-			page, err := manual.Find(topic)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if only := releaseOf(page); only != "" && !strings.Contains(machine, "\nVERSION_CODENAME="+only+"\n") {
+			if only := releaseOf(find(t, topic)); only != "" && !strings.Contains(machine, "\nVERSION_CODENAME="+only+"\n") {
 				t.Logf("%s is for %s", topic, only)
 				return
 			}
@@ -80,10 +98,7 @@ func TestPages(t *testing.T) {
 // follow carries out a page on a machine.
 func follow(t *testing.T, m *machine, topic string) *reader {
 	t.Helper()
-	page, err := manual.Find(topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := find(t, topic)
 	a := newAuthority(t)
 	a.trust(m)
 	m.Write("/usr/local/bin/sudo", sudo, 0o755)
@@ -120,7 +135,7 @@ func installed(m *machine) {
 	if err != nil {
 		m.T.Fatal(err)
 	}
-	scripts := "../../../scripts"
+	scripts := repository + "/scripts"
 	for pattern, dir := range map[string]string{
 		program:                        "/usr/bin",
 		program + "-relay":             "/usr/lib/postern",
@@ -154,7 +169,7 @@ func buildDeb(t *testing.T) string {
 		return deb
 	}
 	dir := t.TempDir()
-	out, err := exec.Command("make", "-C", "../../..", "deb", "ARCH="+runtime.GOARCH, "OUT="+dir).CombinedOutput()
+	out, err := exec.Command("make", "-C", repository, "deb", "ARCH="+runtime.GOARCH, "OUT="+dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -183,11 +198,8 @@ func TestEveryBlock(t *testing.T) {
 	for _, file := range files {
 		tests.WriteString(harness.ReadText(file))
 	}
-	for _, topic := range manual.Topics() {
-		page, err := manual.Find(topic)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, topic := range topics() {
+		page := find(t, topic)
 		named := false
 		for _, b := range page.Blocks {
 			switch name, found := strings.CutPrefix(b.Text, elsewhere); {
@@ -237,10 +249,7 @@ func commands(page *manual.Page) bool {
 
 // followFresh carries out a page in a fresh Debian.
 func followFresh(t *testing.T, release, topic, deb string) {
-	page, err := manual.Find(topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := find(t, topic)
 	if only := releaseOf(page); only != "" && only != release {
 		t.Logf("%s is for %s", topic, only)
 		return
@@ -266,4 +275,4 @@ func followFresh(t *testing.T, release, topic, deb string) {
 }
 
 // recipes are the pages that lead from nothing to a login.
-var recipes = []string{"prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token", "containers", "oidc"}
+var recipes = []string{readme, "prosody", "ejabberd", "mail", "exim", "cyrus", "xcauth", "x-token", "containers", "oidc"}

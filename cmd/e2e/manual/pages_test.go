@@ -29,6 +29,9 @@ type reader struct {
 	input     string // for the next block of commands
 	status    int    // of the next block of commands
 	skip      bool   // the next block
+	here      bool   // the next commands are for the test's own machine
+	demo      bool   // the same, and they run until they are stopped
+	clone     string // folder of a clone of the repository; empty: there is none yet
 	printed   bool   // the next block of commands was printed by an earlier one
 	said      string // by the commands so far
 	use       bool   // the next configuration
@@ -45,6 +48,8 @@ type reader struct {
 //	test: nextcloud HOST users NAME=PASSWORD...  an imitation of Nextcloud answers there
 //	test: provider HOST USER                     an OpenID Connect provider answers at /realms/staff there
 //	test: certificate NAME                       as Let's Encrypt has issued it
+//	test: here                                   the next commands are typed in a clone of the repository, where Go is
+//	test: demo                                   the same; they start a server, and print commands that log in
 //	test: installed                              postern's package is
 //	test: running                                the same, with a configuration and alice@example.org, "secret"
 //	test: xcauth ADDRESS PASSWORD                an xcauth that knows the password, with Nextcloud down
@@ -113,6 +118,8 @@ func (r *reader) instruction(b manual.Block, words []string) {
 		r.input = rest[0] + "\n"
 	case what == "elsewhere" && len(rest) == 1, what == "unavailable" && len(rest) > 0:
 		r.skip = true
+	case what == "here" && len(rest) == 0, what == "demo" && len(rest) == 0:
+		r.skip, r.here, r.demo = !full(), full(), what == "demo" // make test has tests of their own for them
 	case what == "status" && len(rest) == 1:
 		r.status, _ = strconv.Atoi(rest[0])
 	case what == "printed" && len(rest) == 0:
@@ -153,6 +160,9 @@ func (r *reader) code(b manual.Block) {
 	switch {
 	case r.skip:
 		r.skip = false
+	case language == "sh" && r.here:
+		r.build(b, text)
+		r.here = false
 	case language == "sh":
 		r.commands(b, text)
 		r.printed, r.input, r.status = false, "", 0
