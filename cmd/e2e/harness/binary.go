@@ -132,6 +132,7 @@ func RunCommand(t *testing.T, stdin, name string, args ...string) Result {
 // runToEnd runs a command that has not been started yet.
 func runToEnd(t *testing.T, stdin string, cmd *exec.Cmd) Result {
 	t.Helper()
+	noteSources()
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	cmd.WaitDelay = Timeout // then Wait fails, if a process that it has left keeps its output open

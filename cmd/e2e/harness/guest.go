@@ -31,6 +31,7 @@ var bootScript string
 // one of setup.sh's fresh roots, or "/" for what the machine itself has.
 func Boot(t *testing.T, base string) *Guest {
 	t.Helper()
+	noteSources()
 	dir := t.TempDir()
 	group := controlGroup(t)
 	const start = `mkdir "$0"; echo $$ >"$0/cgroup.procs"

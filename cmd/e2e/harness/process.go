@@ -75,6 +75,7 @@ func (p *Process) copyLog(from *os.File) {
 func (p *Process) Run() {
 	p.T.Helper()
 	p.Ended = make(chan struct{})
+	noteSources()
 	if err := p.Cmd.Start(); err != nil {
 		p.T.Fatal(err)
 	}

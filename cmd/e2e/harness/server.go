@@ -47,6 +47,7 @@ func (s *Server) Begin() {
 	t := s.T
 	t.Helper()
 	s.Ended = make(chan struct{})
+	noteSources()
 	if err := s.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
