@@ -25,7 +25,7 @@ set -- "${1:-}" "1500:${TMPDIR:-/tmp}" # programs with the race detector, and wh
 [ "$1" != all ] || [ -f "$cache/fresh-trixie/complete" ] || set -- "$@" "1000:$cache"
 compiled="$(go env GOCACHE 2>/dev/null || true)"
 if [ -n "$compiled" ]; then
-	# With the race detector and without; a tree in another folder has objects of its own.
+	# With the race detector and without; another commit has objects of its own.
 	used="$(du -sm "$compiled" 2>/dev/null | cut -f1)"
 	room=$((4000 - ${used:-0}))
 	[ "$room" -gt 2500 ] || room=2500
