@@ -147,8 +147,8 @@ func (g *Guest) Command(script string) *exec.Cmd {
 	return cmd
 }
 
-// scriptLimit bounds each script: apt may download much.
-const scriptLimit = 10 * time.Minute
+// scriptLimit bounds each script: apt may download much, on a machine that is busy with other work.
+const scriptLimit = 30 * time.Minute
 
 // Run carries out a script, and returns its output and exit status.
 func (g *Guest) Run(stdin, script string) (output string, status int) {

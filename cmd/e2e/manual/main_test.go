@@ -8,6 +8,7 @@
 package manual
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,9 +71,15 @@ func trixie(t *testing.T) string {
 func TestPages(t *testing.T) {
 	if full() {
 		deb := buildDeb(t)
+		var table []string
+		defer func() { t.Logf("followed to the end:\n%s", strings.Join(table, "\n")) }()
 		for _, release := range []string{"bookworm", "trixie"} {
 			for _, topic := range topics() {
-				t.Run(release+"/"+topic, func(t *testing.T) { followFresh(t, release, topic, deb) })
+				t.Run(release+"/"+topic, func(t *testing.T) {
+					if line := followFresh(t, release, topic, deb); line != "" && !t.Failed() {
+						table = append(table, line)
+					}
+				})
 			}
 		}
 		return
@@ -247,16 +254,16 @@ func commands(page *manual.Page) bool {
 	return false
 }
 
-// followFresh carries out a page in a fresh Debian.
-func followFresh(t *testing.T, release, topic, deb string) {
+// followFresh carries out a page in a fresh Debian, and returns what there was to do; "" if there was nothing.
+func followFresh(t *testing.T, release, topic, deb string) string {
 	page := find(t, topic)
 	if only := releaseOf(page); only != "" && only != release {
 		t.Logf("%s is for %s", topic, only)
-		return
+		return ""
 	}
 	if !commands(page) {
 		t.Logf("%s has no commands", topic)
-		return
+		return ""
 	}
 	root := harness.Cached("fresh-" + release)
 	if _, err := os.Stat(filepath.Join(root, "complete")); err != nil {
@@ -268,10 +275,10 @@ func followFresh(t *testing.T, release, topic, deb string) {
 	m.Write("/etc/apt/apt.conf.d/99yes", "APT::Get::Assume-Yes \"true\";\n", 0o644)
 	m.Must("apt-get update -q")
 	r := follow(t, m, topic)
-	t.Logf("%s on %s: %d commands in %d blocks, %d logins by real clients", topic, release, r.typed, r.ran, r.logins)
 	if slices.Contains(recipes, topic) && r.logins == 0 {
 		t.Errorf("the recipe %s ends without a login", topic)
 	}
+	return fmt.Sprintf("%-13s on %-8s: %2d commands in %2d blocks, %d logins by real clients", topic, release, r.typed, r.ran, r.logins)
 }
 
 // recipes are the pages that lead from nothing to a login.
