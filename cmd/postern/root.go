@@ -31,8 +31,8 @@ func newRoot(std pipe.Stdio) *cobra.Command {
 		Short: "One authentication broker behind XMPP and mail servers",
 		Long: `postern answers ejabberd, Prosody, Postfix, Exim, Dovecot and Cyrus SASL clients: is this
 password right, does this user exist, who is in this roster? It answers from time-limited
-tokens, from a cache, or from a backend: Nextcloud, its JSXC app, a web application's JSON API,
-or its own users file.
+tokens, from a cache, or from a backend: Nextcloud with or without its JSXC app, an OpenID
+Connect provider, a web application, or its own users file and app passwords.
 
 ` + "`postern help`" + ` lists the pages of the manual: recipes for each server, and what to do when
 nobody can log in.`,

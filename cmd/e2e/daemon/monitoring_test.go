@@ -77,7 +77,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// The alerts and the dashboard ask for metrics that exist, with labels that they have.
+// The alerts, the dashboard and the manual ask for metrics that exist, with labels that they have.
 func TestMonitoredMetricsExist(t *testing.T) {
 	t.Parallel()
 	config := harness.ConfigFile(t, t.TempDir(), harness.MetricsBlock+harness.UsersConfig)
@@ -94,7 +94,12 @@ func TestMonitoredMetricsExist(t *testing.T) {
 		queries = append(queries, m[1])
 	}
 	queries = append(queries, dashboard(t)...)
-	if len(queries) < 30 {
+	for _, line := range strings.Split(harness.ReadText("../../../internal/manual/pages/metrics.md"), "\n") {
+		if m := regexp.MustCompile("^\\| `([^`]+)` \\|").FindStringSubmatch(line); m != nil && !strings.Contains(line, "machines.md") { // without a shared store
+			queries = append(queries, m[1])
+		}
+	}
+	if len(queries) < 40 {
 		t.Fatalf("only %d queries: %q", len(queries), queries)
 	}
 	metric := regexp.MustCompile(`\b((?:postern|process)_[a-z_]+)(?:\{([^}]*)\})?`)
