@@ -329,9 +329,30 @@ func (p *probe) Answered(*call.Call) { close(p.done) }
 // returns each step of its way. The answer is never missing: at the end of timeout, or of
 // ctx, it is a temporary failure.
 func (b *Broker) Ask(ctx context.Context, req auth.Request, timeout time.Duration) Probe {
+	c := &call.Call{Req: req, Trace: call.NewTrace(), Front: "control"}
+	b.put(ctx, c, timeout)
+	c.Log(b.env.Log)
+	answer, took := c.Result()
+	return Probe{Answer: answer, Reason: c.Why(), Took: took, Steps: c.Trace.Steps()}
+}
+
+// SignIn asks whether a password is the account's own, at its authority and at this moment, for a page of postern: see
+// auth.Request.Own. The page is counted and logged like a listener of that name. An answer is never missing, as that of
+// Ask. folds says that spellings of the account that differ by letter case are one.
+func (b *Broker) SignIn(ctx context.Context, page string, req auth.Request, own auth.Own, timeout time.Duration) (a auth.Answer, folds bool) {
+	req.Op, req.Fresh, req.Named, req.Service = auth.OpAuth, true, true, "web"
+	req.Own = &own
+	c := &call.Call{Req: req, Front: page, Returns: true}
+	b.put(ctx, c, timeout)
+	call.NewLedger(page, b.decisions.Front(page), b.env.Log, b.env.Audit, b.env.Recent).Note(c, nil)
+	return c.Reply(), c.Domain != nil && c.Domain.Folds
+}
+
+// put has a call answered within timeout.
+func (b *Broker) put(ctx context.Context, c *call.Call, timeout time.Duration) {
 	p := &probe{done: make(chan struct{})}
 	now := time.Now()
-	c := &call.Call{Req: req, Received: now, Deadline: now.Add(timeout), Trace: call.NewTrace(), Asker: p, Front: "control", Service: auth.FoldService(req.Service)}
+	c.Received, c.Deadline, c.Asker, c.Service = now, now.Add(timeout), p, auth.FoldService(c.Req.Service)
 	c.Counted = b.gate.Enter()
 	if c.Counted {
 		defer b.gate.Leave(1)
@@ -350,9 +371,6 @@ func (b *Broker) Ask(ctx context.Context, req auth.Request, timeout time.Duratio
 		c.Unavailable(auth.SourceStopping)
 		<-p.done
 	}
-	c.Log(b.env.Log)
-	answer, took := c.Result()
-	return Probe{Answer: answer, Reason: c.Why(), Took: took, Steps: c.Trace.Steps()}
 }
 
 // Connections is the number of connections: open now, and since the start.

@@ -147,7 +147,7 @@ func (s *shard) onCall(c *call.Call) {
 		s.forProver(c, sp)
 		return
 	}
-	if d.AppPasswords != nil && s.byAppPassword(c, d, sp) {
+	if d.AppPasswords != nil && c.Req.Own == nil && s.byAppPassword(c, d, sp) {
 		return
 	}
 	if !c.Req.Fresh && s.answerHot(c, sp) {
@@ -297,13 +297,17 @@ func (s *shard) prepare(t *task, d *domain.Domain) {
 	c := t.call
 	if c.Req.Op == auth.OpAuth && c.Proof == nil {
 		t.bearer = d.Bearer(c.Asked(), &c.Req)
+		if t.bearer != nil && c.Req.Own != nil {
+			t.barred = &auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "a token is no password"}
+			return
+		}
 		if t.bearer != nil && len(t.bearer.Hops) == 0 {
 			t.barred = &auth.Answer{Verdict: auth.Deny, Source: auth.SourceUnsupported, Reason: "the domain has no issuer that takes the token"}
 			return
 		}
 	}
 	switch {
-	case c.Proof != nil: // no cache knows its secret
+	case c.Proof != nil, c.Req.Own != nil: // no cache knows its secret, or may say so
 		t.limitWith()
 	case c.Req.Fresh:
 	case c.Req.Op == auth.OpAuth:
@@ -707,6 +711,14 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 	switch op := t.call.Req.Op; {
 	case op == auth.OpIsUser && !t.call.Req.Fresh:
 		a = s.afterIsUser(t, d, sp, user, r, a, now)
+	case t.call.Req.Own != nil:
+		if t.withheld != auth.SourceNone && a.Verdict == auth.Unavailable {
+			a.Source = t.withheld
+		}
+		if r.Class == backend.Accepted {
+			name, _ := t.answers(r)
+			a.Account = name.Account
+		}
 	case op.Changes():
 		lasting = t.change.Put() && s.afterChange(t, sp, user, r.Class)
 	}

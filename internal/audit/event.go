@@ -19,6 +19,7 @@ const (
 	Refusal Kind = "refusal" // a password that was accepted before is refused
 	Change  Kind = "change"  // a server asks to change an account
 	Revoke  Kind = "revoke"  // app passwords end
+	SignIn  Kind = "signin"  // a person signs in to a page
 	Admin   Kind = "admin"   // any other command of an administrator that changes something
 	lost    Kind = "lost"    // events before this one were not written
 )

@@ -206,9 +206,17 @@ type Request struct {
 
 	// Fresh has the backend asked whatever is remembered, and nothing remembered of its answer.
 	Fresh bool
+	// Own, of OpAuth with Fresh, is a sign-in of a person to a page of postern. Nil: it is none.
+	Own *Own
 	// Patience is how long the peer waits, if the request itself says so. 0 means the listener's
 	// deadline.
 	Patience time.Duration
+}
+
+// Own is a login by the account's own password or nothing, so that no token and no app password counts, nor the rule
+// that one is required. The limits on guessing hold.
+type Own struct {
+	Groups []string // of which the answer is to say whether the account is in them
 }
 
 // SASL is a login of which postern verifies the messages: SCRAM. Request.Secret has the client's message in place of a

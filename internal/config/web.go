@@ -32,7 +32,7 @@ type Page struct {
 // Status is the status page. An account may see it that is among Accounts, or in one of Groups.
 type Status struct {
 	Page
-	Accounts []auth.Identity // folded
+	Accounts []auth.Identity // as they are written, in a canonical domain
 	Groups   []string        // of accounts of DefaultDomain
 	Token    auth.Secret     // with which programs read /status.json; empty: none may
 }
@@ -158,7 +158,7 @@ func (p *parser) visitors(s *section, out *Status) {
 			p.complain(at, "accounts has a text that is no account", `write them as in ["admin@example.org"], or add default_domain`)
 			return
 		}
-		if id = id.Fold(); slices.Contains(out.Accounts, id) {
+		if slices.Contains(out.Accounts, id) {
 			p.warn(at, "this account is named twice", "remove one")
 			return
 		}

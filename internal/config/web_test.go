@@ -24,7 +24,7 @@ token    = file("/etc/postern/status.token")`), "accounts = \"root@x.example\"\n
 	if s == nil || cfg.Web.SelfService != nil {
 		t.Fatalf("%+v", cfg.Web)
 	}
-	if want := (auth.Identity{User: "root", Domain: "x.example"}); len(s.Accounts) != 2 || s.Accounts[0] != want || s.Accounts[1].Domain != "y.example" {
+	if want := (auth.Identity{User: "Root", Domain: "x.example"}); len(s.Accounts) != 2 || s.Accounts[0] != want || s.Accounts[1].Domain != "y.example" {
 		t.Errorf("accounts: %v", s.Accounts)
 	}
 	if s.Origin != "https://x.example" || s.Socket.Network != "tcp" || s.Socket.Address != "127.0.0.1:7" || s.Token.Empty() || cfg.Web.Privacy {
@@ -75,7 +75,7 @@ func TestWebComplaints(t *testing.T) {
 		{"no account", strings.Replace(webBlock(""), "root@x.example", "root", 1), Error, 5, "no account", "default_domain"},
 		{"groups of no domain", webBlock("groups = \"admin\""), Error, 6, "groups are those of one domain", "default_domain"},
 		{"short token", webBlock("token = \"hunter2\""), Error, 6, "guessed", "openssl"},
-		{"twice", strings.Replace(webBlock(""), "\"root@x.example\"", "[\"root@x.example\", \"ROOT@X.example\"]", 1), Warning, 5, "twice", "remove"},
+		{"twice", strings.Replace(webBlock(""), "\"root@x.example\"", "[\"root@x.example\", \"root@X.example\"]", 1), Warning, 5, "twice", "remove"},
 		{"systemd", strings.Replace(webBlock(""), "127.0.0.1:7", "systemd:x", 1), Error, 4, "systemd", "127.0.0.1"},
 		{"open to the network", strings.Replace(webBlock(""), "127.0.0.1:7", "192.0.2.1:7", 1), Warning, 4, "clear text", "127.0.0.1"},
 		{"mode of a port", webBlock("mode = \"0600\""), Error, 6, "Unix sockets only", "unix:"},

@@ -27,6 +27,8 @@ type Document struct {
 	Footer  string // a line at the end; it may be empty
 	// Live has the script load the content again every few seconds, as long as the page is looked at.
 	Live bool
+	// Again has the browser load the page again at once. It is then this site that leads there.
+	Again bool
 	// Narrow is for pages with a form and little else.
 	Narrow bool
 }
@@ -44,6 +46,7 @@ func (d Document) Write(w http.ResponseWriter, r *http.Request, status int, cont
 			h.Meta(h.Name("viewport"), h.Content("width=device-width, initial-scale=1")),
 			h.Meta(h.Name("color-scheme"), h.Content("light dark")),
 			h.Meta(h.Name("robots"), h.Content("noindex")),
+			g.If(d.Again, h.Meta(g.Attr("http-equiv", "refresh"), h.Content("0"))),
 			h.TitleEl(g.Text(title)),
 			h.Link(h.Rel("icon"), h.Href(assetURL("icon.svg")), h.Type("image/svg+xml")),
 			h.Link(h.Rel("stylesheet"), h.Href(assetURL("style.css"))),

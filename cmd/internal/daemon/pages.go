@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +23,8 @@ import (
 	"postern/internal/store/valkeystore"
 	"postern/internal/version"
 	"postern/internal/web"
+	"postern/internal/web/session"
+	"postern/internal/web/signin"
 	"postern/internal/web/status"
 )
 
@@ -60,8 +65,16 @@ func (d *Daemon) servePages(cfg *config.Config, sockets map[string]net.Listener)
 		}
 	}
 	d.recent.Switch(cfg.Web.Status != nil, time.Now())
+	// A certificate that was renewed ends no sessions. Anything else does: who may sign in may have changed.
+	was, will := d.web, cfg.Web
+	was.TLS, will.TLS = config.TLS{}, config.TLS{}
+	same := reflect.DeepEqual(was, will)
+	d.web = cfg.Web
 	for name, page := range now {
-		handler := d.page(name, cfg)
+		var handler http.Handler
+		if !same {
+			handler = d.page(name, cfg)
+		}
 		var err error
 		if server := d.pages[name]; server != nil {
 			err = server.Replace(cfg.Web.TLS, handler)
@@ -87,8 +100,10 @@ func (d *Daemon) page(name string, cfg *config.Config) http.Handler {
 	if name != "status" {
 		return web.Handler(site, nil)
 	}
+	own := cfg.Web.Status
+	guard := d.guard(name, signin.Options{Site: "status", DefaultDomain: own.DefaultDomain, Groups: own.Groups, Allows: mayWatch(own)})
 	return web.Handler(site, status.New(status.Options{
-		Source: statusSource{d}, Recent: d.recent, Log: d.log, Privacy: cfg.Web.Privacy, Token: cfg.Web.Status.Token, Clock: time.Now,
+		Source: statusSource{d}, Recent: d.recent, Guard: guard, Privacy: cfg.Web.Privacy, Token: own.Token, Clock: time.Now,
 	}).Routes())
 }
 
@@ -210,13 +225,74 @@ func (s statusSource) Forget(ctx context.Context, l status.Limited, by, from str
 	return err
 }
 
-// Doctor implements status.Source.
-func (s statusSource) Doctor(ctx context.Context) (findings []status.Finding, ok bool) {
-	if s.doctor == nil {
-		return nil, false
-	}
+// CanExamine implements status.Source.
+func (s statusSource) CanExamine() bool { return s.doctor != nil }
+
+// Examine implements status.Source.
+func (s statusSource) Examine(ctx context.Context) (findings []status.Finding) {
 	for _, f := range s.doctor(ctx) {
 		findings = append(findings, status.Finding{Hop: f.Hop, Check: f.Check, Status: string(f.Status), Text: f.Text, Cure: f.Cure})
 	}
-	return findings, true
+	return findings
+}
+
+// signInTimeout is how long the check of a password for a page may take.
+const signInTimeout = 20 * time.Second
+
+// authority has the broker check passwords for a page.
+type authority struct {
+	*Daemon
+	page string
+}
+
+var _ signin.Authority = authority{}
+
+// SignIn implements signin.Authority.
+func (a authority) SignIn(ctx context.Context, q signin.Question) (signin.Account, error) {
+	client := ""
+	if q.Client.IsValid() {
+		client = q.Client.String()
+	}
+	answer, folds := a.broker.SignIn(ctx, a.page, auth.Request{
+		User: q.ID.User, Domain: q.ID.Domain, Secret: q.Password, Client: client,
+	}, auth.Own{Groups: q.Groups}, signInTimeout)
+	switch answer.Verdict {
+	case auth.Allow:
+		id, err := auth.NewIdentity(answer.Account, q.ID.Domain)
+		if err != nil { // a name with which no server can ask
+			return signin.Account{}, fmt.Errorf("%w: %w", signin.ErrRefused, err)
+		}
+		return signin.Account{ID: id, Groups: answer.Groups, Folds: folds}, nil
+	case auth.Deny:
+		return signin.Account{}, signin.ErrRefused
+	}
+	return signin.Account{}, signin.ErrUnavailable
+}
+
+// guard returns what lets people sign in to a page.
+func (d *Daemon) guard(page string, o signin.Options) *signin.Guard {
+	o.Authority = authority{d, page}
+	o.Sessions = session.New(session.Options{Page: page})
+	o.Noted = func(a signin.Account, from netip.Addr, allowed bool) {
+		e := audit.Event{Kind: audit.SignIn, Outcome: audit.Done, Domain: a.ID.Domain, User: a.ID.User, Front: page}
+		if from.IsValid() {
+			e.Client = from.String()
+		}
+		if !allowed {
+			e.Outcome, e.Reason = audit.Failed, "the account may not see this page"
+		}
+		d.audit.Note(e)
+	}
+	return signin.New(o)
+}
+
+// mayWatch returns which accounts may see the status page.
+func mayWatch(cfg *config.Status) func(signin.Account) bool {
+	return func(a signin.Account) bool {
+		named := slices.ContainsFunc(cfg.Accounts, func(id auth.Identity) bool { return id == a.ID || a.Folds && id.Fold() == a.ID.Fold() })
+		return named || a.ID.Domain == cfg.DefaultDomain && slices.ContainsFunc(cfg.Groups, func(group string) bool {
+			in, _ := a.Groups.In(group)
+			return in
+		})
+	}
 }

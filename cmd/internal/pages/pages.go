@@ -71,9 +71,13 @@ func Serve(name string, p *config.Page, socket net.Listener, log *slog.Logger, s
 	return s, nil
 }
 
-// Replace has requests from now on, and the TLS of new connections, answered by others.
+// Replace has requests from now on, and the TLS of new connections, answered by others. Without a handler, the one
+// before stays.
 func (s *Server) Replace(secure config.TLS, h http.Handler) error {
 	c := &content{handler: h}
+	if h == nil {
+		c.handler = s.live.Load().handler
+	}
 	var err error
 	if c.tls, err = secure.Server("h2", "http/1.1"); err != nil {
 		return err

@@ -125,8 +125,10 @@ type Source interface {
 	// Forget has passwords asked about again for what is limited. by is the account that wants it, and from the
 	// address of its browser.
 	Forget(ctx context.Context, l Limited, by, from string) error
-	// Doctor examines the installation. It takes a while. ok is false if it cannot be done here.
-	Doctor(ctx context.Context) (findings []Finding, ok bool)
+	// CanExamine reports whether Examine may be called.
+	CanExamine() bool
+	// Examine looks at every step between a login and its answer. It takes a while, and asks the backends.
+	Examine(ctx context.Context) []Finding
 }
 
 // Duration is written as seconds in JSON.
