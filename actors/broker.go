@@ -62,6 +62,7 @@ type Broker struct {
 	front     *front.Server
 	decisions *metrics.Decisions
 	changes   *changes.Log
+	told      atomic.Pointer[store.News] // of refusals; nil: there is no shared store
 	sweeper   sweeper
 
 	offers    offers
@@ -114,6 +115,7 @@ func (b *Broker) start(o Options) (err error) {
 	if err := b.table.Start(o.Config); err != nil {
 		return err
 	}
+	b.share(o.Config) // what others tell is for backends that there are
 	return b.shards.Claim(b.env.Context)
 }
 
@@ -138,6 +140,9 @@ func mergeRecords(key string, mine, theirs []byte) ([]byte, bool) {
 // changed takes the keys that other nodes have changed in the store.
 func (b *Broker) changed(keys []string) {
 	b.shards.Changed(keys)
+	if news := b.told.Load(); news != nil && slices.Contains(keys, store.Refusals) {
+		news.Look()
+	}
 	if slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, store.Changes) }) {
 		b.env.System.Go(func() { b.changes.Read(keys) }) // it waits for the store
 	}

@@ -45,6 +45,7 @@ func (b *Broker) stop(ctx context.Context, quiet, learned func()) {
 	if b.shards != nil {
 		b.shards.Stop()
 	}
+	b.unshare()
 	if disk := b.env.Disk(); disk != nil {
 		disk.Close()
 	}

@@ -247,6 +247,9 @@ func (b *Broker) ForgetAddressLimit(address string) (Limited, error) {
 	if err == nil {
 		from, _ := network(address)
 		b.shards.Addresses.Forget(from)
+		if peers := b.env.Peers(); peers != nil {
+			peers.Tell(&limit.Event{What: limit.ForgetAddress, From: from})
+		}
 	}
 	return found, err
 }

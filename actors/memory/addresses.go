@@ -54,9 +54,39 @@ func (a *Addresses) part(from netip.Prefix) *addressPart {
 func (a *Addresses) standing(from netip.Prefix, secret uint64, now unixtime.Time) (id uint64, tainted bool) {
 	t, unlock := a.lock(from)
 	defer unlock()
+	return a.number(from), t.Others(from, secret, now)
+}
+
+// number stands for a network in the limits of backends; never 0.
+func (a *Addresses) number(from netip.Prefix) uint64 {
 	var buf [20]byte
 	name, _ := from.AppendBinary(buf[:0]) // never fails
-	return a.names.Sum(name), t.Others(from, secret, now)
+	return a.names.Sum(name)
+}
+
+// Number stands for a network of which another process has told; 0: none.
+func (a *Addresses) Number(from netip.Prefix) uint64 {
+	if !from.IsValid() {
+		return 0
+	}
+	return a.number(from)
+}
+
+// Learn takes what another process has told of a network, some time ago. begins is true if it is limited from now on.
+func (a *Addresses) Learn(e *limit.Event, at, now unixtime.Time) (begins bool) {
+	part := a.part(e.From)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	switch e.What {
+	case limit.RefusedAddress:
+		return part.table.Learn(e.From, e, 0, at, now)
+	case limit.ForgedAddress:
+		return part.fakes.Learn(e.From, e, 0, at, now)
+	case limit.ForgetAddress:
+		part.fakes.Forget(e.From)
+		part.table.Forget(e.From)
+	}
+	return false
 }
 
 func (a *Addresses) ask(from netip.Prefix, secret uint64, r *limit.Rules, now, end unixtime.Time) limit.Decision {
@@ -71,18 +101,18 @@ func (a *Addresses) landed(from netip.Prefix, r *limit.Rules, now unixtime.Time)
 	t.Done(from, r, now)
 }
 
-func (a *Addresses) refused(from netip.Prefix, secret uint64, r *limit.Rules, now unixtime.Time) (begins bool) {
+func (a *Addresses) refused(from netip.Prefix, secret uint64, alike uint16, r *limit.Rules, now unixtime.Time) (begins bool) {
 	t, unlock := a.lock(from)
 	defer unlock()
-	return t.Refused(from, secret, from.String(), r, now)
+	return t.RefusedAlike(from, secret, alike, from.String(), r, now)
 }
 
 // forged counts a made-up token, as refused does a password.
-func (a *Addresses) forged(from netip.Prefix, secret uint64, r *limit.Rules, now unixtime.Time) (begins bool) {
+func (a *Addresses) forged(from netip.Prefix, secret uint64, alike uint16, r *limit.Rules, now unixtime.Time) (begins bool) {
 	part := a.part(from)
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	return part.fakes.Refused(from, secret, from.String(), r, now)
+	return part.fakes.RefusedAlike(from, secret, alike, from.String(), r, now)
 }
 
 // barred reports whether too many made-up tokens came from a network.

@@ -21,17 +21,17 @@ func TestAddressesOfTheMachine(t *testing.T) {
 	a, now := newAddresses(), unixtime.At(time.Now())
 	end, from := now.Add(time.Minute), network(1)
 	strict := limit.Rules{Refusals: 2, Window: time.Minute, First: time.Minute, Longest: 10 * time.Minute}
-	a.refused(from, 1, &addressRules, now)
-	a.refused(network(2), 1, &addressRules, now)
+	a.refused(from, 1, 0, &addressRules, now)
+	a.refused(network(2), 1, 0, &addressRules, now)
 	now = now.Add(2 * time.Minute) // beyond the window of the strict rules, within that of the others
 	if d := a.ask(from, 9, &strict, now, end.Add(time.Hour)); d != limit.Pass {
 		t.Errorf("by the strict rules: %v", d)
 	}
 	a.landed(from, &strict, now)
-	if a.refused(from, 2, &strict, now) {
+	if a.refused(from, 2, 0, &strict, now) {
 		t.Error("a refusal outside of the strict rules' window counts by them")
 	}
-	if !a.refused(from, 3, &addressRules, now) {
+	if !a.refused(from, 3, 0, &addressRules, now) {
 		t.Error("the third refusal of one network begins no pause")
 	}
 	for name, rules := range map[string]*limit.Rules{"strict": &strict, "other": &addressRules} {
@@ -83,7 +83,7 @@ func TestAddressesWithoutLimit(t *testing.T) {
 		if d := a.ask(network(1), secret, &none, now, now.Add(time.Minute)); d != limit.PassUncounted {
 			t.Fatalf("%v", d)
 		}
-		if a.refused(network(1), secret, &none, now) {
+		if a.refused(network(1), secret, 0, &none, now) {
 			t.Fatal("a pause begins")
 		}
 	}
@@ -98,9 +98,9 @@ func TestAddressesList(t *testing.T) {
 	const n = 400
 	for i := range n {
 		for secret := range uint64(3) {
-			a.refused(network(i), secret, &addressRules, now)
+			a.refused(network(i), secret, 0, &addressRules, now)
 		}
-		a.refused(network(n+i), 1, &addressRules, now)
+		a.refused(network(n+i), 1, 0, &addressRules, now)
 	}
 	limited, watched := a.List(2, now)
 	if len(limited) > 2*addressParts || len(limited) == 0 || watched != n {

@@ -320,10 +320,18 @@ func (s *shard) unknownApp(c *call.Call, d *domain.Domain, sp *space, now unixti
 // refusedFrom counts a refused secret, or a made-up token, against the client's address.
 func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, forged bool, now unixtime.Time) {
 	l, action, what, count := &d.Limits, "address", "wrong passwords", p.Addresses.refused
+	event := limit.RefusedAddress
 	if forged {
-		action, what, count = "tokens", "made-up tokens", p.Addresses.forged
+		action, what, count, event = "tokens", "made-up tokens", p.Addresses.forged, limit.ForgedAddress
 	}
-	if !count(from, c.Key.Fingerprint(), &l.Address, now) {
+	alike := uint16(0)
+	if peers := p.env.Peers(); peers != nil {
+		if secret := c.Req.Secret.Reveal(); secret != "" {
+			alike = peers.Alike(c.ID.String(), secret)
+		}
+		peers.Tell(&limit.Event{What: event, From: from, Name: from.String(), Alike: alike, Rules: l.Address})
+	}
+	if !count(from, c.Key.Fingerprint(), alike, &l.Address, now) {
 		return
 	}
 	p.env.Audit.Note(audit.Event{

@@ -168,9 +168,10 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	refusals := result.Attempts
 	if class == backend.Refused {
 		refusals = max(refusals, 1)
-		if !q.token {
-			b.refused(q, now)
-		}
+	}
+	b.tell(q, class == backend.Refused && !q.token, refusals)
+	if class == backend.Refused && !q.token {
+		b.refused(q, now)
 	}
 	if refusals > 0 {
 		b.news++
@@ -188,6 +189,58 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 		return 0
 	}
 	return b.accounts.LimitedUntil(q.Guess.Account, now)
+}
+
+// tell tells the other processes of refusals.
+func (b *limits) tell(q *Question, counted bool, refusals int) {
+	peers := b.env.Peers()
+	if peers == nil || refusals == 0 {
+		return
+	}
+	e := &limit.Event{
+		What: limit.RefusedUser, Backend: b.Identity(), Name: q.ID.String(), Counted: counted && q.Guess.Rules != nil, Stranger: q.Guess.Stranger, Charges: refusals,
+	}
+	if !q.token {
+		e.Account = backend.Account(b.backend, q.Query, "")
+	}
+	if q.Guess.From != 0 {
+		e.From, _ = limit.Network(q.Client, nil)
+	}
+	if e.Counted {
+		e.Rules = *q.Guess.Rules
+	}
+	if !q.token && q.Query.Proof == nil {
+		e.Alike = peers.Alike(e.Account, q.Query.Secret.Reveal())
+		q.Guess.Alike = e.Alike
+	}
+	peers.Tell(e)
+}
+
+// Learn takes what another process has told of the backend, some time ago. from stands for the client's network.
+func (b *Backend) Learn(e *limit.Event, from uint64, age time.Duration) {
+	account := uint64(0)
+	if e.Account != "" {
+		account = b.seed.Sum([]byte(e.Account))
+	}
+	supervise.Do(b.Ref, func(x *limits) {
+		now := x.now()
+		if e.What == limit.ForgetUser {
+			x.forget(account)
+			return
+		}
+		at := now.Add(-age)
+		if e.Counted && x.accounts.Learn(account, e, from, at, now) {
+			b.env.Log.Warn("user limited: too many wrong passwords came to all machines together", "backend", b.Name, "user", e.Name, "refusals", e.Rules.Refusals, "within", e.Rules.Window)
+		}
+		x.refusals.Learn(account, from, e, at, now)
+		x.log(now)
+	})
+}
+
+// forget forgets the passwords of an account.
+func (b *limits) forget(account uint64) {
+	b.accounts.Forget(account, b.now())
+	b.refusals.Forget(account)
 }
 
 // refused counts a refusal for the account.
@@ -315,8 +368,8 @@ func (b *Backend) AccountLimit(ctx context.Context, q backend.Query) (state limi
 // be about, as after a change of the password.
 func (b *Backend) ForgetAccount(q backend.Query) *supervise.Op[*limits] {
 	account := b.account(q, "")
-	return supervise.Do(b.Ref, func(x *limits) {
-		x.accounts.Forget(account, x.now())
-		x.refusals.Forget(account)
-	})
+	if peers := b.env.Peers(); peers != nil {
+		peers.Tell(&limit.Event{What: limit.ForgetUser, Backend: b.Identity(), Account: backend.Account(b.backend, q, "")})
+	}
+	return supervise.Do(b.Ref, func(x *limits) { x.forget(account) })
 }

@@ -67,7 +67,7 @@ var imports = map[string][]string{
 	// The actors, which decide when, from the bottom to the top.
 	"actors/supervise": nil, // knows nothing of the project
 	"actors/metrics":   {"internal/auth"},
-	"actors/env":       {"actors/supervise", "internal/recent", "internal/store"},
+	"actors/env":       {"actors/supervise", "internal/limit", "internal/recent", "internal/store"},
 	"actors/changes":   {"actors/env", "internal/auth", "internal/store"},
 	"actors/slots":     {"actors/env", "actors/metrics", "actors/supervise", "internal/auth", "internal/backend", "internal/config", "internal/limit"},
 	"actors/domain": {"actors/slots", "actors/supervise", "internal/allow", "internal/apppassword", "internal/auth", "internal/backend", "internal/cache", "internal/config", "internal/limit",

@@ -40,6 +40,7 @@ type Guess struct {
 	From    uint64 // stands for the client's network; 0: not known, or shared by many users
 	Tainted bool   // other passwords from there were refused
 	Rules   *Rules // of the domain that is asked; nil limits nothing
+	Alike   uint16 // stands for the secret with other processes, see Peers; 0: it is like no other
 	Proof   bool   // the client has proved the secret, which is not known: Secret stands for this proof alone
 
 	// Stranger: nothing shows that the account exists. Absent: a backend has said lately that it does
@@ -244,9 +245,26 @@ func (a *Accounts) Refused(g *Guess, name string, now unixtime.Time) (begins boo
 	if g.Rules == nil {
 		return false
 	}
-	begins = a.table.refused(account, mark{secret: g.Secret, at: now, from: g.From}, name, g.Rules)
+	begins = a.table.refused(account, mark{secret: g.Secret, at: now, from: g.From, alike: g.Alike}, name, g.Rules)
 	if begins {
 		a.trials.Remove(account)
+	}
+	return begins
+}
+
+// Learn counts a refusal at a time, of which another process has told. begins is true when the account becomes limited by
+// it. While it is limited, the other's question was a trial, which are as many as for one process.
+func (a *Accounts) Learn(account uint64, e *Event, from uint64, at, now unixtime.Time) (begins bool) {
+	account = a.account(account)
+	was := a.table.State(account, now).Pauses > 0
+	begins = a.table.Learn(account, e, from, at, now)
+	switch {
+	case begins:
+		a.trials.Remove(account)
+	case was:
+		if t := a.limited(account); len(t.asked) == 0 || t.asked[len(t.asked)-1] < at {
+			t.asked = append(t.asked, at)
+		}
 	}
 	return begins
 }

@@ -207,6 +207,19 @@ func (b *Budget) Refused(g *Guess, times int, now unixtime.Time) {
 	r.next = now.Add(pause)
 }
 
+// Learn counts refusals at a time, of which another process has told: the budget is that of all processes.
+func (b *Budget) Learn(account, from uint64, e *Event, at, now unixtime.Time) {
+	if b.rules.Refusals <= 0 || !at.Within(b.rules.Window, now) {
+		return
+	}
+	b.expire(now)
+	c := charge{account: account, from: from, stranger: e.Stranger, at: at}
+	for range min(e.Charges, b.rules.Refusals) {
+		b.refused = append(b.refused, c)
+	}
+	b.refused = slices.Delete(b.refused, 0, max(len(b.refused)-b.rules.Refusals, 0))
+}
+
 // Accepted forgets that a secret was ever refused.
 func (b *Budget) Accepted(secret uint64) { b.repeats.Remove(secret) }
 

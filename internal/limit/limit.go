@@ -17,6 +17,8 @@
 // phone with an old password would delay all users. So the refusals that reach the backend stay
 // within what it permits.
 //
+// Beside a shared store, the processes tell each other what they have counted: see Event.
+//
 // Limits apply only to passwords that the cache has not seen accepted. Otherwise a guesser could
 // lock out a user by guessing.
 package limit
@@ -67,6 +69,8 @@ type mark struct {
 	secret uint64
 	at     unixtime.Time
 	from   uint64 // see Guess; 0 with addresses
+	alike  uint16 // stands for the secret with all processes that count together, see Peers; 0: it is like no other
+	theirs bool   // another of them has told of it, so that secret is 0
 }
 
 // tally is the record of one account or address.
@@ -131,7 +135,18 @@ func (t *tally) state() State {
 
 // has returns the index of a refused secret, or -1.
 func (t *tally) has(secret uint64) int {
-	return slices.IndexFunc(t.marks, func(m mark) bool { return m.secret == secret })
+	return slices.IndexFunc(t.marks, func(m mark) bool { return !m.theirs && m.secret == secret })
+}
+
+// same returns the index of the secret of a refusal, or -1. Between two of this process the bits that all processes
+// know are too few.
+func (t *tally) same(m mark) int {
+	return slices.IndexFunc(t.marks, func(o mark) bool {
+		if !o.theirs && !m.theirs {
+			return o.secret == m.secret
+		}
+		return m.alike != 0 && o.alike == m.alike
+	})
 }
 
 // admit decides about a question with the deadline end.
@@ -169,8 +184,14 @@ func (t *tally) refusedFrom(from, secret uint64) bool {
 // whether the pauses begin with it.
 func (t *tally) refused(m mark, r *Rules) (begins bool) {
 	now := m.at
-	if i := t.has(m.secret); i >= 0 {
-		t.marks[i].at = now
+	if i := t.same(m); i >= 0 {
+		same := &t.marks[i]
+		if !m.theirs || same.at < now {
+			same.at = now
+		}
+		if same.theirs && !m.theirs {
+			same.secret, same.from, same.theirs = m.secret, m.from, false
+		}
 		return false
 	}
 	if len(t.marks) >= t.widest.Refusals {
@@ -183,6 +204,10 @@ func (t *tally) refused(m mark, r *Rules) (begins bool) {
 	if t.level == 0 || r.pause(t.level) < r.Longest {
 		t.level++
 	}
-	t.until = now.Add(r.pause(t.level))
+	until := now.Add(r.pause(t.level))
+	if m.theirs {
+		until = max(until, t.until)
+	}
+	t.until = until
 	return t.level == 1
 }

@@ -81,7 +81,25 @@ func (t *Table[K]) Done(k K, r *Rules, now unixtime.Time) {
 // Refused counts a refusal. begins is true when the pauses begin with it; name is the name of k
 // for display.
 func (t *Table[K]) Refused(k K, secret uint64, name string, r *Rules, now unixtime.Time) (begins bool) {
-	return t.refused(k, mark{secret: secret, at: now}, name, r)
+	return t.RefusedAlike(k, secret, 0, name, r, now)
+}
+
+// RefusedAlike is Refused for a secret that other processes know as alike, see Peers.
+func (t *Table[K]) RefusedAlike(k K, secret uint64, alike uint16, name string, r *Rules, now unixtime.Time) (begins bool) {
+	return t.refused(k, mark{secret: secret, at: now, alike: alike}, name, r)
+}
+
+// Learn counts a refusal at a time that is not after now, of which another process has told. from is as in Guess.
+func (t *Table[K]) Learn(k K, e *Event, from uint64, at, now unixtime.Time) (begins bool) {
+	if e.Rules.Refusals <= 0 || !at.Within(e.Rules.Window, now) {
+		return false
+	}
+	x := t.get(k, &e.Rules, now)
+	if begins = x.refused(mark{at: at, from: from, alike: e.Alike, theirs: true}, &e.Rules); begins {
+		x.name = e.Name
+	}
+	t.place(k, x)
+	return begins
 }
 
 func (t *Table[K]) refused(k K, m mark, name string, r *Rules) (begins bool) {

@@ -83,6 +83,22 @@ type Claimer interface {
 	Claim(ctx context.Context, key, value []byte, keep time.Duration) (first bool, err error)
 }
 
+// Entry is an entry of a Journal.
+type Entry struct {
+	Data []byte
+	Age  time.Duration // since it was appended, by the clock of the store
+}
+
+// Journal is a list to which every process beside the store appends, and of which the store drops the oldest entries.
+// A Watcher tells of each change.
+type Journal interface {
+	// Append adds entries. When it fails, each may have been added or not.
+	Append(entries [][]byte) error
+	// After returns some of the entries behind a position, in their order, and the position behind these; the empty
+	// position is before all. There are no more if it returns none.
+	After(position string) (entries []Entry, next string, err error)
+}
+
 // Watcher tells which records other processes have changed.
 type Watcher interface {
 	// Watch has changed called with the keys that other processes have changed, on a goroutine of the store's.
@@ -99,6 +115,7 @@ type Shared interface {
 	Swapper
 	Claimer
 	Watcher
+	Journal
 }
 
 // Disk is a store as the process has opened it.

@@ -18,10 +18,12 @@ const (
 	Meta        = "meta/"    // format version
 
 	AppPasswords = "apppw/" // one record per account: its app passwords
+
+	Refusals = "journal/refusals" // the Journal of refused secrets, which only a shared store has
 )
 
 // Watched are the kinds of which processes have records in memory: a Watcher tells of no others.
-var Watched = []string{Credentials, Changes, Refused, Domains, AppPasswords}
+var Watched = []string{Credentials, Changes, Refused, Domains, AppPasswords, Refusals}
 
 // CredentialsOf is the prefix of the keys of a domain's users.
 func CredentialsOf(domain string) []byte { return []byte(Credentials + domain + "\x00") }

@@ -14,6 +14,7 @@ import (
 
 // cluster is a Shared store in memory. A test has it fail, or changes it between two writes.
 type cluster struct {
+	Journal // there is none
 	Store
 	mu     sync.Mutex
 	all    map[string]Record

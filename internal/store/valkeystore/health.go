@@ -123,6 +123,15 @@ func (h *Health) try(s *Store) {
 			return c.Do(ctx, c.B().Arbitrary(command...).Keys(s.name(key)).Build()).Error()
 		}))
 	}
+	_, _, err = s.After("")
+	note(err)
+	note(s.trip(writeWait, "try", func(ctx context.Context, c valkey.Client) error { // it adds nothing
+		err := c.Do(ctx, c.B().Xadd().Key(s.name(key)).Nomkstream().Id("*").FieldValue().FieldValue(entryField, "").Build()).Error()
+		if valkey.IsValkeyNil(err) {
+			return nil
+		}
+		return err
+	}))
 	slices.Sort(h.Denied)
 	h.Denied = slices.Compact(h.Denied)
 }

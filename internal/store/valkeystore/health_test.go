@@ -49,7 +49,8 @@ func TestCheck(t *testing.T) {
 		server.Want("+OK", "ACL", "SETUSER", "few", "on", ">secret", "~postern:*", "&*", "-@all", "+get", "+getrange", "+set", "+del", "+evalsha", "+eval", "+info", "+time", "+hello", "+auth", "+client")
 		few := at
 		few.Username, few.Password = "few", auth.NewSecret("secret")
-		if h := check(t, few); !strings.Contains(strings.Join(h.Denied, "; "), "'unlink'") || !strings.Contains(strings.Join(h.Denied, "; "), "'scan'") {
+		if h := check(t, few); !strings.Contains(strings.Join(h.Denied, "; "), "'unlink'") || !strings.Contains(strings.Join(h.Denied, "; "), "'scan'") ||
+			!strings.Contains(strings.Join(h.Denied, "; "), "'xadd'") || !strings.Contains(strings.Join(h.Denied, "; "), "'xrange'") {
 			t.Errorf("a user without some commands: %+v", h)
 		}
 		few.Prefix = "else:"
