@@ -353,6 +353,17 @@ func (b *Broker) SignIn(ctx context.Context, page string, req auth.Request, own 
 	return c.Reply(), c.Domain != nil && c.Domain.Folds
 }
 
+// ChangePassword sets an account's password for a page of postern, to req.Secret. An answer is never missing,
+// as that of Ask. It is a yes once the change is in force here.
+func (b *Broker) ChangePassword(ctx context.Context, page string, req auth.Request, own auth.Own, timeout time.Duration) auth.Answer {
+	req.Op, req.Named, req.Service = auth.OpSetPass, true, "web"
+	req.Own = &own
+	c := &call.Call{Req: req, Front: page}
+	b.put(ctx, c, timeout)
+	call.NewLedger(page, b.decisions.Front(page), b.env.Log, b.env.Audit, b.env.Recent).Note(c, nil)
+	return c.Reply()
+}
+
 // put has a call answered within timeout.
 func (b *Broker) put(ctx context.Context, c *call.Call, timeout time.Duration) {
 	p := &probe{done: make(chan struct{})}

@@ -222,7 +222,13 @@ func (s *shard) byAppPassword(c *call.Call, d *domain.Domain, sp *space) bool {
 		return false
 	}
 	secret, ok := apppassword.Parse(c.Req.Secret.Reveal())
-	if !ok {
+	switch {
+	case ok && c.Req.SignsIn():
+		s.answerApp(c, sp, apppassword.NotOwn())
+		return true
+	case c.Req.SignsIn():
+		return false
+	case !ok:
 		if d.AppPasswords.Requires(c.Service) && d.Bearer(c.Asked(), &c.Req) == nil {
 			s.answerApp(c, sp, apppassword.Required(c.Service))
 			return true

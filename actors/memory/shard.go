@@ -147,7 +147,7 @@ func (s *shard) onCall(c *call.Call) {
 		s.forProver(c, sp)
 		return
 	}
-	if d.AppPasswords != nil && c.Req.Own == nil && s.byAppPassword(c, d, sp) {
+	if d.AppPasswords != nil && s.byAppPassword(c, d, sp) {
 		return
 	}
 	if !c.Req.Fresh && s.answerHot(c, sp) {
@@ -297,7 +297,7 @@ func (s *shard) prepare(t *task, d *domain.Domain) {
 	c := t.call
 	if c.Req.Op == auth.OpAuth && c.Proof == nil {
 		t.bearer = d.Bearer(c.Asked(), &c.Req)
-		if t.bearer != nil && c.Req.Own != nil {
+		if t.bearer != nil && c.Req.SignsIn() {
 			t.barred = &auth.Answer{Verdict: auth.Deny, Source: auth.SourceToken, Reason: "a token is no password"}
 			return
 		}
@@ -307,7 +307,7 @@ func (s *shard) prepare(t *task, d *domain.Domain) {
 		}
 	}
 	switch {
-	case c.Proof != nil, c.Req.Own != nil: // no cache knows its secret, or may say so
+	case c.Proof != nil, c.Req.SignsIn(): // no cache knows its secret, or may say so
 		t.limitWith()
 	case c.Req.Fresh:
 	case c.Req.Op == auth.OpAuth:
@@ -711,7 +711,7 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 	switch op := t.call.Req.Op; {
 	case op == auth.OpIsUser && !t.call.Req.Fresh:
 		a = s.afterIsUser(t, d, sp, user, r, a, now)
-	case t.call.Req.Own != nil:
+	case t.call.Req.SignsIn():
 		if t.withheld != auth.SourceNone && a.Verdict == auth.Unavailable {
 			a.Source = t.withheld
 		}

@@ -127,7 +127,7 @@ func (t *task) firstStep(user *cache.User) cache.Step {
 			step.Save = save
 		}
 		return step
-	case t.call.Proof != nil, t.call.Req.Own != nil:
+	case t.call.Proof != nil, t.call.Req.SignsIn():
 		exists, known := user.IsUser(t.call.Name, &t.domain.Rules, now)
 		t.guess.Stranger = user.Disposable()
 		t.guess.Absent = known && exists.Verdict == auth.Deny
@@ -201,8 +201,9 @@ func (t *task) question() (*slots.Backend, *slots.Question) {
 	if op.NeedsSecret() {
 		q.Query.Secret = c.Req.Secret
 	}
-	if c.Req.Own != nil {
-		q.Query.Groups = slices.Concat(q.Query.Groups, c.Req.Own.Groups)
+	if own := c.Req.Own; own != nil {
+		q.Query.Own, q.Query.Old = true, own.Old
+		q.Query.Groups = slices.Concat(q.Query.Groups, own.Groups)
 	}
 	if t.bearer != nil {
 		q.Query.JWT, q.Query.Bearer = t.bearer.JWT, c.Req.Bearer
@@ -397,7 +398,7 @@ func (t *task) refused() bool {
 	switch {
 	case t.login != nil:
 		return !t.signed() && t.chain.Refused()
-	case t.call.Proof != nil, t.call.Req.Own != nil:
+	case t.call.Proof != nil, t.call.Req.SignsIn():
 		return t.chain.Refused()
 	case t.call.Req.Op == auth.OpRemoveUser3 && t.change != nil:
 		return t.change.Result().Class == backend.Refused

@@ -123,7 +123,7 @@ func (r *router) onCall(c *call.Call) {
 		return
 	}
 	c.Domain = d
-	if c.Req.Op == auth.OpAuth && !c.Req.Bearer && c.Req.Own == nil && c.Req.SASL == nil && d.HasTokens() {
+	if c.Req.Op == auth.OpAuth && !c.Req.Bearer && !c.Req.SignsIn() && c.Req.SASL == nil && d.HasTokens() {
 		if d.MayBeToken(c.Req.Secret) {
 			r.self.Forward(r.table.tokens(c.Hash), c)
 			return

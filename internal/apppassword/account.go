@@ -29,8 +29,12 @@ const (
 // revokedFor is how long a revoked entry is kept.
 const revokedFor = 90 * 24 * time.Hour
 
-// ErrUnknown is wrapped when an account has no such app password.
-var ErrUnknown = errors.New("there is no such app password")
+// Errors that are wrapped by those of an Account.
+var (
+	ErrUnknown = errors.New("there is no such app password")
+	ErrName    = errors.New("it cannot have that name")
+	ErrFull    = errors.New("revoke some first")
+)
 
 // Account is the record of an account: its app passwords in the order in which they were made. The
 // zero value has none.
@@ -183,7 +187,7 @@ func (a *Account) Add(k *Key, domain, account string, n New, now unixtime.Time) 
 		}
 	}
 	if alive >= maxAlive {
-		return p, Secret{}, fmt.Errorf("the account has %d app passwords: revoke some first", alive)
+		return p, Secret{}, fmt.Errorf("the account has %d app passwords: %w", alive, ErrFull)
 	}
 	for p.ID == "" || slices.ContainsFunc(a.Passwords, func(other Password) bool { return other.ID == p.ID }) {
 		p.ID = newID()
@@ -208,9 +212,9 @@ func (n *New) check(now time.Time) error {
 	control := func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 	switch {
 	case n.Name == "":
-		return errors.New("an app password needs a name, such as that of the device")
+		return fmt.Errorf("an app password needs a name, such as that of the device: %w", ErrName)
 	case len(n.Name) > maxName || !utf8.ValidString(n.Name) || strings.ContainsFunc(n.Name, control):
-		return fmt.Errorf("the name of an app password is one line of text, up to %d bytes", maxName)
+		return fmt.Errorf("the name of an app password is one line of text, up to %d bytes: %w", maxName, ErrName)
 	case len(n.Services) > maxServices:
 		return fmt.Errorf("an app password is for up to %d services", maxServices)
 	case !n.Expires.IsZero() && !n.Expires.After(now):

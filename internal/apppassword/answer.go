@@ -14,6 +14,11 @@ func Required(service string) auth.Answer {
 	return refusal("an app password is required %s: the account's own password is not accepted there", forService(service))
 }
 
+// NotOwn is the answer to a person who signs in to a page with a secret of this form.
+func NotOwn() auth.Answer {
+	return refusal("an app password is for programs: the page wants the account's own password")
+}
+
 // Refused is the answer to a login for a service with a secret that is not Valid. The entry is nil for Unknown
 // and Unknowable.
 func Refused(status Status, p *Password, service string) auth.Answer {

@@ -206,7 +206,8 @@ type Request struct {
 
 	// Fresh has the backend asked whatever is remembered, and nothing remembered of its answer.
 	Fresh bool
-	// Own, of OpAuth with Fresh, is a sign-in of a person to a page of postern. Nil: it is none.
+	// Own, of OpAuth with Fresh, is a sign-in of a person to a page of postern, and of OpSetPass what that person does
+	// there. Nil: it is neither.
 	Own *Own
 	// Patience is how long the peer waits, if the request itself says so. 0 means the listener's
 	// deadline.
@@ -217,7 +218,11 @@ type Request struct {
 // that one is required. The limits on guessing hold.
 type Own struct {
 	Groups []string // of which the answer is to say whether the account is in them
+	Old    Secret   // with OpSetPass: the account's password until now, by which a backend may act as the account
 }
+
+// SignsIn reports whether a person signs in to a page.
+func (r *Request) SignsIn() bool { return r.Op == OpAuth && r.Own != nil }
 
 // SASL is a login of which postern verifies the messages: SCRAM. Request.Secret has the client's message in place of a
 // password. With OpScram that is its first, and the answer is Allow with the server's first message, a space, and a

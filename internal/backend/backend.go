@@ -61,6 +61,11 @@ type Query struct {
 	Groups []string
 	// ChangeAdmins allows OpSetPass for the backend's administrators.
 	ChangeAdmins bool
+	// Own: a person signs in, or has signed in, to a page of postern. With OpAuth, a secret that the backend has made for a
+	// program does not count.
+	Own bool
+	// Old, with OpSetPass, is the account's password until now. Empty: the front does not know it.
+	Old auth.Secret
 }
 
 // Result is a backend's answer.

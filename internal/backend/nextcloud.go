@@ -92,7 +92,7 @@ func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 	switch q.Op {
 	case auth.OpAuth, auth.OpIsUser:
 	case auth.OpRoster, auth.OpSetPass:
-		if n.service == nil {
+		if n.service == nil && (q.Op == auth.OpRoster || q.Old.Empty()) {
 			return Result{Class: Unsupported}
 		}
 	default:
@@ -118,6 +118,9 @@ func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 		}
 		return r
 	case auth.OpSetPass:
+		if !q.Old.Empty() {
+			return n.changeOwn(ctx, q, names)
+		}
 		return n.setPassword(ctx, q, names)
 	}
 	return n.roster(ctx, q, names)
@@ -127,14 +130,35 @@ func (n *nextcloud) Ask(ctx context.Context, q Query) Result {
 var (
 	errNoService = errors.New("users cannot be looked up without a service account (admin_user)")
 	errOtherID   = errors.New("the login leads to an account of another name; accept_other_id would allow it")
+	errAppToken  = errors.New("it has the form of an app password of Nextcloud, which is for programs: the page wants the account's own password")
 	errAppOnly   = errors.New("the server refused the login without calling the password wrong: the user may need an app password (two-factor login, token_auth_enforced)")
 )
+
+// isAppToken reports whether a password has one of the forms in which Nextcloud makes app passwords: five groups of five
+// letters and digits, for people to copy, and 72 of them, for its own programs. Nothing in its API tells them apart from
+// passwords without making or deleting one.
+func isAppToken(password string) bool {
+	letters := 0
+	for i, c := range []byte(password) {
+		switch {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+			letters++
+		case c == '-' && len(password) == 29 && i%6 == 5:
+		default:
+			return false
+		}
+	}
+	return letters == 72 || len(password) == 29 && letters == 25
+}
 
 // login checks a password. Every refused login name counts as a failure of postern's address, so
 // once the login name of a user is known, no other is tried.
 func (n *nextcloud) login(ctx context.Context, q Query, names []string) Result {
-	if password := q.Secret.Reveal(); password == "" || password == "0" { // PHP takes "0" for empty
+	switch password := q.Secret.Reveal(); {
+	case password == "", password == "0": // PHP takes "0" for empty
 		return Result{Class: Refused}
+	case q.Own && isAppToken(password):
+		return Result{Class: Refused, Err: errAppToken}
 	}
 	tried := names
 	last, known := n.logins.get(q.key(), names)
@@ -667,7 +691,45 @@ func (n *nextcloud) changeable(ctx context.Context, id string, admins bool) (r R
 	return r, true
 }
 
-// setPassword sets a user's password as the service account: front ends do not send the old
+// changeOwn sets a user's password as that user, who has proven the old one. So it needs no service account, and
+// administrators may do it as well.
+func (n *nextcloud) changeOwn(ctx context.Context, q Query, names []string) Result {
+	login := q
+	login.Op, login.Secret, login.Own = auth.OpAuth, q.Old, true
+	if r := n.login(ctx, login, names); r.Class != Accepted {
+		return r
+	}
+	last, known := n.logins.get(q.key(), names)
+	if !known {
+		return outage("the login that was just accepted is not known any more")
+	}
+	form := []param{{"key", "password"}, {"value", q.Secret.Reveal()}}
+	a, err := n.call(ctx, http.MethodPut, "cloud/users/"+url.PathEscape(last.id), basic(last.name, q.Old.Reveal()), form)
+	if err != nil {
+		return unanswered(err)
+	}
+	if r, ok := a.fault(q.Old.Reveal()); !ok {
+		return r
+	}
+	if a.ok() {
+		return Result{Class: Accepted, Known: true, Account: q.accountOf(last.id)}
+	}
+	return a.refusal("the server does not let the user change the password")
+}
+
+// refusal is the result of an answer other than success to a change of a password. forbidden says what it means
+// that it is not for the password.
+func (a *ocs) refusal(forbidden string) Result {
+	switch {
+	case a.status == http.StatusBadRequest && a.code == ocsNoPassword:
+		return Result{Class: Unsupported}
+	case a.status == http.StatusBadRequest:
+		return Result{Class: Refused, Known: true, Err: fmt.Errorf("the server rejects the new password (code %d): see its password policy", a.code)}
+	}
+	return misconfigured(fmt.Sprintf("HTTP %d: %s", a.status, forbidden))
+}
+
+// setPassword sets a user's password as the service account: most front ends do not send the old
 // password, which the user would need for it.
 func (n *nextcloud) setPassword(ctx context.Context, q Query, names []string) Result {
 	id, r := n.account(ctx, q, names)
@@ -688,13 +750,8 @@ func (n *nextcloud) setPassword(ctx context.Context, q Query, names []string) Re
 		return r
 	case a.ok():
 		return Result{Class: Accepted, Known: true, Account: q.accountOf(id)}
-	case a.status == http.StatusBadRequest && a.code == ocsNoPassword:
-		return Result{Class: Unsupported}
-	case a.status == http.StatusBadRequest:
-		return Result{Class: Refused, Known: true, Err: fmt.Errorf("the server rejects the new password (code %d): see its password policy", a.code)}
 	}
-	return misconfigured(fmt.Sprintf("HTTP %d: the service account may not change this user's password; "+
-		"some versions want its real password for that, not an app password", a.status))
+	return a.refusal("the service account may not change this user's password; some versions want its real password for that, not an app password")
 }
 
 // rosterPage is how many members of a group are requested at once. A page takes long, because the

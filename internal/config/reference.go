@@ -204,6 +204,8 @@ var details = map[string]detail{
 	"web status token":         {aSecret, "(none)", "0.2.0"},
 	"web self_service address": {aText, "", "0.2.0"},
 	"web self_service url":     {aText, "(that of web)", "0.2.0"},
+	"web self_service imap":    {aText, "(none)", "0.2.0"},
+	"web self_service smtp":    {aText, "(that of imap)", "0.2.0"},
 
 	"metrics address": {aText, "", ""},
 	"level":           {aText, `"info"`, ""},

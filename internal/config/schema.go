@@ -133,7 +133,7 @@ var specs = []spec{
 		path: "web status", attrs: []string{"address", "url", "mode", "owner", "group", "default_domain", "accounts", "groups"},
 		secrets: []string{"token"},
 	},
-	{path: "web self_service", attrs: []string{"address", "url", "mode", "owner", "group", "default_domain"}},
+	{path: "web self_service", attrs: []string{"address", "url", "mode", "owner", "group", "default_domain", "imap", "smtp"}},
 	{path: "log", attrs: []string{"level", "format", "file"}},
 	{path: "audit", attrs: []string{"file", "syslog"}},
 }

@@ -38,7 +38,10 @@ type Status struct {
 }
 
 // SelfService is the page on which users manage their own accounts.
-type SelfService struct{ Page }
+type SelfService struct {
+	Page
+	IMAP, SMTP string // names of the mail servers for the settings of devices; empty: there is no mail
+}
 
 // Pages returns the pages that are on, by the names of their blocks.
 func (w *Web) Pages() map[string]*Page {
@@ -70,6 +73,7 @@ func (p *parser) webPages(s *section, cfg *Config) Web {
 	}
 	if own := p.only(s, "self_service"); !own.absent {
 		out.SelfService = &SelfService{Page: p.page(own, "self_service", s, &out, cfg)}
+		p.mailServers(own, out.SelfService)
 		if out.Status != nil && out.Status.Origin != "" && out.Status.Origin == out.SelfService.Origin {
 			p.complain(own.header, "both pages have the same url", "give one of them a url of its own, with another name or port")
 		}
@@ -176,6 +180,32 @@ func (p *parser) visitors(s *section, out *Status) {
 			p.complain(s.at("token"), "the token is short enough to be guessed", fmt.Sprintf("write at least %d random letters: openssl rand -hex 24", minHTTPSecret))
 		}
 	}
+}
+
+// mailServers decodes the servers that the page tells devices of.
+func (p *parser) mailServers(s *section, out *SelfService) {
+	for name, to := range map[string]*string{"imap": &out.IMAP, "smtp": &out.SMTP} {
+		v, ok := s.text(name)
+		if !ok {
+			continue
+		}
+		if *to = v.AsString(); !hostName(*to) {
+			p.complain(s.at(name), name+" is not the name of a server", fmt.Sprintf(`write it as in %s = "mail.example.org": devices use the ports 993 and 587`, name))
+		}
+	}
+	switch {
+	case !s.has("imap") && s.has("smtp"):
+		p.complain(s.at("smtp"), "there is no imap beside smtp", `add imap = "mail.example.org"`)
+	case s.has("imap") && !s.has("smtp"):
+		out.SMTP = out.IMAP
+	}
+}
+
+// hostName reports whether a text is the name of a server, or its address of IPv4.
+func hostName(text string) bool {
+	return text != "" && len(text) <= 253 && strings.Trim(text, "-.") == text && !strings.ContainsFunc(text, func(r rune) bool {
+		return (r|0x20 < 'a' || r|0x20 > 'z') && (r < '0' || r > '9') && r != '.' && r != '-'
+	})
 }
 
 // cutLast splits a name at its last "@".

@@ -35,6 +35,32 @@ token    = file("/etc/postern/status.token")`), "accounts = \"root@x.example\"\n
 	}
 }
 
+func TestSelfService(t *testing.T) {
+	block := func(lines string) string {
+		return "web {\nurl = \"https://x.example\"\nself_service {\naddress = \"127.0.0.1:7\"\n" + lines + "\n}\n}\n" + base
+	}
+	for lines, want := range map[string][2]string{
+		"":                               {"", ""},
+		`imap = "mail.x.example"`:        {"mail.x.example", "mail.x.example"},
+		"imap = \"i.x\"\nsmtp = \"s.x\"": {"i.x", "s.x"},
+	} {
+		cfg, problems := parse(t, block(lines))
+		if len(problems) > 0 || cfg.Web.SelfService == nil || [2]string{cfg.Web.SelfService.IMAP, cfg.Web.SelfService.SMTP} != want {
+			t.Errorf("%s: %s, %+v", lines, render(problems), cfg.Web.SelfService)
+		}
+	}
+	for lines, want := range map[string]string{
+		`smtp = "mail.x.example"`:     "there is no imap",
+		`imap = "mail.x.example:993"`: "not the name of a server",
+		`imap = ""`:                   "not the name of a server",
+		`imap = "<b>"`:                "not the name of a server",
+	} {
+		if _, problems := parse(t, block(lines)); !strings.Contains(render(problems), want) {
+			t.Errorf("%s: %s", lines, render(problems))
+		}
+	}
+}
+
 func TestOriginOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"https://Status.Example.ORG":   "https://status.example.org",

@@ -135,21 +135,54 @@ const longest = 2900
 // quiet is the width of the light frame, in modules: readers want 4.
 const quiet = 4
 
+// modules returns the modules of a text's code, by line: true is dark. The error says that the text is too long.
+func modules(text string) ([][]bool, error) {
+	code, err := qr.Encode(text, qr.L, qr.Unicode)
+	if err != nil {
+		return nil, fmt.Errorf("no QR code can hold this: %w", err)
+	}
+	lines := make([][]bool, code.Bounds().Dy())
+	for y := range lines {
+		lines[y] = make([]bool, code.Bounds().Dx())
+		for x := range lines[y] {
+			r, _, _, _ := code.At(x, y).RGBA()
+			lines[y][x] = r == 0
+		}
+	}
+	return lines, nil
+}
+
+// Path returns a text as a QR code for an SVG of size by size units, with its light frame: the data of a path that fills
+// what is dark. The error says that the text is too long.
+func Path(text string) (data string, size int, err error) {
+	lines, err := modules(text)
+	if err != nil {
+		return "", 0, err
+	}
+	var b strings.Builder
+	for y, line := range lines {
+		for x := 0; x < len(line); x++ {
+			from := x
+			for x < len(line) && line[x] {
+				x++
+			}
+			if x > from {
+				fmt.Fprintf(&b, "M%d %dh%dv1h-%dz", from+quiet, y+quiet, x-from, x-from)
+			}
+		}
+	}
+	return b.String(), len(lines) + 2*quiet, nil
+}
+
 // Draw returns a text as a QR code of half blocks, two modules high each. On a terminal the colours are set, which may
 // be light on dark there. Elsewhere the blocks are dark: for a light ground. The error says that the text is too long.
 func Draw(text string, terminal bool) (string, error) {
-	code, err := qr.Encode(text, qr.L, qr.Unicode)
+	lines, err := modules(text)
 	if err != nil {
-		return "", fmt.Errorf("no QR code can hold this: %w", err)
+		return "", err
 	}
-	size := code.Bounds().Dx()
-	dark := func(x, y int) bool {
-		if x < 0 || y < 0 || x >= size || y >= size {
-			return false
-		}
-		r, _, _, _ := code.At(x, y).RGBA()
-		return r == 0
-	}
+	size := len(lines)
+	dark := func(x, y int) bool { return x >= 0 && y >= 0 && x < size && y < size && lines[y][x] }
 	begin, end := "", ""
 	if terminal {
 		begin, end = "\x1b[38;5;16;48;5;231m", "\x1b[0m"

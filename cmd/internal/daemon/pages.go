@@ -23,6 +23,7 @@ import (
 	"postern/internal/store/valkeystore"
 	"postern/internal/version"
 	"postern/internal/web"
+	"postern/internal/web/selfservice"
 	"postern/internal/web/session"
 	"postern/internal/web/signin"
 	"postern/internal/web/status"
@@ -97,8 +98,11 @@ func (d *Daemon) closePages() {
 // page returns what serves a page.
 func (d *Daemon) page(name string, cfg *config.Config) http.Handler {
 	site := web.Site{Origin: cfg.Web.Pages()[name].Origin, Proxies: cfg.Web.TrustedProxies, Log: d.log}
-	if name != "status" {
-		return web.Handler(site, nil)
+	if own := cfg.Web.SelfService; name == ownPage {
+		guard := d.guard(name, signin.Options{Site: "my account", DefaultDomain: own.DefaultDomain, Allows: func(signin.Account) bool { return true }})
+		return web.Handler(site, selfservice.New(selfservice.Options{
+			Source: accounts{d}, Guard: guard, Servers: selfservice.Servers{IMAP: own.IMAP, SMTP: own.SMTP}, Clock: time.Now,
+		}).Routes())
 	}
 	own := cfg.Web.Status
 	guard := d.guard(name, signin.Options{Site: "status", DefaultDomain: own.DefaultDomain, Groups: own.Groups, Allows: mayWatch(own)})
