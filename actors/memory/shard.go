@@ -242,7 +242,7 @@ func proof(c *call.Call) auth.Secret {
 
 func (s *shard) answer(c *call.Call, sp *space, a auth.Answer) {
 	s.note(c, sp, a)
-	c.Answer(a)
+	s.reply(c, sp, a, false)
 }
 
 // note counts an answer of the cache or of a limit.
@@ -832,6 +832,28 @@ func (s *shard) landed(t *task) {
 	t.landed(t.refused())
 }
 
+// reply answers a call. A lasting answer leaves when what was saved is on disk, or in the shared store, and so does a
+// refusal for an account of which that lacks one.
+func (s *shard) reply(c *call.Call, sp *space, a auth.Answer, lasting bool) {
+	disk, written := sp.disk(), func() {}
+	if disk != nil && disk.Shared() != nil && (lasting || a.Verdict == auth.Deny) {
+		lasting, written = s.refused.note(c.ID, lasting)
+	}
+	if !lasting || disk == nil || s.failing.Load() && disk.Shared() == nil {
+		c.Answer(a)
+		return
+	}
+	disk.Flush(func(err error) {
+		if err == nil {
+			written()
+		}
+		if errors.Is(err, store.ErrBusy) {
+			a = auth.Answer{Source: auth.SourceOverload}
+		}
+		c.Answer(a)
+	})
+}
+
 // finish answers a task's call. A lasting answer leaves when what was saved is on disk. A disk that
 // fails keeps no answer waiting; one that only stalls makes the answer a temporary failure when too
 // many others wait for it. For a shared store that is away it waits until the call's deadline.
@@ -841,19 +863,8 @@ func (s *shard) finish(t *task, sp *space, a auth.Answer, lasting bool) {
 	if a.Verdict != auth.Allow && a.Reason == "" {
 		a.Reason = t.why
 	}
-	disk, log := sp.disk(), s.env.Log
-	answer := func() {
-		if !lasting || disk == nil || s.failing.Load() && disk.Shared() == nil {
-			c.Answer(a)
-			return
-		}
-		disk.Flush(func(err error) {
-			if errors.Is(err, store.ErrBusy) {
-				a = auth.Answer{Source: auth.SourceOverload}
-			}
-			c.Answer(a)
-		})
-	}
+	log := s.env.Log
+	answer := func() { s.reply(c, sp, a, lasting) }
 	if a.Verdict != auth.Allow || !c.Req.Op.Replaces() {
 		answer()
 		return

@@ -55,6 +55,7 @@ type Directory interface {
 type Shards struct {
 	Hashing   *HashPool
 	Addresses *Addresses
+	refused   unwritten    // accounts of which a shared store lacks a refusal
 	Changes   *changes.Log // gets what users must log in again for; set before the first call
 	Strict    bool         // without a shared store, memory does not bridge outages either; set before the first call
 

@@ -3,6 +3,7 @@ package memory
 import (
 	"math"
 	"strings"
+	"sync"
 
 	"postern/actors/domain"
 	"postern/actors/supervise"
@@ -194,6 +195,37 @@ func (s *shard) changed(c *change) {
 			if c.of(leader.ID) {
 				delete(s.flights, key)
 			}
+		}
+	}
+}
+
+// unwritten has the accounts of which a shared store does not know yet what was refused or changed. Until it does, every
+// refusal for such an account waits for it: the next question about a secret finds nothing of it in memory any more, and
+// its answer must not be there before the store has the first.
+type unwritten struct {
+	mu sync.Mutex
+	of map[auth.Identity]uint64 // the number of the last refusal
+	n  uint64
+}
+
+// note takes a refusal, which is lasting if the store is to have something of it, and reports whether it must wait. written is
+// to be called when the store has all that was put before.
+func (u *unwritten) note(id auth.Identity, lasting bool) (wait bool, written func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	number, waits := u.of[id]
+	if lasting {
+		u.n++
+		if u.of == nil {
+			u.of = make(map[auth.Identity]uint64)
+		}
+		u.of[id], number = u.n, u.n
+	}
+	return lasting || waits, func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.of[id] == number {
+			delete(u.of, id)
 		}
 	}
 }

@@ -177,3 +177,27 @@ func TestMerge(t *testing.T) {
 		t.Errorf("%+v, %v", u, err)
 	}
 }
+
+// TestIsolatedGrace: a process that does not hear of refusals bridges an outage of the backend, and asks again as soon as that
+// is over: an answer by grace does not stand for later ones.
+func TestIsolatedGrace(t *testing.T) {
+	isolated := *sharedRules
+	isolated.Isolated = true
+	for name, c := range map[string]struct {
+		rules *Rules
+		want  bool
+	}{"connected": {sharedRules, true}, "isolated": {&isolated, false}} {
+		v := ofHash(0)
+		v.Key, v.Verified = Key{1}, sharedNow-unixtime.Time(time.Minute/time.Millisecond)
+		rules := *c.rules
+		rules.Verify = time.Second
+		v.graced = sharedNow
+		u := &User{Verifiers: []Verifier{v}}
+		if _, ok := u.Hot(Key{1}, "joe", "", &rules, sharedNow+1); ok != c.want {
+			t.Errorf("%s: answered without a question: %t", name, ok)
+		}
+		if !v.grace(&rules, sharedNow+1) {
+			t.Errorf("%s: no grace in an outage", name)
+		}
+	}
+}

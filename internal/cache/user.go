@@ -88,9 +88,10 @@ func (v *Verifier) grace(r *Rules, now unixtime.Time) bool {
 
 // stillGraced reports whether a matching secret may be allowed without asking, since the backend could
 // not answer lately: the next logins need not wait for a backend that hangs. Not so for a secret that
-// must be verified again because another one was accepted since.
+// must be verified again because another one was accepted since, and not where another process may have refused it
+// meanwhile: as soon as the backend can answer, it is to be asked.
 func (v *Verifier) stillGraced(r *Rules, service string, now unixtime.Time) bool {
-	return !v.Stale && v.graced.Within(r.Query, now) && v.grace(r, now) && r.Allow.Judge(v.Groups, service) == allow.In
+	return !r.Isolated && !v.Stale && v.graced.Within(r.Query, now) && v.grace(r, now) && r.Allow.Judge(v.Groups, service) == allow.In
 }
 
 // suspect keeps a verifier from answering until the backend accepts its secret again, and reports

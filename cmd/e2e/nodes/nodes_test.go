@@ -268,7 +268,8 @@ func TestRefusalWaitsForTheStore(t *testing.T) {
 	s.store.Kill()
 	s.backend(http.StatusOK, harness.JSONNo)
 	s.want(0, "joe", "secret", later)
-	s.want(0, "jim", "guess", no) // never accepted: it does not wait
+	s.want(0, "joe", "secret", later) // of which memory has nothing any more
+	s.want(0, "jim", "guess", no)     // never accepted: it does not wait
 	s.store.Start()
 	harness.WaitFor(t, "the password is removed", func() bool { return !s.stored("joe") })
 	s.backend(http.StatusServiceUnavailable, "")
