@@ -114,6 +114,10 @@ POSTERN_CHAOS ?= 10m
 chaos: setup ## Inject faults of every kind into real processes for POSTERN_CHAOS (10m).
 	POSTERN_CHAOS=$(POSTERN_CHAOS) go test $(RACE) -timeout 3h -v -run 'Chaos|Storm' ./actors/... ./cmd/e2e/...
 
+.PHONY: nodes
+nodes: setup ## Run several brokers beside one store, on machines of their own with a network that fails.
+	go test $(RACE) -timeout 1h -v ./internal/store/valkeystore ./cmd/e2e/nodes ./cmd/e2e/network
+
 # scripts/package/files lists what is installed, packages included.
 PREFIX ?= /usr
 UNITDIR ?= /usr/lib/systemd/system

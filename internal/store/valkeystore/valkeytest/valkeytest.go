@@ -55,6 +55,25 @@ func Start(t *testing.T, options ...string) *Server {
 	return nil
 }
 
+// StartIn is Start behind a command that runs another one, such as on a machine of its own.
+func StartIn(t *testing.T, enter []string, options ...string) *Server {
+	t.Helper()
+	for _, name := range []string{"valkey", "redis"} {
+		if command := find(name); command != nil {
+			return start(t, append(append([]string(nil), enter...), command...), options)
+		}
+	}
+	t.Skip("neither redis-server nor valkey-server is installed: run `make setup`")
+	return nil
+}
+
+// Lose removes what the server has on disk. It does not run.
+func (s *Server) Lose() {
+	for _, name := range []string{"appendonlydir", "dump.rdb"} {
+		_ = os.RemoveAll(filepath.Join(filepath.Dir(s.socket), name))
+	}
+}
+
 // find returns the command of a server; nil if it is not installed.
 func find(name string) []string {
 	if path, err := exec.LookPath(name + "-server"); err == nil {
