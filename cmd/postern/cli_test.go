@@ -69,6 +69,14 @@ func TestHelpPages(t *testing.T) {
 		if first, _, _ := strings.Cut(page, "\n"); first != c.Short || first == "" || strings.HasSuffix(first, ".") {
 			t.Errorf("`%s` begins with %q", c.CommandPath(), first)
 		}
+		at := 0 // its own flags come before the examples, and those before the rest
+		for _, part := range []string{"\nUsage:\n", "\nFlags:\n", "\nExamples:\n"} {
+			if next := strings.Index(page, part); next < at {
+				t.Errorf("`%s`: %q is missing, or too late", c.CommandPath(), part)
+			} else {
+				at = next
+			}
+		}
 		for line := range strings.Lines(page) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > pageWidth {
 				t.Errorf("`%s`: a line of %d characters: %q", c.CommandPath(), n, line)
