@@ -59,6 +59,9 @@ func lifeOfPackage(t *testing.T, g *harness.Guest) {
 		t.Errorf("a login: %s", got)
 	}
 
+	strangers(g)
+	failedReload(g)
+
 	c := startClients(t, g, 4)
 	for _, script := range []string{"dpkg -i later.deb", "systemctl restart postern", "systemctl reload postern"} {
 		first := mainPID(g)
@@ -87,6 +90,40 @@ func lifeOfPackage(t *testing.T, g *harness.Guest) {
 		t.Errorf("before the installation there were\n%safter the purge\n%s", before, after)
 	}
 	g.Must("id postern")
+}
+
+// strangers checks that a user who may not run a command is told who may.
+func strangers(g *harness.Guest) {
+	g.T.Helper()
+	for _, command := range []string{
+		"test auth joe@dom.example", "cache show joe@dom.example", "cache stats", "forget joe@dom.example", "limit show", "user list", "domain list", "reload",
+	} {
+		const want = "permission denied: run it as root or as postern (sudo -u postern postern ...)\n"
+		if out, status := g.Run("secret\n", "runuser -u nobody -- postern "+command); status == 0 || !strings.HasSuffix(out, want) {
+			g.T.Errorf("%s as nobody: exit status %d, %s", command, status, out)
+		}
+	}
+}
+
+// failedReload checks that a reload with an error in the configuration fails, is seen, and changes nothing.
+func failedReload(g *harness.Guest) {
+	g.T.Helper()
+	const file, seen = "/etc/postern/config.hcl", "RELOAD FAILED, the configuration of "
+	g.Write(file, "retries = 3\n"+ownUsers, 0o644)
+	if out, status := g.Run("", "systemctl reload postern"); status == 0 {
+		g.T.Errorf("a reload with an error: %s", out)
+	}
+	if out, _ := g.Run("", "systemctl status postern; journalctl --no-pager -u postern -p err"); !strings.Contains(out, seen) || !strings.Contains(out, "retries") {
+		g.T.Errorf("after a reload with an error: %s", out)
+	}
+	if err := login(g); err != nil {
+		g.T.Error(err)
+	}
+	g.Write(file, ownUsers, 0o644)
+	g.Must("systemctl reload postern")
+	if out, _ := g.Run("", "systemctl status postern"); strings.Contains(out, seen) {
+		g.T.Errorf("after a reload without one: %s", out)
+	}
 }
 
 // brokenUpgrade checks that the old version goes on where the new one does not accept the configuration that
