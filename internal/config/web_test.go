@@ -55,7 +55,7 @@ func TestSelfService(t *testing.T) {
 		`imap = ""`:                   "not the name of a server",
 		`imap = "<b>"`:                "not the name of a server",
 	} {
-		if _, problems := parse(t, block(lines)); !strings.Contains(render(problems), want) {
+		if _, problems := Parse("/etc/postern/test.hcl", []byte(block(lines)), testEnv(t)); !strings.Contains(render(problems), want) {
 			t.Errorf("%s: %s", lines, render(problems))
 		}
 	}
