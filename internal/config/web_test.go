@@ -52,7 +52,7 @@ func TestSelfService(t *testing.T) {
 	for lines, want := range map[string]string{
 		`smtp = "mail.x.example"`:     "there is no imap",
 		`imap = "mail.x.example:993"`: "not the name of a server",
-		`imap = ""`:                   "not the name of a server",
+		`imap = ""`:                   "empty",
 		`imap = "<b>"`:                "not the name of a server",
 	} {
 		if _, problems := Parse("/etc/postern/test.hcl", []byte(block(lines)), testEnv(t)); !strings.Contains(render(problems), want) {

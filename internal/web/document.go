@@ -85,11 +85,30 @@ func Render(w http.ResponseWriter, r *http.Request, status int, page g.Node) {
 	}
 }
 
-// Fail answers with an error: what went wrong, and what to do.
+// Fail answers with an error: what went wrong, and what to do. The text is in the browser's language, or is one of those
+// below.
 func Fail(w http.ResponseWriter, r *http.Request, status int, text string) {
-	title := strconv.Itoa(status) + " " + http.StatusText(status)
-	Document{Title: title, Narrow: true}.Write(w, r, status,
-		h.Section(h.Class("card"), h.H1(g.Text(title)), h.P(g.Text(text)), h.P(h.A(h.Href("/"), g.Text("To the start")))))
+	title, lang, back := strconv.Itoa(status)+" "+http.StatusText(status), Language(r), "To the start"
+	if lang == German {
+		title, back = "Fehler "+strconv.Itoa(status), "Zum Anfang"
+		if translated := german[text]; translated != "" {
+			text = translated
+		}
+	}
+	Document{Lang: lang, Title: title, Narrow: true}.Write(w, r, status,
+		h.Section(h.Class("card"), h.H1(g.Text(title)), h.P(g.Text(text)), h.P(h.A(h.Href("/"), g.Text(back)))))
+}
+
+// german has the texts of error pages.
+var german = map[string]string{
+	"A fault in postern; its log has more.": "Ein Fehler in postern; mehr steht in seinem Protokoll.",
+	"There is no such page.":                "Diese Seite gibt es nicht.",
+	"This page cannot do that.":             "Das kann diese Seite nicht.",
+	"This form does not come from a page of this site. Open the page again, and send it from there.": "Dieses Formular kommt nicht von einer Seite hier. Öffnen Sie die Seite neu und senden Sie es von dort.",
+	"This form is not of your session. Open the page again, and send it from there.":                 "Dieses Formular gehört nicht zu Ihrer Sitzung. Öffnen Sie die Seite neu und senden Sie es von dort.",
+	"This is not a form.":      "Das ist kein Formular.",
+	"The form is too large.":   "Das Formular ist zu groß.",
+	"The form cannot be read.": "Das Formular ist nicht lesbar.",
 }
 
 // mark is the sign of postern: a small door in a wall.

@@ -2,9 +2,10 @@ package selfservice
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"postern/internal/web"
 )
 
 // words are the texts of the page in one language.
@@ -90,29 +91,12 @@ var german = words{
 	errLater: "Das Passwort kann gerade nicht geändert werden. Versuchen Sie es gleich noch einmal.",
 }
 
-// wordsFor returns the texts for a browser, by the languages that it prefers (RFC 9110 section 12.5.4).
+// wordsFor returns the texts for a browser.
 func wordsFor(r *http.Request) *words {
-	if prefers(r.Header.Get("Accept-Language")) {
+	if web.Language(r) == web.German {
 		return &german
 	}
 	return &english
-}
-
-// prefers reports whether a list of languages ranks German before English. Of equal ones the first counts.
-func prefers(accept string) bool {
-	best, german := 0.0, false
-	for part := range strings.SplitSeq(accept, ",") {
-		tag, rest, _ := strings.Cut(part, ";")
-		weight := 1.0
-		if q, ok := strings.CutPrefix(strings.TrimSpace(rest), "q="); ok {
-			weight, _ = strconv.ParseFloat(q, 64) // 0: not at all
-		}
-		language, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(tag)), "-")
-		if (language == "de" || language == "en" || language == "*") && weight > best {
-			best, german = weight, language == "de"
-		}
-	}
-	return german
 }
 
 func (l *words) day(t time.Time) string { return t.Format(l.date) }

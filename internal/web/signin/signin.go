@@ -85,8 +85,8 @@ func (g *Guard) Require(handle func(http.ResponseWriter, *http.Request, *session
 		case s == nil && fromElsewhere(r):
 			// The browser has not sent the cookie, since a link of another site has led here. It will when the page
 			// loads itself.
-			web.Document{Title: "One moment", Site: g.Site, Again: true, Narrow: true}.Write(w, r, http.StatusOK,
-				h.Section(h.Class("card"), h.P(h.A(h.Href("/"), text("Go on")))))
+			web.Document{Lang: web.Language(r), Title: web.In(r, "One moment", "Einen Moment"), Site: g.Site, Again: true, Narrow: true}.Write(w, r, http.StatusOK,
+				h.Section(h.Class("card"), h.P(h.A(h.Href("/"), text(web.In(r, "Go on", "Weiter"))))))
 		case s == nil:
 			web.See(w, Path, nil)
 		case r.Method == http.MethodPost && !s.Owns(r.PostForm.Get("token")):
@@ -122,16 +122,18 @@ func (g *Guard) enter(w http.ResponseWriter, r *http.Request) {
 		err = auth.CheckSecret(q.Password.Reveal())
 	}
 	if err != nil {
-		g.form(w, r, http.StatusForbidden, name, refused)
+		g.form(w, r, http.StatusForbidden, name, refused(r))
 		return
 	}
 	account, err := g.Authority.SignIn(r.Context(), q)
 	switch {
 	case errors.Is(err, ErrRefused):
-		g.form(w, r, http.StatusForbidden, name, refused)
+		g.form(w, r, http.StatusForbidden, name, refused(r))
 		return
 	case err != nil:
-		g.form(w, r, http.StatusServiceUnavailable, name, "The password cannot be checked now. Try again in a moment.")
+		g.form(w, r, http.StatusServiceUnavailable, name, web.In(r,
+			"The password cannot be checked now: the server does not answer, or too many wrong passwords have come. Try again in a while.",
+			"Das Passwort kann gerade nicht geprüft werden: Der Server antwortet nicht, oder es kamen zu viele falsche. Versuchen Sie es später noch einmal."))
 		return
 	}
 	allowed := g.Allows(account)
@@ -139,7 +141,7 @@ func (g *Guard) enter(w http.ResponseWriter, r *http.Request) {
 		g.Noted(account, q.Client, allowed)
 	}
 	if !allowed {
-		g.form(w, r, http.StatusForbidden, name, refused)
+		g.form(w, r, http.StatusForbidden, name, refused(r))
 		return
 	}
 	g.Sessions.Begin(w, r, account.ID)
@@ -147,7 +149,9 @@ func (g *Guard) enter(w http.ResponseWriter, r *http.Request) {
 }
 
 // refused does not say whether it was the name, the password, or that the account may not sign in here.
-const refused = "This name and password do not open this page."
+func refused(r *http.Request) string {
+	return web.In(r, "This name and password do not open this page.", "Mit diesem Namen und Passwort öffnet sich diese Seite nicht.")
+}
 
 // identity reads a name with its domain.
 func identity(name, defaultDomain string) (auth.Identity, error) {
@@ -170,24 +174,25 @@ func text(t string) node { return gom.Text(t) }
 
 // form writes the page with the form; wrong says what was wrong with the last one.
 func (g *Guard) form(w http.ResponseWriter, r *http.Request, status int, name, wrong string) {
-	hint := "Your account, with its domain: name@example.org"
+	enter := web.In(r, "Sign in", "Anmelden")
+	hint := web.In(r, "Your account, with its domain: name@example.org", "Ihr Konto mit der Domain: name@example.org")
 	if g.DefaultDomain != "" {
-		hint = "Your account. Without a domain, it is one of " + g.DefaultDomain + "."
+		hint = web.In(r, "Your account. Without a domain, it is one of ", "Ihr Konto. Ohne Domain ist es eines von ") + g.DefaultDomain + "."
 	}
-	web.Document{Title: "Sign in", Site: g.Site, Narrow: true}.Write(w, r, status,
+	web.Document{Lang: web.Language(r), Title: enter, Site: g.Site, Narrow: true}.Write(w, r, status,
 		h.Section(h.Class("card"),
-			h.H1(text("Sign in")),
+			h.H1(text(enter)),
 			gom.If(wrong != "", h.Div(h.Class("alert bad"), h.Role("alert"), h.P(text(wrong)))),
 			h.Form(h.Method("post"), h.Action(Path),
 				h.Div(h.Class("field"),
-					h.Label(h.For("name"), text("Account")),
+					h.Label(h.For("name"), text(web.In(r, "Account", "Konto"))),
 					h.Input(h.ID("name"), h.Name("name"), h.Type("text"), h.Value(name), h.AutoComplete("username"), h.Required(), h.MaxLength("2048"),
 						gom.Attr("autocapitalize", "none"), gom.Attr("spellcheck", "false"), h.Aria("describedby", "name-hint")),
 					h.P(h.ID("name-hint"), h.Class("hint"), text(hint))),
 				h.Div(h.Class("field"),
-					h.Label(h.For("password"), text("Password")),
+					h.Label(h.For("password"), text(web.In(r, "Password", "Passwort"))),
 					h.Input(h.ID("password"), h.Name("password"), h.Type("password"), h.AutoComplete("current-password"), h.Required())),
-				h.Button(h.Type("submit"), h.Class("primary"), text("Sign in")),
+				h.Button(h.Type("submit"), h.Class("primary"), text(enter)),
 			),
 		))
 }
