@@ -23,6 +23,7 @@ import (
 	"postern/actors/router"
 	"postern/actors/supervise"
 	"postern/actors/tokens"
+	"postern/internal/apppassword"
 	"postern/internal/audit"
 	"postern/internal/auth"
 	"postern/internal/backend"
@@ -30,6 +31,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/recent"
 	"postern/internal/store"
+	"postern/internal/unixtime"
 )
 
 // Options are what a broker is made of.
@@ -123,16 +125,19 @@ func (b *Broker) start(o Options) (err error) {
 func (b *Broker) openDisk(s store.Store) *store.WriteBehind {
 	w := store.NewWriteBehind(s, b.shards.StoreWritten)
 	if shared := w.Shared(); shared != nil {
-		w.Share(mergeRecords, func(key string) { b.shards.Changed([]string{key}) })
+		w.Share(b.mergeRecords, func(key string) { b.shards.Changed([]string{key}) })
 		shared.Watch(b.changed)
 	}
 	return w
 }
 
 // mergeRecords says what to write of a record that two nodes have written at once.
-func mergeRecords(key string, mine, theirs []byte) ([]byte, bool) {
+func (b *Broker) mergeRecords(key string, mine, theirs []byte) ([]byte, bool) {
 	if strings.HasPrefix(key, store.Credentials) {
 		return cache.Merge(mine, theirs)
+	}
+	if strings.HasPrefix(key, store.AppPasswords) {
+		return apppassword.MergeRecords(mine, theirs, unixtime.At(b.env.Clock()))
 	}
 	return mine, true
 }

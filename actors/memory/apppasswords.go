@@ -33,6 +33,7 @@ var errNoAppStore = errors.New("the store with the app passwords is not open")
 // one that changes them while a daemon runs, so that what is here is true, whatever has reached the disk.
 type appAccounts struct {
 	env     env.Env
+	strict  func() bool // while a shared store is away, what was true before does not count
 	held    *simplelru.LRU[auth.Identity, *apppassword.Account]
 	loads   map[auth.Identity]*appLoad
 	touched map[auth.Identity]struct{} // newer than on disk by a use or a login, which may be lost
@@ -46,10 +47,11 @@ type unsaved struct {
 	account *apppassword.Account
 	writes  int  // how often it was put
 	failed  bool // the last one was in vain
+	all     bool // they replace what another process has written
 }
 
-func newAppAccounts(e env.Env, shards int, kept map[auth.Identity]*unsaved) *appAccounts {
-	a := &appAccounts{env: e, loads: make(map[auth.Identity]*appLoad), touched: make(map[auth.Identity]struct{}), unsaved: kept}
+func newAppAccounts(e env.Env, shards int, kept map[auth.Identity]*unsaved, strict func() bool) *appAccounts {
+	a := &appAccounts{env: e, strict: strict, loads: make(map[auth.Identity]*appLoad), touched: make(map[auth.Identity]struct{}), unsaved: kept}
 	a.held, _ = simplelru.NewLRU(max(maxAppAccounts/shards, 16), func(id auth.Identity, account *apppassword.Account) { // it fails for sizes under 1 only
 		if _, ok := a.touched[id]; ok {
 			a.save(id, account)
@@ -58,40 +60,79 @@ func newAppAccounts(e env.Env, shards int, kept map[auth.Identity]*unsaved) *app
 	return a
 }
 
-// get returns a record that is in memory.
+// get returns a record that is in memory, unless another process may have changed it.
 func (a *appAccounts) get(id auth.Identity) (*apppassword.Account, bool) {
 	if u := a.unsaved[id]; u != nil {
 		return u.account, true
 	}
-	return a.held.Get(id)
+	account, ok := a.held.Get(id)
+	if !ok || !a.current(account) {
+		return nil, false
+	}
+	return account, true
+}
+
+// current reports whether a record need not be read again. While the store is away, what was true before counts, unless it
+// is not to.
+func (a *appAccounts) current(account *apppassword.Account) bool {
+	disk := a.env.Disk()
+	if disk == nil || disk.Shared() == nil {
+		return true
+	}
+	if term, ok := disk.Shared().Term(); ok {
+		return account.Seen == term
+	}
+	return account.Seen != outdated && !a.strict()
+}
+
+// install takes what was read into memory. What is written lazily is not lost by that.
+func (a *appAccounts) install(l *appLoad) {
+	if was, ok := a.held.Peek(l.id); ok && was != l.account {
+		l.account.TakeUses(was)
+	}
+	l.account.Seen = l.term
+	a.held.Add(l.id, l.account)
+}
+
+// changed notes that another process has changed a record.
+func (a *appAccounts) changed(id auth.Identity) {
+	delete(a.loads, id) // one that is being read is read again
+	if account, ok := a.held.Peek(id); ok {
+		account.Seen = outdated
+	}
+	if u := a.unsaved[id]; u != nil {
+		u.account.Seen = outdated
+	}
 }
 
 // save has a record written some time soon.
 func (a *appAccounts) save(id auth.Identity, account *apppassword.Account) {
 	delete(a.touched, id)
 	if disk := a.env.Disk(); disk != nil {
-		disk.Put(apppassword.RecordKey(id), account.Encode())
+		account.Version = disk.PutOver(apppassword.RecordKey(id), account.Encode(), account.Version)
 	}
 }
 
 // flushApps writes what is lazily written, and once more what could not be.
 func (s *shard) flushApps() {
 	for id := range s.apps.touched {
-		if account, ok := s.apps.get(id); ok {
+		if u := s.apps.unsaved[id]; u != nil {
+			s.apps.save(id, u.account)
+		} else if account, ok := s.apps.held.Peek(id); ok { // also if another process has changed it: both count
 			s.apps.save(id, account)
 		}
 	}
 	clear(s.apps.touched)
 	for id, u := range s.apps.unsaved {
 		if u.failed {
-			s.storeApps(id, u.account, func(error) {})
+			s.storeApps(id, u.account, u.all, func(error) {})
 		}
 	}
 }
 
-// storeApps puts a record in force that was changed. done is called once, when it is on disk, and must not
-// block.
-func (s *shard) storeApps(id auth.Identity, account *apppassword.Account, done func(error)) {
+// storeApps puts a record in force that was changed. With all, it replaces what another process has written meanwhile.
+// done is called once, when it is on disk, and must not block.
+func (s *shard) storeApps(id auth.Identity, account *apppassword.Account, all bool, done func(error)) {
 	delete(s.apps.touched, id)
 	delete(s.apps.loads, id) // one that is being read is read again
 	s.apps.held.Add(id, account)
@@ -100,10 +141,13 @@ func (s *shard) storeApps(id auth.Identity, account *apppassword.Account, done f
 		u = new(unsaved)
 		s.apps.unsaved[id] = u
 	}
-	u.account, u.failed = account, false
+	u.account, u.failed, u.all = account, false, u.all || all
 	u.writes++
 	self, n := s.self, u.writes
-	s.env.Disk().PutDurably(apppassword.RecordKey(id), account.Encode(), func(err error) {
+	if disk := s.env.Disk(); disk.Shared() != nil && account.Seen == 0 {
+		account.Seen = termOf(disk)
+	}
+	written := func(err error) {
 		failed := err != nil
 		supervise.Do(self, func(s *shard) {
 			switch {
@@ -118,7 +162,13 @@ func (s *shard) storeApps(id auth.Identity, account *apppassword.Account, done f
 			err = fmt.Errorf("the change is in force, but it could not be stored yet, and is lost if the daemon ends before it is: %w", err)
 		}
 		done(err)
-	})
+	}
+	if key, record := apppassword.RecordKey(id), account.Encode(); u.all {
+		s.env.Disk().PutDurably(key, record, written)
+		account.Seen = outdated // its version is not known
+	} else {
+		account.Version = s.env.Disk().PutOverDurably(key, record, account.Version, written)
+	}
 }
 
 // appWork is a message that needs the record of an account.
@@ -134,6 +184,7 @@ type appLoad struct {
 	id      auth.Identity
 	account *apppassword.Account
 	err     error
+	term    uint64    // of the store, in which it is read
 	waiting []appWork // for the shard's goroutine only
 }
 
@@ -162,7 +213,7 @@ func (s *shard) onAppWork(w appWork) {
 	}
 	l := s.apps.loads[id]
 	if l == nil {
-		l = &appLoad{id: id}
+		l = &appLoad{id: id, term: termOf(disk)}
 		s.apps.loads[id] = l
 		self := s.self
 		s.env.System.Go(func() {
@@ -180,7 +231,7 @@ func (l *appLoad) read(disk *store.WriteBehind) {
 			l.err = fmt.Errorf("app passwords: %s", supervise.PanicText(reason))
 		}
 	}()
-	l.account, l.err = apppassword.Read(disk, l.id)
+	l.account, l.err = apppassword.ReadRecord(disk, l.id)
 }
 
 // onAppLoaded has the work go on that has waited for a record. If that was dropped meanwhile, or the shard
@@ -190,14 +241,14 @@ func (s *shard) onAppLoaded(l *appLoaded) {
 	if current {
 		delete(s.apps.loads, l.id)
 		if l.err == nil {
-			s.apps.held.Add(l.id, l.account)
+			s.apps.install(l.appLoad)
 		} else if alike, ok := s.appLog.Due(time.Now()); ok {
 			s.env.Log.Error("app passwords cannot be read: their logins are temporary failures", "domain", l.id.Domain, "user", l.id.User, "err", l.err, "alike", alike)
 		}
 	}
 	for len(l.waiting) > 0 {
-		if w := l.waiting[0]; current && l.err != nil {
-			w.with(s, nil, l.err)
+		if w := l.waiting[0]; current && s.apps.unsaved[l.id] == nil {
+			w.with(s, l.account, l.err)
 		} else {
 			s.onAppWork(w)
 		}
@@ -446,7 +497,7 @@ func (s *shard) confirmApps(d *domain.Domain, name cache.Name, domain string, no
 func (s *shard) dropApps(d *domain.Domain, id auth.Identity, done func(error)) {
 	switch {
 	case s.env.Disk() != nil && d.Folds: // it need not be read, and may be damaged
-		s.storeApps(id.Fold(), new(apppassword.Account), done)
+		s.storeApps(id.Fold(), new(apppassword.Account), true, done)
 	case s.env.Disk() != nil:
 		s.onAppWork(&appChange{id: id.Fold(), done: done, run: func(account *apppassword.Account) (bool, error) {
 			return account.Drop(id.User), nil
@@ -497,7 +548,7 @@ func (w *appChange) with(s *shard, account *apppassword.Account, err error) {
 		w.done(err)
 		return
 	}
-	s.storeApps(w.id, &copied, w.done)
+	s.storeApps(w.id, &copied, false, w.done)
 }
 
 // AppPasswords runs a function on the record of an account's app passwords, and waits until what it has

@@ -81,7 +81,7 @@ func Start(e env.Env, n int, directory Directory) (*Shards, error) {
 		p.refs[i], err = e.System.Spawn(fmt.Sprintf("cache%d", i), mailboxLimit, func(self *supervise.Ref) actor.Actor {
 			guessed, _ := simplelru.NewLRU[uint64, unixtime.Time](maxGuessed, nil) // it fails for sizes under 1 only
 			return &shard{
-				apps: newAppAccounts(e, n, kept), guessed: guessed, Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
+				apps: newAppAccounts(e, n, kept, func() bool { return p.Strict }), guessed: guessed, Shards: p, self: self, spaces: make(map[string]*space), loads: make(map[auth.Identity]*load),
 				flights: make(map[cache.Key]*call.Call), prune: pruneAt, epoch: epoch, spent: ended,
 			}
 		})

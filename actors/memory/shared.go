@@ -7,6 +7,7 @@ import (
 
 	"postern/actors/domain"
 	"postern/actors/supervise"
+	"postern/internal/apppassword"
 	"postern/internal/auth"
 	"postern/internal/cache"
 	"postern/internal/store"
@@ -126,6 +127,10 @@ func (sp *space) mark(id auth.Identity) {
 func (p *Shards) Changed(keys []string) {
 	parts := make(map[*supervise.Ref][]change)
 	for _, key := range keys {
+		if id, ok := apppassword.RecordIdentity(key); ok {
+			supervise.Do(p.Ref(p.Hash(id)), func(s *shard) { s.apps.changed(id) })
+			continue
+		}
 		name, doubt := store.Marked(key)
 		if !doubt {
 			if name = strings.TrimPrefix(key, store.Credentials); name == key {

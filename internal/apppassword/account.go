@@ -14,6 +14,7 @@ import (
 
 	"postern/internal/auth"
 	"postern/internal/scram"
+	"postern/internal/store"
 	"postern/internal/unixtime"
 )
 
@@ -38,7 +39,12 @@ var (
 
 // Account is the record of an account: its app passwords in the order in which they were made. The
 // zero value has none.
-type Account struct{ Passwords []Password }
+type Account struct {
+	Passwords []Password
+
+	Version store.Version // of the record that it was read from, in a shared store
+	Seen    uint64        // the store's term in which it was read
+}
 
 // Password is an entry of an account.
 type Password struct {
@@ -324,4 +330,53 @@ func (a *Account) tidy(now unixtime.Time) {
 }
 
 // Clone returns a copy that shares nothing that changes.
-func (a *Account) Clone() Account { return Account{slices.Clone(a.Passwords)} }
+func (a *Account) Clone() Account {
+	return Account{Passwords: slices.Clone(a.Passwords), Version: a.Version, Seen: a.Seen}
+}
+
+// freshFor is how long an entry may be new to a record that another process has written meanwhile.
+const freshFor = 10 * time.Minute
+
+// Merge returns what becomes of two records that were written at once: mine, and theirs, which is there. An entry that one
+// of them has revoked is revoked, one that theirs has dropped stays so, unless it was made a moment ago, and of uses
+// and logins the last one counts.
+func Merge(mine, theirs *Account, now unixtime.Time) *Account {
+	merged := theirs.Clone()
+	for _, p := range mine.Passwords {
+		i := slices.IndexFunc(merged.Passwords, func(o Password) bool { return o.ID == p.ID && o.mac == p.mac })
+		if i < 0 {
+			if p.Created.Within(freshFor, now) {
+				merged.Passwords = append(merged.Passwords, p)
+			}
+			continue
+		}
+		o := &merged.Passwords[i]
+		if o.Revoked == 0 {
+			o.Revoked = p.Revoked
+		}
+		if len(o.keys) == 0 {
+			o.keys = p.keys
+		}
+		o.takeUse(&p)
+	}
+	return &merged
+}
+
+// takeUse takes over the last use and login of an entry if they are later.
+func (p *Password) takeUse(o *Password) {
+	if o.Last.At > p.Last.At {
+		p.Last = o.Last
+	}
+	p.Login = max(p.Login, o.Login)
+}
+
+// TakeUses takes over the last uses and logins of an older copy, which may be in no record yet.
+func (a *Account) TakeUses(of *Account) {
+	for i := range a.Passwords {
+		for j := range of.Passwords {
+			if p, o := &a.Passwords[i], &of.Passwords[j]; p.ID == o.ID && p.mac == o.mac {
+				p.takeUse(o)
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"postern/internal/auth"
 	"postern/internal/scram"
@@ -29,6 +30,13 @@ func RecordKey(id auth.Identity) []byte {
 
 // RecordPrefix is the prefix of the keys of all records of a domain.
 func RecordPrefix(domain string) []byte { return []byte(store.AppPasswords + domain + "\x00") }
+
+// RecordIdentity returns the account of a key; false for another kind of key.
+func RecordIdentity(key string) (id auth.Identity, ok bool) {
+	name, ok := strings.CutPrefix(key, store.AppPasswords)
+	domain, user, whole := strings.Cut(name, "\x00")
+	return auth.Identity{User: user, Domain: domain}, ok && whole
+}
 
 // Encode returns the stored form; nil if the account has no entries.
 //
@@ -132,6 +140,31 @@ type Getter interface {
 	Get(key []byte) ([]byte, error)
 }
 
+// Reader reads a record; the error is store.ErrNotFound for an absent one.
+type Reader interface {
+	Read(key []byte) (store.Record, error)
+}
+
+// ReadRecord is Read for a store that others may share. It sets the account's Version.
+func ReadRecord(s Reader, id auth.Identity) (*Account, error) {
+	var version store.Version
+	a, err := Read(getter(func(key []byte) ([]byte, error) {
+		r, err := s.Read(key)
+		version = r.Version
+		return r.Value, err
+	}), id)
+	if err == nil {
+		a.Version = version
+	}
+	return a, err
+}
+
+// getter is a function as a Getter.
+type getter func(key []byte) ([]byte, error)
+
+// Get implements Getter.
+func (g getter) Get(key []byte) ([]byte, error) { return g(key) }
+
 // Read returns the record of an account, which is empty if there is none. The error says that it could not
 // be read.
 func Read(s Getter, id auth.Identity) (*Account, error) {
@@ -143,4 +176,20 @@ func Read(s Getter, id auth.Identity) (*Account, error) {
 		return nil, fmt.Errorf("app passwords: %w", err)
 	}
 	return Decode(record)
+}
+
+// MergeRecords is Merge for records; nil stands for none. ok is false if theirs cannot be read: it is to be left alone.
+func MergeRecords(mine, theirs []byte, now unixtime.Time) (merged []byte, ok bool) {
+	var records [2]*Account
+	for i, record := range [][]byte{mine, theirs} {
+		a := new(Account)
+		if record != nil {
+			var err error
+			if a, err = Decode(record); err != nil {
+				return nil, false
+			}
+		}
+		records[i] = a
+	}
+	return Merge(records[0], records[1], now).Encode(), true
 }

@@ -112,9 +112,6 @@ func (p *parser) store(root *section, cfg *Config) Store {
 		case d.Roster != nil:
 			p.complain(s.header, fmt.Sprintf("domain %q has shared rosters, which several machines would write at once", clip(d.Name)),
 				"remove its block roster, or the block store")
-		case d.AppPasswords != nil:
-			p.complain(s.header, fmt.Sprintf("domain %q has app passwords, which cannot be in a shared store yet", clip(d.Name)),
-				"remove the backend app_passwords from the domain, or the block store")
 		case d.Cache.Storage == StorageMemory:
 			p.complain(s.header, fmt.Sprintf("domain %q remembers passwords in memory only, so that this machine would not know which another has refused", clip(d.Name)),
 				`write storage = "disk", which is the shared store then, or storage = "none"`)

@@ -157,6 +157,21 @@ func (w *WriteBehind) PutDurably(key, value []byte, done func(error)) {
 	w.flush(done)
 }
 
+// PutOverDurably is PutDurably for a record that other processes may write as well, as PutOver is Put.
+func (w *WriteBehind) PutOverDurably(key, value []byte, was Version, done func(error)) (now Version) {
+	if w.shared == nil {
+		w.PutDurably(key, value, done)
+		return now
+	}
+	if value != nil {
+		now = w.versions.Next()
+	}
+	w.mu.Lock()
+	w.put(key, change{value: value, over: true, was: was, now: now})
+	w.flush(done)
+	return now
+}
+
 func (w *WriteBehind) put(key []byte, c change) {
 	k := string(key)
 	if before, again := w.waiting[k]; !again {

@@ -50,6 +50,12 @@ const keys = `
 // block.
 func newSite(t *testing.T, store *valkeytest.Server, caches ...string) *site {
 	t.Helper()
+	return newSiteOf(t, store, func(config string) string { return config }, caches...)
+}
+
+// newSiteOf is newSite with another configuration.
+func newSiteOf(t *testing.T, store *valkeytest.Server, edit func(config string) string, caches ...string) *site {
+	t.Helper()
 	s := &site{t: t, store: store, app: harness.NewWebApp(t, harness.Always(http.StatusOK, harness.JSONYes))}
 	for _, cache := range caches {
 		dir, err := os.MkdirTemp("", "node") // the path of a socket must be short
@@ -58,7 +64,7 @@ func newSite(t *testing.T, store *valkeytest.Server, caches ...string) *site {
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		socket := filepath.Join(dir, "http")
-		config := harness.ConfigFile(t, dir, fmt.Sprintf(`
+		config := harness.ConfigFile(t, dir, edit(fmt.Sprintf(`
 listen "http" { address = "unix:%s" }
 store "valkey" { addresses = %q }
 backend "json" "app" {
@@ -71,7 +77,7 @@ domain "dom.example" {
     %s
   }
 %s}
-`, socket, store.Address, s.app.URL, strings.ReplaceAll(cache, "; ", "\n    "), keys))
+`, socket, store.Address, s.app.URL, strings.ReplaceAll(cache, "; ", "\n    "), keys)))
 		n := &node{config: config, http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", socket)
