@@ -108,6 +108,7 @@ func (b *bench) choose() error {
 	}
 	var chosen []*path
 	needed := make(map[string]bool)
+	own = append(own, b.sharedPaths()...)
 	own = append(own, b.startPeers()...)
 	for _, p := range own {
 		if b.wants(p.name) {

@@ -36,7 +36,7 @@ func brief(t *testing.T, only string) settings {
 
 // A run measures the selected paths and their baselines, and compares them with the aims.
 func TestMeasure(t *testing.T) {
-	s := brief(t, "hot cache,jsxc 0 ms,dovecot")
+	s := brief(t, "hot cache,jsxc 0 ms,dovecot,Valkey")
 	s.conns = append(s.conns, 128) // the aims are for 128 connections
 	s.jsonFile = filepath.Join(t.TempDir(), "out.json")
 	if err := measure(s); err != nil {
@@ -63,7 +63,7 @@ func TestMeasure(t *testing.T) {
 	for _, want := range []string{
 		"echo closed", "echo pipelined", "echo open", "hot cache closed", "hot cache pipelined", "hot cache open",
 		"http.Client 0 ms closed", "bare relay 0 ms closed", "jsxc 0 ms closed",
-		"echo dovecot closed", "dovecot closed", "dovecot pipelined",
+		"echo dovecot closed", "dovecot closed", "dovecot pipelined", "hot, Valkey closed", "cold, Valkey, bcrypt 4 closed", "disk cache, bcrypt 4 closed",
 	} {
 		if !there[want] {
 			t.Errorf("%s was not measured", want)
