@@ -168,7 +168,7 @@ var exampleOnly = []string{
 	"store valkey sentinel master", "store valkey sentinel username", "store valkey sentinel password",
 	"web url", "web tls certificate", "web tls key", "web tls client_ca", "web status address", "web status owner", "web status group", "web status url",
 	"web status default_domain", "web status accounts", "web status groups", "web status token", "web self_service address", "web self_service owner",
-	"web self_service group", "web self_service url", "web self_service default_domain", "web self_service imap", "web self_service smtp",
+	"web self_service group", "web self_service url", "web self_service default_domain", "web self_service imap",
 	"domain roster ejabberd api", "domain roster ejabberd token", "domain roster ejabberd ejabberdctl",
 	"domain roster ejabberd include", "domain roster ejabberd exclude", "domain roster ejabberd foreign",
 	"domain roster prosody groups_file", "domain roster prosody include", "domain roster prosody exclude", "domain roster prosody foreign",
