@@ -11,7 +11,7 @@ programs="gcc:gcc postmap:postfix testsaslauthd:sasl2-bin ejabberdctl:ejabberd p
 	db_dump:db-util db_load:db-util sqlite3:sqlite3 unshare:util-linux mount:mount
 	mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debootstrap:debootstrap dovecot:dovecot-core groff:groff-base curl:curl nginx:nginx-light caddy:caddy haproxy:haproxy apache2:apache2
 	lintian:lintian fail2ban-regex:fail2ban logrotate:logrotate apparmor_parser:apparmor node:nodejs npm:npm
-	zbarimg:zbar-tools redis-server:redis-server"
+	zbarimg:zbar-tools redis-server:redis-server chromium:chromium"
 
 # Packages that are unpacked here instead of installed; the tests look for them here. Exim conflicts
 # with Postfix (exim4-daemon-light lacks the dovecot authenticator), and of Prosody's community modules
@@ -112,19 +112,20 @@ for file in exim4/usr/sbin/exim4 prosody-modules/usr/lib/prosody/modules prometh
 		exit 1
 	fi
 done
-# The OpenID Connect provider of the tests, in the versions of its lock file.
-provider="$(dirname "$0")/idp/node"
-if ! cmp -s "$provider/package-lock.json" "$cache/idp/package-lock.json"; then
-	echo "setup: installing oidc-provider in $cache/idp"
-	rm -rf "$cache/idp" "$cache/idp.new"
-	mkdir -p "$cache/idp.new"
-	cp "$provider/package.json" "$provider/package-lock.json" "$cache/idp.new"
-	if ! (cd "$cache/idp.new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then
-		echo "setup: npm cannot install oidc-provider" >&2
+# What tests have of npm, in the versions of their lock files: an OpenID Connect provider, and what drives a browser.
+for pair in idp/node:idp browser:browser; do
+	from="$(dirname "$0")/${pair%%:*}" to="$cache/${pair##*:}"
+	cmp -s "$from/package-lock.json" "$to/package-lock.json" && continue
+	echo "setup: installing what $from/package.json names in $to"
+	rm -rf "$to" "$to.new"
+	mkdir -p "$to.new"
+	cp "$from/package.json" "$from/package-lock.json" "$to.new"
+	if ! (cd "$to.new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then
+		echo "setup: npm cannot install what $from/package.json names" >&2
 		exit 1
 	fi
-	mv "$cache/idp.new" "$cache/idp"
-fi
+	mv "$to.new" "$to"
+done
 debian="$(dirname "$0")/debian.sh"
 # Debian 13's servers, and tools that read what the package has, with a systemd to boot. Exim is unpacked in /opt, as above.
 servers="prosody lua-event lua-unbound ejabberd postfix sasl2-bin libsasl2-modules dovecot-imapd dovecot-auth-lua python3-slixmpp valkey-server"

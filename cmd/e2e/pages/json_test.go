@@ -10,8 +10,8 @@ import (
 	"postern/cmd/e2e/harness"
 )
 
-// TestStatusJSON: what is decided stands in /status.json, which needs the token.
-func TestStatusJSON(t *testing.T) {
+// TestWebStatusJSON: what is decided stands in /status.json, which needs the token.
+func TestWebStatusJSON(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, listener+harness.UsersBase+statusBlock(""))
 	c := harness.Connect(t, s.Address("generic"))
@@ -41,8 +41,8 @@ func TestStatusJSON(t *testing.T) {
 	}
 }
 
-// TestPrivacy: names and addresses are shortened.
-func TestPrivacy(t *testing.T) {
+// TestWebPrivacy: names and addresses are shortened.
+func TestWebPrivacy(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, listener+harness.UsersBase+statusBlock("privacy = true"))
 	harness.Say(t, harness.Connect(t, s.Address("generic")), "auth:joe:dom.example:wrong\n", "0\n")
@@ -51,8 +51,8 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
-// TestPagesReload: a page gets another content, moves and goes with a reload, and shows one that was refused.
-func TestPagesReload(t *testing.T) {
+// TestWebPagesReload: a page gets another content, moves and goes with a reload, and shows one that was refused.
+func TestWebPagesReload(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, listener+harness.UsersBase+statusBlock(""))
 	first := s.page("status")

@@ -30,12 +30,12 @@ http {
 }
 `
 
-// TestStatusBehindNginx: a page is reached through a reverse proxy by its own name only.
-func TestStatusBehindNginx(t *testing.T) {
+// TestWebStatusBehindNginx: a page is reached through a reverse proxy by its own name only.
+func TestWebStatusBehindNginx(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, listener+harness.UsersBase+statusBlock(""))
 	dir, port := t.TempDir(), harness.FreePort(t)
-	block := harness.PageBlocks(t, "pages", "TestStatusBehindNginx", "127.0.0.1:23671", s.page("status"))[0]
+	block := harness.PageBlocks(t, "pages", "TestWebStatusBehindNginx", "127.0.0.1:23671", s.page("status"))[0]
 	file := filepath.Join(dir, "nginx.conf")
 	harness.WriteFile(t, file, fmt.Sprintf(nginxConf, dir, port, block))
 	cmd := exec.Command(harness.Machine().Program(t, "nginx"), "-c", file)

@@ -59,9 +59,9 @@ func tokenOf(t *testing.T, page string) string {
 	return m[1]
 }
 
-// TestStatusSignIn: the status page is for those whom the configuration names, as their passwords are at that moment,
+// TestWebStatusSignIn: the status page is for those whom the configuration names, as their passwords are at that moment,
 // and a reload that changes who that is ends their sessions.
-func TestStatusSignIn(t *testing.T) {
+func TestWebStatusSignIn(t *testing.T) {
 	t.Parallel()
 	text := listener + harness.UsersBase + statusBlock("") + "limit { user_refusals = 3 }\n" + `audit { file = "audit" }` + "\n"
 	s := newSite(t, text)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	g "maragu.dev/gomponents"
@@ -204,7 +205,7 @@ func backends(v *View) g.Node {
 		}
 		return h.Tr(
 			h.Th(h.Scope("row"), g.Text(b.Name)),
-			cell("State", state, g.Text(" "), h.Span(h.Class("muted"), g.Text(said))),
+			cell("State", h.Span(h.Class("nowrap"), state, g.Text(" "), h.Span(h.Class("muted"), g.Text(said)))),
 			cell("Slots", gauge(b.Busy, b.Limit, b.Slots)),
 			cell("#Queue", g.Text(number(uint64(b.Queued)))),
 			cell("Breaker", g.Text(map[bool]string{false: "closed", true: "open: not asked"}[b.Open])),
@@ -333,7 +334,7 @@ func decisionsTable(v *View) g.Node {
 			cell("Time", h.Time(h.DateTime(d.At.Format(time.RFC3339)), g.Text(stamp(d.At, v.At)))),
 			cell("Account", g.Text(who)),
 			cell("Verdict", verdict(d.Verdict)),
-			cell("Listener", g.Text(d.Front), h.Span(h.Class("muted"), g.Text(" "+how))),
+			cell("Listener", g.Text(d.Front), g.Text(" "), h.Span(h.Class("muted nowrap"), g.Text(how))),
 			cell("Decided by", g.Text(d.Source)),
 			cell("#Took", g.Text(tookText(d.Took))),
 			cell("Client", g.If(d.Client != "", h.Span(h.Class("mono"), g.Text(d.Client)))),
@@ -371,15 +372,15 @@ func limitsPage(v *View, s *session.Session, refs []string, done string) []g.Nod
 	i := -1
 	rows := g.Map(v.Limits.Limited, func(l Limited) g.Node {
 		i++
-		kind, until := "Account", "for the next password"
+		kind, until := "Account", "unknown passwords: one a minute"
 		if l.Kind == Address {
 			kind = "Address"
 		}
-		if !l.Until.IsZero() {
+		if l.Until.After(v.At) {
 			until = "until " + stamp(l.Until, v.At)
 		}
 		return h.Tr(
-			h.Th(h.Scope("row"), g.Text(l.Name)), cell("Kind", g.Text(kind)), cell("Backend", g.Text(l.Backend)),
+			h.Th(h.Scope("row"), g.Text(l.Name)), cell("Kind", g.Text(kind)), cell("Backend", g.Text(strings.TrimPrefix(l.Backend, "backend."))),
 			cell("#Refused", g.Text(number(uint64(l.Refusals)))), cell("Limited", g.Text(until)),
 			h.Td(h.Form(h.Method("post"), h.Action(forgetPath), signin.TokenField(s), h.Input(h.Type("hidden"), h.Name("limit"), h.Value(refs[i])),
 				h.Button(h.Type("submit"), h.Class("small danger"), g.Text("Forget"), h.Span(h.Class("hidden"), g.Text(" the limit of "+l.Name))))),
