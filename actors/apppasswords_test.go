@@ -200,6 +200,11 @@ func TestAppPasswordUnasked(t *testing.T) {
 		r.want(r.auth("joe", "good"), auth.Allow, auth.SourceBackend)
 		r.clock.advance(80 * 24 * time.Hour)
 		r.because(r.auth("joe", text), auth.Allow, "")
+		if a, _ := r.SignIn(context.Background(), "own", auth.Request{User: "joe", Domain: "dom.example", Secret: auth.NewSecret("good")}, auth.Own{}, timeout); a.Verdict != auth.Allow {
+			t.Fatal(a)
+		}
+		r.clock.advance(80 * 24 * time.Hour)
+		r.because(r.auth("joe", text), auth.Allow, "")
 		r.clock.advance(10*24*time.Hour + time.Second)
 		r.because(r.auth("joe", text), auth.Deny, "no backend can be asked")
 		r.because(r.auth("joe", r.add("joe", apppassword.New{Name: "new"})), auth.Allow, "")

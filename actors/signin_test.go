@@ -41,12 +41,15 @@ func TestSignIn(t *testing.T) {
 	r.want(r.signIn("both", "wrong", "192.0.2.1"), auth.Deny, auth.SourceBackend)
 	d.questions()
 	app := r.add("both", apppassword.New{Name: "phone"})
-	for kind, secret := range map[string]string{"app password": app, "token": r.jsxcToken("both", time.Hour), "one-time token": r.totpToken("both")} {
+	if a := r.signIn("both", app, "192.0.2.1"); a.Verdict != auth.Deny || a.Source != auth.SourceAppPassword {
+		t.Errorf("with an app password: %v (%v)", a.Verdict, a.Source)
+	}
+	for kind, secret := range map[string]string{"token": r.jsxcToken("both", time.Hour), "one-time token": r.totpToken("both")} {
 		if a := r.signIn("both", secret, "192.0.2.1"); a.Verdict != auth.Deny || a.Source != auth.SourceBackend {
 			t.Errorf("with an %s: %v (%v)", kind, a.Verdict, a.Source)
 		}
 	}
-	if n := d.questions(); n != 3 {
+	if n := d.questions(); n != 2 { // about passwords that may be tokens, but not about the app password
 		t.Errorf("the backend was asked %d times", n)
 	}
 	// What is remembered does not count, and nothing is.
@@ -100,6 +103,19 @@ func TestSignInOfAnother(t *testing.T) {
 	} {
 		if a.Verdict != auth.Deny {
 			t.Errorf("%s: %v", name, a.Verdict)
+		}
+	}
+}
+
+// TestSignInByAppPassword: an app password opens no page, and is put to no backend, known or not.
+func TestSignInByAppPassword(t *testing.T) {
+	r := appRig(t, func(s *setup) { s.fake.ask = noAppPassword(t) })
+	known := r.add("joe", apppassword.New{Name: "phone"})
+	r.because(r.auth("joe", known), auth.Allow, "")
+	for _, secret := range []string{known, apppassword.NewSecret().Show().Reveal()} {
+		a, _ := r.SignIn(context.Background(), "own", auth.Request{User: "joe", Domain: "dom.example", Secret: auth.NewSecret(secret)}, auth.Own{}, timeout)
+		if a.Verdict != auth.Deny || a.Source != auth.SourceAppPassword {
+			t.Errorf("%+v", a)
 		}
 	}
 }

@@ -718,6 +718,9 @@ func (s *shard) concludeOther(t *task, d *domain.Domain, sp *space, user *cache.
 		if r.Class == backend.Accepted {
 			name, _ := t.answers(r)
 			a.Account = name.Account
+			if d == t.domain && t.epoch == *s.epoch {
+				s.confirmApps(d, name, t.call.ID.Domain, now)
+			}
 		}
 	case op.Changes():
 		lasting = t.change.Put() && s.afterChange(t, sp, user, r.Class)
