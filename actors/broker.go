@@ -67,6 +67,9 @@ type Broker struct {
 	told      atomic.Pointer[store.News] // of refusals; nil: there is no shared store
 	sweeper   sweeper
 
+	following sync.Mutex    // one after the other follows changes of registered domains
+	followed  atomic.Uint64 // the store's term in which all were read
+
 	offers    offers
 	reloading sync.Mutex     // one reload at a time
 	cfg       *config.Config // of the listeners in force; under reloading
@@ -145,6 +148,7 @@ func (b *Broker) mergeRecords(key string, mine, theirs []byte) ([]byte, bool) {
 // changed takes the keys that other nodes have changed in the store.
 func (b *Broker) changed(keys []string) {
 	b.shards.Changed(keys)
+	b.domainsChanged(keys)
 	if news := b.told.Load(); news != nil && slices.Contains(keys, store.Refusals) {
 		news.Look()
 	}
@@ -440,6 +444,9 @@ func (s *sweeper) run(b *Broker) {
 		}
 		s.rounds.Add(1)
 		now := time.Now()
+		if s.rounds.Load()%followRounds == 0 {
+			b.followTerm()
+		}
 		if b.gate.InFlight() > 0 {
 			b.front.Sweep(now)
 		}

@@ -33,6 +33,7 @@ type registered struct {
 	name   string
 	router atomic.Pointer[Router] // nil while it is not in use
 	change uint64                 // under Table.mu: bumped when what is being read is outdated
+	record string                 // under Table.mu: of the value in force, encoded
 }
 
 // start returns the router of a registered domain, with a goroutine on its way that reads the
@@ -133,6 +134,7 @@ func (t *Table) read(reg *registered, r *Router) error {
 		case reg.router.Load() != r:
 			err = errGone
 		case reg.change == change:
+			reg.record = string(record.Encode())
 			r.replace(d)
 			t.mu.Unlock()
 			return nil
@@ -181,6 +183,71 @@ func (t *Table) ChangeRegistry(change func(*registry.Registry) (put []registry.R
 		return ErrStopping
 	}
 	return err
+}
+
+// Follow puts into effect what other processes have changed of these domains in a shared store, or with all of any.
+func (t *Table) Follow(names []string, all bool) error {
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	disk := t.env.Disk()
+	if !t.Config().Registry.Declared || disk == nil {
+		return nil
+	}
+	r := t.registry.Load()
+	if r == nil {
+		r = registry.New(disk.Store())
+	}
+	was := *t.registered.Load()
+	if all {
+		there := make(map[string]bool)
+		if err := r.Names(func(name string) { there[name] = true }); err != nil {
+			return err
+		}
+		names = nil
+		t.mu.Lock()
+		for name := range there {
+			if reg := was[name]; reg == nil || reg.router.Load() != nil {
+				names = append(names, name)
+			}
+		}
+		t.mu.Unlock()
+		for name := range was {
+			if !there[name] {
+				names = append(names, name)
+			}
+		}
+	}
+	var put []registry.Record
+	var deleted []string
+	for _, name := range names {
+		record, err := r.Get(name)
+		switch reg := was[name]; {
+		case errors.Is(err, registry.ErrUnknown):
+			if reg != nil {
+				deleted = append(deleted, name)
+			}
+		case errors.Is(err, registry.ErrRecord): // it is a fault when it is used
+			if reg == nil {
+				put = append(put, registry.Record{Domain: name})
+			}
+		case err != nil:
+			return err
+		default:
+			t.mu.Lock()
+			same := reg != nil && reg.record == string(record.Encode())
+			t.mu.Unlock()
+			if !same {
+				put = append(put, record)
+			}
+		}
+	}
+	t.registry.CompareAndSwap(nil, r)
+	if len(put)+len(deleted) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.env.Context, changeTimeout)
+	defer cancel()
+	return t.register(ctx, put, deleted)
 }
 
 // register puts records that were written, and names that were deleted, into effect.
@@ -249,7 +316,7 @@ func (t *Table) alter(ctx context.Context, reg *registered, record registry.Reco
 	t.mu.Lock()
 	was := d // it has fallen asleep, and reads the record when it is started again
 	if reg.router.Load() == r {
-		was = r.domain.Swap(d)
+		was, reg.record = r.domain.Swap(d), string(record.Encode())
 	}
 	t.mu.Unlock()
 	was.Retire()

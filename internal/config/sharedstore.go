@@ -103,10 +103,6 @@ func (p *parser) store(root *section, cfg *Config) Store {
 	if out.Cluster && !hashTag(out.Prefix) {
 		p.complain(s.at("prefix"), "prefix has no hash tag, so that the nodes of the cluster would share the keys", `write it as in "{postern}:"`)
 	}
-	if cfg.Registry.Declared {
-		p.complain(s.header, "registered domains cannot be in a shared store yet",
-			"remove the block registry, and write a domain block for each domain on each machine")
-	}
 	for i := range cfg.Domains {
 		switch d := &cfg.Domains[i]; {
 		case d.Roster != nil:

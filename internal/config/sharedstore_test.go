@@ -30,29 +30,30 @@ func TestStore(t *testing.T) {
 	const store = "store \"valkey\" { addresses = \"unix:/run/valkey.sock\" }\n"
 	in := func(more string) string { return strings.Replace(domain, "local]\n", "local]\n"+more, 1) }
 	for name, c := range map[string]struct{ text, want string }{
-		"registry":      {domain + store + "registry {}\n", "registered domains cannot be in a shared store"},
-		"roster":        {in("  roster \"ejabberd\" { api = \"http://127.0.0.1:5281/api\" }\n") + store, "shared rosters"},
-		"app passwords": {strings.Replace(in(""), "local]", "app_passwords.own, backend.users.local]", 1) + store + "backend \"app_passwords\" \"own\" { key = file(\"cache.key\") }\n", "app_passwords"},
-		"memory":        {in("  cache { storage = \"memory\" }\n") + store, "remembers passwords in memory only"},
-		"no address":    {domain + "store \"valkey\" {}\n", "no address"},
-		"no port":       {domain + "store \"valkey\" { addresses = \"localhost\" }\n", "neither host:port"},
-		"no path":       {domain + "store \"valkey\" { addresses = \"unix:run/valkey\" }\n", "not absolute"},
-		"prefix":        {domain + "store \"valkey\" {\n  addresses = \"[::1]:6379\"\n  prefix = \"a b\"\n}\n", "prefix"},
-		"kind":          {domain + "store \"etcd\" {}\n", "etcd"},
-		"two":           {domain + store + store, "two store blocks"},
-		"former":        {domain + "store \"valkey\" { address = \"127.0.0.1:1\" }\n", "did you mean addresses?"},
-		"several":       {domain + "store \"valkey\" { addresses = [\"a:1\", \"b:1\"] }\n", "several addresses"},
-		"twice":         {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"a:1\"]\n  cluster = true\n}\n", "twice"},
-		"both":          {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"b:1\", \"c:1\"]\n  cluster = true\n  sentinel { master = \"m\" }\n}\n", "no Sentinels"},
-		"no master":     {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"b:1\", \"c:1\"]\n  sentinel {}\n}\n", "master"},
-		"no tag":        {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"b:1\", \"c:1\"]\n  cluster = true\n  prefix = \"{}x\"\n}\n", "no hash tag"},
-		"no CA":         {domain + "store \"valkey\" {\n  addresses = \"a:1\"\n  tls { ca_file = \"cache.key\" }\n}\n", "holds no certificate"},
-		"alone":         {domain + "store \"valkey\" {\n  addresses = \"a:1\"\n  tls { key = \"tls.key\" }\n}\n", "stand alone"},
+		"roster":     {in("  roster \"ejabberd\" { api = \"http://127.0.0.1:5281/api\" }\n") + store, "shared rosters"},
+		"memory":     {in("  cache { storage = \"memory\" }\n") + store, "remembers passwords in memory only"},
+		"no address": {domain + "store \"valkey\" {}\n", "no address"},
+		"no port":    {domain + "store \"valkey\" { addresses = \"localhost\" }\n", "neither host:port"},
+		"no path":    {domain + "store \"valkey\" { addresses = \"unix:run/valkey\" }\n", "not absolute"},
+		"prefix":     {domain + "store \"valkey\" {\n  addresses = \"[::1]:6379\"\n  prefix = \"a b\"\n}\n", "prefix"},
+		"kind":       {domain + "store \"etcd\" {}\n", "etcd"},
+		"two":        {domain + store + store, "two store blocks"},
+		"former":     {domain + "store \"valkey\" { address = \"127.0.0.1:1\" }\n", "did you mean addresses?"},
+		"several":    {domain + "store \"valkey\" { addresses = [\"a:1\", \"b:1\"] }\n", "several addresses"},
+		"twice":      {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"a:1\"]\n  cluster = true\n}\n", "twice"},
+		"both":       {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"b:1\", \"c:1\"]\n  cluster = true\n  sentinel { master = \"m\" }\n}\n", "no Sentinels"},
+		"no master":  {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"b:1\", \"c:1\"]\n  sentinel {}\n}\n", "master"},
+		"no tag":     {domain + "store \"valkey\" {\n  addresses = [\"a:1\", \"b:1\", \"c:1\"]\n  cluster = true\n  prefix = \"{}x\"\n}\n", "no hash tag"},
+		"no CA":      {domain + "store \"valkey\" {\n  addresses = \"a:1\"\n  tls { ca_file = \"cache.key\" }\n}\n", "holds no certificate"},
+		"alone":      {domain + "store \"valkey\" {\n  addresses = \"a:1\"\n  tls { key = \"tls.key\" }\n}\n", "stand alone"},
 	} {
 		cfg, problems := Parse("/etc/postern/config.hcl", []byte(c.text), testEnv(t))
 		if cfg != nil || !strings.Contains(render(problems), c.want) {
 			t.Errorf("%s: valid: %t, %s", name, cfg != nil, render(problems))
 		}
+	}
+	if cfg, problems := Parse("/etc/postern/config.hcl", []byte(domain+store+"registry {}\n"), testEnv(t)); cfg == nil || !cfg.Registry.Declared {
+		t.Errorf("registered domains: %s", render(problems))
 	}
 	for address, noted := range map[string]bool{"10.0.0.5:6379": true, "store.example.org:6379": true, "127.0.0.1:6379": false, "unix:/run/valkey.sock": false} {
 		cfg, problems := Parse("/etc/postern/config.hcl", fmt.Appendf(nil, "%sstore \"valkey\" { addresses = %q }\n", domain, address), testEnv(t))
