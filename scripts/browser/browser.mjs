@@ -44,7 +44,7 @@ class Visitor {
 export async function visit(act) {
   const browser = await chromium.launch({
     executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", `--host-resolver-rules=MAP ${process.env.POSTERN_HOST} 127.0.0.1`],
+    args: ["--no-sandbox", "--disable-dev-shm-usage", `--host-resolver-rules=MAP ${process.env.POSTERN_HOST} 127.0.0.1`],
   });
   try {
     for (const [what, width, colorScheme, script] of [
