@@ -78,6 +78,7 @@ func (m *memory) note(d Decision) {
 	for _, text := range []*string{&d.User, &d.Domain, &d.Client, &d.Service, &d.Reason} {
 		*text = clip(*text)
 	}
+	d.own()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if d.Verdict == auth.Allow {
@@ -90,6 +91,21 @@ func (m *memory) note(d Decision) {
 		s = m.series(d.Front)
 	}
 	s.minute(d.At.Unix() / 60).note(&d)
+}
+
+// own copies the names into memory of their own: they may be parts of a whole request, with the password in it.
+func (d *Decision) own() {
+	texts := [...]*string{&d.User, &d.Domain, &d.Client, &d.Service}
+	var copied strings.Builder
+	copied.Grow(len(d.User) + len(d.Domain) + len(d.Client) + len(d.Service))
+	for _, text := range texts {
+		copied.WriteString(*text)
+	}
+	all := copied.String()
+	for _, text := range texts {
+		n := len(*text)
+		*text, all = all[:n], all[n:]
+	}
 }
 
 // series begins the counts of a listener.

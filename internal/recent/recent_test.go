@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"postern/internal/auth"
 )
@@ -94,6 +95,18 @@ func TestLongTextsAreCut(t *testing.T) {
 	d := l.Last(Filter{}, 1)[0]
 	if len(d.User) > maxText+3 || !strings.HasSuffix(d.User, "é...") || len(d.Reason) != maxText+3 {
 		t.Errorf("%d bytes of a user, %d of a reason", len(d.User), len(d.Reason))
+	}
+}
+
+// TestRequestsAreNotKept: a name is a part of a request, in which there is a password.
+func TestRequestsAreNotKept(t *testing.T) {
+	for _, request := range []string{"user=joe&pass=secret", "joe"} {
+		l := on()
+		name := request[strings.Index(request, "joe"):][:3]
+		l.Note(Decision{At: begin, User: name})
+		if d := l.Last(Filter{}, 1)[0]; d.User != "joe" || unsafe.StringData(d.User) == unsafe.StringData(name) {
+			t.Errorf("%q is kept with the request", d.User)
+		}
 	}
 }
 
