@@ -207,8 +207,13 @@ func TestEveryBlock(t *testing.T) {
 	}
 	for _, topic := range topics() {
 		page := find(t, topic)
-		named := false
+		named, running := false, 0
 		for _, b := range page.Blocks {
+			if b.Kind == manual.Comment && b.Text == "test: running" {
+				if running++; running > 1 { // its account exists by then
+					t.Errorf("%s.md:%d: postern runs already", topic, b.Line)
+				}
+			}
 			switch name, found := strings.CutPrefix(b.Text, elsewhere); {
 			case b.Kind == manual.Comment && found:
 				if named = strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)"); !named {
