@@ -274,6 +274,9 @@ func (v *visit) change() {
 	}
 	switch err := v.Source.Change(v.r.Context(), v.id, auth.NewSecret(old), auth.NewSecret(fresh), web.Client(v.r)); {
 	case err == nil:
+		// Whoever has come in by the old password is out. This browser has shown that it knows it, and goes on.
+		v.Guard.Sessions.EndAll(v.id)
+		v.Guard.Sessions.Begin(v.w, v.r, v.id)
 		web.See(v.w, homePath, map[string][]string{"done": {didChange}})
 	case errors.Is(err, signin.ErrRefused):
 		wrong(http.StatusForbidden, v.errOld)

@@ -274,7 +274,11 @@ func TestChange(t *testing.T) {
 			}
 		}
 	}
+	thief, was := s.signIn("joe"), *joe.cookie
 	want(t, "changed", joe.post(passwordPath, form("secret", "fresh", "fresh")), 303)
+	want(t, "the session of a thief", thief.get("/"), 303)
+	want(t, "the number before", (&browser{site: s, cookie: &was}).get("/"), 303)
+	want(t, "another account", eve.get("/"), 200)
 	want(t, "changed", joe.get("/?done=changed"), 200, english.didChange)
 	want(t, "unchangeable", eve.post(passwordPath, form("secret", "fresh", "fresh")), 303)
 	want(t, "unchangeable", eve.get(passwordPath), 303)

@@ -21,6 +21,7 @@ type Options struct {
 	Idle  time.Duration    // a session without a request for so long ends; 15 minutes
 	Life  time.Duration    // the longest session; 12 hours
 	Most  int              // sessions; one more ends the one that was idle for longest; 1,024
+	Each  int              // sessions of one account, likewise, so that it cannot end those of all others; 16
 	Clock func() time.Time // time.Now
 }
 
@@ -58,6 +59,9 @@ func New(o Options) *Store {
 	if o.Most == 0 {
 		o.Most = 1024
 	}
+	if o.Each == 0 {
+		o.Each = 16
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -84,26 +88,39 @@ func (s *Store) Begin(w http.ResponseWriter, r *http.Request, account auth.Ident
 	if k, ok := s.sent(r); ok {
 		delete(s.all, k)
 	}
-	s.prune(now)
+	s.prune(account, now)
 	s.all[sha256.Sum256([]byte(number))] = session
 	http.SetCookie(w, s.cookie(number))
 	return session
 }
 
-// prune ends the sessions that are over, and the one that was idle for longest if there are too many.
-func (s *Store) prune(now time.Time) {
-	var oldest *Session
-	var at key
+// prune ends the sessions that are over, and makes room for one more of an account.
+func (s *Store) prune(account auth.Identity, now time.Time) {
+	of := 0
 	for k, session := range s.all {
 		if s.over(session, now) {
 			delete(s.all, k)
-		} else if oldest == nil || session.used.Before(oldest.used) {
-			oldest, at = session, k
+		} else if session.Account == account {
+			of++
 		}
 	}
-	if len(s.all) >= s.options.Most {
-		delete(s.all, at)
+	if of >= s.options.Each {
+		s.endIdlest(func(o *Session) bool { return o.Account == account })
+	} else if len(s.all) >= s.options.Most {
+		s.endIdlest(func(*Session) bool { return true })
 	}
+}
+
+// endIdlest ends the session that was idle for longest, of those that count.
+func (s *Store) endIdlest(counts func(*Session) bool) {
+	var idlest *Session
+	var at key
+	for k, session := range s.all {
+		if counts(session) && (idlest == nil || session.used.Before(idlest.used)) {
+			idlest, at = session, k
+		}
+	}
+	delete(s.all, at)
 }
 
 func (s *Store) over(session *Session, now time.Time) bool {
@@ -152,6 +169,17 @@ func (s *Store) End(w http.ResponseWriter, r *http.Request) {
 	gone := s.cookie("")
 	gone.MaxAge = -1
 	http.SetCookie(w, gone)
+}
+
+// EndAll ends the sessions of an account in all browsers.
+func (s *Store) EndAll(account auth.Identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, session := range s.all {
+		if session.Account == account {
+			delete(s.all, k)
+		}
+	}
 }
 
 // Token is what the forms of the session carry.

@@ -175,6 +175,38 @@ func TestMost(t *testing.T) {
 	}
 }
 
+// TestEach: who signs in often ends sessions of that account alone.
+func TestEach(t *testing.T) {
+	s, c := newStore(0)
+	eve := auth.Identity{User: "eve", Domain: joe.Domain}
+	other := &browser{store: s}
+	other.begin(joe) // idle for longest of all
+	var all []*browser
+	for range 20 {
+		c.at = c.at.Add(time.Second)
+		b := &browser{store: s}
+		b.begin(eve)
+		all = append(all, b)
+	}
+	if s.Of(other.request()) == nil {
+		t.Error("the session of another account has ended")
+	}
+	for i, b := range all {
+		if open := s.Of(b.request()) != nil; open != (i >= 4) {
+			t.Errorf("session %d: open: %t", i, open)
+		}
+	}
+	s.EndAll(eve)
+	for i, b := range all {
+		if s.Of(b.request()) != nil {
+			t.Errorf("session %d goes on", i)
+		}
+	}
+	if s.Of(other.request()) == nil {
+		t.Error("the end of all sessions is that of another account's")
+	}
+}
+
 func TestToken(t *testing.T) {
 	s, _ := newStore(0)
 	w := httptest.NewRecorder()
