@@ -163,7 +163,7 @@ func (s *site) written(user string) {
 func TestRefusal(t *testing.T) {
 	valkeytest.Each(t, func(t *testing.T, start func(*testing.T, ...string) *valkeytest.Server) {
 		t.Parallel()
-		s := newSite(t, start(t), cheap+`; verify_ttl = "1s"`, cheap)
+		s := newSite(t, start(t), cheap+`; verify_ttl = "1ms"`, cheap)
 		s.want(0, "joe", "secret", yes)
 		s.written("joe")
 		asked := s.app.Asked.Load()
@@ -232,7 +232,7 @@ func TestSilence(t *testing.T) {
 	s.backend(http.StatusServiceUnavailable, "")
 	s.want(0, "joe", "secret", yes) // in grace
 	s.want(0, "joe", "wrong", later)
-	s.want(1, "joe", "secret", no) // which was refused there
+	s.want(1, "joe", "secret", later) // which was refused there; the others cannot be told
 	if err := s.store.Process().Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestEpoch(t *testing.T) {
 // temporary failure; it is written when the store is back.
 func TestRefusalWaitsForTheStore(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, valkeytest.Start(t, "--appendonly", "yes", "--appendfsync", "always"), cheap+`; verify_ttl = "1s"`, cheap)
+	s := newSite(t, valkeytest.Start(t, "--appendonly", "yes", "--appendfsync", "always"), cheap+`; verify_ttl = "1ms"`, cheap)
 	s.want(0, "joe", "secret", yes)
 	s.written("joe")
 	s.hot(1, "joe", "secret")
