@@ -80,9 +80,8 @@ func (t *Table) answers(reg *registered) bool {
 // router answers for the name.
 func (t *Table) resolve(reg *registered, r *Router) {
 	err := t.read(reg, r)
-	if errors.Is(err, registry.ErrUnknown) {
-		// Its removal is under way. Until that is done, a call that was sent on would come back at once.
-		_ = t.Change(func() error { return nil })
+	gone := errors.Is(err, registry.ErrUnknown)
+	if gone {
 		err = errGone
 	}
 	if err != nil {
@@ -93,6 +92,13 @@ func (t *Table) resolve(reg *registered, r *Router) {
 		}
 		t.mu.Unlock()
 		if !errors.Is(err, errGone) && !errors.Is(err, ErrStopping) {
+			t.reportFault(reg.name, err)
+		}
+	}
+	if gone {
+		// Its removal is under way, or another process has removed it. Until the table knows, a call that is sent on
+		// would come back at once.
+		if err := t.Follow([]string{reg.name}, false); err != nil && t.env.Context.Err() == nil {
 			t.reportFault(reg.name, err)
 		}
 	}

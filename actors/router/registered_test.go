@@ -327,6 +327,27 @@ func TestRegistryRaces(t *testing.T) {
 	eventually(t, "the end of every router", func() bool { return len(r.allRouters()) == 0 && r.open("a.example") == 0 })
 }
 
+// TestRemovedElsewhere: a domain that another process has removed from the store is an unknown one at the first call,
+// though nobody has told this process: the call does not go round.
+func TestRemovedElsewhere(t *testing.T) {
+	r := newRig(t, nil, []string{"a.example", "b.example"}, nil)
+	if err := registry.New(r.disk.Store).Delete("a.example"); err != nil {
+		t.Fatal(err)
+	}
+	if a := r.answer(r.login("a.example", "joe", "good")); a.Source != auth.SourceUnknownDomain {
+		t.Errorf("answered %v (%v): %s", a.Verdict, a.Source, r.log)
+	}
+	if n := r.disk.reads.Load(); n > 2 {
+		t.Errorf("the record was read %d times", n)
+	}
+	if all, _ := r.Registered(); all != 1 {
+		t.Errorf("%d domains are registered", all)
+	}
+	if a := r.answer(r.login("b.example", "joe", "good")); a.Verdict != auth.Allow {
+		t.Errorf("the other: %v (%v)", a.Verdict, a.Source)
+	}
+}
+
 // TestStartBesideRemoval: no router stays that was started for a domain which was registered anew
 // meanwhile, so that its record is there: the table would not know of it. The removal comes between
 // the start's look at the table and the end of the start, since a lock for which others have waited
