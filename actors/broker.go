@@ -355,10 +355,8 @@ func (b *Broker) Ask(ctx context.Context, req auth.Request, timeout time.Duratio
 // Ask. folds says that spellings of the account that differ by letter case are one.
 func (b *Broker) SignIn(ctx context.Context, page string, req auth.Request, own auth.Own, timeout time.Duration) (a auth.Answer, folds bool) {
 	req.Op, req.Fresh, req.Named, req.Service = auth.OpAuth, true, true, "web"
-	req.Own = &own
-	c := &call.Call{Req: req, Front: page, Returns: true}
-	b.put(ctx, c, timeout)
-	call.NewLedger(page, b.decisions.Front(page), b.env.Log, b.env.Audit, b.env.Recent).Note(c, nil)
+	c := &call.Call{Req: req, Returns: true}
+	b.putOf(ctx, page, c, own, timeout)
 	return c.Reply(), c.Domain != nil && c.Domain.Folds
 }
 
@@ -366,11 +364,16 @@ func (b *Broker) SignIn(ctx context.Context, page string, req auth.Request, own 
 // as that of Ask. It is a yes once the change is in force here.
 func (b *Broker) ChangePassword(ctx context.Context, page string, req auth.Request, own auth.Own, timeout time.Duration) auth.Answer {
 	req.Op, req.Named, req.Service = auth.OpSetPass, true, "web"
-	req.Own = &own
-	c := &call.Call{Req: req, Front: page}
+	c := &call.Call{Req: req}
+	b.putOf(ctx, page, c, own, timeout)
+	return c.Reply()
+}
+
+// putOf is put for a call of somebody at a page.
+func (b *Broker) putOf(ctx context.Context, page string, c *call.Call, own auth.Own, timeout time.Duration) {
+	c.Front, c.Req.Own = page, &own
 	b.put(ctx, c, timeout)
 	call.NewLedger(page, b.decisions.Front(page), b.env.Log, b.env.Audit, b.env.Recent).Note(c, nil)
-	return c.Reply()
 }
 
 // put has a call answered within timeout.

@@ -42,51 +42,43 @@ const maxDepth = 10000
 
 // members reads an object, and calls found for each member, with where its name is.
 func members(data []byte, i, depth int, found func(from, to int, value []byte)) int {
-	if i = space(data, i+1); at(data, i) == '}' {
-		return i + 1
-	}
-	for {
-		name := i
-		if i = quoted(data, i); i < 0 {
+	return list(data, i, '}', func(name int) int {
+		nameEnd := quoted(data, name)
+		if nameEnd < 0 {
 			return -1
 		}
-		nameEnd := i
-		if i = space(data, i); at(data, i) != ':' {
+		i := space(data, nameEnd)
+		if at(data, i) != ':' {
 			return -1
 		}
 		from := space(data, i+1)
-		if i = value(data, from, depth); i < 0 {
-			return -1
+		end := value(data, from, depth)
+		if end >= 0 && found != nil {
+			found(name, nameEnd, data[from:end:end])
 		}
-		if found != nil {
-			found(name, nameEnd, data[from:i:i])
-		}
-		i = space(data, i)
-		switch at(data, i) {
-		case ',':
-			i = space(data, i+1)
-		case '}':
-			return i + 1
-		default:
-			return -1
-		}
-	}
+		return end
+	})
 }
 
 // elements reads an array.
 func elements(data []byte, i, depth int) int {
-	if i = space(data, i+1); at(data, i) == ']' {
+	return list(data, i, ']', func(i int) int { return value(data, i, depth) })
+}
+
+// list reads what has items with commas between them, from its opening bracket to the closing one.
+func list(data []byte, i int, closing byte, item func(i int) int) int {
+	if i = space(data, i+1); at(data, i) == closing {
 		return i + 1
 	}
 	for {
-		if i = value(data, i, depth); i < 0 {
+		if i = item(i); i < 0 {
 			return -1
 		}
 		i = space(data, i)
 		switch at(data, i) {
 		case ',':
 			i = space(data, i+1)
-		case ']':
+		case closing:
 			return i + 1
 		default:
 			return -1

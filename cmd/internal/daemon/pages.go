@@ -73,7 +73,7 @@ func (d *Daemon) servePages(cfg *config.Config, sockets map[string]net.Listener)
 	d.web = cfg.Web
 	for name, page := range now {
 		var handler http.Handler
-		if !same {
+		if !same || d.pages[name] == nil {
 			handler = d.page(name, cfg)
 		}
 		var err error

@@ -51,11 +51,13 @@ func (a accounts) Add(ctx context.Context, id auth.Identity, n apppassword.New, 
 		p, shown = made, secret.Show()
 		return err == nil, err
 	})
-	a.note(audit.Admin, "password add", id, from, err, p.ID)
-	if err == nil { // an error has been logged, and takes nothing from the password
-		_ = a.broker.KeyAppPassword(ctx, id, shown)
+	if err != nil {
+		a.note(audit.Admin, "password add", id, from, err)
+		return p, shown, err
 	}
-	return p, shown, err
+	a.note(audit.Admin, "password add", id, from, nil, p.ID)
+	_ = a.broker.KeyAppPassword(ctx, id, shown) // an error has been logged, and takes nothing from the password
+	return p, shown, nil
 }
 
 // Revoke implements selfservice.Source.

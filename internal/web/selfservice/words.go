@@ -24,10 +24,10 @@ type words struct {
 	made, madeHint, copy, copied, settings                     string
 	account, appPassword, incoming, outgoing, jabber           string
 	codes, codeText, codeThunderbird, codeChat                 string
-	apple, appleHint, done, back                               string
+	apple, appleHint, done                                     string
 	change, changeHint, old, fresh, again, changeIt            string
 	didRevoke, didChange                                       string
-	errName, errExpiry, errFull, errGone, errNone, errFailed   string
+	errName, errFull, errGone, errNone, errFailed              string
 	errOld, errSame, errAgain, errEmpty, errRejected, errLater string
 }
 
@@ -49,11 +49,11 @@ var english = words{
 	account: "Account", appPassword: "Password", incoming: "Incoming mail (IMAP)", outgoing: "Outgoing mail (SMTP)", jabber: "Chat (XMPP)",
 	codes: "Codes for the camera", codeText: "To read and copy", codeThunderbird: "Thunderbird for Android, K-9 Mail", codeChat: "Conversations",
 	apple: "Profile for iPhone, iPad and Mac", appleHint: "The profile has the password in it: delete the file after it was installed.",
-	done: "I have written it down", back: "Back",
+	done:   "I have written it down",
 	change: "Change the password", changeHint: "This is the password of your account itself. App passwords stay as they are.",
 	old: "Password until now", fresh: "New password", again: "New password once more", changeIt: "Change the password",
 	didRevoke: "The app password was taken back: it lets nobody in any more.", didChange: "The password was changed.",
-	errName: "Give it a name of one line, of up to 100 letters.", errExpiry: "This is no time at which it could end.",
+	errName: "Give it a name of one line, of up to 100 letters.",
 	errFull: "You have too many app passwords: take some back first.", errGone: "There is no such app password any more.",
 	errNone: "There are no app passwords for this account.", errFailed: "That did not work. Try again in a moment.",
 	errOld: "The password until now is wrong.", errSame: "The new password is the one until now.", errAgain: "The two new passwords differ.",
@@ -79,11 +79,11 @@ var german = words{
 	account: "Konto", appPassword: "Passwort", incoming: "Mail-Eingang (IMAP)", outgoing: "Mail-Ausgang (SMTP)", jabber: "Chat (XMPP)",
 	codes: "Codes für die Kamera", codeText: "Zum Lesen und Kopieren", codeThunderbird: "Thunderbird für Android, K-9 Mail", codeChat: "Conversations",
 	apple: "Profil für iPhone, iPad und Mac", appleHint: "Das Profil enthält das Passwort: Löschen Sie die Datei, nachdem es installiert ist.",
-	done: "Ich habe es eingetragen", back: "Zurück",
+	done:   "Ich habe es eingetragen",
 	change: "Passwort ändern", changeHint: "Das ist das Passwort des Kontos selbst. App-Passwörter bleiben, wie sie sind.",
 	old: "Bisheriges Passwort", fresh: "Neues Passwort", again: "Neues Passwort noch einmal", changeIt: "Passwort ändern",
 	didRevoke: "Das App-Passwort ist zurückgezogen: Damit kommt niemand mehr hinein.", didChange: "Das Passwort ist geändert.",
-	errName: "Geben Sie ihm einen einzeiligen Namen mit bis zu 100 Zeichen.", errExpiry: "Zu diesem Zeitpunkt kann es nicht enden.",
+	errName: "Geben Sie ihm einen einzeiligen Namen mit bis zu 100 Zeichen.",
 	errFull: "Sie haben zu viele App-Passwörter: Ziehen Sie zuerst welche zurück.", errGone: "Dieses App-Passwort gibt es nicht mehr.",
 	errNone: "Für dieses Konto gibt es keine App-Passwörter.", errFailed: "Das hat nicht geklappt. Versuchen Sie es gleich noch einmal.",
 	errOld: "Das bisherige Passwort stimmt nicht.", errSame: "Das neue Passwort ist das bisherige.", errAgain: "Die beiden neuen Passwörter sind verschieden.",
