@@ -75,6 +75,9 @@ func (v *visitor) do(path string, form url.Values) (status int, text string) {
 	return answer.StatusCode, string(page)
 }
 
+// cloudToken is an app password of Nextcloud's own.
+const cloudToken = "aB3dE-fG4hJ-kL5mN-pQ6rS-tU7vW"
+
 var (
 	tokenField  = regexp.MustCompile(`name="token" value="([^"]+)"`)
 	secretField = regexp.MustCompile(`id="secret"[^>]*>([a-z-]+)<`)
@@ -98,7 +101,9 @@ func TestSelfService(t *testing.T) {
 			return "backend \"users\" \"local\" { bcrypt_cost = 4 }\ndomain \"dom.example\" {\n  backends = [backend.app_passwords.devices, backend.users.local]\n}\n"
 		},
 		"nextcloud": func(t *testing.T) string {
-			cloud, stop := nextcloudtest.Start(&nextcloudtest.User{ID: "joe", Password: "secret"})
+			cloud, stop := nextcloudtest.Start(&nextcloudtest.User{
+				ID: "joe", Password: "secret", AppPasswords: []nextcloudtest.AppPassword{{Secret: cloudToken, Login: "joe"}},
+			})
 			t.Cleanup(stop)
 			return fmt.Sprintf("backend \"nextcloud\" \"cloud\" { url = %q }\ndomain \"dom.example\" {\n  backends = [backend.app_passwords.devices, backend.nextcloud.cloud]\n}\n",
 				cloud.URL)
@@ -159,6 +164,12 @@ func TestSelfService(t *testing.T) {
 			}
 			ask("another secret", "1")
 			ask("secret", "0")
+			if name == "nextcloud" {
+				ask(cloudToken, "1")
+				if got := (&visitor{t: t, at: v.at}).signIn(cloudToken); got != http.StatusForbidden {
+					t.Errorf("sign-in by an app password of Nextcloud: %d", got)
+				}
+			}
 			log := func() string { return harness.ReadText(dir + "/audit.log") }
 			harness.WaitFor(t, "the audit log has the changes", func() bool {
 				return strings.Contains(log(), `"password revoke"`) && strings.Contains(log(), `"setpass"`) && strings.Contains(log(), `"signin"`)
