@@ -64,7 +64,7 @@ type Broker struct {
 	front     *front.Server
 	decisions *metrics.Decisions
 	changes   *changes.Log
-	told      atomic.Pointer[store.News] // of refusals; nil: there is no shared store
+	news      atomic.Pointer[store.News] // of refusals; nil: there is no shared store
 	sweeper   sweeper
 
 	following sync.Mutex    // one after the other follows changes of registered domains
@@ -120,7 +120,7 @@ func (b *Broker) start(o Options) (err error) {
 	if err := b.table.Start(o.Config); err != nil {
 		return err
 	}
-	b.share(o.Config) // what others tell is for backends that there are
+	b.share(o.Config) // what other processes send is for backends that there are
 	return b.shards.Claim(b.env.Context)
 }
 
@@ -149,7 +149,7 @@ func (b *Broker) mergeRecords(key string, mine, theirs []byte) ([]byte, bool) {
 func (b *Broker) changed(keys []string) {
 	b.shards.Changed(keys)
 	b.domainsChanged(keys)
-	if news := b.told.Load(); news != nil && slices.Contains(keys, store.Refusals) {
+	if news := b.news.Load(); news != nil && slices.Contains(keys, store.Refusals) {
 		news.Look()
 	}
 	if slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, store.Changes) }) {
@@ -369,7 +369,7 @@ func (b *Broker) ChangePassword(ctx context.Context, page string, req auth.Reque
 	return c.Reply()
 }
 
-// putOf is put for a call of somebody at a page.
+// putOf is put for a call that comes from a page.
 func (b *Broker) putOf(ctx context.Context, page string, c *call.Call, own auth.Own, timeout time.Duration) {
 	c.Front, c.Req.Own = page, &own
 	b.put(ctx, c, timeout)

@@ -248,7 +248,7 @@ func (b *Broker) ForgetAddressLimit(address string) (Limited, error) {
 		from, _ := network(address)
 		b.shards.Addresses.Forget(from)
 		if peers := b.env.Peers(); peers != nil {
-			peers.Tell(&limit.Event{What: limit.ForgetAddress, From: from})
+			peers.Send(&limit.Event{What: limit.ForgetAddress, From: from})
 		}
 	}
 	return found, err

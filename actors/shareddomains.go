@@ -7,7 +7,7 @@ import (
 	"postern/internal/store"
 )
 
-// followRounds is after how many rounds of the sweeper it is looked whether the shared store may have failed to tell of
+// followRounds is after how many rounds of the sweeper it is looked whether the shared store may have failed to report
 // changes.
 const followRounds = uint64(200 * time.Millisecond / sweepEvery)
 
@@ -24,7 +24,7 @@ func (b *Broker) domainsChanged(keys []string) {
 	}
 }
 
-// followTerm has the registered domains read again if the store may have failed to tell of changes.
+// followTerm has the registered domains read again if the store may have failed to report changes.
 func (b *Broker) followTerm() {
 	disk := b.env.Disk()
 	if disk == nil || disk.Shared() == nil {

@@ -17,14 +17,14 @@ func (b *Broker) share(cfg *config.Config) {
 		return
 	}
 	news := store.NewNews(disk.Shared(), b.env.Log, b.learn)
-	b.told.Store(news)
+	b.news.Store(news)
 	b.env.SetPeers(&limit.Peers{
 		Seed: limit.Seed(sha256.Sum256([]byte("refusals\x00" + cfg.Store.Prefix + "\x00" + cfg.Store.Password.Reveal()))),
-		Tell: func(e *limit.Event) { news.Tell(e.Encode()) },
+		Send: func(e *limit.Event) { news.Send(e.Encode()) },
 	})
 }
 
-// learn takes what another process has told some time ago.
+// learn counts what another process has sent some time ago.
 func (b *Broker) learn(data []byte, age time.Duration) {
 	e, err := limit.DecodeEvent(data)
 	if err != nil { // of another version of postern
@@ -51,7 +51,7 @@ func (b *Broker) learn(data []byte, age time.Duration) {
 
 // unshare ends that.
 func (b *Broker) unshare() {
-	if news := b.told.Swap(nil); news != nil {
+	if news := b.news.Swap(nil); news != nil {
 		news.Close()
 	}
 }

@@ -41,5 +41,5 @@ func (e Env) SetDisk(w *store.WriteBehind) { e.disk.Store(w) }
 // Peers are the other processes that count refusals together with this one; nil: there are none.
 func (e Env) Peers() *limit.Peers { return e.peers.Load() }
 
-// SetPeers has refusals told to others. It comes before the first call.
+// SetPeers has refusals sent to others. It comes before the first call.
 func (e Env) SetPeers(p *limit.Peers) { e.peers.Store(p) }

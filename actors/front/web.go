@@ -174,7 +174,7 @@ type webConn struct {
 	peer    netip.Addr              // of TCP, that did the connecting
 	ended   atomic.Bool             // endReading was called
 	users   atomic.Int32            // the connection while it is open, and its requests
-	sending atomic.Pointer[webCall] // whose answer net/http writes next
+	sending atomic.Pointer[webCall] // its answer is what net/http writes next
 	once    sync.Once
 }
 
@@ -226,7 +226,7 @@ func (w *webConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// sent ends the request whose answer has left.
+// sent ends the request of the answer that has left.
 func (w *webConn) sent() {
 	if x := w.sending.Swap(nil); x != nil {
 		w.done(x)

@@ -64,7 +64,7 @@ func (a *Addresses) number(from netip.Prefix) uint64 {
 	return a.names.Sum(name)
 }
 
-// Number stands for a network of which another process has told; 0: none.
+// Number stands for a network in an event of another process; 0: none.
 func (a *Addresses) Number(from netip.Prefix) uint64 {
 	if !from.IsValid() {
 		return 0
@@ -72,7 +72,7 @@ func (a *Addresses) Number(from netip.Prefix) uint64 {
 	return a.number(from)
 }
 
-// Learn takes what another process has told of a network, some time ago. begins is true if it is limited from now on.
+// Learn counts what another process has sent about a network, some time ago. begins is true if it is limited from now on.
 func (a *Addresses) Learn(e *limit.Event, at, now unixtime.Time) (begins bool) {
 	part := a.part(e.From)
 	part.mu.Lock()

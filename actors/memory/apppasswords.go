@@ -386,7 +386,7 @@ func (p *Shards) refusedFrom(c *call.Call, d *domain.Domain, from netip.Prefix, 
 		if secret := c.Req.Secret.Reveal(); secret != "" {
 			alike = peers.Alike(c.ID.String(), secret)
 		}
-		peers.Tell(&limit.Event{What: event, From: from, Name: from.String(), Alike: alike, Rules: l.Address})
+		peers.Send(&limit.Event{What: event, From: from, Name: from.String(), Alike: alike, Rules: l.Address})
 	}
 	if !count(from, c.Key.Fingerprint(), alike, &l.Address, now) {
 		return

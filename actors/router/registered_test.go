@@ -328,7 +328,7 @@ func TestRegistryRaces(t *testing.T) {
 }
 
 // TestRemovedElsewhere: a domain that another process has removed from the store is an unknown one at the first call,
-// though nobody has told this process: the call does not go round.
+// though this process has no news of it: the call does not go round.
 func TestRemovedElsewhere(t *testing.T) {
 	r := newRig(t, nil, []string{"a.example", "b.example"}, nil)
 	if err := registry.New(r.disk.Store).Delete("a.example"); err != nil {

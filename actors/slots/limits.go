@@ -169,7 +169,7 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	if class == backend.Refused {
 		refusals = max(refusals, 1)
 	}
-	b.tell(q, class == backend.Refused && !q.token, refusals)
+	b.publish(q, class == backend.Refused && !q.token, refusals)
 	if class == backend.Refused && !q.token {
 		b.refused(q, now)
 	}
@@ -191,8 +191,8 @@ func (b *limits) settle(q *Question, class backend.Class, result *backend.Result
 	return b.accounts.LimitedUntil(q.Guess.Account, now)
 }
 
-// tell tells the other processes of refusals.
-func (b *limits) tell(q *Question, counted bool, refusals int) {
+// publish sends refusals to the other processes.
+func (b *limits) publish(q *Question, counted bool, refusals int) {
 	peers := b.env.Peers()
 	if peers == nil || refusals == 0 {
 		return
@@ -213,10 +213,10 @@ func (b *limits) tell(q *Question, counted bool, refusals int) {
 		e.Alike = peers.Alike(e.Account, q.Query.Secret.Reveal())
 		q.Guess.Alike = e.Alike
 	}
-	peers.Tell(e)
+	peers.Send(e)
 }
 
-// Learn takes what another process has told of the backend, some time ago. from stands for the client's network.
+// Learn counts what another process has sent about the backend, some time ago. from stands for the client's network.
 func (b *Backend) Learn(e *limit.Event, from uint64, age time.Duration) {
 	account := uint64(0)
 	if e.Account != "" {
@@ -369,7 +369,7 @@ func (b *Backend) AccountLimit(ctx context.Context, q backend.Query) (state limi
 func (b *Backend) ForgetAccount(q backend.Query) *supervise.Op[*limits] {
 	account := b.account(q, "")
 	if peers := b.env.Peers(); peers != nil {
-		peers.Tell(&limit.Event{What: limit.ForgetUser, Backend: b.Identity(), Account: backend.Account(b.backend, q, "")})
+		peers.Send(&limit.Event{What: limit.ForgetUser, Backend: b.Identity(), Account: backend.Account(b.backend, q, "")})
 	}
 	return supervise.Do(b.Ref, func(x *limits) { x.forget(account) })
 }

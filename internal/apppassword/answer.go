@@ -14,7 +14,7 @@ func Required(service string) auth.Answer {
 	return refusal("an app password is required %s: the account's own password is not accepted there", forService(service))
 }
 
-// NotOwn is the answer to a person who signs in to a page with a secret of this form.
+// NotOwn is the answer to a sign-in at a page with a secret of this form.
 func NotOwn() auth.Answer {
 	return refusal("an app password is for programs: the page wants the account's own password")
 }

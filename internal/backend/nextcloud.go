@@ -135,7 +135,7 @@ var (
 )
 
 // isAppToken reports whether a password has one of the forms in which Nextcloud makes app passwords: five groups of five
-// letters and digits, for people to copy, and 72 of them, for its own programs. Nothing in its API tells them apart from
+// letters and digits, for people to copy, and 72 of them, for its own programs. Nothing in its API separates them from
 // passwords without making or deleting one.
 func isAppToken(password string) bool {
 	letters := 0
@@ -691,7 +691,7 @@ func (n *nextcloud) changeable(ctx context.Context, id string, admins bool) (r R
 	return r, true
 }
 
-// changeOwn sets a user's password as that user, who has proven the old one. So it needs no service account, and
+// changeOwn sets a user's password as that user, by the old one. So it needs no service account, and
 // administrators may do it as well.
 func (n *nextcloud) changeOwn(ctx context.Context, q Query, names []string) Result {
 	login := q

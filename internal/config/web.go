@@ -150,7 +150,7 @@ func originOf(text string) (origin string, ok bool) {
 	return "https://" + strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":"), true
 }
 
-// visitors decodes what decides who sees the status page.
+// visitors decodes which accounts may see the status page.
 func (p *parser) visitors(s *section, out *Status) {
 	s.texts("accounts", func(v value, at hcl.Range) {
 		user, domain, _ := cutLast(v.AsString())
@@ -182,7 +182,7 @@ func (p *parser) visitors(s *section, out *Status) {
 	}
 }
 
-// mailServers decodes the servers that the page tells devices of.
+// mailServers decodes the mail servers that the page shows for devices.
 func (p *parser) mailServers(s *section, out *SelfService) {
 	for name, to := range map[string]*string{"imap": &out.IMAP, "smtp": &out.SMTP} {
 		v, ok := s.text(name)

@@ -19,7 +19,7 @@ type SharedStore struct {
 	Refusing    string        // why it takes no changes; "" if it does
 	Denied      []string      // what its user may not do
 	RoundTrip   time.Duration // of a usual command
-	Heard       time.Duration // until a change by another connection is told; 0: it is not
+	Heard       time.Duration // until a change by another connection is reported; 0: it is not
 	Ahead       time.Duration // its clock, before this machine's
 	Guided      bool          // Sentinels or nodes of a cluster say where it is
 	Replicas    int
@@ -30,7 +30,7 @@ type SharedStore struct {
 const (
 	oldestStore    = 7
 	slowStore      = 10 * time.Millisecond
-	lateStore      = 250 * time.Millisecond // to tell of a change
+	lateStore      = 250 * time.Millisecond // to report a change
 	nearlyFull     = 90                     // percent
 	storeClockSlip = 10 * time.Second
 )

@@ -252,7 +252,7 @@ func (a *Accounts) Refused(g *Guess, name string, now unixtime.Time) (begins boo
 	return begins
 }
 
-// Learn counts a refusal at a time, of which another process has told. begins is true when the account becomes limited by
+// Learn counts a refusal that another process has sent, at a time. begins is true when the account becomes limited by
 // it. While it is limited, the other's question was a trial, which are as many as for one process.
 func (a *Accounts) Learn(account uint64, e *Event, from uint64, at, now unixtime.Time) (begins bool) {
 	account = a.account(account)

@@ -207,7 +207,7 @@ func (b *Budget) Refused(g *Guess, times int, now unixtime.Time) {
 	r.next = now.Add(pause)
 }
 
-// Learn counts refusals at a time, of which another process has told: the budget is that of all processes.
+// Learn counts refusals that another process has sent, at a time: the budget is that of all processes.
 func (b *Budget) Learn(account, from uint64, e *Event, at, now unixtime.Time) {
 	if b.rules.Refusals <= 0 || !at.Within(b.rules.Window, now) {
 		return

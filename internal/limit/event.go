@@ -16,12 +16,12 @@ const (
 	ForgetAddress                   // an address's limit was lifted
 )
 
-// Event is what one process tells the others of what its limits have counted, so that all count together.
+// Event is what one process sends to the others about what its limits have counted, so that all count together.
 //
-// Each process counts what it sees at once, and what the others tell when it hears it, some milliseconds later. What several
+// Each process counts what it sees at once, and what the others send when it arrives, some milliseconds later. What several
 // processes admit before they hear of each other goes beyond the limit: with n of them, a burst within that time at most n
 // times the limit, and guesses one after another none. It has names in place of the numbers of a Seed, but of the secret
-// 16 bits only (Peers.Alike), which tell nothing to who reads the store.
+// 16 bits only (Peers.Alike), which are of no use to a reader of the store.
 type Event struct {
 	What    uint8
 	Backend string       // its identity, with RefusedUser and ForgetUser
@@ -39,7 +39,7 @@ type Event struct {
 // Peers are the other processes that count together with this one.
 type Peers struct {
 	Seed Seed // of Alike; the same for all
-	Tell func(*Event)
+	Send func(*Event)
 }
 
 // Alike returns 16 bits that stand for a secret of an account; never 0.

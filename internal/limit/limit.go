@@ -17,7 +17,7 @@
 // phone with an old password would delay all users. So the refusals that reach the backend stay
 // within what it permits.
 //
-// Beside a shared store, the processes tell each other what they have counted: see Event.
+// Beside a shared store, the processes send each other what they have counted: see Event.
 //
 // Limits apply only to passwords that the cache has not seen accepted. Otherwise a guesser could
 // lock out a user by guessing.
@@ -70,7 +70,7 @@ type mark struct {
 	at     unixtime.Time
 	from   uint64 // see Guess; 0 with addresses
 	alike  uint16 // stands for the secret with all processes that count together, see Peers; 0: it is like no other
-	theirs bool   // another of them has told of it, so that secret is 0
+	theirs bool   // it came from another of them, so that secret is 0
 }
 
 // tally is the record of one account or address.

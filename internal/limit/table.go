@@ -89,7 +89,7 @@ func (t *Table[K]) RefusedAlike(k K, secret uint64, alike uint16, name string, r
 	return t.refused(k, mark{secret: secret, at: now, alike: alike}, name, r)
 }
 
-// Learn counts a refusal at a time that is not after now, of which another process has told. from is as in Guess.
+// Learn counts a refusal that another process has sent, at a time that is not after now. from is as in Guess.
 func (t *Table[K]) Learn(k K, e *Event, from uint64, at, now unixtime.Time) (begins bool) {
 	if e.Rules.Refusals <= 0 || !at.Within(e.Rules.Window, now) {
 		return false

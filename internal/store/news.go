@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	maxUntold = 4096 // entries that wait for the store; of more, the oldest are dropped
-	maxTold   = 512  // that are appended at once
+	maxUnsent   = 4096 // entries that wait for the store; of more, the oldest are dropped
+	maxAppended = 512  // that are appended at once
 
-	newsEvery = 250 * time.Millisecond // what the store has not told of, or did not take, is tried again
+	newsEvery = 250 * time.Millisecond // what the store has not reported, or did not take, is tried again
 )
 
-// SharedJournal is a Journal, and tells of it.
+// SharedJournal is a Journal that reports its changes.
 type SharedJournal interface {
 	Journal
 	Watcher
 }
 
-// News tells the other processes beside a shared store what happens here, and hears what happens there, by a Journal. It
-// takes no caller's time. While the store is away, what is told waits. What is told is heard once by each other process, later ones
+// News sends to the other processes beside a shared store what happens here, and receives what happens there, by a Journal. It
+// takes no caller's time. While the store is away, what is sent waits. Each other process receives it once, later ones
 // among them as long as the journal has it; after a loss of the store's data perhaps never. It is safe for concurrent use.
 type News struct {
 	journal SharedJournal
@@ -35,8 +35,8 @@ type News struct {
 	ended   chan struct{}
 
 	mu     sync.Mutex
-	untold []untold
-	last   uint64 // number of the last that was told
+	unsent []unsent
+	last   uint64 // number of the last that was sent
 
 	// The goroutine has the rest.
 	position string
@@ -46,14 +46,14 @@ type News struct {
 	failing  bool
 }
 
-// untold is what waits to be told.
-type untold struct {
+// unsent is what waits for the store.
+type unsent struct {
 	number uint64
 	data   []byte
 	at     time.Time
 }
 
-// NewNews starts to tell and to hear. heard is called on a goroutine of its own with what another process has told, and
+// NewNews starts to send and to receive. heard is called on a goroutine of its own with what another process has sent, and
 // with how long ago that was, whatever the clocks say.
 func NewNews(j SharedJournal, log *slog.Logger, heard func(data []byte, age time.Duration)) *News {
 	n := &News{journal: j, log: log, heard: heard, kick: make(chan struct{}, 1), end: make(chan struct{}), ended: make(chan struct{}), numbers: make(map[[8]byte]uint64)}
@@ -62,19 +62,19 @@ func NewNews(j SharedJournal, log *slog.Logger, heard func(data []byte, age time
 	return n
 }
 
-// Tell tells the others, some time soon.
-func (n *News) Tell(data []byte) {
+// Send sends to the others, some time soon.
+func (n *News) Send(data []byte) {
 	n.mu.Lock()
 	n.last++
-	if len(n.untold) >= maxUntold {
-		n.untold = n.untold[1:]
+	if len(n.unsent) >= maxUnsent {
+		n.unsent = n.unsent[1:]
 	}
-	n.untold = append(n.untold, untold{n.last, data, time.Now()})
+	n.unsent = append(n.unsent, unsent{n.last, data, time.Now()})
 	n.mu.Unlock()
 	n.Look()
 }
 
-// Look has the journal read, some time soon: the store has told of a change.
+// Look has the journal read, some time soon: the store has reported a change.
 func (n *News) Look() {
 	select {
 	case n.kick <- struct{}{}:
@@ -82,7 +82,7 @@ func (n *News) Look() {
 	}
 }
 
-// Close tells what waits, if the store takes it at once, and ends.
+// Close sends what waits, if the store takes it at once, and ends.
 func (n *News) Close() {
 	close(n.end)
 	<-n.ended
@@ -96,15 +96,15 @@ func (n *News) run() {
 		changed := false
 		select {
 		case <-n.end:
-			_ = n.tell()
+			_ = n.send()
 			return
 		case <-n.kick:
 			changed = true
 		case <-tick.C:
 		}
-		err := n.tell()
+		err := n.send()
 		if err == nil {
-			err = n.hear(changed)
+			err = n.receive(changed)
 		}
 		switch {
 		case err == nil && n.failing:
@@ -118,11 +118,11 @@ func (n *News) run() {
 	}
 }
 
-// tell appends what waits.
-func (n *News) tell() error {
+// send appends what waits.
+func (n *News) send() error {
 	for {
 		n.mu.Lock()
-		list := n.untold[:min(len(n.untold), maxTold)]
+		list := n.unsent[:min(len(n.unsent), maxAppended)]
 		n.mu.Unlock()
 		if len(list) == 0 {
 			return nil
@@ -138,15 +138,15 @@ func (n *News) tell() error {
 		}
 		done := list[len(list)-1].number
 		n.mu.Lock()
-		for len(n.untold) > 0 && n.untold[0].number <= done {
-			n.untold = n.untold[1:]
+		for len(n.unsent) > 0 && n.unsent[0].number <= done {
+			n.unsent = n.unsent[1:]
 		}
 		n.mu.Unlock()
 	}
 }
 
-// hear reads what was told since. In a new term it reads everything: the journal may be another one.
-func (n *News) hear(changed bool) error {
+// receive reads what was sent since. In a new term it reads everything: the journal may be another one.
+func (n *News) receive(changed bool) error {
 	term, ok := n.journal.Term()
 	if !ok || term != n.term {
 		n.read = false

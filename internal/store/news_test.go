@@ -98,21 +98,21 @@ func (l *listener) want(t *testing.T, want ...string) {
 	t.Fatalf("heard %q, want %q", got, want)
 }
 
-// What one process tells, each other hears once, and nothing is lost while the store is away, or comes twice by its return.
+// What one process sends, each other receives once, and nothing is lost while the store is away, or comes twice by its return.
 func TestNews(t *testing.T) {
 	j := new(journal)
 	a, b := j.start(t), j.start(t)
-	a.Tell([]byte("1"))
+	a.Send([]byte("1"))
 	b.want(t, "1")
 	j.set(func() { j.twice = true })
-	a.Tell([]byte("2"))
+	a.Send([]byte("2"))
 	b.want(t, "1", "2")
 	j.set(func() { j.away = true })
 	for _, text := range []string{"3", "4", "5", "6"} {
-		a.Tell([]byte(text))
+		a.Send([]byte(text))
 	}
-	b.Tell([]byte("of b"))
-	time.Sleep(20 * time.Millisecond) // it is older than that when it is told
+	b.Send([]byte("of b"))
+	time.Sleep(20 * time.Millisecond) // it is older than that when it is sent
 	b.want(t, "1", "2")
 	j.set(func() { j.away = false })
 	b.want(t, "1", "2", "3", "4", "5", "6")
@@ -123,12 +123,12 @@ func TestNews(t *testing.T) {
 	b.mu.Unlock()
 
 	j.set(func() { j.entries = nil }) // emptied
-	a.Tell([]byte("7"))
+	a.Send([]byte("7"))
 	b.want(t, "1", "2", "3", "4", "5", "6", "7")
 	late := j.start(t)
 	late.want(t, "7")
 	j.set(func() { j.entries = append(j.entries, []byte("short"), nil) }) // not of postern
-	a.Tell([]byte("8"))
+	a.Send([]byte("8"))
 	late.want(t, "7", "8")
 	b.want(t, "1", "2", "3", "4", "5", "6", "7", "8")
 	a.want(t, "of b")
@@ -138,19 +138,19 @@ func TestNews(t *testing.T) {
 func TestNewsBound(t *testing.T) {
 	j := &journal{away: true}
 	a := j.start(t)
-	for i := range maxUntold + 5 {
-		a.Tell([]byte(strconv.Itoa(i)))
+	for i := range maxUnsent + 5 {
+		a.Send([]byte(strconv.Itoa(i)))
 	}
 	j.set(func() { j.away = false })
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		j.mu.Lock()
 		n := len(j.entries)
 		j.mu.Unlock()
-		if n == maxUntold {
+		if n == maxUnsent {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d entries, want %d", n, maxUntold)
+			t.Fatalf("%d entries, want %d", n, maxUnsent)
 		}
 	}
 }

@@ -90,7 +90,7 @@ type Entry struct {
 }
 
 // Journal is a list to which every process beside the store appends, and of which the store drops the oldest entries.
-// A Watcher tells of each change.
+// A Watcher reports each change.
 type Journal interface {
 	// Append adds entries. When it fails, each may have been added or not.
 	Append(entries [][]byte) error

@@ -22,7 +22,7 @@ const (
 	Refusals = "journal/refusals" // the Journal of refused secrets, which only a shared store has
 )
 
-// Watched are the kinds of which processes have records in memory: a Watcher tells of no others.
+// Watched are the kinds of which processes have records in memory: a Watcher reports no others.
 var Watched = []string{Credentials, Changes, Refused, Domains, AppPasswords, Refusals}
 
 // CredentialsOf is the prefix of the keys of a domain's users.

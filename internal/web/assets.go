@@ -37,7 +37,7 @@ func load(name, kind string) asset {
 // assetURL is where a file is loaded from: another address for another content, so that browsers may keep it.
 func assetURL(name string) string { return "/static/" + name + "?v=" + assets[name].version }
 
-// assetRoutes serve the files to everybody.
+// assetRoutes serve the files, without a sign-in.
 var assetRoutes = func() (routes []Route) {
 	for name, a := range assets {
 		routes = append(routes, Route{Method: http.MethodGet, Path: "/static/" + name, Handler: a.serve})

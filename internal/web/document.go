@@ -21,8 +21,8 @@ type Document struct {
 	Title string // of the page
 	Site  string // what the site is for, beside the name of postern; it may be empty
 	Path  string // of the page; marks its link
-	Links []Link // to the site's other pages, for who is signed in
-	// Account is at the right of the header: who is signed in, and how to end that; nil: there is nothing.
+	Links []Link // to the site's other pages, in a session
+	// Account is at the right of the header: the account of the session, and how to end that; nil: there is nothing.
 	Account g.Node
 	Footer  string // a line at the end; it may be empty
 	// Live has the script load the content again every few seconds, as long as the page is looked at.

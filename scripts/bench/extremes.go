@@ -137,7 +137,7 @@ domain "many.bench" {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	first, err := startPostern(b.binary, config, address) // which writes into each record whose it is
+	first, err := startPostern(b.binary, config, address) // which writes an authority into each record
 	if err != nil {
 		return nil, err
 	}

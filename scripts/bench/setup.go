@@ -94,7 +94,7 @@ domain "totp.bench" {
   }
 }
 `, cloud, idpPath, slots, keyFile(dir), appDomain, totpSeed, totpSecret)
-	// A login whose hash would wait asks a backend that is well, so this one is away.
+	// A login with a hash that would wait asks a backend that is well, so this one is away.
 	fmt.Fprintf(&b, "backend \"json\" \"away\" { url = \"http://127.0.0.1:1/\" }\n")
 	for _, cost := range []int{4, 12} {
 		fmt.Fprintf(&b, "domain \"disk%d.bench\" {\n  backends = [backend.json.away]\n  cache { hot_entries = 16 }\n}\n", cost)

@@ -35,8 +35,8 @@ const (
 const (
 	nodes     = 3
 	clients   = 3                       // of each node
-	victims   = 6                       // users at a time whose password is refused some day
-	stable    = 8                       // users whose password is always right
+	victims   = 6                       // users at a time with a password that is refused some day
+	stable    = 8                       // users with a password that is always right
 	pace      = 5 * time.Millisecond    // between a client's questions
 	aftermath = 3500 * time.Millisecond // of a fault, until all nodes are connected again
 	seed      = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
@@ -51,7 +51,7 @@ type site struct {
 	nodes [nodes]*node
 	slack int // by which bounds are longer, on a machine that is busy
 
-	ended    sync.Map            // the users whose password the backend refuses
+	ended    sync.Map            // the users with a password that the backend refuses
 	down     atomic.Bool         // the backend does not answer
 	upSince  atomic.Int64        // when it began to, since begun
 	disturb  [nodes]atomic.Int64 // until when a node may not hear of refusals, since begun
@@ -77,7 +77,7 @@ func password(user string) string { return "pw-" + user }
 
 var inQuestion = regexp.MustCompile(`"pw-([a-z]+[0-9]+)"`)
 
-// backend accepts the right passwords of all users whose password has not ended.
+// backend accepts the right passwords of all users but those of ended.
 func (s *site) backend(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 4096))
 	user := ""

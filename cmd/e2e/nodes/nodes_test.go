@@ -232,7 +232,7 @@ func TestSilence(t *testing.T) {
 	s.backend(http.StatusServiceUnavailable, "")
 	s.want(0, "joe", "secret", yes) // in grace
 	s.want(0, "joe", "wrong", later)
-	s.want(1, "joe", "secret", later) // which was refused there; the others cannot be told
+	s.want(1, "joe", "secret", later) // which was refused there; it cannot reach the others
 	if err := s.store.Process().Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func TestCommands(t *testing.T) {
 	harness.WantFinding(t, r, "store", "shared", doctor.Failure, "cannot be used")
 }
 
-// A machine takes what it knows along to a shared store, and back, so that nobody is asked about again. What was changed
+// A machine takes what it knows along to a shared store, and back, so that no user is asked about again. What was changed
 // in the store meanwhile does not come back by a copy, and nor does what is left in the directory.
 func TestCopy(t *testing.T) {
 	t.Parallel()

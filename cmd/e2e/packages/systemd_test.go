@@ -92,7 +92,7 @@ func lifeOfPackage(t *testing.T, g *harness.Guest) {
 	g.Must("id postern")
 }
 
-// strangers checks that a user who may not run a command is told who may.
+// strangers checks that a user without the right to run a command reads which user has it.
 func strangers(g *harness.Guest) {
 	g.T.Helper()
 	for _, command := range []string{

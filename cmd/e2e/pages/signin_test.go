@@ -59,8 +59,8 @@ func tokenOf(t *testing.T, page string) string {
 	return m[1]
 }
 
-// TestWebStatusSignIn: the status page is for those whom the configuration names, as their passwords are at that moment,
-// and a reload that changes who that is ends their sessions.
+// TestWebStatusSignIn: the status page is for the accounts that the configuration names, as their passwords are at that moment,
+// and a reload that changes those ends their sessions.
 func TestWebStatusSignIn(t *testing.T) {
 	t.Parallel()
 	text := listener + harness.UsersBase + statusBlock("") + "limit { user_refusals = 3 }\n" + `audit { file = "audit" }` + "\n"

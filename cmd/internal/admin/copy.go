@@ -112,7 +112,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	// Changes come after the users: what they end is still told from what is newer if the copy is repeated.
+	// Changes come after the users: a repeated copy must still know what they end from what is newer.
 	if c.toTimes, err = changes.Load(c.to); err != nil { // brokers may have noted some meanwhile
 		return err
 	}

@@ -52,7 +52,7 @@ type Daemon struct {
 	reloads *reloads
 	metrics *metrics.Server
 	pages   map[string]*pages.Server               // of the web block, by its names
-	web     config.Web                             // whose pages are served
+	web     config.Web                             // the pages that are served are those of it
 	recent  *recent.Log                            // what the status page shows; off without it
 	doctor  func(context.Context) []doctor.Finding // nil: it cannot be called
 	yield   func()                                 // ends a broker of pipes; nil for a daemon

@@ -66,7 +66,7 @@ func (d *Daemon) servePages(cfg *config.Config, sockets map[string]net.Listener)
 		}
 	}
 	d.recent.Switch(cfg.Web.Status != nil, time.Now())
-	// A certificate that was renewed ends no sessions. Anything else does: who may sign in may have changed.
+	// A certificate that was renewed ends no sessions. Anything else does: the accounts that may sign in may be others.
 	was, will := d.web, cfg.Web
 	was.TLS, will.TLS = config.TLS{}, config.TLS{}
 	same := reflect.DeepEqual(was, will)

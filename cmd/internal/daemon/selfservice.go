@@ -107,7 +107,7 @@ func (a accounts) Change(ctx context.Context, id auth.Identity, old, fresh auth.
 	return fmt.Errorf("%w: %s", signin.ErrUnavailable, answer.Reason)
 }
 
-// note writes to the audit log what somebody has done to an account of their own.
+// note writes to the audit log what a user has done to the own account.
 func (a accounts) note(kind audit.Kind, action string, id auth.Identity, from netip.Addr, err error, ids ...string) {
 	e := audit.Event{
 		Kind: kind, Action: action, Outcome: audit.Done, Domain: id.Domain, User: id.User, By: id.String(), Front: ownPage, Client: addressOf(from), IDs: ids,

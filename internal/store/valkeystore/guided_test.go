@@ -242,7 +242,7 @@ func TestSentinel(t *testing.T) {
 		}
 		eventually(t, "the removal is written again", func() bool { return a.Apply([]store.Op{{Key: []byte("cred/joe")}}, true) == nil })
 
-		// The former primary comes back without knowing, and nobody writes there.
+		// The former primary comes back without knowing, and nothing is written there.
 		primary.Start()
 		put(t, a, "cred/jane", "2")
 		eventually(t, "the former primary is a replica that has the change", func() bool {

@@ -26,7 +26,7 @@ type Health struct {
 	Refusing    string        // why it takes no changes; "" if it does
 	Denied      []string      // what its user may not do, in the server's words
 	RoundTrip   time.Duration // of a usual command
-	Heard       time.Duration // until a change by another connection is told; 0: it is not
+	Heard       time.Duration // until a change by another connection is reported; 0: it is not
 	Ahead       time.Duration // its clock, before this machine's
 	Guided      bool          // Sentinels or nodes of a cluster say where it is
 	Replicas    int
@@ -36,7 +36,7 @@ type Health struct {
 // Of a check.
 const (
 	trips     = 5                // measured
-	hearWait  = 3 * time.Second  // for a change to be told
+	hearWait  = 3 * time.Second  // for a change to be reported
 	probeKept = 10 * time.Second // the records of a check
 )
 

@@ -11,7 +11,7 @@ import (
 	"postern/internal/store/valkeystore/valkeytest"
 )
 
-// TestJournal: what one process appends, others are told of and read once, in its order and with its age.
+// TestJournal: what one process appends, others hear of and read once, in its order and with its age.
 func TestJournal(t *testing.T) {
 	valkeytest.Each(t, func(t *testing.T, start starter) {
 		server := start(t)

@@ -85,7 +85,7 @@ func (s *Store) leave() {
 	}
 }
 
-// beat sends one heartbeat, on the connection on which the server tells of changes: it has no other. That it is the
+// beat sends one heartbeat, on the connection on which the server reports changes: it has no other. That it is the
 // server was known at a time since the store was opened.
 func (s *Store) beat(known time.Duration) error {
 	client := s.tracking.Load()
@@ -135,7 +135,7 @@ func (s *Store) beat(known time.Duration) error {
 	return nil
 }
 
-// tracked has the server tell of the kinds of records that processes have in memory.
+// tracked has the server report the kinds of records that processes have in memory.
 func (s *Store) tracked() []string {
 	options := []string{"BCAST"}
 	for _, kind := range store.Watched {

@@ -102,7 +102,7 @@ func (p *Page) autoconfig(w http.ResponseWriter, r *http.Request) {
 	_ = p.Servers.writeAutoconfig(w, id.Domain) // the program is gone
 }
 
-// visit is a request of somebody who is signed in.
+// visit is a request in a session.
 type visit struct {
 	*Page
 	*words

@@ -27,7 +27,7 @@ var key = apppassword.NewKey(auth.NewSecret(strings.Repeat("k", apppassword.KeyS
 
 var begin = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 
-// site is a page with its accounts: joe and eve, whose passwords are "secret". That of eve cannot be changed.
+// site is a page with its accounts: joe and eve, both with the password "secret". That of eve cannot be changed.
 type site struct {
 	t        *testing.T
 	accounts map[string]*apppassword.Account
@@ -95,7 +95,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// browser is somebody who is signed in.
+// browser is a browser in a session.
 type browser struct {
 	*site
 	cookie *http.Cookie
@@ -195,7 +195,7 @@ func TestAppPasswords(t *testing.T) {
 	}
 }
 
-// TestForeign: nobody acts on another one's account, whatever the form says.
+// TestForeign: no session acts on another one's account, whatever the form says.
 func TestForeign(t *testing.T) {
 	s := newSite(t)
 	joe, eve := s.signIn("joe"), s.signIn("eve")
@@ -251,7 +251,7 @@ func (s *site) unchanged() *httptest.ResponseRecorder {
 	return eve.get("/")
 }
 
-// TestChange: the password is changed by who knows it.
+// TestChange: the password is changed by the old one.
 func TestChange(t *testing.T) {
 	s := newSite(t)
 	joe, eve := s.signIn("joe"), s.signIn("eve")

@@ -1,4 +1,4 @@
-// Package session keeps who is signed in to a page, in memory: a restart ends all sessions.
+// Package session keeps the sign-ins to a page, in memory: a restart ends all sessions.
 //
 // A session is known by a random number in a cookie that no other site of a domain can set or read, and that browsers
 // send with requests of this site only. The store has hashes of the numbers. Forms carry a token of their session.

@@ -175,7 +175,7 @@ func TestMost(t *testing.T) {
 	}
 }
 
-// TestEach: who signs in often ends sessions of that account alone.
+// TestEach: signing in often ends sessions of that account alone.
 func TestEach(t *testing.T) {
 	s, c := newStore(0)
 	eve := auth.Identity{User: "eve", Domain: joe.Domain}

@@ -30,7 +30,7 @@ type Question struct {
 	Groups   []string   // of which the answer is to say whether the account is in them
 }
 
-// Account is an account whose password was right.
+// Account is an account of which the password was right.
 type Account struct {
 	ID     auth.Identity // as its authority names it
 	Groups auth.Groups   // of those asked
@@ -57,7 +57,7 @@ type Options struct {
 	Groups        []string           // that Allows wants to know of
 	Allows        func(Account) bool // whether an account may sign in here
 	Sessions      *session.Store
-	// Noted is called with each sign-in of an account whose password was right, and whether it may.
+	// Noted is called with each sign-in by the right password, and whether it may.
 	Noted func(a Account, from netip.Addr, allowed bool)
 }
 
@@ -76,7 +76,7 @@ func (g *Guard) Routes() []web.Route {
 	}
 }
 
-// Require returns a handler for requests that are signed in, and whose form, if there is one, is of their session. A
+// Require returns a handler for requests in a session, with a form of that session or none. A
 // browser that is not signed in is sent to do so.
 func (g *Guard) Require(handle func(http.ResponseWriter, *http.Request, *session.Session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -197,12 +197,12 @@ func (g *Guard) form(w http.ResponseWriter, r *http.Request, status int, name, w
 		))
 }
 
-// TokenField is the field of a form that shows whose session it is of.
+// TokenField is the field of a form that shows its session.
 func TokenField(s *session.Session) node {
 	return h.Input(h.Type("hidden"), h.Name("token"), h.Value(s.Token()))
 }
 
-// Who is the part of a page's header that says who is signed in, and lets them sign out.
+// Who is the part of a page's header with the account of the session, and the button to sign out.
 func Who(s *session.Session, out string) node {
 	return h.Div(h.Class("account"), h.Span(h.Class("who"), text(s.Account.String())),
 		h.Form(h.Method("post"), h.Action(OutPath), TokenField(s), h.Button(h.Type("submit"), h.Class("small"), text(out))))

@@ -356,7 +356,7 @@ func verdict(v string) g.Node {
 	return badge("", "not supported")
 }
 
-// limitsPage lists who is limited. done says what a form before has done.
+// limitsPage lists the limited users and addresses. done says what a form before has done.
 func limitsPage(v *View, s *session.Session, refs []string, done string) []g.Node {
 	out := []g.Node{heading(v, "Limits", true)}
 	if done != "" {

@@ -165,7 +165,7 @@ func (p *Page) authorised(r *http.Request) bool {
 	return same && !p.Token.Empty() && strings.EqualFold(scheme, "bearer")
 }
 
-// json serves the same to programs, and to those who are signed in.
+// json serves the same to programs, and to sessions.
 func (p *Page) json(w http.ResponseWriter, r *http.Request) {
 	if !p.authorised(r) && p.Guard.Sessions.Of(r) == nil {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="postern"`)

@@ -1,5 +1,5 @@
 // Package status is the status page: what a broker decides, and how its parts are. It draws what a [Source] and a log
-// of recent decisions tell it, and knows nothing of either's making.
+// of recent decisions say, and knows nothing of either's making.
 //
 // [NewView] makes the content of the page of both. The page and /status.json show the same.
 package status
@@ -56,7 +56,7 @@ type Backend struct {
 type Domain struct {
 	Name         string `json:"name"`
 	Users        int    `json:"users"`     // in memory
-	Strangers    int    `json:"strangers"` // of whom only refusals are known
+	Strangers    int    `json:"strangers"` // of which only refusals are known
 	Hashes       uint64 `json:"hashes"`    // made since the start
 	Compares     uint64 `json:"compares"`  // with hashes
 	StoreFailing bool   `json:"store_failing"`
@@ -87,7 +87,7 @@ type Config struct {
 	Rejected time.Time `json:"refused_at,omitzero"`
 }
 
-// Limits are those who are limited.
+// Limits are the limited users and addresses.
 type Limits struct {
 	Limited []Limited `json:"limited"`
 	Watched int       `json:"watched"`          // with refusals, but without a pause

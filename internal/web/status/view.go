@@ -124,7 +124,7 @@ func NewView(s State, log *recent.Log, f recent.Filter, privacy bool, now time.T
 	return v
 }
 
-// shorten takes from names and addresses what tells one person from another.
+// shorten takes from names and addresses what belongs to one person.
 func (v *View) shorten() {
 	for i := range v.Decisions {
 		d := &v.Decisions[i]
