@@ -256,16 +256,22 @@ func TestSentinel(t *testing.T) {
 	})
 }
 
-// TestCutOff: a process that is cut off from most of the Sentinels does not believe its server any more.
-func TestCutOff(t *testing.T) {
-	t.Parallel()
+// guided starts a server that Sentinels watch, and returns the options by which they are asked where it is.
+func guided(t *testing.T) (sentinels []*valkeytest.Server, o Options) {
+	t.Helper()
 	port := valkeytest.Port(t)
 	primary := valkeytest.Start(t, valkeytest.Local(port)...)
-	o := Options{Sentinel: "postern"}
-	sentinels := primary.Sentinels(watched(t, port))
+	sentinels, o.Sentinel = primary.Sentinels(watched(t, port)), "postern"
 	for _, w := range sentinels {
 		o.Addresses = append(o.Addresses, w.Address)
 	}
+	return sentinels, o
+}
+
+// TestCutOff: a process that is cut off from most of the Sentinels does not believe its server any more.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	sentinels, o := guided(t)
 	s := openWith(t, o)
 	eventually(t, "the watch begins", up(s))
 	put(t, s, "cred/joe", "1")

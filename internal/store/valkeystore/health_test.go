@@ -68,13 +68,7 @@ func TestCheck(t *testing.T) {
 // TestCheckGuides: a Sentinel that does not answer, and a server without a replica.
 func TestCheckGuides(t *testing.T) {
 	t.Parallel()
-	port := valkeytest.Port(t)
-	primary := valkeytest.Start(t, valkeytest.Local(port)...)
-	o := Options{Sentinel: "postern"}
-	sentinels := primary.Sentinels(watched(t, port))
-	for _, w := range sentinels {
-		o.Addresses = append(o.Addresses, w.Address)
-	}
+	sentinels, o := guided(t)
 	eventually(t, "the check works", func() bool { o := o; o.Prefix = "postern:"; _, err := Check(o); return err == nil })
 	sentinels[2].Kill()
 	if h := check(t, o); !h.Guided || h.Replicas != 0 || len(h.Silent) != 1 || !strings.HasPrefix(h.Silent[0], sentinels[2].Address) {
