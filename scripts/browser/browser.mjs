@@ -24,6 +24,27 @@ class Visitor {
     if (!met) wrong(`${this.what}: ${text}`);
   }
 
+  // title waits for the page of this title: a click returns before the page that it leads to is there.
+  async title(text) {
+    await this.until(() => this.page.title(), text, "the title");
+  }
+
+  // count waits for this many elements.
+  async count(selector, n) {
+    await this.until(() => this.page.locator(selector).count(), n, selector);
+  }
+
+  async until(read, wanted, what) {
+    const end = Date.now() + 60000;
+    for (;;) {
+      // While a page makes way for the next one, it cannot be read.
+      const got = await read().catch((e) => e.message);
+      if (got === wanted) return;
+      if (Date.now() > end) return wrong(`${this.what}: ${what} is ${got}, not ${wanted}`);
+      await this.page.waitForTimeout(50);
+    }
+  }
+
   // see checks the page that is shown, and takes a picture of it.
   async see(name) {
     const width = await this.page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);

@@ -3,7 +3,7 @@ import { visit, origin } from "./browser.mjs";
 
 await visit(async (v, context) => {
   const p = v.page;
-  const title = async (text) => v.want((await p.title()) === `${text} - postern`, `the title is ${await p.title()}, not ${text}`);
+  const title = (text) => v.title(`${text} - postern`);
   await p.goto(origin + "/decisions");
   await title("Sign in");
   await v.see("sign-in");
@@ -44,7 +44,7 @@ await visit(async (v, context) => {
   v.want(limited > 0, "nobody is limited");
   await p.locator("button:has-text(\"Forget\")").first().click();
   await p.waitForURL(/forgotten=yes/);
-  v.want((await p.locator("tbody tr").count()) === limited - 1, "the limit is still there");
+  await v.count("tbody tr", limited - 1);
 
   await p.click("nav >> text=System");
   await title("System");
